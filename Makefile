@@ -1,0 +1,41 @@
+# Everything a user types. Nothing is needed but Python 3.11 or newer (with venv) and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lab lint bench clean
+
+help:  ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the pinned packages into $(VENV) (a few minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+book: $(INSTALLED)  ## Get the published tables if possible, run the notebooks that changed, build the book
+	@$(BIN)/iav data fetch imapp --attempts 1 --timeout 4 --optional
+	@$(BIN)/iav book
+
+test: $(INSTALLED)  ## Run the tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lab: $(INSTALLED)  ## Open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab notebooks
+
+lint: $(INSTALLED)  ## Check style of code and that notebooks hold no output
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+bench: $(INSTALLED)  ## Run the benchmarks
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+clean:  ## Remove what can be made again; data, runs and the environment stay
+	rm -rf _build book/executed .pytest_cache .ruff_cache .hypothesis

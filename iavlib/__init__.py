@@ -1,0 +1,9 @@
+"""What inter-annotator variability in skin lesion segmentation can tell.
+
+The way of the data is one direction only: :func:`iavlib.data.load` gives a
+:class:`iavlib.data.Cohort`; :mod:`iavlib.agreement` measures how much its
+annotators agree; :mod:`iavlib.stats` asks what that agreement tells;
+:mod:`iavlib.claims` sets the answer beside what a paper reports.
+"""
+
+__version__ = "0.1.0"

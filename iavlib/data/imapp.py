@@ -1,0 +1,274 @@
+"""IMA++: 14,967 dermoscopic images, 2,394 of them outlined by two to five annotators.
+
+Tables as published in the authors' repository (Abhishek, Kawahara and Hamarneh 2025); the
+images and masks that lie beside them are used, the others are missing values.
+"""
+
+import os
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import pandera.pandas as pa
+from PIL import Image
+
+from iavlib.data.cohort import Cohort
+from iavlib.data.errors import DataError, DatasetUnavailable
+from iavlib.data.home import data_home
+from iavlib.data.registry import IMAPP_TABLES, sha256
+from iavlib.data.schemas import DISTANCE_METRICS, METRICS, check_known
+from iavlib.data.tables import IMAGE_SUFFIXES, bare_id, read_table
+
+METADATA, PAIR_METRICS, IMAGE_METRICS, MULTI_MASKS, MASKS, QA = IMAPP_TABLES
+REQUIRED = (METADATA, MASKS, PAIR_METRICS)
+ANNOTATORS = tuple(f"A{number:02d}" for number in range(16))
+CONSENSUS = ("MV", "ST")
+FETCH = "run 'iav data fetch imapp', which replaces a table that is not as published"
+CITATION = (
+    "K. Abhishek, J. Kawahara, G. Hamarneh: What Can We Learn from Inter-Annotator Variability in "
+    "Skin Lesion Segmentation? MICCAI ISIC workshop 2025, LNCS 16149, "
+    "doi:10.1007/978-3-032-05825-6_3"
+)
+LICENCE = "CC BY-NC-ND 4.0 (masks and tables); images CC-0 or CC BY-NC by image"
+
+MALIGNANCY = {
+    "benign": "benign",
+    "malignant": "malignant",
+    "indeterminate": "indeterminate",
+    "indeterminate/benign": "indeterminate",
+    "indeterminate/malignant": "indeterminate",
+}
+_unit, _name = pa.Check.in_range(0, 1), pa.Column(str)
+_factors = {
+    "annotator": pa.Column(str, pa.Check.isin(ANNOTATORS + CONSENSUS)),
+    "tool": pa.Column(str, pa.Check.isin(("T1", "T2", "T3", *CONSENSUS))),
+    "skill_level": pa.Column(str, pa.Check.isin(("S1", "S2", *CONSENSUS))),
+}
+_PUBLISHED_METRIC = {m: f"{m.removesuffix('_normalized')}_score" for m in METRICS}
+_PUBLISHED_METRIC |= {f"{m}_normalized": f"{m}_score_normalized" for m in DISTANCE_METRICS}
+_METADATA = pa.DataFrameSchema(
+    {
+        "isic_id": pa.Column(str, unique=True),
+        "benign_malignant": pa.Column(str, pa.Check.isin(MALIGNANCY), nullable=True),
+        **{f"diagnosis_{level}": pa.Column(nullable=True) for level in range(1, 6)},
+        **{c: pa.Column(nullable=True) for c in ("patient_id", "lesion_id", "copyright_license")},
+        **{c: pa.Column(nullable=True) for c in ("sex", "age_approx", "anatom_site_general")},
+        "pixels_x": pa.Column(int, pa.Check.ge(1)),
+        "pixels_y": pa.Column(int, pa.Check.ge(1)),
+    }
+)
+_MASKS = pa.DataFrameSchema(
+    {"ISIC_id": _name, "seg_filename": pa.Column(str, unique=True), **_factors, "mask_md5": _name}
+)
+_PAIRS = pa.DataFrameSchema(
+    {
+        "img_id": _name,
+        "mask1": _name,
+        "mask2": _name,
+        **{f"{factor}{side}": column for side in (1, 2) for factor, column in _factors.items()},
+        **{_PUBLISHED_METRIC[m]: pa.Column(float, _unit) for m in ("dice", "jaccard")},
+        **{
+            _PUBLISHED_METRIC[m]: pa.Column(float, pa.Check.ge(0), nullable=True)
+            for m in DISTANCE_METRICS
+        },
+        **{_PUBLISHED_METRIC[f"{m}_normalized"]: pa.Column(float, _unit) for m in DISTANCE_METRICS},
+    },
+    unique=["mask1", "mask2"],
+)
+_QA = pa.DataFrameSchema(
+    {"image": _name, "mask": _name, "issue": _name, "severity": pa.Column(str)}
+)
+_IMAGE_METRICS = pa.DataFrameSchema({"img_id": _name, "dice_score_mean": pa.Column(float, _unit)})
+_GEOMETRY = pa.DataFrameSchema({"isic_id": pa.Column(str, unique=True), "geometry": _name})
+
+
+def load(folder: Path | None = None) -> Cohort:
+    """Load IMA++ from the data home.
+
+    Parameters
+    ----------
+    folder : pathlib.Path, optional
+        Where the tables lie; ``imapp`` in the data home unless given.
+
+    Returns
+    -------
+    Cohort
+        All images and annotators' masks; pairs of the multi-annotator subset. ``extras`` holds
+        ``metadata`` (every published column), ``consensus`` (majority-vote and STAPLE masks),
+        ``consensus_pairs``, and where present ``qa`` and ``image_level`` as published.
+
+    Raises
+    ------
+    DatasetUnavailable
+        If none of the tables is there, or one that cannot be done without is missing.
+    DataError
+        If a table, or an image's size, is not what it should be.
+    """
+    folder = folder or data_home() / "imapp"
+    _check_present(folder)
+    metadata = read_table(folder / METADATA, _METADATA, FETCH)
+    drawn = read_table(folder / MASKS, _MASKS, FETCH)
+    metrics = read_table(folder / PAIR_METRICS, _PAIRS, FETCH)
+    _check_references(folder, metadata, drawn, metrics)
+    masks = _masks(drawn, folder / "masks")
+    by_annotator = ~masks["annotator"].isin(CONSENSUS)
+    pairs = _pairs(metrics)
+    consensus = pairs["annotator_1"].isin(CONSENSUS) | pairs["annotator_2"].isin(CONSENSUS)
+    extras = {
+        "metadata": metadata.set_index("isic_id").rename_axis("image_id"),
+        "consensus": masks[~by_annotator],
+        "consensus_pairs": pairs[consensus].reset_index(drop=True),
+        **_optional(folder),
+    }
+    return Cohort(
+        name="imapp",
+        images=_images(metadata, folder),
+        masks=masks[by_annotator],
+        pairs=pairs[~consensus].reset_index(drop=True),
+        synthetic=False,
+        citation=CITATION,
+        licence=LICENCE,
+        source=str(folder),
+        extras=extras,
+    )
+
+
+def altered_tables(folder: Path) -> list[str]:
+    """Return the names of tables whose content is not the published one."""
+    present = [name for name in IMAPP_TABLES if (folder / name).exists()]
+    return [name for name in present if sha256(folder / name) != IMAPP_TABLES[name]]
+
+
+def _check_present(folder: Path) -> None:
+    missing = [name for name in REQUIRED if not (folder / name).is_file()]
+    if missing:
+        raise DatasetUnavailable(
+            "imapp", f"{folder} lacks {', '.join(missing)}", "run 'iav data fetch imapp'"
+        )
+    altered = altered_tables(folder)
+    if altered:
+        warnings.warn(
+            f"{folder}: {', '.join(altered)} differ from the published tables; results are those "
+            f"of your copy. To get the published ones, {FETCH}.",
+            stacklevel=3,
+        )
+
+
+def _check_references(folder, metadata, drawn, metrics) -> None:
+    known = pd.Index(metadata["isic_id"])
+    check_known(bare_id(drawn["ISIC_id"]), known, folder / MASKS, "ISIC_id", FETCH)
+    check_known(bare_id(metrics["img_id"]), known, folder / PAIR_METRICS, "img_id", FETCH)
+    masks = pd.Index(drawn["seg_filename"])
+    for column in ("mask1", "mask2"):
+        check_known(metrics[column], masks, folder / PAIR_METRICS, column, FETCH)
+
+
+def _images(metadata: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    diagnosis = metadata[[f"diagnosis_{level}" for level in range(1, 6)]].astype(object)
+    images = pd.DataFrame(
+        {
+            "image_id": metadata["isic_id"],
+            "malignancy": metadata["benign_malignant"].map(MALIGNANCY).fillna("unknown"),
+            "diagnosis": diagnosis.ffill(axis=1).iloc[:, -1],
+            "patient_id": metadata["patient_id"],
+            "lesion_id": metadata["lesion_id"],
+            "width": metadata["pixels_x"],
+            "height": metadata["pixels_y"],
+            "licence": metadata["copyright_license"],
+            "sex": metadata["sex"],
+            "age": metadata["age_approx"],
+            "site": metadata["anatom_site_general"],
+        }
+    ).set_index("image_id")
+    images.insert(0, "path", _paths(folder / "images", images.index, strip=True))
+    images.insert(6, "geometry", _geometry(folder, images))
+    return images
+
+
+def _geometry(folder: Path, images: pd.DataFrame) -> pd.Series:
+    """Tell how each image file relates to its published pixels, and check that it does."""
+    listing = folder / "images.csv"
+    described = pd.Series(dtype="str")
+    if listing.is_file():
+        mend = "list each image once, as 'squashed to WxH' or 'centre-cropped, WxH'"
+        table = read_table(listing, _GEOMETRY, mend)
+        described = table.set_index("isic_id")["geometry"]
+    text = described.reindex(images.index).fillna("original")
+    geometry = pd.Series("original", index=images.index)
+    geometry = geometry.mask(text.str.contains("squash"), "squashed")
+    geometry = geometry.mask(text.str.contains("crop"), "cropped")
+    present = images["path"].notna()
+    stated = text.str.extract(r"(\d+)x(\d+)").astype(float)
+    width = stated[0].where(geometry != "original", images["width"])
+    height = stated[1].where(geometry != "original", images["height"])
+    _check_sizes(images["path"][present], width, height, listing)
+    return geometry
+
+
+def _check_sizes(paths: pd.Series, width: pd.Series, height: pd.Series, listing: Path) -> None:
+    wrong = []
+    for image_id, path in paths.items():
+        try:
+            with Image.open(path) as image:
+                size = image.size
+        except OSError as error:
+            raise DataError(path, f"no readable image ({error})", "replace or remove it") from None
+        if size != (width[image_id], height[image_id]):
+            expected = f"{width[image_id]:.0f}x{height[image_id]:.0f}"
+            wrong.append(f"{path} is {size[0]}x{size[1]}, not {expected}")
+    if wrong:
+        raise DataError(
+            paths.index.name or "images",
+            f"{len(wrong)} images have another size than stated: {'; '.join(wrong[:3])}",
+            f"put the published files there, or list how they were resized in {listing}",
+        )
+
+
+def _masks(drawn: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    masks = pd.DataFrame(
+        {
+            "mask_id": drawn["seg_filename"],
+            "image_id": bare_id(drawn["ISIC_id"]),
+            "annotator": drawn["annotator"],
+            "tool": drawn["tool"],
+            "skill": drawn["skill_level"],
+            "md5": drawn["mask_md5"],
+        }
+    ).set_index("mask_id")
+    masks.insert(1, "path", _paths(folder, masks.index, strip=False))
+    return masks
+
+
+def _pairs(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Rename the published columns and put the two masks of each pair in a fixed order."""
+    swap = (metrics["mask1"] > metrics["mask2"]).to_numpy()
+    columns = {"image_id": bare_id(metrics["img_id"])}
+    sides = {"mask": "mask", "annotator": "annotator", "tool": "tool", "skill": "skill_level"}
+    for side, other in ((1, 2), (2, 1)):
+        for ours, theirs in sides.items():
+            own = metrics[f"{theirs}{side}"]
+            columns[f"{ours}_{side}"] = own.mask(swap, metrics[f"{theirs}{other}"])
+    return pd.DataFrame(columns | {m: metrics[_PUBLISHED_METRIC[m]] for m in METRICS})
+
+
+def _optional(folder: Path) -> dict[str, pd.DataFrame]:
+    tables = {}
+    if (folder / QA).is_file():
+        qa = read_table(folder / QA, _QA, FETCH)
+        tables["qa"] = qa.assign(image_id=bare_id(qa["image"])).rename(columns={"mask": "mask_id"})
+    if (folder / IMAGE_METRICS).is_file():
+        level = read_table(folder / IMAGE_METRICS, _IMAGE_METRICS, FETCH)
+        level["img_id"] = bare_id(level["img_id"])
+        tables["image_level"] = level.set_index("img_id").rename_axis("image_id")
+    return tables
+
+
+def _paths(folder: Path, names: pd.Index, strip: bool) -> pd.Series:
+    """Find the file of each name (``strip``: names have no ending); missing where there is none."""
+    found = {}
+    if folder.is_dir():
+        for entry in os.scandir(folder):
+            stem, ending = os.path.splitext(entry.name)
+            if ending.lower() in IMAGE_SUFFIXES:
+                found[stem if strip else entry.name] = entry.path
+    return pd.Series(names, index=names).map(found)

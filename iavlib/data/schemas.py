@@ -1,0 +1,154 @@
+"""What the tables of a cohort must look like, checked at the door.
+
+Checks are declared as pandera schemas; what they find is told as a :class:`DataError` that
+names the table, the rows and the mend.
+"""
+
+import pandas as pd
+import pandera.pandas as pa
+
+from iavlib.data.errors import DataError
+
+MALIGNANCY = ("benign", "malignant", "indeterminate", "unknown")
+GEOMETRY = ("original", "squashed", "cropped")
+OVERLAP_METRICS = ("dice", "jaccard")
+DISTANCE_METRICS = ("hd", "hd95", "assd")
+NORMALIZED_METRICS = tuple(f"{metric}_normalized" for metric in DISTANCE_METRICS)
+METRICS = OVERLAP_METRICS + DISTANCE_METRICS + NORMALIZED_METRICS
+FACTORS = ("annotator", "tool", "skill")
+PAIR_COLUMNS = (
+    "image_id",
+    "mask_1",
+    "mask_2",
+    *(f"{factor}_{side}" for side in (1, 2) for factor in FACTORS),
+    *METRICS,
+)
+
+_unit = pa.Check.in_range(0, 1)
+_not_negative = pa.Check.ge(0)
+
+IMAGES = pa.DataFrameSchema(
+    {
+        "path": pa.Column(nullable=True),
+        "malignancy": pa.Column(checks=pa.Check.isin(MALIGNANCY)),
+        "diagnosis": pa.Column(nullable=True),
+        "patient_id": pa.Column(nullable=True),
+        "lesion_id": pa.Column(nullable=True),
+        "width": pa.Column(checks=pa.Check.ge(1)),
+        "height": pa.Column(checks=pa.Check.ge(1)),
+        "geometry": pa.Column(checks=pa.Check.isin(GEOMETRY)),
+        "licence": pa.Column(nullable=True),
+        "sex": pa.Column(nullable=True),
+        "age": pa.Column(nullable=True, checks=pa.Check.in_range(0, 120)),
+        "site": pa.Column(nullable=True),
+    },
+    index=pa.Index(str, name="image_id", unique=True),
+)
+
+MASKS = pa.DataFrameSchema(
+    {
+        "image_id": pa.Column(str),
+        "path": pa.Column(nullable=True),
+        "annotator": pa.Column(str, pa.Check.str_length(min_value=1)),
+        "tool": pa.Column(str, nullable=True),
+        "skill": pa.Column(str, nullable=True),
+    },
+    index=pa.Index(str, name="mask_id", unique=True),
+)
+
+PAIRS = pa.DataFrameSchema(
+    {
+        "image_id": pa.Column(str),
+        "mask_1": pa.Column(str),
+        "mask_2": pa.Column(str),
+        **{f"{f}_{side}": pa.Column(str, nullable=True) for side in (1, 2) for f in FACTORS},
+        **{metric: pa.Column(float, _unit) for metric in OVERLAP_METRICS},
+        **{metric: pa.Column(float, _not_negative, nullable=True) for metric in DISTANCE_METRICS},
+        **{metric: pa.Column(float, _unit) for metric in NORMALIZED_METRICS},
+    },
+    unique=["mask_1", "mask_2"],
+)
+
+
+def empty_pairs() -> pd.DataFrame:
+    """Return a pairs table without rows, with the right columns and types."""
+    return pd.DataFrame(
+        {c: pd.Series(dtype=float if c in METRICS else "str") for c in PAIR_COLUMNS}
+    )
+
+
+def check_table(schema: pa.DataFrameSchema, table: pd.DataFrame, where, mend: str, first_line=None):
+    """Validate a table and tell every failure at once.
+
+    Parameters
+    ----------
+    schema : pandera.DataFrameSchema
+    table : pandas.DataFrame
+    where : str or path
+        The file or table to name in the error.
+    mend : str
+        What the user can do.
+    first_line : int, optional
+        Line of the file that holds row 0; with it rows are named by their line.
+
+    Raises
+    ------
+    DataError
+        Listing, for each failed check, the column, the check and the first rows with their values.
+    """
+    try:
+        schema.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as failure:
+        cases = failure.failure_cases
+        groups = cases.groupby(["column", "check"], sort=False, dropna=False)
+        problems = [_tell(key, group, first_line) for key, group in groups]
+        raise DataError(where, "; ".join(problems), mend) from None
+
+
+def check_cohort(name: str, images: pd.DataFrame, masks: pd.DataFrame, pairs: pd.DataFrame) -> None:
+    """Validate the three tables of a cohort and that they refer to each other.
+
+    Raises
+    ------
+    DataError
+        Naming the table, the rows and the mend.
+    """
+    mend = "correct the table, or build the cohort with iavlib.data.load"
+    for table, schema, label in (
+        (images, IMAGES, "images"),
+        (masks, MASKS, "masks"),
+        (pairs, PAIRS, "pairs"),
+    ):
+        check_table(schema, table, f"{name}, table {label}", mend)
+    check_known(masks["image_id"], images.index, f"{name}, table masks", "image_id")
+    for column in ("mask_1", "mask_2"):
+        check_known(pairs[column], masks.index, f"{name}, table pairs", column)
+
+
+def check_known(values: pd.Series, known: pd.Index, where, column: str, mend: str | None = None):
+    """Raise :class:`DataError` where a column names something that another table does not hold."""
+    unknown = values[~values.isin(known)]
+    if len(unknown):
+        raise DataError(
+            where,
+            f"column {column!r}: {len(unknown)} rows name what is not listed, first "
+            f"{', '.join(map(str, unknown.unique()[:3]))}",
+            mend or "add the missing rows to the table they refer to, or remove these",
+        )
+
+
+def _tell(key, group: pd.DataFrame, first_line: int | None) -> str:
+    column, check = key
+    if check == "column_in_dataframe":
+        return f"column {group['failure_case'].iloc[0]!r} is missing"
+    rows = group.dropna(subset=["index"]).drop_duplicates("index")
+    if first_line is not None:
+        places = [f"line {int(index) + first_line}" for index in rows["index"][:3]]
+    else:
+        places = [str(index) for index in rows["index"][:3]]
+    values = [repr(value) for value in rows["failure_case"][:3]]
+    shown = (
+        ", ".join(f"{p}: {v}" for p, v in zip(places, values, strict=True))
+        or group["failure_case"].iloc[0]
+    )
+    return f"column {column!r} fails {check} in {max(len(rows), 1)} rows ({shown})"

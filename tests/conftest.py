@@ -1,0 +1,22 @@
+"""Fixtures that every part of the test suite uses."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Keep what tests make out of the user's cache; share it within one run."""
+    root = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("IAV_CACHE_HOME", str(root))
+
+
+@pytest.fixture(scope="session")
+def imapp_home():
+    """Data home with the published IMA++ tables; tests that ask for it skip without them."""
+    home = os.environ.get("IAV_DATA_HOME", "")
+    if not home or not (Path(home) / "imapp" / "IMAplusplus_img_metadata.csv").is_file():
+        pytest.skip("needs the IMA++ tables: set IAV_DATA_HOME after 'iav data fetch imapp'")
+    return Path(home).resolve()

@@ -1,0 +1,42 @@
+"""What ``iav data status`` says of a data home."""
+
+import json
+
+from typer.testing import CliRunner
+
+from iavlib.data.cli import app
+from iavlib.data.registry import IMAPP_TABLES
+from iavlib.data.status import status
+
+
+def test_partial_home(tiny_imapp, monkeypatch):
+    monkeypatch.setenv("IAV_DATA_HOME", str(tiny_imapp.parent))
+    imapp, phantom = status()
+    assert (imapp.state, imapp.usable, phantom.state) == ("partial", True, "built in")
+    assert imapp.counts["images/*"] == (1, 14967)
+    assert imapp.counts["masks/*"] == (0, 22472)
+    assert imapp.bytes == sum(p.stat().st_size for p in tiny_imapp.rglob("*") if p.is_file())
+    assert sum("differs from the published" in note for note in imapp.notes) == 3
+
+
+def test_absent_home_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path))
+    output = CliRunner().invoke(app, ["status"]).output
+    assert "imapp: absent, not usable" in output
+    assert "iav data fetch imapp" in output
+    assert str(tmp_path) in output.replace("\n", "")
+
+
+def test_json(tiny_imapp, monkeypatch):
+    monkeypatch.setenv("IAV_DATA_HOME", str(tiny_imapp.parent))
+    rows = json.loads(CliRunner().invoke(app, ["status", "--json"]).output)
+    assert {row["name"] for row in rows} == {"imapp", "phantom"}
+    assert {"state", "counts", "bytes", "licence", "citation", "how"} <= set(rows[0])
+
+
+def test_published_tables_are_recognised(imapp_home, monkeypatch):
+    monkeypatch.setenv("IAV_DATA_HOME", str(imapp_home))
+    imapp = status()[0]
+    assert imapp.usable
+    assert not imapp.notes
+    assert all(imapp.counts[table] == (1, 1) for table in IMAPP_TABLES)
