@@ -31,6 +31,8 @@ class Entry:
         Empty for a cohort that is made, not fetched.
     required : tuple of str
         Files without which the cohort cannot be loaded.
+    options : tuple of str
+        Keywords that its ``load`` takes.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Entry:
     how: str
     files: dict[str, int]
     required: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -73,6 +76,7 @@ def _phantom() -> Entry:
         "this project",
         "built in: made when first asked for",
         {},
+        options=("n_images", "size", "seed"),
     )
 
 
@@ -88,22 +92,26 @@ def load(name: str = DEFAULT, **options) -> Cohort:
         A name of :data:`COHORTS`, or ``auto``: ``imapp`` where its tables are, otherwise the
         phantom (whose ``synthetic`` is True).
     **options
-        Passed to the cohort's own loader; with ``auto`` they are the phantom's (``n_images``,
-        ``size``, ``seed``) and have no say over real data.
+        What the cohort's own loader takes (the phantom: ``n_images``, ``size``, ``seed``). An
+        option that only another cohort takes has no effect, so that one call serves them all.
 
     Raises
     ------
     KeyError
         If there is no such cohort.
+    TypeError
+        If no cohort takes such an option.
     DatasetUnavailable
         If its files are not here.
     DataError
         If they are here but wrong.
     """
     entry = _entry(name)
-    if name == DEFAULT and entry.name != "phantom":
-        options = {}
-    return importlib.import_module(f"iavlib.data.{entry.module}").load(**options)
+    known = {option for make in COHORTS.values() for option in make().options}
+    if unknown := options.keys() - known:
+        raise TypeError(f"no cohort takes {', '.join(sorted(unknown))}; there are {sorted(known)}")
+    own = {key: value for key, value in options.items() if key in entry.options}
+    return importlib.import_module(f"iavlib.data.{entry.module}").load(**own)
 
 
 def available() -> list[str]:

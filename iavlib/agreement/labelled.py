@@ -1,0 +1,59 @@
+"""Agreement beside the label it may tell something about."""
+
+from typing import Literal
+
+import pandas as pd
+
+from iavlib.data.cohort import Cohort
+from iavlib.data.schemas import METRICS
+
+Indeterminate = Literal["out", "benign"]
+
+
+def labelled_pairs(cohort: Cohort, indeterminate: Indeterminate = "out") -> pd.DataFrame:
+    """Join the pairs of masks with the malignancy and the patient of their image.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    indeterminate : {"out", "benign"}
+        What becomes of indeterminate lesions: left out, or counted as benign as the published
+        evaluation of the regression does. Images of unknown malignancy are always left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of ``cohort.pairs`` that stay, with ``malignant`` (bool), ``cluster`` (patient,
+        or the image itself) and ``n_masks`` (masks of the image).
+    """
+    if indeterminate not in ("out", "benign"):
+        raise ValueError(f"indeterminate must be 'out' or 'benign', not {indeterminate!r}")
+    kept = {"benign", "malignant"} | ({"indeterminate"} if indeterminate == "benign" else set())
+    malignancy = cohort.images["malignancy"]
+    pairs = cohort.pairs[cohort.pairs["image_id"].map(malignancy).isin(kept)]
+    image = pairs["image_id"]
+    return pairs.assign(
+        malignant=image.map(malignancy).eq("malignant"),
+        cluster=image.map(cohort.clusters()),
+        n_masks=image.map(cohort.masks["image_id"].value_counts()),
+    ).reset_index(drop=True)
+
+
+def labelled_images(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Average labelled pairs to one row an image.
+
+    Parameters
+    ----------
+    pairs : pandas.DataFrame
+        From :func:`labelled_pairs`, perhaps with some pairs taken out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``image_id``: the mean of every metric over the image's pairs, under the metric's
+        own name (missing distances left out of their mean), ``malignant``, ``cluster``,
+        ``n_masks`` and ``n_pairs``.
+    """
+    groups = pairs.groupby("image_id", sort=False)
+    facts = groups[["malignant", "cluster", "n_masks"]].first()
+    return groups[list(METRICS)].mean().join(facts).assign(n_pairs=groups.size())

@@ -1,0 +1,33 @@
+"""Figures of the book: one function a figure, each returning a matplotlib Figure."""
+
+from iavlib.plots.association import (
+    by_malignancy,
+    dominance_curves,
+    factor_heatmaps,
+    forest,
+)
+from iavlib.plots.dataset import (
+    annotator_overlap,
+    completeness,
+    long_tails,
+    masks_per_image,
+    metric_distributions,
+)
+from iavlib.plots.examples import examples_by_agreement, outlines
+from iavlib.plots.style import use_style
+
+use_style()
+
+__all__ = [
+    "annotator_overlap",
+    "by_malignancy",
+    "completeness",
+    "dominance_curves",
+    "examples_by_agreement",
+    "factor_heatmaps",
+    "forest",
+    "long_tails",
+    "masks_per_image",
+    "metric_distributions",
+    "outlines",
+]

@@ -1,0 +1,42 @@
+"""One look for every figure: colours that colour-blind readers tell apart, light grids."""
+
+import matplotlib as mpl
+
+COLOURS = {
+    "benign": "#0072B2",
+    "malignant": "#D55E00",
+    "indeterminate": "#999999",
+    "unknown": "#CCCCCC",
+    "neutral": "#44546A",
+    "highlight": "#009E73",
+}
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+METRIC_LABELS = {
+    "dice": "Dice",
+    "jaccard": "Jaccard",
+    "hd": "Hausdorff distance (pixels)",
+    "hd95": "HD95 (pixels)",
+    "assd": "ASSD (pixels)",
+    "hd_normalized": "Hausdorff distance / diagonal",
+    "hd95_normalized": "HD95 / diagonal",
+    "assd_normalized": "ASSD / diagonal",
+}
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults to the book's style; importing :mod:`iavlib.plots` does it."""
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#E6E6E6",
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "legend.frameon": False,
+            "axes.prop_cycle": mpl.cycler(color=CYCLE),
+        }
+    )
