@@ -10,7 +10,9 @@ from iavlib.data.schemas import METRICS
 Indeterminate = Literal["out", "benign"]
 
 
-def labelled_pairs(cohort: Cohort, indeterminate: Indeterminate = "out") -> pd.DataFrame:
+def labelled_pairs(
+    cohort: Cohort, indeterminate: Indeterminate = "out", pairs: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Join the pairs of masks with the malignancy and the patient of their image.
 
     Parameters
@@ -19,18 +21,22 @@ def labelled_pairs(cohort: Cohort, indeterminate: Indeterminate = "out") -> pd.D
     indeterminate : {"out", "benign"}
         What becomes of indeterminate lesions: left out, or counted as benign as the published
         evaluation of the regression does. Images of unknown malignancy are always left out.
+    pairs : pandas.DataFrame, optional
+        Other pairs of masks of the cohort's images, for instance of consensus masks; the pairs of
+        annotators' masks unless given.
 
     Returns
     -------
     pandas.DataFrame
-        The rows of ``cohort.pairs`` that stay, with ``malignant`` (bool), ``cluster`` (patient,
+        The pairs that stay, with ``malignant`` (bool), ``cluster`` (patient,
         or the image itself) and ``n_masks`` (masks of the image).
     """
     if indeterminate not in ("out", "benign"):
         raise ValueError(f"indeterminate must be 'out' or 'benign', not {indeterminate!r}")
     kept = {"benign", "malignant"} | ({"indeterminate"} if indeterminate == "benign" else set())
     malignancy = cohort.images["malignancy"]
-    pairs = cohort.pairs[cohort.pairs["image_id"].map(malignancy).isin(kept)]
+    pairs = cohort.pairs if pairs is None else pairs
+    pairs = pairs[pairs["image_id"].map(malignancy).isin(kept)]
     image = pairs["image_id"]
     return pairs.assign(
         malignant=image.map(malignancy).eq("malignant"),

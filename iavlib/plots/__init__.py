@@ -15,6 +15,7 @@ from iavlib.plots.dataset import (
 )
 from iavlib.plots.examples import examples_by_agreement, outlines
 from iavlib.plots.style import use_style
+from iavlib.plots.tables import readable
 
 use_style()
 
@@ -30,4 +31,5 @@ __all__ = [
     "masks_per_image",
     "metric_distributions",
     "outlines",
+    "readable",
 ]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from iavlib import data, plots, stats
+from iavlib import plots, stats
 from iavlib.agreement import labelled_images, labelled_pairs
 
 
@@ -87,7 +87,7 @@ def test_association_figures(cohort):
     dominance = stats.first_order_dominance(
         images["dice"], images["malignant"], images["cluster"], n_permutations=20
     )
-    top, bottom = plots.dominance_curves(dominance).axes
+    top, _ = plots.dominance_curves(dominance).axes
     assert top.lines[0].get_ydata()[-1] == 1
     matrices = {f: stats.factor_matrix(pairs, f, n_boot=20) for f in ("tool", "skill")}
     figure = plots.factor_heatmaps(matrices)
@@ -102,25 +102,3 @@ def test_forest_keeps_the_order_of_the_table():
     (ax,) = plots.forest(table, "effect").axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["first", "second"]
     assert ax.yaxis_inverted()
-
-
-def test_masks_of_every_kind_read_alike(tmp_path):
-    from PIL import Image
-
-    truth = np.zeros((6, 8), bool)
-    truth[2:4, 3:6] = True
-    grey = Image.fromarray(truth.astype(np.uint8) * 255)
-    for name, image in {
-        "grey.png": grey,
-        "rgb.png": grey.convert("RGB"),
-        "bool.png": grey.convert("1"),
-        "small.png": Image.fromarray(truth.astype(np.uint8)),
-        "deep.png": Image.fromarray(truth.astype(np.uint16) * 65535),
-    }.items():
-        image.save(tmp_path / name)
-        np.testing.assert_array_equal(data.images.read_mask(tmp_path / name), truth, name)
-    (tmp_path / "broken.png").write_bytes((tmp_path / "grey.png").read_bytes()[:30])
-    with pytest.raises(data.DataError, match=r"broken\.png: no readable image"):
-        data.images.read_mask(tmp_path / "broken.png")
-    with pytest.raises(data.DataError, match="is missing"):
-        data.images.read_image(tmp_path / "none.png")

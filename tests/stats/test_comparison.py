@@ -1,0 +1,50 @@
+"""One question, several samples."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from iavlib import stats
+
+
+def sample(shift: float, n: int = 60, seed: int = 0) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    malignant = np.arange(n) % 3 == 0
+    value = generator.normal(size=n) + shift * malignant
+    return pd.DataFrame({"v": value, "malignant": malignant, "cluster": np.arange(n) // 2})
+
+
+def test_each_row_is_the_association_of_its_sample():
+    samples = {"a": (sample(-2), "v"), "b": (sample(0, seed=1), "v")}
+    table = stats.compare_associations(samples, n_boot=200)
+    single = stats.association(*(sample(-2)[c] for c in ("v", "malignant", "cluster")), n_boot=200)
+    assert table.loc["a", "cohens_d"] == single.cohens_d.value < -1
+    assert (table.loc["a", "ci_low"], table.loc["a", "ci_high"]) == (
+        single.cohens_d.low,
+        single.cohens_d.high,
+    )
+    assert table.loc["a", "p_holm"] == pytest.approx(2 * table.loc["a", "p"])
+    assert table.loc["b", "p_holm"] == table.loc["b", "p"] > 0.05
+
+
+def test_mean_with_interval():
+    values = np.repeat([0.0, 1.0], 50)
+    one_by_one = stats.cluster_mean(values, np.arange(100))
+    in_pairs = stats.cluster_mean(np.tile(values, 2), np.tile(np.arange(100), 2))
+    assert one_by_one.value == in_pairs.value == 0.5
+    # The standard error of a mean of 100 coin flips is .05; doubling every row adds no knowledge.
+    assert one_by_one.high - one_by_one.low == pytest.approx(4 * 0.05, rel=0.15)
+    assert in_pairs.high - in_pairs.low == pytest.approx(4 * 0.05, rel=0.15)
+
+
+def test_mean_of_missing_values_is_refused():
+    with pytest.raises(ValueError, match="1 of 3 values are NaN"):
+        stats.cluster_mean([1, 2, np.nan], [1, 2, 3])
+
+
+def test_released_formula_squares_the_variances():
+    first, second = np.array([0.0, 0.2, 0.4]), np.array([0.3, 0.5, 0.7])
+    variance = 0.04
+    assert stats.cohens_d(first, second) == pytest.approx(-0.3 / np.sqrt(variance))
+    released = stats.cohens_d_of_squared_variances(first, second)
+    assert released == pytest.approx(-0.3 / np.sqrt(variance**2))
