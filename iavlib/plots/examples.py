@@ -23,13 +23,17 @@ def outlines(cohort: Cohort, image_ids, columns: int = 3, size: float = 3.0) -> 
     ----------
     cohort : Cohort
     image_ids : sequence of str
-        Images whose file is present.
+        Images whose file is present; without any the figure says so.
     columns : int
         Pictures in a row.
     size : float
         Inches of a picture.
     """
     image_ids = list(image_ids)
+    if not image_ids:
+        figure = plt.figure(figsize=(5, 0.6))
+        figure.text(0.5, 0.5, "No image files are present.", ha="center", va="center")
+        return figure
     rows = -(-len(image_ids) // columns)
     figure, axes = plt.subplots(
         rows,
