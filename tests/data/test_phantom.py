@@ -14,6 +14,10 @@ from iavlib.data import phantom
 from iavlib.data.images import read_image, read_mask
 from iavlib.data.phantom import build
 
+GOLDEN_MASKS = "bc698457e11cb68f3a407f522dea25cf3c444056762d5a15b0dfd3df25c8f091"
+GOLDEN_PAIRS = "941667c55e0ee5e9b2b550900cc50da6692c466202a61b1d2649032f2302ec6d"
+GOLDEN_MEANS = (168.65, 186.29, 133.09)
+
 
 def digest(*arrays: np.ndarray) -> str:
     return hashlib.sha256(b"".join(np.packbits(array).tobytes() for array in arrays)).hexdigest()
@@ -181,8 +185,3 @@ def test_by_name_with_options_of_others():
     assert len(cohort.images) == 2
     with pytest.raises(TypeError, match="no cohort takes colour"):
         data.load("phantom", colour="red")
-
-
-GOLDEN_MASKS = "bc698457e11cb68f3a407f522dea25cf3c444056762d5a15b0dfd3df25c8f091"
-GOLDEN_PAIRS = "941667c55e0ee5e9b2b550900cc50da6692c466202a61b1d2649032f2302ec6d"
-GOLDEN_MEANS = (168.65, 186.29, 133.09)

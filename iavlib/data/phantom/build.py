@@ -178,9 +178,7 @@ def _write_tables(work: Path, rows: list[dict], annotators: pd.DataFrame) -> Non
 
 
 def _read(folder: Path) -> Cohort:
-    tables = {
-        name: pd.read_csv(folder / f"{name}.csv", float_precision="round_trip") for name in TABLES
-    }
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
     for name in ("images", "masks", "truth"):
         tables[name]["path"] = str(folder) + os.sep + tables[name]["path"]
     images = tables["images"].set_index("image_id")
