@@ -1,0 +1,210 @@
+"""The command line: ``iav run``, ``iav book``, ``iav claims`` and ``iav data``.
+
+Nothing heavy is imported before a command needs it: ``iav --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from iavlib import __version__
+from iavlib.execution.errors import ExecutionError
+
+if TYPE_CHECKING:
+    from iavlib.execution.notebooks import RunResult
+    from iavlib.execution.project import Project
+
+_FAILED = 1
+_WRONG_INPUT = 2
+_INTERRUPTED = 130
+
+Profile = Annotated[
+    str, typer.Option(help="Scale of the run: smoke (seconds), quick (a laptop), paper (in full).")
+]
+Force = Annotated[bool, typer.Option("--force", help="Run even what is up to date.")]
+
+
+class DataCommands(TyperGroup):
+    """Commands of ``iav data``, loaded when one is asked for: reading tables is slow to load."""
+
+    def _loaded(self) -> TyperGroup:
+        from iavlib.data.cli import app as data_app
+
+        return typer.main.get_group(data_app)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Name the commands."""
+        return self._loaded().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Find a command by name."""
+        return self._loaded().get_command(ctx, cmd_name)
+
+
+app = typer.Typer(
+    help="Inter-annotator variability: run the notebooks, build the book, see the claims.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(
+    typer.Typer(cls=DataCommands, no_args_is_help=True),
+    name="data",
+    help="See which data are here, and fetch what can be fetched.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"iavlib {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Inter-annotator variability: run the notebooks, build the book, see the claims."""
+
+
+@app.command()
+def run(
+    notebooks: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names, numbers (01) or paths of notebooks; all when none is given."),
+    ] = None,
+    profile: Profile = "quick",
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Execute notebooks into book/executed/, those that are up to date excepted."""
+    from iavlib.execution.jobs import prepare_jobs
+    from iavlib.execution.notebooks import bring_up_to_date
+    from iavlib.execution.parameters import parse_overrides
+    from iavlib.execution.project import find_project, select_notebooks
+
+    with _clear_errors():
+        project = find_project()
+        chosen = select_notebooks(project, notebooks or ())
+        jobs = prepare_jobs(project, chosen, profile, parse_overrides(parameter or ()))
+        announce, report = _reporters(project, [job.stem for job in jobs])
+        results = []
+        for job in jobs:
+            announce(job.stem)
+            results.append(bring_up_to_date(project, job, force))
+            report(results[-1])
+    if any(result.failure is not None for result in results):
+        raise typer.Exit(_FAILED)
+
+
+@app.command()
+def book(
+    profile: Profile = "quick",
+    force: Annotated[
+        bool, typer.Option("--force", help="Run every notebook and build every page again.")
+    ] = False,
+    no_run: Annotated[
+        bool, typer.Option("--no-run", help="Run nothing; build from the last results.")
+    ] = False,
+) -> None:
+    """Run the notebooks that changed and build the book into _build/html."""
+    from iavlib.execution.project import find_project
+    from iavlib.execution.site import build_book
+    from iavlib.execution.toc import toc_notebooks
+
+    with _clear_errors():
+        project = find_project()
+        announce, report = _reporters(project, [path.stem for path in toc_notebooks(project)])
+        result = build_book(project, profile, force, not no_run, announce, report)
+    for problem in result.problems:
+        typer.secho(f"problem: {problem}", fg="red", err=True)
+    index = project.html / "index.html"
+    typer.echo(f"{'Book' if result.rebuilt else 'Book, nothing changed'}: {index}")
+    if not result.ok:
+        typer.secho(
+            f"Not a good book: {len(result.failed)} of its notebooks failed, "
+            f"{len(result.problems)} problems.",
+            fg="red",
+            err=True,
+        )
+        raise typer.Exit(_FAILED)
+
+
+@app.command()
+def claims(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
+) -> None:
+    """Show what the papers say beside what was measured here."""
+    from iavlib.claims.ledger import ledger
+
+    with _clear_errors():
+        rows = ledger()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False))
+        return
+    from rich.console import Console
+
+    from iavlib.claims.report import count_verdicts, rich_table
+
+    console = Console()
+    console.print(rich_table(rows))
+    console.print(count_verdicts(rows))
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Turn our own errors into one line and an exit status."""
+    try:
+        yield
+    except ExecutionError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise typer.Exit(_WRONG_INPUT) from error
+    except KeyboardInterrupt:
+        typer.secho("\ninterrupted; what was finished is kept", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def _reporters(project: Project, stems: Sequence[str]) -> tuple[Any, Any]:
+    """Make two functions that print one line a notebook: its name first, then how it ended."""
+    width = max(map(len, stems), default=0)
+
+    def announce(stem: str) -> None:
+        typer.echo(f"{stem:<{width}}  ", nl=False)
+        sys.stdout.flush()
+
+    def report(result: RunResult) -> None:
+        typer.echo(_outcome(project, result))
+
+    return announce, report
+
+
+def _outcome(project: Project, result: RunResult) -> str:
+    if result.failure is not None:
+        place = f" in {result.failure.place}" if result.failure.cell is not None else ""
+        text = f"{result.seconds:6.1f} s  FAILED{place}: {result.failure.error}"
+        partial = project.executed / f"{result.stem}.failed.ipynb"
+        if partial.is_file():
+            text += f"\n  how far it came: {partial.relative_to(project.root)}"
+        return text
+    data = ", ".join(
+        f"{c['name']}{' (synthetic)' if c['synthetic'] else ''}" for c in result.manifest["cohorts"]
+    )
+    done = f"{data or 'no data'}, {len(result.manifest['claims'])} claims"
+    return f"{result.seconds:6.1f} s  {result.status}: {done}"
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,46 @@
+"""Writing files so that a reader sees the old one or the new one, never a half."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to a temporary name beside `path`, then move it into place.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its folder is created if needed.
+    text : str
+        Content, written as UTF-8 with Unix line ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as strict JSON (no NaN, no infinity), atomically.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    content : object
+        Anything :mod:`json` can write.
+
+    Raises
+    ------
+    ValueError
+        If `content` holds a number that JSON cannot hold.
+    """
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,0 +1,91 @@
+"""The fingerprint of a run: the same when, and only when, nothing it depends on changed.
+
+It covers the notebook's cells, the resolved parameters, the parts of this
+library the notebook imports, the versions of the packages these import, and the
+data the notebook asks for. It does not cover outputs, editors' metadata, other
+modules, other packages or the text of the claims.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from iavlib.execution.closure import import_closure
+from iavlib.execution.errors import ParameterError
+from iavlib.execution.source import read_cells
+from iavlib.execution.versions import package_versions
+
+DataFingerprint = Callable[[str], str]
+
+#: A notebook with a parameter of this name works on the data it names.
+COHORT_PARAMETER = "cohort"
+
+
+def cohort_fingerprint(name: str) -> str:
+    """Ask the data layer, which is slow to load, for the fingerprint of a cohort's files."""
+    from iavlib.data import fingerprint
+
+    try:
+        return fingerprint(name)
+    except KeyError as error:
+        raise ParameterError(f"parameter {COHORT_PARAMETER!r}: {error.args[0]}") from error
+
+
+def run_inputs(
+    notebook: Path,
+    parameters: Mapping[str, Any],
+    data_fingerprint: DataFingerprint = cohort_fingerprint,
+) -> dict[str, Any]:
+    """Gather everything a run of a notebook depends on.
+
+    Parameters
+    ----------
+    notebook : Path
+        Source notebook.
+    parameters : mapping
+        Its resolved parameters.
+    data_fingerprint : callable, optional
+        Cohort name to a string that changes when its files change. Called only
+        for a notebook with a text parameter ``cohort``.
+
+    Returns
+    -------
+    dict
+        ``cells``, ``parameters``, ``library``, ``packages`` and ``data``, ready
+        for JSON; two of them can be compared to see what changed.
+    """
+    cells = read_cells(notebook)
+    closure = import_closure(cell.source for cell in cells if cell.kind == "code")
+    cohort = parameters.get(COHORT_PARAMETER)
+    return {
+        "cells": [[cell.kind, cell.source, list(cell.tags), cell.figure] for cell in cells],
+        "parameters": dict(parameters),
+        "library": closure.parts,
+        "packages": {
+            "python": ".".join(platform.python_version_tuple()[:2]),
+            **package_versions(closure.external),
+        },
+        "data": data_fingerprint(cohort) if isinstance(cohort, str) else None,
+    }
+
+
+def fingerprint(inputs: Mapping[str, Any]) -> str:
+    """Hash what :func:`run_inputs` gathered.
+
+    Parameters
+    ----------
+    inputs : mapping
+        What the run depends on.
+
+    Returns
+    -------
+    str
+        Sixteen hexadecimal digits.
+    """
+    canonical = json.dumps(inputs, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -1,0 +1,240 @@
+"""Running one notebook in a process of its own, and believing only a valid manifest."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from iavlib.claims.recording import RUN_VARIABLE
+from iavlib.execution.errors import ManifestError
+from iavlib.execution.failure import Failure, diagnose, first_unrun
+from iavlib.execution.files import write_json
+from iavlib.execution.jobs import Job, Traces, is_current
+from iavlib.execution.manifest import read_manifest
+from iavlib.execution.project import Project
+from iavlib.execution.source import load_notebook
+
+DONE = "done"
+FAILED = "failed"
+UP_TO_DATE = "up to date"
+_NO_MANIFEST = "no manifest: the last cell must call manifest.write(cohorts=[...])"
+_PATIENCE_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Parameters
+    ----------
+    stem : str
+        Name of the notebook without ending.
+    status : str
+        ``"done"``, ``"failed"`` or ``"up to date"``.
+    seconds : float
+        Time spent now.
+    manifest : dict or None
+        The manifest, unless the run failed.
+    failure : Failure or None
+        Why it failed.
+    """
+
+    stem: str
+    status: str
+    seconds: float
+    manifest: dict[str, Any] | None = None
+    failure: Failure | None = None
+
+
+def bring_up_to_date(project: Project, job: Job, force: bool = False) -> RunResult:
+    """Run a notebook unless its last run still holds.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    job : Job
+        The notebook with its parameters.
+    force : bool, optional
+        Run it in any case.
+
+    Returns
+    -------
+    RunResult
+        With status ``"up to date"`` when nothing was run.
+    """
+    if force or not is_current(project, job):
+        return run_notebook(project, job)
+    traces = Traces(project.executed, job.stem)
+    traces.clear_failure()  # of a source that has been put back since
+    return RunResult(job.stem, UP_TO_DATE, 0.0, manifest=traces.good_manifest())
+
+
+def run_notebook(project: Project, job: Job) -> RunResult:
+    """Execute a notebook and keep the outcome.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    job : Job
+        The notebook with its parameters.
+
+    Returns
+    -------
+    RunResult
+        ``"done"`` only if the process ended with status 0, every code cell was
+        run and the manifest is valid and of this run. Otherwise ``"failed"``:
+        the partial notebook is kept and an earlier good result stays.
+    """
+    traces = Traces(project.executed, job.stem)
+    started = time.time()
+    with _only_one(traces) as free:
+        if not free:
+            busy = Failure(None, None, "another process is running this notebook; wait for it")
+            return RunResult(job.stem, FAILED, 0.0, failure=busy)
+        work = _fresh_folder(traces.work)
+        run_id = secrets.token_hex(8)
+        _describe_run(project, job, work, run_id, started)
+        exit_code = _execute(work, traces.log)
+        manifest, failure = _judge(work, traces.log, exit_code, run_id)
+        if failure is None:
+            os.replace(work / "output.ipynb", traces.notebook)
+            os.replace(work / "manifest.json", traces.manifest)
+            traces.clear_failure()
+        else:
+            _keep_failure(work, traces, job, failure)
+        shutil.rmtree(work)
+    status = DONE if failure is None else FAILED
+    return RunResult(job.stem, status, time.time() - started, manifest, failure)
+
+
+def _fresh_folder(work: Path) -> Path:
+    """Empty the working folder: a run that was killed may have left its own there."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    return work
+
+
+def _describe_run(project: Project, job: Job, work: Path, run_id: str, started: float) -> None:
+    """Write what the worker and what the notebook's kernel must know."""
+    write_json(
+        work / "job.json",
+        {
+            "input": str(job.notebook),
+            "output": str(work / "output.ipynb"),
+            "folder": str(project.notebooks),
+            "parameters": job.changed,
+        },
+    )
+    write_json(
+        work / "run.json",
+        {
+            "run_id": run_id,
+            "notebook": job.stem,
+            "profile": job.profile,
+            "overrides": dict(job.overrides),
+            "parameters": job.parameters,
+            "fingerprint": job.fingerprint,
+            "manifest": str(work / "manifest.json"),
+            "started": started,
+        },
+    )
+
+
+def _execute(work: Path, log: Path) -> int:
+    """Run the worker to its end and give its exit status; end it if we are interrupted."""
+    environment = {
+        **os.environ,
+        RUN_VARIABLE: str(work / "run.json"),
+        "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not one of the same name
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, "-m", "iavlib.execution.worker", str(work / "job.json")]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            return process.wait()
+        except BaseException:
+            _stop(process)
+            raise
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Let the worker end its kernel; it does when its standard input closes."""
+    process.stdin.close()
+    try:
+        process.wait(_PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _judge(
+    work: Path, log: Path, exit_code: int, run_id: str
+) -> tuple[dict[str, Any] | None, Failure | None]:
+    """Decide whether a run is done: its manifest, or why it is not."""
+    output, manifest = work / "output.ipynb", work / "manifest.json"
+    if exit_code != 0:
+        return None, diagnose(output, log, exit_code)
+    if first_unrun(load_notebook(output)) is not None:
+        return None, diagnose(output, log, exit_code, "the run stopped here without an error")
+    if not manifest.is_file():
+        return None, diagnose(output, log, exit_code, _NO_MANIFEST)
+    try:
+        return read_manifest(manifest, run_id), None
+    except ManifestError as error:
+        return None, diagnose(output, log, exit_code, str(error))
+
+
+def _keep_failure(work: Path, traces: Traces, job: Job, failure: Failure) -> None:
+    """Keep the partial notebook and the reason; what is moved is the file's last whole state."""
+    if (work / "output.ipynb").is_file():
+        os.replace(work / "output.ipynb", traces.failed_notebook)
+    else:
+        traces.failed_notebook.unlink(missing_ok=True)
+    write_json(
+        traces.failed_json,
+        {
+            "notebook": job.stem,
+            "profile": job.profile,
+            "parameters": job.parameters,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            **failure.to_json(),
+        },
+    )
+
+
+@contextmanager
+def _only_one(traces: Traces) -> Iterator[bool]:
+    """Hold the notebook's lock; give False if another process holds it.
+
+    The system frees the lock when its holder ends, however it ends.
+    """
+    import fcntl
+
+    traces.executed.mkdir(parents=True, exist_ok=True)
+    with traces.lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

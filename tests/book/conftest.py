@@ -1,0 +1,84 @@
+"""The book, built once per kind of data in the smoke profile, in a copy of the project."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("_config.yml", "_toc.yml", "book", "notebooks", "constraints.txt")
+
+
+def _copy_project(target: Path) -> Path:
+    target.mkdir()
+    left_out = shutil.ignore_patterns("executed", "generated", ".ipynb_checkpoints")
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, target / part, ignore=left_out)
+        else:
+            shutil.copy(source, target / part)
+    return target
+
+
+def _build(project: Path, data_home: Path) -> Path:
+    environment = os.environ | {
+        "IAV_DATA_HOME": str(data_home),
+        "IAV_CACHE_HOME": str(project.parent / "cache"),
+        "IAV_PROJECT": str(project),
+    }
+    command = [sys.executable, "-m", "iavlib.cli", "book", "--profile", "smoke"]
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project
+
+
+@pytest.fixture(scope="session")
+def phantom_book(tmp_path_factory) -> Path:
+    """Project whose book was built with no data at all."""
+    root = tmp_path_factory.mktemp("phantom-book")
+    (root / "nothing").mkdir()
+    return _build(_copy_project(root / "project"), root / "nothing")
+
+
+@pytest.fixture(scope="session")
+def imapp_book(tmp_path_factory, imapp_home) -> Path:
+    """Project whose book was built on the published tables."""
+    return _build(_copy_project(tmp_path_factory.mktemp("imapp-book") / "project"), imapp_home)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium; tests that need it skip without one."""
+    from selenium import webdriver
+
+    binary = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    driver = shutil.which("chromedriver")
+    if not (binary and driver):
+        pytest.skip("needs Chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--allow-file-access-from-files",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(driver)
+    instance = webdriver.Chrome(options=options, service=service)
+    yield instance
+    instance.quit()

@@ -1,0 +1,92 @@
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from iavlib.claims import record
+from iavlib.claims.definitions import ClaimError
+from iavlib.claims.recording import take_pending
+from iavlib.execution.errors import ProjectError
+
+REAL = SimpleNamespace(name="real", synthetic=False)
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    yield
+    take_pending()
+
+
+def test_what_is_recorded_is_plain_and_taken_once(lab):
+    record("mean", np.float64(0.25), cohort=REAL, n=np.int64(7), interval=np.array([0.1, 0.4]))
+    (entry,) = take_pending()
+    assert entry == {
+        "id": "mean",
+        "value": 0.25,
+        "interval": [0.1, 0.4],
+        "n": 7,
+        "cohort": "real",
+        "synthetic": False,
+        "note": None,
+    }
+    assert [type(entry[key]) for key in ("value", "n")] == [float, int]
+    assert take_pending() == []
+
+
+def test_a_whole_number_stays_whole(lab):
+    record("mean", np.int64(14967), cohort=REAL, n=1)
+    assert repr(take_pending()[0]["value"]) == "14967"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"claim": "maen"}, "no claim 'maen' .* did you mean 'mean'"),
+        ({"value": math.nan}, "value is nan"),
+        ({"value": np.inf}, "value is inf"),
+        ({"value": "0.5"}, "must be one number"),
+        ({"value": True}, "must be one number"),
+        ({"value": np.array([0.5])}, "must be one number"),
+        ({"n": 0}, "n must be a positive whole number"),
+        ({"n": 2.0}, "n must be a positive whole number"),
+        ({"interval": (0.4, 0.1)}, "upside down"),
+        ({"interval": (0.4,)}, r"must be \(low, high\)"),
+        ({"interval": (math.nan, 1)}, "interval is nan"),
+    ],
+)
+def test_what_cannot_be_a_measurement_is_refused(lab, arguments, message):
+    good = {"claim": "mean", "value": 0.5, "cohort": REAL, "n": 10}
+    with pytest.raises(ClaimError, match=message):
+        record(**(good | arguments))
+    assert take_pending() == []
+
+
+@pytest.mark.parametrize("kind", ["negative", "positive"])
+def test_a_claim_about_a_sign_needs_an_interval(lab, claim, kind):
+    lab.claims(claim | {"compare": {"kind": kind}})
+    with pytest.raises(ClaimError, match=r"needs interval=\(low, high\)"):
+        record("mean", 0.5, cohort=REAL, n=10)
+
+
+def test_a_user_may_record_on_own_data(lab):
+    record("mean", 0.5, cohort=SimpleNamespace(name="mine", synthetic=False), n=10)
+    assert take_pending()[0]["cohort"] == "mine"
+
+
+def test_recording_twice_is_an_error_in_a_run_only(lab, monkeypatch):
+    record("mean", 0.4, cohort=REAL, n=10)
+    record("mean", 0.5, cohort=REAL, n=10)
+    assert [entry["value"] for entry in take_pending()] == [0.5]
+    monkeypatch.setenv("IAV_RUN", "run.json")
+    record("mean", 0.4, cohort=REAL, n=10)
+    record("mean", 0.4, cohort=SimpleNamespace(name="other", synthetic=False), n=10)
+    with pytest.raises(ClaimError, match="already recorded on real"):
+        record("mean", 0.5, cohort=REAL, n=10)
+
+
+def test_outside_a_project_there_is_nothing_to_record_for(tmp_path_factory, monkeypatch):
+    monkeypatch.delenv("IAV_PROJECT", raising=False)
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    with pytest.raises(ProjectError, match="lies in no project"):
+        record("mean", 0.5, cohort=REAL, n=10)

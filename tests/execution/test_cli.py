@@ -1,0 +1,73 @@
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import iavlib
+from iavlib.cli import app
+
+
+def iav(*arguments):
+    return CliRunner().invoke(app, arguments)
+
+
+def test_version():
+    assert iav("--version").output == f"iavlib {iavlib.__version__}\n"
+
+
+def test_help_is_quick_as_nothing_heavy_is_imported():
+    code = (
+        "import sys, iavlib.cli; "
+        "print([m for m in ('numpy', 'pandas', 'matplotlib', 'nbformat', 'papermill', 'sphinx') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_commands_are_listed():
+    for command in ("run", "book", "claims", "data"):
+        assert command in iav("--help").output
+    assert "status" in iav("data", "--help").output
+    assert iav("data", "nosuch").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "03"), "error: no notebook '03'"),
+        (("run", "-p", "sise=2"), "error: 01_first.ipynb has no parameter 'sise'; did you mean"),
+        (("run", "-p", "size=big"), "error: 01_first.ipynb: parameter 'size' = 'big' is not"),
+        (("run", "-p", "size"), "error: -p size: write it as name=value"),
+        (("run", "--profile", "qick"), "error: no profile 'qick'"),
+        (("book", "--profile", "qick"), "error: no profile 'qick'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_runs_nothing(workshop, arguments, message):
+    workshop.good_notebook("01_first", parameters="size = 1.0")
+    result = iav(*arguments)
+    assert result.exit_code == 2
+    assert result.output.startswith(message)
+    assert result.output.count("\n") == 1
+    assert not workshop.project.executed.exists()
+
+
+def test_outside_a_project_the_error_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.delenv("IAV_PROJECT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for command in (["run"], ["book"], ["claims"]):
+        result = iav(*command)
+        assert result.exit_code == 2
+        assert "lies in no project" in result.output
+
+
+def test_all_notebooks_run_even_if_one_fails(workshop):
+    workshop.notebook("01_first", "raise RuntimeError('no luck')")
+    workshop.good_notebook("02_second")
+    result = iav("run", "--profile", "smoke")
+    assert result.exit_code == 1
+    first, where, second = result.output.splitlines()
+    assert "FAILED in code cell 1 (raise RuntimeError('no luck')): RuntimeError: no luck" in first
+    assert "book/executed/01_first.failed.ipynb" in where
+    assert second.endswith("done: toy, 0 claims")

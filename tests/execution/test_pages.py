@@ -1,0 +1,89 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from iavlib.execution import pages
+from iavlib.execution.htmlcheck import check_pages
+
+COHORT = SimpleNamespace(
+    name="phantom", synthetic=True, images=range(1200), masks=range(3000), citation="A <b> & C"
+)
+
+
+def test_synthetic_data_are_announced_in_large():
+    page = pages.banner(COHORT)._repr_html_()
+    assert "Computed on synthetic data" in page
+    assert "1,200 images, 3,000 annotator masks" in page
+    assert pages.SYNTHETIC_CLASS in page
+
+
+def test_real_data_are_named_and_cited():
+    real = SimpleNamespace(**{**vars(COHORT), "synthetic": False, "name": "imapp"})
+    page = pages.banner(real)._repr_html_()
+    assert "Data: imapp" in page
+    assert "A &lt;b&gt; &amp; C" in page
+    assert pages.SYNTHETIC_CLASS not in page
+    assert "synthetic" not in repr(pages.banner(real)).lower()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(np.float64(0.78), "0.78"), (np.int64(3), "3"), (0.5, "0.5"), ("a few", "'a few'")],
+)
+def test_glue_keeps_plain_numbers(monkeypatch, value, text):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **kw: shown.append((data, kw)))
+    pages.glue("mean", value)
+    ((data, options),) = shown
+    assert data == {"application/papermill.record/text/plain": text}
+    assert options["metadata"]["scrapbook"]["name"] == "mean"
+
+
+def test_glue_refuses_what_prose_cannot_show():
+    with pytest.raises(ValueError, match="nan is not finite"):
+        pages.glue("mean", float("nan"))
+    with pytest.raises(TypeError, match="not list"):
+        pages.glue("mean", [1])
+
+
+PAGE = """<article><p>{text}</p>
+<div class="cell_output"><figure><img alt="A curve" src="../_images/a.png"/>
+<figcaption>c</figcaption></figure></div>{more}</article>"""
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "problems"),
+    [
+        ('<span class="pasted-text">3.0</span> <span>x</span>', "", []),
+        ('<span class="pasted-text"> </span>', "", ["p: a glued value is empty"]),
+        ("", '<img alt="" src="_images/b.png">', ["p: picture b.png has no alt text"]),
+        ("", '<img alt="../_images/b.png" src="_images/b.png">', ["p: picture b.png has no alt"]),
+        ("", '<img alt="" src="_static/logo.png">', []),
+        (
+            "",
+            '<div class="cell_output"><img alt="x" src="_images/b.png"></div>',
+            ["p: picture b.png has no caption"],
+        ),
+    ],
+)
+def test_built_pages_are_looked_through(tmp_path, text, more, problems):
+    (tmp_path / "index.html").write_text("")
+    (tmp_path / "p.html").write_text(PAGE.format(text=text, more=more))
+    found = check_pages(tmp_path, ["p"])
+    assert len(found) == len(problems)
+    assert all(f.startswith(p) for f, p in zip(found, problems, strict=True))
+
+
+def test_a_missing_page_and_a_silent_synthetic_page_are_problems(tmp_path):
+    (tmp_path / "a.html").write_text("<p>numbers</p>")
+    found = check_pages(tmp_path, ["a", "b"], synthetic={"a"})
+    assert found == [
+        "index.html was not built",
+        "a: computed on synthetic data but does not say so",
+        "b: is in _toc.yml but was not built",
+    ]
+    (tmp_path / "index.html").write_text("")
+    (tmp_path / "b.html").write_text("")
+    (tmp_path / "a.html").write_text(pages.banner(COHORT)._repr_html_())
+    assert check_pages(tmp_path, ["a", "b"], synthetic={"a"}) == []

@@ -1,0 +1,178 @@
+"""Runs of real kernels: each takes seconds, so that few are started and much is asked of each."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from iavlib.execution.failure import diagnose
+from iavlib.execution.jobs import Traces, prepare_jobs
+from iavlib.execution.manifest import read_manifest
+from iavlib.execution.notebooks import bring_up_to_date, run_notebook
+
+ENDINGS = {
+    "raise": "ratio = 1 / 0",
+    "kill": "os.kill(os.getpid(), 9)",
+    "exit": "sys.exit(0)",
+    "nothing": "pass",
+}
+
+
+@pytest.fixture(scope="module")
+def shop(lasting_workshop):
+    """Give a project whose notebook ends as its parameter says."""
+    branches = "\n".join(f"if how == {how!r}:\n    {code}" for how, code in ENDINGS.items())
+    lasting_workshop.good_notebook(
+        "01_first",
+        "from iavlib import claims\nclaims.record('toy-mean', 0.501, cohort=cohort, n=9)",
+        "print(how, size)",  # in a cell before: a killed kernel may take its words with it
+        f"# the end\nimport os, sys\n{branches}",
+        parameters="how = 'well'\nsize = 1.0",
+    )
+    return lasting_workshop
+
+
+@pytest.fixture(autouse=True)
+def inside(shop, monkeypatch):
+    monkeypatch.delenv("IAV_PROJECT", raising=False)
+    monkeypatch.setenv("IAV_TOY", "passed on")
+    monkeypatch.chdir(shop.project.root)
+
+
+def job(shop, **overrides):
+    (made,) = prepare_jobs(
+        shop.project, [shop.project.notebooks / "01_first.ipynb"], "quick", overrides
+    )
+    return made
+
+
+@pytest.fixture(scope="module")
+def good_run(shop):
+    traces = Traces(shop.project.executed, "01_first")
+    for trace in (traces.failed_json, traces.failed_notebook):
+        shop.write(trace, "of an earlier failure, which a success removes")
+    return run_notebook(shop.project, job(shop, size="1e-4"))
+
+
+def test_a_good_run_leaves_notebook_and_manifest(shop, good_run):
+    assert good_run.failure is None
+    assert good_run.status == "done"
+    traces = Traces(shop.project.executed, "01_first")
+    content = read_manifest(traces.manifest)
+    assert content == good_run.manifest
+    assert content["parameters"] == {"how": "well", "size": 1e-4}
+    assert content["overrides"] == {"size": 1e-4}
+    assert content["claims"][0]["value"] == 0.501
+    assert "well 0.0001" in traces.log.read_text()
+    assert "well 0.0001" in traces.notebook.read_text()
+    left = {path.name for path in shop.project.executed.iterdir() if path.name[0] != "."}
+    assert left == {"01_first.ipynb", "01_first.json", "01_first.log"}
+
+
+def test_what_is_up_to_date_is_not_run_again(shop, good_run):
+    before = Traces(shop.project.executed, "01_first").notebook.stat().st_mtime_ns
+    result = bring_up_to_date(shop.project, job(shop, size="0.0001"))
+    assert result.status == "up to date"
+    assert result.manifest == good_run.manifest
+    assert Traces(shop.project.executed, "01_first").notebook.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("how", "cell", "line", "error"),
+    [
+        ("raise", 5, "# the end", "ZeroDivisionError: division by zero"),
+        ("kill", 5, "# the end", "the kernel died"),
+        ("exit", 5, "# the end", "SystemExit: 0 (a notebook must not end its own process)"),
+    ],
+)
+def test_a_bad_end_is_a_failure_that_names_its_cell(shop, good_run, how, cell, line, error):
+    result = bring_up_to_date(shop.project, job(shop, how=how))
+    assert result.status == "failed"
+    assert (result.failure.cell, result.failure.line) == (cell, line)
+    assert result.failure.error.startswith(error)
+    traces = Traces(shop.project.executed, "01_first")
+    assert f"{how} 1.0" in traces.failed_notebook.read_text()
+    kept = json.loads(traces.failed_json.read_text())
+    assert (kept["cell"], kept["parameters"]["how"]) == (cell, how)
+    if how == "raise":
+        assert "ZeroDivisionError: division by zero" in kept["traceback"][-1]
+    assert read_manifest(traces.manifest) == good_run.manifest, "the good result stays"
+    assert "well 0.0001" in traces.notebook.read_text()
+
+
+def test_the_good_source_put_back_clears_the_failure(shop, good_run):
+    traces = Traces(shop.project.executed, "01_first")
+    traces.failed_json.write_text("{}")
+    traces.failed_notebook.write_text("{}")
+    assert bring_up_to_date(shop.project, job(shop, size="0.0001")).status == "up to date"
+    assert not traces.failed_json.exists()
+    assert not traces.failed_notebook.exists()
+
+
+def test_a_notebook_that_writes_no_manifest_is_not_done(shop):
+    path = shop.notebook("02_forgetful", "import os\nassert os.environ['IAV_TOY'] == 'passed on'")
+    result = run_notebook(shop.project, prepare_jobs(shop.project, [path], "quick")[0])
+    assert result.status == "failed"
+    assert result.failure.place == "code cell 1 (import os)"
+    assert "the last cell must call manifest.write" in result.failure.error
+    assert Traces(shop.project.executed, "02_forgetful").failed_notebook.exists()
+
+
+def test_a_notebook_is_run_by_one_process_at_a_time(shop, good_run):
+    lock = Traces(shop.project.executed, "01_first").lock
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        result = bring_up_to_date(shop.project, job(shop, size="7"))
+    assert result.status == "failed"
+    assert "another process is running this notebook" in result.failure.error
+    assert read_manifest(Traces(shop.project.executed, "01_first").manifest) == good_run.manifest
+
+
+def test_interrupting_ends_the_kernel_too(shop):
+    shop.notebook(
+        "03_slow", "import os, time\nprint('pid', os.getpid(), flush=True)", "time.sleep(99)"
+    )
+    command = [sys.executable, "-m", "iavlib.cli", "run", "03"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = Traces(shop.project.executed, "03_slow").log
+    pid = wait_for(lambda: find_pid(log))
+    process.send_signal(signal.SIGINT)
+    assert "interrupted" in process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    wait_for(lambda: not is_alive(pid))
+
+
+def find_pid(log):
+    words = log.read_text().split() if log.is_file() else []
+    return int(words[words.index("pid") + 1]) if "pid" in words[:-1] else None
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")  # where there is one, do not count who only waits for burial
+    return not state.exists() or state.read_text().split()[2] != "Z"
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def test_a_run_that_never_began_is_diagnosed_from_its_log(tmp_path):
+    (tmp_path / "log").write_text("Traceback\nModuleNotFoundError: No module named 'papermill'\n")
+    failure = diagnose(tmp_path / "none.ipynb", tmp_path / "log", 1)
+    assert failure.cell is None
+    assert failure.error == "ModuleNotFoundError: No module named 'papermill'"
