@@ -75,6 +75,11 @@ def first_unrun(notebook: dict[str, Any]) -> int | None:
     return None
 
 
+def has_error(notebook: dict[str, Any]) -> bool:
+    """Tell whether a cell of an executed notebook ended with an error."""
+    return any(_error_output(cell) for cell in own_code_cells(notebook))
+
+
 def diagnose(output: Path, log: Path, exit_code: int, reason: str | None = None) -> Failure:
     """Find the cell at which a run stopped.
 

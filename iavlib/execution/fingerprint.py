@@ -89,3 +89,21 @@ def fingerprint(inputs: Mapping[str, Any]) -> str:
     """
     canonical = json.dumps(inputs, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def condense(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Shorten what :func:`run_inputs` gathered, for the manifest to keep.
+
+    Parameters
+    ----------
+    inputs : mapping
+        What the run depends on.
+
+    Returns
+    -------
+    dict
+        The same keys; cells and parts of the library as short hashes.
+    """
+    cells = [[cell[0], fingerprint({"cell": cell})[:8]] for cell in inputs["cells"]]
+    library = {name: digest[:8] for name, digest in inputs["library"].items()}
+    return {**inputs, "cells": cells, "library": library}

@@ -12,6 +12,7 @@ What runs of ``01_data_analysis`` leave in ``book/executed/``:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from iavlib.execution.errors import ManifestError, ParameterError, suggest
 from iavlib.execution.fingerprint import (
     DataFingerprint,
     cohort_fingerprint,
+    condense,
     fingerprint,
     run_inputs,
 )
@@ -48,6 +50,8 @@ class Job:
         Those whose value is not the notebook's default.
     fingerprint : str
         Fingerprint of all inputs.
+    inputs : dict
+        The inputs, condensed: by them it can be told what changed.
     """
 
     notebook: Path
@@ -56,6 +60,7 @@ class Job:
     parameters: dict[str, Any]
     changed: dict[str, Any]
     fingerprint: str
+    inputs: dict[str, Any]
 
     @property
     def stem(self) -> str:
@@ -110,7 +115,7 @@ class Traces:
 
     @property
     def work(self) -> Path:
-        """Folder a run works in; what it leaves is moved out at the end."""
+        """Folder in which runs work, each in its own; what one leaves is moved out at its end."""
         return self.executed / f".{self.stem}.run"
 
     def good_manifest(self) -> dict[str, Any] | None:
@@ -163,11 +168,12 @@ def prepare_jobs(
     values = load_profile(project, profile)
     given = dict(overrides or {})
     _check_overrides(notebooks, given)
+    of_data = functools.cache(data_fingerprint)
     jobs = []
     for notebook in notebooks:
         defaults = parameter_defaults(notebook)
         parameters = resolve(notebook, values.get(notebook.stem), given)
-        inputs = run_inputs(notebook, parameters, data_fingerprint)
+        inputs = run_inputs(notebook, parameters, of_data)
         jobs.append(
             Job(
                 notebook=notebook,
@@ -176,6 +182,7 @@ def prepare_jobs(
                 parameters=parameters,
                 changed={n: v for n, v in parameters.items() if v != defaults[n]},
                 fingerprint=fingerprint(inputs),
+                inputs=condense(inputs),
             )
         )
     return jobs

@@ -99,7 +99,7 @@ def write(cohorts: Sequence[Any]) -> None:
     content = {
         "schema_version": SCHEMA_VERSION,
         **{key: facts[key] for key in ("run_id", "notebook", "profile", "overrides")},
-        **{key: facts[key] for key in ("parameters", "fingerprint")},
+        **{key: facts[key] for key in ("parameters", "fingerprint", "inputs")},
         "cohorts": described,
         "claims": claims,
         "versions": loaded_versions(),
@@ -145,7 +145,8 @@ def read_manifest(path: Path, run_id: str | None = None) -> dict[str, Any]:
     dict
         With the keys ``schema_version``, ``run_id``, ``notebook``, ``profile``,
         ``overrides``, ``parameters``, ``fingerprint``, ``cohorts``, ``claims``,
-        ``versions``, ``hardware``, ``seconds`` and ``finished`` (UTC, ISO 8601).
+        ``versions``, ``hardware``, ``seconds`` and ``finished`` (UTC, ISO 8601); of
+        runs since they are kept also ``inputs``, what the fingerprint was made of.
 
     Raises
     ------

@@ -8,8 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +18,10 @@ from iavlib.execution.errors import ManifestError
 from iavlib.execution.failure import Failure, diagnose, first_unrun
 from iavlib.execution.files import write_json
 from iavlib.execution.jobs import Job, Traces, is_current
+from iavlib.execution.locks import only_one
 from iavlib.execution.manifest import read_manifest
 from iavlib.execution.project import Project
+from iavlib.execution.publishing import FACTS, MANIFEST, OUTPUT, adopt, publish
 from iavlib.execution.source import load_notebook
 
 DONE = "done"
@@ -59,6 +59,9 @@ class RunResult:
 def bring_up_to_date(project: Project, job: Job, force: bool = False) -> RunResult:
     """Run a notebook unless its last run still holds.
 
+    Waits while another process runs it. A run that was killed after its last
+    cell had written the manifest is finished, not repeated.
+
     Parameters
     ----------
     project : Project
@@ -73,11 +76,14 @@ def bring_up_to_date(project: Project, job: Job, force: bool = False) -> RunResu
     RunResult
         With status ``"up to date"`` when nothing was run.
     """
-    if force or not is_current(project, job):
-        return run_notebook(project, job)
     traces = Traces(project.executed, job.stem)
-    traces.clear_failure()  # of a source that has been put back since
-    return RunResult(job.stem, UP_TO_DATE, 0.0, manifest=traces.good_manifest())
+    if not force and is_current(project, job):
+        return _unchanged(traces)
+    with only_one(traces.lock, f"a run of {job.stem}") as lock:
+        # what we waited for may have been just this
+        if not force and (adopt(traces, job) or is_current(project, job)):
+            return _unchanged(traces)
+        return _run(project, job, traces, lock.fileno())
 
 
 def run_notebook(project: Project, job: Job) -> RunResult:
@@ -97,30 +103,35 @@ def run_notebook(project: Project, job: Job) -> RunResult:
         run and the manifest is valid and of this run. Otherwise ``"failed"``:
         the partial notebook is kept and an earlier good result stays.
     """
-    traces = Traces(project.executed, job.stem)
+    return bring_up_to_date(project, job, force=True)
+
+
+def _unchanged(traces: Traces) -> RunResult:
+    traces.clear_failure()  # of a source that has been put back since
+    return RunResult(traces.stem, UP_TO_DATE, 0.0, manifest=traces.good_manifest())
+
+
+def _run(project: Project, job: Job, traces: Traces, lock: int) -> RunResult:
+    """Run a notebook whose lock we hold."""
     started = time.time()
-    with _only_one(traces) as free:
-        if not free:
-            busy = Failure(None, None, "another process is running this notebook; wait for it")
-            return RunResult(job.stem, FAILED, 0.0, failure=busy)
-        work = _fresh_folder(traces.work)
-        run_id = secrets.token_hex(8)
-        _describe_run(project, job, work, run_id, started)
-        exit_code = _execute(work, traces.log)
-        manifest, failure = _judge(work, traces.log, exit_code, run_id)
-        if failure is None:
-            os.replace(work / "output.ipynb", traces.notebook)
-            os.replace(work / "manifest.json", traces.manifest)
-            traces.clear_failure()
-        else:
-            _keep_failure(work, traces, job, failure)
-        shutil.rmtree(work)
+    run_id = secrets.token_hex(8)
+    # one folder a run: the kernel of a killed run may live a little longer and write into its own
+    work = _fresh_folder(traces.work) / run_id
+    work.mkdir()
+    _describe_run(project, job, work, run_id, started)
+    exit_code = _execute(work, traces.log, lock)
+    manifest, failure = _judge(work, traces.log, exit_code, run_id)
+    if failure is None:
+        publish(work, traces)
+    else:
+        _keep_failure(work, traces, job, failure)
+    shutil.rmtree(traces.work)
     status = DONE if failure is None else FAILED
     return RunResult(job.stem, status, time.time() - started, manifest, failure)
 
 
 def _fresh_folder(work: Path) -> Path:
-    """Empty the working folder: a run that was killed may have left its own there."""
+    """Empty the working folder: runs that were killed may have left theirs there."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     return work
@@ -132,13 +143,13 @@ def _describe_run(project: Project, job: Job, work: Path, run_id: str, started: 
         work / "job.json",
         {
             "input": str(job.notebook),
-            "output": str(work / "output.ipynb"),
+            "output": str(work / OUTPUT),
             "folder": str(project.notebooks),
             "parameters": job.changed,
         },
     )
     write_json(
-        work / "run.json",
+        work / FACTS,
         {
             "run_id": run_id,
             "notebook": job.stem,
@@ -146,17 +157,22 @@ def _describe_run(project: Project, job: Job, work: Path, run_id: str, started: 
             "overrides": dict(job.overrides),
             "parameters": job.parameters,
             "fingerprint": job.fingerprint,
-            "manifest": str(work / "manifest.json"),
+            "inputs": job.inputs,
+            "manifest": str(work / MANIFEST),
             "started": started,
         },
     )
 
 
-def _execute(work: Path, log: Path) -> int:
-    """Run the worker to its end and give its exit status; end it if we are interrupted."""
+def _execute(work: Path, log: Path, lock: int) -> int:
+    """Run the worker to its end and give its exit status; end it if we are interrupted.
+
+    It inherits the notebook's lock: should we be killed, nobody runs the notebook
+    before the worker has ended too.
+    """
     environment = {
         **os.environ,
-        RUN_VARIABLE: str(work / "run.json"),
+        RUN_VARIABLE: str(work / FACTS),
         "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not one of the same name
         "PYTHONUNBUFFERED": "1",
     }
@@ -169,6 +185,7 @@ def _execute(work: Path, log: Path) -> int:
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
+            pass_fds=(lock,),
         )
         try:
             return process.wait()
@@ -191,7 +208,7 @@ def _judge(
     work: Path, log: Path, exit_code: int, run_id: str
 ) -> tuple[dict[str, Any] | None, Failure | None]:
     """Decide whether a run is done: its manifest, or why it is not."""
-    output, manifest = work / "output.ipynb", work / "manifest.json"
+    output, manifest = work / OUTPUT, work / MANIFEST
     if exit_code != 0:
         return None, diagnose(output, log, exit_code)
     if first_unrun(load_notebook(output)) is not None:
@@ -206,8 +223,8 @@ def _judge(
 
 def _keep_failure(work: Path, traces: Traces, job: Job, failure: Failure) -> None:
     """Keep the partial notebook and the reason; what is moved is the file's last whole state."""
-    if (work / "output.ipynb").is_file():
-        os.replace(work / "output.ipynb", traces.failed_notebook)
+    if (work / OUTPUT).is_file():
+        os.replace(work / OUTPUT, traces.failed_notebook)
     else:
         traces.failed_notebook.unlink(missing_ok=True)
     write_json(
@@ -220,21 +237,3 @@ def _keep_failure(work: Path, traces: Traces, job: Job, failure: Failure) -> Non
             **failure.to_json(),
         },
     )
-
-
-@contextmanager
-def _only_one(traces: Traces) -> Iterator[bool]:
-    """Hold the notebook's lock; give False if another process holds it.
-
-    The system frees the lock when its holder ends, however it ends.
-    """
-    import fcntl
-
-    traces.executed.mkdir(parents=True, exist_ok=True)
-    with traces.lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True

@@ -80,6 +80,16 @@ class Project:
         """The built book."""
         return self.build / "html"
 
+    @property
+    def workflow(self) -> Path:
+        """The graph for Snakemake and its profiles."""
+        return self.root / "workflow"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one ``iav book`` or ``iav run --jobs`` of this project at a time."""
+        return self.build / "work.lock"
+
     def notebook_files(self) -> dict[str, Path]:
         """Find the source notebooks.
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
+
+from iavlib.execution.orphans import end_with_parent
 
 #: Longest path of a Unix socket that Linux and macOS both take.
 _LONGEST_SOCKET_PATH = 100
@@ -35,7 +35,7 @@ def main(job_file: str) -> None:
         folder) and ``parameters`` (those to inject).
     """
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    end_with_parent()
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     logging.getLogger("papermill").setLevel(logging.INFO)
     import papermill
@@ -65,13 +65,6 @@ def _kernel_config(folder: str) -> Any:
     if os.name == "nt" or len(connection_file) > _LONGEST_SOCKET_PATH:
         return Config()
     return Config(KernelManager={"transport": "ipc", "connection_file": connection_file})
-
-
-def _stop_with_parent() -> None:
-    """End when the parent does, however it ends: it holds the other end of standard input."""
-    while os.read(sys.stdin.fileno(), 1):  # unbuffered, or leaving would wait for it
-        pass
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # wakes it from waiting
 
 
 if __name__ == "__main__":

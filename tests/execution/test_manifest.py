@@ -32,6 +32,7 @@ def run(workshop, tmp_path, monkeypatch):
         "overrides": {},
         "parameters": {"n": 1},
         "fingerprint": "f" * 16,
+        "inputs": {"cells": []},
         "manifest": str(tmp_path / "out.json"),
         "started": time.time() - 2,
     }

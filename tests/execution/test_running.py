@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -124,14 +125,25 @@ def test_a_notebook_that_writes_no_manifest_is_not_done(shop):
     assert Traces(shop.project.executed, "02_forgetful").failed_notebook.exists()
 
 
-def test_a_notebook_is_run_by_one_process_at_a_time(shop, good_run):
-    lock = Traces(shop.project.executed, "01_first").lock
-    with lock.open("w") as stream:
+def test_a_notebook_is_run_by_one_process_at_a_time(shop, good_run, capsys):
+    """The second waits, and then finds that nothing is left to do."""
+    traces = Traces(shop.project.executed, "01_first")
+    manifest = traces.manifest.read_text()
+    traces.manifest.unlink()
+
+    def end():
+        traces.manifest.write_text(manifest)
+        stream.close()
+
+    with traces.lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        result = bring_up_to_date(shop.project, job(shop, size="7"))
-    assert result.status == "failed"
-    assert "another process is running this notebook" in result.failure.error
-    assert read_manifest(Traces(shop.project.executed, "01_first").manifest) == good_run.manifest
+        stream.write("a run of 01_first (process 7)")
+        stream.flush()
+        threading.Timer(0.3, end).start()
+        result = bring_up_to_date(shop.project, job(shop, size="0.0001"))
+    assert result.status == "up to date"
+    assert result.manifest == good_run.manifest
+    assert "waiting for a run of 01_first (process 7) to end" in capsys.readouterr().err
 
 
 def test_interrupting_ends_the_kernel_too(shop):

@@ -1,0 +1,64 @@
+"""One process at a time: the others wait, and say for whom.
+
+The system frees a lock when the last process that holds it ends, however it
+ends, so that no lock is ever left behind to be removed by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def only_one(lock: Path, task: str, say: Callable[[str], None] = _to_stderr) -> Iterator[IO[str]]:
+    """Do something while no other process does it.
+
+    Parameters
+    ----------
+    lock : Path
+        File that stands for the right to do it; it is made and stays.
+    task : str
+        What is done, for those who have to wait.
+    say : callable, optional
+        Gets one line, if we have to wait ourselves.
+
+    Yields
+    ------
+    file object
+        The locked file. A child that inherits its descriptor holds the lock too.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, or its file system knows no locks.
+    """
+    import fcntl
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            say(f"waiting for {stream.read() or 'another process'} to end; Ctrl-C stops waiting")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0)
+        stream.truncate()
+        stream.write(f"{task} ({_this_process()})")
+        stream.flush()
+        yield stream
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {platform.node()}, since {datetime.now():%H:%M:%S}"

@@ -1,0 +1,30 @@
+"""Ending with the parent process, however it ended: SIGKILL leaves it no time to tell us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+
+def end_with_parent(before: Callable[[], None] = lambda: None) -> None:
+    """Interrupt this process when its standard input closes.
+
+    The parent must hold the other end of it and never write.
+
+    Parameters
+    ----------
+    before : callable, optional
+        Called just before.
+    """
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 1):  # unbuffered, or leaving would wait for it
+            pass
+        before()
+        # wakes the main thread from waiting
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()
