@@ -9,7 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from iavlib.execution.errors import BookError
 from iavlib.execution.files import write_json, write_text
 from iavlib.execution.fingerprint import DataFingerprint, cohort_fingerprint
 from iavlib.execution.htmlcheck import check_pages
-from iavlib.execution.jobs import Job, prepare_jobs
+from iavlib.execution.jobs import prepare_jobs
+from iavlib.execution.locks import only_one
 from iavlib.execution.notebooks import RunResult, bring_up_to_date
 from iavlib.execution.project import Project
 from iavlib.execution.staging import Assembly, assemble
@@ -104,24 +106,40 @@ def build_book(
         or no book could be built.
     """
     notebooks = toc_notebooks(project)
-    jobs: Sequence[Job] = ()
-    if run:
-        jobs = prepare_jobs(project, notebooks, profile, data_fingerprint=data_fingerprint)
     runs = []
-    for job in jobs:
-        announce(job.stem)
-        runs.append(bring_up_to_date(project, job, force))
-        report(runs[-1])
+    with ExitStack() as held:
+        if run:
+            held.enter_context(only_one(project.lock, "iav book"))
+            jobs = prepare_jobs(project, notebooks, profile, data_fingerprint=data_fingerprint)
+            for job in jobs:
+                announce(job.stem)
+                runs.append(bring_up_to_date(project, job, force))
+                report(runs[-1])
+        held.enter_context(only_one(project.build / "book.lock", "a build of the book"))
+        return _assemble_and_build(project, tuple(runs), force)
+
+
+def _assemble_and_build(project: Project, runs: tuple[RunResult, ...], force: bool) -> BookResult:
     assembly = assemble(project)
     refused = [f"{NOTEBOOK_FOLDER}/{run.stem}" for run in runs if run.failure is not None]
     failed = tuple(dict.fromkeys([*assembly.failed, *refused]))
-    stamp = {"digest": assembly.digest, "builders": _builder_versions()}
-    if not force and _is_built(project, assembly, stamp):
-        return BookResult(tuple(runs), failed, (), rebuilt=False)
+    stamp = _stamp(assembly)
+    if not force and _why_build(project, assembly, stamp) is None:
+        return BookResult(runs, failed, (), rebuilt=False)
     problems = _build(project, assembly)
     # only a good build is remembered: Sphinx would not repeat the warnings of another
     write_json(_stamp_file(project), stamp if not problems else {})
-    return BookResult(tuple(runs), failed, tuple(problems), rebuilt=True)
+    return BookResult(runs, failed, tuple(problems), rebuilt=True)
+
+
+def reason_to_build(project: Project) -> str | None:
+    """Say why the book would be built from what is there, or give None; nothing is written."""
+    assembly = assemble(project, write=False)
+    return _why_build(project, assembly, _stamp(assembly))
+
+
+def _stamp(assembly: Assembly) -> dict[str, Any]:
+    return {"digest": assembly.digest, "builders": _builder_versions()}
 
 
 def _stamp_file(project: Project) -> Path:
@@ -137,11 +155,18 @@ def _builder_versions() -> dict[str, str]:
         ) from error
 
 
-def _is_built(project: Project, assembly: Assembly, stamp: dict[str, Any]) -> bool:
+def _why_build(project: Project, assembly: Assembly, stamp: dict[str, Any]) -> str | None:
     file = _stamp_file(project)
-    if not file.is_file() or json.loads(file.read_text(encoding="utf-8")) != stamp:
-        return False
-    return not check_pages(project.html, assembly.pages, assembly.synthetic)
+    if not file.is_file():
+        return "never built"
+    built = json.loads(file.read_text(encoding="utf-8"))
+    if not built:
+        return "its last build had problems"
+    if built != stamp:
+        return "pages, results or its builders' versions changed"
+    if check_pages(project.html, assembly.pages, assembly.synthetic):
+        return "built pages are missing or damaged"
+    return None
 
 
 def _build(project: Project, assembly: Assembly) -> list[str]:

@@ -57,13 +57,15 @@ class _Chapter:
     manifest: Mapping[str, Any] | None
 
 
-def assemble(project: Project) -> Assembly:
+def assemble(project: Project, write: bool = True) -> Assembly:
     """Bring ``_build/source`` to what the book is to be built from.
 
     Parameters
     ----------
     project : Project
         The project.
+    write : bool, optional
+        Otherwise only say what would be written.
 
     Returns
     -------
@@ -84,7 +86,8 @@ def assemble(project: Project) -> Assembly:
     table = [(entry, chapter.status, chapter.manifest) for entry, chapter in chapters.items()]
     files[f"{FOLDER}/scorecard.md"] = scorecard(project, rows).encode()
     files[f"{FOLDER}/provenance.md"] = provenance_table(table).encode()
-    _write_changes(project.source, files)
+    if write:
+        _write_changes(project.source, files)
     synthetic = frozenset(
         entry
         for entry, chapter in chapters.items()
