@@ -15,20 +15,39 @@ import typer
 from typer.core import TyperGroup
 
 from iavlib import __version__
-from iavlib.execution.errors import ExecutionError
+from iavlib.execution.errors import ExecutionError, explain
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from iavlib.execution.batch import Batch
     from iavlib.execution.notebooks import RunResult
     from iavlib.execution.project import Project
+    from iavlib.execution.site import BookResult
 
 _FAILED = 1
 _WRONG_INPUT = 2
 _INTERRUPTED = 130
+_HERE = "local"  # iavlib.execution.engine.LOCAL, which is not loaded before it is needed
 
 Profile = Annotated[
     str, typer.Option(help="Scale of the run: smoke (seconds), quick (a laptop), paper (in full).")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run even what is up to date.")]
+Jobs = Annotated[
+    int, typer.Option("-j", "--jobs", min=1, help="Jobs at a time; several need Snakemake.")
+]
+Executor = Annotated[
+    str,
+    typer.Option(
+        metavar="PLACE",
+        help="Where jobs run: local, slurm, kubernetes (folders of workflow/profiles), or the "
+        "path of a folder like these.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("-n", "--dry-run", help="Only list every job and why it would run.")
+]
 
 
 class DataCommands(TyperGroup):
@@ -89,24 +108,26 @@ def run(
         typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter."),
     ] = None,
     force: Force = False,
+    jobs: Jobs = 1,
+    executor: Executor = _HERE,
+    dry_run: DryRun = False,
 ) -> None:
     """Execute notebooks into book/executed/, those that are up to date excepted."""
-    from iavlib.execution.jobs import prepare_jobs
-    from iavlib.execution.notebooks import bring_up_to_date
     from iavlib.execution.parameters import parse_overrides
     from iavlib.execution.project import find_project, select_notebooks
 
     with _clear_errors():
         project = find_project()
         chosen = select_notebooks(project, notebooks or ())
-        jobs = prepare_jobs(project, chosen, profile, parse_overrides(parameter or ()))
-        announce, report = _reporters(project, [job.stem for job in jobs])
-        results = []
-        for job in jobs:
-            announce(job.stem)
-            results.append(bring_up_to_date(project, job, force))
-            report(results[-1])
-    if any(result.failure is not None for result in results):
+        overrides = parse_overrides(parameter or ())
+        if dry_run or jobs > 1 or executor != _HERE:
+            from iavlib.execution.batch import Batch
+
+            batch = Batch(chosen, profile, overrides, force)
+            good = not _run_batch(project, batch, jobs, executor, dry_run)
+        else:
+            good = _run_in_turn(project, chosen, profile, overrides, force)
+    if not good:
         raise typer.Exit(_FAILED)
 
 
@@ -119,6 +140,9 @@ def book(
     no_run: Annotated[
         bool, typer.Option("--no-run", help="Run nothing; build from the last results.")
     ] = False,
+    jobs: Jobs = 1,
+    executor: Executor = _HERE,
+    dry_run: DryRun = False,
 ) -> None:
     """Run the notebooks that changed and build the book into _build/html."""
     from iavlib.execution.project import find_project
@@ -127,19 +151,21 @@ def book(
 
     with _clear_errors():
         project = find_project()
-        announce, report = _reporters(project, [path.stem for path in toc_notebooks(project)])
+        chosen = [] if no_run else toc_notebooks(project)
+        if dry_run or (chosen and (jobs > 1 or executor != _HERE)):
+            from iavlib.execution.batch import Batch, only_the_book
+
+            batch = Batch(chosen, profile, {}, force, with_book=True)
+            left = _run_batch(project, batch, jobs, executor, dry_run)
+            if not left:
+                return
+            if only_the_book(left):
+                raise typer.Exit(_FAILED)
+            no_run = True  # the book shows what failed
+        announce, report = _reporters(project, [path.stem for path in chosen])
         result = build_book(project, profile, force, not no_run, announce, report)
-    for problem in result.problems:
-        typer.secho(f"problem: {problem}", fg="red", err=True)
-    index = project.html / "index.html"
-    typer.echo(f"{'Book' if result.rebuilt else 'Book, nothing changed'}: {index}")
+    _report_book(project, result)
     if not result.ok:
-        typer.secho(
-            f"Not a good book: {len(result.failed)} of its notebooks failed, "
-            f"{len(result.problems)} problems.",
-            fg="red",
-            err=True,
-        )
         raise typer.Exit(_FAILED)
 
 
@@ -172,21 +198,80 @@ def _clear_errors() -> Iterator[None]:
     except ExecutionError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(_WRONG_INPUT) from error
+    except OSError as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        typer.secho(f"error: {explained}", fg="red", err=True)
+        raise typer.Exit(_FAILED) from error
     except KeyboardInterrupt:
         typer.secho("\ninterrupted; what was finished is kept", err=True)
         raise typer.Exit(_INTERRUPTED) from None
 
 
+def _run_in_turn(
+    project: Project, chosen: Sequence[Path], profile: str, overrides: dict[str, str], force: bool
+) -> bool:
+    """Run notebooks one by one in this process; tell whether all went well."""
+    from iavlib.execution.jobs import prepare_jobs
+    from iavlib.execution.notebooks import bring_up_to_date
+
+    jobs = prepare_jobs(project, chosen, profile, overrides)
+    announce, report = _reporters(project, [job.stem for job in jobs])
+    results = []
+    for job in jobs:
+        announce(job.stem)
+        results.append(bring_up_to_date(project, job, force))
+        report(results[-1])
+    return all(result.failure is None for result in results)
+
+
+def _run_batch(project: Project, batch: Batch, jobs: int, executor: str, only_show: bool) -> Any:
+    """Run or list the jobs of a batch; give those that are left over."""
+    from iavlib.execution.batch import run_batch
+    from iavlib.execution.engine import find_place, show_steps
+
+    if not only_show:
+        return run_batch(project, batch, jobs, executor, typer.echo)
+    steps = batch.steps(project)
+    todo = [step for step in steps if step.reason]
+    width = max((len(step.name) for step in steps), default=0)
+    for step in steps:
+        typer.echo(f"{step.name:<{width}}  {step.reason or 'up to date'}")
+    typer.echo(f"{len(todo)} of {len(steps)} jobs to do" if todo else "nothing to do")
+    if todo and executor != _HERE:
+        sys.stdout.flush()
+        return show_steps(project, todo, jobs, find_place(project, executor))
+    return []
+
+
+def _report_book(project: Project, result: BookResult) -> None:
+    for problem in result.problems:
+        typer.secho(f"problem: {problem}", fg="red", err=True)
+    index = project.html / "index.html"
+    typer.echo(f"{'Book' if result.rebuilt else 'Book, nothing changed'}: {index}")
+    if not result.ok:
+        typer.secho(
+            f"Not a good book: {len(result.failed)} of its notebooks failed, "
+            f"{len(result.problems)} problems.",
+            fg="red",
+            err=True,
+        )
+
+
 def _reporters(project: Project, stems: Sequence[str]) -> tuple[Any, Any]:
-    """Make two functions that print one line a notebook: its name first, then how it ended."""
+    """Make two functions that print one line a notebook: how it ended, on a terminal name first."""
     width = max(map(len, stems), default=0)
+    at_once = sys.stdout.isatty()  # elsewhere, lines of several processes may mix
 
     def announce(stem: str) -> None:
-        typer.echo(f"{stem:<{width}}  ", nl=False)
-        sys.stdout.flush()
+        if at_once:
+            typer.echo(f"{stem:<{width}}  ", nl=False)
+            sys.stdout.flush()
 
     def report(result: RunResult) -> None:
-        typer.echo(_outcome(project, result))
+        name = "" if at_once else f"{result.stem:<{width}}  "
+        typer.echo(name + _outcome(project, result))
 
     return announce, report
 

@@ -1,0 +1,112 @@
+"""A batch: lay out the jobs, hand the open ones to Snakemake, see what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from iavlib.execution.engine import find_place, run_steps
+from iavlib.execution.errors import ExecutionError
+from iavlib.execution.graph import BOOK, Step, plan
+from iavlib.execution.jobs import Traces
+from iavlib.execution.locks import only_one
+from iavlib.execution.project import Project
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is wanted.
+
+    Parameters
+    ----------
+    notebooks : sequence of Path
+        Source notebooks.
+    profile : str
+        Name of the profile.
+    overrides : mapping
+        Parameters the user set, as text.
+    force : bool
+        Whether to run even what is up to date.
+    with_book : bool
+        Whether the book is built at the end.
+    """
+
+    notebooks: Sequence[Path]
+    profile: str
+    overrides: Mapping[str, str]
+    force: bool = False
+    with_book: bool = False
+
+    def steps(self, project: Project, force: bool | None = None) -> list[Step]:
+        """Lay out the jobs, all of them; `force` replaces that of the batch."""
+        force = self.force if force is None else force
+        return plan(project, self.notebooks, self.profile, self.overrides, force, self.with_book)
+
+
+def run_batch(
+    project: Project, batch: Batch, jobs: int, place: str, say: Callable[[str], None]
+) -> list[str]:
+    """Bring a batch up to date, several jobs at a time.
+
+    Waits while another batch runs in this project. The jobs say themselves how
+    they ended.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    batch : Batch
+        What is wanted.
+    jobs : int
+        How many at a time.
+    place : str
+        Where, as for :func:`iavlib.execution.engine.find_place`.
+    say : callable
+        Gets a line before and one after.
+
+    Returns
+    -------
+    list of str
+        Ids of the steps that are not done, first those that failed themselves;
+        empty if all went well.
+
+    Raises
+    ------
+    ExecutionError
+        If the batch is wrong, or Snakemake failed though no job did.
+    """
+    folder = find_place(project, place)
+    with only_one(project.lock, "iav book" if batch.with_book else "iav run --jobs"):
+        steps = batch.steps(project)
+        todo = [step for step in steps if step.reason]
+        if not todo:
+            say(f"nothing to do: {len(steps)} of {len(steps)} jobs are up to date")
+            return []
+        say(f"{len(todo)} of {len(steps)} jobs to do, {jobs} at a time")
+        code, log = run_steps(project, todo, jobs, folder)
+        if code == 0:
+            return []
+        left = _left(project, batch, todo)
+    if not left:
+        raise ExecutionError(f"Snakemake ended with status {code}: {_last_words(log)}")
+    say(f"not done: {', '.join(left)}; the same command does what is left")
+    return left
+
+
+def _left(project: Project, batch: Batch, todo: Sequence[Step]) -> list[str]:
+    """List what is still open, the book last."""
+    still = {step.id for step in batch.steps(project, force=False) if step.reason}
+    failed = {s.id for s in todo if Traces(project.executed, s.name).failed_json.is_file()}
+    return [step.id for step in todo if step.id in still | failed]
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
+    said = [line.strip() for line in lines if line.strip()]
+    return f"{said[-1] if said else 'without a word'} (all it said: {log})"
+
+
+def only_the_book(left: Sequence[str]) -> bool:
+    """Tell whether the book itself is what failed, and not a job before it."""
+    return list(left) == [f"{BOOK}/{BOOK}"]
