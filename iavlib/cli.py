@@ -113,6 +113,7 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Execute notebooks into book/executed/, those that are up to date excepted."""
+    from iavlib.execution.batch import Batch, run_batch
     from iavlib.execution.parameters import parse_overrides
     from iavlib.execution.project import find_project, select_notebooks
 
@@ -120,11 +121,11 @@ def run(
         project = find_project()
         chosen = select_notebooks(project, notebooks or ())
         overrides = parse_overrides(parameter or ())
-        if dry_run or jobs > 1 or executor != _HERE:
-            from iavlib.execution.batch import Batch
-
-            batch = Batch(chosen, profile, overrides, force)
-            good = not _run_batch(project, batch, jobs, executor, dry_run)
+        batch = Batch(chosen, profile, overrides, force)
+        if dry_run:
+            good = _show_batch(project, batch, jobs, executor)
+        elif jobs > 1 or executor != _HERE:
+            good = not run_batch(project, batch, jobs, executor, typer.echo)
         else:
             good = _run_in_turn(project, chosen, profile, overrides, force)
     if not good:
@@ -145,6 +146,8 @@ def book(
     dry_run: DryRun = False,
 ) -> None:
     """Run the notebooks that changed and build the book into _build/html."""
+    from iavlib.execution.batch import Batch, run_batch
+    from iavlib.execution.graph import BOOK
     from iavlib.execution.project import find_project
     from iavlib.execution.site import build_book
     from iavlib.execution.toc import toc_notebooks
@@ -152,16 +155,14 @@ def book(
     with _clear_errors():
         project = find_project()
         chosen = [] if no_run else toc_notebooks(project)
-        if dry_run or (chosen and (jobs > 1 or executor != _HERE)):
-            from iavlib.execution.batch import Batch, only_the_book
-
-            batch = Batch(chosen, profile, {}, force, with_book=True)
-            left = _run_batch(project, batch, jobs, executor, dry_run)
-            if not left:
-                return
-            if only_the_book(left):
-                raise typer.Exit(_FAILED)
-            no_run = True  # the book shows what failed
+        batch = Batch(chosen, profile, {}, force, with_book=True)
+        if dry_run:
+            raise typer.Exit(0 if _show_batch(project, batch, jobs, executor) else _FAILED)
+        if chosen and (jobs > 1 or executor != _HERE):
+            left = run_batch(project, batch, jobs, executor, typer.echo)
+            if all(step.kind == BOOK for step in left):
+                raise typer.Exit(_FAILED if left else 0)
+            no_run = True  # build it all the same: it shows what failed
         announce, report = _reporters(project, [path.stem for path in chosen])
         result = build_book(project, profile, force, not no_run, announce, report)
     _report_book(project, result)
@@ -226,23 +227,20 @@ def _run_in_turn(
     return all(result.failure is None for result in results)
 
 
-def _run_batch(project: Project, batch: Batch, jobs: int, executor: str, only_show: bool) -> Any:
-    """Run or list the jobs of a batch; give those that are left over."""
-    from iavlib.execution.batch import run_batch
+def _show_batch(project: Project, batch: Batch, jobs: int, executor: str) -> bool:
+    """List the jobs of a batch; elsewhere than here, also what Snakemake makes of them."""
     from iavlib.execution.engine import find_place, show_steps
 
-    if not only_show:
-        return run_batch(project, batch, jobs, executor, typer.echo)
     steps = batch.steps(project)
     todo = [step for step in steps if step.reason]
     width = max((len(step.name) for step in steps), default=0)
     for step in steps:
         typer.echo(f"{step.name:<{width}}  {step.reason or 'up to date'}")
     typer.echo(f"{len(todo)} of {len(steps)} jobs to do" if todo else "nothing to do")
-    if todo and executor != _HERE:
-        sys.stdout.flush()
-        return show_steps(project, todo, jobs, find_place(project, executor))
-    return []
+    if not todo or executor == _HERE:
+        return True
+    sys.stdout.flush()
+    return show_steps(project, todo, jobs, find_place(project, executor)) == 0
 
 
 def _report_book(project: Project, result: BookResult) -> None:

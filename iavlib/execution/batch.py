@@ -46,7 +46,7 @@ class Batch:
 
 def run_batch(
     project: Project, batch: Batch, jobs: int, place: str, say: Callable[[str], None]
-) -> list[str]:
+) -> list[Step]:
     """Bring a batch up to date, several jobs at a time.
 
     Waits while another batch runs in this project. The jobs say themselves how
@@ -67,14 +67,13 @@ def run_batch(
 
     Returns
     -------
-    list of str
-        Ids of the steps that are not done, first those that failed themselves;
-        empty if all went well.
+    list of Step
+        Those that are not done, the book last; empty if all went well.
 
     Raises
     ------
     ExecutionError
-        If the batch is wrong, or Snakemake failed though no job did.
+        If the batch is wrong, or Snakemake failed and it cannot be told at what.
     """
     folder = find_place(project, place)
     with only_one(project.lock, "iav book" if batch.with_book else "iav run --jobs"):
@@ -88,25 +87,27 @@ def run_batch(
         if code == 0:
             return []
         left = _left(project, batch, todo)
-    if not left:
+    if not left:  # as when a forced job was killed, whose earlier result is good
         raise ExecutionError(f"Snakemake ended with status {code}: {_last_words(log)}")
-    say(f"not done: {', '.join(left)}; the same command does what is left")
+    if not any(Traces(project.executed, step.name).failed_json.is_file() for step in left):
+        say(f"Snakemake ended with status {code}: {_last_words(log)}")
+    names = [step.name for step in left if step.kind != BOOK] or [BOOK]
+    say(f"not done: {', '.join(names)}; the same command goes on with what is left")
     return left
 
 
-def _left(project: Project, batch: Batch, todo: Sequence[Step]) -> list[str]:
-    """List what is still open, the book last."""
+def _left(project: Project, batch: Batch, todo: Sequence[Step]) -> list[Step]:
+    """List what is still open, or failed in spite of an earlier good result, the book last."""
     still = {step.id for step in batch.steps(project, force=False) if step.reason}
-    failed = {s.id for s in todo if Traces(project.executed, s.name).failed_json.is_file()}
-    return [step.id for step in todo if step.id in still | failed]
+    return [
+        step
+        for step in todo
+        if step.id in still or Traces(project.executed, step.name).failed_json.is_file()
+    ]
 
 
 def _last_words(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
+    """Give the last line of Snakemake's log; on a cluster all of it was shown."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     said = [line.strip() for line in lines if line.strip()]
-    return f"{said[-1] if said else 'without a word'} (all it said: {log})"
-
-
-def only_the_book(left: Sequence[str]) -> bool:
-    """Tell whether the book itself is what failed, and not a job before it."""
-    return list(left) == [f"{BOOK}/{BOOK}"]
+    return f"{said[-1]} (all it said: {log})" if said else "see above"

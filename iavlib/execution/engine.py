@@ -125,9 +125,8 @@ def show_steps(project: Project, steps: Sequence[Step], jobs: int, place: Path) 
     with tempfile.TemporaryDirectory() as folder:
         command = _command(project, steps, jobs, place, Path(folder))
         options = ["--dry-run", "--printshellcmds"]
-        return subprocess.run(
-            [*command, *options], cwd=folder, stdin=subprocess.PIPE, check=False
-        ).returncode
+        with subprocess.Popen([*command, *options], cwd=folder, stdin=subprocess.PIPE) as process:
+            return process.wait()
 
 
 def _command(

@@ -129,8 +129,9 @@ class Traces:
 
     def clear_failure(self) -> None:
         """Remove what an earlier failure left."""
-        self.failed_notebook.unlink(missing_ok=True)
-        self.failed_json.unlink(missing_ok=True)
+        for trace in (self.failed_notebook, self.failed_json):
+            if trace.exists():  # a read-only disk refuses to remove even what is not there
+                trace.unlink()
 
 
 def prepare_jobs(

@@ -53,12 +53,17 @@ def only_one(lock: Path, task: str, say: Callable[[str], None] = _to_stderr) -> 
             stream.seek(0)
             say(f"waiting for {stream.read() or 'another process'} to end; Ctrl-C stops waiting")
             fcntl.flock(stream, fcntl.LOCK_EX)
-        stream.seek(0)
-        stream.truncate()
-        stream.write(f"{task} ({_this_process()})")
-        stream.flush()
+        _sign(stream, task)
         yield stream
 
 
-def _this_process() -> str:
-    return f"process {os.getpid()} on {platform.node()}, since {datetime.now():%H:%M:%S}"
+def _sign(stream: IO[str], task: str) -> None:
+    """Write into a lock who holds it."""
+    since = f"{datetime.now():%H:%M:%S}"
+    stream.truncate(0)
+    try:
+        stream.write(f"{task} (process {os.getpid()} on {platform.node()}, since {since})")
+        stream.flush()
+    except OSError as error:
+        error.filename = stream.name  # a full disk is reported without it
+        raise

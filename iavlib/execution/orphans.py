@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 def end_with_parent(before: Callable[[], None] = lambda: None) -> None:
-    """Interrupt this process when its standard input closes.
+    """Interrupt this process when its standard input closes; call it in the main thread.
 
     The parent must hold the other end of it and never write.
 
@@ -27,4 +27,6 @@ def end_with_parent(before: Callable[[], None] = lambda: None) -> None:
         # wakes the main thread from waiting
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
+    # a shell lets what it starts in the background ignore interrupts, and we inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=wait, daemon=True).start()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 from iavlib.execution.errors import ExecutionError
@@ -62,6 +63,7 @@ def adopt(traces: Traces, job: Job) -> bool:
     for facts in traces.work.glob(f"*/{FACTS}"):
         if _is_finished(facts.parent, traces, job):
             publish(facts.parent, traces)
+            shutil.rmtree(traces.work)
             return True
     return False
 

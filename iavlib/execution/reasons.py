@@ -43,7 +43,8 @@ def reason_to_run(project: Project, job: Job, force: bool = False) -> str | None
         return "its manifest is damaged" if traces.manifest.exists() else "no manifest: never run"
     if not traces.notebook.is_file():
         return "its executed notebook is missing"
-    return describe_changes(manifest.get("inputs"), job.inputs)
+    changes = describe_changes(manifest.get("inputs"), job.inputs)
+    return changes + ("; its last run failed" if traces.failed_json.is_file() else "")
 
 
 def describe_changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:

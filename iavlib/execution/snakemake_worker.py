@@ -6,11 +6,13 @@ Started as ``python -m iavlib.execution.snakemake_worker OPTIONS`` by
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
 from contextlib import suppress
 
 from iavlib.execution.orphans import end_with_parent
+
+_INTERRUPTED = 130
 
 
 def main(options: list[str]) -> None:
@@ -21,19 +23,26 @@ def main(options: list[str]) -> None:
     options : list of str
         Its command line.
     """
-    end_with_parent(before=_interrupt_jobs)
-    from snakemake.cli import main as snakemake
+    end_with_parent(before=_end_jobs)
+    try:
+        from snakemake.cli import main as snakemake
 
-    snakemake(options)
+        snakemake(options)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
 
 
-def _interrupt_jobs() -> None:
-    """Interrupt the jobs on this machine: Snakemake would wait until they have finished."""
+def _end_jobs() -> None:
+    """End the jobs on this machine: Snakemake would wait until they have finished.
+
+    Theirs are the processes of our group; notebooks and kernels notice by themselves.
+    """
     import psutil
 
     for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            child.send_signal(signal.SIGINT)
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(child.pid) == os.getpgid(0):
+                child.terminate()
 
 
 if __name__ == "__main__":
