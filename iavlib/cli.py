@@ -1,4 +1,4 @@
-"""The command line: ``iav run``, ``iav book``, ``iav claims`` and ``iav data``.
+"""The command line: ``iav run``, ``book``, ``claims``, ``results`` and ``data``.
 
 Nothing heavy is imported before a command needs it: ``iav --help`` answers at once.
 """
@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -162,6 +163,35 @@ def claims(
     console = Console()
     console.print(rich_table(rows))
     console.print(count_verdicts(rows))
+
+
+results_app = typer.Typer(no_args_is_help=True)
+app.add_typer(results_app, name="results", help="Keep results for machines that cannot make them.")
+
+
+@results_app.callback()
+def results() -> None:
+    """Keep results for machines that cannot make them."""
+
+
+@results_app.command("export")
+def export(
+    runs: Annotated[
+        Path | None, typer.Option(help="Run store of the experiments; runs/ by default.")
+    ] = None,
+) -> None:
+    """Copy what finished runs found into book/results/, small files to commit."""
+    from iavlib.execution.project import find_project
+    from iavlib.execution.stored import export_results
+
+    with _clear_errors():
+        project = find_project()
+        done = export_results(project, runs)
+    for path in done.written:
+        typer.echo(f"stored: {path.relative_to(project.root)}")
+    for reason in done.skipped:
+        typer.echo(f"left out: {reason}")
+    typer.echo(f"{len(done.written)} stored, {len(done.unchanged)} as they were")
 
 
 @contextmanager
