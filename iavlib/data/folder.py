@@ -52,7 +52,8 @@ def load(path: str | Path = "") -> Cohort:
         masks=masks,
         pairs=measured_pairs(listing, masks),
         synthetic=False,
-        citation=f"Your own masks, from {listing.path}",
+        # Shown on pages that may be published: which table it was, and not where on whose disk.
+        citation=f"Your own masks ({listing.path.parent.name}/{listing.path.name})",
         licence="not stated",
         source=str(listing.path),
     )
