@@ -41,10 +41,23 @@ def read_mask(path: str | Path) -> np.ndarray:
         return np.asarray(grey) > 0
 
 
-def _open(path: str | Path) -> Image.Image:
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Read the width and height of an image or mask file without decoding it.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or no readable image.
+    """
+    with _open(path, decode=False) as image:
+        return image.size
+
+
+def _open(path: str | Path, decode: bool = True) -> Image.Image:
     try:
         image = Image.open(path)
-        image.load()
+        if decode:
+            image.load()
     except FileNotFoundError:
         raise DataError(path, "the file is missing", "put it there or correct the path") from None
     except (UnidentifiedImageError, OSError) as error:
