@@ -137,7 +137,8 @@ def _chapter(
         return _Chapter(".ipynb", _notebook_bytes(page), "failed", manifest)
     runs = [manifest, *stored] if manifest else stored
     recorded = {claim["id"] for run in runs for claim in run["claims"]}
-    own = [row for row in rows if row["id"] in recorded]
+    # a user's own data measure nothing that a claim is about
+    own = [row for row in rows if row["id"] in recorded and row["measured"] is not None]
     if manifest is None:
         text = missing_page(title, stem)
         if stored:
