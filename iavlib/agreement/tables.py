@@ -141,10 +141,11 @@ def compare_image(image: _Image) -> dict:
             told = "empty" if mask.empty else "covers the whole image"
             mend = "see whether the annotator meant that; distances to it say little"
             problems.append(_problem(mask_id, paths[mask_id], told, mend, left_out=False))
-    pairs = [
-        {name: None if _is_nan(value) else value for name, value in pair.items()}
-        for pair in image_pairs(prepared, image.options)
-    ]
+    try:
+        pairs = image_pairs(prepared, image.options)
+    except MemoryError:
+        return _lost(image.image_id, "not enough memory to compare its masks")
+    pairs = [{name: _for_json(value) for name, value in pair.items()} for pair in pairs]
     return {"image_id": image.image_id, "pairs": pairs, "problems": problems}
 
 
@@ -158,9 +159,7 @@ def _compare(images, records, processes, bar, keep: Callable | None = None) -> N
     for index, record in run_all(compare_image, todo, min(processes, max(len(todo), 1))):
         image_id = todo[index].image_id
         if isinstance(record, ProcessDied):
-            mend = "see how large its masks are; try fewer processes"
-            problem = _problem(None, None, str(record), mend, left_out=True)
-            record = {"image_id": image_id, "pairs": [], "problems": [problem]}
+            record = _lost(image_id, str(record))
         if keep is not None:
             keep(image_id, record)
         records[image_id] = record
@@ -208,13 +207,14 @@ def _told(error: Exception) -> tuple[str, str]:
 
 
 def _problem(mask_id, path, problem: str, mend: str, left_out: bool) -> dict:
-    return {
-        "mask_id": mask_id,
-        "path": path,
-        "problem": problem,
-        "mend": mend,
-        "left_out": left_out,
-    }
+    return dict(zip(PROBLEM_COLUMNS[1:], (mask_id, path, problem, mend, left_out), strict=True))
+
+
+def _lost(image_id: str, problem: str) -> dict:
+    """Return the record of an image none of whose masks could be compared."""
+    mend = "see how large its masks are; try fewer processes"
+    problems = [_problem(None, None, problem, mend, left_out=True)]
+    return {"image_id": image_id, "pairs": [], "problems": problems}
 
 
 def _misfits(prepared: dict[str, PreparedMask]) -> list[str]:
@@ -226,8 +226,8 @@ def _misfits(prepared: dict[str, PreparedMask]) -> list[str]:
     return [mask_id for mask_id, mask in prepared.items() if mask.shape != usual]
 
 
-def _is_nan(value) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+def _for_json(value):
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _key(image: _Image) -> str:

@@ -1,8 +1,10 @@
 """Masks that are hard for programs that measure distances between outlines."""
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
+SHAPE = (20, 30)
 SHAPES = ((1, 1), (1, 9), (9, 1), (2, 2), (3, 40), (17, 16), (33, 48), (40, 31), (64, 65))
 
 
@@ -112,3 +114,8 @@ def related(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     else:
         found = mask.copy()
     return found if found.any() else mask.copy()
+
+
+def save(mask, path):
+    """Write a mask as a file of 0 and 255."""
+    Image.fromarray(mask.astype(np.uint8) * 255).save(path)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from engine_shapes import draw
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import aggregate_raters
@@ -32,6 +32,7 @@ def test_empty_masks_overlap_by_convention():
     assert soft_dice(np.zeros((3, 4)), np.ones((3, 4))) == 0
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_cohens_kappa_is_that_of_scikit_learn(seed):
     rng = np.random.default_rng(seed)
@@ -42,6 +43,7 @@ def test_cohens_kappa_is_that_of_scikit_learn(seed):
     assert cohens_kappa(a, b) == pytest.approx(expected, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 6))
 def test_fleiss_kappa_is_that_of_statsmodels(seed, n):
     rng = np.random.default_rng(seed)

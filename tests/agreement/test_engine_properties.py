@@ -27,12 +27,14 @@ def metrics(a, b, form="pooled", spacing=1.0):
     return pair_metrics(a, b, PairOptions(form=form, spacing=spacing, extra=True))
 
 
+@settings(deadline=None)
 @given(two_masks(), st.sampled_from(FORMS))
 def test_symmetry(masks, form):
     a, b = masks
     assert metrics(a, b, form) == pytest.approx(metrics(b, a, form), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(two_masks(), st.sampled_from(FORMS))
 def test_identity(masks, form):
     mask, other = masks
@@ -47,6 +49,7 @@ def test_identity(masks, form):
         assert metrics(mask, other, form)["dice"] < 1
 
 
+@settings(deadline=None)
 @given(two_masks(), st.integers(0, 20), st.integers(0, 20), st.sampled_from(FORMS))
 def test_translation(masks, down, right, form):
     shape = np.add(masks[0].shape, (25, 25))
@@ -62,6 +65,7 @@ def test_translation(masks, down, right, form):
     assert values[0] == pytest.approx(values[1], abs=1e-12)
 
 
+@settings(deadline=None)
 @given(two_masks(), st.sampled_from(FORMS))
 def test_flips_and_transposition(masks, form):
     expected = metrics(*masks, form)
@@ -69,6 +73,7 @@ def test_flips_and_transposition(masks, form):
         assert metrics(*map(turn, masks), form) == pytest.approx(expected, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(two_masks(), st.floats(0.01, 100), st.floats(0.01, 100), st.sampled_from(FORMS))
 def test_spacing_scales_distances_and_nothing_else(masks, sy, factor, form):
     one, scaled = (metrics(*masks, form, s) for s in ((sy, 1.0), (sy * factor, factor)))
@@ -78,6 +83,7 @@ def test_spacing_scales_distances_and_nothing_else(masks, sy, factor, form):
         assert scaled[metric] == pytest.approx(one[metric], rel=1e-9)
 
 
+@settings(deadline=None)
 @given(two_masks())
 def test_order_of_the_metrics(masks):
     values = metrics(*masks)
@@ -88,6 +94,7 @@ def test_order_of_the_metrics(masks):
     assert all(0 <= values[m] <= 1 for m in (*NORMALIZED_METRICS, "nsd", "boundary_f1"))
 
 
+@settings(deadline=None)
 @given(two_masks(), st.floats(0, 30))
 def test_functions_agree_with_the_table(masks, tolerance):
     a, b = masks
@@ -99,7 +106,7 @@ def test_functions_agree_with_the_table(masks, tolerance):
     assert values["boundary_f1"] == agreement.boundary_f1(a, b, tolerance)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 5), st.sampled_from([1.0, (0.5, 2.0)]))
 def test_sharing_gives_what_fresh_masks_give(seed, n, spacing):
     rng = np.random.default_rng(seed)

@@ -46,7 +46,7 @@ def random_sets(seed, n, m):
     return [draw((9, 11), rng) for _ in range(n)], [draw((9, 11), rng) for _ in range(m)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 4))
 def test_energy_distance_by_definition(seed, n, m):
     samples, references = random_sets(seed, n, m)
@@ -73,7 +73,7 @@ def test_best_and_matched_dice_by_hand():
     assert dice_max([EMPTY], [A]) == dice_match([EMPTY], [A]) == 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 4))
 def test_matching_is_the_best_of_all(seed, n, m):
     samples, references = random_sets(seed, n, m)
