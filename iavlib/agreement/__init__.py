@@ -1,5 +1,10 @@
 """How much annotators agree: metrics of pairs of masks and what they sum up to."""
 
+from iavlib.agreement.annotator_quality import (
+    agreement_with_others,
+    near_duplicate_annotators,
+    outlying_annotators,
+)
 from iavlib.agreement.consensus import (
     Staple,
     majority_vote,
@@ -10,18 +15,24 @@ from iavlib.agreement.consensus import (
 from iavlib.agreement.consensus_files import write_consensus
 from iavlib.agreement.image_level import image_level
 from iavlib.agreement.labelled import labelled_images, labelled_pairs
+from iavlib.agreement.quality import check_masks, compare_findings
 from iavlib.agreement.spatial_staple import SpatialStaple, spatial_staple
 from iavlib.agreement.stack import mask_stack
 
 __all__ = [
     "SpatialStaple",
     "Staple",
+    "agreement_with_others",
+    "check_masks",
+    "compare_findings",
     "image_level",
     "labelled_images",
     "labelled_pairs",
     "majority_vote",
     "mask_stack",
     "mean_map",
+    "near_duplicate_annotators",
+    "outlying_annotators",
     "random_annotator",
     "spatial_staple",
     "staple",
