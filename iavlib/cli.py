@@ -1,4 +1,4 @@
-"""The command line: ``iav run``, ``book``, ``claims``, ``results`` and ``data``.
+"""The command line: ``iav run``, ``book``, ``claims``, ``results``, ``agreement``, ``data``.
 
 Nothing heavy is imported before a command needs it: ``iav --help`` answers at once.
 """
@@ -76,6 +76,40 @@ def main(
     ] = False,
 ) -> None:
     """Inter-annotator variability: run the notebooks, build the book, see the claims."""
+
+
+@app.command()
+def agreement(
+    table: Annotated[Path, typer.Argument(help="masks.csv, or the folder that holds it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("agreement"),
+    processes: Annotated[int | None, typer.Option(min=1, help="One a core by default.")] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Tolerance of NSD and boundary F1, in pixels or spacing.")
+    ] = 2.0,
+    spacing: Annotated[float, typer.Option(min=1e-9, help="Size of a pixel.")] = 1.0,
+) -> None:
+    """Compare, merge and check the masks of a folder: tables, consensus masks and a report.
+
+    Ends with 1 when a mask could not be used; the others are done.
+    """
+    from iavlib.agreement.analysis import analyse
+    from iavlib.data.errors import DataError, DatasetUnavailable
+
+    try:
+        result = analyse(table, out, processes, tolerance, spacing, progress=True)
+    except (DataError, DatasetUnavailable) as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise typer.Exit(_WRONG_INPUT) from None
+    for row in result.problems.itertuples():
+        kind = "left out" if row.left_out else "look at"
+        typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.mend}", err=True)
+    typer.echo(
+        f"{len(result.pairs):,} pairs of {len(result.images):,} images, mean Dice "
+        f"{result.pairs['dice_score'].mean():.3f}; {result.n_reused:,} images taken from an earlier "
+        f"run\n{result.out / 'report.html'}"
+    )
+    if result.problems["left_out"].any():
+        raise typer.Exit(_FAILED)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from iavlib.agreement.parallel import run_tasks
+from iavlib.agreement.workers import run_tasks
 from iavlib.agreement.stack import mask_stack, read_stack
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError

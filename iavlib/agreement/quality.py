@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from iavlib.agreement.annotator_quality import near_duplicate_annotators, outlying_annotators
-from iavlib.agreement.parallel import run_tasks
+from iavlib.agreement.workers import run_tasks
 from iavlib.agreement.regions import region_sizes
 from iavlib.agreement.stack import read_file
 from iavlib.data.cohort import Cohort

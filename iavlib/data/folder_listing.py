@@ -81,13 +81,16 @@ class Listing:
         )
 
 
-def read_listing(path: str | Path) -> Listing:
+def read_listing(path: str | Path, refuse_outside: bool = True) -> Listing:
     """Read a table of masks and find its files.
 
     Parameters
     ----------
     path : str or pathlib.Path
         The table, or the folder that holds it as ``masks.csv``.
+    refuse_outside : bool
+        Whether a name that leads outside the folder is an error. If not, the row has no
+        ``mask_path`` and it is for the caller to report it.
 
     Raises
     ------
@@ -99,9 +102,13 @@ def read_listing(path: str | Path) -> Listing:
     """
     table = _find(path)
     listing = Listing(table, _read(table))
-    _check_inside(listing)
+    if refuse_outside:
+        _check_inside(listing)
     rows = listing.rows.assign(
-        mask_path=[str(_first_file(table.parent, name, "masks")) for name in listing.rows["mask"]]
+        mask_path=[
+            None if _leads_out(name) else str(_first_file(table.parent, name, "masks"))
+            for name in listing.rows["mask"]
+        ]
     )
     listing = Listing(table, rows.assign(image_path=_image_paths(table.parent, rows)))
     _check_masks(listing)
@@ -171,7 +178,7 @@ def _our_names(table: Path, columns: list[str]) -> list[str]:
 def _check_inside(listing: Listing) -> None:
     for column in ("mask", "image"):
         names = listing.rows[column]
-        outside = names[names.str.match(r"\.\.(?:/|$)", na=False)]
+        outside = names[names.map(_leads_out, na_action="ignore").eq(True)]
         if len(outside):
             raise listing.error(
                 outside.index[:1],
@@ -180,8 +187,13 @@ def _check_inside(listing: Listing) -> None:
             )
 
 
+def _leads_out(name: str) -> bool:
+    return name == ".." or name.startswith("../")
+
+
 def _check_masks(listing: Listing) -> None:
-    twice = listing.rows[listing.rows.duplicated("mask_path", keep=False)]
+    found = listing.rows.dropna(subset="mask_path")
+    twice = found[found.duplicated("mask_path", keep=False)]
     if len(twice):
         same = twice.index[twice["mask_path"] == twice["mask_path"].iloc[0]]
         raise listing.error(

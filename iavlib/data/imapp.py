@@ -45,8 +45,8 @@ _factors = {
     "tool": pa.Column(str, pa.Check.isin(("T1", "T2", "T3", *CONSENSUS))),
     "skill_level": pa.Column(str, pa.Check.isin(("S1", "S2", *CONSENSUS))),
 }
-_PUBLISHED_METRIC = {m: f"{m.removesuffix('_normalized')}_score" for m in METRICS}
-_PUBLISHED_METRIC |= {f"{m}_normalized": f"{m}_score_normalized" for m in DISTANCE_METRICS}
+PUBLISHED_METRIC = {m: f"{m.removesuffix('_normalized')}_score" for m in METRICS}
+PUBLISHED_METRIC |= {f"{m}_normalized": f"{m}_score_normalized" for m in DISTANCE_METRICS}
 METADATA_SCHEMA = pa.DataFrameSchema(
     {
         "isic_id": pa.Column(str, unique=True),
@@ -67,12 +67,12 @@ _PAIRS = pa.DataFrameSchema(
         "mask1": _name,
         "mask2": _name,
         **{f"{factor}{side}": column for side in (1, 2) for factor, column in _factors.items()},
-        **{_PUBLISHED_METRIC[m]: pa.Column(float, _unit) for m in ("dice", "jaccard")},
+        **{PUBLISHED_METRIC[m]: pa.Column(float, _unit) for m in ("dice", "jaccard")},
         **{
-            _PUBLISHED_METRIC[m]: pa.Column(float, pa.Check.ge(0), nullable=True)
+            PUBLISHED_METRIC[m]: pa.Column(float, pa.Check.ge(0), nullable=True)
             for m in DISTANCE_METRICS
         },
-        **{_PUBLISHED_METRIC[f"{m}_normalized"]: pa.Column(float, _unit) for m in DISTANCE_METRICS},
+        **{PUBLISHED_METRIC[f"{m}_normalized"]: pa.Column(float, _unit) for m in DISTANCE_METRICS},
     },
     unique=["mask1", "mask2"],
 )
@@ -268,7 +268,7 @@ def _pairs(metrics: pd.DataFrame) -> pd.DataFrame:
         for ours, theirs in sides.items():
             own = metrics[f"{theirs}{side}"]
             columns[f"{ours}_{side}"] = own.mask(swap, metrics[f"{theirs}{other}"])
-    return pd.DataFrame(columns | {m: metrics[_PUBLISHED_METRIC[m]] for m in METRICS})
+    return pd.DataFrame(columns | {m: metrics[PUBLISHED_METRIC[m]] for m in METRICS})
 
 
 def _optional(folder: Path) -> dict[str, pd.DataFrame]:
