@@ -42,7 +42,7 @@ class NearestSurface:
         table = column_distances(rows, columns, shape, self.far, np.int16 if narrow else np.int32)
         self.table = table.reshape(-1, BLOCK)
         self.least = _least(self.table)
-        self.beyond = 1 << (15 if narrow else 30)
+        self.beyond = 1 << (15 if narrow else 30)  # more columns than there can be
         self.within = np.arange(BLOCK, dtype=self.whole)[:, None]
 
     def squared(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -120,7 +120,7 @@ class _Open:
     off: np.ndarray  # rows they lie above or below the box
     to_left: np.ndarray  # blocks there are to the left, and to the right
     to_right: np.ndarray
-    best: np.ndarray = None  # least squared distance so far
+    best: np.ndarray | None = None  # least squared distance so far
 
     def gaps(self, step: int, beyond: int) -> tuple[np.ndarray, np.ndarray]:
         """Return how many columns away the blocks ``step`` to the right and to the left begin."""
