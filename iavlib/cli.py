@@ -105,8 +105,8 @@ def agreement(
         typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.mend}", err=True)
     typer.echo(
         f"{len(result.pairs):,} pairs of {len(result.images):,} images, mean Dice "
-        f"{result.pairs['dice_score'].mean():.3f}; {result.n_reused:,} images taken from an earlier "
-        f"run\n{result.out / 'report.html'}"
+        f"{result.pairs['dice_score'].mean():.3f}; {result.n_reused:,} images from an earlier run\n"
+        f"{result.out / 'report.html'}"
     )
     if result.problems["left_out"].any():
         raise typer.Exit(_FAILED)

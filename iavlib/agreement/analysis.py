@@ -134,7 +134,9 @@ def _output_folder(out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(out, f"cannot be made ({error.strerror})", "choose another folder") from None
+        raise DataError(
+            out, f"cannot be made ({error.strerror})", "choose another folder"
+        ) from None
     return out
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 from PIL import Image
 
 from iavlib.agreement.consensus import Ties, majority_vote, random_annotator, staple
-from iavlib.agreement.workers import run_tasks
 from iavlib.agreement.spatial_staple import spatial_staple
 from iavlib.agreement.stack import read_stack
+from iavlib.agreement.workers import run_tasks
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError
 

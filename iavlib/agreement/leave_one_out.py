@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from iavlib.agreement.workers import run_tasks
 from iavlib.agreement.stack import mask_stack, read_stack
+from iavlib.agreement.workers import run_tasks
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError
 from iavlib.data.images import read_mask

@@ -18,9 +18,9 @@ import pandas as pd
 from PIL import Image
 
 from iavlib.agreement.annotator_quality import near_duplicate_annotators, outlying_annotators
-from iavlib.agreement.workers import run_tasks
 from iavlib.agreement.regions import region_sizes
 from iavlib.agreement.stack import read_file
+from iavlib.agreement.workers import run_tasks
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError
 from iavlib.data.images import read_mask

@@ -39,7 +39,7 @@ def write_report(result, table: Path) -> Path:
         _problems(result.problems),
         "<h2>Agreement of pairs</h2>",
         _histogram(result.pairs["dice_score"]),
-        _table(result.pairs[list(_SUMMARY)].describe().T),
+        _table(result.pairs[list(_SUMMARY)].describe().T.drop(columns="count")),
         "<h2>Where annotators agree least</h2>",
         _table(_lowest(result.images)),
         "<h2>Annotators</h2><p>Mean Dice with the majority vote of the image's other annotators, "
@@ -94,14 +94,18 @@ def _findings(findings: pd.DataFrame) -> pd.DataFrame:
 def _consensus(consensus: pd.DataFrame) -> pd.DataFrame:
     method = consensus["annotator"]
     warned = consensus["warnings"].fillna("").ne("")
-    counts = pd.DataFrame({"masks": method.value_counts(), "with warnings": method[warned].value_counts()})
+    counts = pd.DataFrame(
+        {"masks": method.value_counts(), "with warnings": method[warned].value_counts()}
+    )
     return counts.fillna(0).astype(int).rename_axis("method").reset_index()
 
 
 def _table(frame: pd.DataFrame) -> str:
     if frame.empty:
         return "<p>None.</p>"
-    return frame.to_html(index=frame.index.dtype == "str", float_format="{:.3f}".format, border=0, na_rep="")
+    return frame.to_html(
+        index=frame.index.dtype == "str", float_format="{:.3f}".format, border=0, na_rep=""
+    )
 
 
 def _histogram(values: pd.Series) -> str:

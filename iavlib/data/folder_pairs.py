@@ -1,7 +1,6 @@
 """Agreement of a user's masks: measured once, kept until a mask changes."""
 
 import hashlib
-import itertools
 import os
 import warnings
 from contextlib import suppress
@@ -17,7 +16,7 @@ from iavlib.data.images import read_mask
 from iavlib.data.schemas import FACTORS, METRICS, PAIR_COLUMNS
 
 #: Raise when a metric changes: what an older version measured is measured again.
-VERSION = 1
+VERSION = 2
 
 
 def measured_pairs(listing: Listing, masks: pd.DataFrame) -> pd.DataFrame:
@@ -53,20 +52,14 @@ def measured_pairs(listing: Listing, masks: pd.DataFrame) -> pd.DataFrame:
     return pairs.astype(dict.fromkeys(text, "str"))[list(PAIR_COLUMNS)]
 
 
-def _pair_metrics(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    """Measure one pair of masks; the only line that knows by which engine."""
-    from iavlib.agreement.reference import pair_metrics
-
-    return pair_metrics(first, second)
-
-
 def _measure(listing: Listing) -> pd.DataFrame:
+    # Here and not above: agreement is measured on cohorts, and knows this package.
+    from iavlib.agreement.pairwise import image_pairs
+
     rows = []
     for _, group in listing.rows.groupby("image_id", sort=False):
         masks = {row.mask: _mask(listing, row) for row in group.itertuples()}
-        for first, second in itertools.combinations(sorted(masks), 2):
-            metrics = _pair_metrics(masks[first], masks[second])
-            rows.append({"mask_1": first, "mask_2": second, **metrics})
+        rows += image_pairs(masks)
     return _typed(pd.DataFrame(rows, columns=["mask_1", "mask_2", *METRICS]))
 
 
