@@ -1,60 +1,53 @@
-"""One function over many tasks, in this process or in several."""
+"""One function over many files' tasks, in order, with what a dead process left undone."""
 
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 
-PER_PROCESS = 8  # tasks that are worth the start of a process
+from iavlib.agreement.workers import ProcessDied, Progress, default_processes, run_all
+from iavlib.data.errors import DataError
 
 
-def run_tasks(
-    function: Callable, tasks: Sequence, processes: int | None = None
-) -> Iterator[tuple[int, object]]:
-    """Call ``function`` on every task and yield what comes back as it comes.
+def run_in_order(
+    function: Callable,
+    tasks: Sequence,
+    processes: int | None,
+    failed: Callable,
+    progress: bool | Callable[[int, int], None] = False,
+    what: str = "tasks",
+) -> list:
+    """Call ``function`` on every task and return the results in the order of the tasks.
 
     Parameters
     ----------
     function : callable
-        Of a module, so that another process can import it; reports a bad file in what it returns.
+        Of a module, so that another process can import it; tells a bad file in what it returns.
     tasks : sequence
         Picklable.
     processes : int, optional
-        One a core unless given, fewer where there is little to do. With 1 everything happens in
-        this process. Others share neither memory nor threads with this one, so that a script must
-        guard its call by ``if __name__ == "__main__":``.
-
-    Yields
-    ------
-    tuple of int and object
-        Position of the task and its result.
+        One a core unless given, fewer where there is little to do; with 1 everything happens in
+        this process.
+    failed : callable
+        From a task whose process died, and a DataError that says so, to its result.
+    progress : bool or callable
+        True prints a line every ten seconds; a callable is called with tasks done and total.
+    what : str
+        What is counted.
 
     Raises
     ------
     ValueError
         If `processes` is less than 1.
     RuntimeError
-        If a process died, for instance for lack of memory.
+        If other processes cannot be started or cannot import what a task holds.
     """
     if processes is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        processes = max(1, min(cores or 1, len(tasks) // PER_PROCESS))
+        processes = default_processes(len(tasks))
     if processes < 1:
         raise ValueError(f"processes must be at least 1, not {processes}")
-    if processes == 1:
-        yield from ((position, function(task)) for position, task in enumerate(tasks))
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        positions = {pool.submit(function, task): n for n, task in enumerate(tasks)}
-        try:
-            for future in as_completed(positions):
-                yield positions[future], future.result()
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                "a process died, most likely for lack of memory: use fewer processes, or 1 to see "
-                'where; a script must call this under `if __name__ == "__main__":`'
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    bar, results = Progress(progress, len(tasks), what), [None] * len(tasks)
+    for position, result in run_all(function, tasks, min(processes, max(len(tasks), 1))):
+        if isinstance(result, ProcessDied):
+            mend = "see how large the masks are; try fewer processes"
+            result = failed(tasks[position], DataError("process", str(result), mend))
+        results[position] = result
+        bar.step()
+    return results

@@ -1,12 +1,28 @@
-"""Cohorts made of arrays."""
+"""Small cohorts of mask files."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from engine_shapes import SHAPE, draw, save
 from PIL import Image
 
 from iavlib.data import Cohort
 from iavlib.data.schemas import empty_pairs
+
+
+@pytest.fixture
+def mask_files(tmp_path) -> pd.DataFrame:
+    """Images i0 (3 masks), i1 (2), i2 (1), i3 (2); the masks of i0 not in order of their names."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "masks").mkdir()
+    rows = []
+    for image, names in {"i0": "cab", "i1": "de", "i2": "f", "i3": "gh"}.items():
+        for name in names:
+            path = tmp_path / "masks" / f"{name}.png"
+            save(draw(SHAPE, rng, 2), path)
+            rows.append((name, image, str(path), f"A{name}", "T1", None if name == "a" else "S1"))
+    columns = ["mask_id", "image_id", "path", "annotator", "tool", "skill"]
+    return pd.DataFrame(rows, columns=columns).set_index("mask_id")
 
 
 @pytest.fixture
@@ -17,7 +33,7 @@ def make_cohort(tmp_path):
     have the size of their first mask that is an array.
     """
 
-    def save(name: str, mask) -> str | None:
+    def write(name: str, mask) -> str | None:
         path = tmp_path / "masks" / name
         path.parent.mkdir(exist_ok=True)
         if mask is None:
@@ -45,7 +61,7 @@ def make_cohort(tmp_path):
                     {
                         "mask_id": mask_id,
                         "image_id": image_id,
-                        "path": save(mask_id, mask),
+                        "path": write(mask_id, mask),
                         "annotator": annotator,
                         "tool": "T1",
                         "skill": "S1",

@@ -1,6 +1,7 @@
 """Findings on masks and on annotators."""
 
 import itertools
+import os
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from iavlib.agreement import (
 )
 from iavlib.agreement.quality import COLUMNS, ISSUES
 from iavlib.agreement.regions import region_sizes
+from iavlib.data.images import read_mask
 from iavlib.data.schemas import empty_pairs
 
 
@@ -153,16 +155,37 @@ def test_a_truncated_mask_is_corrupted(make_cohort, tmp_path):
     assert issues(check_masks(cohort)) == ["File not found or corrupted"]
 
 
+def test_progress_is_told(make_cohort):
+    seen = []
+    cohort = make_cohort({f"I{k}": {"x": rectangle(right=40 + k)} for k in range(3)})
+    check_masks(cohort, 1, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(ValueError, match="processes must be at least 1"):
+        check_masks(cohort, 0)
+
+
 def test_masks_that_are_not_here(make_cohort):
     cohort = make_cohort({"I": {"x": None, "y": rectangle()}})
     assert issues(check_masks(cohort)) == ["File not found or corrupted"]
     assert check_masks(cohort, absent="skip").empty
 
 
-def test_several_processes_find_the_same(make_cohort):
-    drawn = {name: {"x": mask} for name, (mask, _) in CASES.items()} | {"gone": {"x": None}}
-    cohort = make_cohort({name.replace(" ", "_"): masks for name, masks in drawn.items()})
-    pd.testing.assert_frame_equal(check_masks(cohort, 1), check_masks(cohort, 2))
+def dying(path):
+    """A reader whose process does not survive one of the files."""
+    if "dies" in path:
+        os._exit(9)
+    return read_mask(path)
+
+
+def test_several_processes_find_the_same_and_one_may_die(make_cohort):
+    drawn = {name.replace(" ", "_"): {"x": mask} for name, (mask, _) in CASES.items()}
+    drawn |= {"gone": {"x": None}, "dies": {"x": rectangle()}}
+    cohort = make_cohort(drawn)
+    told = check_masks(cohort, 2, read=dying).set_index("image_id")
+    assert told.loc["dies", "issue"] == "File not found or corrupted"
+    assert "the process that worked on it died" in told.loc["dies", "detail"]
+    alone = check_masks(cohort, 1).set_index("image_id")
+    pd.testing.assert_frame_equal(told.drop(index="dies"), alone)
 
 
 def test_another_reader(make_cohort):
