@@ -9,13 +9,16 @@ annotators drew different images: a ranking orders what was seen on them, not sk
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
 from iavlib.agreement.leave_one_out import MEASURES
-from iavlib.stats.resampling import Bootstrap, cluster_bootstrap
+
+if TYPE_CHECKING:
+    from iavlib.stats.resampling import Bootstrap
 
 #: Quantity to the measure it is made of, how, and what is best in a ranking.
 QUANTITIES = {
@@ -169,8 +172,11 @@ class _Table:
         self.own = used["annotator"].to_numpy()[:, None] == np.array(self.annotators)
         self.others = present.loc[used["image_id"]].to_numpy() & ~self.own
 
-    def bootstrap(self, quantities: list[str], n_boot, seed, level) -> Bootstrap:
+    def bootstrap(self, quantities: list[str], n_boot, seed, level) -> "Bootstrap":
         """Bootstrap quantities of all annotators at once, on the same draws."""
+        # The statistics take a second to import, which every process started would wait for.
+        from iavlib.stats.resampling import cluster_bootstrap
+
         statistics = [self._statistic(quantity) for quantity in quantities]
 
         def all_of_them(weights: np.ndarray) -> np.ndarray:

@@ -11,11 +11,12 @@ import pandas as pd
 from PIL import Image
 
 from iavlib.agreement.consensus import Ties, majority_vote, random_annotator, staple
+from iavlib.agreement.parallel import run_in_order
 from iavlib.agreement.spatial_staple import spatial_staple
 from iavlib.agreement.stack import read_stack
-from iavlib.agreement.workers import run_tasks
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError
+from iavlib.data.images import read_mask
 
 #: Code of each method, which takes the place of annotator, tool, skill and id in a file's name.
 METHODS = {
@@ -53,7 +54,7 @@ class _Job:
     ties: Ties
     max_iterations: int | None
     seed: int
-    read: Callable | None
+    read: Callable
 
 
 def write_consensus(
@@ -65,7 +66,8 @@ def write_consensus(
     max_iterations: int | None = 1000,
     seed: int = 0,
     processes: int | None = None,
-    read: Callable | None = None,
+    progress: bool | Callable[[int, int], None] = False,
+    read: Callable = read_mask,
 ) -> pd.DataFrame:
     """Write the consensus masks of every image that has at least two masks.
 
@@ -88,9 +90,11 @@ def write_consensus(
         depend on the other images.
     processes : int, optional
         One a core unless given, fewer for few images. Each holds the masks of one image.
-    read : callable, optional
-        From path to array of shape (height, width); :func:`iavlib.data.images.read_mask` unless
-        given. With several processes a function of a module.
+    progress : bool or callable
+        True prints a line every ten seconds; a callable is called with images done and total.
+    read : callable
+        From path to array of shape (height, width), 0 outside and one positive value inside. With
+        several processes a function of a module.
 
     Returns
     -------
@@ -120,8 +124,10 @@ def write_consensus(
         _Job(image_id, paths, str(out), tuple(methods), ties, max_iterations, seed, read)
         for image_id, paths in _paths(cohort.masks).items()
     ]
-    results = dict(run_tasks(consensus_of_image, jobs, processes))
-    rows = [row for position in sorted(results) for row in results[position]]
+    results = run_in_order(
+        consensus_of_image, jobs, processes, _problems, progress, "images with a consensus"
+    )
+    rows = [row for of_image in results for row in of_image]
     table = pd.DataFrame(rows, columns=["mask_id", *COLUMNS]).set_index("mask_id")
     return table.astype({"n_masks": int, "iterations": "Int64", "prior": float})
 
@@ -129,10 +135,9 @@ def write_consensus(
 def consensus_of_image(job: _Job) -> list[dict]:
     """Make and write one image's consensus masks; a failure becomes rows that tell it."""
     try:
-        options = {} if job.read is None else {"read": job.read}
-        stack = read_stack(job.paths, at_least=2, **options)
+        stack = read_stack(job.paths, job.read, at_least=2)
     except DataError as error:
-        return [_row(job, method) | _told(error) for method in job.methods]
+        return _problems(job, error)
     rows = []
     for method in job.methods:
         row = _row(job, method)
@@ -189,6 +194,10 @@ def _row(job: _Job, method: str) -> dict:
         "masks": ";".join(job.paths),
         "warnings": "",
     }
+
+
+def _problems(job: _Job, error: DataError) -> list[dict]:
+    return [_row(job, method) | _told(error) for method in job.methods]
 
 
 def _told(error: DataError) -> dict:

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
+from iavlib.agreement.overlap import dice_of
+from iavlib.agreement.parallel import run_in_order
 from iavlib.agreement.stack import mask_stack, read_stack
-from iavlib.agreement.workers import run_tasks
+from iavlib.agreement.surface import bounding_box, mask_surface
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError
 from iavlib.data.images import read_mask
@@ -39,7 +41,11 @@ class _Job:
 
 
 def annotator_measures(
-    cohort: Cohort, processes: int | None = None, *, read: Callable = read_mask
+    cohort: Cohort,
+    processes: int | None = None,
+    *,
+    progress: bool | Callable[[int, int], None] = False,
+    read: Callable = read_mask,
 ) -> pd.DataFrame:
     """Measure every mask of a cohort against the consensus of its image's other annotators.
 
@@ -48,6 +54,8 @@ def annotator_measures(
     cohort : Cohort
     processes : int, optional
         One a core unless given, fewer for few images. Each holds the masks of one image.
+    progress : bool or callable
+        True prints a line every ten seconds; a callable is called with images done and total.
     read : callable
         From path to array of shape (height, width), True inside.
 
@@ -66,8 +74,8 @@ def annotator_measures(
         for image_id, group in paths.groupby(cohort.masks["image_id"], sort=False)
         if len(group) > 1
     ]
-    results = dict(run_tasks(measure_image, jobs, processes))
-    rows = [row for position in sorted(results) for row in results[position]]
+    results = run_in_order(measure_image, jobs, processes, _problems, progress, "images measured")
+    rows = [row for of_image in results for row in of_image]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     text = ["image_id", "mask_id", "annotator", "problem", "mend"]
     return table.astype(dict.fromkeys(MEASURES, float) | dict.fromkeys(text, "str"))
@@ -75,17 +83,11 @@ def annotator_measures(
 
 def measure_image(job: _Job) -> list[dict]:
     """Measure one image's masks; a failure becomes rows that tell it."""
-    names = [
-        {"image_id": job.image_id, "mask_id": mask_id, "annotator": annotator}
-        for mask_id, annotator in zip(job.paths, job.annotators, strict=True)
-    ]
-    others = len(set(job.annotators)) - 1
     try:
         measures = leave_one_out(read_stack(job.paths, job.read), job.annotators)
     except DataError as error:
-        told = {"problem": f"{error.where}: {error.problem}", "mend": error.mend}
-        return [name | {"n_others": others} | told for name in names]
-    return [name | measure for name, measure in zip(names, measures, strict=True)]
+        return _problems(job, error)
+    return [row | measure for row, measure in zip(_rows(job), measures, strict=True)]
 
 
 def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
@@ -132,9 +134,10 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
     }
     total = sum(votes.values())
     rows = []
-    for mask, name in zip(stack, annotators, strict=True):
+    for number, (mask, name) in enumerate(zip(stack, annotators, strict=True)):
         row = dict.fromkeys(MEASURES, np.nan) | {"n_others": len(votes) - 1}
-        row["self_dice"] = _self_dice(mask, stack[who == name])
+        own = np.flatnonzero(who == name)
+        row["self_dice"] = _self_dice(mask, stack[own[own != number]])
         if len(votes) > 1:
             share = (total - votes[name]) / (len(votes) - 1)
             row |= _overlap(mask, share, size) | _shift(mask, share, diagonal)
@@ -168,12 +171,26 @@ def boundary_shift(mask, reference) -> float:
     mask, reference = _crop(mask_stack([mask, reference]))
     if not (mask.any() and reference.any()):
         return float("nan")
-    own, other = _boundary(mask), _boundary(reference)
+    own, other = np.argwhere(mask_surface(mask)), np.argwhere(mask_surface(reference))
     to_other = KDTree(other).query(own)[0]
     to_own = KDTree(own).query(other)[0]
     outside = np.where(reference[tuple(own.T)], -1, 1)
     covered = np.where(mask[tuple(other.T)], 1, -1)
     return float((to_other @ outside + to_own @ covered) / (len(own) + len(other)))
+
+
+def _rows(job: _Job) -> list[dict]:
+    others = len(set(job.annotators)) - 1
+    known = {"image_id": job.image_id, "n_others": others}
+    return [
+        known | {"mask_id": mask_id, "annotator": annotator}
+        for mask_id, annotator in zip(job.paths, job.annotators, strict=True)
+    ]
+
+
+def _problems(job: _Job, error: DataError) -> list[dict]:
+    told = {"problem": f"{error.where}: {error.problem}", "mend": error.mend}
+    return [row | told for row in _rows(job)]
 
 
 def _overlap(mask: np.ndarray, share: np.ndarray, size: int) -> dict[str, float]:
@@ -200,28 +217,13 @@ def _shift(mask: np.ndarray, share: np.ndarray, diagonal: float) -> dict[str, fl
 
 
 def _self_dice(mask: np.ndarray, own: np.ndarray) -> float:
-    """Mean Dice with the others of one annotator's masks; `mask` is among them."""
-    if len(own) < 2:
-        return np.nan
-    area, areas = np.count_nonzero(mask), own.sum(axis=(1, 2))
-    common = (own & mask).sum(axis=(1, 2))
-    total = area + areas
-    # The mask agrees perfectly with itself, which is one of the terms.
-    dice = np.divide(2 * common, total, out=np.ones(len(own)), where=total > 0)
-    return float((dice.sum() - 1) / (len(own) - 1))
-
-
-def _boundary(mask: np.ndarray) -> np.ndarray:
-    """Return the coordinates of the pixels that an erosion by the 4-neighbourhood takes away."""
-    wide = np.pad(mask, 1)
-    inner = wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
-    return np.argwhere(mask & ~inner)
+    """Mean Dice with an annotator's other masks."""
+    area = np.count_nonzero(mask)
+    dice = [dice_of(np.count_nonzero(mask & o), area, np.count_nonzero(o)) for o in own]
+    return float(np.mean(dice)) if dice else np.nan
 
 
 def _crop(stack: np.ndarray) -> np.ndarray:
     """Cut to the box around all masks; outside of it nothing differs."""
     union = stack.any(axis=0)
-    if not union.any():
-        return stack[:, :1, :1]
-    rows, columns = (np.flatnonzero(union.any(axis=axis)) for axis in (1, 0))
-    return stack[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return stack[:, *bounding_box(union)] if union.any() else stack[:, :1, :1]

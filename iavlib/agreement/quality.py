@@ -18,12 +18,13 @@ import pandas as pd
 from PIL import Image
 
 from iavlib.agreement.annotator_quality import near_duplicate_annotators, outlying_annotators
+from iavlib.agreement.parallel import run_in_order
 from iavlib.agreement.regions import region_sizes
 from iavlib.agreement.stack import read_file
-from iavlib.agreement.workers import run_tasks
+from iavlib.agreement.surface import bounding_box
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError
-from iavlib.data.images import read_mask
+from iavlib.data.images import MAX_PIXELS, read_mask
 
 SecondRegion = Literal["largest", "found"]
 COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "mend")
@@ -59,9 +60,6 @@ PUBLISHED_ISSUES = (UNREADABLE, EMPTY, FULL, REGIONS, BORDER)
 #: A second region counts from this share of the largest on (IMA++).
 REGION_SHARE = 0.05
 
-#: Larger files are left to the reader of masks, which knows what to do with them.
-_LARGE = 100_000_000
-
 
 @dataclass(frozen=True)
 class _Job:
@@ -90,6 +88,7 @@ def check_masks(
     *,
     second_region: SecondRegion = "largest",
     absent: Literal["report", "skip"] = "report",
+    progress: bool | Callable[[int, int], None] = False,
     read: Callable = read_mask,
 ) -> pd.DataFrame:
     """Check every mask of a cohort, and its annotators.
@@ -105,6 +104,8 @@ def check_masks(
     absent : {"report", "skip"}
         What becomes of masks without a file: a finding each, or nothing, for a collection of
         which only a part is at hand.
+    progress : bool or callable
+        True prints a line every ten seconds; a callable is called with masks done and total.
     read : callable
         From path to array of shape (height, width), True inside.
 
@@ -134,8 +135,8 @@ def check_masks(
         raise ValueError(f"absent must be 'report' or 'skip', not {absent!r}")
     jobs = _jobs(cohort, second_region, read)
     done = [job for job in jobs if job.path is not None or absent == "report"]
-    results = dict(run_tasks(check_mask, done, processes))
-    checked = {job.mask_id: results[position] for position, job in enumerate(done)}
+    results = run_in_order(check_mask, done, processes, _unreadable, progress, "masks checked")
+    checked = {job.mask_id: result for job, result in zip(done, results, strict=True)}
     found = {mask_id: list(result.findings) for mask_id, result in checked.items()}
     for mask_id, finding in _copies(cohort, checked):
         found.setdefault(mask_id, []).append(finding)
@@ -157,8 +158,7 @@ def check_mask(job: _Job) -> _Checked:
     try:
         mask, grey = _decode(job)
     except DataError as error:
-        where = "" if error.where == job.mask_id else f"{error.where}: "
-        return _Checked([(UNREADABLE, f"{where}{error.problem}; to mend it, {error.mend}")])
+        return _unreadable(job, error)
     findings = []
     if mask.shape != (job.height, job.width):
         size = f"{mask.shape[1]}x{mask.shape[0]} pixels, the image {job.width}x{job.height}"
@@ -219,6 +219,11 @@ def _jobs(cohort: Cohort, second_region: SecondRegion, read: Callable) -> list[_
     ]
 
 
+def _unreadable(job: _Job, error: DataError) -> _Checked:
+    where = "" if error.where == job.mask_id else f"{error.where}: "
+    return _Checked([(UNREADABLE, f"{where}{error.problem}; to mend it, {error.mend}")])
+
+
 def _decode(job: _Job) -> tuple[np.ndarray, str]:
     """Return the mask, and what to say of grey values between outside and inside."""
     values = _grey_values(job.path) if job.path and job.read is read_mask else None
@@ -239,7 +244,7 @@ def _grey_values(path: str) -> np.ndarray | None:
     try:
         with Image.open(path) as image:
             plain = image.mode == "L" and getattr(image, "n_frames", 1) == 1
-            return np.asarray(image) if plain and math.prod(image.size) <= _LARGE else None
+            return np.asarray(image) if plain and math.prod(image.size) <= MAX_PIXELS else None
     except Exception:  # whatever it is, reading it as a mask tells it better
         return None
 
@@ -247,8 +252,7 @@ def _grey_values(path: str) -> np.ndarray | None:
 def _shape_findings(
     mask: np.ndarray, area: int, second_region: SecondRegion
 ) -> list[tuple[str, str]]:
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    crop = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    crop = mask[bounding_box(mask)]
     findings = []
     sizes = region_sizes(crop)
     if len(sizes) > 1:

@@ -63,36 +63,6 @@ def run_all(function: Callable, tasks: Sequence, processes: int) -> Iterator[tup
             yield index, _run_alone(function, task)
 
 
-def run_tasks(
-    function: Callable, tasks: Sequence, processes: int | None = None
-) -> Iterator[tuple[int, object]]:
-    """Call ``function`` on every task as :func:`run_all`, and give up when a process died.
-
-    Parameters
-    ----------
-    function, tasks
-        As :func:`run_all`; the function reports a bad file in what it returns.
-    processes : int, optional
-        One a core unless given, fewer where there is little to do.
-
-    Raises
-    ------
-    ValueError
-        If `processes` is less than 1.
-    RuntimeError
-        If a process died, for instance for lack of memory.
-    """
-    processes = default_processes(len(tasks)) if processes is None else processes
-    if processes < 1:
-        raise ValueError(f"processes must be at least 1, not {processes}")
-    for position, result in run_all(function, tasks, processes):
-        if isinstance(result, ProcessDied):
-            raise RuntimeError(
-                f"{result}, most likely for lack of memory: use fewer processes, or 1 to see where"
-            )
-        yield position, result
-
-
 def _run_pool(function, waiting: deque, processes: int, started: bool):
     """Run tasks until none is left or a process dies; return those it may have died of."""
     pool, running = _pool(processes), {}

@@ -33,7 +33,7 @@ def make_cohort(tmp_path):
     have the size of their first mask that is an array.
     """
 
-    def save(name: str, mask) -> str | None:
+    def write(name: str, mask) -> str | None:
         path = tmp_path / "masks" / name
         path.parent.mkdir(exist_ok=True)
         if mask is None:
@@ -61,7 +61,7 @@ def make_cohort(tmp_path):
                     {
                         "mask_id": mask_id,
                         "image_id": image_id,
-                        "path": save(mask_id, mask),
+                        "path": write(mask_id, mask),
                         "annotator": annotator,
                         "tool": "T1",
                         "skill": "S1",

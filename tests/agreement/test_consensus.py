@@ -86,6 +86,7 @@ def test_a_tie_of_weights_survives_rounding():
 
 
 @given(stacks())
+@settings(deadline=None)
 def test_majority_vote_is_that_of_simpleitk(stack):
     vote = SimpleITK.LabelVotingImageFilter()
     vote.SetLabelForUndecidedPixels(1)
@@ -95,6 +96,7 @@ def test_majority_vote_is_that_of_simpleitk(stack):
 
 
 @given(stacks(), st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_the_order_of_annotators_has_no_say(stack, random):
     order = list(range(len(stack)))
     random.shuffle(order)
@@ -103,6 +105,7 @@ def test_the_order_of_annotators_has_no_say(stack, random):
 
 
 @given(stacks())
+@settings(deadline=None)
 def test_inside_and_outside_are_alike(stack):
     """The vote on the complements is the complement; a tie goes the other way."""
     assert np.array_equal(majority_vote(~stack), ~majority_vote(stack, ties="background"))
@@ -153,7 +156,7 @@ def test_staple_finds_the_rates_that_made_the_masks():
 
 
 @given(stacks(least=3), st.randoms(use_true_random=False))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_staple_does_not_mind_the_order(stack, random):
     order = list(range(len(stack)))
     random.shuffle(order)

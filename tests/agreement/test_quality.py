@@ -1,11 +1,12 @@
 """Findings on masks and on annotators."""
 
 import itertools
+import os
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
@@ -19,6 +20,7 @@ from iavlib.agreement import (
 )
 from iavlib.agreement.quality import COLUMNS, ISSUES
 from iavlib.agreement.regions import region_sizes
+from iavlib.data.images import read_mask
 from iavlib.data.schemas import empty_pairs
 
 
@@ -43,11 +45,14 @@ def test_nothing_to_find(make_cohort):
 
 FRAME = rectangle()
 FRAME[15:20, 15:20] = FRAME[25, 20] = False
+LEAK = rectangle()  # a hole, and a notch of the edge that meets it at a corner only
+LEAK[11, 11] = LEAK[10, 10] = False
 CASES = {
     "empty": (rectangle(0, 0), ["Empty mask"]),
     "full": (~rectangle(0, 0), ["Mask covers entire image"]),
     "border": (rectangle(top=0), ["Mask touches image border"]),
     "holes": (FRAME, ["Holes"]),
+    "a hole at a corner": (LEAK, ["Holes"]),
     "two lesions": (rectangle() | rectangle(40, 45, 10, 30), ["Multiple disconnected regions"]),
     "a speck beside it": (rectangle() | rectangle(40, 42, 10, 12), []),
     "touching at a corner": (rectangle() | rectangle(30, 40, 40, 50), []),
@@ -74,6 +79,23 @@ def test_details_count(make_cohort):
     assert details[0] == "2 regions; the second largest has 34.8% of the first"
     assert details[1] == "2 holes, 3.36% of the mask"
     assert details[2] == "bottom"
+
+
+SIDES = {
+    "top": (0, 5, 10, 20),
+    "bottom": (45, 50, 10, 20),
+    "left": (10, 20, 0, 5),
+    "right": (10, 20, 55, 60),
+}
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_the_border_is_the_outermost_pixel(make_cohort, side):
+    touching = rectangle(*SIDES[side])
+    near = np.pad(touching[1:-1, 1:-1], 1)
+    table = check_masks(make_cohort({"I": {"x": touching, "y": near}}))
+    assert table["detail"].tolist() == [side]
+    assert table["mask_id"].tolist() == ["I_x_T1_S1_0.png"]
 
 
 def test_the_second_largest_region_and_the_second_found(make_cohort):
@@ -133,16 +155,37 @@ def test_a_truncated_mask_is_corrupted(make_cohort, tmp_path):
     assert issues(check_masks(cohort)) == ["File not found or corrupted"]
 
 
+def test_progress_is_told(make_cohort):
+    seen = []
+    cohort = make_cohort({f"I{k}": {"x": rectangle(right=40 + k)} for k in range(3)})
+    check_masks(cohort, 1, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(ValueError, match="processes must be at least 1"):
+        check_masks(cohort, 0)
+
+
 def test_masks_that_are_not_here(make_cohort):
     cohort = make_cohort({"I": {"x": None, "y": rectangle()}})
     assert issues(check_masks(cohort)) == ["File not found or corrupted"]
     assert check_masks(cohort, absent="skip").empty
 
 
-def test_several_processes_find_the_same(make_cohort):
-    drawn = {name: {"x": mask} for name, (mask, _) in CASES.items()} | {"gone": {"x": None}}
-    cohort = make_cohort({name.replace(" ", "_"): masks for name, masks in drawn.items()})
-    pd.testing.assert_frame_equal(check_masks(cohort, 1), check_masks(cohort, 2))
+def dying(path):
+    """A reader whose process does not survive one of the files."""
+    if "dies" in path:
+        os._exit(9)
+    return read_mask(path)
+
+
+def test_several_processes_find_the_same_and_one_may_die(make_cohort):
+    drawn = {name.replace(" ", "_"): {"x": mask} for name, (mask, _) in CASES.items()}
+    drawn |= {"gone": {"x": None}, "dies": {"x": rectangle()}}
+    cohort = make_cohort(drawn)
+    told = check_masks(cohort, 2, read=dying).set_index("image_id")
+    assert told.loc["dies", "issue"] == "File not found or corrupted"
+    assert "the process that worked on it died" in told.loc["dies", "detail"]
+    alone = check_masks(cohort, 1).set_index("image_id")
+    pd.testing.assert_frame_equal(told.drop(index="dies"), alone)
 
 
 def test_another_reader(make_cohort):
@@ -198,6 +241,7 @@ def test_masks_that_are_not_here_are_compared_by_md5(make_cohort):
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))), st.booleans())
+@settings(deadline=None)
 def test_regions_are_those_of_scipy(mask, corners):
     labels, n = ndimage.label(mask, np.ones((3, 3)) if corners else None)
     expected = np.bincount(labels.ravel(), minlength=n + 1)[1:]
@@ -215,7 +259,7 @@ def pairs_of(rows) -> pd.DataFrame:
 
 
 def test_near_duplicates():
-    rows = [("A", "B", 0.995)] * 3 + [("B", "A", 0.999)] + [("A", "B", 0.7)] * 2
+    rows = [("A", "B", 0.99)] * 3 + [("B", "A", 0.999)] + [("A", "B", 0.7)] * 2
     rows += [("A", "C", 0.999)] * 4 + [("B", "C", 0.98)] * 9 + [("A", "A", 1.0)] * 9
     table = near_duplicate_annotators(pairs_of(rows))
     assert len(table) == 1
@@ -302,7 +346,7 @@ def test_compare_findings():
 
 
 def test_findings_as_published(imapp_home):
-    """Of the masks at hand: all small ones, and the first twenty with a published finding."""
+    """Of the masks at hand: the forty smallest, and the ten smallest with a published finding."""
     from dataclasses import replace
 
     from iavlib.data import imapp
@@ -312,12 +356,13 @@ def test_findings_as_published(imapp_home):
     if here.empty:
         pytest.skip("needs masks of IMA++ in the data home")
     size = cohort.images.loc[here["image_id"], ["width", "height"]].prod(axis=1).to_numpy()
+    here = here.iloc[np.argsort(size, kind="stable")]
     flagged = here.index.isin(cohort.extras["qa"]["mask_id"])
-    chosen = here[(size < 2e6) | (flagged & (flagged.cumsum() <= 20))]
+    chosen = pd.concat([here[flagged][:10], here[~flagged][:40]])
     table = check_masks(replace(cohort, masks=chosen, pairs=empty_pairs()))
     compared = compare_findings(table, cohort.extras["qa"], chosen.index)
     assert set(compared["in"]) == {"both"}
-    assert len(compared) == chosen.index.isin(cohort.extras["qa"]["mask_id"]).sum()
+    assert len(compared) == min(flagged.sum(), 10)
     assert "Mask size differs from image" not in set(table["issue"])
 
 
