@@ -23,7 +23,7 @@ book: $(INSTALLED)  ## Get the published tables if possible, run the notebooks t
 	@$(BIN)/iav book
 
 test: $(INSTALLED)  ## Run the tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 lab: $(INSTALLED)  ## Open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks

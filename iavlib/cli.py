@@ -1,4 +1,4 @@
-"""The command line: ``iav run``, ``iav book``, ``iav claims`` and ``iav data``.
+"""The command line: ``iav run``, ``book``, ``claims``, ``results``, ``agreement``, ``data``.
 
 Nothing heavy is imported before a command needs it: ``iav --help`` answers at once.
 """
@@ -6,24 +6,16 @@ Nothing heavy is imported before a command needs it: ``iav --help`` answers at o
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from iavlib import __version__
 from iavlib.execution.errors import ExecutionError, explain
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from iavlib.execution.batch import Batch
-    from iavlib.execution.notebooks import RunResult
-    from iavlib.execution.project import Project
-    from iavlib.execution.site import BookResult
 
 _FAILED = 1
 _WRONG_INPUT = 2
@@ -97,6 +89,40 @@ def main(
 
 
 @app.command()
+def agreement(
+    table: Annotated[Path, typer.Argument(help="masks.csv, or the folder that holds it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("agreement"),
+    processes: Annotated[int | None, typer.Option(min=1, help="One a core by default.")] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Tolerance of NSD and boundary F1, in pixels or spacing.")
+    ] = 2.0,
+    spacing: Annotated[float, typer.Option(min=1e-9, help="Size of a pixel.")] = 1.0,
+) -> None:
+    """Compare, merge and check the masks of a folder: tables, consensus masks and a report.
+
+    Ends with 1 when a mask could not be used; the others are done.
+    """
+    from iavlib.agreement.analysis import analyse
+    from iavlib.data.errors import DataError, DatasetUnavailable
+
+    try:
+        result = analyse(table, out, processes, tolerance, spacing, progress=True)
+    except (DataError, DatasetUnavailable) as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise typer.Exit(_WRONG_INPUT) from None
+    for row in result.problems.itertuples():
+        kind = "left out" if row.left_out else "look at"
+        typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.mend}", err=True)
+    typer.echo(
+        f"{len(result.pairs):,} pairs of {len(result.images):,} images, mean Dice "
+        f"{result.pairs['dice_score'].mean():.3f}; {result.n_reused:,} images from an earlier run\n"
+        f"{result.out / 'report.html'}"
+    )
+    if result.problems["left_out"].any():
+        raise typer.Exit(_FAILED)
+
+
+@app.command()
 def run(
     notebooks: Annotated[
         list[str] | None,
@@ -113,6 +139,7 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Execute notebooks into book/executed/, those that are up to date excepted."""
+    from iavlib.execution import console
     from iavlib.execution.batch import Batch, run_batch
     from iavlib.execution.parameters import parse_overrides
     from iavlib.execution.project import find_project, select_notebooks
@@ -123,11 +150,11 @@ def run(
         overrides = parse_overrides(parameter or ())
         batch = Batch(chosen, profile, overrides, force)
         if dry_run:
-            good = _show_batch(project, batch, jobs, executor)
+            good = console.show_batch(project, batch, jobs, executor)
         elif jobs > 1 or executor != _HERE:
             good = not run_batch(project, batch, jobs, executor, typer.echo)
         else:
-            good = _run_in_turn(project, chosen, profile, overrides, force)
+            good = console.run_in_turn(project, batch)
     if not good:
         raise typer.Exit(_FAILED)
 
@@ -146,6 +173,7 @@ def book(
     dry_run: DryRun = False,
 ) -> None:
     """Run the notebooks that changed and build the book into _build/html."""
+    from iavlib.execution import console
     from iavlib.execution.batch import Batch, run_batch
     from iavlib.execution.graph import BOOK
     from iavlib.execution.project import find_project
@@ -157,15 +185,15 @@ def book(
         chosen = [] if no_run else toc_notebooks(project)
         batch = Batch(chosen, profile, {}, force, with_book=True)
         if dry_run:
-            raise typer.Exit(0 if _show_batch(project, batch, jobs, executor) else _FAILED)
+            raise typer.Exit(0 if console.show_batch(project, batch, jobs, executor) else _FAILED)
         if chosen and (jobs > 1 or executor != _HERE):
             left = run_batch(project, batch, jobs, executor, typer.echo)
             if all(step.kind == BOOK for step in left):
                 raise typer.Exit(_FAILED if left else 0)
             no_run = True  # build it all the same: it shows what failed
-        announce, report = _reporters(project, [path.stem for path in chosen])
+        announce, report = console.reporters(project, [path.stem for path in chosen])
         result = build_book(project, profile, force, not no_run, announce, report)
-    _report_book(project, result)
+    console.report_book(project, result)
     if not result.ok:
         raise typer.Exit(_FAILED)
 
@@ -191,6 +219,35 @@ def claims(
     console.print(count_verdicts(rows))
 
 
+results_app = typer.Typer(no_args_is_help=True)
+app.add_typer(results_app, name="results", help="Keep results for machines that cannot make them.")
+
+
+@results_app.callback()
+def results() -> None:
+    """Keep results for machines that cannot make them."""
+
+
+@results_app.command("export")
+def export(
+    runs: Annotated[
+        Path | None, typer.Option(help="Run store of the experiments; runs/ by default.")
+    ] = None,
+) -> None:
+    """Copy what finished runs found into book/results/, small files to commit."""
+    from iavlib.execution.project import find_project
+    from iavlib.execution.stored import export_results
+
+    with _clear_errors():
+        project = find_project()
+        done = export_results(project, runs)
+    for path in done.written:
+        typer.echo(f"stored: {path.relative_to(project.root)}")
+    for reason in done.skipped:
+        typer.echo(f"left out: {reason}")
+    typer.echo(f"{len(done.written)} stored, {len(done.unchanged)} as they were")
+
+
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     """Turn our own errors into one line and an exit status."""
@@ -208,85 +265,6 @@ def _clear_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.secho("\ninterrupted; what was finished is kept", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-
-
-def _run_in_turn(
-    project: Project, chosen: Sequence[Path], profile: str, overrides: dict[str, str], force: bool
-) -> bool:
-    """Run notebooks one by one in this process; tell whether all went well."""
-    from iavlib.execution.jobs import prepare_jobs
-    from iavlib.execution.notebooks import bring_up_to_date
-
-    jobs = prepare_jobs(project, chosen, profile, overrides)
-    announce, report = _reporters(project, [job.stem for job in jobs])
-    results = []
-    for job in jobs:
-        announce(job.stem)
-        results.append(bring_up_to_date(project, job, force))
-        report(results[-1])
-    return all(result.failure is None for result in results)
-
-
-def _show_batch(project: Project, batch: Batch, jobs: int, executor: str) -> bool:
-    """List the jobs of a batch; elsewhere than here, also what Snakemake makes of them."""
-    from iavlib.execution.engine import find_place, show_steps
-
-    steps = batch.steps(project)
-    todo = [step for step in steps if step.reason]
-    width = max((len(step.name) for step in steps), default=0)
-    for step in steps:
-        typer.echo(f"{step.name:<{width}}  {step.reason or 'up to date'}")
-    typer.echo(f"{len(todo)} of {len(steps)} jobs to do" if todo else "nothing to do")
-    if not todo or executor == _HERE:
-        return True
-    sys.stdout.flush()
-    return show_steps(project, todo, jobs, find_place(project, executor)) == 0
-
-
-def _report_book(project: Project, result: BookResult) -> None:
-    for problem in result.problems:
-        typer.secho(f"problem: {problem}", fg="red", err=True)
-    index = project.html / "index.html"
-    typer.echo(f"{'Book' if result.rebuilt else 'Book, nothing changed'}: {index}")
-    if not result.ok:
-        typer.secho(
-            f"Not a good book: {len(result.failed)} of its notebooks failed, "
-            f"{len(result.problems)} problems.",
-            fg="red",
-            err=True,
-        )
-
-
-def _reporters(project: Project, stems: Sequence[str]) -> tuple[Any, Any]:
-    """Make two functions that print one line a notebook: how it ended, on a terminal name first."""
-    width = max(map(len, stems), default=0)
-    at_once = sys.stdout.isatty()  # elsewhere, lines of several processes may mix
-
-    def announce(stem: str) -> None:
-        if at_once:
-            typer.echo(f"{stem:<{width}}  ", nl=False)
-            sys.stdout.flush()
-
-    def report(result: RunResult) -> None:
-        name = "" if at_once else f"{result.stem:<{width}}  "
-        typer.echo(name + _outcome(project, result))
-
-    return announce, report
-
-
-def _outcome(project: Project, result: RunResult) -> str:
-    if result.failure is not None:
-        place = f" in {result.failure.place}" if result.failure.cell is not None else ""
-        text = f"{result.seconds:6.1f} s  FAILED{place}: {result.failure.error}"
-        partial = project.executed / f"{result.stem}.failed.ipynb"
-        if partial.is_file():
-            text += f"\n  how far it came: {partial.relative_to(project.root)}"
-        return text
-    data = ", ".join(
-        f"{c['name']}{' (synthetic)' if c['synthetic'] else ''}" for c in result.manifest["cohorts"]
-    )
-    done = f"{data or 'no data'}, {len(result.manifest['claims'])} claims"
-    return f"{result.seconds:6.1f} s  {result.status}: {done}"
 
 
 if __name__ == "__main__":

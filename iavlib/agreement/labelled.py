@@ -30,6 +30,11 @@ def labelled_pairs(
     pandas.DataFrame
         The pairs that stay, with ``malignant`` (bool), ``cluster`` (patient,
         or the image itself) and ``n_masks`` (masks of the image).
+
+    Raises
+    ------
+    ValueError
+        If no pair is left, or none of benign, or none of malignant lesions.
     """
     if indeterminate not in ("out", "benign"):
         raise ValueError(f"indeterminate must be 'out' or 'benign', not {indeterminate!r}")
@@ -38,8 +43,15 @@ def labelled_pairs(
     pairs = cohort.pairs if pairs is None else pairs
     pairs = pairs[pairs["image_id"].map(malignancy).isin(kept)]
     image = pairs["image_id"]
+    malignant = image.map(malignancy).eq("malignant")
+    if malignant.nunique() < 2:
+        counts = cohort.images["malignancy"].value_counts().to_dict()
+        raise ValueError(
+            f"{cohort.name}: agreement of malignant and benign lesions cannot be compared without "
+            f"pairs of masks on both (images by malignancy: {counts}); add the labels"
+        )
     return pairs.assign(
-        malignant=image.map(malignancy).eq("malignant"),
+        malignant=malignant,
         cluster=image.map(cohort.clusters()),
         n_masks=image.map(cohort.masks["image_id"].value_counts()),
     ).reset_index(drop=True)

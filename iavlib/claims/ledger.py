@@ -11,6 +11,7 @@ from iavlib.claims.verdicts import NOT_RUN, judge
 from iavlib.execution.manifest import read_manifest
 from iavlib.execution.profiles import SCALES
 from iavlib.execution.project import Project, find_project
+from iavlib.execution.stored import describe_stored, read_stored
 
 #: Keys of a row, in order; `iav claims --json` prints exactly these.
 KEYS = (
@@ -45,7 +46,9 @@ def ledger(project: Project | None = None) -> list[dict[str, Any]]:
         measured only on synthetic data shows that value, with ``synthetic``
         true and the verdict ``"not run"``; one not measured has None. Values
         from other data (a user's own) are left out. Of several values the
-        one on real data, at the larger scale, of the later run is taken.
+        one on real data, at the larger scale, of the later run is taken; at the
+        same scale one measured here goes before a stored one, which says in
+        ``profile`` that it is stored.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def ledger(project: Project | None = None) -> list[dict[str, Any]]:
         If the list of claims or a manifest is damaged.
     """
     project = project or find_project()
-    found = _measurements(read_runs(project))
+    found = _measurements([*read_runs(project), *read_stored(project)])
     return [_row(claim, found.get(claim.id, [])) for claim in load_claims(project.claims).values()]
 
 
@@ -84,14 +87,16 @@ def _measurements(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str,
                 "profile": describe_profile(run),
                 "scale": SCALES.index(run["profile"]) if run["profile"] in SCALES else -1,
                 "finished": datetime.fromisoformat(run["finished"]),
+                "here": "stored" not in run,
             }
             found.setdefault(entry["id"], []).append({**entry, **origin})
     return found
 
 
 def describe_profile(run: Mapping[str, Any]) -> str:
-    """Name a run's scale: its profile, and the parameters the user set beyond it."""
-    return ", ".join([run["profile"], *(f"{k}={v}" for k, v in run["overrides"].items())])
+    """Name a run's scale: its profile, what the user set beyond it, and whether it is stored."""
+    parts = [run["profile"], *(f"{k}={v}" for k, v in run["overrides"].items())]
+    return ", ".join([*parts, describe_stored(run)] if "stored" in run else parts)
 
 
 def _row(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -112,6 +117,6 @@ def _best(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any] | None:
     usable = [e for e in entries if e["synthetic"] or e["cohort"] in claim.cohorts]
     return max(
         usable,
-        key=lambda e: (not e["synthetic"], e["scale"], e["n"], e["finished"]),
+        key=lambda e: (not e["synthetic"], e["scale"], e["n"], e["here"], e["finished"]),
         default=None,
     )

@@ -33,6 +33,11 @@ class Entry:
         Files without which the cohort cannot be loaded.
     options : tuple of str
         Keywords that its ``load`` takes.
+    needs : tuple of str
+        Those of them without which there is nothing to load.
+    sources : callable, optional
+        Given the options, the files that a cohort is read from; those below :attr:`folder` unless
+        given.
     """
 
     name: str
@@ -44,6 +49,8 @@ class Entry:
     files: dict[str, int]
     required: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    sources: Callable[..., list[Path]] | None = None
 
     @property
     def folder(self) -> Path:
@@ -61,7 +68,7 @@ def _imapp() -> Entry:
         "IMA++ (2,394 images with 2 to 5 annotators, 14,967 in all)",
         imapp.LICENCE,
         imapp.CITATION,
-        "iav data fetch imapp",
+        "iav data fetch imapp --masks --images",
         files,
         imapp.REQUIRED,
     )
@@ -80,7 +87,26 @@ def _phantom() -> Entry:
     )
 
 
-COHORTS: dict[str, Callable[[], Entry]] = {"imapp": _imapp, "phantom": _phantom}
+def _folder() -> Entry:
+    return Entry(
+        "folder",
+        "folder",
+        "your own masks: a table masks.csv beside its files",
+        "yours",
+        "yours",
+        "iavlib.data.load('folder', path=...), or -p cohort=folder -p path=... of a notebook",
+        {},
+        options=("path",),
+        needs=("path",),
+        sources=lambda path="": _module("folder").files(path),
+    )
+
+
+COHORTS: dict[str, Callable[[], Entry]] = {
+    "imapp": _imapp,
+    "phantom": _phantom,
+    "folder": _folder,
+}
 
 
 def load(name: str = DEFAULT, **options) -> Cohort:
@@ -89,11 +115,12 @@ def load(name: str = DEFAULT, **options) -> Cohort:
     Parameters
     ----------
     name : str
-        A name of :data:`COHORTS`, or ``auto``: ``imapp`` where its tables are, otherwise the
-        phantom (whose ``synthetic`` is True).
+        A name of :data:`COHORTS`, or ``auto``: ``folder`` where a path is given, else ``imapp``
+        where its tables are, otherwise the phantom (whose ``synthetic`` is True).
     **options
-        What the cohort's own loader takes (the phantom: ``n_images``, ``size``, ``seed``). An
-        option that only another cohort takes has no effect, so that one call serves them all.
+        What the cohort's own loader takes (the phantom: ``n_images``, ``size``, ``seed``; a
+        folder: ``path``, where an empty text is none). An option that only another cohort takes
+        has no effect, so that one call serves them all.
 
     Raises
     ------
@@ -106,33 +133,71 @@ def load(name: str = DEFAULT, **options) -> Cohort:
     DataError
         If they are here but wrong.
     """
-    entry = _entry(name)
-    known = {option for make in COHORTS.values() for option in make().options}
-    if unknown := options.keys() - known:
-        raise TypeError(f"no cohort takes {', '.join(sorted(unknown))}; there are {sorted(known)}")
-    own = {key: value for key, value in options.items() if key in entry.options}
-    return importlib.import_module(f"iavlib.data.{entry.module}").load(**own)
+    entry, own = _chosen(name, options)
+    return _module(entry.module).load(**own)
 
 
 def available() -> list[str]:
-    """Return the names of the cohorts that can be loaded on this machine."""
-    return [name for name in COHORTS if not _missing(_entry(name))]
+    """Return the names of the cohorts that can be loaded on this machine by name alone."""
+    entries = [make() for make in COHORTS.values()]
+    return [entry.name for entry in entries if not entry.needs and not _missing(entry)]
 
 
-def fingerprint(name: str) -> str:
+def fingerprint(name: str = DEFAULT, **options) -> str:
     """Return a short digest of a cohort's files by name, size and time, without reading them.
 
-    It changes when a file is added, removed or rewritten: reason enough to run again what was
-    computed from them. The content itself is what :attr:`Cohort.fingerprint` digests.
+    It changes when a file is added, removed or rewritten, and with an option that the cohort's
+    loader takes: reason enough to run again what was computed from them. The content itself is
+    what :attr:`Cohort.fingerprint` digests.
+
+    Parameters
+    ----------
+    name, **options
+        As for :func:`load`; a path counts by the files that it leads to, however it is written.
+
+    Raises
+    ------
+    KeyError, TypeError
+        As :func:`load`.
+    DatasetUnavailable, DataError
+        For a folder, whose table is read for the files it names, as :func:`load`.
     """
-    entry = _entry(name)
+    entry, own = _chosen(name, options)
     digest = hashlib.sha256(entry.name.encode())
-    if entry.files and entry.folder.is_dir():
-        for path in sorted(p for p in entry.folder.rglob("*") if p.is_file()):
-            facts = path.stat()
-            key = f"{path.relative_to(entry.folder)}|{facts.st_size}|{facts.st_mtime_ns}\n"
-            digest.update(key.encode())
+    if not entry.sources:
+        digest.update("".join(f"{key}={own[key]!r}\n" for key in sorted(own)).encode())
+    for path in sorted(_files(entry, own)):
+        facts = path.stat() if path.exists() else None
+        size_and_time = f"{facts.st_size}|{facts.st_mtime_ns}" if facts else "missing"
+        place = path.relative_to(entry.folder) if entry.files else path
+        digest.update(f"{place}|{size_and_time}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def _files(entry: Entry, own: dict) -> list[Path]:
+    if entry.sources:
+        return entry.sources(**own)
+    if not entry.files:
+        return []
+    below = (path.relative_to(entry.folder) for path in entry.folder.rglob("*") if path.is_file())
+    # What is still being fetched, and what editors and systems hide, is not data.
+    shown = (path for path in below if not any(part.startswith(".") for part in path.parts))
+    return [entry.folder / path for path in shown]
+
+
+def _chosen(name: str, options: dict) -> tuple[Entry, dict]:
+    """Find the entry of a name, and those of the options that it takes."""
+    known = {option for make in COHORTS.values() for option in make().options}
+    if unknown := options.keys() - known:
+        raise TypeError(f"no cohort takes {', '.join(sorted(unknown))}; there are {sorted(known)}")
+    if name == DEFAULT and options.get("path"):
+        name = "folder"
+    entry = _entry(name)
+    return entry, {key: value for key, value in options.items() if key in entry.options}
+
+
+def _module(name: str):
+    return importlib.import_module(f"iavlib.data.{name}")
 
 
 def _entry(name: str) -> Entry:

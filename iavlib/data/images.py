@@ -1,15 +1,35 @@
 """Reading image and mask files as arrays."""
 
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from iavlib.data.errors import DataError
 
+MAX_PIXELS = 10_000 * 10_000
 
-def read_image(path: str | Path) -> np.ndarray:
+_GREY = ("1", "L", "I", "I;16", "I;16B", "F")
+_COLOUR = ("LA", "RGB", "RGBA")
+# what Pillow was seen to raise on files cut short or altered in a few bytes
+_UNREADABLE = (OSError, EOFError, IndexError, SyntaxError, TypeError, ValueError)
+_UNREADABLE += (struct.error, zlib.error)
+_ONE_CHANNEL = "save the mask with one channel, 0 outside and 255 inside"
+
+
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read an image as RGB.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+    max_pixels : int
+        A larger image is refused by what its header says, before memory is taken for it.
 
     Returns
     -------
@@ -18,14 +38,25 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing or no readable image.
+        If the file is missing, no readable image, or larger than ``max_pixels``.
     """
-    with _open(path) as image:
+    with _open(path, max_pixels) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a mask; every pixel above 0 belongs to the lesion, as in IMA++.
+
+    Files of one bit, 0/1, 0/255, 16 bits, floating point, a palette, or several channels that
+    are equal (any transparency must be fully opaque) read alike. A palette counts by its
+    colours: black is outside, and at most one other colour may be in use unless all are greys.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+    max_pixels : int
+        A larger mask is refused by what its header says, before memory is taken for it. Pillow
+        has a limit of its own, ``PIL.Image.MAX_IMAGE_PIXELS``, about twice the one here.
 
     Returns
     -------
@@ -34,19 +65,98 @@ def read_mask(path: str | Path) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing or no readable image.
+        If the file is missing, no readable image, larger than ``max_pixels``, or no mask:
+        channels that differ, several colours, transparency, several pages, values that are NaN.
     """
-    with _open(path) as image:
-        grey = image if image.mode in ("1", "L", "I", "I;16", "F") else image.convert("L")
-        return np.asarray(grey) > 0
-
-
-def _open(path: str | Path) -> Image.Image:
-    try:
-        image = Image.open(path)
+    with _open(path, max_pixels) as image:
+        if getattr(image, "n_frames", 1) > 1:
+            raise DataError(path, f"{image.n_frames} pages", "save one mask a file")
         image.load()
+        if image.mode == "P":
+            return _from_palette(path, image)
+        if image.mode in _COLOUR:
+            return _from_channels(path, image)
+        if image.mode not in _GREY:
+            raise DataError(path, f"colour mode {image.mode} is no mask", _ONE_CHANNEL)
+        values = np.asarray(image)
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            raise DataError(path, f"{np.isnan(values).sum()} pixels are NaN", "write 0 outside")
+        return values > 0
+
+
+def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Read the width and height of an image or mask file without decoding it.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, no readable image, or larger than ``max_pixels``.
+    """
+    with _open(path, max_pixels) as image:
+        return image.size
+
+
+def _from_palette(path, image: Image.Image) -> np.ndarray:
+    indices = np.asarray(image)
+    palette = np.zeros((256, 3), np.uint8)
+    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    palette[: len(colours)] = colours
+    used = palette[np.flatnonzero(np.bincount(indices.ravel(), minlength=256))]
+    lit = np.unique(used[used.any(axis=1)], axis=0)
+    if len(lit) > 1 and (lit != lit[:, :1]).any():
+        raise DataError(path, f"a palette of {len(lit)} colours besides black", _ONE_CHANNEL)
+    return palette.any(axis=1)[indices]
+
+
+def _from_channels(path, image: Image.Image) -> np.ndarray:
+    values = np.asarray(image)
+    if image.mode.endswith("A"):
+        if (values[..., -1] != 255).any():
+            raise DataError(path, "a mask with transparent pixels", _ONE_CHANNEL)
+        values = values[..., :-1]
+    first = values[..., 0]
+    differ = np.zeros(first.shape, bool)
+    for channel in range(1, values.shape[-1]):
+        differ |= values[..., channel] != first
+    if differ.any():
+        row, column = (int(place[0]) for place in np.nonzero(differ))
+        raise DataError(
+            path,
+            f"a picture, not a mask: its channels differ in {np.count_nonzero(differ):,} pixels, "
+            f"first in row {row}, column {column}",
+            _ONE_CHANNEL,
+        )
+    return first > 0
+
+
+@contextmanager
+def _open(path: str | Path, max_pixels: int) -> Iterator[Image.Image]:
+    """Open an image whose header promises no more than can be held; tell what goes wrong."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(path)
+        with opened as image:
+            _check_header(path, image, max_pixels)
+            yield image
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(path, "the file is missing", "put it there or correct the path") from None
-    except (UnidentifiedImageError, OSError) as error:
+    except Image.DecompressionBombError as error:
+        raise DataError(path, str(error).rstrip("."), "replace it, or scale it down") from None
+    except _UNREADABLE as error:
         raise DataError(path, f"no readable image ({error})", "replace or remove it") from None
-    return image
+
+
+def _check_header(path, image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise DataError(
+            path,
+            f"{width:,} x {height:,} pixels are more than the limit of {max_pixels:,}",
+            "scale it down, or raise max_pixels if it is meant to be that large",
+        )
+    stored = str(image.tile[0][3]) if image.tile else ""
+    if image.mode in _COLOUR and ";16" in stored:
+        raise DataError(path, "several channels of 16 bits", "save it with 8 bits a channel")

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
-from PIL import Image
 
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError, DatasetUnavailable
 from iavlib.data.home import data_home
+from iavlib.data.images import image_size
 from iavlib.data.registry import IMAPP_TABLES, sha256
 from iavlib.data.schemas import DISTANCE_METRICS, METRICS, check_known
 from iavlib.data.tables import IMAGE_SUFFIXES, bare_id, read_table
 
 METADATA, PAIR_METRICS, IMAGE_METRICS, MULTI_MASKS, MASKS, QA = IMAPP_TABLES
 REQUIRED = (METADATA, MASKS, PAIR_METRICS)
+RESIZED = "images.csv"
 ANNOTATORS = tuple(f"A{number:02d}" for number in range(16))
 CONSENSUS = ("MV", "ST")
 FETCH = "run 'iav data fetch imapp', which replaces a table that is not as published"
@@ -44,9 +45,9 @@ _factors = {
     "tool": pa.Column(str, pa.Check.isin(("T1", "T2", "T3", *CONSENSUS))),
     "skill_level": pa.Column(str, pa.Check.isin(("S1", "S2", *CONSENSUS))),
 }
-_PUBLISHED_METRIC = {m: f"{m.removesuffix('_normalized')}_score" for m in METRICS}
-_PUBLISHED_METRIC |= {f"{m}_normalized": f"{m}_score_normalized" for m in DISTANCE_METRICS}
-_METADATA = pa.DataFrameSchema(
+PUBLISHED_METRIC = {m: f"{m.removesuffix('_normalized')}_score" for m in METRICS}
+PUBLISHED_METRIC |= {f"{m}_normalized": f"{m}_score_normalized" for m in DISTANCE_METRICS}
+METADATA_SCHEMA = pa.DataFrameSchema(
     {
         "isic_id": pa.Column(str, unique=True),
         "benign_malignant": pa.Column(str, pa.Check.isin(MALIGNANCY), nullable=True),
@@ -57,7 +58,7 @@ _METADATA = pa.DataFrameSchema(
         "pixels_y": pa.Column(int, pa.Check.ge(1)),
     }
 )
-_MASKS = pa.DataFrameSchema(
+MASKS_SCHEMA = pa.DataFrameSchema(
     {"ISIC_id": _name, "seg_filename": pa.Column(str, unique=True), **_factors, "mask_md5": _name}
 )
 _PAIRS = pa.DataFrameSchema(
@@ -66,12 +67,12 @@ _PAIRS = pa.DataFrameSchema(
         "mask1": _name,
         "mask2": _name,
         **{f"{factor}{side}": column for side in (1, 2) for factor, column in _factors.items()},
-        **{_PUBLISHED_METRIC[m]: pa.Column(float, _unit) for m in ("dice", "jaccard")},
+        **{PUBLISHED_METRIC[m]: pa.Column(float, _unit) for m in ("dice", "jaccard")},
         **{
-            _PUBLISHED_METRIC[m]: pa.Column(float, pa.Check.ge(0), nullable=True)
+            PUBLISHED_METRIC[m]: pa.Column(float, pa.Check.ge(0), nullable=True)
             for m in DISTANCE_METRICS
         },
-        **{_PUBLISHED_METRIC[f"{m}_normalized"]: pa.Column(float, _unit) for m in DISTANCE_METRICS},
+        **{PUBLISHED_METRIC[f"{m}_normalized"]: pa.Column(float, _unit) for m in DISTANCE_METRICS},
     },
     unique=["mask1", "mask2"],
 )
@@ -106,8 +107,8 @@ def load(folder: Path | None = None) -> Cohort:
     """
     folder = folder or data_home() / "imapp"
     _check_present(folder)
-    metadata = read_table(folder / METADATA, _METADATA, FETCH)
-    drawn = read_table(folder / MASKS, _MASKS, FETCH)
+    metadata = read_table(folder / METADATA, METADATA_SCHEMA, FETCH)
+    drawn = read_table(folder / MASKS, MASKS_SCHEMA, FETCH)
     metrics = read_table(folder / PAIR_METRICS, _PAIRS, FETCH)
     _check_references(folder, metadata, drawn, metrics)
     masks = _masks(drawn, folder / "masks")
@@ -131,6 +132,35 @@ def load(folder: Path | None = None) -> Cohort:
         source=str(folder),
         extras=extras,
     )
+
+
+def resized_images(folder: Path) -> pd.DataFrame:
+    """Read ``images.csv``: which image files are no originals, and how they were resized.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by image id, with the column ``geometry``; empty where there is no such table.
+    """
+    listing = folder / RESIZED
+    if not listing.is_file():
+        return pd.DataFrame({"isic_id": [], "geometry": []}, dtype="str").set_index("isic_id")
+    mend = "list each image once, as 'squashed to WxH' or 'centre-cropped, WxH'"
+    return read_table(listing, _GEOMETRY, mend).set_index("isic_id")
+
+
+def forget_resized(folder: Path, image_ids: pd.Index) -> None:
+    """Strike images off ``images.csv``, as their originals are to come."""
+    listing, described = folder / RESIZED, resized_images(folder)
+    kept = described[~described.index.isin(image_ids)]
+    if len(kept) == len(described):
+        return
+    if kept.empty:
+        listing.unlink()
+        return
+    temporary = listing.with_name(f".{RESIZED}.{os.getpid()}.tmp")
+    kept.to_csv(temporary)
+    os.replace(temporary, listing)
 
 
 def altered_tables(folder: Path) -> list[str]:
@@ -187,13 +217,7 @@ def _images(metadata: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 def _geometry(folder: Path, images: pd.DataFrame) -> pd.Series:
     """Tell how each image file relates to its published pixels, and check that it does."""
-    listing = folder / "images.csv"
-    described = pd.Series(dtype="str")
-    if listing.is_file():
-        mend = "list each image once, as 'squashed to WxH' or 'centre-cropped, WxH'"
-        table = read_table(listing, _GEOMETRY, mend)
-        described = table.set_index("isic_id")["geometry"]
-    text = described.reindex(images.index).fillna("original")
+    text = resized_images(folder)["geometry"].reindex(images.index).fillna("original")
     geometry = pd.Series("original", index=images.index)
     geometry = geometry.mask(text.str.contains("squash"), "squashed")
     geometry = geometry.mask(text.str.contains("crop"), "cropped")
@@ -201,18 +225,14 @@ def _geometry(folder: Path, images: pd.DataFrame) -> pd.Series:
     stated = text.str.extract(r"(\d+)x(\d+)").astype(float)
     width = stated[0].where(geometry != "original", images["width"])
     height = stated[1].where(geometry != "original", images["height"])
-    _check_sizes(images["path"][present], width, height, listing)
+    _check_sizes(images["path"][present], width, height, folder / RESIZED)
     return geometry
 
 
 def _check_sizes(paths: pd.Series, width: pd.Series, height: pd.Series, listing: Path) -> None:
     wrong = []
     for image_id, path in paths.items():
-        try:
-            with Image.open(path) as image:
-                size = image.size
-        except OSError as error:
-            raise DataError(path, f"no readable image ({error})", "replace or remove it") from None
+        size = image_size(path)
         if size != (width[image_id], height[image_id]):
             expected = f"{width[image_id]:.0f}x{height[image_id]:.0f}"
             wrong.append(f"{path} is {size[0]}x{size[1]}, not {expected}")
@@ -248,7 +268,7 @@ def _pairs(metrics: pd.DataFrame) -> pd.DataFrame:
         for ours, theirs in sides.items():
             own = metrics[f"{theirs}{side}"]
             columns[f"{ours}_{side}"] = own.mask(swap, metrics[f"{theirs}{other}"])
-    return pd.DataFrame(columns | {m: metrics[_PUBLISHED_METRIC[m]] for m in METRICS})
+    return pd.DataFrame(columns | {m: metrics[PUBLISHED_METRIC[m]] for m in METRICS})
 
 
 def _optional(folder: Path) -> dict[str, pd.DataFrame]:

@@ -1,12 +1,12 @@
 """What can be downloaded, from where, and with which SHA-256."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import pooch
 import requests
 
+from iavlib.data.disk import check_writable, disk_error
 from iavlib.data.errors import FetchError
 from iavlib.data.home import data_home
 
@@ -44,6 +44,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def imapp_tables_to_fetch() -> list[str]:
+    """Return the names of the published IMA++ tables that are absent or damaged here."""
+    folder = data_home() / "imapp"
+    return [n for n, known in IMAPP_TABLES.items() if not _is_published(folder / n, known)]
+
+
 def fetch_imapp_tables(attempts: int = 3, timeout: float = 30, base_urls=IMAPP_URLS) -> list[Path]:
     """Download the published IMA++ tables that are absent or damaged into the data home.
 
@@ -76,9 +82,9 @@ def fetch_imapp_tables(attempts: int = 3, timeout: float = 30, base_urls=IMAPP_U
 
 def _fetch(folder: Path, name, known_hash, base_urls, attempts, timeout) -> Path:
     target = folder / name
-    if target.exists() and f"sha256:{sha256(target)}" == known_hash:
+    if _is_published(target, known_hash.removeprefix("sha256:")):
         return target
-    _check_writable(folder)
+    check_writable(folder)
     failures = []
     for base in base_urls:
         store = pooch.create(
@@ -95,9 +101,7 @@ def _fetch(folder: Path, name, known_hash, base_urls, attempts, timeout) -> Path
             reason = "other content than published" if _is_hash(error) else str(error)
             failures.append(f"{base}: {reason}")
         except OSError as error:
-            raise FetchError(
-                f"{target}: could not be written ({error.strerror or error})"
-            ) from None
+            raise disk_error(target, error) from error
     kept = " The file that is there was kept." if target.exists() else ""
     raise FetchError(
         f"{name} could not be downloaded ({'; '.join(failures)}).{kept} Check the network and run "
@@ -105,16 +109,9 @@ def _fetch(folder: Path, name, known_hash, base_urls, attempts, timeout) -> Path
     )
 
 
+def _is_published(path: Path, digest: str) -> bool:
+    return path.exists() and sha256(path) == digest
+
+
 def _is_hash(error: Exception) -> bool:
     return isinstance(error, ValueError) and "hash" in str(error)
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FetchError(
-            f"{folder}: {error.strerror}. Set IAV_DATA_HOME to a writable folder."
-        ) from None
-    if not os.access(folder, os.W_OK):
-        raise FetchError(f"{folder} is read-only. Set IAV_DATA_HOME to a writable folder.")

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from iavlib.data.catalogue import COHORTS, Entry
+from iavlib.data.catalogue import COHORTS, Entry, available
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,11 @@ class Status:
     ----------
     name, title, licence, citation, how : str
         As in the catalogue; ``how`` says how to get what is missing.
-    state : {"present", "partial", "absent", "built in"}
-        ``partial`` cohorts are usable when ``usable`` is True.
+    state : {"present", "partial", "absent", "built in", "by path"}
+        ``partial`` cohorts are usable when ``usable`` is True; ``by path`` is what the user
+        points at.
     usable : bool
+        Whether its name alone is enough to load it.
     counts : dict of str to (int, int)
         Files present and files there would be, by file name or ``folder/*``.
     bytes : int
@@ -45,10 +47,11 @@ class Status:
 
 def status() -> list[Status]:
     """Return the status of every cohort of the catalogue."""
-    return [_status(make()) for make in COHORTS.values()]
+    here = available()
+    return [_status(make(), here) for make in COHORTS.values()]
 
 
-def _status(entry: Entry) -> Status:
+def _status(entry: Entry, here: list[str]) -> Status:
     counts, size = {}, 0
     for pattern, expected in entry.files.items():
         present = [p for p in entry.folder.glob(pattern) if p.is_file()]
@@ -57,16 +60,22 @@ def _status(entry: Entry) -> Status:
     return Status(
         name=entry.name,
         title=entry.title,
-        state=_state(counts),
-        usable=all((entry.folder / file).is_file() for file in entry.required),
+        state="by path" if entry.needs else _state(counts),
+        usable=entry.name in here,
         counts=counts,
         bytes=size,
-        folder=str(entry.folder) if entry.files else "made on demand",
+        folder=_place(entry),
         licence=entry.licence,
         citation=entry.citation,
         how=entry.how,
         notes=_notes(entry.name, entry.folder),
     )
+
+
+def _place(entry: Entry) -> str:
+    if entry.files:
+        return str(entry.folder)
+    return "where you say" if entry.needs else "made on demand"
 
 
 def _state(counts: dict[str, tuple[int, int]]) -> str:
@@ -80,6 +89,9 @@ def _state(counts: dict[str, tuple[int, int]]) -> str:
 def _notes(name: str, folder: Path) -> list[str]:
     if name != "imapp":
         return []
+    from iavlib.data.disk import STAGING
     from iavlib.data.imapp import altered_tables
 
-    return [f"{table} differs from the published one" for table in altered_tables(folder)]
+    notes = [f"{table} differs from the published one" for table in altered_tables(folder)]
+    broken = [kind for kind in ("masks", "images") if (folder / kind / STAGING).is_dir()]
+    return notes + [f"fetching the {kind} broke off or is going on" for kind in broken]

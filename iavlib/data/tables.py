@@ -14,8 +14,6 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 def read_table(path: Path, schema: pa.DataFrameSchema, mend: str, **options) -> pd.DataFrame:
     """Read a CSV file and validate it.
 
-    Byte-order marks and Windows line ends are accepted.
-
     Parameters
     ----------
     path : pathlib.Path
@@ -29,8 +27,21 @@ def read_table(path: Path, schema: pa.DataFrameSchema, mend: str, **options) -> 
     Raises
     ------
     DataError
-        If the file is missing, empty, cut off, not a CSV or does not satisfy the schema; rows
-        are named by their line in the file.
+        As :func:`read_csv`, or if the table does not satisfy the schema; rows are named by their
+        line in the file.
+    """
+    table = read_csv(path, mend, **options)
+    check_table(schema, table, path, mend, first_line=2)
+    return table
+
+
+def read_csv(path: Path, mend: str, **options) -> pd.DataFrame:
+    """Read a CSV file that has rows. Byte-order marks and Windows line ends are accepted.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, empty, cut off or not a CSV, or has no rows.
     """
     try:
         table = pd.read_csv(path, encoding="utf-8-sig", low_memory=False, **options)
@@ -42,7 +53,6 @@ def read_table(path: Path, schema: pa.DataFrameSchema, mend: str, **options) -> 
         raise DataError(path, f"the file is no readable CSV table ({error})", mend) from None
     if table.empty:
         raise DataError(path, "the table has a header but no rows", mend)
-    check_table(schema, table, path, mend, first_line=2)
     return table
 
 

@@ -80,7 +80,7 @@ def run_batch(
         steps = batch.steps(project)
         todo = [step for step in steps if step.reason]
         if not todo:
-            say(f"nothing to do: {len(steps)} of {len(steps)} jobs are up to date")
+            say(nothing_to_do(len(steps)))
             return []
         say(f"{len(todo)} of {len(steps)} jobs to do, {jobs} at a time")
         code, log = run_steps(project, todo, jobs, folder)
@@ -94,6 +94,11 @@ def run_batch(
     names = [step.name for step in left if step.kind != BOOK] or [BOOK]
     say(f"not done: {', '.join(names)}; the same command goes on with what is left")
     return left
+
+
+def nothing_to_do(n_jobs: int) -> str:
+    """Say that every job is up to date."""
+    return f"nothing to do: {n_jobs} of {n_jobs} jobs are up to date"
 
 
 def _left(project: Project, batch: Batch, todo: Sequence[Step]) -> list[Step]:

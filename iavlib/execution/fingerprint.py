@@ -20,20 +20,24 @@ from iavlib.execution.errors import ParameterError
 from iavlib.execution.source import read_cells
 from iavlib.execution.versions import package_versions
 
-DataFingerprint = Callable[[str], str]
+DataFingerprint = Callable[..., str]
 
 #: A notebook with a parameter of this name works on the data it names.
 COHORT_PARAMETER = "cohort"
+#: A notebook with a parameter of this name takes a user's own files.
+PATH_PARAMETER = "path"
 
 
-def cohort_fingerprint(name: str) -> str:
+def cohort_fingerprint(name: str, path: str = "") -> str:
     """Ask the data layer, which is slow to load, for the fingerprint of a cohort's files."""
-    from iavlib.data import fingerprint
+    from iavlib.data import DataError, DatasetUnavailable, fingerprint
 
     try:
-        return fingerprint(name)
+        return fingerprint(name, path=path)
     except KeyError as error:
         raise ParameterError(f"parameter {COHORT_PARAMETER!r}: {error.args[0]}") from error
+    except (DataError, DatasetUnavailable) as error:
+        raise ParameterError(f"parameter {PATH_PARAMETER!r}: {error}") from error
 
 
 def run_inputs(
@@ -50,8 +54,9 @@ def run_inputs(
     parameters : mapping
         Its resolved parameters.
     data_fingerprint : callable, optional
-        Cohort name to a string that changes when its files change. Called only
-        for a notebook with a text parameter ``cohort``.
+        Cohort name, and the path of a user's own files where one is given, to a
+        string that changes when the files change. Called only for a notebook
+        with a text parameter ``cohort``.
 
     Returns
     -------
@@ -61,7 +66,8 @@ def run_inputs(
     """
     cells = read_cells(notebook)
     closure = import_closure(cell.source for cell in cells if cell.kind == "code")
-    cohort = parameters.get(COHORT_PARAMETER)
+    cohort, path = parameters.get(COHORT_PARAMETER), parameters.get(PATH_PARAMETER)
+    own = {PATH_PARAMETER: path} if path else {}
     return {
         "cells": [[cell.kind, cell.source, list(cell.tags), cell.figure] for cell in cells],
         "parameters": dict(parameters),
@@ -70,7 +76,7 @@ def run_inputs(
             "python": ".".join(platform.python_version_tuple()[:2]),
             **package_versions(closure.external),
         },
-        "data": data_fingerprint(cohort) if isinstance(cohort, str) else None,
+        "data": data_fingerprint(cohort, **own) if isinstance(cohort, str) else None,
     }
 
 

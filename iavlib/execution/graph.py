@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iavlib.execution.fingerprint import DataFingerprint, cohort_fingerprint
-from iavlib.execution.jobs import prepare_jobs
+from iavlib.execution.fingerprint import PATH_PARAMETER, DataFingerprint, cohort_fingerprint
+from iavlib.execution.jobs import Job, prepare_jobs
 from iavlib.execution.project import Project
 from iavlib.execution.reasons import reason_to_run
 
@@ -110,21 +110,28 @@ def plan(
     given = dict(overrides or {})
     jobs = prepare_jobs(project, notebooks, profile, given, data_fingerprint)
     needed = experiments(project, profile)
-    arguments = ["--profile", profile, *(t for n, v in given.items() for t in ("-p", f"{n}={v}"))]
-    arguments += ["--force"] if force else []
     steps: dict[str, Step] = {}
     for job in jobs:
         before = needed.get(job.stem, [])
         steps |= {step.id: step for step in before}
         waits = tuple(step.id for step in before if step.reason)
         reason = reason_to_run(project, job, force) or ("after its experiments" if waits else None)
-        step = Step(NOTEBOOK, job.stem, reason, tuple(arguments), waits)
+        step = Step(NOTEBOOK, job.stem, reason, _options(job, given, force), waits)
         steps[step.id] = step
     if with_book:
         book = _book_step(project, list(steps.values()), force)
         steps[book.id] = book
     order = {EXPERIMENT: 0, NOTEBOOK: 1, BOOK: 2}
     return sorted(steps.values(), key=lambda step: order[step.kind])
+
+
+def _options(job: Job, given: Mapping[str, str], force: bool) -> tuple[str, ...]:
+    """Write the options of ``iav run`` that give this job in whatever folder it is started."""
+    texts = dict(given)
+    if PATH_PARAMETER in texts:
+        texts[PATH_PARAMETER] = job.parameters[PATH_PARAMETER]  # no longer relative
+    settings = [text for name, value in texts.items() for text in ("-p", f"{name}={value}")]
+    return ("--profile", job.profile, *settings, *(["--force"] if force else []))
 
 
 def _book_step(project: Project, steps: Sequence[Step], force: bool) -> Step:

@@ -20,6 +20,7 @@ from typing import Any
 
 from iavlib.execution.errors import ManifestError, ParameterError, suggest
 from iavlib.execution.fingerprint import (
+    PATH_PARAMETER,
     DataFingerprint,
     cohort_fingerprint,
     condense,
@@ -174,6 +175,10 @@ def prepare_jobs(
     for notebook in notebooks:
         defaults = parameter_defaults(notebook)
         parameters = resolve(notebook, values.get(notebook.stem), given)
+        if parameters.get(PATH_PARAMETER):  # the kernel's working folder is another
+            parameters[PATH_PARAMETER] = str(
+                Path(parameters[PATH_PARAMETER]).expanduser().resolve()
+            )
         inputs = run_inputs(notebook, parameters, of_data)
         jobs.append(
             Job(

@@ -19,6 +19,7 @@ from iavlib.execution.fragments import FOLDER, claims_table, provenance_table, s
 from iavlib.execution.jobs import Traces
 from iavlib.execution.project import Project
 from iavlib.execution.source import load_notebook, notebook_title
+from iavlib.execution.stored import describe_stored, read_stored
 from iavlib.execution.toc import is_notebook, page_file, toc_entries
 
 _STATIC = "_static"
@@ -79,7 +80,14 @@ def assemble(project: Project, write: bool = True) -> Assembly:
     """
     entries = toc_entries(project)
     rows = ledger(project)
-    chapters = {entry: _chapter(project, entry, rows) for entry in entries if is_notebook(entry)}
+    stored = read_stored(project)
+    chapters = {
+        entry: _chapter(
+            project, entry, rows, [m for m in stored if m["notebook"] == Path(entry).name]
+        )
+        for entry in entries
+        if is_notebook(entry)
+    }
     files = _plain_files(project, entries)
     for entry, chapter in chapters.items():
         files[f"{entry}{chapter.ending}"] = chapter.content
@@ -112,8 +120,13 @@ def _plain_files(project: Project, entries: Sequence[str]) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in paths.items()}
 
 
-def _chapter(project: Project, entry: str, rows: Sequence[Mapping[str, Any]]) -> _Chapter:
-    """Make the page of a notebook from its last run, whatever became of it."""
+def _chapter(
+    project: Project,
+    entry: str,
+    rows: Sequence[Mapping[str, Any]],
+    stored: Sequence[dict[str, Any]],
+) -> _Chapter:
+    """Make the page of a notebook from its last run, whatever became of it, and stored results."""
     stem = Path(entry).name
     traces = Traces(project.executed, stem)
     manifest = traces.good_manifest()
@@ -125,10 +138,17 @@ def _chapter(project: Project, entry: str, rows: Sequence[Mapping[str, Any]]) ->
         earlier = manifest["finished"] if manifest else None
         page = failed_page(load_notebook(traces.failed_notebook), failure, earlier)
         return _Chapter(".ipynb", _notebook_bytes(page), "failed", manifest)
+    runs = [manifest, *stored] if manifest else stored
+    recorded = {claim["id"] for run in runs for claim in run["claims"]}
+    # a user's own data measure nothing that a claim is about
+    own = [row for row in rows if row["id"] in recorded and row["measured"] is not None]
     if manifest is None:
-        return _Chapter(".md", missing_page(title, stem).encode(), "not run", None)
-    recorded = {claim["id"] for claim in manifest["claims"]}
-    own = [row for row in rows if row["id"] in recorded]
+        text = missing_page(title, stem)
+        if stored:
+            kept = "; ".join(f"{m['profile']}: {describe_stored(m)}" for m in stored)
+            text += f"\n## Stored results\n\nFrom runs elsewhere ({kept}).\n\n"
+            text += claims_table(project, own)
+        return _Chapter(".md", text.encode(), "not run", None)
     page = finished_page(load_notebook(traces.notebook), manifest, claims_table(project, own))
     return _Chapter(".ipynb", _notebook_bytes(page), "good", manifest)
 

@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from iavlib.plots.style import COLOURS, METRIC_LABELS
+from iavlib.plots.style import COLOURS, METRIC_LABELS, notice
 from iavlib.stats import Dominance, FactorMatrix
 
 
@@ -58,7 +58,12 @@ def dominance_curves(result: Dominance, label: str = "Dice") -> Figure:
 
 
 def factor_heatmaps(matrices: dict[str, FactorMatrix], label: str = "mean Dice") -> Figure:
-    """Draw mean agreement for every pair of levels of each factor, with the number of pairs."""
+    """Draw mean agreement for every pair of levels of each factor, with the number of pairs.
+
+    Without any factor the figure says that none was recorded.
+    """
+    if not matrices:
+        return notice("No tools and skill levels are recorded.")
     sizes = [max(2, len(m.matrix)) for m in matrices.values()]
     figure, axes = plt.subplots(
         1,

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 
 from iavlib.data import Cohort
 from iavlib.data.images import read_image, read_mask
-from iavlib.plots.style import CYCLE
+from iavlib.plots.style import CYCLE, notice
 
 # An outline on a screen needs no more points than the picture has pixels.
 LONGEST_SIDE = 512
@@ -31,9 +31,7 @@ def outlines(cohort: Cohort, image_ids, columns: int = 3, size: float = 3.0) -> 
     """
     image_ids = list(image_ids)
     if not image_ids:
-        figure = plt.figure(figsize=(5, 0.6))
-        figure.text(0.5, 0.5, "No image files are present.", ha="center", va="center")
-        return figure
+        return notice("No image files are present.")
     rows = -(-len(image_ids) // columns)
     figure, axes = plt.subplots(
         rows,

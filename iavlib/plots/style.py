@@ -1,6 +1,8 @@
 """One look for every figure: colours that colour-blind readers tell apart, light grids."""
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 COLOURS = {
     "benign": "#0072B2",
@@ -40,3 +42,10 @@ def use_style() -> None:
             "axes.prop_cycle": mpl.cycler(color=CYCLE),
         }
     )
+
+
+def notice(text: str) -> Figure:
+    """Make a figure that says why there is nothing to draw."""
+    figure = plt.figure(figsize=(5, 0.6))
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure

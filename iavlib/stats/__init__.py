@@ -5,7 +5,11 @@ every permutation moves labels between them.
 """
 
 from iavlib.stats.association import Association, Estimate, association
-from iavlib.stats.comparison import cluster_mean, compare_associations
+from iavlib.stats.comparison import (
+    cluster_mean,
+    compare_associations,
+    compare_within_between,
+)
 from iavlib.stats.dominance import Dominance, first_order_dominance
 from iavlib.stats.effects import (
     cohens_d,
@@ -23,10 +27,19 @@ from iavlib.stats.factors import (
     factor_matrix,
     factor_pair,
     natural_key,
+    recorded_factors,
     within_between,
 )
-from iavlib.stats.linear import clustered_linear_model
-from iavlib.stats.mixed_effects import MixedEffects, mixed_effects_model
+from iavlib.stats.linear import (
+    DependentColumnsError,
+    clustered_linear_model,
+    identified_terms,
+)
+from iavlib.stats.mixed_effects import (
+    MixedEffects,
+    NotIdentifiedError,
+    mixed_effects_model,
+)
 from iavlib.stats.multiplicity import holm
 from iavlib.stats.permutation import (
     PermutationTest,
@@ -39,10 +52,12 @@ from iavlib.stats.resampling import Bootstrap, cluster_bootstrap, cluster_bootst
 __all__ = [
     "Association",
     "Bootstrap",
+    "DependentColumnsError",
     "Dominance",
     "Estimate",
     "FactorMatrix",
     "MixedEffects",
+    "NotIdentifiedError",
     "PermutationTest",
     "WithinBetween",
     "association",
@@ -54,16 +69,19 @@ __all__ = [
     "cohens_d",
     "cohens_d_of_squared_variances",
     "compare_associations",
+    "compare_within_between",
     "factor_matrix",
     "factor_pair",
     "first_order_dominance",
     "holm",
+    "identified_terms",
     "mean_difference_of",
     "mixed_effects_model",
     "natural_key",
     "point_biserial",
     "rank_biserial",
     "rank_biserial_of",
+    "recorded_factors",
     "weighted_cohens_d",
     "weighted_mean_difference",
     "weighted_point_biserial",

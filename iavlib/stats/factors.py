@@ -98,6 +98,16 @@ def natural_key(label: str) -> tuple:
     return numbered, str(label)
 
 
+def recorded_factors(pairs: pd.DataFrame, factors=("annotator", "tool", "skill")) -> list[str]:
+    """Return the factors that are known for every mask of the pairs and are not always the same."""
+    known = []
+    for factor in factors:
+        levels = pairs[[f"{factor}_1", f"{factor}_2"]]
+        if levels.notna().all(axis=None) and pd.unique(levels.to_numpy().ravel()).size > 1:
+            known.append(factor)
+    return known
+
+
 def factor_pair(pairs: pd.DataFrame, factor: str) -> pd.Series:
     """Name the unordered pair of factor levels of each mask pair.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,11 @@ from numpy.typing import ArrayLike
 
 from iavlib.stats.samples import cluster_codes, labels_of
 
-__all__ = ["clustered_linear_model", "formula_model"]
+__all__ = ["clustered_linear_model", "formula_model", "identified_terms"]
+
+
+class DependentColumnsError(ValueError):
+    """Columns of a design are linearly dependent, so that their coefficients are not determined."""
 
 
 def clustered_linear_model(
@@ -132,8 +137,45 @@ def formula_model(frame: pd.DataFrame, formula: str):
             "instance the logarithm of zero: compute the term in the table and mend it there"
         )
     if np.linalg.matrix_rank(model.exog) < model.exog.shape[1]:
-        raise ValueError(
+        raise DependentColumnsError(
             f"the columns of '{formula}' are linearly dependent "
             f"({', '.join(model.exog_names)}): leave out a term that the others determine"
         )
     return model
+
+
+def identified_terms(frame: pd.DataFrame, formula: str, candidates: Sequence[str]) -> list[str]:
+    """Choose the columns that can be added to a formula with every coefficient determined.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    formula : str
+        The model without the candidates.
+    candidates : sequence of str
+        Columns to add, the most wanted first.
+
+    Returns
+    -------
+    list of str
+        Each candidate in turn, unless its indicators are linearly dependent on what is there
+        already (two factors that always change together, a factor with one level).
+
+    Raises
+    ------
+    ValueError
+        When the formula itself is not determined, or a candidate has missing values.
+    """
+    chosen: list[str] = []
+    formula_model(frame, formula)
+    for name in candidates:
+        if frame[name].isna().any():
+            raise ValueError(f"{int(frame[name].isna().sum())} rows have no {name}: leave it out")
+        if frame[name].nunique() < 2:
+            continue
+        try:
+            formula_model(frame, " + ".join([formula, *chosen, name]))
+        except DependentColumnsError:
+            continue
+        chosen.append(name)
+    return chosen

@@ -14,10 +14,14 @@ from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
 from iavlib.stats.linear import formula_model
 from iavlib.stats.samples import cluster_codes, labels_of
 
-__all__ = ["MixedEffects", "mixed_effects_model"]
+__all__ = ["MixedEffects", "NotIdentifiedError", "mixed_effects_model"]
 
 #: A variance component below this share of the total counts as zero, the fit as singular.
 _SINGULAR_SHARE = 1e-4
+
+
+class NotIdentifiedError(ValueError):
+    """The data cannot tell one variance component from another, so there is nothing to fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +113,11 @@ def mixed_effects_model(
     ------
     KeyError
         When a column does not exist.
+    NotIdentifiedError
+        When no group is repeated, so that a variance component cannot be told from another.
     ValueError
-        When a value or label is missing, an inner group lies in two outer groups, no group is
-        repeated so that a variance component cannot be told from another, columns of the design
-        are linearly dependent, or the response is constant.
+        When a value or label is missing, an inner group lies in two outer groups, columns of the
+        design are linearly dependent, or the response is constant.
 
     References
     ----------
@@ -159,13 +164,13 @@ def _count_groups(outer: np.ndarray, inner: np.ndarray | None) -> dict[str, int]
         repeated = int((np.bincount(inner) > 1).sum())
         counts = {"n_inner": len(parents), "n_inner_repeated": repeated}
         if not repeated:
-            raise ValueError(
+            raise NotIdentifiedError(
                 "every inner group has one row, so its variance cannot be told from the "
                 "residual: pass inner=None"
             )
     repeated = int((np.bincount(members) > 1).sum())
     if not repeated:
-        raise ValueError(
+        raise NotIdentifiedError(
             "every outer group has one member, so its variance cannot be told from what is "
             "nested in it: use the inner groups as outer ones, or clustered_linear_model"
         )

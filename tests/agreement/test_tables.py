@@ -98,3 +98,11 @@ def test_the_published_means(imapp_home):
     images = labelled_images(pairs).groupby("malignant")["dice"]
     assert images.size().to_dict() == {False: 1880, True: 505}
     assert images.mean().round(4).to_dict() == {False: 0.8021, True: 0.7562}
+
+
+def test_labels_of_one_kind_only_are_refused(cohort):
+    from dataclasses import replace
+
+    benign = replace(cohort, images=cohort.images.assign(malignancy="benign"))
+    with pytest.raises(ValueError, match=r"test: .*both \(images by malignancy: \{'benign': 4\}\)"):
+        labelled_pairs(benign)

@@ -24,26 +24,40 @@ def _copy_project(target: Path) -> Path:
     return target
 
 
-def _build(project: Path, data_home: Path) -> Path:
+def _iav(project: Path, *arguments: str, data_home: Path | None = None, cwd: Path | None = None):
     environment = os.environ | {
-        "IAV_DATA_HOME": str(data_home),
         "IAV_CACHE_HOME": str(project.parent / "cache"),
         "IAV_PROJECT": str(project),
+        "IAV_DATA_HOME": str(data_home or project.parent / "nothing"),
     }
-    command = [sys.executable, "-m", "iavlib.cli", "book", "--profile", "smoke"]
-    done = subprocess.run(
-        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+    command = [sys.executable, "-m", "iavlib.cli", *arguments]
+    return subprocess.run(
+        command, cwd=cwd or project, env=environment, capture_output=True, text=True, check=False
     )
+
+
+def _build(project: Path, data_home: Path | None = None) -> Path:
+    done = _iav(project, "book", "--profile", "smoke", data_home=data_home)
     assert done.returncode == 0, done.stdout + done.stderr
     return project
 
 
 @pytest.fixture(scope="session")
+def iav():
+    """Call the command line on a copy of the project, by default with no data at all."""
+    return _iav
+
+
+@pytest.fixture(scope="module")
+def project_copy(tmp_path_factory) -> Path:
+    """Copy of the project in which nothing has run."""
+    return _copy_project(tmp_path_factory.mktemp("copy") / "project")
+
+
+@pytest.fixture(scope="session")
 def phantom_book(tmp_path_factory) -> Path:
     """Project whose book was built with no data at all."""
-    root = tmp_path_factory.mktemp("phantom-book")
-    (root / "nothing").mkdir()
-    return _build(_copy_project(root / "project"), root / "nothing")
+    return _build(_copy_project(tmp_path_factory.mktemp("phantom-book") / "project"))
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,6 @@
 """The pages as a reader meets them: figures, search, phone, and what they say of their data."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -24,10 +21,9 @@ def open_page(browser, project, page: str, size=DESKTOP) -> None:
     browser.get((project / "_build" / "html" / f"{page}.html").as_uri())
 
 
-def claims(project, data_home) -> dict[str, dict]:
-    environment = os.environ | {"IAV_PROJECT": str(project), "IAV_DATA_HOME": str(data_home)}
-    command = [sys.executable, "-m", "iavlib.cli", "claims", "--json"]
-    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+def claims(iav, project) -> dict[str, dict]:
+    output = iav(project, "claims", "--json")
+    assert output.returncode == 0, output.stderr
     return {row["id"]: row for row in json.loads(output.stdout)}
 
 
@@ -90,14 +86,14 @@ def test_every_page_says_that_its_data_are_invented(browser, phantom_book):
     assert "synthetic" in browser.find_element(By.CSS_SELECTOR, "article").text.lower()
 
 
-def test_invented_data_earn_no_verdict(phantom_book, tmp_path):
-    rows = claims(phantom_book, tmp_path)
+def test_invented_data_earn_no_verdict(iav, phantom_book):
+    rows = claims(iav, phantom_book)
     assert {row["verdict"] for row in rows.values()} == {"not run"}
     assert rows["dice-mean-pairs"]["synthetic"] is True
 
 
-def test_published_tables_earn_verdicts(imapp_book, imapp_home):
-    rows = claims(imapp_book, imapp_home)
+def test_published_tables_earn_verdicts(iav, imapp_book):
+    rows = claims(iav, imapp_book)
     measured = {key: row for key, row in rows.items() if row["measured"] is not None}
     assert {key: row["verdict"] for key, row in measured.items()} == {
         **dict.fromkeys(

@@ -5,6 +5,7 @@ import itertools
 
 import pandas as pd
 import pytest
+from fileserver import serving
 from PIL import Image
 
 from iavlib.data import imapp
@@ -84,3 +85,18 @@ def tiny_imapp(tmp_path):
     pd.DataFrame(_pairs(masks)).to_csv(folder / imapp.PAIR_METRICS, index=False)
     Image.new("RGB", SIZE).save(folder / "images" / "ISIC_0000001.jpg")
     return folder
+
+
+@pytest.fixture
+def server():
+    """Server of files in memory, see :mod:`fileserver`."""
+    with serving() as http_server:
+        yield http_server
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """Seconds that a download would have waited between tries; no time passes."""
+    waited = []
+    monkeypatch.setattr("iavlib.data.download._pause", waited.append)
+    return waited

@@ -11,8 +11,9 @@ from iavlib.data.status import status
 
 def test_partial_home(tiny_imapp, monkeypatch):
     monkeypatch.setenv("IAV_DATA_HOME", str(tiny_imapp.parent))
-    imapp, phantom = status()
+    imapp, phantom, folder = status()
     assert (imapp.state, imapp.usable, phantom.state) == ("partial", True, "built in")
+    assert (folder.state, folder.usable) == ("by path", False)
     assert imapp.counts["images/*"] == (1, 14967)
     assert imapp.counts["masks/*"] == (0, 22472)
     assert imapp.bytes == sum(p.stat().st_size for p in tiny_imapp.rglob("*") if p.is_file())
@@ -24,13 +25,14 @@ def test_absent_home_says_how_to_get_it(tmp_path, monkeypatch):
     output = CliRunner().invoke(app, ["status"]).output
     assert "imapp: absent, not usable" in output
     assert "iav data fetch imapp" in output
+    assert "folder: by path - your own masks" in output
     assert str(tmp_path) in output.replace("\n", "")
 
 
 def test_json(tiny_imapp, monkeypatch):
     monkeypatch.setenv("IAV_DATA_HOME", str(tiny_imapp.parent))
     rows = json.loads(CliRunner().invoke(app, ["status", "--json"]).output)
-    assert {row["name"] for row in rows} == {"imapp", "phantom"}
+    assert {row["name"] for row in rows} == {"imapp", "phantom", "folder"}
     assert {"state", "counts", "bytes", "licence", "citation", "how"} <= set(rows[0])
 
 

@@ -1,0 +1,217 @@
+"""Everything about the agreement in a user's folder of masks, written into one output folder."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from iavlib.agreement.annotators import annotator_summary
+from iavlib.agreement.consensus_files import write_consensus
+from iavlib.agreement.image_level import image_level
+from iavlib.agreement.leave_one_out import annotator_measures
+from iavlib.agreement.pairwise import PairOptions
+from iavlib.agreement.published import published_images, published_pairs
+from iavlib.agreement.quality import check_masks
+from iavlib.agreement.report import write_report
+from iavlib.agreement.tables import PROBLEM_COLUMNS, pair_table
+from iavlib.data.cohort import Cohort
+from iavlib.data.errors import DataError
+from iavlib.data.folder_listing import Listing, read_listing
+from iavlib.data.images import image_size
+from iavlib.data.schemas import PAIR_COLUMNS
+
+SUMMARY = "agreement.json"
+_OUTSIDE = "path outside the folder"
+_MOVE = "name files relative to the table and below it, or by their absolute path"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What :func:`analyse` found; every table is also a CSV file of its output folder.
+
+    Attributes
+    ----------
+    out : pathlib.Path
+    pairs : pandas.DataFrame
+        One row a pair of masks, columns as IMA++ names them, then kappa, NSD and boundary F1.
+    images : pandas.DataFrame
+        One row an image with at least two usable masks: mean and standard deviation.
+    findings : pandas.DataFrame
+        Quality of masks and annotators.
+    consensus : pandas.DataFrame
+        One row a consensus mask, with STAPLE's performances and warnings.
+    annotators : pandas.DataFrame
+        One row an annotator and quantity, with intervals.
+    problems : pandas.DataFrame
+        Masks that could not be used, each with file and mend.
+    n_reused : int
+        Images whose pairs an earlier run had computed.
+    """
+
+    out: Path
+    pairs: pd.DataFrame
+    images: pd.DataFrame
+    findings: pd.DataFrame
+    consensus: pd.DataFrame
+    annotators: pd.DataFrame
+    problems: pd.DataFrame
+    n_reused: int
+
+
+def analyse(
+    table: str | Path,
+    out: str | Path,
+    processes: int | None = None,
+    tolerance: float = 2.0,
+    spacing: float = 1.0,
+    methods: tuple[str, ...] = ("MV", "ST"),
+    progress: bool | Callable[[int, int], None] = False,
+) -> Analysis:
+    """Compare, merge and check the masks of a table, and write everything into a folder.
+
+    Parameters
+    ----------
+    table : str or pathlib.Path
+        ``masks.csv`` or its folder; see :mod:`iavlib.data.folder_listing`.
+    out : str or pathlib.Path
+        Output folder: new, empty, or of an earlier run, which is then continued.
+    processes : int, optional
+        One a core unless given.
+    tolerance, spacing : float
+        Of the boundary metrics; see :class:`iavlib.agreement.pairwise.PairOptions`.
+    methods : tuple of str
+        Consensus masks to write; see :func:`iavlib.agreement.consensus_files.write_consensus`.
+    progress : bool or callable
+        See :func:`iavlib.agreement.tables.pair_table`.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    DatasetUnavailable, DataError
+        If there is no such table, it contradicts itself, no pair of masks can be compared, or the
+        output folder holds something else. A single bad mask is a row of ``problems``.
+    """
+    listing = read_listing(table, refuse_outside=False)
+    out = _output_folder(Path(out))
+    masks = _masks(listing)
+    located = masks[masks["path"].notna()]
+    options = PairOptions(extra=True, tolerance=tolerance, spacing=spacing)
+    measured = pair_table(located, processes=processes, progress=progress, out=out, options=options)
+    problems = _problems(masks, measured.problems)
+    if measured.pairs.empty:
+        told = "; ".join(problems["problem"].head(3)) or "no image has two masks"
+        raise DataError(listing.path, f"no pair of masks can be compared ({told})", "add masks")
+    left_out = set(problems.loc[problems["left_out"], "mask_id"])
+    usable = located[~located.index.isin(left_out)]
+    cohort = _cohort(listing, usable, measured.pairs)
+    everything = _cohort(listing, located, measured.pairs)
+    measures = annotator_measures(cohort, processes)
+    result = Analysis(
+        out=out,
+        pairs=published_pairs(measured.pairs),
+        images=published_images(image_level(measured.pairs)),
+        findings=check_masks(everything, processes),
+        consensus=write_consensus(cohort, out / "consensus", methods, processes=processes),
+        annotators=annotator_summary(measures, cohort.clusters()),
+        problems=problems,
+        n_reused=measured.n_reused,
+    )
+    _write(result, listing)
+    return result
+
+
+def _output_folder(out: Path) -> Path:
+    """Make the output folder; what somebody else put into it is not touched."""
+    ours = ("pairs.jsonl", SUMMARY)
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in ours):
+        raise DataError(out, "the folder holds other files", "choose a new or an empty folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            out, f"cannot be made ({error.strerror})", "choose another folder"
+        ) from None
+    return out
+
+
+def _masks(listing: Listing) -> pd.DataFrame:
+    rows = listing.rows.rename(columns={"mask": "mask_id", "mask_path": "path"})
+    columns = ["image_id", "path", "annotator", "tool", "skill"]
+    return rows.set_index("mask_id")[columns].astype({"path": "str"})
+
+
+def _problems(masks: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Add the rows whose file was not even looked at."""
+    outside = masks[masks["path"].isna()].reset_index()
+    refused = pd.DataFrame(
+        {
+            "image_id": outside["image_id"],
+            "mask_id": outside["mask_id"],
+            "path": outside["mask_id"],
+            "problem": _OUTSIDE,
+            "mend": _MOVE,
+            "left_out": True,
+        }
+    )
+    return pd.concat([refused, found], ignore_index=True)[list(PROBLEM_COLUMNS)]
+
+
+def _cohort(listing: Listing, masks: pd.DataFrame, pairs: pd.DataFrame) -> Cohort:
+    """Make a cohort of the masks that can be used."""
+    rows = listing.rows[listing.rows["image_id"].isin(masks["image_id"])]
+    rows = rows.assign(malignancy=rows["malignancy"].replace("unknown", None))
+    first = rows.groupby("image_id", sort=False).first()
+    sizes = _sizes(masks).reindex(first.index)
+    text = dict.fromkeys(("diagnosis", "licence", "sex", "site"), pd.NA)
+    images = pd.DataFrame(
+        {
+            "path": first["image_path"],
+            "malignancy": first["malignancy"].fillna("unknown"),
+            "patient_id": first["patient"],
+            "lesion_id": first["lesion"],
+            "geometry": "original",
+            "age": float("nan"),
+            **text,
+        }
+    ).join(sizes)
+    return Cohort("folder", images, masks, pairs[list(PAIR_COLUMNS)], synthetic=False)
+
+
+def _sizes(masks: pd.DataFrame) -> pd.DataFrame:
+    """Take an image's size from most of its masks; a broken file has none."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for image_id, path in zip(masks["image_id"], masks["path"], strict=True):
+        try:
+            found.setdefault(image_id, []).append(image_size(path))
+        except DataError:  # told by pair_table and check_masks, which open the file too
+            found.setdefault(image_id, [])
+    rows = {i: max(sizes or [(1, 1)], key=sizes.count) for i, sizes in found.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["width", "height"])
+
+
+def _write(result: Analysis, listing: Listing) -> None:
+    tables = {
+        "pairs": result.pairs,
+        "images": result.images.reset_index(),
+        "findings": result.findings,
+        "consensus": result.consensus.reset_index(),
+        "annotators": result.annotators,
+        "problems": result.problems,
+    }
+    for name, frame in tables.items():
+        _replace(result.out / f"{name}.csv", frame.to_csv(index=False))
+    write_report(result, listing.path)
+    summary = {name: len(frame) for name, frame in tables.items()} | {"table": str(listing.path)}
+    _replace(result.out / SUMMARY, json.dumps(summary, indent=1) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,202 @@
+"""Results that are exported, and what the ledger and the pages make of them."""
+
+import json
+
+import nbformat
+import pytest
+from typer.testing import CliRunner
+
+from iavlib.claims.ledger import ledger
+from iavlib.cli import app
+from iavlib.execution.errors import ManifestError
+from iavlib.execution.project import Project
+from iavlib.execution.staging import assemble
+from iavlib.execution.stored import StoredResultsError, export_results, read_stored
+
+CLAIM = """
+- id: mean
+  source: this book
+  place: here
+  statement: The mean is a half.
+  reported: 0.5
+  compare: {kind: close, tolerance: 0.01}
+  cohorts: [real]
+  notebook: 01_first
+  needs: the tables
+"""
+
+
+class Lab:
+    """A project in which runs have left their traces."""
+
+    def __init__(self, root):
+        self.project = Project(root)
+        for folder in ("book/executed", "notebooks"):
+            (root / folder).mkdir(parents=True)
+        chapters = "chapters:\n  - file: notebooks/01_first\n"
+        self.project.toc.write_text(f"format: jb-book\nroot: book/index\n{chapters}")
+        (root / "book" / "index.md").write_text("# Book\n")
+        self.project.config.write_text("title: Book\n")
+        self.project.claims.write_text(CLAIM)
+        self.notebook("x = 1")
+
+    def notebook(self, source, folder=None):
+        cells = [nbformat.v4.new_markdown_cell("# First"), nbformat.v4.new_code_cell(source)]
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        nbformat.write(notebook, (folder or self.project.notebooks) / "01_first.ipynb")
+
+    def ran(self, value=0.5, profile="paper", run_id="r1", synthetic=False, **fields):
+        self.notebook("x = 1", self.project.executed)
+        claim = {"id": "mean", "value": value, "interval": [0.4, 0.6], "n": 10, "note": None}
+        cohort = {"name": "real", "synthetic": synthetic, "fingerprint": "f", "citation": ""}
+        manifest = {
+            "schema_version": 1,
+            "run_id": run_id,
+            "notebook": "01_first",
+            "profile": profile,
+            "overrides": {},
+            "parameters": {},
+            "fingerprint": "f",
+            "cohorts": [cohort | {"n_images": 10, "n_masks": 20}],
+            "claims": [claim | {"cohort": "real", "synthetic": synthetic}],
+            "versions": {"python": "3.11"},
+            "hardware": {"system": "Linux", "machine": "x86_64", "cpus": 16},
+            "seconds": 1.0,
+            "finished": "2026-02-03T04:05:06+00:00",
+        }
+        path = self.project.executed / "01_first.json"
+        path.write_text(json.dumps(manifest | fields))
+
+    def moved(self):
+        """Another machine: what was committed is there, what ran is not."""
+        for path in self.project.executed.iterdir():
+            path.unlink()
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    monkeypatch.delenv("IAV_PROJECT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return Lab(tmp_path.resolve())
+
+
+def stored_file(lab, profile="paper"):
+    return lab.project.book / "results" / "notebooks" / f"01_first.{profile}.json"
+
+
+def test_an_exported_value_outlives_its_machine(lab):
+    lab.ran(0.501)
+    assert export_results(lab.project).written == (stored_file(lab),)
+    lab.moved()
+    (row,) = ledger(lab.project)
+    assert (row["measured"], row["verdict"]) == (0.501, "reproduced")
+    assert row["profile"] == "paper, stored 2026-02-03, 16 CPUs, Linux"
+
+
+def test_the_same_run_is_exported_once_and_a_later_one_replaces_it(lab):
+    lab.ran(0.501)
+    export_results(lab.project)
+    before = stored_file(lab).read_bytes()
+    again = export_results(lab.project)
+    assert (again.written, again.unchanged) == ((), (stored_file(lab),))
+    assert stored_file(lab).read_bytes() == before
+    lab.ran(0.502, run_id="r2")
+    assert export_results(lab.project).written == (stored_file(lab),)
+    lab.moved()
+    assert ledger(lab.project)[0]["measured"] == 0.502
+
+
+def test_the_larger_scale_goes_first_and_at_one_scale_this_machine(lab):
+    lab.ran(0.501, profile="paper")
+    export_results(lab.project)
+    lab.ran(0.3, profile="quick")
+    assert ledger(lab.project)[0]["measured"] == 0.501
+    lab.ran(0.504, profile="paper")
+    (row,) = ledger(lab.project)
+    assert (row["measured"], row["profile"]) == (0.504, "paper")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"overrides": {"n": 5}}, r"parameters set by hand \(n\)"),
+        ({"synthetic": True}, "synthetic data"),
+        ({"profile": "huge"}, "unknown scale 'huge'"),
+    ],
+)
+def test_what_is_not_worth_keeping_is_left_out_with_the_reason(lab, fields, reason):
+    import re
+
+    lab.ran(**fields)
+    done = export_results(lab.project)
+    assert done.written == ()
+    assert re.search(reason, done.skipped[0])
+
+
+def test_a_run_of_an_earlier_notebook_is_not_exported(lab):
+    lab.ran()
+    lab.notebook("x = 2")
+    assert "changed since" in export_results(lab.project).skipped[0]
+
+
+def test_a_stored_result_of_an_earlier_notebook_says_so(lab):
+    lab.ran(0.501)
+    export_results(lab.project)
+    lab.moved()
+    lab.notebook("x = 2")
+    assert ledger(lab.project)[0]["profile"].endswith("by an earlier version of the notebook")
+    (lab.project.notebooks / "01_first.ipynb").unlink()
+    assert read_stored(lab.project) == []
+
+
+def test_a_page_that_was_not_run_shows_the_stored_values(lab):
+    lab.ran(0.501)
+    export_results(lab.project)
+    lab.moved()
+    assemble(lab.project)
+    page = (lab.project.source / "notebooks" / "01_first.md").read_text()
+    assert "has not been run here" in page
+    assert "paper: stored 2026-02-03, 16 CPUs" in page
+    assert "| 0.501 [0.4, 0.6] |" in page
+    assert not (lab.project.source / "book" / "results").exists()
+
+
+def test_a_damaged_stored_result_is_named(lab):
+    lab.ran()
+    export_results(lab.project)
+    content = json.loads(stored_file(lab).read_text())
+    del content["stored"]
+    stored_file(lab).write_text(json.dumps(content))
+    with pytest.raises(ManifestError, match=r"01_first\.paper\.json: no stored result"):
+        ledger(lab.project)
+    stored_file(lab).write_text(json.dumps(content)[:-5])
+    with pytest.raises(ManifestError, match=r"half-written"):
+        ledger(lab.project)
+
+
+def test_finished_experiments_without_their_models(lab, tmp_path):
+    run = tmp_path / "store" / "iaa" / "abc123"
+    run.mkdir(parents=True)
+    (run / "spec.json").write_text('{"seed": 1}')
+    (run / "predictions.csv").write_text("image_id,predicted\na,0.5\n")
+    (run / "model.safetensors").write_bytes(b"\0" * 100)
+    target = lab.project.book / "results" / "runs" / "iaa" / "abc123"
+    assert "iaa/abc123: not finished" in export_results(lab.project, tmp_path / "store").skipped
+    assert not target.exists()
+    (run / "metrics.json").write_text('{"mae": 0.1}')
+    assert export_results(lab.project, tmp_path / "store").written == (target,)
+    assert sorted(p.name for p in target.iterdir()) == [
+        *("metrics.json", "predictions.csv", "spec.json"),
+    ]
+    assert export_results(lab.project, tmp_path / "store").unchanged == (target,)
+    (run / "predictions.csv").write_bytes(b"0" * 5_000_001)
+    with pytest.raises(StoredResultsError, match=r"predictions\.csv has 5,000,001 bytes"):
+        export_results(lab.project, tmp_path / "store")
+
+
+def test_the_command(lab):
+    lab.ran(0.501)
+    result = CliRunner().invoke(app, ["results", "export"])
+    assert result.exit_code == 0
+    assert "stored: book/results/notebooks/01_first.paper.json" in result.output
+    assert "1 stored, 0 as they were" in result.output
