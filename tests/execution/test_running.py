@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,9 @@ def test_interrupting_ends_the_kernel_too(shop):
         "03_slow", "import os, time\nprint('pid', os.getpid(), flush=True)", "time.sleep(99)"
     )
     command = [sys.executable, "-m", "iavlib.cli", "run", "03"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # a shell that runs the tests in the background has its children ignore the signal
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
     log = Traces(shop.project.executed, "03_slow").log
     pid = wait_for(lambda: find_pid(log))
     process.send_signal(signal.SIGINT)
