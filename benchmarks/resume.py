@@ -22,18 +22,25 @@ REPOSITORY = Path(__file__).parent.parent
 RESULT = Path(__file__).parent / "results" / "resume.json"
 COMMAND = [sys.executable, "-m", "iavlib.cli", "run", "--jobs", "2"]
 LOAD = "from iavlib import data\ncohort = data.load('phantom', n_images=2, size=32, seed=seed)"
+#: For tests: the same without loading anything, as starting a kernel takes long enough.
+QUICK = """
+from types import SimpleNamespace
+cohort = SimpleNamespace(
+    name="toy", synthetic=True, fingerprint="abc", images=[1], masks=[1], citation=""
+)
+"""
 #: The line tells that the notebook was finished; no interrupt comes between it and the manifest.
 END = """
 import os, signal
 from iavlib.execution import manifest
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-manifest.write(cohorts=[{cohort}])
+manifest.write(cohorts=[cohort])
 with open("../finished.txt", "a") as file:
     file.write("{stem}\\n")
 """
 
 
-def make_project(root: Path, n_notebooks: int, load: str = LOAD, cohort: str = "cohort") -> None:
+def make_project(root: Path, n_notebooks: int, load: str = LOAD) -> None:
     """Write a project of notebooks that differ in their seed."""
     for folder in ("notebooks/profiles", "book"):
         (root / folder).mkdir(parents=True)
@@ -46,8 +53,8 @@ def make_project(root: Path, n_notebooks: int, load: str = LOAD, cohort: str = "
         stem = f"{seed:02d}_phantom"
         cells = [
             v4.new_code_cell(f"seed = {seed}", metadata={"tags": ["parameters"]}),
-            v4.new_code_cell(load),
-            v4.new_code_cell(END.format(stem=stem, cohort=cohort).strip()),
+            v4.new_code_cell(load.strip()),
+            v4.new_code_cell(END.format(stem=stem).strip()),
         ]
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         notebook = v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})

@@ -1,0 +1,141 @@
+"""Batches of a few notebooks, run by Snakemake in processes of their own."""
+
+import functools
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_running import find_pid, is_alive, wait_for
+
+from iavlib.execution.jobs import Traces
+from iavlib.execution.manifest import read_manifest
+
+REPOSITORY = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.book
+
+
+@pytest.fixture
+def project(workshop):
+    shutil.copytree(REPOSITORY / "workflow", workshop.project.workflow)
+    shutil.copy(REPOSITORY / "_config.yml", workshop.project.config)
+    workshop.write(workshop.project.references, "")
+    return workshop.project
+
+
+def start(project, *arguments, **options):
+    command = [sys.executable, "-m", "iavlib.cli", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=project.root, text=True, **pipes, **options)
+
+
+def iav(project, *arguments):
+    process = start(project, *arguments)
+    output, errors = process.communicate(timeout=120)
+    return process.returncode, output, errors
+
+
+def test_a_failed_notebook_fails_the_batch_but_stops_no_other(workshop, project):
+    workshop.notebook("01_bad", "raise RuntimeError('no luck')")
+    workshop.good_notebook("02_good", parameters="n = 1")
+    code, output, errors = iav(project, "run", "--jobs", "2")
+    assert code == 1
+    assert errors == ""
+    assert output.startswith("2 of 2 jobs to do, 2 at a time\n")
+    assert re.search(r"^02_good +\d+\.\d s  done: toy, 0 claims$", output, flags=re.M)
+    assert re.search(r"^01_bad .*FAILED in code cell 1 .*: RuntimeError: no luck$", output, re.M)
+    assert output.endswith("not done: 01_bad; the same command goes on with what is left\n")
+    assert "Snakemake" not in output
+
+    workshop.good_notebook("01_bad")
+    code, output, _ = iav(project, "run", "--jobs", "2")
+    assert code == 0
+    assert output.startswith("1 of 2 jobs to do")
+    assert iav(project, "run", "--jobs", "2") == (
+        0,
+        "nothing to do: 2 of 2 jobs are up to date\n",
+        "",
+    )
+    assert not any((project.build / "graph").iterdir())
+
+
+def test_what_snakemake_itself_stumbles_over_is_said(workshop, project):
+    workshop.good_notebook("01_first")
+    (project.workflow / "Snakefile").write_text("this is no rule\n")
+    code, output, _ = iav(project, "run", "--jobs", "2")
+    assert code == 1
+    assert re.search(r"Snakemake ended with status 1: .*\(all it said: .*snakemake\.log\)", output)
+
+
+def test_killing_the_command_alone_ends_its_jobs_and_leaves_nothing_locked(workshop, project):
+    workshop.notebook(
+        "01_slow", "import os, time\nprint('pid', os.getpid(), flush=True)", "time.sleep(99)"
+    )
+    log = Traces(project.executed, "01_slow").log
+    process = start(project, "run", "--jobs", "2")
+    pid = wait_for(lambda: find_pid(log))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    wait_for(lambda: not is_alive(pid), seconds=20)
+    workshop.good_notebook("01_slow")
+    code, output, errors = iav(project, "run", "--jobs", "2")
+    assert (code, errors) == (0, "")
+    assert "done: toy" in output
+
+
+def test_two_books_at_once(workshop, project):
+    """The second waits for the first, then finds nothing left to do."""
+    workshop.toc(["book/index", "book/more"])
+    workshop.page("more", "# More\n")
+    both = [start(project, "book")]
+    wait_for(lambda: project.lock.is_file() and project.lock.read_text())
+    both.append(start(project, "book"))
+    ended = [(*process.communicate(timeout=120), process.returncode) for process in both]
+    (waited, built) = sorted(ended, key=lambda end: "nothing changed" not in end[0])
+    assert [code for *_, code in ended] == [0, 0], ended
+    assert built[0].startswith("Book: ")
+    assert built[1] == ""
+    assert waited[0].endswith("Book, nothing changed: " + str(project.html / "index.html") + "\n")
+    assert re.match(r"waiting for iav book \(process \d+ on .*\) to end;", waited[1])
+
+
+def test_the_book_is_a_job_after_its_notebooks(workshop, project):
+    workshop.toc(["book/index", "notebooks/01_first"])
+    workshop.good_notebook("01_first")
+    code, output, errors = iav(project, "book", "--jobs", "2")
+    assert (code, errors) == (0, "")
+    lines = output.splitlines()
+    assert lines[0] == "2 of 2 jobs to do, 2 at a time"
+    assert lines[1].startswith("01_first")
+    assert lines[2] == f"Book: {project.html / 'index.html'}"
+    assert iav(project, "book", "--dry-run")[1].splitlines() == [
+        "01_first  up to date",
+        "book      up to date",
+        "nothing to do: 2 of 2 jobs are up to date",
+    ]
+    workshop.page("index", "# Book\n\nGoodbye.\n")
+    assert "book      pages, results or" in iav(project, "book", "--dry-run")[1]
+    workshop.notebook("01_first", "raise RuntimeError('no luck')")
+    code, output, errors = iav(project, "book", "--jobs", "2")
+    assert code == 1
+    assert "not done: 01_first;" in output
+    assert "Not a good book: 1 of its notebooks failed, 0 problems." in errors
+    assert "This notebook failed" in (project.html / "notebooks" / "01_first.html").read_text()
+
+
+def test_jobs_do_not_depend_on_the_folder_or_on_signals_ignored(workshop, project):
+    """A shell lets what it starts in the background ignore interrupts."""
+    (project.root / "mine").mkdir()
+    workshop.good_notebook(
+        "01_first", "import os\nassert os.path.isdir(path), path", parameters="path = ''"
+    )
+    arguments = ["run", "01", "--jobs", "2", "-p", "path=mine"]
+    ignore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    process = start(project, *arguments, preexec_fn=ignore)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    manifest = read_manifest(Traces(project.executed, "01_first").manifest)
+    assert manifest["overrides"] == {"path": str(project.root / "mine")}
