@@ -21,7 +21,9 @@ import nbformat
 REPOSITORY = Path(__file__).parent.parent
 RESULT = Path(__file__).parent / "results" / "resume.json"
 COMMAND = [sys.executable, "-m", "iavlib.cli", "run", "--jobs", "2"]
-LOAD = "from iavlib import data\ncohort = data.load('phantom', n_images=2, size=(32, 32), seed=seed)"
+LOAD = (
+    "from iavlib import data\ncohort = data.load('phantom', n_images=2, size=(32, 32), seed=seed)"
+)
 #: For tests: the same without loading anything, as starting a kernel takes long enough.
 QUICK = """
 from types import SimpleNamespace

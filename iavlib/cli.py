@@ -147,7 +147,7 @@ def run(
     with _clear_errors():
         project = find_project()
         chosen = select_notebooks(project, notebooks or ())
-        overrides = _with_absolute_path(parse_overrides(parameter or ()))
+        overrides = parse_overrides(parameter or ())
         batch = Batch(chosen, profile, overrides, force)
         if dry_run:
             good = console.show_batch(project, batch, jobs, executor)
@@ -246,13 +246,6 @@ def export(
     for reason in done.skipped:
         typer.echo(f"left out: {reason}")
     typer.echo(f"{len(done.written)} stored, {len(done.unchanged)} as they were")
-
-
-def _with_absolute_path(overrides: dict[str, str]) -> dict[str, str]:
-    """Resolve a user's path here: jobs and kernels work in other folders."""
-    if overrides.get("path"):
-        return overrides | {"path": str(Path(overrides["path"]).expanduser().resolve())}
-    return overrides
 
 
 @contextmanager

@@ -16,6 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from iavlib.execution.errors import ExecutionError, ProjectError, suggest
 from iavlib.execution.files import write_json
 from iavlib.execution.graph import Step
@@ -96,7 +98,7 @@ def run_steps(project: Project, steps: Sequence[Step], jobs: int, place: Path) -
             command,
             cwd=folder,
             stdin=subprocess.PIPE,
-            stderr=stream if place.name == LOCAL else None,
+            stderr=stream if _is_local(place) else None,
         )
         try:
             code = process.wait()
@@ -147,5 +149,11 @@ def _command(
         *(sys.executable, "-m", "iavlib.execution.snakemake_worker"),
         *("--snakefile", _SNAKEFILE, "--configfile", "plan.json"),
         *("--workflow-profile", str(place)),
-        *("--cores" if place.name == LOCAL else "--jobs", str(jobs)),
+        *("--cores" if _is_local(place) else "--jobs", str(jobs)),
     ]
+
+
+def _is_local(place: Path) -> bool:
+    """Tell whether jobs of a place run on this machine."""
+    options = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8")) or {}
+    return options.get("executor", LOCAL) == LOCAL

@@ -38,6 +38,9 @@ def main(job_file: str) -> None:
     end_with_parent()
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     logging.getLogger("papermill").setLevel(logging.INFO)
+    # jsonschema, were it to find this, would build a grammar for over a second on being imported,
+    # to check international addresses, of which notebook files hold none
+    sys.modules["rfc3987_syntax"] = None
     import papermill
 
     with tempfile.TemporaryDirectory(prefix="iav-") as folder:

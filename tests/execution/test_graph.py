@@ -115,9 +115,12 @@ def test_an_unknown_place_is_named(project):
 
 
 def test_a_place_may_be_a_folder_of_ones_own(project, tmp_path):
-    mine = tmp_path / "mine"
-    shutil.copytree(WORKFLOW / "profiles" / "local", mine)
-    assert find_place(project, str(mine)) == mine
+    for name, counted in (("local", "--cores"), ("slurm", "--jobs")):
+        mine = tmp_path / f"my {name}"
+        shutil.copytree(WORKFLOW / "profiles" / name, mine)
+        assert find_place(project, str(mine)) == mine
+        command = engine._command(project, steps_of(project), 3, mine, tmp_path)
+        assert command[-2:] == [counted, "3"]
 
 
 def test_a_missing_snakefile_is_named(project):

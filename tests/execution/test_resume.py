@@ -1,0 +1,27 @@
+"""A batch that is killed at random moments and resumed: the benchmark, with ten notebooks."""
+
+import importlib.util
+import random
+from pathlib import Path
+
+import pytest
+
+BENCHMARK = Path(__file__).parent.parent.parent / "benchmarks" / "resume.py"
+
+
+@pytest.fixture
+def resume():
+    spec = importlib.util.spec_from_file_location("resume_benchmark", BENCHMARK)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.book
+def test_nothing_finished_is_repeated_and_nothing_is_lost(resume, tmp_path, monkeypatch):
+    monkeypatch.delenv("IAV_PROJECT", raising=False)
+    seed = random.randrange(1000)
+    print("seed", seed)
+    resume.make_project(tmp_path / "project", 10, resume.QUICK)
+    seconds = resume.resume_thrice(tmp_path / "project", 10, random.Random(seed))
+    assert seconds["nothing to do"] < 10
