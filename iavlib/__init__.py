@@ -6,4 +6,8 @@ annotators agree; :mod:`iavlib.stats` asks what that agreement tells;
 :mod:`iavlib.claims` sets the answer beside what a paper reports.
 """
 
+from iavlib import torchvision_operators
+
+torchvision_operators.install()
+
 __version__ = "0.1.0"
