@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from iavlib.data.split import STRATIFY
 from iavlib.execution.errors import suggest
 from iavlib.experiments.errors import ExperimentError
 
 ID_DIGITS = 12
 #: Stands for what :func:`iavlib.experiments.resolve` chooses by what is on this machine.
 AUTO = "auto"
-STRATIFY = ("dice_range", "malignancy", "n_masks")
 #: Every kind of split with its settings and their defaults.
 SPLITS: dict[str, dict[str, Any]] = {
     "holdout": {"fractions": [0.7, 0.1, 0.2]},
