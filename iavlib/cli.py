@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,6 +19,7 @@ from typer.core import TyperGroup
 
 from iavlib import __version__
 from iavlib.execution.errors import ExecutionError, explain
+from iavlib.execution.experiments import NO_TRAIN_VARIABLE
 
 _FAILED = 1
 _WRONG_INPUT = 2
@@ -161,6 +163,9 @@ def run(
     jobs: Jobs = 1,
     executor: Executor = _HERE,
     dry_run: DryRun = False,
+    no_train: Annotated[
+        bool, typer.Option("--no-train", help="Read experiments that are done; train none.")
+    ] = False,
 ) -> None:
     """Execute notebooks into book/executed/, those that are up to date excepted."""
     from iavlib import console
@@ -168,6 +173,8 @@ def run(
     from iavlib.execution.parameters import parse_overrides
     from iavlib.execution.project import find_project, select_notebooks
 
+    if no_train:
+        os.environ[NO_TRAIN_VARIABLE] = "1"  # for the notebooks' kernels
     with _clear_errors():
         project = find_project()
         chosen = select_notebooks(project, notebooks or ())
@@ -284,6 +291,9 @@ def export(
     runs: Annotated[
         Path | None, typer.Option(help="Run store of the experiments; runs/ by default.")
     ] = None,
+    every_run: Annotated[
+        bool, typer.Option("--all", help="Also experiments that no notebook's list names.")
+    ] = False,
 ) -> None:
     """Copy what finished runs found into book/results/, small files to commit."""
     from iavlib.execution.project import find_project
@@ -291,7 +301,7 @@ def export(
 
     with _clear_errors():
         project = find_project()
-        done = export_results(project, runs)
+        done = export_results(project, runs, every_run)
     for path in done.written:
         typer.echo(f"stored: {path.relative_to(project.root)}")
     for reason in done.skipped:

@@ -180,7 +180,7 @@ def _show_comparison(results: list[Result], as_json: bool) -> None:
         typer.echo(json.dumps(content, indent=1))
         return
     typer.echo(found.settings.to_string() if len(found.settings) else "the same settings")
-    typer.echo("\n" + found.metrics.to_string(float_format="%.4g"))
+    typer.echo("\n" + found.metrics.to_string(float_format="{:.4g}".format))
     if found.difference is not None:
         typer.echo(
             f"\nabsolute error on the {found.n_common} test images of both: the first "

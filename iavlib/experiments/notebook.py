@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from iavlib.claims.recording import RUN_VARIABLE
 from iavlib.data.cohort import Cohort
 from iavlib.execution.project import Project, find_project
 from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.grid import listed
+from iavlib.experiments.grid import FOLDER, listed
 from iavlib.experiments.resolve import resolve
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.spec import AUTO, Experiment, from_mapping
@@ -32,6 +33,7 @@ from iavlib.experiments.table import (
 
 #: Parameters of a notebook that say which data it works on.
 COHORT_PARAMETERS = ("path", "n_images", "seed", "size")
+Known = tuple[Experiment, dict[str, Any]]
 
 
 def current_profile(default: str = "smoke") -> str:
@@ -121,11 +123,21 @@ def read_results(
     wanted = listed(project, profile).get(stem, [])
     if not wanted:
         return as_table([])
-    store = store or RunStore()
-    here = [_describe_here(store, folder) for folder in store.finished()]
-    kept = [_describe_stored(folder) for folder in stored_folders(project)]
-    known = [item for item in (*here, *kept) if item and cohort in (None, item[1]["cohort_name"])]
-    return as_table([_best(item, known) for item in wanted])
+    store = store or RunStore.of(project)
+    known: dict[str, list[Known]] = defaultdict(list)
+    for experiment, row in _known(project, store):
+        if cohort in (None, row["cohort_name"]):
+            known[experiment.question()].append((experiment, row))
+    return as_table([_best(item, known[item.question()]) for item in wanted])
+
+
+def shown_results(project: Project, stem: str, store: RunStore) -> list[Path]:
+    """List the directories of results that answer an experiment of a notebook at any scale."""
+    files = (project.profiles / FOLDER).glob("*.yaml")
+    lists = [listed(project, path.stem).get(stem, []) for path in sorted(files)]
+    asked = {experiment.question() for experiments in lists for experiment in experiments}
+    found = _known(project, store)
+    return [Path(row["folder"]) for experiment, row in found if experiment.question() in asked]
 
 
 def stored_folders(project: Project) -> list[Path]:
@@ -135,12 +147,16 @@ def stored_folders(project: Project) -> list[Path]:
     )
 
 
-def _describe_here(store: RunStore, folder: Path) -> tuple[Experiment, dict[str, Any]] | None:
-    row = row_of(store, folder)
-    return (store.read_spec(folder), row) if row["status"] == FINISHED else None
+def _known(project: Project, store: RunStore) -> Iterator[Known]:
+    """Go through every finished run that can be read, and every stored result."""
+    for folder in store.finished():
+        row = row_of(store, folder)
+        if row["status"] == FINISHED:
+            yield store.read_spec(folder), row
+    yield from map(_describe_stored, stored_folders(project))
 
 
-def _describe_stored(folder: Path) -> tuple[Experiment, dict[str, Any]]:
+def _describe_stored(folder: Path) -> Known:
     experiment = from_mapping(read_json(folder / SPEC), folder / SPEC)
     if experiment.id != folder.name:
         raise ExperimentError(
@@ -151,7 +167,7 @@ def _describe_stored(folder: Path) -> tuple[Experiment, dict[str, Any]]:
     return experiment, row | fact_columns(read_facts(folder))
 
 
-def _best(wanted: Experiment, known: list[tuple[Experiment, dict[str, Any]]]) -> dict[str, Any]:
+def _best(wanted: Experiment, known: list[Known]) -> dict[str, Any]:
     """Choose among the results of one experiment: real, of this machine, the latest."""
     fitting = [row for experiment, row in known if experiment.answers(wanted)]
     if not fitting:

@@ -162,6 +162,11 @@ class Experiment:
         """Give every field, ready for JSON."""
         return asdict(self)
 
+    def question(self) -> str:
+        """Write what is asked whatever the data and weights: :meth:`canonical` without these."""
+        anywhere = replace(self, data="", files="", cohort=AUTO, weights=AUTO)
+        return anywhere.canonical()
+
     def answers(self, wanted: Experiment) -> bool:
         """Tell whether it is what is wanted, on whatever data.
 

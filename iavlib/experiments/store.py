@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from iavlib.execution.errors import suggest
-from iavlib.execution.project import find_project
+from iavlib.execution.project import Project, find_project
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment, from_mapping
 from iavlib.files import write_json
@@ -56,6 +56,11 @@ class RunStore:
         if root is None:
             root = Path(named).expanduser() if named else find_project().root / "runs"
         self.root = Path(root).resolve()
+
+    @classmethod
+    def of(cls, project: Project) -> RunStore:
+        """Return the store of a project: that of ``IAV_RUNS``, else its ``runs``."""
+        return cls() if os.environ.get(ENVIRONMENT_VARIABLE) else cls(project.root / "runs")
 
     def __repr__(self) -> str:
         return f"RunStore({str(self.root)!r})"

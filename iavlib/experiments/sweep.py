@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable
 import pandas as pd
 
 from iavlib.data.cohort import Cohort
+from iavlib.execution.experiments import NO_TRAIN_VARIABLE
 from iavlib.experiments.errors import ExperimentError, ExperimentFailed
 from iavlib.experiments.resolve import resolve
 from iavlib.experiments.run import run
 from iavlib.experiments.spec import Experiment
 from iavlib.experiments.store import FINISHED, RunStore
 from iavlib.experiments.table import as_table, row_of
-
-#: Where it is set, finished runs are read and nothing is trained: the graph has done it before.
-NO_TRAIN_VARIABLE = "IAV_NO_TRAIN"
 
 
 def _line(text: str) -> None:
