@@ -101,7 +101,7 @@ def build_head(spec: HeadSpec, features: int) -> nn.Module:
 
     Linear layers start as in the paper: weights Kaiming-normal (fan in, ReLU), biases 0. The last
     layer of a head that begins somewhere (``beta``, ``quantile``, or with ``start``) starts with
-    small weights instead (standard deviation .01) and the bias that gives ``start``.
+    small weights instead (standard deviation .001) and the bias that gives ``start``.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def build_head(spec: HeadSpec, features: int) -> nn.Module:
         nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
         nn.init.zeros_(layer.bias)
     if spec.kind != "paper" or spec.start is not None:
-        nn.init.normal_(layers[-1].weight, std=0.01)
+        nn.init.normal_(layers[-1].weight, std=0.001)
         with torch.no_grad():
             layers[-1].bias.copy_(torch.as_tensor(_start_bias(spec), dtype=torch.float32))
     if spec.kind == "beta":
