@@ -1,7 +1,6 @@
 """The device that trains, its number formats, and its being told to compute the same twice."""
 
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,15 +43,6 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     if kind == "fp32":
         return torch.autocast(device.type, enabled=False)
     return torch.autocast(device.type, dtype=_TYPES[kind])
-
-
-def describe_device(device: str | torch.device = "auto") -> str:
-    """Name the processor or GPU, for results."""
-    chosen = choose_device(device)
-    if chosen.type == "cuda":
-        return torch.cuda.get_device_name(chosen)
-    name = platform.processor() or platform.machine()
-    return f"{name} CPU, {torch.get_num_threads()} threads"
 
 
 @contextmanager

@@ -67,16 +67,14 @@ def beta_mean(raw: Tensor) -> Tensor:
     return raw[:, 0] / raw.sum(1)
 
 
-def quantile_levels(n: int) -> list[float]:
-    """Levels of n quantiles, evenly spread: .05, .5, .95 of three, .1, ..., .9 of nine."""
-    if n == 3:
-        return [0.05, 0.5, 0.95]
-    return [(i + 1) / (n + 1) for i in range(n)]
+def quantile_levels(n: int) -> np.ndarray:
+    """Levels of n quantiles: evenly from .05 to .95, the median for one."""
+    return np.array([0.5]) if n == 1 else np.linspace(0.05, 0.95, n)
 
 
 def pinball(raw: Tensor, target: Tensor) -> Tensor:
     """Mean pinball loss of quantiles, where ``raw`` is (n, k) at :func:`quantile_levels` of k."""
-    levels = torch.tensor(quantile_levels(raw.shape[1]), device=raw.device)
+    levels = torch.tensor(quantile_levels(raw.shape[1]), dtype=raw.dtype, device=raw.device)
     error = target[:, None] - raw
     return torch.maximum(levels * error, (levels - 1) * error).mean(1)
 
