@@ -129,7 +129,7 @@ def _block_statistics(pixels: np.ndarray) -> pd.DataFrame:
     light = colour @ _LUMINANCE
     red, green, blue = np.moveaxis(colour, 3, 0)
     highest = colour.max(axis=3)
-    saturation = 1 - colour.min(axis=3) / np.maximum(highest, 1 / 255)
+    saturation = (highest - colour.min(axis=3)) / np.maximum(highest, 1 / 255)  # of black: 0
     opponents = {"redgreen": red - green, "yellowblue": (red + green) / 2 - blue}
     maps = {"red": red, "green": green, "blue": blue, "light": light, "saturation": saturation}
     columns: dict[str, np.ndarray] = {}

@@ -8,7 +8,8 @@ however much the networks differ. What it answers is not chance either:
 - for errors that are about normal, such as means of whole runs, the means cannot scatter any more,
   H keeps a share of :math:`1 - 3/\pi`, less than a twentieth, and p crowds towards 1;
 - for very skewed errors, such as squared errors of single images, dividing by a deviation that a
-  few large errors decide shifts all ranks, and equal networks are found to differ far too often.
+  few large errors decide moves the many small errors past each other, and equal networks are
+  found to differ far too often, the more so the more images there are.
 """
 
 from __future__ import annotations

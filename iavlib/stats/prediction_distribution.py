@@ -159,8 +159,8 @@ def predictions_by_malignancy(
         last where there are two or more runs. Columns ``n``, ``n_malignant``, ``mean_benign``,
         ``sd_benign``, ``mean_malignant``, ``sd_malignant`` (over n - 1), ``difference``
         (malignant minus benign) with ``ci_low`` and ``ci_high``, ``cohens_d``, ``mwu_p``. The
-        pooled rows have no interval without ``cluster``, which would hold the repeated images
-        together: images then serve as clusters.
+        intervals resample `cluster`, or images without it, so that the repeated images of the
+        pooled rows do not narrow them; the p-values are narrowed.
 
     Raises
     ------
@@ -206,7 +206,7 @@ def _runs(runs: pd.DataFrame, *more: str) -> Iterator[tuple[object, pd.DataFrame
         twice = run["image_id"].duplicated()
         if twice.any():
             raise ValueError(
-                f"run {label!r} has image {run.loc[twice, 'image_id'].iloc[0]!r} twice: give each "
+                f"run {label!r} has image {run.loc[twice, 'image_id'].iloc[0]} twice: give each "
                 "run a label of its own"
             )
         yield label, run
