@@ -118,10 +118,10 @@ def kruskal_power(
         raise ValueError(f"shape must be one of {', '.join(ERROR_SHAPES)}, not {shape!r}")
     if n < 2 or n_models < 2:
         raise ValueError("two models with two errors each are the least that can be compared")
-    rng = np.random.default_rng(seed)
+    drawn = ERROR_SHAPES[shape](np.random.default_rng(seed), (n_simulations, n_models, n))
     rows = {}
     for difference in differences:
-        errors = ERROR_SHAPES[shape](rng, (n_simulations, n_models, n))
+        errors = drawn.copy()  # one draw for all, so that only the difference changes
         errors[:, -1] *= 1 + difference
         centred = errors - errors.mean(axis=2, keepdims=True)
         ways = {"as measured": errors, "z-normalised": centred / errors.std(axis=2, keepdims=True)}
