@@ -139,7 +139,7 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Execute notebooks into book/executed/, those that are up to date excepted."""
-    from iavlib.execution import console
+    from iavlib import console
     from iavlib.execution.batch import Batch, run_batch
     from iavlib.execution.parameters import parse_overrides
     from iavlib.execution.project import find_project, select_notebooks
@@ -173,12 +173,12 @@ def book(
     dry_run: DryRun = False,
 ) -> None:
     """Run the notebooks that changed and build the book into _build/html."""
-    from iavlib.execution import console
+    from iavlib import console
+    from iavlib.book.site import build_book
+    from iavlib.book.toc import toc_notebooks
     from iavlib.execution.batch import Batch, run_batch
     from iavlib.execution.graph import BOOK
     from iavlib.execution.project import find_project
-    from iavlib.execution.site import build_book
-    from iavlib.execution.toc import toc_notebooks
 
     with _clear_errors():
         project = find_project()

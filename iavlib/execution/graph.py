@@ -135,7 +135,7 @@ def _options(job: Job, given: Mapping[str, str], force: bool) -> tuple[str, ...]
 
 
 def _book_step(project: Project, steps: Sequence[Step], force: bool) -> Step:
-    from iavlib.execution.site import reason_to_build
+    from iavlib.book.site import reason_to_build
 
     waits = tuple(step.id for step in steps if step.kind == NOTEBOOK and step.reason)
     reason = "forced" if force else None

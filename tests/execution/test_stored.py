@@ -6,11 +6,11 @@ import nbformat
 import pytest
 from typer.testing import CliRunner
 
+from iavlib.book.staging import assemble
 from iavlib.claims.ledger import ledger
 from iavlib.cli import app
 from iavlib.execution.errors import ManifestError
 from iavlib.execution.project import Project
-from iavlib.execution.staging import assemble
 from iavlib.execution.stored import StoredResultsError, export_results, read_stored
 
 CLAIM = """

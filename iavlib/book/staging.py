@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iavlib.book.chapter import failed_page, finished_page, missing_page
+from iavlib.book.fragments import FOLDER, claims_table, provenance_table, scorecard
+from iavlib.book.toc import is_notebook, page_file, toc_entries
 from iavlib.claims.ledger import ledger
-from iavlib.execution.chapter import failed_page, finished_page, missing_page
-from iavlib.execution.fragments import FOLDER, claims_table, provenance_table, scorecard
 from iavlib.execution.jobs import Traces
 from iavlib.execution.project import Project
 from iavlib.execution.source import load_notebook, notebook_title
 from iavlib.execution.stored import describe_stored, read_stored
-from iavlib.execution.toc import is_notebook, page_file, toc_entries
 
 _STATIC = "_static"
 _LEFT_OUT = {"executed", "generated", "results"}

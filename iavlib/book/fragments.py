@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from iavlib.book.chapter import escape, minute
 from iavlib.claims.ledger import describe_profile
 from iavlib.claims.report import count_verdicts, markdown_table
-from iavlib.execution.chapter import escape, minute
 from iavlib.execution.pages import SYNTHETIC_CLASS
 from iavlib.execution.project import Project
 

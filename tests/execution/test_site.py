@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from iavlib.book.site import build_book
+from iavlib.book.toc import toc_entries, toc_notebooks
 from iavlib.cli import app
 from iavlib.execution.errors import BookError
-from iavlib.execution.site import build_book
-from iavlib.execution.toc import toc_entries, toc_notebooks
 
 CONFIG = Path(__file__).parent.parent.parent / "_config.yml"
 FIGURE = """

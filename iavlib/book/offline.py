@@ -12,7 +12,7 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from iavlib.execution.mathml import STYLE, visit_block, visit_inline
+from iavlib.book.mathml import STYLE, visit_block, visit_inline
 
 _RUNNERS = "sphinx_thebe"
 

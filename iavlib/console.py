@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 import typer
 
+from iavlib.book.site import BookResult
 from iavlib.execution.batch import Batch, nothing_to_do
 from iavlib.execution.engine import LOCAL, find_place, show_steps
 from iavlib.execution.jobs import prepare_jobs
 from iavlib.execution.notebooks import UP_TO_DATE, RunResult, bring_up_to_date
 from iavlib.execution.project import Project
-from iavlib.execution.site import BookResult
 
 
 def run_in_turn(project: Project, batch: Batch) -> bool:

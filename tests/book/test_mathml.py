@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from docutils.utils.math.latex2mathml import MathError
 
-from iavlib.execution.mathml import to_mathml
+from iavlib.book.mathml import to_mathml
 
 NAMESPACE = "{http://www.w3.org/1998/Math/MathML}"
 
