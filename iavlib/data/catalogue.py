@@ -31,7 +31,7 @@ class Entry:
         What the data home holds when it is complete: file or ``folder/*`` to number of files.
         Empty for a cohort that is made, not fetched.
     required : tuple of str
-        Files without which the cohort cannot be loaded.
+        Files without which the cohort cannot be loaded, in its folder or with their whole path.
     options : tuple of str
         Keywords that its ``load`` takes.
     needs : tuple of str
@@ -110,14 +110,15 @@ def _diagnosed(name: str) -> Entry:
     """Make the entry of a dataset of diagnosis, whose module says how its files lie."""
     module, imapp = _module(name), _module("imapp")
     here = module.layout(data_home() / name)
-    beside = data_home() / "imapp"
-    told_by = tuple(beside / table for table in imapp.REQUIRED)
+    overlap = getattr(module, "OVERLAP", None)
+    told_by = tuple(data_home() / "imapp" / table for table in imapp.REQUIRED) if overlap else ()
+    needed = told_by if overlap == "leave out" else ()
     return Entry(
         *(name, name, module.TITLE, module.LICENCE, module.CITATION, module.HOW),
         files=dict(here.files),
-        required=here.required,
+        required=(*here.required, *map(str, needed)),
         options=module.OPTIONS,
-        also=told_by if "overlap" in module.OPTIONS else (),
+        also=told_by,
     )
 
 

@@ -16,10 +16,10 @@ import pandas as pd
 import pandera.pandas as pa
 
 from iavlib.data.cohort import Cohort
-from iavlib.data.diagnosed import Layout, build, match, meaning
+from iavlib.data.diagnosed import Layout, build, match
 from iavlib.data.errors import DataError, DatasetUnavailable
 from iavlib.data.home import data_home
-from iavlib.data.labels import Label, known_text
+from iavlib.data.labels import Label, known_text, meaning
 from iavlib.data.split import linked_clusters
 from iavlib.data.tables import IMAGE_SUFFIXES, read_table
 

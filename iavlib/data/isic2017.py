@@ -38,6 +38,7 @@ HOW = (
     "tables: iav data fetch imapp"
 )
 OPTIONS = ("incomplete", "overlap")
+OVERLAP = "leave out"
 SIMPLE = "labels.csv"
 STEMS = {"train": "ISIC-2017_Training", "val": "ISIC-2017_Validation", "test": "ISIC-2017_Test_v2"}
 SIZES = {"train": 2000, "val": 150, "test": 600}
@@ -84,9 +85,7 @@ def layout(folder: Path) -> Layout:
     return Layout("official", files, (truths["train"],))
 
 
-def load(
-    folder: Path | None = None, incomplete: bool = False, overlap: str = "leave out"
-) -> Cohort:
+def load(folder: Path | None = None, incomplete: bool = False, overlap: str = OVERLAP) -> Cohort:
     """Load ISIC 2017 with melanoma as the target.
 
     Parameters

@@ -28,6 +28,7 @@ HOW = (
     "training and test; no login is needed. Unpack them into the folder isic2019 of the data home"
 )
 OPTIONS = ("incomplete", "unk", "overlap")
+OVERLAP = "keep"
 UNK = ("not melanoma", "leave out")
 PARTS = tuple(
     Part(part, f"ISIC_2019_{name}_GroundTruth.csv", f"ISIC_2019_{name}_Input", n)
@@ -58,7 +59,7 @@ def load(
     folder: Path | None = None,
     incomplete: bool = False,
     unk: str = "not melanoma",
-    overlap: str = "keep",
+    overlap: str = OVERLAP,
 ) -> Cohort:
     """Load ISIC 2019.
 

@@ -10,6 +10,10 @@ from iavlib.data.split import PART_NAMES, Split, balance, linked_clusters, split
 from iavlib.data.targets import target, target_names
 
 LEAKS = ("leave out", "keep", "error")
+#: With fewer images of a class, parts balanced over agreement too might go without that class.
+ENOUGH = 100
+#: Few images of a class can all fall into two parts; other orders of the same seed are tried.
+ATTEMPTS = 20
 
 
 def official_split(
@@ -20,7 +24,8 @@ def official_split(
     The published parts are used if training and test hold labelled images of both classes.
     Without a published validation part, one is taken from training, the share that ``fractions``
     give it there. Otherwise, the images are split by ``fractions``; what shares a patient or a
-    lesion stays together, and the classes are balanced over the parts.
+    lesion stays together, and the classes are balanced over the parts, as are mean Dice and number
+    of masks where there are several masks an image and images enough.
 
     Parameters
     ----------
@@ -153,8 +158,16 @@ def _not_usable(part: pd.Series, label: pd.Series) -> str:
 
 
 def _anew(cohort: Cohort, fractions, seed: int) -> Split:
-    stratify = ("target", "dice_range", "n_masks") if len(cohort.pairs) else ("target",)
-    return split_images(cohort, fractions, seed, stratify, "linked")
+    rarest = cohort.images["target"].value_counts().min()
+    enough = len(cohort.pairs) and rarest >= ENOUGH
+    stratify = ("target", "dice_range", "n_masks") if enough else ("target",)
+    for attempt in range(ATTEMPTS):
+        # a list of numbers seeds a generator as one number does
+        order = seed if attempt == 0 else (seed, attempt)
+        split = split_images(cohort, fractions, order, stratify, "linked")
+        if cohort.images["target"].groupby(split.assignment).nunique().min() == 2:
+            break
+    return split
 
 
 def _published(cohort: Cohort, part: pd.Series, fractions, seed: int, leaks: str):
