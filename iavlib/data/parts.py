@@ -12,8 +12,6 @@ from iavlib.data.targets import target, target_names
 LEAKS = ("leave out", "keep", "error")
 #: With fewer images of a class, parts balanced over agreement too might go without that class.
 ENOUGH = 100
-#: Few images of a class can all fall into two parts; other orders of the same seed are tried.
-ATTEMPTS = 20
 
 
 def official_split(
@@ -161,13 +159,32 @@ def _anew(cohort: Cohort, fractions, seed: int) -> Split:
     rarest = cohort.images["target"].value_counts().min()
     enough = len(cohort.pairs) and rarest >= ENOUGH
     stratify = ("target", "dice_range", "n_masks") if enough else ("target",)
-    for attempt in range(ATTEMPTS):
-        # a list of numbers seeds a generator as one number does
-        order = seed if attempt == 0 else (seed, attempt)
-        split = split_images(cohort, fractions, order, stratify, "linked")
-        if cohort.images["target"].groupby(split.assignment).nunique().min() == 2:
-            break
-    return split
+    split = split_images(cohort, fractions, seed, stratify, "linked")
+    label = cohort.images["target"]
+    if label.groupby(split.assignment).nunique().min() == 2:
+        return split
+    assignment = _with_every_class(split.assignment, label, cohort.images)
+    factors = label.astype(str).to_frame()
+    return Split(assignment, balance(assignment, factors, list(split.sizes)))
+
+
+def _with_every_class(assignment: pd.Series, label: pd.Series, images: pd.DataFrame) -> pd.Series:
+    """Give a part that went without a class one cluster of the part that has most of it.
+
+    The fair share of a small part can be less than one image of a rare class.
+    """
+    cluster = linked_clusters(images[["patient_id", "lesion_id"]])
+    sizes, mended = cluster.value_counts(), assignment.copy()
+    for part in assignment.unique():
+        for value in (0, 1):
+            has = label == value
+            if has[mended == part].any():
+                continue
+            holders = cluster[has].groupby(mended[has]).nunique()
+            if holders.max() > 1:
+                giver = has & (mended == holders.idxmax())
+                mended[cluster == sizes[cluster[giver].unique()].idxmin()] = part
+    return mended
 
 
 def _published(cohort: Cohort, part: pd.Series, fractions, seed: int, leaks: str):
