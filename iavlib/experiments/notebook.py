@@ -13,11 +13,12 @@ from typing import Any
 import pandas as pd
 
 from iavlib.claims.recording import RUN_VARIABLE
+from iavlib.data import DatasetUnavailable
 from iavlib.data.cohort import Cohort
 from iavlib.execution.project import Project, find_project
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.grid import FOLDER, listed
-from iavlib.experiments.resolve import resolve
+from iavlib.experiments.resolve import load_cohort, resolve
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.spec import AUTO, Experiment, from_mapping
 from iavlib.experiments.store import FINISHED, METRICS, MISSING, SPEC, RunStore, read_json
@@ -52,6 +53,9 @@ def for_notebook(
 ) -> list[Experiment]:
     """List the experiments that a notebook reads at a scale, on the data it works on.
 
+    Those that name a cohort themselves whose files are not here are left out; :func:`without_data`
+    lists them.
+
     Parameters
     ----------
     profile : str or None
@@ -80,11 +84,52 @@ def for_notebook(
     wanted = listed(project or find_project(), profile or current_profile()).get(stem, [])
     found = []
     for item in wanted:
-        own = item.cohort == AUTO
-        if own:
-            item = replace(item, cohort=cohort, cohort_options={**options, **item.cohort_options})
-        found.append(resolve(item, loaded if own else None))
+        if data_missing(item) is None:
+            own = item.cohort == AUTO
+            fixed = _on_cohort(item, cohort, options)
+            found.append(resolve(fixed, loaded if own else None))
     return list(dict.fromkeys(found))
+
+
+def _on_cohort(item: Experiment, cohort: str, options: Mapping[str, Any]) -> Experiment:
+    """Fill in a notebook's cohort, also in what the experiment starts from."""
+    begun = item.begun_from
+    if begun is not None:
+        item = replace(item, start=_on_cohort(begun, cohort, options).to_json())
+    if item.cohort == AUTO:
+        item = replace(item, cohort=cohort, cohort_options={**options, **item.cohort_options})
+    return item
+
+
+def data_missing(experiment: Experiment) -> str | None:
+    """Say what is missing of a cohort that an experiment, or what it starts from, names."""
+    begun = experiment.begun_from
+    if experiment.cohort != AUTO:
+        try:
+            load_cohort(experiment.cohort, **experiment.cohort_options)
+        except DatasetUnavailable as error:
+            return str(error)
+    return data_missing(begun) if begun is not None else None
+
+
+def without_data(
+    profile: str | None, stem: str, project: Project | None = None
+) -> list[tuple[Experiment, str]]:
+    """List the experiments that a notebook would read at a scale, if their data were here.
+
+    Parameters
+    ----------
+    profile, stem, project
+        As for :func:`for_notebook`.
+
+    Returns
+    -------
+    list of tuple of Experiment and str
+        Not resolved; and what is missing, with how to get it.
+    """
+    wanted = listed(project or find_project(), profile or current_profile()).get(stem, [])
+    found = ((item, data_missing(item)) for item in wanted)
+    return [(item, reason) for item, reason in found if reason is not None]
 
 
 def read_results(

@@ -59,7 +59,7 @@ def sweep(
     store = store or RunStore()
     if train is None:
         train = not os.environ.get(NO_TRAIN_VARIABLE)
-    fixed = [resolve(experiment, cohort) for experiment in experiments]
+    fixed = [resolve(experiment, cohort, store) for experiment in experiments]
     todo = list(dict.fromkeys(item for item in fixed if store.status(item) != FINISHED))
     for number, item in enumerate(todo if train else (), start=1):
         say(f"{number} of {len(todo)}: {describe(item)}")

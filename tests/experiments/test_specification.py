@@ -25,6 +25,7 @@ CHANGES = {
     "seed": 1,
     "train_share": 0.5,
     "alpha": 0.5,
+    "start": FIXED,
     "version": 2,
 }
 
