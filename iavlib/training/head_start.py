@@ -1,0 +1,74 @@
+"""Linear heads that begin where a fit to frozen features ends.
+
+A head that begins at random sends noise through the backbone for as long as it takes to learn what
+a regression on the features finds at once, and so spoils what the backbone knew.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from iavlib.training.errors import TrainingError
+from iavlib.training.probe import fit_probe
+
+
+def fit_linear_head(
+    head: nn.Module, kind: str, features: np.ndarray, target: np.ndarray, groups, seed: int = 0
+) -> dict[str, float]:
+    """Give a linear head the weights of a probe; see :func:`iavlib.training.probe.fit_probe`.
+
+    Parameters
+    ----------
+    head : torch.nn.Module
+        One linear layer: with two outputs for ``logistic``, with one for ``ridge``.
+    kind : {"logistic", "ridge"}
+    features : numpy.ndarray of float, shape (n, k)
+        Of the training part.
+    target : numpy.ndarray, shape (n,)
+        Missing values are left out.
+    groups : array_like, shape (n,)
+        The patient of each image.
+    seed : int
+        Of the inner folds that choose how strongly weights are held back.
+
+    Returns
+    -------
+    dict of str to float
+        What was chosen.
+
+    Raises
+    ------
+    TrainingError
+        If the head is another, or as :func:`~iavlib.training.probe.fit_probe`.
+    """
+    outputs = {"logistic": 2, "ridge": 1}[kind]
+    layer = head[0] if isinstance(head, nn.Sequential) and len(head) == 1 else head
+    if not isinstance(layer, nn.Linear) or layer.out_features != outputs:
+        raise TrainingError(f"only a linear head of {outputs} outputs begins with a {kind} fit")
+    known = np.isfinite(np.asarray(target, float))
+    features, target = np.asarray(features, float)[known], np.asarray(target)[known]
+    chosen = fit_probe(kind, features, target, np.asarray(groups)[known], seed).chosen
+    scale = StandardScaler().fit(features)
+    model = _model(kind, chosen).fit(scale.transform(features), target)
+    slope = np.ravel(model.coef_) / scale.scale_
+    intercept = float(np.ravel(model.intercept_)[0] - slope @ scale.mean_)
+    _fill(layer, *((-0.5, 0.5) if kind == "logistic" else (1.0,)), slope=slope, bias=intercept)
+    return chosen
+
+
+def _model(kind: str, chosen: dict[str, float]):
+    if kind == "ridge":
+        return Ridge(alpha=chosen["alpha"])
+    return LogisticRegression(C=chosen["C"], class_weight="balanced", max_iter=1000)
+
+
+@torch.no_grad()
+def _fill(layer: nn.Linear, *shares: float, slope: Sequence[float], bias: float) -> None:
+    """Write the same direction into each output, in shares: two logits differ by the whole."""
+    share = torch.tensor(shares, dtype=torch.float64)
+    layer.weight.copy_(share[:, None] * torch.as_tensor(np.asarray(slope))[None, :])
+    layer.bias.copy_(share * bias)
