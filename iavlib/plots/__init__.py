@@ -13,13 +13,21 @@ from iavlib.plots.dataset import (
     masks_per_image,
     metric_distributions,
 )
+from iavlib.plots.diagnosis import precision_recall, reliability, roc, subgroup_forest
 from iavlib.plots.examples import examples_by_agreement, outlines
+from iavlib.plots.multitask import (
+    alpha_ablation,
+    gain_forest,
+    paired_runs,
+    training_size_curves,
+)
 from iavlib.plots.style import use_style
 from iavlib.plots.tables import readable
 
 use_style()
 
 __all__ = [
+    "alpha_ablation",
     "annotator_overlap",
     "by_malignancy",
     "completeness",
@@ -27,9 +35,16 @@ __all__ = [
     "examples_by_agreement",
     "factor_heatmaps",
     "forest",
+    "gain_forest",
     "long_tails",
     "masks_per_image",
     "metric_distributions",
     "outlines",
+    "paired_runs",
+    "precision_recall",
     "readable",
+    "reliability",
+    "roc",
+    "subgroup_forest",
+    "training_size_curves",
 ]

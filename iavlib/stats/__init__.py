@@ -5,11 +5,27 @@ every permutation moves labels between them.
 """
 
 from iavlib.stats.association import Association, Estimate, association
+from iavlib.stats.calibration import (
+    calibration_line,
+    expected_calibration_error,
+    reliability_curve,
+)
+from iavlib.stats.classification import classification_scores, compare_scores
 from iavlib.stats.comparison import (
     cluster_mean,
     compare_associations,
     compare_within_between,
 )
+from iavlib.stats.delong import (
+    Auroc,
+    AurocDifference,
+    auroc,
+    auroc_covariance,
+    compare_aurocs,
+    compare_independent_aurocs,
+    equal_aurocs,
+)
+from iavlib.stats.diagnosis_samples import OneClassError
 from iavlib.stats.dominance import Dominance, first_order_dominance
 from iavlib.stats.effects import (
     cohens_d,
@@ -30,6 +46,8 @@ from iavlib.stats.factors import (
     recorded_factors,
     within_between,
 )
+from iavlib.stats.gain_intervals import average_gain, average_gain_on_other_images
+from iavlib.stats.gain_model import GainModel, gain_model
 from iavlib.stats.linear import (
     DependentColumnsError,
     clustered_linear_model,
@@ -41,6 +59,12 @@ from iavlib.stats.mixed_effects import (
     mixed_effects_model,
 )
 from iavlib.stats.multiplicity import holm
+from iavlib.stats.multitask_gain import (
+    UnpairedRunsError,
+    cell_gains,
+    gain_tests,
+    paired_gains,
+)
 from iavlib.stats.permutation import (
     PermutationTest,
     cluster_permutation_test,
@@ -48,19 +72,39 @@ from iavlib.stats.permutation import (
     rank_biserial_of,
 )
 from iavlib.stats.resampling import Bootstrap, cluster_bootstrap, cluster_bootstrap_rows
+from iavlib.stats.roc import precision_recall_curve, roc_band, roc_curve
+from iavlib.stats.subgroups import age_bands, scores_by_group
+from iavlib.stats.temperature import Temperature, fit_temperature
+from iavlib.stats.thresholds import Threshold, choose_threshold
 
 __all__ = [
     "Association",
+    "Auroc",
+    "AurocDifference",
     "Bootstrap",
     "DependentColumnsError",
     "Dominance",
     "Estimate",
     "FactorMatrix",
+    "GainModel",
     "MixedEffects",
     "NotIdentifiedError",
+    "OneClassError",
     "PermutationTest",
+    "Temperature",
+    "Threshold",
+    "UnpairedRunsError",
     "WithinBetween",
+    "age_bands",
     "association",
+    "auroc",
+    "auroc_covariance",
+    "average_gain",
+    "average_gain_on_other_images",
+    "calibration_line",
+    "cell_gains",
+    "choose_threshold",
+    "classification_scores",
     "cluster_bootstrap",
     "cluster_bootstrap_rows",
     "cluster_mean",
@@ -69,19 +113,33 @@ __all__ = [
     "cohens_d",
     "cohens_d_of_squared_variances",
     "compare_associations",
+    "compare_aurocs",
+    "compare_independent_aurocs",
+    "compare_scores",
     "compare_within_between",
+    "equal_aurocs",
+    "expected_calibration_error",
     "factor_matrix",
     "factor_pair",
     "first_order_dominance",
+    "fit_temperature",
+    "gain_model",
+    "gain_tests",
     "holm",
     "identified_terms",
     "mean_difference_of",
     "mixed_effects_model",
     "natural_key",
+    "paired_gains",
     "point_biserial",
+    "precision_recall_curve",
     "rank_biserial",
     "rank_biserial_of",
     "recorded_factors",
+    "reliability_curve",
+    "roc_band",
+    "roc_curve",
+    "scores_by_group",
     "weighted_cohens_d",
     "weighted_mean_difference",
     "weighted_point_biserial",
