@@ -18,6 +18,7 @@ from scipy.stats import chi2, norm
 
 from iavlib.stats.diagnosis_samples import diagnosis_sample
 from iavlib.stats.placements import placement_areas
+from iavlib.stats.samples import check_aligned
 
 __all__ = [
     "Auroc",
@@ -224,6 +225,8 @@ def equal_aurocs(areas: pd.Series, covariance: pd.DataFrame) -> tuple[float, int
 
 def _of_models(malignant, scores, clusters) -> tuple[np.ndarray, np.ndarray]:
     """Check the scores of several models, each against the labels, and compute their areas."""
+    columns = {f"scores of {name}": scores[name] for name in scores}
+    check_aligned(malignant=malignant, **columns)
     samples = [
         diagnosis_sample(malignant, scores[name], clusters, probability=False) for name in scores
     ]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from iavlib.stats.diagnosis_samples import OneClassError
 from iavlib.stats.multitask_gain import CELL, PAIR, UnpairedRunsError
 from iavlib.stats.samples import boolean_labels, cluster_codes
 
@@ -242,8 +243,9 @@ def _count_by_patient(used: pd.DataFrame, arm: str, arms: tuple, patient: str) -
     runs = counts.groupby(keys).sum()
     empty = runs[(runs["malignant"] == 0) | (runs["benign"] == 0)]
     if len(empty):
-        raise ValueError(
-            f"{len(empty)} runs have test images of one class, such as {empty.index[0]}"
+        raise OneClassError(
+            f"{len(empty)} runs have test images of one class alone, for instance "
+            f"{', '.join(map(str, empty.index[0]))}"
         )
     there = runs.index.to_frame(index=False).pivot(index=list(PAIR), columns=arm, values=arm)
     there = there.reindex(columns=list(arms))
@@ -251,7 +253,7 @@ def _count_by_patient(used: pd.DataFrame, arm: str, arms: tuple, patient: str) -
     if len(alone):
         raise UnpairedRunsError(
             f"{len(alone)} of {len(there)} combinations lack one of {arms}, for instance "
-            f"{alone.index[0]}"
+            f"{', '.join(map(str, alone.index[0]))}"
         )
     pairs = there.index.to_frame(index=False)
     parts = []

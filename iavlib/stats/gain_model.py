@@ -8,22 +8,27 @@ For the pair with seed k of dataset d and backbone b,
 with independent normal terms. Datasets and backbones are crossed: a backbone that gains on one
 dataset may gain on all. The model's :math:`\mu` is the claim, "the gain averaged over datasets and
 backbones", and its standard error counts how few there are of either.
+
+With three backbones and five datasets a variance is often estimated as zero, an end at which
+statsmodels' search does not converge; the likelihood is therefore maximised here, within bounds.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import minimize
 from scipy.stats import t as student
-from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
 
 __all__ = ["GainModel", "gain_model"]
 
 #: A component below this share of the total counts as estimated as zero.
 _ZERO_SHARE = 1e-4
+
+#: A variance is searched up to this many times that of the seeds.
+_LARGEST_RATIO = 1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +41,9 @@ class GainModel:
         Of the mean gain; interval and test from Student's t with `degrees`.
     degrees : float
         Of freedom, after Satterthwaite from the parts that each component has in the variance of
-        the mean. Approximate, and small when most of the variance lies between few datasets.
+        the mean. Approximate, and small when most of the variance lies between few datasets: of
+        300 simulated tables with five datasets, three backbones and three seeds the 95 % interval
+        held the true gain in 93 to 98 %, and in 88 % where backbones made nearly all of it.
     components : DataFrame
         Index ``component`` (dataset, backbone, cell, seed); columns ``variance``, ``sd``,
         ``share``, ``levels`` and ``note``: empty, "estimated as zero", or why the component was
@@ -44,8 +51,7 @@ class GainModel:
     model : str
         What was fitted, in words; it names what was fallen back on.
     converged : bool
-    warnings : tuple of str
-        Everything the fit complained about.
+        Whether the search for the largest likelihood reached its tolerance.
     """
 
     estimate: float
@@ -57,7 +63,6 @@ class GainModel:
     components: pd.DataFrame
     model: str
     converged: bool
-    warnings: tuple[str, ...]
 
 
 def gain_model(gains: pd.DataFrame, level: float = 0.95) -> GainModel:
@@ -95,15 +100,9 @@ def gain_model(gains: pd.DataFrame, level: float = 0.95) -> GainModel:
     if len(y) < 2 or np.ptp(y) < 1e-12:
         raise ValueError(f"{len(y)} pairs whose gains do not differ: nothing to model")
     codes, left_out = _identified(gains)
-    scale = float(y.std())
-    if codes:
-        mean, se, variances, converged, complaints = _fit(y / scale, codes)
-    else:
-        mean, variances = float((y / scale).mean()), [float((y / scale).var(ddof=1))]
-        se, converged, complaints = float(np.sqrt(variances[0] / len(y))), True, ()
-    components = _components(codes, np.array(variances) * scale**2, left_out, gains)
+    estimate, se, variances, converged = _fit(y, codes)
+    components = _components(codes, variances, left_out, gains)
     degrees = _degrees(components, codes, len(y))
-    estimate, se = mean * scale, se * scale
     half = float(student.ppf((1 + level) / 2, degrees) * se)
     return GainModel(
         estimate=estimate,
@@ -115,7 +114,6 @@ def gain_model(gains: pd.DataFrame, level: float = 0.95) -> GainModel:
         components=components,
         model=_describe(codes, left_out),
         converged=converged,
-        warnings=complaints,
     )
 
 
@@ -144,34 +142,62 @@ def _same_partition(first: np.ndarray, second: np.ndarray) -> bool:
     return joint == first.max() + 1 == second.max() + 1
 
 
-def _fit(y: np.ndarray, codes: dict[str, np.ndarray]) -> tuple:
-    """Mean, its standard error, the variances (seed last), convergence and complaints."""
-    indicators = [np.eye(c.max() + 1)[c] for c in codes.values()]
-    labels = [[[f"{name}{i}" for i in range(c.max() + 1)]] for name, c in codes.items()]
-    components = VCSpec(list(codes), labels, [[m] for m in indicators])
-    # Crossed components span all rows, so that for statsmodels all rows are one group.
-    model = MixedLM(y, np.ones((len(y), 1)), groups=np.zeros(len(y)), exog_vc=components)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        fit = model.fit(reml=True, gtol=1e-6)
-    complaints = tuple(dict.fromkeys(str(warning.message) for warning in caught))
-    variances = [*(float(v) for v in fit.vcomp), float(fit.scale)]
-    se = _standard_error(indicators, variances)
-    return float(fit.fe_params[0]), se, variances, bool(fit.converged), complaints
+def _fit(y: np.ndarray, codes: dict[str, np.ndarray]) -> tuple[float, float, np.ndarray, bool]:
+    """Mean, its standard error, the variances (seed last) and whether the search converged.
+
+    The restricted likelihood is searched over the ratios of each variance to that of the seeds,
+    which may be zero; the rest follows from them.
+    """
+    blocks = [np.equal.outer(c, c).astype(float) for c in codes.values()]
+    ratios, converged = _largest_likelihood(y, blocks) if blocks else (np.empty(0), True)
+    inverse, weight = _inverse(ratios, len(y), blocks)
+    mean = float(inverse.sum(axis=0) @ y / weight)
+    residual = y - mean
+    scale = float(residual @ inverse @ residual / (len(y) - 1))
+    variances = np.r_[ratios, 1.0] * scale
+    return mean, float(np.sqrt(scale / weight)), variances, converged
 
 
-def _standard_error(indicators: list[np.ndarray], variances: list[float]) -> float:
-    """Standard error of the generalised least-squares mean; sound also at variances of zero."""
-    n = len(indicators[0])
-    covariance = variances[-1] * np.eye(n)
-    for z, variance in zip(indicators, variances, strict=False):
-        covariance = covariance + max(variance, 0) * z @ z.T
-    return float(1 / np.sqrt(np.linalg.solve(covariance, np.ones(n)).sum()))
+def _largest_likelihood(y: np.ndarray, blocks: list) -> tuple[np.ndarray, bool]:
+    """Search from several starts; converged when the gradient is nothing, or points outside."""
+    searches = [
+        minimize(
+            _deviance,
+            np.full(len(blocks), start),
+            args=(y, blocks),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0, _LARGEST_RATIO)] * len(blocks),
+            options={"ftol": 1e-13, "gtol": 1e-8, "maxiter": 500},
+        )
+        for start in (0.1, 1.0, 10.0)
+    ]
+    best = min(searches, key=lambda search: search.fun)
+    downhill = np.clip(best.x - best.jac, 0, _LARGEST_RATIO) - best.x
+    return best.x, bool((np.abs(downhill) < 1e-3 * (1 + best.x)).all())
+
+
+def _deviance(ratios: np.ndarray, y: np.ndarray, blocks: list) -> tuple[float, np.ndarray]:
+    """Minus twice the restricted log-likelihood, up to a constant, and its gradient."""
+    inverse, weight = _inverse(ratios, len(y), blocks)
+    ones = inverse.sum(axis=0)
+    projection = inverse - np.outer(ones, ones) / weight
+    py = projection @ y
+    squares, n = float(y @ py), len(y)
+    value = (n - 1) * np.log(squares) - np.linalg.slogdet(inverse)[1] + np.log(weight)
+    gradient = [(projection * z).sum() - (n - 1) * (py @ z @ py) / squares for z in blocks]
+    return float(value), np.array(gradient)
+
+
+def _inverse(ratios: np.ndarray, n: int, blocks: list) -> tuple[np.ndarray, float]:
+    """Inverse of the rows' covariance in units of the seeds' variance, and the sum of it."""
+    covariance = np.eye(n) + sum(r * z for r, z in zip(ratios, blocks, strict=True))
+    inverse = np.linalg.inv(covariance)
+    return inverse, float(inverse.sum())
 
 
 def _components(codes, variances: np.ndarray, left_out: dict, gains: pd.DataFrame) -> pd.DataFrame:
     """Lay out the variance components, those left out included."""
-    variances = np.maximum(variances, 0)
     total = variances.sum()
     rows = {}
     for name, variance in zip((*codes, "seed"), variances, strict=True):

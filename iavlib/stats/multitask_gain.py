@@ -97,7 +97,7 @@ def paired_gains(
     if len(alone) and (complete or len(alone) == len(wide)):
         raise UnpairedRunsError(
             f"{len(alone)} of {len(wide)} combinations have only one of {control!r} and "
-            f"{treatment!r}, for instance {dict(zip(PAIR, alone.index[0], strict=True))}: run the "
+            f"{treatment!r}, for instance {', '.join(map(str, alone.index[0]))}: run the "
             "other, or pass complete=False to leave them out"
         )
     if wide.empty:
@@ -211,4 +211,4 @@ def _t_test(values: np.ndarray, level: float) -> Sequence[float]:
 
 
 def _name(run: pd.Series, arm: str) -> str:
-    return ", ".join(f"{name} {run[name]!r}" for name in (*PAIR, arm))
+    return ", ".join(f"{name} {run[name]}" for name in (*PAIR, arm))
