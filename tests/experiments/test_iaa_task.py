@@ -100,6 +100,29 @@ def test_other_heads(store, overrides, extra):
     assert abs(predictions["predicted"].mean() - train.median()) < 0.15
 
 
+@pytest.mark.parametrize("head", ["ridge", "svr", "network"])
+def test_probes(store, head):
+    result = run(small(recipe="probe", overrides={"head": head, "tta": 2}), store)
+    facts = result.facts
+    assert facts["settings"]["head"] == head
+    assert set(facts["settings"]["chosen"]) < set(facts["settings"]["tried"][0])
+    assert set(facts["baselines"]) == {"constant_median", "constant_mean", "image_statistics"}
+    assert result.history.empty
+    assert facts["weights_random"] is True
+    assert len(result.predictions) == 20
+    assert result.metrics["mae"] < 0.3
+
+
+def test_shares_of_the_training_part_look_at_the_same_cache(store, monkeypatch):
+    from iavlib.training import image_cache
+
+    run(small(recipe="probe"), store)
+    monkeypatch.setattr(image_cache, "_build", None)  # it would have to be called
+    result = run(small(recipe="probe", train_share=0.5), store)
+    assert 7 <= result.facts["n"]["train"] < 14
+    assert result.facts["n"]["test"] == 4
+
+
 def test_a_lesion_has_no_top():
     images = torch.rand(2, 3, 4, 4)
     seen = {turned(images, *view).numpy().tobytes() for view in SYMMETRIES}
@@ -153,6 +176,9 @@ def test_folds_test_every_image_once_and_shares_are_nested(phantom):
         ({"overrides": {"epoch": 3}}, "no field 'epoch'; did you mean 'epochs'"),
         ({"overrides": {"tta": 3}}, "overrides.tta = 3"),
         ({"overrides": {"lr": -1}}, "lr is -1, it must be above 0"),
+        ({"recipe": "probe", "overrides": {"head": "tree"}}, "known: ridge, svr, network"),
+        ({"recipe": "probe", "overrides": {"lr": 1}}, "is nothing that a probe has"),
+        ({"split": {"fractions": [0.8, 0.2]}}, "has no validation part"),
         ({"weights": "hubb"}, "weights = 'hubb': is no file"),
         ({"split": {"kind": "kfold", "folds": 50}}, "clusters cannot fill 50 parts"),
         ({"split": {"group": "hospital"}}, "no column 'hospital' to group by"),
