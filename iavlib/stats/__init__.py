@@ -85,6 +85,7 @@ from iavlib.stats.prediction_distribution import (
 from iavlib.stats.regression_errors import (
     compare_errors,
     errors_by_group,
+    point_errors,
     regression_errors,
     relative_reduction,
     spread_of_errors,
@@ -174,6 +175,7 @@ __all__ = [
     "paired_differences",
     "paired_gains",
     "point_biserial",
+    "point_errors",
     "precision_recall_curve",
     "predictions_against_truth",
     "predictions_by_malignancy",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -15,14 +16,18 @@ from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.parts import assign_parts
-from iavlib.experiments.scores import constant_baselines, scores_by_part
 from iavlib.experiments.spec import AUTO, Experiment
-from iavlib.experiments.tasks.settings import PROBE, split_settings
+from iavlib.experiments.tasks.settings import PROBE, check_probe, split_settings
 from iavlib.experiments.tasks.task import Outcome, Say, Task
 from iavlib.models.backbones import find_backbone
 from iavlib.models.errors import ModelError
 from iavlib.models.weights import SOURCES, find_weights
 from iavlib.training.errors import TrainingError
+from iavlib.training.recipe import get_recipe
+
+if TYPE_CHECKING:
+    from iavlib.experiments.tasks.regression import Learnt
+    from iavlib.training.image_cache import ImageCache
 
 NAME = "iaa"
 _NAMED = 5
@@ -83,12 +88,8 @@ def complete(experiment: Experiment) -> Experiment:
         check_weights(experiment.weights)
         _, fields = split_settings(experiment)
         if experiment.recipe == PROBE:
-            from iavlib.experiments.tasks.probing import check_probe
-
             check_probe(fields)
         else:
-            from iavlib.training.recipe import get_recipe
-
             get_recipe(experiment.recipe, **fields)
     except (ModelError, TrainingError, LookupError) as error:
         raise ExperimentError(
@@ -112,33 +113,34 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outco
     ``metrics`` holds beside the errors ``reduction``: by what share the mean absolute error is
     below that of the training part's median.
     """
+    from iavlib.experiments.tasks.judging import judge
+
     table = targets(cohort)
     left_out = len(cohort.images) - len(table)
     if left_out:
         say(f"{left_out:,} of {len(cohort.images):,} images have no file or fewer than two masks")
     parts = assign_parts(cohort.select(table.index), experiment)
-    table = table.loc[parts.index]
-    target = table["target"].rename(NAME)
-    if experiment.recipe == PROBE:
-        from iavlib.experiments.tasks.probing import fit_probe
-
-        learnt = fit_probe(experiment, target, parts, table["path"], table["cluster"], folder)
-    else:
-        from iavlib.experiments.tasks.regression import train_network
-
-        learnt = train_network(experiment, target, parts, table["path"], folder, say)
-    columns = table[["target", "malignancy", "n_masks", "cluster"]].rename(
-        columns={"target": "true"}
-    )
-    predictions = columns.assign(part=parts).join(learnt.predictions).reset_index()
-    first = ["image_id", "part", "true", *learnt.predictions.columns]
-    predictions = predictions[[*first, "malignancy", "n_masks", "cluster"]]
-    baselines = constant_baselines(predictions)
-    metrics = scores_by_part(predictions)
-    for part, scores in metrics.items():
-        median = baselines["constant_median"][part]["mae"]
-        scores["reduction"] = 1 - scores["mae"] / median if median > 0 else float("nan")
+    learnt, cache = _learn(experiment, table, parts, folder, say)
+    known = table.loc[parts.index].rename(columns={"target": "true"}).assign(part=parts)
+    columns = ["part", "true", *learnt.predictions.columns, "malignancy", "n_masks", "cluster"]
+    predictions = known.join(learnt.predictions)[columns].reset_index()
+    metrics, baselines = judge(predictions, cache)
     return Outcome(predictions, metrics, learnt.history, baselines, learnt.weights, learnt.settings)
+
+
+def _learn(
+    experiment: Experiment, table: pd.DataFrame, parts: pd.Series, folder: Path, say: Say
+) -> tuple[Learnt, ImageCache]:
+    """Train what the recipe says; images that a share leaves out are in the cache all the same."""
+    target = table.loc[parts.index, "target"].rename(NAME)
+    if experiment.recipe == PROBE:
+        from iavlib.experiments.tasks.probing import probe_images
+
+        clusters = table.loc[parts.index, "cluster"]
+        return probe_images(experiment, target, parts, table["path"], clusters)
+    from iavlib.experiments.tasks.regression import train_network
+
+    return train_network(experiment, target, parts, table["path"], folder, say)
 
 
 TASK = Task(NAME, targets, run, complete)

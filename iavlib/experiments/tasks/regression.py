@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment
 from iavlib.experiments.tasks.settings import split_settings
 from iavlib.experiments.tasks.task import Say
@@ -22,6 +23,7 @@ from iavlib.training.image_cache import ImageCache, cache_images
 from iavlib.training.loop import fit
 from iavlib.training.losses import EDGE, get_loss
 from iavlib.training.objectives import RegressionObjective
+from iavlib.training.pixels import channel_statistics
 from iavlib.training.predict import predict
 from iavlib.training.recipe import Recipe, get_recipe
 
@@ -49,11 +51,6 @@ class Learnt:
     settings: dict[str, Any]
 
 
-def open_images(paths: pd.Series, size: int) -> ImageCache:
-    """Read images once for all runs; see :func:`iavlib.training.image_cache.cache_images`."""
-    return cache_images(paths, size, progress=True)
-
-
 def train_network(
     experiment: Experiment,
     target: pd.Series,
@@ -61,7 +58,7 @@ def train_network(
     paths: pd.Series,
     folder: Path,
     say: Say,
-) -> Learnt:
+) -> tuple[Learnt, ImageCache]:
     """Train a network on the training part and predict every image.
 
     Parameters
@@ -70,13 +67,24 @@ def train_network(
         Its recipe is a name of :data:`iavlib.training.recipe.RECIPES`.
     target : pandas.Series
         Called as the head is to be; indexed by image id.
-    parts, paths : pandas.Series
-        Part and file of each image, with the same index.
+    parts : pandas.Series
+        Part of each image, with the same index.
+    paths : pandas.Series
+        File of each of these images, and of any others that runs like this one look at: they
+        are read together.
     folder : Path
         Run directory: the checkpoint is read and written there, and the model at the end.
     say : callable
         Gets a line an epoch.
+
+    Returns
+    -------
+    Learnt
+    ImageCache
+        The images as they were looked at.
     """
+    if not (parts == "val").any():
+        raise ExperimentError("split", "has no validation part", "give three fractions, or kfold")
     chosen, fields = split_settings(experiment)
     recipe = get_recipe(experiment.recipe, **fields)
     name, train_ids = str(target.name), parts.index[parts == "train"]
@@ -87,9 +95,13 @@ def train_network(
         dropout=recipe.dropout,
         start=float(labels[train_ids].median()) if chosen["start"] == "median" else None,
     )
-    network = _network(experiment, {name: head})
-    cache = open_images(paths, network.weights.input_size)
-    batches = _batches(network, cache, labels.to_frame(name), train_ids, chosen["normalise"])
+    network = build_network(
+        experiment.backbone, {name: head}, experiment.weights, experiment.seed, experiment.size
+    )
+    cache = cache_images(paths, network.weights.input_size, progress=True)
+    mean, std = normalise_by(network, cache, train_ids, chosen["normalise"])
+    network.weights = network.weights.with_normalisation(mean, std)
+    batches = ImageBatches.from_cache(cache, labels.to_frame(name), mean, std)
     objective = RegressionObjective(
         name,
         validation=batches.select(parts.index[parts == "val"]),
@@ -108,25 +120,30 @@ def train_network(
     found = _predict_views(network, name, batches, recipe, chosen["tta"])
     save_network(network, folder)
     settings = recipe.to_dict() | chosen | {"device": str(batches.device), "size": cache.size}
-    return Learnt(found, history, _about_weights(network), settings)
+    weights = asdict(network.weights) | {"is_random": network.weights.is_random}
+    return Learnt(found, history, weights, settings), cache
 
 
-def _network(experiment: Experiment, heads: Mapping[str, HeadSpec]) -> Network:
-    return build_network(
-        experiment.backbone, heads, experiment.weights, experiment.seed, experiment.size
-    )
+def normalise_by(network: Network, cache: ImageCache, train_ids, by: str):
+    """Choose mean and deviation: those of the weights, or computed from the training part.
 
+    Parameters
+    ----------
+    network : Network
+    cache : ImageCache
+    train_ids : sequence of str
+    by : {"weights", "train"}
+        Random weights bring none, and are given the training part's.
 
-def _batches(
-    network: Network, cache: ImageCache, targets: pd.DataFrame, train_ids, normalise: str
-) -> ImageBatches:
-    """Put images and targets together, and note in the network how images are normalised."""
+    Returns
+    -------
+    tuple of tuple of float
+        Mean and standard deviation of red, green and blue.
+    """
     known = normalisation(network.weights)
-    own = normalise == "train" or not known.known
-    mean, std = (None, None) if own else (known.mean, known.std)
-    batches = ImageBatches.from_cache(cache, targets, mean, std, train_ids)
-    network.weights = network.weights.with_normalisation(batches.mean, batches.std)
-    return batches
+    if by == "weights" and known.known:
+        return known.mean, known.std
+    return channel_statistics(cache.pixels, cache.rows(train_ids))
 
 
 def _to_label(target: pd.Series, recipe: Recipe) -> pd.Series:
@@ -155,10 +172,6 @@ def _predict_views(
         for column, values in found.items():
             total[column] = total.get(column, 0) + values / n_views
     return pd.DataFrame(total, index=batches.ids.rename("image_id"))
-
-
-def _about_weights(network: Network) -> dict[str, Any]:
-    return asdict(network.weights) | {"is_random": network.weights.is_random}
 
 
 def _describe_epoch(row: Mapping[str, Any], recipe: Recipe) -> str:

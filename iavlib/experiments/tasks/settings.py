@@ -9,6 +9,7 @@ from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment
 
 PROBE = "probe"
+PROBE_HEADS = ("ridge", "svr", "network")
 #: Recipes that reproduce others' work start and normalise as that did; the others as is better.
 PUBLISHED = ("paper", "student")
 #: Setting to the values it can have; None is any whole number.
@@ -54,6 +55,18 @@ def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, An
             )
     fields = {name: value for name, value in experiment.overrides.items() if name not in OURS}
     return chosen, fields
+
+
+def check_probe(fields: dict[str, Any]) -> None:
+    """Refuse overrides that no probe has."""
+    for name, value in fields.items():
+        if name != "head":
+            raise ExperimentError(
+                f"overrides.{name}", "is nothing that a probe has", "it has head, tta, normalise"
+            )
+        if value not in PROBE_HEADS:
+            known = ", ".join(PROBE_HEADS)
+            raise ExperimentError(f"overrides.head = {value!r}", "is no head", f"known: {known}")
 
 
 def suggest_values(value: Any, known: tuple[Any, ...]) -> str:
