@@ -113,10 +113,17 @@ def load(
     meta = folder / layout(folder).required[0]
     if not meta.is_file():
         raise DatasetUnavailable("derm7pt", f"{folder} lacks {META}", HOW)
+    images = _images(meta, modality, incomplete)
+    if parts == "official":
+        images["part"] = _official_parts(images.index, meta.parent)
+    return build("derm7pt", images, sys.modules[__name__], folder)
+
+
+def _images(meta: Path, modality: str, incomplete: bool) -> pd.DataFrame:
     table = read_table(meta, SCHEMA, MEND)
     table = table.set_index("case_" + table["case_num"].astype(str))
     names = table["diagnosis"].str.strip().str.lower()
-    images = meaning(names, LABELS, meta, "diagnosis").assign(
+    return meaning(names, LABELS, meta, "diagnosis").assign(
         path=_paths(table, modality, meta, incomplete),
         diagnosis=names,
         diagnosis_group=names.map(GROUPS),
@@ -124,9 +131,6 @@ def load(
         sex=known_text(table["sex"]),
         site=known_text(table["location"]),
     )
-    if parts == "official":
-        images["part"] = _official_parts(images.index, meta.parent)
-    return build("derm7pt", images, sys.modules[__name__], folder)
 
 
 def _check_option(name: str, value: str, known: tuple[str, ...]) -> None:

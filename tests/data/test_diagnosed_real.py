@@ -78,3 +78,12 @@ def test_isic2017_keeps_no_test_melanoma(isic2017):
     malignant = data.target(known)
     assert malignant.reindex(whole.images.index[whole.images["part"] == "test"]).sum() == 105
     assert malignant.reindex(cohort.images.index[cohort.images["part"] == "test"]).sum() == 0
+
+
+def test_isic2017_published_parts_share_patients_and_lesions(isic2017):
+    _, whole, _ = isic2017
+    shared = {
+        column: int((whole.images.groupby(column)["part"].nunique() > 1).sum())
+        for column in ("patient_id", "lesion_id")
+    }
+    assert shared == {"patient_id": 15, "lesion_id": 6}
