@@ -10,8 +10,8 @@ from iavlib.execution.engine import find_place, run_steps
 from iavlib.execution.errors import ExecutionError
 from iavlib.execution.graph import BOOK, Step, plan
 from iavlib.execution.jobs import Traces
-from iavlib.execution.locks import only_one
 from iavlib.execution.project import Project
+from iavlib.locks import only_one
 
 
 @dataclass(frozen=True)

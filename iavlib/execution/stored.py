@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from iavlib.execution.errors import ExecutionError, ManifestError
-from iavlib.execution.files import write_json
 from iavlib.execution.manifest import read_manifest
 from iavlib.execution.profiles import SCALES
 from iavlib.execution.project import Project
 from iavlib.execution.source import read_cells
+from iavlib.files import write_json
 
 #: What is copied of an experiment; a run is finished when its ``metrics.json`` is there.
 RUN_FILES = ("spec.json", "metrics.json", "predictions.csv")
