@@ -4,7 +4,7 @@
 >>> cohort = data.load("phantom", n_images=20)
 """
 
-from iavlib.data.catalogue import COHORTS, DEFAULT, available, fingerprint, load
+from iavlib.data.catalogue import COHORTS, DEFAULT, available, choose, fingerprint, load
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError, DatasetUnavailable, FetchError
 from iavlib.data.home import cache_home, data_home
@@ -24,6 +24,7 @@ __all__ = [
     "available",
     "cache_home",
     "check_parts",
+    "choose",
     "data_home",
     "dice_range",
     "fingerprint",

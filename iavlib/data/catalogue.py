@@ -160,6 +160,30 @@ def load(name: str = DEFAULT, **options) -> Cohort:
     return _module(entry.module).load(**own)
 
 
+def choose(name: str = DEFAULT, **options) -> tuple[str, dict]:
+    """Say which cohort :func:`load` would give, and which of the options it takes.
+
+    Parameters
+    ----------
+    name, **options
+        As for :func:`load`.
+
+    Returns
+    -------
+    str
+        A name of :data:`COHORTS`, never ``auto``.
+    dict
+        The options that have an effect.
+
+    Raises
+    ------
+    KeyError, TypeError
+        As :func:`load`.
+    """
+    entry, own = _chosen(name, options)
+    return entry.name, own
+
+
 def available() -> list[str]:
     """Return the names of the cohorts that can be loaded on this machine by name alone."""
     entries = [make() for make in COHORTS.values()]

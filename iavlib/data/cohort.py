@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from iavlib.data import schemas
-from iavlib.data.split import Split, split_images
+from iavlib.data.split import STRATIFY, Split, fold_images, split_images
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Cohort:
         self,
         fractions=(0.7, 0.1, 0.2),
         seed: int = 0,
-        stratify=("dice_range", "malignancy", "n_masks"),
+        stratify=STRATIFY,
         group: str | None = "patient",
     ) -> Split:
         """Split the images into parts that share no cluster; see :func:`split_images`.
@@ -132,3 +132,25 @@ class Cohort:
             treats every image as independent, as the paper does.
         """
         return split_images(self, fractions, seed, stratify, group)
+
+    def fold(
+        self,
+        fold: int,
+        folds: int = 5,
+        val: float = 0.125,
+        seed: int = 0,
+        stratify=STRATIFY,
+        group: str | None = "patient",
+    ) -> Split:
+        """Split for cross-validation, with the parts train, val and test; see :func:`fold_images`.
+
+        Parameters
+        ----------
+        fold, folds : int
+            Which fold, from 0, of how many is the test part.
+        val : float
+            Share of the other folds that is for validation.
+        seed, stratify, group
+            As for :meth:`split`.
+        """
+        return fold_images(self, folds, fold, val, seed, stratify, group)

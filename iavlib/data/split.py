@@ -9,6 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 PART_NAMES = ("train", "val", "test")
+STRATIFY = ("dice_range", "malignancy", "n_masks")
 DICE_EDGES = (0.5, 0.8)
 DICE_LABELS = ("<.5", ".5 to .8", ">=.8")
 
@@ -80,6 +81,63 @@ def split_images(cohort, fractions, seed, stratify, group) -> Split:
         np.array(list(parts), dtype=object)[assigned], index=cohort.images.index, name="part"
     )
     return Split(assignment, balance(assignment, factors, list(parts)))
+
+
+def fold_images(
+    cohort, folds: int, fold: int, val: float, seed: int, stratify=STRATIFY, group="patient"
+) -> Split:
+    """Take one fold for testing and split the others into training and validation.
+
+    The folds of one seed are a partition: over ``fold = 0, 1, …`` every image is tested once.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    folds, fold : int
+        Number of folds, and which of them, from 0, is the test part.
+    val : float
+        Share of the other folds' images that are for validation.
+    seed, stratify, group
+        As for :func:`split_images`, for the folds as for the choice of the validation part.
+
+    Raises
+    ------
+    ValueError
+        As :func:`split_images`, or if there is no such fold.
+    """
+    if not 0 <= fold < folds:
+        raise ValueError(f"fold must be from 0 to {folds - 1}, not {fold}")
+    parts = {str(number): 1 / folds for number in range(folds)}
+    assignment = split_images(cohort, parts, seed, stratify, group).assignment
+    rest = cohort.select(assignment.index[assignment != str(fold)])
+    inner = split_images(rest, {"train": 1 - val, "val": val}, [seed, fold], stratify, group)
+    chosen = inner.assignment.reindex(cohort.images.index).fillna("test").rename("part")
+    return Split(chosen, _report(chosen, _factors(cohort, stratify), list(PART_NAMES)))
+
+
+def share_of_clusters(clusters: pd.Series, share: float, seed: int) -> pd.Index:
+    """Choose whole clusters at random until they hold a share of the images.
+
+    Parameters
+    ----------
+    clusters : pandas.Series
+        Cluster of each image, indexed by ``image_id``.
+    share : float
+        In (0, 1].
+    seed : int
+        Shares of one seed are nested: a smaller one is part of every larger one.
+
+    Returns
+    -------
+    pandas.Index
+        Images of the chosen clusters, at least `share` of all, in the order given.
+    """
+    codes, names = pd.factorize(clusters)
+    order = np.random.default_rng(seed).permutation(len(names))
+    sizes = np.bincount(codes, minlength=len(names))[order]
+    n_before = np.cumsum(sizes) - sizes
+    chosen = order[n_before < share * len(clusters) - 1e-9]
+    return clusters.index[np.isin(codes, chosen)]
 
 
 def _named_fractions(fractions) -> dict[str, float]:

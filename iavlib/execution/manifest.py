@@ -24,8 +24,8 @@ from typing import Any
 
 from iavlib.claims.recording import RUN_VARIABLE, take_pending
 from iavlib.execution.errors import ManifestError
-from iavlib.execution.versions import hardware, loaded_versions
 from iavlib.files import write_json
+from iavlib.versions import hardware, loaded_versions
 
 SCHEMA_VERSION = 1
 

@@ -82,6 +82,7 @@ from iavlib.stats.prediction_distribution import (
 from iavlib.stats.regression_errors import (
     compare_errors,
     errors_by_group,
+    point_errors,
     regression_errors,
     relative_reduction,
     spread_of_errors,
@@ -142,6 +143,7 @@ __all__ = [
     "out_of_fold_statistics",
     "paired_differences",
     "point_biserial",
+    "point_errors",
     "predictions_against_truth",
     "predictions_by_malignancy",
     "rank_biserial",

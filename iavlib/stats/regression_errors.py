@@ -29,6 +29,7 @@ __all__ = [
     "ERROR_STATISTICS",
     "compare_errors",
     "errors_by_group",
+    "point_errors",
     "regression_errors",
     "relative_reduction",
     "spread_of_errors",
@@ -108,6 +109,28 @@ def regression_errors(
     """
     rows = _checked(true, predicted, clusters)
     return _error_table(rows, (n_boot, seed, level, method))
+
+
+def point_errors(true: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+    """Compute what :func:`regression_errors` does, without intervals.
+
+    Parameters
+    ----------
+    true, predicted : array_like of float, shape (n,)
+
+    Returns
+    -------
+    dict of str to float
+        The rows of :func:`regression_errors` with their estimates.
+
+    Raises
+    ------
+    ValueError
+        When lengths differ or a value is not finite.
+    """
+    rows = _checked(true, predicted, None)
+    values = _all_errors(rows.true, rows.predicted, np.ones((1, len(rows.true))))[0]
+    return dict(zip(ERROR_STATISTICS, map(float, values), strict=True))
 
 
 def compare_errors(
