@@ -112,7 +112,7 @@ def fold_images(
     rest = cohort.select(assignment.index[assignment != str(fold)])
     inner = split_images(rest, {"train": 1 - val, "val": val}, [seed, fold], stratify, group)
     chosen = inner.assignment.reindex(cohort.images.index).fillna("test").rename("part")
-    return Split(chosen, _report(chosen, _factors(cohort, stratify), list(PART_NAMES)))
+    return Split(chosen, balance(chosen, _factors(cohort, stratify), list(PART_NAMES)))
 
 
 def share_of_clusters(clusters: pd.Series, share: float, seed: int) -> pd.Index:
