@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from iavlib.experiments.scores import regression_scores
 from iavlib.stats.classification import CLASSIFICATION_SCORES, classification_scores
+from iavlib.stats.regression_errors import point_errors
 from iavlib.stats.thresholds import choose_threshold
 
 #: Scores that depend on where malignant begins.
@@ -68,5 +68,5 @@ def _agreement_scores(rows: pd.DataFrame) -> dict[str, float]:
     known = rows[np.isfinite(rows["true_iaa"]) & np.isfinite(rows["predicted_iaa"])]
     if known.empty:
         return {}
-    scores = regression_scores(known["true_iaa"], known["predicted_iaa"])
+    scores = point_errors(known["true_iaa"], known["predicted_iaa"])
     return {f"iaa_{name}": scores[name] for name in _OF_AGREEMENT}

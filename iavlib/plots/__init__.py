@@ -22,6 +22,8 @@ from iavlib.plots.prediction import (
 from iavlib.plots.style import use_style
 from iavlib.plots.tables import readable
 
+use_style()
+
 __all__ = [
     "alpha_ablation",
     "annotator_overlap",

@@ -148,14 +148,16 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outco
     parts = assign_parts(used, experiment)
     # the group asked for is never torn; lesions without patients may be, except by published parts
     check_parts(used, parts, allow_leaks=not _keeps_lesions(experiment))
-    table = table.loc[parts.index]
+    if not (parts == "val").any():
+        raise ExperimentError("split", "has no validation part", "give three fractions, or kfold")
     if experiment.recipe == PROBE:
         from iavlib.experiments.tasks.diagnosis_probe import fit_diagnosis_probe as learn
     else:
         from iavlib.experiments.tasks.diagnosis_network import train_diagnosis as learn
     learnt = learn(experiment, table, parts, folder, say)
     columns = {"target": "true", "iaa": "true_iaa"}
-    predictions = table.drop(columns="path").rename(columns=columns).assign(part=parts)
+    predictions = table.loc[parts.index].drop(columns="path").rename(columns=columns)
+    predictions["part"] = parts
     predictions = predictions.join(learnt.predictions).reset_index()
     first = ["image_id", "part", "true", "predicted", "true_iaa"]
     predictions = predictions[[*first, *predictions.columns.difference(first, sort=False)]]

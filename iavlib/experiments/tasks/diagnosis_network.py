@@ -20,7 +20,7 @@ from iavlib.experiments.tasks.diagnosis_settings import (
     DiagnosisSettings,
     read_settings,
 )
-from iavlib.experiments.tasks.regression import Learnt, open_images
+from iavlib.experiments.tasks.regression import Learnt
 from iavlib.experiments.tasks.task import Say
 from iavlib.experiments.tasks.views import SYMMETRIES, MeanOverViews, turned
 from iavlib.models import (
@@ -51,7 +51,7 @@ from iavlib.training.diagnosis import (
 )
 from iavlib.training.features import frozen_features
 from iavlib.training.head_start import fit_linear_head
-from iavlib.training.image_cache import ImageCache
+from iavlib.training.image_cache import ImageCache, cache_images
 from iavlib.training.loop import fit
 from iavlib.training.losses import class_weights, get_loss
 from iavlib.training.recipe import Recipe, get_recipe
@@ -71,9 +71,10 @@ def train_diagnosis(
     experiment : Experiment
         Of the task ``diagnosis`` or ``multitask``.
     table : pandas.DataFrame
-        As :func:`iavlib.experiments.tasks.diagnosis.targets`.
+        As :func:`iavlib.experiments.tasks.diagnosis.targets`: all images that runs like this one
+        look at, which are read together.
     parts : pandas.Series
-        Part of each image, with the same index.
+        Part of each image that this one uses.
     folder : Path
         Run directory: the checkpoint is read and written there, and the model at the end. Models
         that others start from are beside it.
@@ -84,7 +85,8 @@ def train_diagnosis(
     recipe = get_recipe(experiment.recipe, **fields)
     train = parts.index[parts == "train"]
     network = _build(experiment, settings, recipe, table.loc[train, "iaa"], folder)
-    cache = open_images(table["path"], network.weights.input_size)
+    cache = cache_images(table["path"], network.weights.input_size, progress=True)
+    table = table.loc[parts.index]
     batches = _batches(experiment, settings, network, cache, table, train)
     training = batches.select(train)
     weights = _class_weights(experiment, settings, table.loc[train, "target"])

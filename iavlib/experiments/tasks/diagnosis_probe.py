@@ -13,11 +13,12 @@ import pandas as pd
 
 from iavlib.experiments.spec import Experiment
 from iavlib.experiments.tasks.diagnosis_settings import NORMALISATIONS, read_settings
-from iavlib.experiments.tasks.regression import Learnt, open_images
+from iavlib.experiments.tasks.regression import Learnt
 from iavlib.experiments.tasks.task import Say
 from iavlib.experiments.tasks.views import MeanOverViews
 from iavlib.models import build_network, normalisation
 from iavlib.training.features import frozen_features
+from iavlib.training.image_cache import cache_images
 from iavlib.training.pixels import channel_statistics
 from iavlib.training.probe import fit_probe
 
@@ -38,7 +39,7 @@ def fit_diagnosis_probe(
     network = build_network(
         experiment.backbone, {}, experiment.weights, experiment.seed, experiment.size
     )
-    cache = open_images(table["path"], network.weights.input_size)
+    cache = cache_images(table["path"], network.weights.input_size, progress=True)
     known = normalisation(network.weights)
     mean, std = NORMALISATIONS.get(settings.normalise, (known.mean, known.std))
     if settings.normalise == "train" or not known.known:
