@@ -14,11 +14,10 @@ import pandas as pd
 
 from iavlib.claims.recording import RUN_VARIABLE
 from iavlib.data import DatasetUnavailable
-from iavlib.data.cohort import Cohort
 from iavlib.execution.project import Project, find_project
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.grid import FOLDER, listed
-from iavlib.experiments.resolve import load_cohort, resolve
+from iavlib.experiments.resolve import load_cohort, resolve_all
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.spec import AUTO, Experiment, from_mapping
 from iavlib.experiments.store import FINISHED, METRICS, MISSING, SPEC, RunStore, read_json
@@ -47,7 +46,6 @@ def for_notebook(
     profile: str | None,
     stem: str,
     cohort: str = AUTO,
-    loaded: Cohort | None = None,
     project: Project | None = None,
     **options: Any,
 ) -> list[Experiment]:
@@ -64,8 +62,6 @@ def for_notebook(
         Name of the notebook without ending.
     cohort : str
         Name of its cohort, for experiments that name none themselves.
-    loaded : Cohort, optional
-        The same, if it is loaded already.
     project : Project, optional
         The one of the working folder by default.
     **options
@@ -82,13 +78,8 @@ def for_notebook(
         If the list is wrong.
     """
     wanted = listed(project or find_project(), profile or current_profile()).get(stem, [])
-    found = []
-    for item in wanted:
-        if data_missing(item) is None:
-            own = item.cohort == AUTO
-            fixed = _on_cohort(item, cohort, options)
-            found.append(resolve(fixed, loaded if own else None))
-    return list(dict.fromkeys(found))
+    given = [_on_cohort(item, cohort, options) for item in wanted if data_missing(item) is None]
+    return list(dict.fromkeys(item for item, _ in resolve_all(given)))
 
 
 def _on_cohort(item: Experiment, cohort: str, options: Mapping[str, Any]) -> Experiment:

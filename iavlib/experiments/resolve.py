@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -115,6 +116,39 @@ def _resolve_start(experiment: Experiment, store: RunStore | None) -> Experiment
             "give both the same backbone",
         )
     return begun
+
+
+def resolve_all(
+    experiments: Iterable[Experiment], cohort: Cohort | None = None, store: RunStore | None = None
+) -> list[tuple[Experiment, Cohort]]:
+    """Resolve many experiments, loading each cohort once.
+
+    Parameters
+    ----------
+    experiments : iterable of Experiment
+    cohort : Cohort, optional
+        The cohort that all of them name, if it is loaded already.
+    store : RunStore, optional
+        As for :func:`resolve`.
+
+    Returns
+    -------
+    list of tuple of Experiment and Cohort
+        In the order given.
+
+    Raises
+    ------
+    ExperimentError
+        As :func:`resolve`.
+    """
+    loaded: dict[str, Cohort] = {}
+    found = []
+    for item in experiments:
+        key = repr((item.cohort, item.cohort_options))
+        if key not in loaded:
+            loaded[key] = cohort or load_cohort(item.cohort, **item.cohort_options)
+        found.append((resolve(item, loaded[key], store), loaded[key]))
+    return found
 
 
 def _files(cohort: Cohort) -> str:

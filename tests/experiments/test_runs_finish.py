@@ -171,7 +171,7 @@ def test_on_a_full_disk_nothing_is_lost_and_the_run_goes_on_later(store, make, m
 
 
 def test_predictions_that_are_no_numbers_fail_the_run(store, make):
-    with pytest.raises(ExperimentFailed, match="20 predictions are no finite numbers"):
+    with pytest.raises(ExperimentFailed, match="predictions: 20 are no finite numbers"):
         run(make(overrides={"shift": 1e308, "times": 100}), store)
 
 

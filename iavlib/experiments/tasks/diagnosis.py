@@ -24,7 +24,7 @@ from iavlib.experiments.spec import AUTO, Experiment
 from iavlib.experiments.tasks.diagnosis_settings import DIAGNOSIS, MULTITASK, read_settings
 from iavlib.experiments.tasks.iaa import check_weights
 from iavlib.experiments.tasks.settings import PROBE
-from iavlib.experiments.tasks.task import Outcome, Say, Task
+from iavlib.experiments.tasks.task import Outcome, Say, Task, check_finite
 from iavlib.models.backbones import find_backbone
 from iavlib.models.errors import ModelError
 from iavlib.models.weights import find_weights
@@ -155,6 +155,7 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outco
     else:
         from iavlib.experiments.tasks.diagnosis_network import train_diagnosis as learn
     learnt = learn(experiment, table, parts, folder, say)
+    check_finite(learnt.predictions["predicted"])
     columns = {"target": "true", "iaa": "true_iaa"}
     predictions = table.loc[parts.index].drop(columns="path").rename(columns=columns)
     predictions["part"] = parts
