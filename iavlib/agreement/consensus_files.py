@@ -11,12 +11,12 @@ import pandas as pd
 from PIL import Image
 
 from iavlib.agreement.consensus import Ties, majority_vote, random_annotator, staple
-from iavlib.agreement.parallel import run_in_order
 from iavlib.agreement.spatial_staple import spatial_staple
 from iavlib.agreement.stack import read_stack
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError
 from iavlib.data.images import read_mask
+from iavlib.parallel import run_in_order
 
 #: Code of each method, which takes the place of annotator, tool, skill and id in a file's name.
 METHODS = {

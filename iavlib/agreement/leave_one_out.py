@@ -8,12 +8,12 @@ import pandas as pd
 from scipy.spatial import KDTree
 
 from iavlib.agreement.overlap import dice_of
-from iavlib.agreement.parallel import run_in_order
 from iavlib.agreement.stack import mask_stack, read_stack
 from iavlib.agreement.surface import bounding_box, mask_surface
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError
 from iavlib.data.images import read_mask
+from iavlib.parallel import run_in_order
 
 #: Votes are summed in single precision here.
 TIE_SHARE = 1e-5

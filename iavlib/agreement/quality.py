@@ -18,13 +18,13 @@ import pandas as pd
 from PIL import Image
 
 from iavlib.agreement.annotator_quality import near_duplicate_annotators, outlying_annotators
-from iavlib.agreement.parallel import run_in_order
 from iavlib.agreement.regions import region_sizes
 from iavlib.agreement.stack import read_file
 from iavlib.agreement.surface import bounding_box
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError
 from iavlib.data.images import MAX_PIXELS, read_mask
+from iavlib.parallel import run_in_order
 
 SecondRegion = Literal["largest", "found"]
 COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "mend")

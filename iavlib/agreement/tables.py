@@ -14,10 +14,10 @@ import pandas as pd
 from iavlib.agreement.pairwise import DEFAULT, PairOptions, image_pairs
 from iavlib.agreement.prepared import PreparedMask, prepare
 from iavlib.agreement.store import ImageStore
-from iavlib.agreement.workers import ProcessDied, Progress, default_processes, run_all
 from iavlib.data.errors import DataError
 from iavlib.data.images import read_mask
 from iavlib.data.schemas import FACTORS, PAIR_COLUMNS, empty_pairs
+from iavlib.parallel import ProcessDied, Progress, default_processes, run_all
 
 PROBLEM_COLUMNS = ("image_id", "mask_id", "path", "problem", "mend", "left_out")
 STORE = "pairs.jsonl"

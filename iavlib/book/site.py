@@ -19,12 +19,12 @@ from iavlib.book.htmlcheck import check_pages
 from iavlib.book.staging import Assembly, assemble
 from iavlib.book.toc import NOTEBOOK_FOLDER, toc_notebooks
 from iavlib.execution.errors import BookError
-from iavlib.execution.files import write_json, write_text
 from iavlib.execution.fingerprint import DataFingerprint, cohort_fingerprint
 from iavlib.execution.jobs import prepare_jobs
-from iavlib.execution.locks import only_one
 from iavlib.execution.notebooks import RunResult, bring_up_to_date
 from iavlib.execution.project import Project
+from iavlib.files import write_json, write_text
+from iavlib.locks import only_one
 
 #: What the look of the book depends on beside its source.
 _BUILDERS = (

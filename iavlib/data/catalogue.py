@@ -5,6 +5,7 @@ import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from iavlib.data.cohort import Cohort
@@ -30,7 +31,7 @@ class Entry:
         What the data home holds when it is complete: file or ``folder/*`` to number of files.
         Empty for a cohort that is made, not fetched.
     required : tuple of str
-        Files without which the cohort cannot be loaded.
+        Files without which the cohort cannot be loaded, in its folder or with their whole path.
     options : tuple of str
         Keywords that its ``load`` takes.
     needs : tuple of str
@@ -38,6 +39,8 @@ class Entry:
     sources : callable, optional
         Given the options, the files that a cohort is read from; those below :attr:`folder` unless
         given.
+    also : tuple of pathlib.Path
+        Files of another cohort that it is read from too.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Entry:
     options: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     sources: Callable[..., list[Path]] | None = None
+    also: tuple[Path, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -102,10 +106,28 @@ def _folder() -> Entry:
     )
 
 
+def _diagnosed(name: str) -> Entry:
+    """Make the entry of a dataset of diagnosis, whose module says how its files lie."""
+    module, imapp = _module(name), _module("imapp")
+    here = module.layout(data_home() / name)
+    overlap = getattr(module, "OVERLAP", None)
+    told_by = tuple(data_home() / "imapp" / table for table in imapp.REQUIRED) if overlap else ()
+    needed = told_by if overlap == "leave out" else ()
+    return Entry(
+        *(name, name, module.TITLE, module.LICENCE, module.CITATION, module.HOW),
+        files=dict(here.files),
+        required=(*here.required, *map(str, needed)),
+        options=module.OPTIONS,
+        also=told_by,
+    )
+
+
+DIAGNOSED = ("isic2017", "isic2018", "isic2019", "derm7pt", "ph2")
 COHORTS: dict[str, Callable[[], Entry]] = {
     "imapp": _imapp,
     "phantom": _phantom,
     "folder": _folder,
+    **{name: partial(_diagnosed, name) for name in DIAGNOSED},
 }
 
 
@@ -119,8 +141,9 @@ def load(name: str = DEFAULT, **options) -> Cohort:
         where its tables are, otherwise the phantom (whose ``synthetic`` is True).
     **options
         What the cohort's own loader takes (the phantom: ``n_images``, ``size``, ``seed``; a
-        folder: ``path``, where an empty text is none). An option that only another cohort takes
-        has no effect, so that one call serves them all.
+        folder: ``path``, where an empty text is none; the datasets of diagnosis: ``incomplete``,
+        and ``overlap``, ``unk``, ``parts`` or ``modality`` as their modules say). An option that
+        only another cohort takes has no effect, so that one call serves them all.
 
     Raises
     ------
@@ -135,6 +158,30 @@ def load(name: str = DEFAULT, **options) -> Cohort:
     """
     entry, own = _chosen(name, options)
     return _module(entry.module).load(**own)
+
+
+def choose(name: str = DEFAULT, **options) -> tuple[str, dict]:
+    """Say which cohort :func:`load` would give, and which of the options it takes.
+
+    Parameters
+    ----------
+    name, **options
+        As for :func:`load`.
+
+    Returns
+    -------
+    str
+        A name of :data:`COHORTS`, never ``auto``.
+    dict
+        The options that have an effect.
+
+    Raises
+    ------
+    KeyError, TypeError
+        As :func:`load`.
+    """
+    entry, own = _chosen(name, options)
+    return entry.name, own
 
 
 def available() -> list[str]:
@@ -169,7 +216,8 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
     for path in sorted(_files(entry, own)):
         facts = path.stat() if path.exists() else None
         size_and_time = f"{facts.st_size}|{facts.st_mtime_ns}" if facts else "missing"
-        place = path.relative_to(entry.folder) if entry.files else path
+        home = data_home() if path in entry.also else entry.folder
+        place = path.relative_to(home) if entry.files else path
         digest.update(f"{place}|{size_and_time}\n".encode())
     return digest.hexdigest()[:12]
 
@@ -182,7 +230,7 @@ def _files(entry: Entry, own: dict) -> list[Path]:
     below = (path.relative_to(entry.folder) for path in entry.folder.rglob("*") if path.is_file())
     # What is still being fetched, and what editors and systems hide, is not data.
     shown = (path for path in below if not any(part.startswith(".") for part in path.parts))
-    return [entry.folder / path for path in shown]
+    return [*(entry.folder / path for path in shown), *entry.also]
 
 
 def _chosen(name: str, options: dict) -> tuple[Entry, dict]:

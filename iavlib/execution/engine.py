@@ -19,9 +19,9 @@ from pathlib import Path
 import yaml
 
 from iavlib.execution.errors import ExecutionError, ProjectError, suggest
-from iavlib.execution.files import write_json
 from iavlib.execution.graph import Step
 from iavlib.execution.project import Project
+from iavlib.files import write_json
 
 LOCAL = "local"
 _SNAKEFILE = "Snakefile"

@@ -16,13 +16,13 @@ from typing import Any
 from iavlib.claims.recording import RUN_VARIABLE
 from iavlib.execution.errors import ManifestError
 from iavlib.execution.failure import Failure, diagnose, first_unrun
-from iavlib.execution.files import write_json
 from iavlib.execution.jobs import Job, Traces, is_current
-from iavlib.execution.locks import only_one
 from iavlib.execution.manifest import read_manifest
 from iavlib.execution.project import Project
 from iavlib.execution.publishing import FACTS, MANIFEST, OUTPUT, adopt, publish
 from iavlib.execution.source import load_notebook
+from iavlib.files import write_json
+from iavlib.locks import only_one
 
 DONE = "done"
 FAILED = "failed"

@@ -5,10 +5,10 @@ import json
 import nbformat
 import pytest
 
-from iavlib.execution.files import write_json
 from iavlib.execution.jobs import Traces, is_current, prepare_jobs
 from iavlib.execution.notebooks import bring_up_to_date
 from iavlib.execution.publishing import adopt
+from iavlib.files import write_json
 
 
 @pytest.fixture

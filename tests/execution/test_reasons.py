@@ -4,9 +4,9 @@ import pytest
 
 from iavlib.execution import fingerprint as fingerprint_module
 from iavlib.execution.closure import import_closure
-from iavlib.execution.files import write_json
 from iavlib.execution.jobs import Traces, prepare_jobs
 from iavlib.execution.reasons import describe_changes, reason_to_run
+from iavlib.files import write_json
 
 BEFORE = {
     "cells": [["markdown", "a"], ["code", "b"], ["code", "c"]],

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from iavlib import files
 from iavlib.cli import app
-from iavlib.execution import files
 from iavlib.execution.errors import explain
 
 REPOSITORY = Path(__file__).parent.parent.parent

@@ -79,12 +79,21 @@ def hardware() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``system``, ``machine`` (architecture) and ``cpus`` (those this process
-        may use).
+        ``system``, ``machine`` (architecture), ``cpus`` (those this process may use) and, where
+        PyTorch is in use and finds any, ``accelerators`` (their models).
     """
     affinity = getattr(os, "sched_getaffinity", None)
+    accelerators = _accelerators()
     return {
         "system": platform.platform(terse=True),
         "machine": platform.machine(),
         "cpus": len(affinity(0)) if affinity else os.cpu_count() or 1,
+        **({"accelerators": accelerators} if accelerators else {}),
     }
+
+
+def _accelerators() -> list[str]:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -1,0 +1,227 @@
+"""A backbone with heads."""
+
+import zlib
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from iavlib.data.errors import DataError
+from iavlib.models.backbones import Backbone, find_backbone
+from iavlib.models.errors import ModelError
+from iavlib.models.heads import HeadSpec, build_head
+from iavlib.models.loading import create, from_file, from_hub, strip
+from iavlib.models.released import HEADS, Released, read_released
+from iavlib.models.state import differences
+from iavlib.models.weights import SOURCES, Weights, random_weights
+
+
+class Network(nn.Module):
+    """An image network: pooled features of a backbone and named heads on top of them.
+
+    Parameters
+    ----------
+    backbone : torch.nn.Module
+        From images (B, 3, S, S) to features (B, F).
+    heads : mapping of str to HeadSpec
+        New heads are built for them.
+    spec : Backbone
+    weights : Weights
+        What `backbone` holds.
+    n_features : int
+    seed : int
+        Of the heads. Each is drawn from the seed and its own name, so that it starts the same
+        whichever backbone is under it and whichever heads are beside it.
+
+    Attributes
+    ----------
+    backbone, heads : torch.nn.Module
+        ``heads[name]`` maps features to raw output.
+    specs : dict of str to HeadSpec
+    backbone_name : str
+    n_features : int
+    weights : Weights
+        Replace it by ``weights.with_normalisation(...)`` where images are normalised otherwise.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        heads: Mapping[str, HeadSpec],
+        spec: Backbone,
+        weights: Weights,
+        n_features: int,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.backbone, self.spec, self.weights = backbone, spec, weights
+        self.n_features, self.specs = n_features, dict(heads)
+        self.heads = nn.ModuleDict()
+        for name, head in self.specs.items():
+            if not name.isidentifier():
+                raise ModelError(f"head {name!r}: a head's name is letters, digits and _")
+            with _seeded(zlib.crc32(f"{seed}:{name}".encode())):
+                self.heads[name] = build_head(head, n_features)
+
+    @property
+    def backbone_name(self) -> str:
+        """The name by which the backbone was asked for."""
+        return self.spec.name
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return pooled features.
+
+        Parameters
+        ----------
+        images : torch.Tensor of shape (B, 3, S, S)
+            Floating point, normalised as :attr:`weights` say.
+
+        Returns
+        -------
+        torch.Tensor of shape (B, F)
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ModelError(
+                f"images must be normalised floating point (B, 3, S, S), not {images.dtype} "
+                f"{tuple(images.shape)}"
+            )
+        return self.backbone(images).flatten(1)
+
+    def from_features(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what each head makes of features (B, F): name -> (B, width)."""
+        return {name: head(features) for name, head in self.heads.items()}
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what each head makes of images (B, 3, S, S): name -> (B, width)."""
+        return self.from_features(self.features(images))
+
+
+def build_network(
+    backbone: str,
+    heads: Mapping[str, HeadSpec],
+    weights: str | Path = "none",
+    seed: int = 0,
+    size: int | None = None,
+    padding: str = "",
+) -> Network:
+    """Build a network.
+
+    Parameters
+    ----------
+    backbone : str
+        See :func:`iavlib.models.find_backbone`.
+    heads : mapping of str to HeadSpec
+        May be empty, for features only.
+    weights : {"hub", "file", "released", "none"} or path
+        timm's weights; the file of the data home; the authors' released checkpoint; random. A
+        path ``*.safetensors`` is read as such a file, a path ``*.pth`` as a checkpoint of the
+        authors. A released head is given to a head of kind ``paper`` of the same shape that is
+        called ``iaa`` or ``regression``, or ``diagnosis`` or ``classification``; then
+        ``weights.detail`` says so.
+    seed : int
+        Of all random starts; the random state of the process is left as it was.
+    size : int, optional
+        Side of the input in pixels, where it is not to be the weights'.
+    padding : {"", "same"}
+        Of strided convolutions in a network that starts at random; see :class:`Weights`. Weights
+        bring their own.
+
+    Raises
+    ------
+    UnknownBackboneError, WeightsUnavailable, ModelError
+    iavlib.data.DataError
+        If a file is damaged or its tensors do not fit.
+    """
+    spec = find_backbone(backbone)
+    with _seeded(seed):
+        if str(weights) == "none":
+            body = create(spec, size, padding=padding)
+            used, released = random_weights(spec, seed, size, padding), None
+        else:
+            body, used, released = _pretrained(spec, str(weights), size)
+        body = strip(body, spec)
+        n_features = spec.features or _count_features(body, used.input_size)
+    network = Network(body, heads, spec, used, n_features, seed)
+    if released is not None:
+        _give_released(network, released)
+    return network
+
+
+def _pretrained(
+    spec: Backbone, chosen: str, size: int | None
+) -> tuple[nn.Module, Weights, Released | None]:
+    """Return timm's whole network; a released checkpoint comes beside it, not yet put in."""
+    if chosen == "hub":
+        return *from_hub(spec, size), None
+    if chosen == "file" or chosen.endswith(".safetensors"):
+        return *from_file(spec, None if chosen == "file" else Path(chosen), size), None
+    if chosen == "released" or chosen.endswith((".pth", ".pt")):
+        released = read_released(spec, None if chosen == "released" else Path(chosen), size)
+        return create(spec, size), released.weights, released
+    known = ", ".join(SOURCES)
+    raise ModelError(f"weights {chosen!r}: known are {known}, or a path *.safetensors or *.pth")
+
+
+def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], strict: bool = True) -> None:
+    """Put tensors into a network.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    state : mapping of str to torch.Tensor
+    strict : bool
+        False leaves tensors that are missing as they are and ignores those unexpected; shapes
+        must fit all the same.
+
+    Raises
+    ------
+    ModelError
+        Naming the tensors that are missing, unexpected or misshapen; the network is unchanged.
+    """
+    expected = network.state_dict()
+    if not strict:
+        state = {name: tensor for name, tensor in state.items() if name in expected}
+    wrong = differences(expected, state, optional=() if strict else expected)
+    if wrong:
+        raise ModelError(f"tensors do not fit the network: {wrong}")
+    network.load_state_dict(state, strict=False)
+
+
+def _give_released(network: Network, released: Released) -> None:
+    """Put a released checkpoint into a network, and say which heads it filled."""
+    path = released.weights.detail
+    wrong = differences(network.backbone.state_dict(), released.backbone)
+    if wrong:
+        mend = f"give a released checkpoint of {network.backbone_name}"
+        raise DataError(path, f"tensors do not fit {network.spec.architecture}: {wrong}", mend)
+    network.backbone.load_state_dict(released.backbone, strict=False)
+    filled = []
+    for wrapper, state in released.heads.items():
+        for name in HEADS[wrapper]:
+            if name not in network.heads or network.specs[name].kind != "paper":
+                continue
+            if not differences(network.heads[name].state_dict(), state):
+                network.heads[name].load_state_dict(state, strict=False)
+                filled.append(name)
+    what = f"with head {', '.join(filled)}" if filled else "backbone only"
+    network.weights = replace(released.weights, detail=f"{path}, {what}")
+
+
+def _count_features(body: nn.Module, size: int) -> int:
+    """Return the length of the features, by one image: timm's attributes do not always say it."""
+    training = body.training
+    with torch.no_grad():  # not inference mode: what a network caches must stay usable
+        count = body.eval()(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
+    body.train(training)
+    return count
+
+
+@contextmanager
+def _seeded(seed: int):
+    """Draw the CPU's random numbers from a seed; the process's own go on after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' too
+        yield

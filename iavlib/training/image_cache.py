@@ -1,0 +1,244 @@
+"""Images decoded and scaled once, kept as a memory-mapped array that runs share.
+
+Decoding a photograph of a few megapixels takes longer than a training step on its thumbnail; it is
+therefore done once for each set of files and each size, by several processes.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from iavlib.data.errors import DataError
+from iavlib.data.home import cache_home
+from iavlib.data.images import read_image
+from iavlib.files import write_json
+from iavlib.locks import only_one
+from iavlib.parallel import run_in_order
+
+#: Part of every key: raise it when the same files would give other pixels.
+VERSION = 1
+RESAMPLING = "bicubic"
+_PER_TASK = 8  # images that a process is handed at a time
+_NAMED = 5  # files named in an error
+
+
+@dataclass(frozen=True, eq=False)
+class ImageCache:
+    """Square RGB images, one a row.
+
+    Attributes
+    ----------
+    ids : pandas.Index
+        Image ids, in the order of the rows.
+    pixels : numpy.memmap of uint8, shape (n, size, size, 3)
+        Changes made to it stay in memory and never reach the file.
+    path : pathlib.Path
+        The file of pixels; its index lies beside it with the ending ``.json``.
+    """
+
+    ids: pd.Index
+    pixels: np.memmap
+    path: Path
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def size(self) -> int:
+        """Width and height in pixels."""
+        return self.pixels.shape[1]
+
+    @property
+    def key(self) -> str:
+        """Hexadecimal digits that change with the ids, the files or the size."""
+        return self.path.stem
+
+    def rows(self, ids) -> np.ndarray:
+        """Return the row of each image id.
+
+        Raises
+        ------
+        KeyError
+            If an image is not in the cache.
+        """
+        rows = self.ids.get_indexer(pd.Index(ids))
+        if (rows < 0).any():
+            unknown = pd.Index(ids)[rows < 0]
+            raise KeyError(f"no image {', '.join(map(str, unknown[:_NAMED]))} in {self.path}")
+        return rows
+
+
+def cache_images(
+    paths: pd.Series,
+    size: int,
+    folder: Path | None = None,
+    processes: int | None = None,
+    progress: bool = False,
+) -> ImageCache:
+    """Decode and scale images once, or open what was made before.
+
+    Each file is read as RGB (grey and CMYK are converted, transparency is dropped, EXIF
+    orientation is not applied) and scaled to a square by Pillow's bicubic filter, without keeping
+    its aspect ratio, as in the paper.
+
+    Parameters
+    ----------
+    paths : pandas.Series
+        File of each image, indexed by image id.
+    size : int
+        Width and height in pixels.
+    folder : pathlib.Path, optional
+        Where caches lie; ``images`` in :func:`iavlib.data.cache_home` unless given.
+    processes : int, optional
+        One a core unless given, fewer where there is little to do.
+    progress : bool
+        Tell now and then how far it is.
+
+    Returns
+    -------
+    ImageCache
+
+    Raises
+    ------
+    DataError
+        If a path or a file is missing, or a file is no readable image; nothing is kept then.
+    OSError
+        If the cache cannot be written.
+    """
+    _check(paths, size)
+    index = _index(paths, size)
+    folder = Path(folder) if folder is not None else cache_home() / "images"
+    path = folder / f"{_digest(index)[:24]}.npy"
+    cache = _open(path, index)
+    if cache is not None:
+        return cache
+    lock = path.with_suffix(".lock")
+    with only_one(lock, f"{len(paths):,} images being read into {path}"):
+        if _open(path, index) is None:  # another process may have made it while we waited
+            _build(path, paths, size, processes, progress)
+            write_json(path.with_suffix(".json"), {**index, "sha256": _digest(index)})
+        cache = _open(path, index)
+    if cache is None:
+        raise DataError(path, "was removed while it was opened", "run it again")
+    return cache
+
+
+def _check(paths: pd.Series, size: int) -> None:
+    if not isinstance(size, int | np.integer) or size < 1:
+        raise ValueError(f"size must be a whole number from 1, not {size!r}")
+    if len(paths) == 0:
+        raise ValueError("there is no image to read")
+    if paths.index.has_duplicates:
+        twice = paths.index[paths.index.duplicated()].unique()[:_NAMED]
+        raise DataError("image paths", f"{', '.join(map(str, twice))} twice", "keep one row each")
+    absent = paths.index[paths.isna()]
+    if len(absent):
+        named = ", ".join(map(str, absent[:_NAMED]))
+        raise DataError(
+            "image paths",
+            f"{len(absent):,} images have no file: {named}",
+            "fetch them, or leave out the rows whose path is missing",
+        )
+
+
+def _index(paths: pd.Series, size: int) -> dict:
+    """Return what the pixels depend on: ids, files' sizes and times of change, the scaling."""
+    files = []
+    for name, path in paths.items():
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            mend = "put it there, or leave out its row"
+            raise DataError(path, f"image {name} cannot be read ({error.strerror})", mend) from None
+        files.append([str(name), status.st_size, status.st_mtime_ns])
+    scaling = {"size": int(size), "resampling": RESAMPLING}
+    return {"version": VERSION, **scaling, "images": files}
+
+
+def _digest(index: dict) -> str:
+    return hashlib.sha256(json.dumps(index).encode()).hexdigest()
+
+
+def _open(path: Path, index: dict) -> ImageCache | None:
+    """Open a cache; None where there is none, or where it is not whole."""
+    shape = (len(index["images"]), index["size"], index["size"], 3)
+    try:
+        stored = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        checksum = stored.pop("sha256")
+        pixels = np.load(path, mmap_mode="c")
+    except (FileNotFoundError, ValueError, KeyError, AttributeError, EOFError):
+        return None
+    whole = pixels.shape == shape and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
+    if not whole or path.stat().st_size != pixels.offset + pixels.nbytes:
+        return None
+    if stored != index or checksum != _digest(index):
+        return None
+    return ImageCache(pd.Index([row[0] for row in index["images"]], name="image_id"), pixels, path)
+
+
+def _build(path: Path, paths: pd.Series, size: int, processes: int | None, progress) -> None:
+    """Read all files into an array beside `path`, then move it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        start = _write_header(temporary, (len(paths), size, size, 3))
+        files = [str(file) for file in paths]
+        tasks = [
+            (str(temporary), start, size, first, files[first : first + _PER_TASK])
+            for first in range(0, len(files), _PER_TASK)
+        ]
+        found = run_in_order(_read, tasks, processes, _lost, progress, f"times {_PER_TASK} images")
+        _raise_first([problem for problems in found for problem in problems])
+        os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk is reported without it
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_header(path: Path, shape: tuple[int, ...]) -> int:
+    """Write the header of an array of bytes and return where its first byte belongs."""
+    with path.open("wb") as stream:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        return stream.tell()
+
+
+def _read(task) -> list[tuple[str, Exception]]:
+    """Read some files and write their pixels to where they belong; return what went wrong."""
+    target, start, size, first, files = task
+    problems = []
+    # Written, not mapped: a full disk is an error here, and would kill a process that maps it.
+    with open(target, "r+b", buffering=0) as stream:
+        for row, file in enumerate(files, first):
+            try:
+                image = Image.fromarray(read_image(file))
+            except DataError as error:
+                problems.append((error.where, error.problem, error.mend))
+                continue
+            scaled = image.resize((size, size), Image.Resampling.BICUBIC).tobytes()
+            stream.seek(start + row * len(scaled))
+            if stream.write(scaled) != len(scaled):
+                raise OSError(28, "the disk is full", target)
+    return problems
+
+
+def _lost(task, error: DataError) -> list:
+    files = task[-1]
+    return [(f"{files[0]} to {files[-1]}", error.problem, error.mend)]
+
+
+def _raise_first(problems: list) -> None:
+    if problems:
+        where, problem, mend = problems[0]
+        if len(problems) > 1:
+            others = ", ".join(str(place) for place, *_ in problems[1:_NAMED])
+            problem += f"; {len(problems):,} files are at fault, also {others}"
+        raise DataError(where, problem, mend)

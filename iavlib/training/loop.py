@@ -1,0 +1,299 @@
+"""One training loop for all tasks: it resumes where it was stopped, to the last bit."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from iavlib.training import checkpoint
+from iavlib.training.batches import ImageBatches, plan_batches
+from iavlib.training.errors import CheckpointError, NonFiniteLossError, TrainingError
+from iavlib.training.hardware import autocast, choose_device, effective_precision, repeatable
+from iavlib.training.objectives import Objective
+from iavlib.training.optimisation import (
+    Frozen,
+    Pull,
+    build_optimizer,
+    build_scheduler,
+    moving_average,
+)
+from iavlib.training.randomness import Randomness, seeded
+from iavlib.training.recipe import Recipe
+
+FORMAT = 1
+
+
+def fit(
+    model: nn.Module,
+    batches: ImageBatches,
+    objective: Objective,
+    recipe: Recipe,
+    folder: Path | None = None,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    progress: bool | Callable[[dict], None] = False,
+) -> pd.DataFrame:
+    """Train a model and leave it with the weights of its best epoch.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        What the objective can compute a loss of. A recipe that treats the backbone apart finds it
+        as ``model.backbone``.
+    batches : ImageBatches
+        The training part.
+    objective : Objective
+        The loss, and the measure on the validation part.
+    recipe : Recipe
+    folder : pathlib.Path, optional
+        Where ``checkpoint.pt`` is written after each epoch, and from which a run that was stopped
+        goes on: at whatever moment it was killed, it ends with the same weights as if it had not
+        been, on the same machine with the same number of threads. A finished run is read.
+    seed : int
+        Of the order of images, augmentation and dropout; the model comes with its weights.
+    device : str or torch.device
+        "auto" is where the images are.
+    progress : bool or callable
+        True prints a line an epoch to the standard error; a callable is given the epoch's row.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an epoch: ``epoch`` (from 0), ``lr`` (of the heads, as the epoch began),
+        ``train_loss`` (mean over batches), what ``objective.evaluate`` measured, ``best`` (the
+        one epoch whose weights were kept), ``precision``, ``seconds``, ``images_per_second`` (of
+        training alone).
+
+    Raises
+    ------
+    NonFiniteLossError
+        If a loss is NaN or infinite; it names the images of that batch.
+    CheckpointError
+        If the checkpoint cannot be written or read, or is another run's.
+    TrainingError
+        If model, batches, objective and recipe do not fit together.
+    """
+    device = batches.device if device == "auto" else choose_device(device)
+    if device != batches.device:
+        raise TrainingError(f"the images are on {batches.device}, training was asked for {device}")
+    objective.check(batches)
+    with repeatable(device), seeded(seed, device) as randomness:
+        run = _Run(model, batches, objective, recipe, randomness)
+        path = Path(folder) / checkpoint.NAME if folder is not None else None
+        identity = {"recipe": recipe.to_dict(), "seed": seed, "images": batches.fingerprint}
+        if path is not None:
+            run.restore(path, checkpoint.load(path), identity)
+        while not run.finished:
+            run.epoch()
+            if path is not None:
+                checkpoint.save(path, run.state(identity))
+            _tell(progress, run)
+        return run.finish()
+
+
+class _Run:
+    """A training run between two epochs."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: ImageBatches,
+        objective: Objective,
+        recipe: Recipe,
+        randomness: Randomness,
+    ):
+        self.model, self.batches, self.objective = model, batches, objective
+        self.recipe, self.randomness, self.device = recipe, randomness, batches.device
+        model.to(self.device, memory_format=torch.channels_last)
+        self.optimizer = build_optimizer(model, recipe)
+        self.scheduler = build_scheduler(self.optimizer, recipe, len(self._plan(None)))
+        self.precision = effective_precision(recipe.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.average = moving_average(model, recipe.ema) if recipe.ema is not None else None
+        self.frozen, self.pull = Frozen(model, recipe), Pull(model, recipe.l2sp)
+        self.rows: list[dict] = []
+        self.best: dict = {"epoch": -1, "value": None, "state": None}
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the best one is long past."""
+        done, patience = len(self.rows), self.recipe.patience
+        if patience is not None and done - 1 - self.best["epoch"] >= patience:
+            return True
+        return done >= self.recipe.epochs
+
+    def epoch(self) -> None:
+        """Train an epoch, measure, and keep the weights if they are the best so far."""
+        epoch, rate = len(self.rows), self.optimizer.param_groups[0]["lr"]
+        start = time.perf_counter()
+        self.frozen.begin(epoch)
+        losses, seen = self._train(epoch)
+        trained = time.perf_counter()
+        measured = self.objective.evaluate(self._judged())
+        row = {"epoch": epoch, "lr": rate, "train_loss": float(np.mean(losses)), **measured}
+        row["precision"] = self.precision
+        row["seconds"] = time.perf_counter() - start
+        row["images_per_second"] = seen / (trained - start)
+        self.rows.append(row)
+        self._keep_if_best(epoch, measured)
+
+    def _train(self, epoch: int) -> tuple[list[float], int]:
+        plan = self._plan(self.randomness.order)
+        watch = _Watch(self.batches, epoch)
+        stream = self.batches.stream(plan, self.randomness.changes, self.recipe.augmentation)
+        for step, batch in enumerate(stream):
+            with autocast(self.recipe.precision, self.device):
+                loss = self.objective.loss(self.model, batch, epoch)
+            self._step(loss)
+            watch.see(loss.detach(), batch["index"], step)
+        return watch.end(), sum(map(len, plan))
+
+    def _step(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()
+        if self.recipe.l2sp or self.recipe.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            self.pull.add_gradients()
+            if self.recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scheduler.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def _plan(self, order: np.random.Generator | None) -> list[np.ndarray]:
+        n, recipe = len(self.batches), self.recipe
+        plan = []
+        for _ in range(recipe.num_aug):
+            images = np.arange(n) if order is None else order.permutation(n)
+            plan += plan_batches(n, recipe.batch_size, recipe.drop_last, images)
+        return plan
+
+    def _judged(self) -> nn.Module:
+        return self.model if self.average is None else self.average.module
+
+    def _keep_if_best(self, epoch: int, measured: dict[str, float]) -> None:
+        value, better = None, True
+        if self.recipe.select is not None:
+            name, direction = self.recipe.select
+            if name not in measured:
+                known = ", ".join(measured) or "nothing"
+                raise TrainingError(f"select asks for {name!r}, and measured are: {known}")
+            value, kept = float(measured[name]), self.best["value"]
+            if not np.isfinite(value):
+                raise TrainingError(f"validation {name} is {value} in epoch {epoch}")
+            sign = 1 if direction == "min" else -1
+            better = kept is None or sign * value < sign * kept
+        if better:
+            state = self._judged().state_dict()
+            copies = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+            self.best = {"epoch": epoch, "value": value, "state": copies}
+
+    def state(self, identity: dict) -> dict:
+        """Return all there is to know, as tensors and plain values."""
+        return {
+            "format": FORMAT,
+            "identity": json.dumps(identity),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "start": self.pull.start,
+            "random": self.randomness.state(),
+            "rows": self.rows,
+            "best": self.best,
+        }
+
+    def restore(self, path: Path, state: dict | None, identity: dict) -> None:
+        """Go on from a state; nothing happens where there is none."""
+        if state is None:
+            return
+        _check_identity(path, state, identity)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            self.scaler.load_state_dict(state["scaler"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            for start, stored in zip(self.pull.start, state["start"], strict=True):
+                start.copy_(stored)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path}: it does not fit this model ({str(error).splitlines()[0]}); it is from "
+                "another network: use another folder, or remove it to start anew"
+            ) from error
+        self.randomness.restore(state["random"])
+        self.rows, self.best = state["rows"], state["best"]
+
+    def finish(self) -> pd.DataFrame:
+        """Give the model the kept weights, and return the history."""
+        self.frozen.release()
+        self.model.load_state_dict(self.best["state"])
+        self.model.eval()
+        history = pd.DataFrame(self.rows)
+        history.insert(len(history.columns) - 3, "best", history["epoch"] == self.best["epoch"])
+        return history
+
+
+class _Watch:
+    """Reads each loss one step late, so that a GPU never waits, and stops at what is not finite."""
+
+    def __init__(self, batches: ImageBatches, epoch: int):
+        self._batches, self._epoch = batches, epoch
+        self._last, self._losses = None, []
+
+    def see(self, loss: Tensor, index: Tensor, step: int) -> None:
+        """Take note of a step, and look at the one before."""
+        self._look()
+        self._last = (loss, index, step)
+
+    def end(self) -> list[float]:
+        """Look at the last step and return all losses."""
+        self._look()
+        return self._losses
+
+    def _look(self) -> None:
+        if self._last is None:
+            return
+        loss, index, step = self._last
+        value = float(loss)
+        if not np.isfinite(value):
+            raise NonFiniteLossError(value, self._batches.ids[index.numpy()], self._epoch, step)
+        self._losses.append(value)
+        self._last = None
+
+
+def _check_identity(path: Path, state: dict, identity: dict) -> None:
+    if state.get("format") != FORMAT or "identity" not in state:
+        raise CheckpointError(f"{path}: of another version of iavlib; remove it to start anew")
+    stored = json.loads(state["identity"])
+    there, here = _flat(stored), _flat(json.loads(json.dumps(identity)))
+    differ = [name for name in here if here[name] != there.get(name)]
+    if differ:
+        told = "; ".join(f"{name} {there.get(name)!r}, here {here[name]!r}" for name in differ[:5])
+        raise CheckpointError(
+            f"{path}: of another run ({told}); use another folder, or remove it to start anew"
+        )
+
+
+def _flat(identity: dict) -> dict:
+    return {**identity["recipe"], "seed": identity["seed"], "images": identity["images"]}
+
+
+def _tell(progress, run: _Run) -> None:
+    row = run.rows[-1]
+    if callable(progress):
+        progress(dict(row))
+    elif progress:
+        numbers = [f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, float)]
+        line = f"epoch {row['epoch'] + 1} of {run.recipe.epochs}: {', '.join(numbers)}"
+        print(line, file=sys.stderr, flush=True)

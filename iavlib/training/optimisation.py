@@ -1,0 +1,188 @@
+"""Optimiser, learning rates, averaged weights and the pull to the start, from a recipe."""
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    SequentialLR,
+    StepLR,
+)
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from iavlib.training.errors import TrainingError
+from iavlib.training.recipe import Recipe
+
+
+def backbone_of(model: nn.Module) -> nn.Module:
+    """Return a model's ``backbone``.
+
+    Raises
+    ------
+    TrainingError
+        If it has none.
+    """
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        raise TrainingError(
+            "the recipe treats the backbone apart (freeze_epochs, backbone_lr_factor, "
+            "freeze_batchnorm or l2sp), and the model has no part called backbone"
+        )
+    return backbone
+
+
+def treats_backbone_apart(recipe: Recipe) -> bool:
+    """Tell whether a recipe needs to know which part of a model is its backbone."""
+    apart = recipe.freeze_epochs or recipe.freeze_batchnorm or recipe.l2sp
+    return bool(apart) or recipe.backbone_lr_factor != 1
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """Build the optimiser over all parameters that are trained; the backbone has its own rate.
+
+    Biases and normalisation weights (all of one dimension) decay only if ``decay_norms`` says so.
+    """
+    inside: set[int] = set()
+    if treats_backbone_apart(recipe):
+        inside = {id(weight) for weight in backbone_of(model).parameters()}
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for weight in model.parameters():
+        if weight.requires_grad:
+            decays = recipe.decay_norms or weight.ndim > 1
+            groups.setdefault((id(weight) in inside, decays), []).append(weight)
+    if not groups:
+        raise TrainingError("the model has no parameter to train: all have requires_grad False")
+    settings = [
+        {
+            "params": weights,
+            "lr": recipe.lr * (recipe.backbone_lr_factor if in_backbone else 1),
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+        }
+        for (in_backbone, decays), weights in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    if recipe.optimizer == "sgd":
+        return SGD(settings, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
+    return (AdamW if recipe.optimizer == "adamw" else Adam)(settings, lr=recipe.lr)
+
+
+def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
+    """Build the schedule, which is stepped after every batch.
+
+    The learning rate is constant while the backbone is frozen, then rises linearly over the
+    warm-up, then follows the recipe's schedule, whose epochs are counted from there.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    recipe : Recipe
+    steps : int
+        Batches an epoch.
+    """
+    frozen, warm = recipe.freeze_epochs * steps, round(recipe.warmup_epochs * steps)
+    rest = max(recipe.epochs * steps - frozen - warm, 1)
+    phases: list[tuple[LRScheduler, int]] = []
+    if frozen:
+        phases.append((ConstantLR(optimizer, factor=1.0, total_iters=frozen), frozen))
+    if warm:
+        start = 1 / (warm + 1)
+        phases.append((LinearLR(optimizer, start_factor=start, total_iters=warm), warm))
+    phases.append((_main_schedule(optimizer, recipe, steps, rest), rest))
+    if len(phases) == 1:
+        return phases[0][0]
+    ends = [sum(length for _, length in phases[: i + 1]) for i in range(len(phases) - 1)]
+    return SequentialLR(optimizer, [schedule for schedule, _ in phases], milestones=ends)
+
+
+def _main_schedule(optimizer, recipe: Recipe, steps: int, rest: int) -> LRScheduler:
+    if recipe.schedule == "step":
+        return StepLR(optimizer, step_size=recipe.step_size * steps, gamma=recipe.gamma)
+    if recipe.schedule == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=rest)
+    return ConstantLR(optimizer, factor=1.0, total_iters=1)
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """Return a copy of a model that follows it: weights and BatchNorm statistics.
+
+    After n steps the decay is the lesser of (1 + n) / (10 + n) and `decay`, so that a short run
+    forgets where it started.
+    """
+
+    def follow(averaged, current, _):
+        n = int(average.n_averaged)  # of the CPU: nothing waits for a GPU
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, None)
+
+    average = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+    return average
+
+
+class Frozen:
+    """Keeps the backbone as it is for the first epochs, and its BatchNorm for all if asked to.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    recipe : Recipe
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe):
+        self._model, self._recipe = model, recipe
+        apart = treats_backbone_apart(recipe)
+        self._backbone = backbone_of(model) if apart else None
+        weights = self._backbone.parameters() if apart else ()
+        self._trained = [weight for weight in weights if weight.requires_grad]
+
+    def begin(self, epoch: int) -> None:
+        """Put the model into the mode of an epoch (counted from 0)."""
+        self._model.train()
+        frozen = epoch < self._recipe.freeze_epochs
+        for weight in self._trained:
+            weight.requires_grad_(not frozen)
+        if frozen:
+            self._backbone.eval()
+        elif self._recipe.freeze_batchnorm:
+            for part in self._backbone.modules():
+                if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                    part.eval()
+
+    def release(self) -> None:
+        """Let all be trained again that was when it began."""
+        for weight in self._trained:
+            weight.requires_grad_(True)
+
+
+class Pull:
+    """Pulls the backbone towards the weights it starts with, where a recipe's ``l2sp`` is above 0.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    strength : float
+        Half of it times the squared distance is what the loss would grow by.
+
+    References
+    ----------
+    Li, X., Grandvalet, Y. and Davoine, F. (2018). Explicit inductive bias for transfer learning
+    with convolutional networks. ICML.
+    """
+
+    def __init__(self, model: nn.Module, strength: float):
+        self.strength = strength
+        weights = backbone_of(model).parameters() if strength else ()
+        self._weights = [weight for weight in weights if weight.requires_grad]
+        self.start = [weight.detach().clone() for weight in self._weights]
+
+    def add_gradients(self) -> None:
+        """Add the gradient of the pull to those of the loss, where there are some."""
+        pairs = [
+            (weight, start)
+            for weight, start in zip(self._weights, self.start, strict=True)
+            if weight.grad is not None
+        ]
+        if pairs:
+            weights, start = map(list, zip(*pairs, strict=True))
+            away = torch._foreach_sub([weight.detach() for weight in weights], start)
+            torch._foreach_add_([weight.grad for weight in weights], away, alpha=self.strength)

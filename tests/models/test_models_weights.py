@@ -1,0 +1,243 @@
+"""Where weights come from, what is said when they do not come, and what does not fit."""
+
+import os
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from iavlib import models
+from iavlib.data import DataError
+from iavlib.models import HeadSpec, build_network, find_weights
+
+METADATA = {"mean": "0.5,0.4,0.3", "std": "0.2", "input_size": "64", "timm": "test_resnet"}
+HEADS = {"iaa": HeadSpec("paper")}
+
+
+def tiny(seed=5):
+    torch.manual_seed(seed)
+    state = timm.create_model("test_resnet").state_dict()
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def write(home, state, metadata=METADATA, name="test_resnet.imagenet.safetensors"):
+    path = home / "data" / "weights" / name
+    save_file(state, path, metadata)
+    return path
+
+
+def cache_on_hub(home, state, repository="timm/test_resnet.r160_in1k"):
+    """Lay a file out as Hugging Face's client does."""
+    folder = home / "hf" / f"models--{repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("abc")
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    save_file(state, folder / "snapshots" / "abc" / "model.safetensors")
+
+
+def test_random_weights_are_reproducible_and_leave_the_process_alone():
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    one = build_network("test_resnet", HEADS, seed=3)
+    assert torch.equal(torch.rand(3), expected)
+    same, other = (build_network("test_resnet", HEADS, seed=seed) for seed in (3, 4))
+    ours, theirs = one.state_dict(), same.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert not torch.equal(one.backbone.conv1[0].weight, other.backbone.conv1[0].weight)
+    assert not torch.equal(one.heads["iaa"][0].weight, other.heads["iaa"][0].weight)
+    assert one.weights.is_random and one.weights.detail == "random, seed 3"
+
+
+def test_a_head_starts_the_same_beside_another():
+    both = {"diagnosis": HeadSpec("paper", 2), **HEADS}
+    alone, beside = (build_network("test_resnet", heads, seed=3) for heads in (HEADS, both))
+    assert torch.equal(alone.heads["iaa"][0].weight, beside.heads["iaa"][0].weight)
+
+
+def test_file_in_half_precision(home):
+    state = tiny()
+    counters = [key for key in state if key.endswith("num_batches_tracked")]
+    half = {key: item.half() for key, item in state.items() if key not in counters}
+    write(home, half)
+    assert find_weights("test_resnet") == "file"
+    network = build_network("test_resnet", HEADS, "file")
+    found = network.backbone.state_dict()
+    assert all(item.dtype == torch.float32 for key, item in found.items() if key not in counters)
+    assert torch.equal(found["conv1.0.weight"], half["conv1.0.weight"].float())
+    assert network.weights.mean == (0.5, 0.4, 0.3) and network.weights.std == (0.2,) * 3
+    assert network.weights.detail.startswith("weights/test_resnet.imagenet.safetensors, sha256 ")
+    assert not network.weights.is_random
+    how = models.normalisation(network.weights)
+    assert how.size == 64 and how.known and how.mean == (0.5, 0.4, 0.3)
+
+
+def test_file_by_its_path_and_without_classifier(home, tmp_path):
+    state = {key: item for key, item in tiny().items() if not key.startswith("fc.")}
+    path = write(home, state, name="mine.safetensors")
+    assert find_weights("test_resnet") == "none"
+    network = build_network("test_resnet", HEADS, path)
+    assert network.weights.source == "file" and "mine.safetensors" in network.weights.detail
+
+
+def test_random_weights_leave_normalisation_to_the_training_part():
+    weights = build_network("test_resnet", {}).weights
+    assert not models.normalisation(weights).known
+    weights = weights.with_normalisation(np.array([0.7, 0.6, 0.5]), [0.1, 0.1, 0.1])
+    assert models.normalisation(weights) == ((0.7, 0.6, 0.5), (0.1, 0.1, 0.1), 160, True)
+
+
+def test_tensors_that_do_not_fit_are_named(home):
+    state = tiny()
+    state["conv1.0.weight"] = state["conv1.0.weight"][:, :1].contiguous()
+    state["stranger.bias"] = torch.zeros(2)
+    del state["layer1.0.bn1.weight"]
+    path = write(home, state)
+    with pytest.raises(DataError) as caught:
+        build_network("test_resnet", HEADS, "file")
+    said = str(caught.value)
+    assert str(path) in said
+    assert "1 missing: layer1.0.bn1.weight" in said
+    assert "1 unexpected: stranger.bias" in said
+    assert "1 misshapen: conv1.0.weight (16, 1, 3, 3) instead of (16, 3, 3, 3)" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mean": "a,b"}, "metadata mean is 'a,b'"),
+        ({"std": None}, "metadata std is missing"),
+        ({"std": "1,2"}, "metadata std is '1,2'"),
+        ({"timm": "resnet18"}, "holds weights of resnet18"),
+        ({"padding": "odd"}, "metadata padding is 'odd'"),
+    ],
+)
+def test_metadata_is_checked(home, change, said):
+    content = {key: item for key, item in (METADATA | change).items() if item is not None}
+    write(home, tiny(), content)
+    with pytest.raises(DataError, match=said):
+        build_network("test_resnet", {}, "file")
+
+
+def test_a_damaged_file(home):
+    path = write(home, tiny())
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DataError, match=r"test_resnet.imagenet.safetensors.*cannot be read"):
+        build_network("test_resnet", {}, "file")
+
+
+def test_no_file(home):
+    with pytest.raises(models.WeightsUnavailable, match=r"resnet18.imagenet.safetensors"):
+        build_network("resnet18", {}, "file")
+
+
+def test_unknown_source():
+    with pytest.raises(models.ModelError, match="known are hub, file, released, none"):
+        build_network("test_resnet", {}, "imagenet")
+
+
+@pytest.mark.parametrize("weights", ["hub", "released"])
+def test_offline_without_cache(home, weights):
+    assert find_weights("resnet18") == "none"
+    with pytest.raises(models.WeightsUnavailable) as caught:
+        build_network("resnet18", HEADS, weights)
+    said = str(caught.value)
+    assert "HF_HUB_OFFLINE" in said and "HF_HOME" in said and "To get them" in said
+
+
+def test_no_network_is_said_at_once(home, monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "https://nowhere.invalid")
+    for name in ("https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(models.WeightsUnavailable, match=r"no network here \(nowhere.invalid"):
+        build_network("resnet18", {}, "hub")
+
+
+def test_hub_from_the_cache(home):
+    state = tiny()
+    cache_on_hub(home, state)
+    assert find_weights("test_resnet") == "hub"
+    network = build_network("test_resnet", HEADS, "hub")
+    assert torch.equal(network.backbone.conv1[0].weight, state["conv1.0.weight"])
+    assert network.weights.source == "hub" and len(network.weights.detail.split()[-1]) == 12
+    assert network.weights.detail.startswith("timm/test_resnet.r160_in1k, sha256 ")
+
+
+def test_hub_file_that_does_not_fit(home):
+    state = tiny()
+    state["conv1.0.weight"] = torch.zeros(16, 3, 5, 5)
+    cache_on_hub(home, state)
+    with pytest.raises(DataError, match=r"conv1.0.weight"):
+        build_network("test_resnet", {}, "hub")
+
+
+def test_load_state_names_tensors_and_changes_nothing():
+    network = build_network("test_resnet", HEADS, seed=0)
+    before = {key: item.clone() for key, item in network.state_dict().items()}
+    wrong = dict(before)
+    wrong["heads.iaa.4.weight"] = torch.zeros(3, 256)
+    with pytest.raises(models.ModelError, match=r"heads.iaa.4.weight \(3, 256\) instead of"):
+        models.load_state(network, wrong)
+    with pytest.raises(models.ModelError, match=r"missing: .*heads.iaa.0.weight"):
+        models.load_state(network, {k: v for k, v in before.items() if "iaa" not in k})
+    models.load_state(network, {"heads.iaa.4.bias": torch.ones(1), "new": torch.ones(1)}, False)
+    after = network.state_dict()
+    assert after.pop("heads.iaa.4.bias").item() == 1
+    assert all(torch.equal(after[key], before[key]) for key in after)
+
+
+@pytest.mark.parametrize(
+    ("extra", "padding"),
+    [
+        ({}, ""),
+        ({"padding": "same"}, "same"),
+        ({"source": "some_model.tflite (Apache-2.0)"}, "same"),
+        ({"source": "some_model.tflite", "padding": "symmetric"}, ""),
+    ],
+)
+def test_padding_of_weights_from_tensorflow(home, extra, padding):
+    torch.manual_seed(0)
+    state = timm.create_model("test_efficientnet").state_dict()
+    metadata = METADATA | {"timm": "test_efficientnet"} | extra
+    write(home, state, metadata, "test_efficientnet.imagenet.safetensors")
+    network = build_network("test_efficientnet", {}, "file").eval()
+    assert network.weights.padding == padding
+    theirs = timm.create_model("test_efficientnet", num_classes=0, pad_type=padding).eval()
+    theirs.load_state_dict(network.backbone.state_dict())
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        found, expected = network.features(images), theirs(images)
+    assert torch.equal(found, expected)
+    models.save_network(network, home / "saved")
+    with torch.inference_mode():
+        assert torch.equal(models.load_network(home / "saved").features(images), expected)
+
+
+def test_a_network_without_a_choice_of_padding(home):
+    write(home, tiny(), METADATA | {"padding": "same"})
+    with pytest.raises(models.ModelError, match="test_resnet cannot be padded as 'same'"):
+        build_network("test_resnet", {}, "file")
+
+
+@pytest.mark.data
+def test_the_published_mobilenet_file():
+    path = os.path.join(os.environ.get("IAV_DATA_HOME", ""), "weights")
+    path = os.path.join(path, "mobilenetv2_100.imagenet.safetensors")
+    if not os.path.isfile(path):
+        pytest.skip("needs weights/mobilenetv2_100.imagenet.safetensors in IAV_DATA_HOME")
+    assert find_weights("mobilenetv2") == find_weights("mobilenetv2_100") == "file"
+    network = build_network("mobilenetv2", HEADS, "file").eval()
+    state, ours = load_file(path), network.backbone.state_dict()
+    assert len(state) == 262
+    body = {key: item for key, item in state.items() if not key.startswith("classifier.")}
+    assert all(torch.equal(ours[key], item.float()) for key, item in body.items())
+    assert models.normalisation(network.weights) == ((0.5,) * 3, (0.5,) * 3, 224, True)
+    with torch.inference_mode():
+        features = network.features(torch.rand(2, 3, 224, 224) * 2 - 1)
+    assert features.shape == (2, 1280) and features.isfinite().all() and features.max() <= 6
+    assert models.has_folded_batchnorm(network) and network.weights.padding == "same"
