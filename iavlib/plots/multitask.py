@@ -141,10 +141,11 @@ def alpha_ablation(
         alone = part.loc[part["alpha"] == 1, score]
         if len(alone):
             ax.axhline(alone.mean(), color=colour, lw=0.9, ls="--")
-    ax.plot([], [], color="black", lw=0.9, ls="--", label="diagnosis alone")
+    if (runs["alpha"] == 1).any():
+        ax.plot([], [], color="black", lw=0.9, ls="--", label="diagnosis alone")
     ax.set(xlabel=r"weight of the diagnosis, $\alpha$", ylabel=label)
     ax.set_xticks(sorted(runs["alpha"].unique()))
-    ax.legend(fontsize=8)
+    figure.legend(loc="outside upper center", ncols=4, fontsize=8)
     return figure
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.special import expit
 from statsmodels.stats.proportion import proportion_confint
 
 from iavlib.stats.diagnosis_samples import diagnosis_sample
@@ -223,7 +224,7 @@ def _logistic(
     beta = np.zeros((len(weights), 2))
     step = np.full_like(beta, np.inf)
     for _ in range(_STEPS):
-        p = 1 / (1 + np.exp(-(offset + beta[:, :1] + beta[:, 1:] * z)))
+        p = expit(offset + beta[:, :1] + beta[:, 1:] * z)
         gradient = np.stack([((malignant - p) * weights) @ v for v in (np.ones_like(z), z)], 1)
         curve = weights * p * (1 - p)
         a, b, c = curve.sum(1), curve @ z, curve @ z**2

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.special import expit
 from scipy.stats import chi2, norm
 
 from iavlib.stats.diagnosis_samples import diagnosis_sample
@@ -245,7 +246,7 @@ def _interval(value: float, se: float, level: float, scale: str) -> tuple[float,
     if not 0 < value < 1:
         return float("nan"), float("nan")
     centre, half = np.log(value / (1 - value)), z * se / (value * (1 - value))
-    return tuple(float(1 / (1 + np.exp(-end))) for end in (centre - half, centre + half))
+    return tuple(float(expit(end)) for end in (centre - half, centre + half))
 
 
 def _difference(areas: np.ndarray, covariance: np.ndarray, level: float) -> AurocDifference:

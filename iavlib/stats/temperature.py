@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
+from scipy.special import expit
 
 from iavlib.stats.calibration import logit
 from iavlib.stats.diagnosis_samples import diagnosis_sample, probabilities
@@ -46,7 +47,7 @@ class Temperature:
 
         Order, AUROC and the calls at .5 stay as they are.
         """
-        return _scaled(logit(probabilities(probability)), self.value)
+        return expit(logit(probabilities(probability)) / self.value)
 
 
 def fit_temperature(malignant: ArrayLike, probability: ArrayLike) -> Temperature:
@@ -96,7 +97,3 @@ def fit_temperature(malignant: ArrayLike, probability: ArrayLike) -> Temperature
         n_malignant=sample.n_malignant,
         at_bound=bool(min(abs(nearest - end) for end in ends) < 1e-3),
     )
-
-
-def _scaled(log_odds: np.ndarray, temperature: float) -> np.ndarray:
-    return 1 / (1 + np.exp(-log_odds / temperature))

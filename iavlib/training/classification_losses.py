@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from iavlib.training.errors import TrainingError
+
 __all__ = [
     "CLASSIFICATION_LOSSES",
     "FocalLoss",
@@ -42,7 +44,7 @@ class FocalLoss(nn.Module):
     Parameters
     ----------
     weights : sequence of float, shape (K,)
-        One a class, such as N / (K N_c).
+        One a class, such as those of :func:`iavlib.training.losses.class_weights`.
     gamma : float
         0 leaves out the modulation; otherwise at least 1, as below that the gradient is infinite
         where a row is certain.
@@ -50,7 +52,7 @@ class FocalLoss(nn.Module):
 
     Raises
     ------
-    ValueError
+    TrainingError
         When a weight is not positive, or gamma or form make no sense.
     """
 
@@ -62,9 +64,9 @@ class FocalLoss(nn.Module):
     ):
         super().__init__()
         if gamma != 0 and not 1 <= gamma < float("inf"):
-            raise ValueError(f"gamma must be 0 or at least 1, for instance 2, not {gamma}")
+            raise TrainingError(f"gamma must be 0 or at least 1, for instance 2, not {gamma}")
         if form not in _FOCAL:
-            raise ValueError(f"form must be one of {', '.join(_FOCAL)}, not {form!r}")
+            raise TrainingError(f"form must be one of {', '.join(_FOCAL)}, not {form!r}")
         self.gamma, self.form = float(gamma), form
         self.weights = _checked(weights)
 
@@ -85,7 +87,7 @@ class WeightedCrossEntropy(nn.Module):
 
     Raises
     ------
-    ValueError
+    TrainingError
         When a weight is not positive.
     """
 
@@ -111,14 +113,14 @@ class MultitaskSum(nn.Module):
 
     Raises
     ------
-    ValueError
+    TrainingError
         When alpha lies outside.
     """
 
     def __init__(self, alpha: float):
         super().__init__()
         if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must lie from 0 to 1, not {alpha}")
+            raise TrainingError(f"alpha must lie from 0 to 1, not {alpha}")
         self.alpha = float(alpha)
 
     def forward(self, diagnosis: Tensor, regression: Tensor) -> Tensor:
@@ -158,7 +160,7 @@ class UncertaintyWeighting(nn.Module):
 
     Raises
     ------
-    ValueError
+    TrainingError
         When the loss of the regression has no such form here.
     """
 
@@ -166,7 +168,7 @@ class UncertaintyWeighting(nn.Module):
         super().__init__()
         factors = {"smooth_l1": 1.0, "mse": 0.5}
         if regression not in factors:
-            raise ValueError(
+            raise TrainingError(
                 f"the weighting by uncertainty is derived for {' and '.join(factors)}, not "
                 f"{regression!r}"
             )
@@ -204,12 +206,12 @@ def classification_loss(name: str, weights: Sequence[float]) -> nn.Module:
 
     Raises
     ------
-    ValueError
+    TrainingError
         When there is none.
     """
     if name not in CLASSIFICATION_LOSSES:
         known = ", ".join(CLASSIFICATION_LOSSES)
-        raise ValueError(f"there is no loss {name!r} of a diagnosis; known: {known}")
+        raise TrainingError(f"there is no loss {name!r} of a diagnosis; known: {known}")
     return CLASSIFICATION_LOSSES[name](weights)
 
 
@@ -232,5 +234,5 @@ def _precise(logits: Tensor) -> Tensor:
 def _checked(weights: Sequence[float]) -> tuple[float, ...]:
     checked = tuple(float(weight) for weight in weights)
     if not checked or not all(0 < weight < float("inf") for weight in checked):
-        raise ValueError(f"weights must be one positive number a class, not {checked}")
+        raise TrainingError(f"weights must be one positive number a class, not {checked}")
     return checked

@@ -30,7 +30,8 @@ def gains(datasets=("ph2", "isic2017"), backbones=("resnet18", "mobilenetv2"), s
 
 
 def legend_of(ax):
-    return [text.get_text() for text in ax.get_legend().get_texts()]
+    legend = ax.get_legend() or ax.figure.legends[0]
+    return [text.get_text() for text in legend.get_texts()]
 
 
 def test_roc_names_areas_and_marks_the_threshold():

@@ -17,6 +17,7 @@ from iavlib.training.classification_losses import (
     WeightedCrossEntropy,
     classification_loss,
 )
+from iavlib.training.errors import TrainingError
 
 PUBLISHED_WEIGHTS = (0.6340, 2.3663)
 
@@ -184,15 +185,15 @@ def test_a_constant_added_to_logits_changes_nothing(seed, shift):
 
 
 def test_bad_settings_are_named():
-    with pytest.raises(ValueError, match="gamma must be 0 or at least 1"):
+    with pytest.raises(TrainingError, match="gamma must be 0 or at least 1"):
         FocalLoss((1, 1), gamma=0.5)
-    with pytest.raises(ValueError, match="published, textbook"):
+    with pytest.raises(TrainingError, match="published, textbook"):
         FocalLoss((1, 1), form="other")
-    with pytest.raises(ValueError, match="one positive number a class"):
+    with pytest.raises(TrainingError, match="one positive number a class"):
         FocalLoss((1, 0))
-    with pytest.raises(ValueError, match="alpha must lie"):
+    with pytest.raises(TrainingError, match="alpha must lie"):
         MultitaskSum(1.2)
-    with pytest.raises(ValueError, match="derived for smooth_l1 and mse"):
+    with pytest.raises(TrainingError, match="derived for smooth_l1 and mse"):
         UncertaintyWeighting("pinball")
-    with pytest.raises(ValueError, match="known: focal, focal_textbook"):
+    with pytest.raises(TrainingError, match="known: focal, focal_textbook"):
         classification_loss("hinge", (1, 1))
