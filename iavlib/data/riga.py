@@ -1,8 +1,8 @@
 """RIGA: 750 fundus pictures, optic disc and cup outlined by six ophthalmologists.
 
-Folders as published: ``BinRushed/BinRushed1-Corrected``, ``BinRushed2`` …, ``Magrabia/MagrabiaMale``
-and ``MagrabiFemale``, ``MESSIDOR``, perhaps one deeper each (archives hold a folder of their own
-name). In each ``image7prime.tif`` is a picture and ``image7-1.tif`` to ``image7-6.tif`` are copies
+Folders as published: ``BinRushed/BinRushed1-Corrected``, ``BinRushed/BinRushed2`` …,
+``Magrabia/MagrabiaMale``, ``Magrabia/MagrabiFemale`` and ``MESSIDOR``, perhaps one deeper each
+(archives hold a folder of their own name). In each ``image7prime.tif`` is a picture and ``image7-1.tif`` to ``image7-6.tif`` are copies
 with the outlines of the annotators 1 to 6, in capitals or not, ``.tif`` or ``.jpg``.
 
 The first load reads the outlines (:mod:`iavlib.data.outlines`) and keeps label maps in the cache:
@@ -30,7 +30,7 @@ from iavlib.data.tables import IMAGE_SUFFIXES
 
 SOURCES = {"BinRushed": "train", "MESSIDOR": "train", "Magrabia": "test"}
 COUNTS = {"BinRushed": 195, "MESSIDOR": 460, "Magrabia": 95}
-LICENCE = "CC BY-NC 4.0"
+LICENCE = "as the source states (University of Michigan, Deep Blue Data)"
 CITATION = (
     "A. Almazroa et al.: Retinal fundus images for glaucoma analysis: the RIGA dataset. SPIE "
     "Medical Imaging 2018, doi:10.1117/12.2293584"

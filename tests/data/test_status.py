@@ -9,7 +9,6 @@ from iavlib.data.cli import app
 from iavlib.data.registry import IMAPP_TABLES
 from iavlib.data.status import status
 
-
 SHOWN = ("imapp", "phantom", "folder")
 
 
