@@ -75,12 +75,14 @@ def _areas(line: np.ndarray, where) -> np.ndarray:
     else:
         told = f"the lines enclose {np.count_nonzero(areas)} areas, not a rim and a cup"
         raise DataError(where, told, _MEND)
-    depth = np.where(areas[pieces] > 0, ndimage.distance_transform_edt(disc), 0)
-    cup = pieces[np.unravel_index(depth.argmax(), depth.shape)]
-    regions = np.where(areas[pieces] > 0, np.where(pieces == cup, CUP, RIM), 0)
-    settled = (regions > 0) | ~disc
-    nearest = ndimage.distance_transform_edt(~settled, return_distances=False, return_indices=True)
-    return regions[tuple(nearest)].astype(np.uint8)
+    depth = ndimage.distance_transform_edt(disc)
+    deepest = np.where(areas[pieces] > 0, depth, 0).argmax()
+    cup = pieces == pieces.flat[deepest]
+    # Half a line's width, from the mean distance of its pixels to its edge, a quarter of it.
+    half = max(2 * (ndimage.distance_transform_edt(line)[line].mean() - 0.5), 0.5)
+    inside = depth > half
+    within_cup = inside & (ndimage.distance_transform_edt(~cup) <= half)
+    return np.where(within_cup, CUP, np.where(inside, RIM, 0)).astype(np.uint8)
 
 
 def _enclosed(line: np.ndarray, closing: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
