@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from iavlib.training.errors import TrainingError
-from iavlib.training.probe import fit_probe
+from iavlib.training.probe import fit_probe, linear_coefficients
 
 
 def fit_linear_head(
@@ -51,24 +51,26 @@ def fit_linear_head(
         raise TrainingError(f"only a linear head of {outputs} outputs begins with a {kind} fit")
     known = np.isfinite(np.asarray(target, float))
     features, target = np.asarray(features, float)[known], np.asarray(target)[known]
-    chosen = fit_probe(kind, features, target, np.asarray(groups)[known], seed).chosen
-    scale = StandardScaler().fit(features)
-    model = _model(kind, chosen).fit(scale.transform(features), target)
-    slope = np.ravel(model.coef_) / scale.scale_
-    intercept = float(np.ravel(model.intercept_)[0] - slope @ scale.mean_)
-    _fill(layer, *((-0.5, 0.5) if kind == "logistic" else (1.0,)), slope=slope, bias=intercept)
-    return chosen
-
-
-def _model(kind: str, chosen: dict[str, float]):
+    probe = fit_probe(kind, features, target, np.asarray(groups)[known], seed)
     if kind == "ridge":
-        return Ridge(alpha=chosen["alpha"])
-    return LogisticRegression(C=chosen["C"], class_weight="balanced", max_iter=1000)
+        _fill(layer, (1.0,), *linear_coefficients(probe, features.shape[1]))
+    else:
+        _fill(layer, (-0.5, 0.5), *_logistic_coefficients(features, target, probe.chosen["C"]))
+    return dict(probe.chosen)
+
+
+def _logistic_coefficients(features, target, strength: float) -> tuple[np.ndarray, float]:
+    """Fit the logistic probe once more: probabilities would tell its coefficients too roughly."""
+    scale = StandardScaler().fit(features)
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    model.fit(scale.transform(features), target)
+    slope = model.coef_[0] / scale.scale_
+    return slope, float(model.intercept_[0] - slope @ scale.mean_)
 
 
 @torch.no_grad()
-def _fill(layer: nn.Linear, *shares: float, slope: Sequence[float], bias: float) -> None:
+def _fill(layer: nn.Linear, shares: Sequence[float], slope: np.ndarray, bias: float) -> None:
     """Write the same direction into each output, in shares: two logits differ by the whole."""
     share = torch.tensor(shares, dtype=torch.float64)
-    layer.weight.copy_(share[:, None] * torch.as_tensor(np.asarray(slope))[None, :])
+    layer.weight.copy_(share[:, None] * torch.from_numpy(slope)[None, :])
     layer.bias.copy_(share * bias)

@@ -170,8 +170,7 @@ def _check(recipe: Recipe, field: str, good: bool, must: str) -> None:
 
 
 #: The recipes by name. "paper" and "paper_finetune" are the published ones; "student" the
-#: contradicting report's; "careful" is for a thousand images, where training freely learns them by
-#: heart: heads fitted before, a slow backbone, averaged weights.
+#: contradicting report's.
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -199,19 +198,6 @@ RECIPES = {
             drop_last=True,
             augmentation="paper",
             precision="fp16",
-        ),
-        Recipe(
-            name="careful",
-            head="linear",
-            dropout=0.3,
-            lr=3e-4,
-            backbone_lr_factor=0.1,
-            weight_decay=0.01,
-            warmup_epochs=1,
-            epochs=8,
-            ema=0.99,
-            freeze_batchnorm=True,
-            augmentation="flips",
         ),
         Recipe(
             name="modern",

@@ -80,7 +80,7 @@ def test_controls(runs):
 
 def test_careful_training_and_the_probe(runs):
     few = {"epochs": 1, "batch_size": 8, "tta": 2, "trainable": "last"}
-    found = run(spec(**BOTH, recipe="careful", overrides=few), runs)
+    found = run(spec(**BOTH, recipe="finetune", overrides=few), runs)
     settings = found.facts["settings"]
     assert settings["head_start"].keys() == {"diagnosis", "iaa"}
     assert settings["freeze_batchnorm"] and settings["stages_trained"] >= 1
@@ -122,7 +122,7 @@ def test_published_choices():
     settings, fields = read_settings(spec(recipe="paper_finetune", cohort="ph2"))
     assert (settings.class_loss, settings.tta, settings.normalise) == ("focal", 1, "published")
     assert fields == {"select": ["balanced_accuracy", "max"], "num_aug": 25}
-    settings, fields = read_settings(spec(recipe="careful", overrides={"trainable": 2}))
+    settings, fields = read_settings(spec(recipe="finetune", overrides={"trainable": 2}))
     assert (settings.head_start, settings.tta, fields["freeze_batchnorm"]) == ("fit", 4, True)
 
 

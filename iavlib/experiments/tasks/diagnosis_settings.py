@@ -12,7 +12,7 @@ from typing import Any
 from iavlib.execution.errors import suggest
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment
-from iavlib.experiments.tasks.settings import PROBE
+from iavlib.experiments.tasks.settings import FINETUNE, PROBE
 
 DIAGNOSIS, MULTITASK = "diagnosis", "multitask"
 PUBLISHED = ("paper", "paper_finetune")
@@ -129,9 +129,7 @@ def read_settings(experiment: Experiment) -> tuple[DiagnosisSettings, dict[str, 
     """
     published = experiment.recipe in PUBLISHED
     given = dict(experiment.overrides)
-    linear = given.get("head") == "linear" or (
-        experiment.recipe == "careful" and "head" not in given
-    )
+    linear = given.get("head", "linear" if experiment.recipe == FINETUNE else "") == "linear"
     start = "fit" if linear and not experiment.start else "zero"
     chosen = {
         "tta": 1 if published else 4,
