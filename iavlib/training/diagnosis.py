@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from iavlib.training.batches import ImageBatches
 from iavlib.training.errors import TrainingError
@@ -42,8 +41,6 @@ class DiagnosisObjective(Objective):
     combine : torch.nn.Module, optional
         From both losses to one. None takes the model's own part called ``weighting``, whose
         parameters are learned with it.
-    dropout : float
-        Share of pooled features dropped before the heads; for heads that have no dropout inside.
     run_all_heads : bool
         Also run heads that are not trained, so that the moving statistics of their BatchNorm
         follow the images, as in the published fine-tuning.
@@ -57,7 +54,6 @@ class DiagnosisObjective(Objective):
     validation: ImageBatches
     regression_loss: str | None = None
     combine: nn.Module | None = None
-    dropout: float = 0.0
     run_all_heads: bool = False
     with_input: bool = False
     batch_size: int = 64
@@ -80,7 +76,7 @@ class DiagnosisObjective(Objective):
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], epoch: int) -> Tensor:
         """Compute the loss of a batch."""
-        features = F.dropout(model.features(batch["images"]), self.dropout)
+        features = model.features(batch["images"])
         seen = _with_input(features, batch) if self.with_input else features
         diagnosis = self.class_loss(model.heads[DIAGNOSIS](seen), batch[DIAGNOSIS])
         if self.regression_loss is None:

@@ -24,7 +24,7 @@ def fit_linear_head(
     Parameters
     ----------
     head : torch.nn.Module
-        One linear layer: with two outputs for ``logistic``, with one for ``ridge``.
+        One linear layer, and a dropout perhaps; two outputs for ``logistic``, one for ``ridge``.
     kind : {"logistic", "ridge"}
     features : numpy.ndarray of float, shape (n, k)
         Of the training part.
@@ -46,7 +46,8 @@ def fit_linear_head(
         If the head is another, or as :func:`~iavlib.training.probe.fit_probe`.
     """
     outputs = {"logistic": 2, "ridge": 1}[kind]
-    layer = head[0] if isinstance(head, nn.Sequential) and len(head) == 1 else head
+    weighty = [part for part in head.modules() if any(True for _ in part.parameters(False))]
+    layer = weighty[0] if len(weighty) == 1 else None
     if not isinstance(layer, nn.Linear) or layer.out_features != outputs:
         raise TrainingError(f"only a linear head of {outputs} outputs begins with a {kind} fit")
     known = np.isfinite(np.asarray(target, float))

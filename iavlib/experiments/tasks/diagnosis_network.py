@@ -247,7 +247,6 @@ def _objective(
         validation,
         recipe.loss if both else None,
         MultitaskSum(experiment.alpha) if summed else None,
-        dropout=recipe.dropout if recipe.head == "linear" else 0.0,
         run_all_heads=settings.mimic_moving_statistics,
         with_input=settings.control == "iaa_input",
         batch_size=recipe.eval_batch_size,
