@@ -133,14 +133,14 @@ def _learn(
 ) -> tuple[Learnt, ImageCache]:
     """Train what the recipe says; images that a share leaves out are in the cache all the same."""
     target = table.loc[parts.index, "target"].rename(NAME)
+    clusters = table.loc[parts.index, "cluster"]
     if experiment.recipe == PROBE:
         from iavlib.experiments.tasks.probing import probe_images
 
-        clusters = table.loc[parts.index, "cluster"]
         return probe_images(experiment, target, parts, table["path"], clusters)
     from iavlib.experiments.tasks.regression import train_network
 
-    return train_network(experiment, target, parts, table["path"], folder, say)
+    return train_network(experiment, target, parts, table["path"], clusters, folder, say)
 
 
 TASK = Task(NAME, targets, run, complete)
