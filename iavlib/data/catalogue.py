@@ -256,10 +256,12 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
     digest = hashlib.sha256(entry.name.encode())
     if not entry.sources:
         digest.update("".join(f"{key}={own[key]!r}\n" for key in sorted(own)).encode())
+    # asking for them again for each of many files takes seconds
+    folder, also = entry.folder, set(entry.also)
     for path in sorted(_files(entry, own)):
         facts = path.stat() if path.exists() else None
         size_and_time = f"{facts.st_size}|{facts.st_mtime_ns}" if facts else "missing"
-        home = data_home() if path in entry.also else entry.folder
+        home = data_home() if path in also else folder
         place = path.relative_to(home) if entry.files else path
         digest.update(f"{place}|{size_and_time}\n".encode())
     return digest.hexdigest()[:12]
@@ -270,10 +272,11 @@ def _files(entry: Entry, own: dict) -> list[Path]:
         return entry.sources(**own)
     if not entry.files:
         return []
-    below = (path.relative_to(entry.folder) for path in entry.folder.rglob("*") if path.is_file())
+    folder = entry.folder
+    below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     # What is still being fetched, and what editors and systems hide, is not data.
     shown = (path for path in below if not any(part.startswith(".") for part in path.parts))
-    return [*(entry.folder / path for path in shown), *entry.also]
+    return [*(folder / path for path in shown), *entry.also]
 
 
 def _chosen(name: str, options: dict) -> tuple[Entry, dict]:

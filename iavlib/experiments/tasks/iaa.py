@@ -18,7 +18,7 @@ from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.parts import assign_parts
 from iavlib.experiments.spec import AUTO, Experiment
 from iavlib.experiments.tasks.settings import PROBE, check_probe, split_settings
-from iavlib.experiments.tasks.task import Outcome, Say, Task
+from iavlib.experiments.tasks.task import Outcome, Say, Task, check_finite
 from iavlib.models.backbones import find_backbone
 from iavlib.models.errors import ModelError
 from iavlib.models.weights import SOURCES, find_weights
@@ -120,6 +120,7 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outco
         say(f"{left_out:,} of {len(cohort.images):,} images have no file or fewer than two masks")
     parts = assign_parts(cohort.select(table.index), experiment)
     learnt, cache = _learn(experiment, table, parts, folder, say)
+    check_finite(learnt.predictions["predicted"])
     known = table.loc[parts.index].rename(columns={"target": "true"}).assign(part=parts)
     columns = ["part", "true", *learnt.predictions.columns, "malignancy", "n_masks", "cluster"]
     predictions = known.join(learnt.predictions)[columns].reset_index()
