@@ -1,13 +1,16 @@
-"""The command line: ``iav run``, ``book``, ``claims``, ``results``, ``agreement``, ``data``.
+"""The command line: ``iav run``, ``book``, ``train``, ``runs``, ``claims``, ``data`` and others.
 
 Nothing heavy is imported before a command needs it: ``iav --help`` answers at once.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +19,7 @@ from typer.core import TyperGroup
 
 from iavlib import __version__
 from iavlib.execution.errors import ExecutionError, explain
+from iavlib.execution.experiments import NO_TRAIN_VARIABLE
 
 _FAILED = 1
 _WRONG_INPUT = 2
@@ -42,21 +46,38 @@ DryRun = Annotated[
 ]
 
 
-class DataCommands(TyperGroup):
-    """Commands of ``iav data``, loaded when one is asked for: reading tables is slow to load."""
+class LateCommands(TyperGroup):
+    """Commands of another module, loaded when one is asked for: tables are slow to load."""
 
+    module: str
+
+    @cached_property
     def _loaded(self) -> TyperGroup:
-        from iavlib.data.cli import app as data_app
-
-        return typer.main.get_group(data_app)
+        return typer.main.get_group(importlib.import_module(self.module).app)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Name the commands."""
-        return self._loaded().list_commands(ctx)
+        return self._loaded.list_commands(ctx)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Find a command by name."""
-        return self._loaded().get_command(ctx, cmd_name)
+        return self._loaded.get_command(ctx, cmd_name)
+
+
+class DataCommands(LateCommands):
+    """Commands of ``iav data``."""
+
+    module = "iavlib.data.cli"
+
+
+class RunsCommands(LateCommands):
+    """``iav runs``, which does something without a command too."""
+
+    module = "iavlib.experiments.cli"
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the options, which are those of the other module."""
+        return self._loaded.make_context(*args, **kwargs)
 
 
 app = typer.Typer(
@@ -69,6 +90,11 @@ app.add_typer(
     typer.Typer(cls=DataCommands, no_args_is_help=True),
     name="data",
     help="See which data are here, and fetch what can be fetched.",
+)
+app.add_typer(
+    typer.Typer(cls=RunsCommands, invoke_without_command=True),
+    name="runs",
+    help="List, compare, show and clean up the experiments that were run.",
 )
 
 
@@ -137,13 +163,18 @@ def run(
     jobs: Jobs = 1,
     executor: Executor = _HERE,
     dry_run: DryRun = False,
+    no_train: Annotated[
+        bool, typer.Option("--no-train", help="Read experiments that are done; train none.")
+    ] = False,
 ) -> None:
     """Execute notebooks into book/executed/, those that are up to date excepted."""
-    from iavlib.execution import console
+    from iavlib import console
     from iavlib.execution.batch import Batch, run_batch
     from iavlib.execution.parameters import parse_overrides
     from iavlib.execution.project import find_project, select_notebooks
 
+    if no_train:
+        os.environ[NO_TRAIN_VARIABLE] = "1"  # for the notebooks' kernels
     with _clear_errors():
         project = find_project()
         chosen = select_notebooks(project, notebooks or ())
@@ -160,6 +191,33 @@ def run(
 
 
 @app.command()
+def train(
+    spec: Annotated[
+        str | None,
+        typer.Argument(help="A YAML or JSON file with an experiment, or the id of a run."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Such as seed=1 or overrides.lr=0.01."),
+    ] = None,
+    go_on: Annotated[
+        bool,
+        typer.Option("--go-on", help="End with 0 though training failed; `iav runs` tells why."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("-n", "--dry-run", help="Only list the experiments and their state.")
+    ] = False,
+) -> None:
+    """Do the experiments of a file; those done are read, those interrupted go on.
+
+    Lists in the file are crossed: a list of seeds is as many experiments.
+    """
+    from iavlib.experiments.cli import train as do_experiments
+
+    do_experiments(spec, settings or (), go_on, dry_run)
+
+
+@app.command()
 def book(
     profile: Profile = "quick",
     force: Annotated[
@@ -173,12 +231,12 @@ def book(
     dry_run: DryRun = False,
 ) -> None:
     """Run the notebooks that changed and build the book into _build/html."""
-    from iavlib.execution import console
+    from iavlib import console
+    from iavlib.book.site import build_book
+    from iavlib.book.toc import toc_notebooks
     from iavlib.execution.batch import Batch, run_batch
     from iavlib.execution.graph import BOOK
     from iavlib.execution.project import find_project
-    from iavlib.execution.site import build_book
-    from iavlib.execution.toc import toc_notebooks
 
     with _clear_errors():
         project = find_project()
@@ -233,6 +291,9 @@ def export(
     runs: Annotated[
         Path | None, typer.Option(help="Run store of the experiments; runs/ by default.")
     ] = None,
+    every_run: Annotated[
+        bool, typer.Option("--all", help="Also experiments that no notebook's list names.")
+    ] = False,
 ) -> None:
     """Copy what finished runs found into book/results/, small files to commit."""
     from iavlib.execution.project import find_project
@@ -240,7 +301,7 @@ def export(
 
     with _clear_errors():
         project = find_project()
-        done = export_results(project, runs)
+        done = export_results(project, runs, every_run)
     for path in done.written:
         typer.echo(f"stored: {path.relative_to(project.root)}")
     for reason in done.skipped:

@@ -57,6 +57,31 @@ def only_one(lock: Path, task: str, say: Callable[[str], None] = _to_stderr) -> 
         yield stream
 
 
+def is_held(lock: Path) -> bool:
+    """Tell whether a process holds a lock, without waiting for it.
+
+    Parameters
+    ----------
+    lock : Path
+        As for :func:`only_one`.
+
+    Returns
+    -------
+    bool
+        False also if the file has never been made.
+    """
+    import fcntl
+
+    if not lock.exists():
+        return False
+    with lock.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _sign(stream: IO[str], task: str) -> None:
     """Write into a lock who holds it."""
     since = f"{datetime.now():%H:%M:%S}"

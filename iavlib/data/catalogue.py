@@ -4,7 +4,8 @@ import difflib
 import hashlib
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from iavlib.data.cohort import Cohort
@@ -30,14 +31,19 @@ class Entry:
         What the data home holds when it is complete: file or ``folder/*`` to number of files.
         Empty for a cohort that is made, not fetched.
     required : tuple of str
-        Files without which the cohort cannot be loaded.
+        Files and folders without which the cohort cannot be loaded, in its folder or with their
+        whole path.
     options : tuple of str
         Keywords that its ``load`` takes.
     needs : tuple of str
         Those of them without which there is nothing to load.
+    given : dict of str to str
+        What its ``load`` is told besides, where one module serves several cohorts.
     sources : callable, optional
         Given the options, the files that a cohort is read from; those below :attr:`folder` unless
         given.
+    also : tuple of pathlib.Path
+        Files of another cohort that it is read from too.
     """
 
     name: str
@@ -50,7 +56,9 @@ class Entry:
     required: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    given: dict[str, str] = field(default_factory=dict)
     sources: Callable[..., list[Path]] | None = None
+    also: tuple[Path, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -102,10 +110,67 @@ def _folder() -> Entry:
     )
 
 
+def _diagnosed(name: str) -> Entry:
+    """Make the entry of a dataset of diagnosis, whose module says how its files lie."""
+    module, imapp = _module(name), _module("imapp")
+    here = module.layout(data_home() / name)
+    overlap = getattr(module, "OVERLAP", None)
+    told_by = tuple(data_home() / "imapp" / table for table in imapp.REQUIRED) if overlap else ()
+    needed = told_by if overlap == "leave out" else ()
+    return Entry(
+        *(name, name, module.TITLE, module.LICENCE, module.CITATION, module.HOW),
+        files=dict(here.files),
+        required=(*here.required, *map(str, needed)),
+        options=module.OPTIONS,
+        also=told_by,
+    )
+
+
+DIAGNOSED = ("isic2017", "isic2018", "isic2019", "derm7pt", "ph2")
+
+
+def _two_annotators(name: str) -> Callable[[], Entry]:
+    def make() -> Entry:
+        from iavlib.data import two_annotators
+
+        return Entry(
+            name,
+            "two_annotators",
+            two_annotators.TITLES[name],
+            two_annotators.LICENCES[name],
+            two_annotators.CITATIONS[name],
+            f"put images, masks and masks.csv into {name} of the data home",
+            {"masks.csv": 1},
+            ("masks.csv",),
+            given={"dataset": name},
+        )
+
+    return make
+
+
+def _riga() -> Entry:
+    from iavlib.data import riga
+
+    return Entry(
+        "riga",
+        "riga",
+        "Optic disc and cup outlined by six annotators (750 fundus images)",
+        riga.LICENCE,
+        riga.CITATION,
+        "put BinRushed, Magrabia and MESSIDOR, as published, into riga of the data home",
+        {f"{source}/**/*prime.*": n for source, n in riga.COUNTS.items()},
+        tuple(riga.SOURCES),
+    )
+
+
 COHORTS: dict[str, Callable[[], Entry]] = {
     "imapp": _imapp,
     "phantom": _phantom,
     "folder": _folder,
+    **{name: partial(_diagnosed, name) for name in DIAGNOSED},
+    "isic_two_annotators": _two_annotators("isic_two_annotators"),
+    "retina_two_observers": _two_annotators("retina_two_observers"),
+    "riga": _riga,
 }
 
 
@@ -119,8 +184,9 @@ def load(name: str = DEFAULT, **options) -> Cohort:
         where its tables are, otherwise the phantom (whose ``synthetic`` is True).
     **options
         What the cohort's own loader takes (the phantom: ``n_images``, ``size``, ``seed``; a
-        folder: ``path``, where an empty text is none). An option that only another cohort takes
-        has no effect, so that one call serves them all.
+        folder: ``path``, where an empty text is none; the datasets of diagnosis: ``incomplete``,
+        and ``overlap``, ``unk``, ``parts`` or ``modality`` as their modules say). An option that
+        only another cohort takes has no effect, so that one call serves them all.
 
     Raises
     ------
@@ -134,7 +200,31 @@ def load(name: str = DEFAULT, **options) -> Cohort:
         If they are here but wrong.
     """
     entry, own = _chosen(name, options)
-    return _module(entry.module).load(**own)
+    return _module(entry.module).load(**entry.given, **own)
+
+
+def choose(name: str = DEFAULT, **options) -> tuple[str, dict]:
+    """Say which cohort :func:`load` would give, and which of the options it takes.
+
+    Parameters
+    ----------
+    name, **options
+        As for :func:`load`.
+
+    Returns
+    -------
+    str
+        A name of :data:`COHORTS`, never ``auto``.
+    dict
+        The options that have an effect.
+
+    Raises
+    ------
+    KeyError, TypeError
+        As :func:`load`.
+    """
+    entry, own = _chosen(name, options)
+    return entry.name, own
 
 
 def available() -> list[str]:
@@ -169,7 +259,8 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
     for path in sorted(_files(entry, own)):
         facts = path.stat() if path.exists() else None
         size_and_time = f"{facts.st_size}|{facts.st_mtime_ns}" if facts else "missing"
-        place = path.relative_to(entry.folder) if entry.files else path
+        home = data_home() if path in entry.also else entry.folder
+        place = path.relative_to(home) if entry.files else path
         digest.update(f"{place}|{size_and_time}\n".encode())
     return digest.hexdigest()[:12]
 
@@ -182,7 +273,7 @@ def _files(entry: Entry, own: dict) -> list[Path]:
     below = (path.relative_to(entry.folder) for path in entry.folder.rglob("*") if path.is_file())
     # What is still being fetched, and what editors and systems hide, is not data.
     shown = (path for path in below if not any(part.startswith(".") for part in path.parts))
-    return [entry.folder / path for path in shown]
+    return [*(entry.folder / path for path in shown), *entry.also]
 
 
 def _chosen(name: str, options: dict) -> tuple[Entry, dict]:
@@ -211,4 +302,4 @@ def _entry(name: str) -> Entry:
 
 
 def _missing(entry: Entry) -> list[str]:
-    return [file for file in entry.required if not (entry.folder / file).is_file()]
+    return [file for file in entry.required if not (entry.folder / file).exists()]

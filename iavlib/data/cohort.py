@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from iavlib.data import schemas
-from iavlib.data.split import Split, split_images
+from iavlib.data.split import STRATIFY, Split, fold_images, split_images
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,11 @@ class Cohort:
         Index ``image_id``. Columns: ``path`` (absolute, missing where the file is absent),
         ``malignancy`` (benign, malignant, indeterminate or unknown), ``diagnosis``,
         ``patient_id``, ``lesion_id`` (missing where unknown), ``width`` and ``height`` (pixels
-        as published), ``geometry`` (how the file at ``path`` relates to the published pixels:
-        original, squashed or cropped), ``licence``, ``sex``, ``age`` (years), ``site``.
+        as published; those of the file where that is not known), ``geometry`` (how the file at
+        ``path`` relates to the published pixels: original, squashed or cropped), ``licence``,
+        ``sex``, ``age`` (years), ``site``. Cohorts of diagnosis also have ``melanoma`` (1, 0 or
+        missing) and ``part`` (train, val or test as published, or missing); what is to be
+        predicted is told by :func:`iavlib.data.target`.
     masks : pandas.DataFrame
         Index ``mask_id``. Columns: ``image_id``, ``path``, ``annotator``, ``tool``, ``skill``.
         Masks of annotators only; consensus masks are not annotators' work.
@@ -110,7 +113,7 @@ class Cohort:
         self,
         fractions=(0.7, 0.1, 0.2),
         seed: int = 0,
-        stratify=("dice_range", "malignancy", "n_masks"),
+        stratify=STRATIFY,
         group: str | None = "patient",
     ) -> Split:
         """Split the images into parts that share no cluster; see :func:`split_images`.
@@ -124,7 +127,30 @@ class Cohort:
         stratify : sequence of str
             What the parts are balanced over: ``dice_range`` (mean Dice below .5, from .5 to
             below .8, from .8), ``n_masks`` or any column of ``images``.
-        group : {"patient", None} or a column of ``images``
-            What must not be torn apart. None treats every image as independent, as the paper does.
+        group : {"patient", "linked", None} or a column of ``images``
+            What must not be torn apart; ``linked`` is what shares a patient or a lesion. None
+            treats every image as independent, as the paper does.
         """
         return split_images(self, fractions, seed, stratify, group)
+
+    def fold(
+        self,
+        fold: int,
+        folds: int = 5,
+        val: float = 0.125,
+        seed: int = 0,
+        stratify=STRATIFY,
+        group: str | None = "patient",
+    ) -> Split:
+        """Split for cross-validation, with the parts train, val and test; see :func:`fold_images`.
+
+        Parameters
+        ----------
+        fold, folds : int
+            Which fold, from 0, of how many is the test part.
+        val : float
+            Share of the other folds that is for validation.
+        seed, stratify, group
+            As for :meth:`split`.
+        """
+        return fold_images(self, folds, fold, val, seed, stratify, group)

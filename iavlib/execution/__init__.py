@@ -1,4 +1,4 @@
-"""Running notebooks headlessly, keeping what each run did, and building the book.
+"""Running notebooks headlessly, one by one or as a batch, and keeping what each run did.
 
 A notebook run counts as done only when its process ended well *and* the
 notebook's last cell wrote a valid manifest (:mod:`iavlib.execution.manifest`).

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from iavlib.execution.engine import find_place, run_steps
 from iavlib.execution.errors import ExecutionError
-from iavlib.execution.graph import BOOK, Step, plan
+from iavlib.execution.graph import BOOK, EXPERIMENT, Step, plan
 from iavlib.execution.jobs import Traces
 from iavlib.execution.project import Project
 from iavlib.locks import only_one
@@ -83,13 +83,19 @@ def run_batch(
             say(nothing_to_do(len(steps)))
             return []
         say(f"{len(todo)} of {len(steps)} jobs to do, {jobs} at a time")
+        for step in todo:
+            if step.prepare is not None:
+                step.prepare()
         code, log = run_steps(project, todo, jobs, folder)
-        if code == 0:
+        # a failed experiment is kept as a result, and is no failure to Snakemake
+        if code == 0 and all(step.kind != EXPERIMENT for step in todo):
             return []
         left = _left(project, batch, todo)
+        if code == 0 and not left:
+            return []
     if not left:  # as when a forced job was killed, whose earlier result is good
         raise ExecutionError(f"Snakemake ended with status {code}: {_last_words(log)}")
-    if not any(Traces(project.executed, step.name).failed_json.is_file() for step in left):
+    if code and not any(Traces(project.executed, step.name).failed_json.is_file() for step in left):
         say(f"Snakemake ended with status {code}: {_last_words(log)}")
     names = [step.name for step in left if step.kind != BOOK] or [BOOK]
     say(f"not done: {', '.join(names)}; the same command goes on with what is left")

@@ -18,7 +18,7 @@ from typing import Any
 from iavlib.execution.closure import import_closure
 from iavlib.execution.errors import ParameterError
 from iavlib.execution.source import read_cells
-from iavlib.execution.versions import package_versions
+from iavlib.versions import package_versions
 
 DataFingerprint = Callable[..., str]
 

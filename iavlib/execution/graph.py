@@ -6,10 +6,12 @@ starts: it is given only what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from iavlib.execution.experiments import NO_TRAIN_OPTION
 from iavlib.execution.fingerprint import PATH_PARAMETER, DataFingerprint, cohort_fingerprint
 from iavlib.execution.jobs import Job, prepare_jobs
 from iavlib.execution.project import Project
@@ -35,6 +37,8 @@ class Step:
         ``iav book --no-run``.
     after : tuple of str
         Ids of the steps that must be done before.
+    prepare : callable, optional
+        Writes what the job reads; called before Snakemake starts, not for a dry run.
     """
 
     kind: str
@@ -42,6 +46,7 @@ class Step:
     reason: str | None
     arguments: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    prepare: Callable[[], object] | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:
@@ -49,24 +54,35 @@ class Step:
         return f"{self.kind}/{self.name}"
 
 
-def experiments(project: Project, profile: str) -> dict[str, list[Step]]:
+def experiments(jobs: Sequence[Job]) -> dict[str, list[Step]]:
     """List the experiments that notebooks read.
 
     Parameters
     ----------
-    project : Project
-        The project.
-    profile : str
-        Scale, which lists them.
+    jobs : sequence of Job
+        The notebooks.
 
     Returns
     -------
     dict of str to list of Step
-        Stem of a notebook to its experiments, those finished with reason None;
-        ``arguments`` is the path of the specification. Empty: no notebook reads
-        an experiment yet.
+        Stem of a notebook to its experiments, those finished with reason None. Each is done by
+        ``iav train`` on the specification in its run directory, and what fails is kept there:
+        it does not keep the notebook from being run.
     """
-    return {}
+    return {
+        job.stem: [_experiment_step(job, one) for one in job.experiments.listed] for job in jobs
+    }
+
+
+def _experiment_step(job: Job, experiment: Any) -> Step:
+    store = job.experiments.store
+    return Step(
+        EXPERIMENT,
+        f"{experiment.task}-{experiment.id}",
+        job.experiments.reason_to_train(experiment),
+        (str(store.folder(experiment) / "spec.json"), "--go-on"),
+        prepare=lambda: store.begin(experiment),
+    )
 
 
 def plan(
@@ -109,7 +125,7 @@ def plan(
     """
     given = dict(overrides or {})
     jobs = prepare_jobs(project, notebooks, profile, given, data_fingerprint)
-    needed = experiments(project, profile)
+    needed = experiments(jobs)
     steps: dict[str, Step] = {}
     for job in jobs:
         before = needed.get(job.stem, [])
@@ -131,11 +147,13 @@ def _options(job: Job, given: Mapping[str, str], force: bool) -> tuple[str, ...]
     if PATH_PARAMETER in texts:
         texts[PATH_PARAMETER] = job.parameters[PATH_PARAMETER]  # no longer relative
     settings = [text for name, value in texts.items() for text in ("-p", f"{name}={value}")]
-    return ("--profile", job.profile, *settings, *(["--force"] if force else []))
+    # its experiments are jobs of their own, on machines that are made for it
+    reads = [NO_TRAIN_OPTION] if job.experiments.listed else []
+    return ("--profile", job.profile, *settings, *reads, *(["--force"] if force else []))
 
 
 def _book_step(project: Project, steps: Sequence[Step], force: bool) -> Step:
-    from iavlib.execution.site import reason_to_build
+    from iavlib.book.site import reason_to_build
 
     waits = tuple(step.id for step in steps if step.kind == NOTEBOOK and step.reason)
     reason = "forced" if force else None

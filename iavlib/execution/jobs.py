@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from iavlib.execution.errors import ManifestError, ParameterError, suggest
+from iavlib.execution.experiments import NoExperiments, NotebookExperiments, find_experiments
 from iavlib.execution.fingerprint import (
     PATH_PARAMETER,
     DataFingerprint,
@@ -53,6 +54,8 @@ class Job:
         Fingerprint of all inputs.
     inputs : dict
         The inputs, condensed: by them it can be told what changed.
+    experiments : NotebookExperiments, optional
+        The experiments it reads.
     """
 
     notebook: Path
@@ -62,6 +65,7 @@ class Job:
     changed: dict[str, Any]
     fingerprint: str
     inputs: dict[str, Any]
+    experiments: NotebookExperiments = NoExperiments
 
     @property
     def stem(self) -> str:
@@ -180,6 +184,9 @@ def prepare_jobs(
                 Path(parameters[PATH_PARAMETER]).expanduser().resolve()
             )
         inputs = run_inputs(notebook, parameters, of_data)
+        read = find_experiments(project, profile, notebook.stem, parameters)
+        if read.store is not None:  # a notebook without any keeps its fingerprint
+            inputs["experiments"] = {"ids": read.ids, "other results": read.others}
         jobs.append(
             Job(
                 notebook=notebook,
@@ -189,6 +196,7 @@ def prepare_jobs(
                 changed={n: v for n, v in parameters.items() if v != defaults[n]},
                 fingerprint=fingerprint(inputs),
                 inputs=condense(inputs),
+                experiments=read,
             )
         )
     return jobs
@@ -225,4 +233,6 @@ def is_current(project: Project, job: Job) -> bool:
         it depends on changed since.
     """
     manifest = Traces(project.executed, job.stem).good_manifest()
-    return manifest is not None and manifest["fingerprint"] == job.fingerprint
+    if manifest is None or manifest["fingerprint"] != job.fingerprint:
+        return False
+    return job.experiments.reason_to_run(manifest["finished"]) is None

@@ -44,6 +44,8 @@ def reason_to_run(project: Project, job: Job, force: bool = False) -> str | None
     if not traces.notebook.is_file():
         return "its executed notebook is missing"
     changes = describe_changes(manifest.get("inputs"), job.inputs)
+    if manifest["fingerprint"] == job.fingerprint:
+        changes = job.experiments.reason_to_run(manifest["finished"]) or changes
     return changes + ("; its last run failed" if traces.failed_json.is_file() else "")
 
 

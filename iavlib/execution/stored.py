@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from iavlib.execution.errors import ExecutionError, ManifestError
+from iavlib.execution.experiments import exportable_runs
 from iavlib.execution.manifest import read_manifest
 from iavlib.execution.profiles import SCALES
 from iavlib.execution.project import Project
@@ -66,7 +67,7 @@ def notebook_digest(path: Path) -> str:
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:16]
 
 
-def export_results(project: Project, runs: Path | None = None) -> Export:
+def export_results(project: Project, runs: Path | None = None, every_run: bool = False) -> Export:
     """Copy finished runs' results into ``book/results/``.
 
     Parameters
@@ -74,15 +75,19 @@ def export_results(project: Project, runs: Path | None = None) -> Export:
     project : Project
         The project.
     runs : Path, optional
-        The run store; ``runs`` in the project's root by default. It may be absent.
+        The run store; by default that of ``IAV_RUNS``, else ``runs`` in the project's root. It
+        may be absent.
+    every_run : bool, optional
+        Keep experiments that no committed list names and those on synthetic data too.
 
     Returns
     -------
     Export
         Notebooks run at a named scale on real data, and experiments that are finished. Left
         out, with the reason: runs with parameters set by hand, on synthetic data, of an
-        earlier version of their notebook, and unfinished experiments. An older stored result of
-        the same run is replaced, one that is the same is not touched.
+        earlier version of their notebook, unfinished experiments, and unless `every_run` those
+        on synthetic data or in no list of ``notebooks/profiles/experiments/``. An older stored
+        result of the same run is replaced, one that is the same is not touched.
 
     Raises
     ------
@@ -107,10 +112,11 @@ def export_results(project: Project, runs: Path | None = None) -> Export:
             stamp["notebook_digest"] = notebook_digest(notebook)
             write_json(target, manifest | {"stored": stamp})
         (unchanged if same else written).append(target)
-    for folder, target in _experiments(runs or project.root / "runs", results_folder(project)):
-        if not (folder / _FINISHED).is_file():
-            skipped.append(f"{folder.parent.name}/{folder.name}: not finished")
+    for folder, reason in exportable_runs(project, runs, every_run):
+        if reason:
+            skipped.append(f"{folder.parent.name}/{folder.name}: {reason}")
             continue
+        target = results_folder(project) / "runs" / folder.parent.name / folder.name
         changed = _copy_run(folder, target)
         (written if changed else unchanged).append(target)
     return Export(tuple(written), tuple(unchanged), tuple(skipped))
@@ -168,11 +174,6 @@ def _unfit(manifest: dict[str, Any], notebook: Path, executed: Path) -> str | No
     if ran != [c.source for c in read_cells(notebook)]:
         return "the notebook has changed since; run it again"
     return None
-
-
-def _experiments(runs: Path, results: Path) -> list[tuple[Path, Path]]:
-    folders = sorted(path for path in runs.glob("*/*") if path.is_dir())
-    return [(path, results / "runs" / path.parent.name / path.name) for path in folders]
 
 
 def _copy_run(folder: Path, target: Path) -> bool:

@@ -1,0 +1,188 @@
+"""What a notebook asks for: the experiments of its scale, and results of scales not run here."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from iavlib.claims.recording import RUN_VARIABLE
+from iavlib.data.cohort import Cohort
+from iavlib.execution.project import Project, find_project
+from iavlib.experiments.errors import ExperimentError
+from iavlib.experiments.grid import FOLDER, listed
+from iavlib.experiments.resolve import resolve
+from iavlib.experiments.result import read_facts
+from iavlib.experiments.spec import AUTO, Experiment, from_mapping
+from iavlib.experiments.store import FINISHED, METRICS, MISSING, SPEC, RunStore, read_json
+from iavlib.experiments.table import (
+    HERE,
+    NOWHERE,
+    STORED,
+    as_table,
+    fact_columns,
+    row_of,
+    spec_columns,
+)
+
+#: Parameters of a notebook that say which data it works on.
+COHORT_PARAMETERS = ("path", "n_images", "seed", "size")
+Known = tuple[Experiment, dict[str, Any]]
+
+
+def current_profile(default: str = "smoke") -> str:
+    """Return the scale at which ``iav run`` runs this notebook, or `default` outside of it."""
+    facts = os.environ.get(RUN_VARIABLE)
+    return json.loads(Path(facts).read_text())["profile"] if facts else default
+
+
+def for_notebook(
+    profile: str | None,
+    stem: str,
+    cohort: str = AUTO,
+    loaded: Cohort | None = None,
+    project: Project | None = None,
+    **options: Any,
+) -> list[Experiment]:
+    """List the experiments that a notebook reads at a scale, on the data it works on.
+
+    Parameters
+    ----------
+    profile : str or None
+        The scale; None for that of :func:`current_profile`.
+    stem : str
+        Name of the notebook without ending.
+    cohort : str
+        Name of its cohort, for experiments that name none themselves.
+    loaded : Cohort, optional
+        The same, if it is loaded already.
+    project : Project, optional
+        The one of the working folder by default.
+    **options
+        Those of :data:`COHORT_PARAMETERS` that the cohort is loaded with.
+
+    Returns
+    -------
+    list of Experiment
+        Resolved; give them to :func:`iavlib.experiments.sweep`.
+
+    Raises
+    ------
+    ExperimentError
+        If the list is wrong.
+    """
+    wanted = listed(project or find_project(), profile or current_profile()).get(stem, [])
+    found = []
+    for item in wanted:
+        own = item.cohort == AUTO
+        if own:
+            item = replace(item, cohort=cohort, cohort_options={**options, **item.cohort_options})
+        found.append(resolve(item, loaded if own else None))
+    return list(dict.fromkeys(found))
+
+
+def read_results(
+    profile: str,
+    stem: str,
+    cohort: str | None = None,
+    store: RunStore | None = None,
+    project: Project | None = None,
+) -> pd.DataFrame:
+    """Read what is known of a notebook's experiments at a scale; nothing is run.
+
+    Parameters
+    ----------
+    profile, stem
+        As for :func:`for_notebook`.
+    cohort : str, optional
+        Only results on this cohort; on any by default, real images before invented ones.
+    store : RunStore, optional
+        The default one if not given.
+    project : Project, optional
+        The one of the working folder by default.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a listed experiment. ``origin`` is ``here`` (finished on this machine; the latest
+        if there are several on different data), ``stored`` (``hardware`` and ``finished`` say where
+        and when it was made) or ``nowhere``, with status ``missing``.
+
+    Raises
+    ------
+    ExperimentError
+        If the list is wrong, or a stored result is damaged.
+    """
+    project = project or find_project()
+    wanted = listed(project, profile).get(stem, [])
+    if not wanted:
+        return as_table([])
+    store = store or RunStore.of(project)
+    known: dict[str, list[Known]] = defaultdict(list)
+    for experiment, row in _known(project, store):
+        if cohort in (None, row["cohort_name"]):
+            known[experiment.question()].append((experiment, row))
+    return as_table([_best(item, known[item.question()]) for item in wanted])
+
+
+def shown_results(project: Project, stem: str, store: RunStore) -> list[Path]:
+    """List the directories of results that answer an experiment of a notebook at any scale."""
+    files = (project.profiles / FOLDER).glob("*.yaml")
+    lists = [listed(project, path.stem).get(stem, []) for path in sorted(files)]
+    asked = {experiment.question() for experiments in lists for experiment in experiments}
+    found = _known(project, store)
+    return [Path(row["folder"]) for experiment, row in found if experiment.question() in asked]
+
+
+def stored_folders(project: Project) -> list[Path]:
+    """List the experiments among the stored results."""
+    return sorted(
+        path.parent for path in (project.book / "results" / "runs").glob(f"*/*/{METRICS}")
+    )
+
+
+def _known(project: Project, store: RunStore) -> Iterator[Known]:
+    """Go through every finished run that can be read, and every stored result."""
+    for folder in store.finished():
+        row = row_of(store, folder)
+        if row["status"] == FINISHED:
+            yield store.read_spec(folder), row
+    yield from map(_describe_stored, stored_folders(project))
+
+
+def _describe_stored(folder: Path) -> Known:
+    experiment = from_mapping(read_json(folder / SPEC), folder / SPEC)
+    if experiment.id != folder.name:
+        raise ExperimentError(
+            folder / SPEC, "does not describe this stored result", "restore it from git"
+        )
+    row = {"id": folder.name, "task": folder.parent.name, "reason": "", "folder": str(folder)}
+    row |= {"status": FINISHED, "origin": STORED} | spec_columns(experiment)
+    return experiment, row | fact_columns(read_facts(folder))
+
+
+def _best(wanted: Experiment, known: list[Known]) -> dict[str, Any]:
+    """Choose among the results of one experiment: real, of this machine, the latest."""
+    fitting = [row for experiment, row in known if experiment.answers(wanted)]
+    if not fitting:
+        row = {"id": "", "task": wanted.task, "status": MISSING, "origin": NOWHERE, "reason": ""}
+        return row | spec_columns(wanted)
+    best = max(fitting, key=lambda r: (not r["synthetic"], r["origin"] == HERE, r["finished"]))
+    return best | {"label": wanted.label}
+
+
+def notebook_experiments(
+    project: Project, profile: str, stem: str, parameters: Mapping[str, Any]
+) -> list[Experiment]:
+    """List a notebook's experiments, given its parameters; without a list nothing is loaded."""
+    if not listed(project, profile).get(stem):
+        return []
+    options = {name: parameters[name] for name in COHORT_PARAMETERS if name in parameters}
+    cohort = parameters.get("cohort", AUTO)
+    return for_notebook(profile, stem, cohort, project=project, **options)

@@ -1,0 +1,97 @@
+"""Fixing what a specification leaves open: the data that are here, and the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from typing import Any
+
+from iavlib import data
+from iavlib.data.cohort import Cohort
+from iavlib.experiments.errors import ExperimentError
+from iavlib.experiments.spec import Experiment
+from iavlib.experiments.tasks import find_task
+
+_loaded: dict[str, Any] = {"key": None, "cohort": None}
+
+
+def load_cohort(name: str, **options) -> Cohort:
+    """Load a cohort, or give the last one again if it is that.
+
+    Parameters
+    ----------
+    name, **options
+        As for :func:`iavlib.data.load`.
+
+    Raises
+    ------
+    ExperimentError
+        If there is no such cohort or option.
+    DataError, DatasetUnavailable
+        As :func:`iavlib.data.load`.
+    """
+    try:
+        name, own = data.choose(name, **options)
+    except (KeyError, TypeError) as error:
+        raise ExperimentError("cohort", str(error.args[0]), "name one of these") from error
+    key = (name, tuple(sorted(own.items())), data.fingerprint(name, **own))
+    if _loaded["key"] != key:
+        _loaded.update(key=key, cohort=data.load(name, **own))
+    return _loaded["cohort"]
+
+
+def resolve(experiment: Experiment, cohort: Cohort | None = None) -> Experiment:
+    """Fix the cohort, the fingerprints of its data, and the weights.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Resolved or not.
+    cohort : Cohort, optional
+        The cohort that it names, if it is loaded already.
+
+    Returns
+    -------
+    Experiment
+        With an id.
+
+    Raises
+    ------
+    ExperimentError
+        If the task, the cohort, or a value is unknown, or the experiment was resolved on other
+        data than are here.
+    """
+    task = find_task(experiment.task)
+    options = dict(experiment.cohort_options)
+    if cohort is None:
+        cohort = load_cohort(experiment.cohort, **options)
+    name, own = data.choose(experiment.cohort, **options)
+    found = {"data": cohort.fingerprint, "files": _files(cohort)}
+    for field, now in found.items():
+        if getattr(experiment, field) not in ("", now):
+            raise ExperimentError(
+                f"cohort {name!r}",
+                f"is not what the experiment was made for: its {field} have the fingerprint {now}, "
+                f"not {getattr(experiment, field)}",
+                f"restore the data, or leave '{field}' out of the specification for a new "
+                "experiment on these",
+            )
+    if experiment.version not in (1, task.version):
+        raise ExperimentError(
+            f"task {task.name!r}",
+            f"is at version {task.version}, the experiment was made for {experiment.version}",
+            "leave 'version' out of the specification for a new experiment",
+        )
+    fixed = replace(experiment, cohort=name, cohort_options=own, version=task.version, **found)
+    return task.complete(fixed)
+
+
+def _files(cohort: Cohort) -> str:
+    """Digest the sizes of a cohort's image files; invented ones follow from the tables."""
+    if cohort.synthetic:
+        return ""
+    digest = hashlib.sha256()
+    for image_id, path in cohort.images["path"].dropna().items():
+        digest.update(f"{image_id}|{os.stat(path).st_size}\n".encode())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,268 @@
+"""One experiment: everything that decides its result, and the id made from that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from iavlib.data.split import STRATIFY
+from iavlib.execution.errors import suggest
+from iavlib.experiments.errors import ExperimentError
+
+ID_DIGITS = 12
+#: Stands for what :func:`iavlib.experiments.resolve` chooses by what is on this machine.
+AUTO = "auto"
+#: Every kind of split with its settings and their defaults.
+SPLITS: dict[str, dict[str, Any]] = {
+    "holdout": {"fractions": [0.7, 0.1, 0.2]},
+    "kfold": {"folds": 5, "fold": 0, "val": 0.125},
+}
+_ALL_SPLITS = {"kind": "holdout", "seed": 0, "group": "patient", "stratify": list(STRATIFY)}
+#: Where data lie and how a run is called do not change what comes out.
+_NOT_HASHED = ("cohort_options", "label")
+# YAML takes 1e-4 for a text; nobody means one
+_EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A specification; two that are equal give the same result.
+
+    Parameters
+    ----------
+    task : str
+        A name of :data:`iavlib.experiments.TASKS`.
+    cohort : str
+        Name for :func:`iavlib.data.load`; ``"auto"`` until resolved.
+    cohort_options : mapping
+        Keywords for it (``path``, ``n_images``, ``seed``, ``size``). They count by the data they
+        lead to, so that a folder may be moved.
+    data, files : str
+        Fingerprint of the cohort's tables, and of the sizes of its image files (empty for
+        invented ones); filled in by :func:`iavlib.experiments.resolve`.
+    backbone, weights : str
+        As for :func:`iavlib.models.build_network`; weights ``"auto"`` until resolved.
+    recipe : str
+        ``"probe"`` (a head on frozen features), or the name of a training recipe.
+    overrides : mapping
+        What differs from the recipe.
+    size : int, optional
+        Side of the square images in pixels; the backbone's own by default.
+    split : mapping
+        ``kind`` (``holdout`` with ``fractions``; ``kfold`` with ``folds``, ``fold`` and ``val``,
+        the share of the other folds kept for validation), ``seed``, ``group`` (what is not torn
+        apart) and ``stratify``.
+    seed : int
+        Of the network, the order of batches, augmentation, and the choice by `train_share`.
+    train_share : float
+        Share of the training patients that is used, in (0, 1].
+    alpha : float, optional
+        Weight of classification in tasks that learn two things.
+    version : int
+        Of the task; it changes when the same settings come to mean something else.
+    label : str
+        How it is called in tables; no part of what it is.
+
+    Raises
+    ------
+    ExperimentError
+        If a value does not fit.
+    """
+
+    task: str = "iaa"
+    cohort: str = AUTO
+    cohort_options: Mapping[str, Any] = field(default_factory=dict)
+    data: str = ""
+    files: str = ""
+    backbone: str = "resnet18"
+    weights: str = AUTO
+    recipe: str = "paper"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    size: int | None = None
+    split: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    train_share: float = 1.0
+    alpha: float | None = None
+    version: int = 1
+    label: str = field(default="", compare=False)
+
+    def __post_init__(self):
+        for name in ("task", "cohort", "data", "files", "backbone", "weights", "recipe", "label"):
+            value = getattr(self, name)
+            _demand(isinstance(value, str), name, value, "a text")
+        for name in ("cohort_options", "overrides", "split"):
+            _demand(
+                isinstance(getattr(self, name), Mapping), name, getattr(self, name), "a mapping"
+            )
+            object.__setattr__(self, name, _plain(getattr(self, name), name))
+        for name, default in (("seed", 0), ("version", 1), ("size", None)):
+            self._set_number(name, default, int)
+        for name, default in (("train_share", 1.0), ("alpha", None)):
+            self._set_number(name, default, float)
+        _demand(0 < self.train_share <= 1, "train_share", self.train_share, "in (0, 1]")
+        _demand(self.size is None or self.size > 0, "size", self.size, "positive")
+        _demand(self.seed >= 0, "seed", self.seed, "0 or more")
+        object.__setattr__(self, "split", _complete_split(self.split))
+
+    def _set_number(self, name: str, default: Any, kind: type) -> None:
+        value = _plain(getattr(self, name), name)
+        if value is None and default is None:
+            return
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        whole = fits and (kind is float or value == int(value))
+        _demand(whole, name, value, "a whole number" if kind is int else "a number")
+        object.__setattr__(self, name, kind(value))
+
+    def __hash__(self) -> int:
+        return hash(self.canonical())
+
+    def canonical(self) -> str:
+        """Write what decides the result as JSON, the same for every order and spelling.
+
+        Fields that have their default are left out, so that a field added later changes no id.
+        """
+        told = {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in _NOT_HASHED and (name == "task" or value != _DEFAULTS[name])
+        }
+        return json.dumps(_as_integers(told), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether data and weights are fixed."""
+        return bool(self.data) and AUTO not in (self.cohort, self.weights)
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits, the name of its run directory.
+
+        Raises
+        ------
+        ExperimentError
+            If it is not resolved: on other data the same settings are another experiment.
+        """
+        if not self.is_resolved:
+            raise ExperimentError(
+                "experiment", "its data and weights are open", "give resolve(experiment)"
+            )
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:ID_DIGITS]
+
+    @property
+    def name(self) -> str:
+        """Task and id."""
+        return f"{self.task}/{self.id}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Give every field, ready for JSON."""
+        return asdict(self)
+
+    def question(self) -> str:
+        """Write what is asked whatever the data and weights: :meth:`canonical` without these."""
+        anywhere = replace(self, data="", files="", cohort=AUTO, weights=AUTO)
+        return anywhere.canonical()
+
+    def answers(self, wanted: Experiment) -> bool:
+        """Tell whether it is what is wanted, on whatever data.
+
+        Where `wanted` leaves cohort or weights open, any will do.
+        """
+        same = {"data": wanted.data, "files": wanted.files}
+        same |= {"cohort": AUTO} if wanted.cohort == AUTO else {}
+        same |= {"weights": AUTO} if wanted.weights == AUTO else {}
+        return replace(self, **same).canonical() == wanted.canonical()
+
+
+FIELDS = tuple(item.name for item in fields(Experiment))
+
+
+def from_mapping(values: Any, where: Any = "experiment") -> Experiment:
+    """Make an experiment of what a file holds.
+
+    Parameters
+    ----------
+    values : mapping
+        Fields of :class:`Experiment`; those that are not given have their defaults.
+    where : str or Path
+        How to name the place in an error.
+
+    Raises
+    ------
+    ExperimentError
+        If there is no such field (near names are suggested) or a value does not fit.
+    """
+    check_fields(values, where)
+    try:
+        return Experiment(**values)
+    except ExperimentError as error:
+        raise ExperimentError(f"{where}: {error.where}", error.problem, error.mend) from error
+
+
+def check_fields(values: Any, where: Any) -> None:
+    """Refuse what is not a mapping of fields of :class:`Experiment`."""
+    if not isinstance(values, Mapping):
+        raise ExperimentError(where, "is not a mapping", "write field: value, one a line")
+    for name in values:
+        if name not in FIELDS:
+            raise ExperimentError(where, f"no field {name!r}", f"{suggest(str(name), FIELDS)}")
+
+
+def _complete_split(given: Mapping[str, Any]) -> dict[str, Any]:
+    kind = given.get("kind", _ALL_SPLITS["kind"])
+    if kind not in SPLITS:
+        raise ExperimentError("split", f"no kind {kind!r}", suggest(str(kind), SPLITS))
+    known = _ALL_SPLITS | SPLITS[kind]
+    for name in given:
+        if name not in known:
+            raise ExperimentError(f"split of kind {kind}", f"no {name!r}", suggest(name, known))
+    split = known | dict(given)
+    if kind == "kfold":
+        folds, fold = split["folds"], split["fold"]
+        _demand(isinstance(folds, int) and folds >= 2, "split: folds", folds, "2 or more")
+        _demand(isinstance(fold, int) and 0 <= fold < folds, "split: fold", fold, "0 to folds - 1")
+        val = split["val"]
+        _demand(isinstance(val, int | float) and 0 < val < 1, "split: val", val, "in (0, 1)")
+    return split
+
+
+def _demand(fits: bool, name: str, value: Any, wanted: str) -> None:
+    if not fits:
+        raise ExperimentError(f"{name} = {value!r}", f"must be {wanted}", f"correct {name}")
+
+
+def _plain(value: Any, place: str) -> Any:
+    """Bring a value to what JSON holds, or refuse it."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, f"{place}.{k}") for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, place) for v in value]
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()  # of NumPy
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ExperimentError(f"{place} = {value}", "is not finite", "give a number or nothing")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ExperimentError(
+        f"{place} = {value!r}", "is no text, number, list or mapping", "write it in these"
+    )
+
+
+def _as_integers(value: Any) -> Any:
+    """Write 1.0 as 1, so that both spellings are one experiment."""
+    if isinstance(value, Mapping):
+        return {k: _as_integers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_as_integers(v) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+_DEFAULTS: dict[str, Any] = asdict(Experiment())

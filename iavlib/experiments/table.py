@@ -1,0 +1,149 @@
+"""Runs as a tidy table: one row an experiment, finished or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from iavlib.execution.errors import suggest
+from iavlib.experiments.errors import ExperimentError
+from iavlib.experiments.result import read_facts
+from iavlib.experiments.spec import Experiment
+from iavlib.experiments.store import DAMAGED, FAILED, FAILURE, FINISHED, RunStore, read_json
+
+#: Where a row's numbers are from.
+HERE, STORED, NOWHERE = "here", "stored", "nowhere"
+_PART = "test"
+_FIRST = ("id", "task", "label", "status", "origin", "reason")
+
+
+def run_table(store: RunStore | None = None, task: str | None = None) -> pd.DataFrame:
+    """List every run of a store.
+
+    Parameters
+    ----------
+    store : RunStore, optional
+        The default one if not given.
+    task : str, optional
+        Only runs of this task.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a run directory, as :func:`row_of`; what cannot be read is ``damaged``, with the
+        reason.
+    """
+    store = store or RunStore()
+    return as_table([row_of(store, folder) for folder in store.folders(task)])
+
+
+def row_of(store: RunStore, folder: Path, experiment: Experiment | None = None) -> dict[str, Any]:
+    """Describe one run in a row.
+
+    Parameters
+    ----------
+    store : RunStore
+    folder : Path
+        Its directory.
+    experiment : Experiment, optional
+        What it is to be; read from the directory if not given.
+
+    Returns
+    -------
+    dict
+        ``id``, ``task``, ``status`` and ``reason`` (why it failed), the fields of the experiment
+        (those of mappings as ``split_kind`` or ``overrides_lr``), and of a finished run its
+        metrics on the test part, ``val_<metric>``, ``<baseline>_<metric>``, ``n_train`` and so
+        on, ``weights_source``, ``weights_random``, ``seconds``, ``finished`` and ``hardware``.
+    """
+    row = {"id": folder.name, "task": folder.parent.name, "label": "", "reason": ""}
+    row |= {"status": store.status(folder), "origin": NOWHERE, "folder": str(folder)}
+    try:
+        if folder.is_dir():
+            stored = store.read_spec(folder)
+            experiment = experiment or stored
+        if experiment is not None:
+            row |= spec_columns(experiment)
+        if row["status"] == FINISHED:
+            row |= fact_columns(read_facts(folder)) | {"origin": HERE}
+        elif row["status"] == FAILED:
+            row["reason"] = str(read_json(folder / FAILURE).get("error", ""))
+    except ExperimentError as error:
+        row |= {"status": DAMAGED, "reason": str(error)}
+    return row
+
+
+def spec_columns(experiment: Experiment) -> dict[str, Any]:
+    """Give the fields of an experiment, those of its mappings in columns of their own."""
+    row: dict[str, Any] = {}
+    for name, value in experiment.to_json().items():
+        if name in ("cohort_options", "version"):
+            continue
+        if isinstance(value, Mapping):
+            row |= {f"{name}_{key}": _cell(item) for key, item in value.items()}
+        else:
+            row[name] = value
+    return row
+
+
+def fact_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the numbers of a finished run and what they were made with."""
+    row: dict[str, Any] = dict(facts["metrics"].get(_PART, {}))
+    row |= {f"val_{name}": value for name, value in facts["metrics"].get("val", {}).items()}
+    for baseline, parts in facts["baselines"].items():
+        row |= {f"{baseline}_{name}": value for name, value in parts.get(_PART, {}).items()}
+    row |= {f"n_{part}": n for part, n in facts["n"].items()}
+    weights = facts["weights"]
+    row |= {"weights_source": weights.get("source", ""), "weights_detail": weights.get("detail")}
+    row |= {name: facts[name] for name in ("weights_random", "synthetic", "seconds", "finished")}
+    return row | {"cohort_name": facts["cohort"], "hardware": describe_hardware(facts["hardware"])}
+
+
+def describe_hardware(machine: Mapping[str, Any]) -> str:
+    """Say in a few words what machine a run was made on."""
+    devices = machine.get("accelerators") or [f"{machine.get('cpus', '?')} CPUs"]
+    return ", ".join([*devices, str(machine.get("system", ""))])
+
+
+def as_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Put rows together, the columns that name a run first."""
+    table = pd.DataFrame(list(rows))
+    if table.empty:
+        return pd.DataFrame(columns=list(_FIRST))
+    first = [name for name in _FIRST if name in table]
+    return table[[*first, *(name for name in table if name not in first)]]
+
+
+def filter_rows(table: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFrame:
+    """Keep the rows whose columns have certain values, compared as text.
+
+    Raises
+    ------
+    ExperimentError
+        If there is no such column.
+    """
+    for name, value in conditions.items():
+        if name not in table:
+            raise ExperimentError("filter", f"no column {name!r}", suggest(name, table.columns))
+        table = table[table[name].map(_as_text) == _as_text(value)]
+    return table
+
+
+def table_json(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Give the rows as JSON objects, with nothing where a number does not exist."""
+    return json.loads(table.to_json(orient="records", double_precision=12))
+
+
+def _as_text(value: Any) -> str:
+    try:
+        return f"{float(value):.12g}"
+    except (TypeError, ValueError):
+        return str(value).lower()
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) else value

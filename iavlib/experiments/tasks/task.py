@@ -1,0 +1,74 @@
+"""What a task is: a target for each image, and a way to learn it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from iavlib.data.cohort import Cohort
+from iavlib.experiments.spec import Experiment
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a task found; the run store writes it.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Columns ``image_id``, ``part`` (train, val or test), ``true``, ``predicted``, and others.
+    metrics : mapping
+        Part to name of a metric to value.
+    history : pandas.DataFrame
+        One row an epoch; empty where nothing was trained by epochs.
+    baselines : mapping
+        Name of a model without images to part to metrics, beside the task's own.
+    weights : mapping
+        ``source`` and ``detail`` of what the backbone started from, and ``is_random``.
+    settings : mapping
+        Every setting of the recipe as it was used, ready for JSON.
+    """
+
+    predictions: pd.DataFrame
+    metrics: Mapping[str, Mapping[str, float]]
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _as_it_is(experiment: Experiment) -> Experiment:
+    return experiment
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of experiment.
+
+    Parameters
+    ----------
+    name : str
+    targets : callable
+        Cohort to a table indexed by ``image_id``: the images that can be used, with ``target``.
+    run : callable
+        Experiment (resolved), cohort, run directory and a function that takes lines of progress,
+        to :class:`Outcome`. It may leave files in the directory (a checkpoint, the model) and is
+        called again after an interruption, with the directory as it was.
+    complete : callable, optional
+        Fixes what the experiment leaves open (``weights``) and refuses what cannot be run, before
+        anything is trained.
+    version : int, optional
+        To be raised when the same experiment comes to give something else.
+    """
+
+    name: str
+    targets: Callable[[Cohort], pd.DataFrame]
+    run: Callable[[Experiment, Cohort, Path, Say], Outcome]
+    complete: Callable[[Experiment], Experiment] = _as_it_is
+    version: int = 1

@@ -1,0 +1,53 @@
+"""A task that takes no time: it predicts the training part's median. Imported, it is registered."""
+
+import os
+import time
+
+import pandas as pd
+
+from iavlib.experiments import TASKS, Experiment, Outcome, Task
+from iavlib.experiments.parts import assign_parts
+from iavlib.experiments.scores import constant_baselines, scores_by_part
+
+
+def targets(cohort):
+    mean = cohort.pairs.groupby("image_id")["dice"].mean()
+    return mean.reindex(cohort.images.index).dropna().to_frame("target")
+
+
+def fit(experiment: Experiment, cohort, folder, say) -> Outcome:
+    """Do as `overrides` say: fail with a kind of error, wait, tell of every call in a file."""
+    wishes = experiment.overrides
+    if "calls" in wishes:
+        with open(wishes["calls"], "a") as stream:
+            stream.write(f"{os.getpid()}\n")
+    while "gate" in wishes and not os.path.exists(wishes["gate"]):
+        time.sleep(0.02)
+    if "error" in wishes and not os.path.exists(wishes.get("unless", "")):
+        raise {"value": ValueError, "memory": MemoryError}[wishes["error"]]("as was wished")
+    table = targets(cohort)
+    parts = assign_parts(cohort.select(table.index), experiment)
+    true = table.loc[parts.index, "target"]
+    predictions = pd.DataFrame({"part": parts, "true": true}).rename_axis("image_id")
+    shift = wishes.get("shift", 0) * wishes.get("times", 1)
+    predictions["predicted"] = true[parts == "train"].median() + shift
+    predictions = predictions.reset_index()
+    say("fitted")
+    return Outcome(
+        predictions,
+        scores_by_part(predictions),
+        baselines=constant_baselines(predictions),
+        weights={"source": experiment.weights, "is_random": experiment.weights == "random"},
+    )
+
+
+def fill_in(experiment: Experiment) -> Experiment:
+    from dataclasses import replace
+
+    if experiment.weights == "auto":
+        return replace(experiment, weights="none")
+    return experiment
+
+
+TASK = Task("constant", targets, fit, fill_in)
+TASKS[TASK.name] = TASK

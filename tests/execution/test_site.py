@@ -1,0 +1,202 @@
+"""A small book from notebooks to HTML. Notebooks are run by kernels, pages built by Sphinx."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from iavlib.book.site import build_book
+from iavlib.book.toc import toc_entries, toc_notebooks
+from iavlib.cli import app
+from iavlib.execution.errors import BookError
+
+CONFIG = Path(__file__).parent.parent.parent / "_config.yml"
+FIGURE = """
+import base64
+from IPython.display import Image
+Image(data=base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+))
+"""
+INDEX = r"""# The whole
+
+See {cite:t}`paper2020`, {doc}`/notebooks/01_first` and $\lvert A \rvert$.
+{glue:text}`../notebooks/01_first.ipynb::mean:.2f` was measured.
+
+```{include} generated/scorecard.md
+```
+
+```{include} generated/provenance.md
+```
+
+```{bibliography}
+```
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(lasting_workshop):
+    made = lasting_workshop
+    shutil.copy(CONFIG, made.project.config)
+    made.page("index", INDEX)
+    made.write(made.project.references, "@misc{paper2020, title={T}, author={A. Toy}, year={2020}}")
+    made.toc(["book/index", "notebooks/01_first"])
+    path = made.good_notebook(
+        "01_first",
+        FIGURE,
+        "from iavlib import claims\nfrom iavlib.execution.pages import glue\n"
+        "claims.record('toy-mean', size, cohort=cohort, n=9)\nglue('mean', size)",
+        "from iavlib.execution.pages import banner\nbanner(cohort)",
+        parameters="size = 0.25",
+        synthetic=True,
+    )
+    content = json.loads(path.read_text())
+    content["cells"][0]["source"] = "# Chapter\n\nBy Mann-Whitney.\n\n$$ a = b $$ (eq-one)"
+    figure = {"figure": {"caption": "A dot.", "name": "fig-dot"}, "image": {"alt": "One dot"}}
+    content["cells"][3]["metadata"]["mystnb"] = figure
+    path.write_text(json.dumps(content))
+    made.profile("quick", {"01_first": {"size": 0.5}})
+    return made
+
+
+@pytest.fixture(autouse=True)
+def inside(shop, monkeypatch):
+    monkeypatch.delenv("IAV_PROJECT", raising=False)
+    monkeypatch.chdir(shop.project.root)
+
+
+def page(shop, name):
+    return (shop.project.html / f"{name}.html").read_text()
+
+
+def words(shop, name):
+    return " ".join(re.sub(r"<[^>]+>", "", page(shop, name)).split())
+
+
+@pytest.fixture(scope="module")
+def first_build(shop):
+    return build_book(shop.project)
+
+
+@pytest.mark.book
+def test_a_good_book_has_no_problem(shop, first_build):
+    assert first_build.problems == ()
+    assert first_build.ok
+    assert [run.status for run in first_build.runs] == ["done"]
+    assert (shop.project.html / "index.html").is_file()
+
+
+@pytest.mark.book
+def test_a_page_says_what_it_was_made_of(shop, first_build):
+    text = page(shop, "notebooks/01_first")
+    assert text.index("Computed on synthetic data") < text.index("By Mann-Whitney")
+    assert text.count("Computed on synthetic data") == 1, "moved to the top, not shown twice"
+    assert "How this page was made" in text
+    assert "profile quick" in text
+    assert "<math" in text
+    assert 'alt="One dot"' in text
+    assert "manifest.write" not in text
+    injected = text[text.index("tag_injected-parameters") :][:200]
+    assert "tag_hide-input" in injected
+
+
+@pytest.mark.book
+def test_the_first_page_shows_the_scorecard_and_the_runs(shop, first_build):
+    text = words(shop, "book/index")
+    assert "0.50 was measured" in text
+    assert "1 of the values below were measured on invented images" in text
+    assert "0 of 1 claims have a verdict" in text
+    assert "not run 0.5 0.5 synthetic toy, n = 9 (quick)" in text
+    assert "The mean is a half." in text
+    assert re.search(r"Toy\s*\[", text), "the source of a claim is cited"
+    assert re.search(r"Chapter\s+good\s+quick\s+toy \(synthetic\)", text)
+
+
+@pytest.mark.book
+def test_nothing_is_loaded_from_elsewhere_and_search_knows_the_words(shop, first_build):
+    elsewhere = re.compile(r"""<(?:script|link|img)[^>]+(?:src|href)=["']https?:""")
+    for file in shop.project.html.rglob("*.html"):
+        assert not elsewhere.search(file.read_text())
+        assert "THEBE" not in file.read_text()
+    index = (shop.project.html / "searchindex.js").read_text()
+    assert '"whitnei"' in index or "whitnei:" in index, "the search looks for word stems"
+
+
+@pytest.mark.book
+def test_a_second_build_does_nothing(shop, first_build):
+    result = CliRunner().invoke(app, ["book"])
+    assert result.exit_code == 0
+    assert "01_first     0.0 s  up to date: toy (synthetic), 1 claims" in result.output
+    assert "Book, nothing changed" in result.output
+
+
+@pytest.mark.book
+def test_a_failed_notebook_and_a_warning_fail_the_book_but_not_its_building(shop, first_build):
+    shop.toc(["book/index", "notebooks/01_first", "notebooks/02_second", "book/extra"])
+    shop.page("extra", "# Extra\n\n{glue:text}`../notebooks/01_first.ipynb::nothing`")
+    shop.notebook(
+        "02_second", "print('came so far')", "# why\n1 / 0", "print('never')", title="Two"
+    )
+    first = CliRunner().invoke(app, ["book"])
+    assert "01_first      0.0 s  up to date" in first.output
+    assert "FAILED in code cell 2 (# why): ZeroDivisionError: division by zero" in first.output
+    # a build that reads nothing anew would not repeat the warning
+    again = CliRunner().invoke(app, ["book", "--no-run"])
+    for result in (first, again):
+        assert result.exit_code == 1
+        assert "problem: book/extra.md:3: WARNING: " in result.output
+        assert "Not a good book: 1 of its notebooks failed, 1 problems." in result.output
+    text = words(shop, "notebooks/02_second")
+    assert "This notebook failed" in text
+    assert "stopped in code cell 2" in text
+    assert "came so far" in text
+    assert "never" not in text
+
+
+@pytest.mark.book
+def test_a_notebook_that_was_not_run_says_so(shop, first_build):
+    shop.toc(["book/index", "notebooks/01_first", "notebooks/03_later"])
+    shop.notebook("03_later", "x = 1", title="Later on")
+    result = build_book(shop.project, run=False)
+    assert result.problems == ()
+    text = words(shop, "notebooks/03_later")
+    assert "Later on" in text
+    assert "iav run 03_later" in text
+    assert not (shop.project.html / "notebooks" / "02_second.html").exists()
+
+
+def test_a_page_of_the_toc_that_is_missing_is_named(workshop):
+    workshop.toc(["book/index", "book/indx"])
+    with pytest.raises(BookError, match=r"lists book/indx, but .* did you mean 'book/index'"):
+        toc_entries(workshop.project)
+    workshop.toc(["book/index", "notebooks/01_first"])
+    with pytest.raises(BookError, match="lists notebooks/01_first"):
+        toc_entries(workshop.project)
+
+
+def test_a_page_twice_in_the_toc_is_refused(workshop):
+    workshop.toc(["book/index", "book/index.md"])
+    with pytest.raises(BookError, match="lists book/index twice"):
+        toc_entries(workshop.project)
+
+
+def test_parts_and_sections_of_the_toc_are_read_in_order(workshop):
+    for stem in ("01_a", "02_b"):
+        workshop.notebook(stem)
+    workshop.page("more", "# More")
+    workshop.write(
+        workshop.project.toc,
+        "format: jb-book\nroot: book/index\nparts:\n- caption: One\n  chapters:\n"
+        "  - file: notebooks/01_a\n    sections:\n    - file: book/more\n"
+        "- caption: Two\n  chapters:\n  - file: notebooks/02_b\n",
+    )
+    assert toc_entries(workshop.project) == [
+        "book/index",
+        "notebooks/01_a",
+        "book/more",
+        "notebooks/02_b",
+    ]
+    assert [path.stem for path in toc_notebooks(workshop.project)] == ["01_a", "02_b"]

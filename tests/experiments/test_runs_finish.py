@@ -1,0 +1,214 @@
+"""A run is done once, kept whole, and its trouble is told."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from iavlib import files
+from iavlib.experiments import (
+    ExperimentError,
+    ExperimentFailed,
+    read_predictions,
+    read_run,
+    resolve,
+    run,
+    run_table,
+    sweep,
+)
+from iavlib.locks import only_one
+
+TESTS = Path(__file__).parent.parent
+OTHER_PROCESS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import constant_task
+from iavlib.experiments import Experiment, RunStore, run
+from pathlib import Path
+experiment = Experiment(
+    task="constant", cohort="phantom", cohort_options={"n_images": 20, "size": [64, 64]},
+    overrides={"calls": sys.argv[3], "gate": sys.argv[4]},
+)
+print(run(experiment, RunStore(Path(sys.argv[2]))).metrics["mae"])
+"""
+
+
+def test_a_finished_run_is_read(store, make, tmp_path):
+    calls = tmp_path / "calls"
+    said = []
+    first = run(make(overrides={"calls": str(calls)}), store, say=said.append)
+    again = run(make(overrides={"calls": str(calls)}), store)
+    assert calls.read_text().count("\n") == 1
+    assert said == ["fitted"]
+    assert first.facts == again.facts
+    assert first.predictions.equals(again.predictions)
+    assert set(first.predictions["part"]) == {"train", "val", "test"}
+    assert first.metrics["mae"] == first.facts["baselines"]["constant_median"]["test"]["mae"]
+    assert sorted(path.name for path in first.folder.iterdir()) == [
+        *("log.txt", "metrics.json", "predictions.csv", "spec.json"),
+    ]
+    assert (first.facts["synthetic"], first.facts["weights_random"]) == (True, False)
+    assert (store.root / "constant" / first.experiment.id) == first.folder
+
+
+def test_two_processes_do_the_work_once(store, tmp_path):
+    calls, gate = tmp_path / "calls", tmp_path / "gate"
+    places = [TESTS, store.root, calls, gate]
+    command = [sys.executable, "-c", OTHER_PROCESS, *map(str, places)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    first = subprocess.Popen(command, **pipes)
+    until(calls.exists)
+    second = subprocess.Popen(command, **pipes)
+    assert "waiting for experiment constant/" in second.stderr.readline()
+    gate.touch()
+    said = [process.communicate() for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), said
+    assert calls.read_text().count("\n") == 1
+    assert said[0][0] == said[1][0] != ""
+
+
+def until(condition, seconds=60):
+    deadline = time.time() + seconds
+    while not condition():
+        assert time.time() < deadline
+        time.sleep(0.02)
+
+
+def test_a_failed_run_is_a_row_and_is_tried_again(store, make, tmp_path):
+    mended = tmp_path / "mended"
+    bad = make(overrides={"error": "value", "unless": str(mended)})
+    with pytest.raises(ExperimentFailed, match=r"constant/\w+ failed: ValueError: as was wished"):
+        run(bad, store)
+    (row,) = run_table(store).to_dict("records")
+    assert (row["status"], row["reason"]) == ("failed", "ValueError: as was wished")
+    failure = json.loads((store.folder(resolve(bad)) / "failed.json").read_text())
+    assert "constant_task.py" in failure["traceback"]
+    mended.touch()
+    result = run(bad, store)
+    assert not (result.folder / "failed.json").exists()
+    assert store.status(result.experiment) == "finished"
+    assert "started again" in (result.folder / "log.txt").read_text()
+
+
+def test_a_sweep_goes_on_after_a_failure(store, make):
+    said = []
+    wanted = [make(seed=0), make(seed=1, overrides={"error": "memory"}), make(seed=2)]
+    table = sweep([*wanted, make(seed=0, label="again")], store, say=said.append)
+    assert table["status"].tolist() == ["finished", "failed", "finished", "finished"]
+    assert table.loc[1, "reason"] == "MemoryError: as was wished"
+    assert table["label"].tolist() == ["", "", "", "again"]
+    assert table["id"][0] == table["id"][3]
+    assert len(said) == 6
+    assert said[2].startswith("2 of 3: constant/")
+    found = read_predictions(table)
+    assert found.groupby("seed").size().to_dict() == {0: 40, 2: 20}
+    again = sweep(wanted[::2], store, say=said.append)
+    assert again["mae"].tolist() == table["mae"].dropna()[:2].tolist()
+    assert len(said) == 6
+
+
+def test_without_training_a_sweep_only_reads(store, make, monkeypatch):
+    run(make(seed=1), store)
+    monkeypatch.setenv("IAV_NO_TRAIN", "1")
+    table = sweep([make(seed=0), make(seed=1)], store)
+    assert table["status"].tolist() == ["missing", "finished"]
+    assert not store.folder(resolve(make(seed=0))).exists()
+
+
+def test_a_wrong_specification_stops_a_sweep_before_it_begins(store, make):
+    with pytest.raises(ExperimentError, match="no task"):
+        sweep([make(), make(task="nothing")], store)
+    assert not store.root.exists()
+
+
+def test_a_directory_with_another_specification_is_refused(store, make):
+    result = run(make(), store)
+    path = result.folder / "spec.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1', 1))
+    with pytest.raises(ExperimentError, match="does not describe the run that its directory is"):
+        run(make(), store)
+    (row,) = run_table(store).to_dict("records")
+    assert row["status"] == "damaged"
+    assert "spec.json" in row["reason"]
+    path.write_text("{")
+    with pytest.raises(ExperimentError, match="is damaged"):
+        read_run(store, result.folder)
+
+
+def test_half_a_result_is_refused(store, make):
+    result = run(make(), store)
+    (result.folder / "metrics.json").write_text('{"metrics": {}}')
+    with pytest.raises(ExperimentError, match=r"metrics\.json: 'schema_version' is missing"):
+        run(make(), store)
+    assert run_table(store)["status"].tolist() == ["damaged"]
+
+
+@pytest.mark.parametrize("file", ["spec.json", "predictions.csv", "metrics.json"])
+def test_on_a_full_disk_nothing_is_lost_and_the_run_goes_on_later(store, make, monkeypatch, file):
+    run(make(seed=1), store)
+    real = os.replace
+
+    def full(source, target):
+        if Path(target).name == file:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files.os, "replace", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            run(make(), store)
+    assert caught.value.filename.endswith(file)
+    assert store.status(resolve(make())) == "unfinished"
+    assert not list(store.root.rglob("*.tmp"))
+    assert run(make(), store).metrics
+    assert store.status(resolve(make(seed=1))) == "finished"
+
+
+def test_predictions_that_are_no_numbers_fail_the_run(store, make):
+    with pytest.raises(ExperimentFailed, match="20 predictions are no finite numbers"):
+        run(make(overrides={"shift": 1e308, "times": 100}), store)
+
+
+def test_a_run_at_work_is_seen_and_left_alone(store, make):
+    fixed = resolve(make())
+    store.begin(fixed)
+    assert store.status(fixed) == "unfinished"
+    done = threading.Event()
+
+    def work():
+        with store.working(fixed):
+            done.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    until(lambda: store.status(fixed) == "running")
+    try:
+        assert store.status(fixed) == "running"
+        with pytest.raises(ExperimentError, match="a process is at work in it"):
+            store.remove(store.folder(fixed))
+    finally:
+        done.set()
+        thread.join()
+    store.remove(store.folder(fixed))
+    assert store.status(fixed) == "missing"
+    assert not [path for path in store.root.rglob("*") if path.suffix != ".lock" and path.is_file()]
+
+
+def test_random_weights_are_labelled(store, make):
+    result = run(make(weights="random"), store)
+    assert result.facts["weights_random"] is True
+    assert run_table(store)["weights_random"].tolist() == [True]
+
+
+def test_a_lock_file_alone_is_no_run(store, make):
+    fixed = resolve(make())
+    with only_one(store.root / ".locks" / f"constant-{fixed.id}.lock", "test"):
+        pass
+    assert store.folders() == []
+    assert store.status(fixed) == "missing"

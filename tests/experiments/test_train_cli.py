@@ -1,0 +1,174 @@
+"""``iav train`` and ``iav runs``."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from iavlib.cli import app
+from iavlib.experiments import resolve, run
+from iavlib.experiments.store import RunStore
+
+SPEC = {
+    "task": "constant",
+    "cohort": "phantom",
+    "cohort_options": {"n_images": 20, "size": [[64, 64]]},
+}
+
+
+def iav(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def own(store, monkeypatch) -> RunStore:
+    monkeypatch.setenv("IAV_RUNS", str(store.root))
+    return store
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(SPEC))
+    return path
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom iavlib.cli import app\n"
+        "CliRunner().invoke(app, ['--help'])\n"
+        "print(sorted({'torch', 'pandas', 'numpy', 'timm'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_runs_are_listed_without_loading_torch(own, spec):
+    assert iav("train", spec).exit_code == 0
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom iavlib.cli import app\n"
+        "print(CliRunner().invoke(app, ['runs']).output)\nprint('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
+    assert "1 finished" in done.stdout
+
+
+def test_a_file_is_trained_and_read_the_second_time(own, spec):
+    first, second = iav("train", spec), iav("train", spec)
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert "fitted" in first.output
+    assert "fitted" not in second.output
+    assert "mae 0.03438" in second.output
+    assert str(own.root) in first.output
+
+
+def test_lists_and_settings(own, spec):
+    result = iav("train", spec, "--set", "seed=[1, 2]", "--set", "split.kind=kfold", "--dry-run")
+    assert result.exit_code == 0
+    assert [line.rpartition(": ")[2] for line in result.output.splitlines()] == ["missing"] * 2
+    assert "fold 1 of 5" in result.output
+    assert not own.root.exists()
+
+
+def test_a_run_is_gone_on_with_by_its_id(own, make):
+    fixed = resolve(make())
+    own.begin(fixed)
+    result = iav("train", fixed.id[:6])
+    assert result.exit_code == 0
+    assert own.status(fixed) == "finished"
+    assert iav("train", own.folder(fixed) / "spec.json").exit_code == 0
+    assert len(own.folders()) == 1
+    other = iav("train", fixed.id, "--set", "seed=4")
+    assert other.exit_code == 0
+    assert len(own.folders()) == 2
+
+
+def test_failures_and_their_status(own, spec, tmp_path):
+    bad = iav("train", spec, "--set", "overrides.error=value")
+    assert bad.exit_code == 1
+    assert "failed: ValueError: as was wished" in bad.output
+    assert iav("train", spec, "--set", "overrides.error=value", "--go-on").exit_code == 0
+    listed = iav("runs")
+    assert "ValueError: as was wished" in listed.output
+    assert "1 failed" in listed.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "nothing to train"),
+        (["nothing.yaml"], "not in"),
+        (["--set", "sede=1"], "no field 'sede'. To mend it: did you mean 'seed'"),
+        (["--set", "seed"], "is not field=value"),
+        (["--set", "seed=[1"], "is no valid YAML"),
+        (["--set", "seed.x=1", "--set", "seed.x.y=1"], "x is no mapping"),
+        (["--set", "cohort=phantm", "--set", "task=constant"], "no cohort 'phantm'"),
+    ],
+)
+def test_wrong_input_is_a_line(own, arguments, said):
+    result = iav("train", *arguments)
+    assert result.exit_code == 2
+    assert result.output.startswith("error: ")
+    assert said in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_rows_for_programs(own, make):
+    run(make(seed=0), own)
+    run(make(seed=1, overrides={"shift": 0.1}), own)
+    rows = json.loads(iav("runs", "--json").output)
+    assert [row["task"] for row in rows] == ["constant"] * 2
+    assert {row["id"] for row in rows} == {folder.name for folder in own.folders()}
+    assert all(row["pearson"] is None and row["mae"] > 0 for row in rows)
+    (row,) = json.loads(iav("runs", "--filter", "seed=1", "--json").output)
+    assert row["overrides_shift"] == 0.1
+    assert json.loads(iav("runs", "--task", "iaa", "--json").output) == []
+    wrong = iav("runs", "--filter", "sede=1")
+    assert (wrong.exit_code, "did you mean 'seed'" in wrong.output) == (2, True)
+
+
+def test_two_runs_beside_each_other(own, make):
+    ids = [
+        run(make(seed=seed, overrides=overrides), own).experiment.id
+        for seed, overrides in ((0, {}), (1, {"shift": 0.1}))
+    ]
+    result = iav("runs", "--compare", *ids)
+    assert result.exit_code == 0
+    assert "overrides_shift" in result.output
+    assert "absolute error on the 4 test images of both" in result.output
+    content = json.loads(iav("runs", "--compare", *ids, "--json").output)
+    assert set(content["settings"]) == {"seed", "overrides_shift"}
+    assert content["difference"] < 0
+    shown = iav("runs", "show", ids[0][:8])
+    assert "predictions.csv" in shown.output
+    facts = json.loads(iav("runs", "show", ids[0], "--json").output)
+    assert (facts["id"], facts["facts"]["n"]["test"]) == (ids[0], 4)
+
+
+def test_cleaning_never_takes_a_finished_run_unasked(own, make):
+    kept = run(make(), own).experiment
+    for seed in (1, 2):
+        own.begin(resolve(make(seed=seed)))
+    failed = own.begin(resolve(make(seed=3)))
+    (failed / "failed.json").write_text('{"error": "x"}')
+    (own.folder(kept) / "checkpoint.pt").write_bytes(b"0" * 10)
+    (own.folder(kept) / ".metrics.json.1.tmp").write_text("half")
+    (own.root / "constant" / ".gone.12ab").mkdir()
+    listed = iav("runs", "gc", "--dry-run", "--failed", "--unfinished")
+    assert "6 would be removed" in listed.output
+    assert len(own.folders()) == 4
+    assert "3 removed" in iav("runs", "gc").output
+    assert len(own.folders()) == 4
+    assert "1 removed" in iav("runs", "gc", "--failed").output
+    assert "2 removed" in iav("runs", "gc", "--unfinished").output
+    assert own.folders() == [own.folder(kept)]
+    refused = iav("runs", "gc", "--finished")
+    assert (refused.exit_code, "only runs that are named" in refused.output) == (2, True)
+    assert own.status(kept) == "finished"
+    assert "0 removed" in iav("runs", "gc", kept.id, "--failed").output
+    assert "1 removed" in iav("runs", "gc", kept.id, "--finished").output
+    assert own.folders() == []
