@@ -24,14 +24,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
 from iavlib.data import data_home, load
+from iavlib.models import HeadSpec, build_network
 from iavlib.training.batches import ImageBatches
 from iavlib.training.hardware import autocast, choose_device
 from iavlib.training.image_cache import cache_images
@@ -45,18 +44,6 @@ MODELS = ("mobilenetv3_small_050", "mobilenetv2_100")
 SIZE = 224
 TARGETS = {"library of model alone, least": 0.95, "library beside loader, least": 2.0}
 HALF = (0.5, 0.5, 0.5)
-
-
-class Net(nn.Module):
-    """A network of timm with one output."""
-
-    def __init__(self, name: str):
-        super().__init__()
-        torch.manual_seed(0)
-        self.backbone = timm.create_model(name, num_classes=1)
-
-    def forward(self, images):
-        return {"iaa": self.backbone(images)}
 
 
 class Only(Objective):
@@ -73,11 +60,13 @@ class Files(Dataset):
     """Images as the paper reads them: a file and all of its transforms each time."""
 
     def __init__(self, paths: pd.Series, targets: pd.DataFrame):
+        from torchvision import transforms
+
         self.paths, self.targets = list(paths), targets["iaa"].to_numpy(np.float32)
         self.change = transforms.Compose(
             [
                 transforms.Resize((SIZE, SIZE), transforms.InterpolationMode.BICUBIC),
-                transforms.Lambda(quarter_turn),
+                QuarterTurn(),
                 transforms.RandomHorizontalFlip(),
                 transforms.RandomVerticalFlip(),
                 transforms.RandomAutocontrast(),
@@ -96,8 +85,17 @@ class Files(Dataset):
             return self.change(image.convert("RGB")), self.targets[index]
 
 
-def quarter_turn(image: Image.Image) -> Image.Image:
-    return transforms.functional.rotate(image, random.choice((0, 90, 180, 270)))
+class QuarterTurn:
+    """Rotates by a random multiple of 90 degrees."""
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        from torchvision.transforms import functional
+
+        return functional.rotate(image, random.choice((0, 90, 180, 270)))
+
+
+def network(name: str) -> nn.Module:
+    return build_network(name, {"iaa": HeadSpec("linear")})
 
 
 def error(model: nn.Module, images, target):
@@ -131,7 +129,7 @@ class Loader:
             persistent_workers=True,
             pin_memory=self.device.type == "cuda",
         )
-        self.model = Net(options.model).to(self.device).train()
+        self.model = network(options.model).to(self.device).train()
         self.optimizer = sgd(self.model)
 
     def epoch(self) -> float:
@@ -160,7 +158,7 @@ class Library:
         """Train two epochs and return seconds a step of the second."""
         settings = {"epochs": 2, "num_aug": 1, "batch_size": self.options.batch, "select": None}
         recipe = get_recipe("paper", precision=self.options.precision, **settings)
-        history = fit(Net(self.options.model), self.batches, Only(), recipe)
+        history = fit(network(self.options.model), self.batches, Only(), recipe)
         return self.options.batch / history["images_per_second"].iloc[1]
 
 
@@ -171,7 +169,7 @@ class Alone:
         self.batch = batches.batch(np.arange(options.batch))
         self.device, self.precision = options.device, options.precision
         self.steps = len(batches) // options.batch
-        self.model = Net(options.model).train()
+        self.model = network(options.model).train()
         self.model.to(self.device, memory_format=torch.channels_last)
         self.optimizer = sgd(self.model)
 
@@ -274,11 +272,11 @@ def settings() -> argparse.Namespace:
 def main() -> None:
     options = settings()
     torch.set_num_threads(options.threads)
-    print(
-        "images a second:            files    loader   library     model   beside  of model   outside"
-    )
+    print("images a second:             files    loader   library     model", end="")
+    print("   beside  of model   outside")
     rows = []
-    for options.model in options.models:
+    for name in options.models:
+        options.model = name
         for size in FILES:
             with tempfile.TemporaryDirectory() as folder:
                 rows.append(measure(size, Path(folder), options))

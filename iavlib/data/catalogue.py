@@ -256,11 +256,12 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
     digest = hashlib.sha256(entry.name.encode())
     if not entry.sources:
         digest.update("".join(f"{key}={own[key]!r}\n" for key in sorted(own)).encode())
-    folder = entry.folder  # asking for it again for each of many files takes seconds
+    # asking for them again for each of many files takes seconds
+    folder, also = entry.folder, set(entry.also)
     for path in sorted(_files(entry, own)):
         facts = path.stat() if path.exists() else None
         size_and_time = f"{facts.st_size}|{facts.st_mtime_ns}" if facts else "missing"
-        home = data_home() if path in entry.also else folder
+        home = data_home() if path in also else folder
         place = path.relative_to(home) if entry.files else path
         digest.update(f"{place}|{size_and_time}\n".encode())
     return digest.hexdigest()[:12]
