@@ -127,7 +127,8 @@ def held_out_predictions(runs: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         One row a run and image: `KEYS`, ``image_id``, ``malignant``, ``probability``, ``called``
         (from one half), ``tuned`` (from the threshold best on the run's validation part),
-        ``patient_id`` (the cluster), ``true_iaa`` and ``predicted_iaa``.
+        ``patient_id`` (the cluster), ``true_iaa``, ``predicted_iaa`` and ``n_train`` (training
+        images of the run).
     """
     everything = read_predictions(runs)
     val = everything[everything["part"] == "val"]
@@ -136,7 +137,7 @@ def held_out_predictions(runs: pd.DataFrame) -> pd.DataFrame:
         for run, rows in val.groupby("id")
     }
     tested = everything[everything["part"] == "test"].drop(columns=["backbone", "seed", "label"])
-    about = runs.set_index("id")[list(KEYS)]
+    about = runs.set_index("id")[[*KEYS, "n_train"]]
     tested = tested.join(about, on="id")
     tested["called"] = tested["predicted"] >= 0.5
     tested["tuned"] = tested["predicted"] >= tested["id"].map(thresholds).fillna(0.5)
@@ -145,7 +146,8 @@ def held_out_predictions(runs: pd.DataFrame) -> pd.DataFrame:
     for name in ("true_iaa", "predicted_iaa"):
         tested[name] = tested.get(name, np.nan)
     shown = ["image_id", "malignant", "probability", "called", "tuned", "patient_id"]
-    return tested[[*KEYS, *shown, "true_iaa", "predicted_iaa"]].reset_index(drop=True)
+    tested = tested[[*KEYS, *shown, "true_iaa", "predicted_iaa", "n_train"]]
+    return tested.reset_index(drop=True)
 
 
 def pooled_scores(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -159,8 +161,8 @@ def pooled_scores(predictions: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a model: `KEYS`, ``n``, ``tuned_balanced_accuracy``, and the estimates of
-        :func:`iavlib.stats.classification_scores` at one half.
+        One row a model: `KEYS`, ``n``, ``n_train`` (mean over folds), ``tuned_balanced_accuracy``,
+        and the estimates of :func:`iavlib.stats.classification_scores` at one half.
 
     Raises
     ------
@@ -180,6 +182,7 @@ def pooled_scores(predictions: pd.DataFrame) -> pd.DataFrame:
         scores = table["estimate"].to_dict() | {
             "tuned_balanced_accuracy": (tuned.get(True, 0) + 1 - tuned.get(False, 1)) / 2,
             "n": len(found),
+            "n_train": round(found["n_train"].mean()),
         }
         rows.append(dict(zip(KEYS, key, strict=True)) | scores)
     return pd.DataFrame(rows)
