@@ -79,7 +79,9 @@ def for_notebook(
         If the list is wrong.
     """
     wanted = listed(project or find_project(), profile or current_profile()).get(stem, [])
-    given = [_on_cohort(item, cohort, options) for item in wanted if data_missing(item) is None]
+    known: dict[str, str | None] = {}
+    present = [item for item in wanted if data_missing(item, known) is None]
+    given = [_on_cohort(item, cohort, options) for item in present]
     return list(dict.fromkeys(item for item, _ in resolve_all(given)))
 
 
@@ -93,15 +95,30 @@ def _on_cohort(item: Experiment, cohort: str, options: Mapping[str, Any]) -> Exp
     return item
 
 
-def data_missing(experiment: Experiment) -> str | None:
-    """Say what is missing of a cohort that an experiment, or what it starts from, names."""
+def data_missing(experiment: Experiment, known: dict[str, str | None] | None = None) -> str | None:
+    """Say what is missing of a cohort that an experiment, or what it starts from, names.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Not resolved.
+    known : dict, optional
+        What was found of cohorts before; it is added to.
+    """
+    known = {} if known is None else known
+    key = repr((experiment.cohort, experiment.cohort_options))
+    if key not in known:
+        known[key] = _missing_of(experiment) if experiment.cohort != AUTO else None
     begun = experiment.begun_from
-    if experiment.cohort != AUTO:
-        try:
-            load_cohort(experiment.cohort, **experiment.cohort_options)
-        except DatasetUnavailable as error:
-            return str(error)
-    return data_missing(begun) if begun is not None else None
+    return known[key] or (data_missing(begun, known) if begun is not None else None)
+
+
+def _missing_of(experiment: Experiment) -> str | None:
+    try:
+        load_cohort(experiment.cohort, **experiment.cohort_options)
+    except DatasetUnavailable as error:
+        return str(error)
+    return None
 
 
 def without_data(
@@ -120,7 +137,8 @@ def without_data(
         Not resolved; and what is missing, with how to get it.
     """
     wanted = listed(project or find_project(), profile or current_profile()).get(stem, [])
-    found = ((item, data_missing(item)) for item in wanted)
+    known: dict[str, str | None] = {}
+    found = [(item, data_missing(item, known)) for item in wanted]
     return [(item, reason) for item, reason in found if reason is not None]
 
 

@@ -108,7 +108,8 @@ def _resolve_start(experiment: Experiment, store: RunStore | None) -> Experiment
         store = store or RunStore()
         begun = store.read_spec(store.find(experiment.start))
     else:
-        begun = resolve(experiment.begun_from, store=store)
+        begun = experiment.begun_from
+        begun = begun if begun.is_resolved else resolve(begun, store=store)
     if begun.backbone != experiment.backbone:
         raise ExperimentError(
             f"backbone = {experiment.backbone!r}",
@@ -142,8 +143,14 @@ def resolve_all(
         As :func:`resolve`.
     """
     loaded: dict[str, Cohort] = {}
+    starts: dict[str, Experiment] = {}
     found = []
     for item in experiments:
+        begun = item.begun_from
+        if begun is not None and not begun.is_resolved:
+            key = repr(begun)
+            starts[key] = starts.get(key) or resolve(begun, store=store)
+            item = replace(item, start=starts[key].to_json())
         key = repr((item.cohort, item.cohort_options))
         if key not in loaded:
             loaded[key] = cohort or load_cohort(item.cohort, **item.cohort_options)

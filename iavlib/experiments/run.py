@@ -80,8 +80,8 @@ def _prepare_start(begun: Experiment, store: RunStore, say: Callable[[str], None
     """See that the network that another experiment starts from is there."""
     if store.status(begun) != FINISHED:
         say(f"first {begun.name}, from which it starts")
-    result = run(begun, store, say=say)
-    model = result.folder / MODEL
+        run(begun, store, say=say)
+    model = store.folder(begun) / MODEL
     if not model.is_file():
         raise ExperimentError(
             model,
