@@ -16,7 +16,12 @@ from iavlib.agreement.overlap import cohens_kappa, dice, fleiss_kappa, jaccard, 
 from iavlib.agreement.pairwise import PairOptions, image_pairs, pair_metrics
 from iavlib.agreement.prepared import PreparedMask, prepare
 from iavlib.agreement.quality import check_masks, compare_findings
-from iavlib.agreement.sets import dice_match, dice_max, generalised_energy_distance
+from iavlib.agreement.sets import (
+    dice_match,
+    dice_max,
+    ged_released,
+    generalised_energy_distance,
+)
 from iavlib.agreement.spatial_staple import SpatialStaple, spatial_staple
 from iavlib.agreement.stack import mask_stack
 from iavlib.agreement.surface import mask_surface
@@ -41,6 +46,7 @@ __all__ = [
     "dice_match",
     "dice_max",
     "fleiss_kappa",
+    "ged_released",
     "generalised_energy_distance",
     "hd",
     "hd95",

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -72,10 +73,9 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         If the file is no such array, or shorter or longer than it says.
     """
     try:
-        opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-        with opened as file:
-            content = file.read()
-    except (OSError, EOFError) as error:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(path, f"it cannot be read ({error})", _MEND) from None
     start = 4 + 4 * dimensions
     if len(content) < start or content[:4] != bytes([0, 0, 8, dimensions]):

@@ -79,32 +79,38 @@ def shrunk(labels: np.ndarray, radius: float) -> np.ndarray:
 def fractured(
     labels: np.ndarray, n: int, width: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Break the foreground at random pixels, from border to border the shortest way across.
+    """Break each piece of the foreground at random pixels, across the shortest way to its border.
 
     Parameters
     ----------
     labels : numpy.ndarray of int, shape (height, width)
     n : int
-        How many gaps, where the foreground has as many pixels.
+        Gaps in each connected piece (8 neighbours) that has as many pixels.
     width : float
         Of each gap, in pixels.
     generator : numpy.random.Generator
     """
     inside = labels > 0
-    pixels = np.argwhere(inside)
-    if not len(pixels) or inside.all():
+    if not inside.any() or inside.all():
         return labels.copy()
     nearest = ndimage.distance_transform_edt(inside, return_distances=False, return_indices=True)
-    result = labels.copy()
-    for middle in pixels[generator.choice(len(pixels), min(n, len(pixels)), replace=False)]:
-        across = nearest[:, middle[0], middle[1]] - middle
-        across = across / np.hypot(*across)
-        rows, columns = np.indices(labels.shape) - middle[:, None, None]
-        along = rows * across[0] + columns * across[1]
-        aside = np.abs(columns * across[0] - rows * across[1])
-        first, last = (_reach(inside, middle, sign * across) for sign in (-1, 1))
-        result[(-first - 0.5 <= along) & (along <= last + 0.5) & (aside <= width / 2)] = 0
-    return result
+    pieces, n_pieces = ndimage.label(inside, np.ones((3, 3)))
+    gap = np.zeros(labels.shape, bool)
+    for piece in range(1, n_pieces + 1):
+        pixels = np.argwhere(pieces == piece)
+        for middle in pixels[generator.choice(len(pixels), min(n, len(pixels)), replace=False)]:
+            gap |= _gap(inside, middle, nearest[:, middle[0], middle[1]] - middle, width)
+    return np.where(gap, 0, labels).astype(labels.dtype)
+
+
+def _gap(inside: np.ndarray, middle: np.ndarray, across: np.ndarray, width: float) -> np.ndarray:
+    """Return a bar through a pixel, along a direction and back, until either end leaves."""
+    across = across / np.hypot(*across)
+    rows, columns = np.indices(inside.shape) - middle[:, None, None]
+    along = rows * across[0] + columns * across[1]
+    aside = np.abs(columns * across[0] - rows * across[1])
+    before, after = (_reach(inside, middle, sign * across) for sign in (-1, 1))
+    return (-before - 0.5 <= along) & (along <= after + 0.5) & (aside <= width / 2)
 
 
 def _reach(inside: np.ndarray, start: np.ndarray, step: np.ndarray) -> int:

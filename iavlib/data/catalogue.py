@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from iavlib.data.cohort import Cohort
@@ -30,11 +30,13 @@ class Entry:
         What the data home holds when it is complete: file or ``folder/*`` to number of files.
         Empty for a cohort that is made, not fetched.
     required : tuple of str
-        Files without which the cohort cannot be loaded.
+        Files and folders without which the cohort cannot be loaded.
     options : tuple of str
         Keywords that its ``load`` takes.
     needs : tuple of str
         Those of them without which there is nothing to load.
+    given : dict of str to str
+        What its ``load`` is told besides, where one module serves several cohorts.
     sources : callable, optional
         Given the options, the files that a cohort is read from; those below :attr:`folder` unless
         given.
@@ -50,6 +52,7 @@ class Entry:
     required: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    given: dict[str, str] = field(default_factory=dict)
     sources: Callable[..., list[Path]] | None = None
 
     @property
@@ -102,10 +105,47 @@ def _folder() -> Entry:
     )
 
 
+def _two_annotators(name: str) -> Callable[[], Entry]:
+    def make() -> Entry:
+        from iavlib.data import two_annotators
+
+        return Entry(
+            name,
+            "two_annotators",
+            two_annotators.TITLES[name],
+            two_annotators.LICENCES[name],
+            two_annotators.CITATIONS[name],
+            f"put images, masks and masks.csv into {name} of the data home",
+            {"masks.csv": 1},
+            ("masks.csv",),
+            given={"dataset": name},
+        )
+
+    return make
+
+
+def _riga() -> Entry:
+    from iavlib.data import riga
+
+    return Entry(
+        "riga",
+        "riga",
+        "Optic disc and cup outlined by six annotators (750 fundus images)",
+        riga.LICENCE,
+        riga.CITATION,
+        "put BinRushed, Magrabia and MESSIDOR, as published, into riga of the data home",
+        {f"{source}/**/*prime.*": n for source, n in riga.COUNTS.items()},
+        tuple(riga.SOURCES),
+    )
+
+
 COHORTS: dict[str, Callable[[], Entry]] = {
     "imapp": _imapp,
     "phantom": _phantom,
     "folder": _folder,
+    "isic_two_annotators": _two_annotators("isic_two_annotators"),
+    "retina_two_observers": _two_annotators("retina_two_observers"),
+    "riga": _riga,
 }
 
 
@@ -134,7 +174,7 @@ def load(name: str = DEFAULT, **options) -> Cohort:
         If they are here but wrong.
     """
     entry, own = _chosen(name, options)
-    return _module(entry.module).load(**own)
+    return _module(entry.module).load(**entry.given, **own)
 
 
 def choose(name: str = DEFAULT, **options) -> tuple[str, dict]:
@@ -235,4 +275,4 @@ def _entry(name: str) -> Entry:
 
 
 def _missing(entry: Entry) -> list[str]:
-    return [file for file in entry.required if not (entry.folder / file).is_file()]
+    return [file for file in entry.required if not (entry.folder / file).exists()]
