@@ -135,7 +135,9 @@ class LowRankConfusion(nn.Module):
     def __init__(self, features, annotators, classes, rank=1, blocks=0, residual: bool = True):
         super().__init__()
         if not 1 <= rank <= classes:
-            raise ModelError(f"rank {rank} of a {classes} x {classes} matrix: 1 to {classes} can be")
+            raise ModelError(
+                f"rank {rank} of a {classes} x {classes} matrix: 1 to {classes} can be"
+            )
         self.classes, self.rank, self.residual = classes, rank, residual
         self.head = _Head(features, annotators, 2 * classes * rank + residual, blocks)
 
