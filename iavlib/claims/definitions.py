@@ -29,7 +29,9 @@ _NEED_REPORTED = {"equal", "close"}
 NEED_INTERVAL = {"negative", "positive"}
 
 _TEXT_KEYS = ("id", "source", "place", "statement", "notebook", "needs")
-_KEYS = {*_TEXT_KEYS, "reported", "compare", "cohorts"}
+_KEYS = {*_TEXT_KEYS, "reported", "compare", "cohorts", "baseline"}
+#: Kinds that a baseline fits: errors, of which less is better.
+_MAY_HAVE_BASELINE = {"at-most"}
 
 
 class ClaimError(ExecutionError):
@@ -62,6 +64,9 @@ class Claim:
         Stem of the notebook that measures it.
     needs : str
         What must be at hand to measure it.
+    baseline : float, optional
+        For an error: that of the constant median on the paper's own data. The claim is then
+        judged by its reduction against each data set's own constant median as well.
     """
 
     id: str
@@ -74,6 +79,7 @@ class Claim:
     cohorts: tuple[str, ...]
     notebook: str
     needs: str
+    baseline: float | None = None
 
 
 def load_claims(path: Path) -> dict[str, Claim]:
@@ -135,7 +141,27 @@ def _read_claim(entry: Any, place: str) -> Claim:
         raise ClaimError(f"{place}: cohorts must be a list of names, such as [imapp]")
     kind, options = _read_compare(entry["compare"], reported, place)
     texts = {key: entry[key].strip() for key in _TEXT_KEYS}
-    return Claim(**texts, reported=reported, kind=kind, options=options, cohorts=tuple(cohorts))
+    return Claim(
+        **texts,
+        reported=reported,
+        kind=kind,
+        options=options,
+        cohorts=tuple(cohorts),
+        baseline=_read_baseline(entry.get("baseline"), reported, kind, place),
+    )
+
+
+def _read_baseline(baseline: Any, reported: Any, kind: str, place: str) -> float | None:
+    if baseline is None:
+        return None
+    if not is_number(baseline) or baseline <= 0:
+        raise ClaimError(f"{place}: baseline must be a positive number, not {baseline!r}")
+    if kind not in _MAY_HAVE_BASELINE or reported is None:
+        raise ClaimError(
+            f"{place}: a baseline is for an error with a reported value and compare "
+            "{kind: at-most}"
+        )
+    return float(baseline)
 
 
 def _read_compare(compare: Any, reported: Any, place: str) -> tuple[str, dict[str, float]]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from iavlib.claims.definitions import Claim, load_claims
+from iavlib.claims.reductions import measured_reduction, reported_reduction
 from iavlib.claims.verdicts import NOT_RUN, judge
 from iavlib.execution.manifest import read_manifest
 from iavlib.execution.profiles import SCALES
@@ -27,7 +28,17 @@ KEYS = (
     "profile",
     "verdict",
     "needs",
+    "coverage",
+    "simulated",
+    "baseline",
+    "reduction",
+    "reduction_interval",
+    "reported_baseline",
+    "reported_reduction",
 )
+
+#: What manifests of earlier versions do not say of a recorded value.
+_UNSAID = {"coverage": None, "simulated": False, "baseline": None, "reduction_interval": None}
 
 
 def ledger(project: Project | None = None) -> list[dict[str, Any]]:
@@ -46,9 +57,14 @@ def ledger(project: Project | None = None) -> list[dict[str, Any]]:
         measured only on synthetic data shows that value, with ``synthetic``
         true and the verdict ``"not run"``; one not measured has None. Values
         from other data (a user's own) are left out. Of several values the
-        one on real data, at the larger scale, of the later run is taken; at the
-        same scale one measured here goes before a stored one, which says in
-        ``profile`` that it is stored.
+        one on real data, with real annotators, at the larger scale, of the
+        later run is taken; at the same scale one measured here goes before a
+        stored one, which says in ``profile`` that it is stored.
+
+        ``coverage`` is how many of the paper's units were at hand, and of how
+        many; ``simulated`` tells of simulated annotators on real images;
+        ``reduction`` is that of a measured error against ``baseline``, the
+        constant median's on the same data, ``reported_reduction`` the paper's.
 
     Raises
     ------
@@ -89,7 +105,7 @@ def _measurements(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str,
                 "finished": datetime.fromisoformat(run["finished"]),
                 "here": "stored" not in run,
             }
-            found.setdefault(entry["id"], []).append({**entry, **origin})
+            found.setdefault(entry["id"], []).append({**_UNSAID, **entry, **origin})
     return found
 
 
@@ -102,14 +118,20 @@ def describe_profile(run: Mapping[str, Any]) -> str:
 def _row(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(KEYS)
     row |= {key: getattr(claim, key) for key in ("id", "source", "statement", "reported", "needs")}
-    row |= {"synthetic": False, "verdict": NOT_RUN}
+    row |= {"synthetic": False, "simulated": False, "verdict": NOT_RUN}
+    row |= {"reported_baseline": claim.baseline, "reported_reduction": reported_reduction(claim)}
     entry = _best(claim, entries)
     if entry is None:
         return row
     row |= {key: entry[key] for key in ("interval", "n", "cohort", "synthetic", "profile")}
+    row |= {key: entry[key] for key in ("coverage", "simulated", "baseline")}
     row["measured"] = entry["value"]
+    reduction = measured_reduction(entry)
+    if reduction is not None:
+        row["reduction"] = reduction.value
+        row["reduction_interval"] = [reduction.low, reduction.high]
     if not entry["synthetic"]:
-        row["verdict"] = judge(claim, entry["value"], entry["interval"])
+        row["verdict"] = judge(claim, entry["value"], entry["interval"], reduction)
     return row
 
 
@@ -117,6 +139,9 @@ def _best(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any] | None:
     usable = [e for e in entries if e["synthetic"] or e["cohort"] in claim.cohorts]
     return max(
         usable,
-        key=lambda e: (not e["synthetic"], e["scale"], e["n"], e["here"], e["finished"]),
+        key=lambda e: (
+            *(not e["synthetic"], not e["simulated"]),
+            *(e["scale"], e["n"], e["here"], e["finished"]),
+        ),
         default=None,
     )

@@ -26,6 +26,10 @@ def record(
     n: int,
     interval: Sequence[float] | None = None,
     note: str | None = None,
+    coverage: Sequence[int] | None = None,
+    baseline: float | None = None,
+    reduction_interval: Sequence[float] | None = None,
+    simulated: bool = False,
 ) -> None:
     """Keep a measured value for a claim until the notebook writes its manifest.
 
@@ -44,13 +48,27 @@ def record(
         Lower and upper end of its interval; needed where the claim is about a sign.
     note : str, optional
         Anything a reader of the value must know.
+    coverage : pair of int, optional
+        How many of the paper's units were at hand, and of how many, for instance
+        ``(1053, 2394)`` images; the scorecard says so.
+    baseline : float, optional
+        For an error: that of the constant median on these data and these very units. Needed where
+        the claim has a baseline; elsewhere the scorecard shows the reduction beside the value.
+    reduction_interval : pair of float, optional
+        Interval of the relative reduction, 1 - value / baseline, as
+        :func:`iavlib.stats.relative_reduction` gives it. Without it the ends of `interval` are set
+        against `baseline`, as though that were known exactly.
+    simulated : bool
+        The images are real, their annotators simulated. Such a value is flagged apart, and one
+        with real annotators goes before it.
 
     Raises
     ------
     ClaimError
         If the id is unknown, a number is not finite, the interval is upside
-        down or missing where it is needed, or `n` is not a positive whole
-        number. In a run by `iav run`, also if the same claim is recorded twice
+        down or missing where it is needed, `n` is not a positive whole number,
+        `coverage` is not (part, whole), or `baseline` is not positive or missing
+        where it is needed. In a run by `iav run`, also if the same claim is recorded twice
         on the same data; interactively the later value replaces the earlier.
     ProjectError
         Outside a project folder.
@@ -61,14 +79,20 @@ def record(
     place = f"claims.record({claim!r})"
     if interval is None and claims[claim].kind in NEED_INTERVAL:
         raise ClaimError(f"{place}: a claim about a sign needs interval=(low, high)")
+    if baseline is None and (claims[claim].baseline is not None or reduction_interval is not None):
+        raise ClaimError(f"{place}: needs baseline=, the constant median's error on the same data")
     entry = {
         "id": claim,
         "value": _finite(value, f"{place}: value"),
-        "interval": None if interval is None else _interval(interval, place),
-        "n": _count(n, place),
+        "interval": _interval(interval, f"{place}: interval"),
+        "n": _count(n, f"{place}: n"),
         "cohort": str(cohort.name),
         "synthetic": bool(cohort.synthetic),
         "note": note,
+        "coverage": _coverage(coverage, f"{place}: coverage"),
+        "baseline": None if baseline is None else _positive(baseline, f"{place}: baseline"),
+        "reduction_interval": _interval(reduction_interval, f"{place}: reduction_interval"),
+        "simulated": bool(simulated),
     }
     _keep(entry, place)
 
@@ -100,17 +124,38 @@ def _finite(value: Any, place: str) -> float | int:
     return float(value)
 
 
-def _interval(interval: Sequence[float], place: str) -> list[float | int]:
+def _positive(value: Any, place: str) -> float:
+    number = float(_finite(value, place))
+    if number <= 0:
+        raise ClaimError(f"{place} must be positive, not {value!r}")
+    return number
+
+
+def _interval(interval: Sequence[float] | None, place: str) -> list[float | int] | None:
+    if interval is None:
+        return None
     ends = list(interval)
     if len(ends) != 2:
-        raise ClaimError(f"{place}: interval must be (low, high), not {ends!r}")
-    low, high = (_finite(end, f"{place}: interval") for end in ends)
+        raise ClaimError(f"{place} must be (low, high), not {ends!r}")
+    low, high = (_finite(end, place) for end in ends)
     if low > high:
-        raise ClaimError(f"{place}: interval ({low}, {high}) is upside down")
+        raise ClaimError(f"{place} ({low}, {high}) is upside down")
     return [low, high]
+
+
+def _coverage(coverage: Sequence[int] | None, place: str) -> list[int] | None:
+    if coverage is None:
+        return None
+    counts = list(coverage)
+    if len(counts) != 2:
+        raise ClaimError(f"{place} must be (at hand, of how many), not {counts!r}")
+    part, whole = (_count(count, place) for count in counts)
+    if part > whole:
+        raise ClaimError(f"{place} says {part} of {whole}; swap the two")
+    return [part, whole]
 
 
 def _count(n: Any, place: str) -> int:
     if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1:
-        raise ClaimError(f"{place}: n must be a positive whole number, not {n!r}")
+        raise ClaimError(f"{place} must be a positive whole number, not {n!r}")
     return int(n)

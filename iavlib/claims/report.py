@@ -34,21 +34,46 @@ def format_number(value: float | None) -> str:
     return f"{value:.4g}"
 
 
+def format_reported(row: Row) -> str:
+    """Write the reported value of a row with its reduction against a constant."""
+    text = format_number(row["reported"])
+    if row["reported_reduction"] is not None:
+        constant = format_number(row["reported_baseline"])
+        text += f"; {format_share(row['reported_reduction'])} below a constant's {constant}"
+    return text
+
+
 def format_measured(row: Row) -> str:
-    """Write the measured value of a row with its interval."""
+    """Write the measured value of a row with its interval and its reduction."""
     text = format_number(row["measured"])
     if row["interval"] is not None:
         low, high = (format_number(end) for end in row["interval"])
         text += f" [{low}, {high}]"
+    if row["reduction"] is not None:
+        low, high = row["reduction_interval"]
+        bounds = f" [{format_share(low)}, {format_share(high)}]" if low != high else ""
+        text += f"; {format_share(row['reduction'])}{bounds}"
+        text += f" below a constant's {format_number(row['baseline'])}"
     return text
+
+
+def format_share(share: float) -> str:
+    """Write a share in per cent to one digit."""
+    return f"{100 * share:.1f}\u00a0%"
 
 
 def format_data(row: Row) -> str:
     """Say on what the value of a row was measured."""
     if row["cohort"] is None:
         return _NOTHING
-    kind = ", synthetic" if row["synthetic"] else ""
-    return f"{row['cohort']}{kind}, n\u00a0=\u00a0{row['n']:,} ({row['profile']})"
+    kind = ", simulated annotators" if row["simulated"] else ""
+    if row["synthetic"]:
+        kind = ", synthetic"
+    text = f"{row['cohort']}{kind}, n\u00a0=\u00a0{row['n']:,}"
+    if row["coverage"] is not None:
+        part, whole = row["coverage"]
+        text += f", {part:,} of the paper's {whole:,}"
+    return f"{text} ({row['profile']})"
 
 
 def count_verdicts(rows: Iterable[Row]) -> str:
@@ -87,7 +112,7 @@ def rich_table(rows: Sequence[Row]) -> Table:
             colour = _COLOURS[row["verdict"]]
             table.add_row(
                 f"{escape(row['id'])}\n[dim]{escape(row['statement'])}[/dim]",
-                format_number(row["reported"]),
+                format_reported(row),
                 escape(format_measured(row)),
                 escape(format_data(row)),
                 f"[{colour}]{row['verdict']}[/{colour}]",
@@ -129,10 +154,12 @@ def _markdown_line(row: Row) -> str:
         data = f"needs {row['needs']}"
     elif row["synthetic"]:
         data = "{bdg-warning}`synthetic` " + data.replace(", synthetic,", ",")
+    elif row["simulated"]:
+        data = "{bdg-info}`simulated annotators` " + data.replace(", simulated annotators,", ",")
     cells = (
         row["statement"],
         _BADGES[row["verdict"]],  # second, so that a narrow screen shows it
-        format_number(row["reported"]),
+        format_reported(row),
         format_measured(row),
         data,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from iavlib.claims.definitions import Claim
+from iavlib.claims.reductions import Reduction, reported_reduction
 
 REPRODUCED = "reproduced"
 PARTLY = "partly"
@@ -17,7 +18,12 @@ CONVENTIONAL_LEVEL = 0.05
 Interval = Sequence[float] | None
 
 
-def judge(claim: Claim, measured: float, interval: Interval = None) -> str:
+def judge(
+    claim: Claim,
+    measured: float,
+    interval: Interval = None,
+    reduction: Reduction | None = None,
+) -> str:
     """Compare a measured value with a claim.
 
     Parameters
@@ -28,6 +34,9 @@ def judge(claim: Claim, measured: float, interval: Interval = None) -> str:
         The measured value, finite.
     interval : pair of float, optional
         Its interval; without one a claim about a sign is reproduced partly at best.
+    reduction : Reduction, optional
+        Measured reduction of an error against a constant, for a claim with a baseline; without it
+        such a claim is reproduced partly at best.
 
     Returns
     -------
@@ -44,8 +53,20 @@ def judge(claim: Claim, measured: float, interval: Interval = None) -> str:
         - *at-most*, *at-least*: on that side of the limit, give or take the
           tolerance; partly when the interval reaches the limit or the value is
           within twice the tolerance.
+
+        A claim with a baseline is judged on two counts instead: the value is
+        within the tolerance of the reported one, and its reduction against the
+        constant median of its own data is as large as the reported one, give or
+        take its interval, which must lie above zero. Both: reproduced; one:
+        partly; neither: contradicted.
     """
-    return _RULES[claim.kind](claim, measured, interval)
+    alone = _RULES[claim.kind](claim, measured, interval)
+    reported = reported_reduction(claim)
+    if reported is None:
+        return alone
+    close = alone == REPRODUCED
+    gained = reduction is not None and reduction.holds_against(reported)
+    return _graded(close and gained, close or gained)
 
 
 def _graded(fully: bool, half: bool = False) -> str:

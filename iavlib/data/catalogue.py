@@ -230,10 +230,11 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
     digest = hashlib.sha256(entry.name.encode())
     if not entry.sources:
         digest.update("".join(f"{key}={own[key]!r}\n" for key in sorted(own)).encode())
+    folder = entry.folder  # asking for it again for each of many files takes seconds
     for path in sorted(_files(entry, own)):
         facts = path.stat() if path.exists() else None
         size_and_time = f"{facts.st_size}|{facts.st_mtime_ns}" if facts else "missing"
-        place = path.relative_to(entry.folder) if entry.files else path
+        place = path.relative_to(folder) if entry.files else path
         digest.update(f"{place}|{size_and_time}\n".encode())
     return digest.hexdigest()[:12]
 
@@ -243,10 +244,11 @@ def _files(entry: Entry, own: dict) -> list[Path]:
         return entry.sources(**own)
     if not entry.files:
         return []
-    below = (path.relative_to(entry.folder) for path in entry.folder.rglob("*") if path.is_file())
+    folder = entry.folder
+    below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     # What is still being fetched, and what editors and systems hide, is not data.
     shown = (path for path in below if not any(part.startswith(".") for part in path.parts))
-    return [entry.folder / path for path in shown]
+    return [folder / path for path in shown]
 
 
 def _chosen(name: str, options: dict) -> tuple[Entry, dict]:

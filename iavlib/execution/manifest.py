@@ -63,6 +63,13 @@ _CLAIM_FIELDS: dict[str, type | tuple[type, ...]] = {
     "synthetic": bool,
     "note": _OPTIONAL_TEXT,
 }
+#: Of a claim since they are kept; manifests written before have none of them.
+_LATER_CLAIM_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "coverage": (list, type(None)),
+    "baseline": (*_NUMBER, type(None)),
+    "reduction_interval": (list, type(None)),
+    "simulated": bool,
+}
 
 
 def write(cohorts: Sequence[Any]) -> None:
@@ -165,6 +172,8 @@ def read_manifest(path: Path, run_id: str | None = None) -> dict[str, Any]:
         _check_fields(cohort, _COHORT_FIELDS, f"{path}, cohort {number}")
     for number, claim in enumerate(content["claims"], start=1):
         _check_fields(claim, _CLAIM_FIELDS, f"{path}, claim {number}")
+        later = {key: kind for key, kind in _LATER_CLAIM_FIELDS.items() if key in claim}
+        _check_fields(claim, later, f"{path}, claim {number}")
     if run_id is not None and content["run_id"] != run_id:
         raise ManifestError(f"{path}: belongs to run {content['run_id']}, not to {run_id}")
     return content

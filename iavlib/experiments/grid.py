@@ -10,8 +10,9 @@
         split: {kind: kfold, fold: [0, 1, 2, 3, 4]}
         seed: [0, 1, 2]
 
-Lists are crossed: this entry stands for 2 x 2 x 5 x 3 experiments. A value that is a list itself
-(``fractions`` and ``stratify`` of a split excepted, which always are) is written as a list of one.
+Lists are crossed: this entry stands for 2 x 2 x 5 x 3 experiments. A value that is a list itself is
+written as a list of one (but for ``fractions`` and ``stratify`` of a split and ``select`` of a
+recipe, which are lists always).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from iavlib.experiments.tasks import find_task
 
 FOLDER = "experiments"
 _MAPPINGS = ("cohort_options", "overrides", "split")
-_LISTS = ("split.fractions", "split.stratify")
+_LISTS = ("split.fractions", "split.stratify", "overrides.select")
 
 
 def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:

@@ -13,11 +13,10 @@ from typing import Any
 import pandas as pd
 
 from iavlib.claims.recording import RUN_VARIABLE
-from iavlib.data.cohort import Cohort
 from iavlib.execution.project import Project, find_project
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.grid import FOLDER, listed
-from iavlib.experiments.resolve import resolve
+from iavlib.experiments.resolve import resolve_all
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.spec import AUTO, Experiment, from_mapping
 from iavlib.experiments.store import FINISHED, METRICS, MISSING, SPEC, RunStore, read_json
@@ -46,7 +45,6 @@ def for_notebook(
     profile: str | None,
     stem: str,
     cohort: str = AUTO,
-    loaded: Cohort | None = None,
     project: Project | None = None,
     **options: Any,
 ) -> list[Experiment]:
@@ -60,8 +58,6 @@ def for_notebook(
         Name of the notebook without ending.
     cohort : str
         Name of its cohort, for experiments that name none themselves.
-    loaded : Cohort, optional
-        The same, if it is loaded already.
     project : Project, optional
         The one of the working folder by default.
     **options
@@ -78,13 +74,13 @@ def for_notebook(
         If the list is wrong.
     """
     wanted = listed(project or find_project(), profile or current_profile()).get(stem, [])
-    found = []
-    for item in wanted:
-        own = item.cohort == AUTO
-        if own:
-            item = replace(item, cohort=cohort, cohort_options={**options, **item.cohort_options})
-        found.append(resolve(item, loaded if own else None))
-    return list(dict.fromkeys(found))
+    given = [
+        replace(item, cohort=cohort, cohort_options={**options, **item.cohort_options})
+        if item.cohort == AUTO
+        else item
+        for item in wanted
+    ]
+    return list(dict.fromkeys(item for item, _ in resolve_all(given)))
 
 
 def read_results(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -85,6 +86,37 @@ def resolve(experiment: Experiment, cohort: Cohort | None = None) -> Experiment:
         )
     fixed = replace(experiment, cohort=name, cohort_options=own, version=task.version, **found)
     return task.complete(fixed)
+
+
+def resolve_all(
+    experiments: Iterable[Experiment], cohort: Cohort | None = None
+) -> list[tuple[Experiment, Cohort]]:
+    """Resolve many experiments, loading each cohort once.
+
+    Parameters
+    ----------
+    experiments : iterable of Experiment
+    cohort : Cohort, optional
+        The cohort that all of them name, if it is loaded already.
+
+    Returns
+    -------
+    list of tuple of Experiment and Cohort
+        In the order given.
+
+    Raises
+    ------
+    ExperimentError
+        As :func:`resolve`.
+    """
+    loaded: dict[str, Cohort] = {}
+    found = []
+    for item in experiments:
+        key = repr((item.cohort, item.cohort_options))
+        if key not in loaded:
+            loaded[key] = cohort or load_cohort(item.cohort, **item.cohort_options)
+        found.append((resolve(item, loaded[key]), loaded[key]))
+    return found
 
 
 def _files(cohort: Cohort) -> str:

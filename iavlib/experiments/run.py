@@ -61,6 +61,7 @@ def run(
         If the disk is full or cannot be written; nothing that was finished is lost.
     """
     store = store or RunStore()
+    cohort = cohort or load_cohort(experiment.cohort, **experiment.cohort_options)
     fixed = resolve(experiment, cohort)
     if (store.folder(fixed) / METRICS).is_file():
         return read_run(store, fixed)
@@ -68,7 +69,6 @@ def run(
         if (folder / METRICS).is_file():  # what we waited for
             return read_run(store, fixed)
         store.begin(fixed)
-        cohort = cohort or load_cohort(fixed.cohort, **fixed.cohort_options)
         _attempt(fixed, cohort, folder, say)
     return read_run(store, fixed)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from iavlib.data.cohort import Cohort
 from iavlib.execution.experiments import NO_TRAIN_VARIABLE
 from iavlib.experiments.errors import ExperimentError, ExperimentFailed
-from iavlib.experiments.resolve import resolve
+from iavlib.experiments.resolve import resolve_all
 from iavlib.experiments.run import run
 from iavlib.experiments.spec import Experiment
 from iavlib.experiments.store import FINISHED, RunStore
@@ -59,17 +59,17 @@ def sweep(
     store = store or RunStore()
     if train is None:
         train = not os.environ.get(NO_TRAIN_VARIABLE)
-    fixed = [resolve(experiment, cohort) for experiment in experiments]
-    todo = list(dict.fromkeys(item for item in fixed if store.status(item) != FINISHED))
+    fixed = resolve_all(experiments, cohort)
+    todo = {item: its_cohort for item, its_cohort in fixed if store.status(item) != FINISHED}
     for number, item in enumerate(todo if train else (), start=1):
         say(f"{number} of {len(todo)}: {describe(item)}")
         try:
-            result = run(item, store, cohort)
+            result = run(item, store, todo[item])
         except ExperimentFailed as error:
             say(f"  failed: {error.reason}")
         else:
             say(f"  {result.facts['seconds']:.0f} s, {summary(result.metrics)}")
-    return as_table([row_of(store, store.folder(item), item) for item in fixed])
+    return as_table([row_of(store, store.folder(item), item) for item, _ in fixed])
 
 
 def describe(experiment: Experiment) -> str:

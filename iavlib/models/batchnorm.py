@@ -76,10 +76,11 @@ def _adder(total: torch.Tensor):
     """Return a hook that adds up count, sum and sum of squares of each channel."""
 
     def add(_, inputs):
-        x = inputs[0].detach().double()
-        total[0] += x.numel() / x.shape[1]
-        total[1] += x.sum(dim=(0, 2, 3)).cpu()
-        total[2] += x.square().sum(dim=(0, 2, 3)).cpu()
+        x = inputs[0].detach().float()
+        count = x.numel() / x.shape[1]
+        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        variance, mean = variance.double().cpu(), mean.double().cpu()
+        total.add_(torch.stack([torch.ones_like(mean), mean, variance + mean.square()]) * count)
 
     return add
 

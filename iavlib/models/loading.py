@@ -12,12 +12,17 @@ from torch import nn
 from iavlib.data.errors import DataError
 from iavlib.models import hub
 from iavlib.models.backbones import Backbone
-from iavlib.models.errors import WeightsUnavailable
+from iavlib.models.errors import ModelError, WeightsUnavailable
 from iavlib.models.state import as_float32, differences
 from iavlib.models.weights import Weights, describe_file, short_hash, weights_file
 
 
-def create(backbone: Backbone, size: int | None = None, state: Mapping | None = None) -> nn.Module:
+def create(
+    backbone: Backbone,
+    size: int | None = None,
+    state: Mapping | None = None,
+    padding: str = "",
+) -> nn.Module:
     """Return timm's whole network, classifier included, random or with a state as timm names it.
 
     Parameters
@@ -28,6 +33,13 @@ def create(backbone: Backbone, size: int | None = None, state: Mapping | None = 
         built for it; the others take any.
     state : mapping of str to torch.Tensor, optional
         Tensors as timm publishes them; timm renames and resizes what must be.
+    padding : {"", "same"}
+        Of strided convolutions; see :class:`Weights`.
+
+    Raises
+    ------
+    ModelError
+        If this network has no choice of padding.
     """
     options = {} if backbone.drop_path is None else {"drop_path_rate": backbone.drop_path}
     settings = timm.get_pretrained_cfg(backbone.timm_name)
@@ -35,7 +47,14 @@ def create(backbone: Backbone, size: int | None = None, state: Mapping | None = 
         options["img_size"] = size
     if state is not None:
         options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(state)}}
-    return timm.create_model(backbone.timm_name, **options)
+    if padding:
+        options["pad_type"] = padding
+    try:
+        return timm.create_model(backbone.timm_name, **options)
+    except TypeError as error:
+        if "pad_type" not in str(error):
+            raise
+        raise ModelError(f"{backbone.timm_name} cannot be padded as {padding!r}") from error
 
 
 def strip(network: nn.Module, backbone: Backbone) -> nn.Module:
@@ -77,8 +96,10 @@ def from_file(
     """Return the network with the weights of a safetensors file.
 
     The file names tensors as timm does, in any floating point precision; its metadata say
-    ``mean`` and ``std`` (three numbers, or one, separated by commas) and ``input_size``, and may
-    name the network (``timm``). The classifier may be missing.
+    ``mean`` and ``std`` (three numbers, or one, separated by commas) and ``input_size``. They may
+    name the network (``timm``), the ``padding`` of strided convolutions (``same`` as in
+    TensorFlow, or ``symmetric``) and the ``source``: without a padding, that of a ``.tflite``
+    file is taken to be TensorFlow's. The classifier may be missing.
 
     Parameters
     ----------
@@ -99,16 +120,17 @@ def from_file(
     if not path.is_file():
         reason, mend = f"there is no file {path}", "put it there, or ask for 'hub' or 'none'"
         raise WeightsUnavailable(backbone.name, "file", reason, mend)
-    metadata, state = _metadata(path, backbone), as_float32(read_tensors(path))
-    network = create(backbone, size)
+    (mean, std, file_size, padding) = _metadata(path, backbone)
+    state = as_float32(read_tensors(path))
+    network = create(backbone, size, padding=padding)
     expected = network.state_dict()
     wrong = differences(expected, state, optional=_classifier(network, expected))
     if wrong:
         mend = f"give a file of {backbone.architecture} with timm's names, or another backbone"
         raise DataError(path, f"tensors do not fit {backbone.architecture}: {wrong}", mend)
     network.load_state_dict(state, strict=False)
-    mean, std, file_size = metadata
-    return network, Weights("file", describe_file(path), mean, std, size or file_size)
+    record = Weights("file", describe_file(path), mean, std, size or file_size, padding)
+    return network, record
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -138,7 +160,7 @@ def _classifier(network: nn.Module, names: Mapping) -> list[str]:
 
 
 def _metadata(path: Path, backbone: Backbone):
-    """Return mean, std and input size of a weights file."""
+    """Return mean, std, input size and padding of a weights file."""
     try:
         with safe_open(path, "pt") as file:
             content = file.metadata() or {}
@@ -160,4 +182,13 @@ def _metadata(path: Path, backbone: Backbone):
         if len(values[key]) not in counts:
             raise DataError(path, f"metadata {key} is {content[key]!r}", mend)
     mean, std = (item * 3 if len(item) == 1 else item for item in (values["mean"], values["std"]))
-    return mean, std, int(values["input_size"][0])
+    return mean, std, int(values["input_size"][0]), _padding(content, path)
+
+
+def _padding(content: Mapping[str, str], path: Path) -> str:
+    guessed = "same" if ".tflite" in content.get("source", "") else "symmetric"
+    named = content.get("padding", guessed)
+    if named not in ("same", "symmetric"):
+        problem = f"metadata padding is {named!r}"
+        raise DataError(path, problem, "write 'same' (TensorFlow's) or 'symmetric'")
+    return "same" if named == "same" else ""

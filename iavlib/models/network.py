@@ -105,6 +105,7 @@ def build_network(
     weights: str | Path = "none",
     seed: int = 0,
     size: int | None = None,
+    padding: str = "",
 ) -> Network:
     """Build a network.
 
@@ -124,6 +125,9 @@ def build_network(
         Of all random starts; the random state of the process is left as it was.
     size : int, optional
         Side of the input in pixels, where it is not to be the weights'.
+    padding : {"", "same"}
+        Of strided convolutions in a network that starts at random; see :class:`Weights`. Weights
+        bring their own.
 
     Raises
     ------
@@ -131,26 +135,34 @@ def build_network(
     iavlib.data.DataError
         If a file is damaged or its tensors do not fit.
     """
-    spec, chosen, released = find_backbone(backbone), str(weights), None
+    spec = find_backbone(backbone)
     with _seeded(seed):
-        if chosen == "none":
-            body, used = create(spec, size), random_weights(spec, seed, size)
-        elif chosen == "hub":
-            body, used = from_hub(spec, size)
-        elif chosen == "file" or chosen.endswith(".safetensors"):
-            body, used = from_file(spec, None if chosen == "file" else Path(chosen), size)
-        elif chosen == "released" or chosen.endswith((".pth", ".pt")):
-            released = read_released(spec, None if chosen == "released" else Path(chosen), size)
-            body, used = create(spec, size), released.weights
+        if str(weights) == "none":
+            body = create(spec, size, padding=padding)
+            used, released = random_weights(spec, seed, size, padding), None
         else:
-            known = ", ".join(SOURCES)
-            raise ModelError(f"weights {chosen!r}: known are {known}, or a path *.safetensors")
+            body, used, released = _pretrained(spec, str(weights), size)
         body = strip(body, spec)
         n_features = spec.features or _count_features(body, used.input_size)
     network = Network(body, heads, spec, used, n_features, seed)
     if released is not None:
         _give_released(network, released)
     return network
+
+
+def _pretrained(
+    spec: Backbone, chosen: str, size: int | None
+) -> tuple[nn.Module, Weights, Released | None]:
+    """Return timm's whole network; a released checkpoint comes beside it, not yet put in."""
+    if chosen == "hub":
+        return *from_hub(spec, size), None
+    if chosen == "file" or chosen.endswith(".safetensors"):
+        return *from_file(spec, None if chosen == "file" else Path(chosen), size), None
+    if chosen == "released" or chosen.endswith((".pth", ".pt")):
+        released = read_released(spec, None if chosen == "released" else Path(chosen), size)
+        return create(spec, size), released.weights, released
+    known = ", ".join(SOURCES)
+    raise ModelError(f"weights {chosen!r}: known are {known}, or a path *.safetensors or *.pth")
 
 
 def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], strict: bool = True) -> None:

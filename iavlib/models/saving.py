@@ -114,8 +114,11 @@ def _build(sidecar: dict, path: Path) -> Network:
         heads = {name: HeadSpec(**spec) for name, spec in sidecar["heads"].items()}
         weights = dict(sidecar["weights"])
         weights |= {key: tuple(weights[key]) for key in ("mean", "std")}
-        network = build_network(sidecar["backbone"], heads, size=sidecar["size"])
-        network.weights = Weights(**weights)
+        record = Weights(**weights)
+        network = build_network(
+            sidecar["backbone"], heads, size=record.input_size, padding=record.padding
+        )
+        network.weights = record
     except (KeyError, TypeError, AttributeError, ModelError) as error:
         raise DataError(path, f"does not describe a network ({error!r})", _MEND) from error
     return network

@@ -30,6 +30,9 @@ class Weights:
         Normalisation of the red, green and blue channel, of pixels scaled to [0, 1].
     input_size : int
         Side of the square input in pixels.
+    padding : {"", "same"}
+        How strided convolutions are padded: as timm does, alike on both sides, or as TensorFlow
+        does, right and bottom first. Weights from TensorFlow see a shifted image otherwise.
     """
 
     source: str
@@ -37,6 +40,7 @@ class Weights:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     input_size: int
+    padding: str = ""
 
     @property
     def is_random(self) -> bool:
@@ -67,10 +71,12 @@ def normalisation(weights: Weights) -> Normalisation:
     return Normalisation(weights.mean, weights.std, weights.input_size, known)
 
 
-def random_weights(backbone: Backbone, seed: int, size: int | None = None) -> Weights:
+def random_weights(
+    backbone: Backbone, seed: int, size: int | None = None, padding: str = ""
+) -> Weights:
     """Return the record of a network that starts at random."""
     nothing, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return Weights("none", f"random, seed {seed}", nothing, one, size or backbone.size)
+    return Weights("none", f"random, seed {seed}", nothing, one, size or backbone.size, padding)
 
 
 def weights_file(backbone: Backbone) -> Path:

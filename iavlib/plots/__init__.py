@@ -14,6 +14,19 @@ from iavlib.plots.dataset import (
     metric_distributions,
 )
 from iavlib.plots.examples import examples_by_agreement, outlines
+from iavlib.plots.models import (
+    critical_difference,
+    learning_curve,
+    model_forest,
+    paired_by_seed,
+)
+from iavlib.plots.prediction import (
+    coverage_and_width,
+    predicted_against_true,
+    prediction_densities,
+    prediction_intervals,
+    residuals,
+)
 from iavlib.plots.style import use_style
 from iavlib.plots.tables import readable
 
@@ -23,13 +36,22 @@ __all__ = [
     "annotator_overlap",
     "by_malignancy",
     "completeness",
+    "coverage_and_width",
+    "critical_difference",
     "dominance_curves",
     "examples_by_agreement",
     "factor_heatmaps",
     "forest",
+    "learning_curve",
     "long_tails",
     "masks_per_image",
     "metric_distributions",
+    "model_forest",
     "outlines",
+    "paired_by_seed",
+    "predicted_against_true",
+    "prediction_densities",
+    "prediction_intervals",
     "readable",
+    "residuals",
 ]

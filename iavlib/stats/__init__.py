@@ -1,14 +1,30 @@
-"""Does agreement tell anything? Statistics on arrays and tables, knowing no dataset.
+"""Does agreement tell anything, and can it be told? Statistics that know no dataset.
 
 Rows of one patient or image resemble each other, so every interval here resamples clusters and
 every permutation moves labels between them.
 """
 
 from iavlib.stats.association import Association, Estimate, association
+from iavlib.stats.baselines import (
+    StatisticsBaseline,
+    constant_baseline,
+    fit_statistics_baseline,
+    out_of_fold,
+    out_of_fold_constant,
+    out_of_fold_statistics,
+)
 from iavlib.stats.comparison import (
     cluster_mean,
     compare_associations,
     compare_within_between,
+)
+from iavlib.stats.conformal import (
+    Conformal,
+    conformal_quantile,
+    conformal_rank,
+    conformalized_quantiles,
+    out_of_fold_intervals,
+    split_conformal,
 )
 from iavlib.stats.dominance import Dominance, first_order_dominance
 from iavlib.stats.effects import (
@@ -30,6 +46,8 @@ from iavlib.stats.factors import (
     recorded_factors,
     within_between,
 )
+from iavlib.stats.image_statistics import image_statistics
+from iavlib.stats.interval_coverage import clopper_pearson, interval_coverage
 from iavlib.stats.linear import (
     DependentColumnsError,
     clustered_linear_model,
@@ -40,27 +58,54 @@ from iavlib.stats.mixed_effects import (
     NotIdentifiedError,
     mixed_effects_model,
 )
+from iavlib.stats.model_comparison import (
+    Friedman,
+    KruskalWallis,
+    friedman,
+    kruskal_wallis,
+    shapiro_by_model,
+)
+from iavlib.stats.model_pairs import nemenyi, paired_differences, wilcoxon_holm
 from iavlib.stats.multiplicity import holm
+from iavlib.stats.normalised_errors import kruskal_power, z_normalised_kruskal
 from iavlib.stats.permutation import (
     PermutationTest,
     cluster_permutation_test,
     mean_difference_of,
     rank_biserial_of,
 )
+from iavlib.stats.prediction_distribution import (
+    compare_distributions,
+    predictions_against_truth,
+    predictions_by_malignancy,
+)
+from iavlib.stats.regression_errors import (
+    compare_errors,
+    errors_by_group,
+    point_errors,
+    regression_errors,
+    relative_reduction,
+    spread_of_errors,
+)
 from iavlib.stats.resampling import Bootstrap, cluster_bootstrap, cluster_bootstrap_rows
 
 __all__ = [
     "Association",
     "Bootstrap",
+    "Conformal",
     "DependentColumnsError",
     "Dominance",
     "Estimate",
     "FactorMatrix",
+    "Friedman",
+    "KruskalWallis",
     "MixedEffects",
     "NotIdentifiedError",
     "PermutationTest",
+    "StatisticsBaseline",
     "WithinBetween",
     "association",
+    "clopper_pearson",
     "cluster_bootstrap",
     "cluster_bootstrap_rows",
     "cluster_mean",
@@ -69,22 +114,51 @@ __all__ = [
     "cohens_d",
     "cohens_d_of_squared_variances",
     "compare_associations",
+    "compare_distributions",
+    "compare_errors",
     "compare_within_between",
+    "conformal_quantile",
+    "conformal_rank",
+    "conformalized_quantiles",
+    "constant_baseline",
+    "errors_by_group",
     "factor_matrix",
     "factor_pair",
     "first_order_dominance",
+    "fit_statistics_baseline",
+    "friedman",
     "holm",
     "identified_terms",
+    "image_statistics",
+    "interval_coverage",
+    "kruskal_power",
+    "kruskal_wallis",
     "mean_difference_of",
     "mixed_effects_model",
     "natural_key",
+    "nemenyi",
+    "out_of_fold",
+    "out_of_fold_constant",
+    "out_of_fold_intervals",
+    "out_of_fold_statistics",
+    "paired_differences",
     "point_biserial",
+    "point_errors",
+    "predictions_against_truth",
+    "predictions_by_malignancy",
     "rank_biserial",
     "rank_biserial_of",
     "recorded_factors",
+    "regression_errors",
+    "relative_reduction",
+    "shapiro_by_model",
+    "split_conformal",
+    "spread_of_errors",
     "weighted_cohens_d",
     "weighted_mean_difference",
     "weighted_point_biserial",
     "weighted_rank_biserial",
+    "wilcoxon_holm",
     "within_between",
+    "z_normalised_kruskal",
 ]

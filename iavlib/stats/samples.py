@@ -174,6 +174,39 @@ def cluster_codes(clusters: ArrayLike | None, n: int) -> tuple[np.ndarray, int]:
     return codes, len(uniques)
 
 
+def group_members(groups: ArrayLike | None, n: int) -> dict[object, np.ndarray]:
+    """Tell which rows belong to each subgroup, and which to all.
+
+    Parameters
+    ----------
+    groups : array_like or None
+        Label of each row; None makes no subgroups.
+    n : int
+        Number of rows expected.
+
+    Returns
+    -------
+    dict
+        Label to a boolean array: the labels sorted, ``missing`` where a row has none, so that no
+        row is lost, and ``all`` last.
+
+    Raises
+    ------
+    ValueError
+        When the length is wrong.
+    """
+    members: dict[object, np.ndarray] = {}
+    if groups is not None:
+        labels = pd.Series(list(groups), dtype=object)
+        if len(labels) != n:
+            raise ValueError(f"{n} rows but {len(labels)} group labels")
+        known = sorted(labels.dropna().unique(), key=lambda label: (str(type(label)), label))
+        members |= {label: (labels == label).to_numpy() for label in known}
+        if labels.isna().any():
+            members["missing"] = labels.isna().to_numpy()
+    return {**members, "all": np.ones(n, dtype=bool)}
+
+
 def labels_of(frame: pd.DataFrame, labels: str | ArrayLike | None) -> ArrayLike | None:
     """Look up `labels` in `frame` when it is a column name, else check that it fits its rows.
 

@@ -89,8 +89,8 @@ def sharpen(pixels: Tensor, which: Tensor, factor: float = 2.0) -> Tensor:
 def gaussian_blur(pixels: Tensor, kernel_size: int = 5, sigma: float = 0.1) -> Tensor:
     """Smooth all images, reflecting them at their rims; the kernel is torchvision's.
 
-    With the paper's sigma of 0.1 the weights beside the middle are 2e-22: no float changes by
-    them, and the images are returned as they are.
+    With the paper's sigma of 0.1 the weights beside the middle are 2e-22, less than a float from 0
+    to 1 can tell: the images are returned as they are.
     """
     half = (kernel_size - 1) / (2 * 2**0.5)
     weights = torch.softmax(-(torch.linspace(-half, half, kernel_size) / sigma).square(), 0)

@@ -54,8 +54,12 @@ class ClaimsProject:
         return path
 
 
-def measured(id="mean", value=0.5, interval=None, n=10, cohort="real", synthetic=False, note=None):
+def measured(
+    id="mean", value=0.5, interval=None, n=10, cohort="real", synthetic=False, note=None, **later
+):
+    """What a run keeps of a claim; `later` fields are absent from manifests of earlier versions."""
     return {
+        **later,
         "id": id,
         "value": value,
         "interval": interval,

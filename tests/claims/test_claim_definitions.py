@@ -28,6 +28,13 @@ def test_a_claim_is_read(lab):
         ({"compare": {"kind": "p-below"}}, "p-below needs threshold"),
         ({"compare": {"kind": "equal"}, "reported": None}, "equal compares with a number"),
         ({"compare": {"kind": "at-most"}, "reported": None}, "at-most compares with a number"),
+        ({"baseline": 1}, r"a baseline is for an error .* \{kind: at-most\}"),
+        ({"baseline": 0, "compare": {"kind": "at-most"}}, "baseline must be a positive number"),
+        ({"baseline": "1", "compare": {"kind": "at-most"}}, "baseline must be a positive number"),
+        (
+            {"baseline": 1, "reported": None, "compare": {"kind": "at-most", "limit": 2}},
+            "a baseline is for an error with a reported value",
+        ),
         ({"reporte": 1}, "unknown key 'reporte'; did you mean 'reported'"),
     ],
 )
@@ -62,3 +69,9 @@ def test_the_committed_claims_are_whole():
     claims = load_claims(find_project(Path(__file__).parent).claims)
     expected = {"imapp-images": 14967, "imapp-masks": 17684, "imapp-pairs": 3103}
     assert {name: claims[name].reported for name in expected} == expected
+
+
+def test_the_error_of_predicted_agreement_has_the_papers_constant_beside_it():
+    claims = load_claims(find_project(Path(__file__).parent).claims)
+    assert (claims["iaa-mae"].reported, claims["iaa-mae"].baseline) == (0.108, 0.131)
+    assert claims["iaa-pearson"].baseline is None

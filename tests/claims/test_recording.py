@@ -29,6 +29,10 @@ def test_what_is_recorded_is_plain_and_taken_once(lab):
         "cohort": "real",
         "synthetic": False,
         "note": None,
+        "coverage": None,
+        "baseline": None,
+        "reduction_interval": None,
+        "simulated": False,
     }
     assert [type(entry[key]) for key in ("value", "n")] == [float, int]
     assert take_pending() == []
@@ -53,6 +57,13 @@ def test_a_whole_number_stays_whole(lab):
         ({"interval": (0.4, 0.1)}, "upside down"),
         ({"interval": (0.4,)}, r"must be \(low, high\)"),
         ({"interval": (math.nan, 1)}, "interval is nan"),
+        ({"coverage": (2394, 1053)}, "coverage says 2394 of 1053; swap the two"),
+        ({"coverage": (0, 10)}, "coverage must be a positive whole number, not 0"),
+        ({"coverage": (1053,)}, r"coverage must be \(at hand, of how many\)"),
+        ({"baseline": 0}, "baseline must be positive"),
+        ({"baseline": math.nan}, "baseline is nan"),
+        ({"reduction_interval": (0.1, 0.2)}, "needs baseline="),
+        ({"baseline": 1, "reduction_interval": (0.2, 0.1)}, "reduction_interval .* upside down"),
     ],
 )
 def test_what_cannot_be_a_measurement_is_refused(lab, arguments, message):
@@ -67,6 +78,31 @@ def test_a_claim_about_a_sign_needs_an_interval(lab, claim, kind):
     lab.claims(claim | {"compare": {"kind": kind}})
     with pytest.raises(ClaimError, match=r"needs interval=\(low, high\)"):
         record("mean", 0.5, cohort=REAL, n=10)
+
+
+def test_how_much_was_at_hand_and_against_what_is_plain(lab):
+    record(
+        *("mean", 0.5),
+        cohort=REAL,
+        n=10,
+        coverage=(np.int64(1053), 2394),
+        baseline=np.float32(0.5),
+        reduction_interval=np.array([-0.1, 0.1]),
+        simulated=np.True_,
+    )
+    (entry,) = take_pending()
+    assert entry["coverage"] == [1053, 2394] and type(entry["coverage"][0]) is int
+    assert entry["baseline"] == 0.5 and type(entry["baseline"]) is float
+    assert entry["reduction_interval"] == [-0.1, 0.1]
+    assert entry["simulated"] is True
+
+
+def test_a_claim_with_a_baseline_needs_one_of_the_data(lab, claim):
+    lab.claims(claim | {"compare": {"kind": "at-most"}, "baseline": 0.6})
+    with pytest.raises(ClaimError, match="needs baseline=, the constant median's error on the"):
+        record("mean", 0.5, cohort=REAL, n=10)
+    record("mean", 0.5, cohort=REAL, n=10, baseline=0.6)
+    assert take_pending()[0]["baseline"] == 0.6
 
 
 def test_a_user_may_record_on_own_data(lab):

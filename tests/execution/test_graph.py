@@ -46,10 +46,6 @@ def steps_of(project, **options):
     return plan(project, notebooks, "quick", data_fingerprint=str, **options)
 
 
-def test_no_notebook_reads_an_experiment_yet(project):
-    assert graph.experiments(project, "quick") == {}
-
-
 def test_experiments_come_before_their_notebooks_and_the_book_last(project, with_experiment):
     steps = steps_of(project, with_book=True)
     assert [step.id for step in steps] == [

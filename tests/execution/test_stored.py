@@ -12,6 +12,7 @@ from iavlib.cli import app
 from iavlib.execution.errors import ManifestError
 from iavlib.execution.project import Project
 from iavlib.execution.stored import StoredResultsError, export_results, read_stored
+from iavlib.experiments import Experiment
 
 CLAIM = """
 - id: mean
@@ -174,24 +175,57 @@ def test_a_damaged_stored_result_is_named(lab):
         ledger(lab.project)
 
 
-def test_finished_experiments_without_their_models(lab, tmp_path):
-    run = tmp_path / "store" / "iaa" / "abc123"
+@pytest.fixture
+def finished_run(tmp_path):
+    """Leave a run in a store: (its directory, what completes it)."""
+    experiment = Experiment(cohort="real", data="f", weights="hub", seed=1)
+    run = tmp_path / "store" / "iaa" / experiment.id
     run.mkdir(parents=True)
-    (run / "spec.json").write_text('{"seed": 1}')
+    (run / "spec.json").write_text(json.dumps(experiment.to_json()))
     (run / "predictions.csv").write_text("image_id,predicted\na,0.5\n")
     (run / "model.safetensors").write_bytes(b"\0" * 100)
-    target = lab.project.book / "results" / "runs" / "iaa" / "abc123"
-    assert "iaa/abc123: not finished" in export_results(lab.project, tmp_path / "store").skipped
+    facts = {"schema_version": 1, "metrics": {}, "baselines": {}, "weights": {}, "n": {}}
+    facts |= {"weights_random": False, "hardware": {}, "seconds": 1, "data": "f"}
+    facts |= {"cohort": "real", "synthetic": False, "finished": "2026-01-01"}
+
+    def complete(**changes):
+        (run / "metrics.json").write_text(json.dumps(facts | changes))
+
+    return run, complete
+
+
+def test_finished_experiments_without_their_models(lab, tmp_path, finished_run):
+    run, complete = finished_run
+    name, store = f"iaa/{run.name}", tmp_path / "store"
+    target = lab.project.book / "results" / "runs" / "iaa" / run.name
+    assert f"{name}: not finished" in export_results(lab.project, store, every_run=True).skipped
     assert not target.exists()
-    (run / "metrics.json").write_text('{"mae": 0.1}')
-    assert export_results(lab.project, tmp_path / "store").written == (target,)
+    complete()
+    assert export_results(lab.project, store, every_run=True).written == (target,)
     assert sorted(p.name for p in target.iterdir()) == [
         *("metrics.json", "predictions.csv", "spec.json"),
     ]
-    assert export_results(lab.project, tmp_path / "store").unchanged == (target,)
+    assert export_results(lab.project, store, every_run=True).unchanged == (target,)
     (run / "predictions.csv").write_bytes(b"0" * 5_000_001)
     with pytest.raises(StoredResultsError, match=r"predictions\.csv has 5,000,001 bytes"):
-        export_results(lab.project, tmp_path / "store")
+        export_results(lab.project, store, every_run=True)
+
+
+def test_only_listed_experiments_on_real_images_are_kept_unasked(lab, tmp_path, finished_run):
+    run, complete = finished_run
+    complete()
+    name, store = f"iaa/{run.name}", tmp_path / "store"
+    assert f"{name}: in no list of experiments" in export_results(lab.project, store).skipped
+    lists = lab.project.profiles / "experiments"
+    lists.mkdir(parents=True)
+    (lists / "paper.yaml").write_text("01_first: [{seed: [0, 1]}]")
+    complete(synthetic=True)
+    assert f"{name}: run on synthetic data" in export_results(lab.project, store).skipped
+    complete()
+    assert len(export_results(lab.project, store).written) == 1
+    (run / "spec.json").write_text("{}")
+    skipped = export_results(lab.project, store).skipped
+    assert any("does not describe the run" in reason for reason in skipped)
 
 
 def test_the_command(lab):

@@ -1,12 +1,7 @@
 """A task of no cost on twenty invented images."""
 
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 import constant_task
+import pytest
 
 from iavlib.experiments import TASKS, Experiment, RunStore
 

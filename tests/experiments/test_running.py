@@ -24,7 +24,7 @@ from iavlib.experiments import (
 )
 from iavlib.locks import only_one
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parent.parent
 OTHER_PROCESS = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -59,7 +59,7 @@ def test_a_finished_run_is_read(store, make, tmp_path):
 
 def test_two_processes_do_the_work_once(store, tmp_path):
     calls, gate = tmp_path / "calls", tmp_path / "gate"
-    places = [HERE, store.root, calls, gate]
+    places = [TESTS, store.root, calls, gate]
     command = [sys.executable, "-c", OTHER_PROCESS, *map(str, places)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     first = subprocess.Popen(command, **pipes)

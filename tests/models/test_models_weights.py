@@ -111,6 +111,7 @@ def test_tensors_that_do_not_fit_are_named(home):
         ({"std": None}, "metadata std is missing"),
         ({"std": "1,2"}, "metadata std is '1,2'"),
         ({"timm": "resnet18"}, "holds weights of resnet18"),
+        ({"padding": "odd"}, "metadata padding is 'odd'"),
     ],
 )
 def test_metadata_is_checked(home, change, said):
@@ -190,6 +191,39 @@ def test_load_state_names_tensors_and_changes_nothing():
     assert all(torch.equal(after[key], before[key]) for key in after)
 
 
+@pytest.mark.parametrize(
+    ("extra", "padding"),
+    [
+        ({}, ""),
+        ({"padding": "same"}, "same"),
+        ({"source": "some_model.tflite (Apache-2.0)"}, "same"),
+        ({"source": "some_model.tflite", "padding": "symmetric"}, ""),
+    ],
+)
+def test_padding_of_weights_from_tensorflow(home, extra, padding):
+    torch.manual_seed(0)
+    state = timm.create_model("test_efficientnet").state_dict()
+    metadata = METADATA | {"timm": "test_efficientnet"} | extra
+    write(home, state, metadata, "test_efficientnet.imagenet.safetensors")
+    network = build_network("test_efficientnet", {}, "file").eval()
+    assert network.weights.padding == padding
+    theirs = timm.create_model("test_efficientnet", num_classes=0, pad_type=padding).eval()
+    theirs.load_state_dict(network.backbone.state_dict())
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        found, expected = network.features(images), theirs(images)
+    assert torch.equal(found, expected)
+    models.save_network(network, home / "saved")
+    with torch.inference_mode():
+        assert torch.equal(models.load_network(home / "saved").features(images), expected)
+
+
+def test_a_network_without_a_choice_of_padding(home):
+    write(home, tiny(), METADATA | {"padding": "same"})
+    with pytest.raises(models.ModelError, match="test_resnet cannot be padded as 'same'"):
+        build_network("test_resnet", {}, "file")
+
+
 @pytest.mark.data
 def test_the_published_mobilenet_file():
     path = os.path.join(os.environ.get("IAV_DATA_HOME", ""), "weights")
@@ -206,4 +240,4 @@ def test_the_published_mobilenet_file():
     with torch.inference_mode():
         features = network.features(torch.rand(2, 3, 224, 224) * 2 - 1)
     assert features.shape == (2, 1280) and features.isfinite().all() and features.max() <= 6
-    assert models.has_folded_batchnorm(network)
+    assert models.has_folded_batchnorm(network) and network.weights.padding == "same"

@@ -1,10 +1,15 @@
 """The tasks by name."""
 
+from importlib.metadata import entry_points
+
 from iavlib.execution.errors import suggest
 from iavlib.experiments.errors import ExperimentError
+from iavlib.experiments.tasks import iaa
 from iavlib.experiments.tasks.task import Outcome, Task
 
-TASKS: dict[str, Task] = {}
+#: A package adds its own by an entry point of the group ``iavlib.tasks`` that names a Task.
+TASKS: dict[str, Task] = {iaa.NAME: iaa.TASK}
+GROUP = "iavlib.tasks"
 
 
 def find_task(name: str) -> Task:
@@ -15,6 +20,8 @@ def find_task(name: str) -> Task:
     ExperimentError
         If there is none.
     """
+    if name not in TASKS:
+        TASKS.update((point.name, point.load()) for point in entry_points(group=GROUP, name=name))
     if name not in TASKS:
         raise ExperimentError("task", f"no task {name!r}", suggest(name, TASKS))
     return TASKS[name]

@@ -1,0 +1,145 @@
+"""Task ``iaa``: how much annotators agree on an image, told from the image alone.
+
+The target is the mean Dice over all pairs of annotators' masks of the image, as in the paper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from iavlib.agreement.image_level import image_level
+from iavlib.data.cohort import Cohort
+from iavlib.data.errors import DataError
+from iavlib.experiments.errors import ExperimentError
+from iavlib.experiments.parts import assign_parts
+from iavlib.experiments.spec import AUTO, Experiment
+from iavlib.experiments.tasks.settings import PROBE, check_probe, split_settings
+from iavlib.experiments.tasks.task import Outcome, Say, Task
+from iavlib.models.backbones import find_backbone
+from iavlib.models.errors import ModelError
+from iavlib.models.weights import SOURCES, find_weights
+from iavlib.training.errors import TrainingError
+from iavlib.training.recipe import get_recipe
+
+if TYPE_CHECKING:
+    from iavlib.experiments.tasks.regression import Learnt
+    from iavlib.training.image_cache import ImageCache
+
+NAME = "iaa"
+_NAMED = 5
+
+
+def targets(cohort: Cohort) -> pd.DataFrame:
+    """List the images that have a file and a target.
+
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``image_id``: ``target`` (mean pairwise Dice), ``path``, ``malignancy``, ``n_masks``
+        and ``cluster`` (the patient).
+
+    Raises
+    ------
+    DataError
+        If there is none, or a target lies outside [0, 1].
+    """
+    agreement = image_level(cohort.pairs)["dice_mean"].reindex(cohort.images.index)
+    n_masks = cohort.masks["image_id"].value_counts().reindex(cohort.images.index, fill_value=0)
+    table = pd.DataFrame(
+        {
+            "target": agreement,
+            "path": cohort.images["path"],
+            "malignancy": cohort.images["malignancy"],
+            "n_masks": n_masks,
+            "cluster": cohort.clusters(),
+        }
+    ).rename_axis("image_id")
+    table = table[table["target"].notna() & table["path"].notna()]
+    if table.empty:
+        raise DataError(
+            f"cohort {cohort.name!r}",
+            f"no image has both a file and two masks ({agreement.notna().sum():,} have masks, "
+            f"{cohort.images['path'].notna().sum():,} a file)",
+            "get its images ('iav data status' says how), or use the cohort phantom",
+        )
+    outside = table.index[~table["target"].between(0, 1)]
+    if len(outside):
+        named = ", ".join(outside[:_NAMED])
+        raise DataError(
+            f"cohort {cohort.name!r}", f"mean Dice outside [0, 1]: {named}", "measure it anew"
+        )
+    return table
+
+
+def complete(experiment: Experiment) -> Experiment:
+    """Choose the weights at hand, and refuse what cannot be run."""
+    try:
+        backbone = find_backbone(experiment.backbone)
+        if experiment.weights == AUTO:
+            experiment = replace(experiment, weights=find_weights(backbone))
+        _check_weights(experiment.weights)
+        _, fields = split_settings(experiment)
+        if experiment.recipe == PROBE:
+            check_probe(fields)
+        else:
+            get_recipe(experiment.recipe, **fields)
+    except (ModelError, TrainingError, LookupError) as error:
+        raise ExperimentError(
+            "experiment", str(error).rstrip("."), "correct the specification"
+        ) from error
+    return experiment
+
+
+def _check_weights(weights: str) -> None:
+    if weights in SOURCES or Path(weights).is_file():
+        return
+    raise ExperimentError(
+        f"weights = {weights!r}", "is no file", f"give a path, or one of {', '.join(SOURCES)}"
+    )
+
+
+def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outcome:
+    """Learn on the training part, choose by the validation part, predict every image.
+
+    ``metrics`` holds beside the errors ``reduction``: by what share the mean absolute error is
+    below that of the training part's median.
+    """
+    from iavlib.experiments.tasks.judging import judge
+
+    table = targets(cohort)
+    left_out = len(cohort.images) - len(table)
+    if left_out:
+        say(f"{left_out:,} of {len(cohort.images):,} images have no file or fewer than two masks")
+    parts = assign_parts(cohort.select(table.index), experiment)
+    learnt, cache = _learn(experiment, table, parts, folder, say)
+    known = table.loc[parts.index].rename(columns={"target": "true"}).assign(part=parts)
+    columns = ["part", "true", *learnt.predictions.columns, "malignancy", "n_masks", "cluster"]
+    predictions = known.join(learnt.predictions)[columns].reset_index()
+    metrics, baselines = judge(predictions, cache)
+    return Outcome(predictions, metrics, learnt.history, baselines, learnt.weights, learnt.settings)
+
+
+def _learn(
+    experiment: Experiment, table: pd.DataFrame, parts: pd.Series, folder: Path, say: Say
+) -> tuple[Learnt, ImageCache]:
+    """Train what the recipe says; images that a share leaves out are in the cache all the same."""
+    target = table.loc[parts.index, "target"].rename(NAME)
+    if experiment.recipe == PROBE:
+        from iavlib.experiments.tasks.probing import probe_images
+
+        clusters = table.loc[parts.index, "cluster"]
+        return probe_images(experiment, target, parts, table["path"], clusters)
+    from iavlib.experiments.tasks.regression import train_network
+
+    return train_network(experiment, target, parts, table["path"], folder, say)
+
+
+TASK = Task(NAME, targets, run, complete)

@@ -1,0 +1,209 @@
+"""Notebooks and the experiments that they read: jobs, reasons, reruns, batches."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import constant_task
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from iavlib.cli import app
+from iavlib.execution.errors import ExecutionError
+from iavlib.execution.graph import plan
+from iavlib.execution.jobs import Traces, is_current, prepare_jobs
+from iavlib.execution.reasons import reason_to_run
+from iavlib.experiments import TASKS, for_notebook, run, sweep
+from iavlib.experiments.store import RunStore
+from iavlib.files import write_json
+
+TESTS = Path(__file__).parent.parent
+WORKFLOW = TESTS.parent / "workflow"
+STEM = "03_regression"
+PARAMETERS = "cohort = 'phantom'\nn_images = 20\nsize = [64, 64]"
+OPTIONS = {"cohort": "phantom", "n_images": 20, "size": [64, 64]}
+READING = f"""
+from iavlib import experiments
+listed = experiments.for_notebook(None, {STEM!r}, "phantom", n_images=n_images, size=size)
+table = experiments.sweep(listed)
+print(table["status"].tolist())
+"""
+
+
+@pytest.fixture(autouse=True)
+def constant(monkeypatch):
+    monkeypatch.setitem(TASKS, "constant", constant_task.TASK)
+    monkeypatch.delenv("IAV_RUNS", raising=False)
+    monkeypatch.delenv("IAV_NO_TRAIN", raising=False)
+
+
+@pytest.fixture
+def project(workshop):
+    shutil.copytree(WORKFLOW, workshop.project.workflow)
+    workshop.good_notebook("01_first")
+    workshop.good_notebook(STEM, READING, parameters=PARAMETERS)
+    write_list(workshop.project, {STEM: [{"task": "constant", "seed": [0, 1]}]})
+    return workshop.project
+
+
+def write_list(project, content, profile="quick"):
+    folder = project.profiles / "experiments"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{profile}.yaml").write_text(yaml.safe_dump(content))
+
+
+def steps_of(project):
+    return plan(project, list(project.notebook_files().values()), "quick", data_fingerprint=str)
+
+
+def job_of(project):
+    notebook = project.notebook_files()[STEM]
+    return prepare_jobs(project, [notebook], "quick", None, lambda *_, **__: "d")[0]
+
+
+def pretend_to_run(project, job, finished="2999-01-01T00:00:00+00:00"):
+    """Leave the manifest of a good run, ended at that time."""
+    traces = Traces(project.executed, STEM)
+    traces.executed.mkdir(parents=True, exist_ok=True)
+    shutil.copy(project.notebook_files()[STEM], traces.notebook)
+    facts = {"schema_version": 1, "run_id": "r", "notebook": STEM, "profile": "quick"}
+    facts |= {"overrides": {}, "parameters": {}, "cohorts": [], "claims": [], "versions": {}}
+    facts |= {"hardware": {}, "seconds": 1, "finished": finished}
+    write_json(traces.manifest, facts | {"fingerprint": job.fingerprint, "inputs": job.inputs})
+
+
+def test_each_experiment_is_a_job_before_its_notebook(project):
+    steps = steps_of(project)
+    ids = [item.id for item in for_notebook("quick", STEM, **OPTIONS)]
+    assert [step.id for step in steps] == [
+        *(f"experiment/constant-{one}" for one in ids),
+        "notebook/01_first",
+        f"notebook/{STEM}",
+    ]
+    assert [step.reason for step in steps[:2]] == ["never run"] * 2
+    spec = project.root / "runs" / "constant" / ids[0] / "spec.json"
+    assert steps[0].arguments == (str(spec), "--go-on")
+    assert steps[3].after == (steps[0].id, steps[1].id)
+    assert "--no-train" in steps[3].arguments
+    assert "--no-train" not in steps[2].arguments
+    assert not (project.root / "runs").exists()
+    steps[0].prepare()
+    result = CliRunner().invoke(app, ["train", *steps[0].arguments])
+    assert result.exit_code == 0, result.output
+    reasons = [step.reason for step in steps_of(project)]
+    assert reasons[:2] == [None, "never run"]
+
+
+def test_a_notebook_is_run_again_when_its_experiments_change(project):
+    experiments = for_notebook("quick", STEM, **OPTIONS)
+    sweep(experiments)
+    job = job_of(project)
+    pretend_to_run(project, job)
+    assert is_current(project, job)
+    assert reason_to_run(project, job) is None
+
+    pretend_to_run(project, job, finished="2000-01-01T00:00:00+00:00")
+    assert reason_to_run(project, job) == "2 of its 2 experiments finished since"
+
+    pretend_to_run(project, job)
+    store = RunStore.of(project)
+    store.remove(store.folder(experiments[0]))
+    assert not is_current(project, job)
+    assert reason_to_run(project, job) == "1 of its 2 experiments are not finished"
+    write_json(store.begin(experiments[0]) / "failed.json", {"error": "x"})
+    assert reason_to_run(project, job) == "1 of its 2 experiments failed"
+    assert steps_of(project)[0].reason == "its last run failed"
+
+    write_list(project, {STEM: [{"task": "constant", "seed": [1]}]})
+    assert reason_to_run(project, job_of(project)).startswith("experiments changed (ids: ")
+
+
+def test_results_of_other_scales_count_too(project):
+    sweep(for_notebook("quick", STEM, **OPTIONS))
+    write_list(project, {STEM: [{"task": "constant", "seed": [7]}]}, "paper")
+    pretend_to_run(project, job_of(project))
+    assert is_current(project, job_of(project))
+    (seven,) = for_notebook("paper", STEM, **OPTIONS)
+    stranger = for_notebook("paper", STEM, cohort="phantom", n_images=20, size=[65, 64])[0]
+    run(seven)
+    assert reason_to_run(project, job_of(project)).startswith("experiments changed (other results")
+    pretend_to_run(project, job_of(project))
+    run(type(seven)(**seven.to_json() | {"data": "", "seed": 99}))  # no list names it
+    assert is_current(project, job_of(project))
+    assert stranger.id != seven.id
+
+
+def test_notebooks_without_experiments_keep_their_fingerprints(project):
+    (job,) = prepare_jobs(project, [project.notebook_files()["01_first"]], "quick", None, str)
+    assert "experiments" not in job.inputs
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"task": "constant", "sede": 1}, "no field 'sede'"),
+        (
+            {"task": "constant", "cohort": "imapp"},
+            "experiments: cohort 'imapp' is not",
+        ),
+    ],
+)
+def test_a_wrong_list_is_said_in_a_line(project, entry, said, monkeypatch, tmp_path):
+    monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path))
+    write_list(project, {STEM: [entry]})
+    result = CliRunner().invoke(app, ["run", "--dry-run"])
+    assert result.exit_code == 2
+    assert said in result.output
+    assert result.output.count("\n") == 1
+    with pytest.raises(ExecutionError):
+        steps_of(project)
+
+
+@pytest.mark.book
+def test_a_batch_trains_then_reads_and_a_failure_stops_nothing(project, workshop, tmp_path):
+    """Snakemake, `iav train` and the notebook, each in a process of its own."""
+    mended = tmp_path / "mended"
+    bad = {"error": "value", "unless": str(mended)}
+    entries = [{"task": "constant", "seed": [0, 1]}, {"task": "constant", "overrides": bad}]
+    write_list(project, {STEM: entries})
+    code, said = iav(tmp_path, "run", "--jobs", "2")
+    ids = [item.id for item in for_notebook("quick", STEM, **OPTIONS)]
+    assert code == 1, said
+    assert said.startswith("5 of 5 jobs to do, 2 at a time\n")
+    assert f"not done: constant-{ids[2]}" in said
+    assert "ValueError: as was wished" in said
+    executed = json.loads((project.executed / f"{STEM}.ipynb").read_text())
+    printed = [o["text"] for c in executed["cells"] for o in c.get("outputs", ()) if "text" in o]
+    assert "['finished', 'finished', 'failed']\n" in ["".join(text) for text in printed]
+    mended.touch()
+    code, said = iav(tmp_path, "run", "--jobs", "2")
+    assert (code, said.splitlines()[0]) == (0, "2 of 5 jobs to do, 2 at a time")
+    assert iav(tmp_path, "run", "--jobs", "2") == (
+        0,
+        "nothing to do: 5 of 5 jobs are up to date\n",
+    )
+
+
+@pytest.mark.book
+def test_in_turn_the_notebook_runs_what_is_missing(project, tmp_path):
+    code, said = iav(tmp_path, "run", STEM)
+    assert code == 0, said
+    assert len(RunStore.of(project).finished()) == 2
+    assert "up to date" in iav(tmp_path, "run", STEM)[1]
+
+
+def iav(tmp_path, *arguments):
+    """Run a command in a process of its own, where the task is one of an installed package."""
+    about = tmp_path / "site" / "constant-1.dist-info"
+    about.mkdir(parents=True, exist_ok=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: constant\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[iavlib.tasks]\nconstant = constant_task:TASK\n")
+    paths = [str(about.parent), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-m", "iavlib.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    return done.returncode, done.stdout + done.stderr

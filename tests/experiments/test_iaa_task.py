@@ -1,0 +1,229 @@
+"""Predicting agreement: from the phantom to metrics, with networks of a few thousand weights."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from iavlib.data import DataError, load
+from iavlib.experiments import Experiment, ExperimentError, ExperimentFailed, resolve, run
+from iavlib.experiments.parts import assign_parts
+from iavlib.experiments.tasks.iaa import targets
+from iavlib.experiments.tasks.views import SYMMETRIES, MeanOverViews, turned
+from iavlib.models import load_network
+from iavlib.training.batches import ImageBatches
+from iavlib.training.image_cache import cache_images
+from iavlib.training.predict import predict
+
+KILLER = Path(__file__).parent / "kill_thrice.py"
+SMALL = {"n_images": 20, "size": [64, 64]}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def phantom():
+    return load("phantom", **SMALL)
+
+
+def small(**fields) -> Experiment:
+    fields = {"weights": "none", "recipe": "smoke", "backbone": "test_resnet"} | fields
+    return Experiment(cohort="phantom", cohort_options=SMALL, size=32, **fields)
+
+
+def test_a_run_from_images_to_metrics(store):
+    said = []
+    result = run(small(), store, say=said.append)
+    facts, predictions = result.facts, result.predictions
+    assert [line[:7] for line in said] == ["epoch 1", "epoch 2"]
+    assert len(result.history) == 2
+    assert predictions["part"].value_counts().to_dict() == {"train": 14, "test": 4, "val": 2}
+    assert facts["n"] == {"train": 14, "test": 4, "val": 2}
+    assert predictions["true"].between(0, 1).all()
+    assert {"malignancy", "n_masks", "cluster"} <= set(predictions)
+    test = predictions[predictions["part"] == "test"]
+    assert facts["metrics"]["test"]["mae"] == pytest.approx(
+        (test["true"] - test["predicted"]).abs().mean(), abs=1e-6
+    )
+    train = predictions.loc[predictions["part"] == "train", "true"]
+    median = facts["baselines"]["constant_median"]["test"]["mae"]
+    assert median == pytest.approx((test["true"] - train.median()).abs().mean(), abs=1e-6)
+    assert result.metrics["reduction"] == pytest.approx(1 - result.metrics["mae"] / median)
+    assert facts["weights_random"] is True
+    assert facts["weights"]["detail"] == "random, seed 0"
+    assert facts["settings"]["epochs"] == 2
+    assert facts["synthetic"] is True
+    assert not (result.folder / "checkpoint.pt").exists()
+
+
+def test_the_saved_model_gives_the_predictions_again(store, phantom):
+    result = run(small(), store)
+    network = load_network(result.folder)
+    cache = cache_images(phantom.images["path"], 32)
+    weights = network.weights
+    batches = ImageBatches.from_cache(
+        cache, pd.DataFrame(index=phantom.images.index), weights.mean, weights.std
+    )
+    again = predict(network, batches)["iaa"][:, 0]
+    assert np.allclose(again, result.predictions["predicted"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "extra"),
+    [
+        ({"head": "beta", "loss": "beta_nll", "tta": 2}, ["lower", "upper"]),
+        ({"head": "quantile", "loss": "pinball", "quantiles": 3}, ["lower", "upper"]),
+        ({"head": "linear", "label_transform": "logit", "normalise": "train"}, []),
+    ],
+)
+def test_other_heads(store, overrides, extra):
+    result = run(small(overrides={"epochs": 1, **overrides}), store)
+    predictions = result.predictions
+    assert list(predictions.columns[3 : 4 + len(extra)]) == ["predicted", *extra]
+    assert predictions["predicted"].between(0, 1).all()
+    if extra:
+        assert (predictions["lower"] < predictions["upper"]).all()
+    # begins at the training part's median (which on a logit scale is the same image's)
+    train = predictions.loc[predictions["part"] == "train", "true"]
+    assert abs(predictions["predicted"].mean() - train.median()) < 0.15
+
+
+@pytest.mark.parametrize("head", ["ridge", "svr", "network"])
+def test_probes(store, head):
+    result = run(small(recipe="probe", overrides={"head": head, "tta": 2}), store)
+    facts = result.facts
+    assert facts["settings"]["head"] == head
+    assert set(facts["settings"]["chosen"]) < set(facts["settings"]["tried"][0])
+    assert set(facts["baselines"]) == {"constant_median", "constant_mean", "image_statistics"}
+    assert result.history.empty
+    assert facts["weights_random"] is True
+    assert len(result.predictions) == 20
+    assert result.metrics["mae"] < 0.3
+
+
+def test_shares_of_the_training_part_look_at_the_same_cache(store, monkeypatch):
+    from iavlib.training import image_cache
+
+    run(small(recipe="probe"), store)
+    monkeypatch.setattr(image_cache, "_build", None)  # it would have to be called
+    result = run(small(recipe="probe", train_share=0.5), store)
+    assert 7 <= result.facts["n"]["train"] < 14
+    assert result.facts["n"]["test"] == 4
+
+
+def test_a_lesion_has_no_top():
+    images = torch.rand(2, 3, 4, 4)
+    seen = {turned(images, *view).numpy().tobytes() for view in SYMMETRIES}
+    assert len(seen) == len(SYMMETRIES) == 8
+    backbone = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.Flatten())
+    mean = MeanOverViews(backbone, 8)
+    first = mean(images)
+    for view in SYMMETRIES:
+        assert torch.allclose(mean(turned(images, *view)), first, atol=1e-6)
+    assert "n=8" in repr(mean)
+
+
+def test_killed_thrice_and_gone_on_with_it_ends_the_same(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(KILLER), str(tmp_path)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["results"][0] == found["results"][1]
+    assert len(found["kills"]) == 3
+    assert found["kills"][2] < 25
+    assert 22 <= found["told"] <= 28  # an epoch that a kill cut off is told of twice, or not at all
+
+
+def test_folds_test_every_image_once_and_shares_are_nested(phantom):
+    tested = []
+    for fold in range(4):
+        split = {"kind": "kfold", "folds": 4, "fold": fold, "val": 0.2}
+        parts = assign_parts(phantom, small(split=split))
+        tested += list(parts.index[parts == "test"])
+        clusters = phantom.clusters()[parts.index].groupby(parts).agg(set)
+        assert not clusters["train"] & clusters["test"]
+        assert not clusters["train"] & clusters["val"]
+    assert sorted(tested) == sorted(phantom.images.index)
+    whole = assign_parts(phantom, small())
+    kept = []
+    for share in (0.25, 0.5, 0.75):
+        parts = assign_parts(phantom, small(train_share=share))
+        rest = whole[whole != "train"]
+        assert parts[parts != "train"].equals(rest)
+        kept.append(set(parts.index[parts == "train"]))
+        assert len(kept[-1]) >= share * (whole == "train").sum()
+    assert kept[0] < kept[1] < kept[2] < set(whole.index[whole == "train"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"backbone": "resnet81"}, "resnet18"),
+        ({"recipe": "papper"}, "did you mean 'paper'"),
+        ({"overrides": {"epoch": 3}}, "no field 'epoch'; did you mean 'epochs'"),
+        ({"overrides": {"tta": 3}}, "overrides.tta = 3"),
+        ({"overrides": {"lr": -1}}, "lr is -1, it must be above 0"),
+        ({"recipe": "probe", "overrides": {"head": "tree"}}, "known: ridge, svr, network"),
+        ({"recipe": "probe", "overrides": {"lr": 1}}, "is nothing that a probe has"),
+        ({"split": {"fractions": [0.8, 0.2]}}, "has no validation part"),
+        ({"weights": "hubb"}, "weights = 'hubb': is no file"),
+        ({"split": {"kind": "kfold", "folds": 50}}, "clusters cannot fill 50 parts"),
+        ({"split": {"group": "hospital"}}, "no column 'hospital' to group by"),
+    ],
+)
+def test_what_cannot_be_run_is_said_at_once(store, fields, said):
+    with pytest.raises((ExperimentError, ExperimentFailed), match=said):
+        run(small(**fields), store)
+
+
+def test_images_without_file_or_target_are_left_out(phantom):
+    images = phantom.images.copy()
+    images.loc[images.index[:3], "path"] = None
+    pairs = phantom.pairs[phantom.pairs["image_id"] != images.index[5]]
+    some = replace(phantom, images=images, pairs=pairs)
+    assert len(targets(some)) == 16
+    with pytest.raises(DataError, match="no image has both a file and two masks"):
+        targets(replace(phantom, images=images.assign(path=None)))
+    with pytest.raises(DataError):
+        replace(phantom, pairs=pairs.assign(dice=1.5))
+
+
+def test_a_corrupt_image_fails_the_run_by_its_name(store, phantom, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    images = phantom.images.copy()
+    images.loc[images.index[4], "path"] = str(bad)
+    cohort = replace(phantom, images=images)
+    with pytest.raises(ExperimentFailed, match=r"bad\.jpg"):
+        run(small(), store, cohort)
+    assert store.status(resolve(small(), cohort)) == "failed"
+
+
+def test_a_loss_without_bounds_stops_with_the_images(store):
+    wild = small(overrides={"lr": 1e30, "epochs": 3, "head": "paper", "precision": "fp32"})
+    with pytest.raises(ExperimentFailed, match="PHANTOM_"):
+        run(wild, store)
+
+
+def test_two_seeds_differ_and_one_gives_the_same_twice(tmp_path):
+    from iavlib.experiments import RunStore
+
+    first = run(small(), RunStore(tmp_path / "a"))
+    again = run(small(), RunStore(tmp_path / "b"))
+    other = run(small(seed=1), RunStore(tmp_path / "b"))
+    assert first.predictions.equals(again.predictions)
+    assert not first.predictions["predicted"].equals(other.predictions["predicted"])
+    assert first.predictions["part"].equals(other.predictions["part"])

@@ -1,0 +1,88 @@
+"""A tiny network, tiny pictures and what trains them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from iavlib.training.batches import ImageBatches
+from iavlib.training.image_cache import cache_images
+
+
+class TinyNetwork(nn.Module):
+    """A backbone with BatchNorm and a head with dropout; small, but with all that has a state."""
+
+    def __init__(self, outputs: int = 1, seed: int = 0):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.backbone = nn.Sequential(
+                nn.Conv2d(3, 8, 3, stride=2, bias=False),
+                nn.BatchNorm2d(8),
+                nn.ReLU(),
+                nn.Conv2d(8, 8, 3, bias=False),
+                nn.BatchNorm2d(8),
+                nn.ReLU(),
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(),
+            )
+            head = [nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, outputs)]
+            self.heads = nn.ModuleDict({"iaa": nn.Sequential(*head)})
+            if outputs == 2:
+                self.heads["iaa"].append(nn.Softplus())
+
+    def features(self, images):
+        return self.backbone(images)
+
+    def forward(self, images):
+        features = self.backbone(images)
+        return {name: head(features) for name, head in self.heads.items()}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Leave the other cores to other tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tiny():
+    return TinyNetwork
+
+
+def make_pictures(folder, n=24, size=(40, 32), seed=0):
+    """Write pictures whose brightness is what there is to learn; return paths and targets."""
+    rng = np.random.default_rng(seed)
+    levels = rng.uniform(0.1, 0.9, n)
+    paths = {}
+    for i, level in enumerate(levels):
+        noise = rng.normal(0, 20, (*size[::-1], 3))
+        pixels = np.clip(level * 255 + noise, 0, 255).astype(np.uint8)
+        path = folder / f"picture_{i:02d}.png"
+        Image.fromarray(pixels).save(path)
+        paths[f"image_{i:02d}"] = path
+    paths = pd.Series(paths, name="path").rename_axis("image_id")
+    return paths, pd.DataFrame({"iaa": levels}, index=paths.index)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    return make_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="session")
+def cache(pictures, tmp_path_factory):
+    return cache_images(pictures[0], 24, tmp_path_factory.mktemp("images"), processes=1)
+
+
+@pytest.fixture
+def parts(cache, pictures):
+    """Training and validation images, normalised by the former."""
+    targets = pictures[1]
+    batches = ImageBatches.from_cache(cache, targets, train=targets.index[:17], device="cpu")
+    return batches.select(targets.index[:17]), batches.select(targets.index[17:])

@@ -1,0 +1,221 @@
+"""Runs that are killed, and disks that are full: what was done stays, to the last bit."""
+
+import errno
+import functools
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import killed_run
+import pytest
+import torch
+
+from iavlib.training import checkpoint
+from iavlib.training.errors import CheckpointError
+from iavlib.training.loop import fit
+from iavlib.training.objectives import RegressionObjective
+from iavlib.training.recipe import get_recipe
+
+TEMPORARY = ".checkpoint.pt.tmp"
+
+
+@pytest.fixture(scope="module")
+def start(pictures, cache, tmp_path_factory):
+    """Start a run by recipe and folder, in a process forked from one that has imported all."""
+    table = tmp_path_factory.mktemp("told") / "pictures.csv"
+    pictures[0].to_frame().join(pictures[1]).to_csv(table)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["iavlib.training.objectives", "iavlib.training.loop"])
+
+    def begin(recipe, folder):
+        told = (recipe, str(table), str(cache.path.parent), str(folder))
+        process = context.Process(target=killed_run.main, args=told)
+        process.start()
+        return process
+
+    return begin
+
+
+def end(process):
+    process.join(120)
+    assert process.exitcode == 0
+
+
+def kill(process):
+    process.kill()
+    process.join(60)
+    return process.exitcode == -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def undisturbed(start, tmp_path_factory):
+    """Runs that nothing disturbed: folder and seconds by recipe."""
+
+    @functools.cache
+    def by_recipe(recipe):
+        folder, begun = tmp_path_factory.mktemp(recipe), time.monotonic()
+        end(start(recipe, folder))
+        return folder, time.monotonic() - begun
+
+    return by_recipe
+
+
+def assert_equal(folder, other):
+    one, two = (torch.load(place / "result.pt", weights_only=True) for place in (folder, other))
+    assert one["history"] == two["history"]
+    assert torch.equal(one["predictions"], two["predictions"])
+    for name, tensor in one["weights"].items():
+        assert torch.equal(tensor, two["weights"][name]), name
+
+
+@pytest.mark.parametrize("recipe", ["paper", "modern"])
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(
+    start, undisturbed, tmp_path, recipe
+):
+    whole, seconds = undisturbed(recipe)
+    rng, kills = random.Random(recipe), 0
+    while kills < 3:
+        process = start(recipe, tmp_path)
+        time.sleep(rng.uniform(0.1, 0.5) * seconds)
+        kills += kill(process)
+        if (tmp_path / "result.pt").exists():  # it was quicker than expected
+            (tmp_path / checkpoint.NAME).unlink()
+            (tmp_path / "result.pt").unlink()
+    end(start(recipe, tmp_path))
+    assert_equal(whole, tmp_path)
+
+
+def test_a_kill_while_the_checkpoint_is_written(start, undisturbed, tmp_path):
+    for _ in range(3):
+        process = start("paper", tmp_path)
+        while not (tmp_path / TEMPORARY).exists():
+            assert process.is_alive()
+        kill(process)
+    assert not (tmp_path / "result.pt").exists()
+    end(start("paper", tmp_path))
+    assert_equal(undisturbed("paper")[0], tmp_path)
+
+
+class Stopped(Exception):
+    """Stands for a kill, in this process."""
+
+
+def run(parts, tiny, folder, epochs_before_stop=None, **overrides):
+    """Train, and stop after some epochs; return the history."""
+    recipe = get_recipe("smoke", **{"epochs": 4, **overrides})
+
+    def stop(row):
+        if row["epoch"] + 1 == epochs_before_stop:
+            raise Stopped
+
+    objective = RegressionObjective("iaa", parts[1])
+    return fit(tiny(), parts[0], objective, recipe, folder, seed=1, progress=stop)
+
+
+def stopped(parts, tiny, folder, epochs, **overrides):
+    with pytest.raises(Stopped):
+        run(parts, tiny, folder, epochs, **overrides)
+    return folder / checkpoint.NAME
+
+
+def refuse(number):
+    def refusing(*_):
+        raise OSError(number, os.strerror(number))
+
+    return refusing
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(parts, tiny, tmp_path, monkeypatch):
+    path = stopped(parts, tiny, tmp_path, 2)
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint._Recorder, "write", refuse_in_write())
+        with pytest.raises(CheckpointError, match=r"checkpoint.pt: .* disk is full .* is intact"):
+            run(parts, tiny, tmp_path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [checkpoint.NAME]
+    history = run(parts, tiny, tmp_path)
+    fresh = run(parts, tiny, None)
+    assert history["train_loss"].tolist() == fresh["train_loss"].tolist()
+
+
+def refuse_in_write():
+    written = []
+
+    def write(self, data):
+        written.append(len(data))
+        if sum(written) > 5000:
+            self.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise self.error
+        return self._stream.write(data)
+
+    return write
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_disk_that_is_really_full(tmp_path):
+    (tmp_path / TEMPORARY).symlink_to("/dev/full")
+    with pytest.raises(CheckpointError, match=r"the disk is full .*there is none yet"):
+        checkpoint.save(tmp_path / "checkpoint.pt", {"tensor": torch.zeros(100_000)})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EROFS, "[Rr]ead-only"), (errno.EACCES, "[Pp]ermission denied")]
+)
+def test_a_folder_that_cannot_be_written(parts, tiny, tmp_path, monkeypatch, number, said):
+    monkeypatch.setattr(checkpoint.os, "replace", refuse(number))
+    with pytest.raises(CheckpointError, match=f"{said}.*; make its folder writable"):
+        run(parts, tiny, tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 and no more", b"{}"])
+def test_a_damaged_checkpoint_is_named(parts, tiny, tmp_path, damage):
+    path = stopped(parts, tiny, tmp_path, 1)
+    path.write_bytes(damage)
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt: not a readable checkpoint"):
+        run(parts, tiny, tmp_path)
+
+
+def test_a_truncated_checkpoint_is_named(parts, tiny, tmp_path):
+    path = stopped(parts, tiny, tmp_path, 1)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(CheckpointError, match="remove it to start this run anew"):
+        run(parts, tiny, tmp_path)
+
+
+def test_nothing_that_is_no_tensor_or_plain_value_is_loaded(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"anything": path}, path)
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        checkpoint.load(path)
+
+
+def test_a_checkpoint_of_another_recipe_says_what_differs(parts, tiny, tmp_path):
+    stopped(parts, tiny, tmp_path, 1)
+    with pytest.raises(CheckpointError, match=r"of another run \(lr 0.01, here 0.02\)"):
+        run(parts, tiny, tmp_path, lr=0.02)
+
+
+def test_a_checkpoint_of_other_images_says_so(parts, tiny, tmp_path):
+    stopped(parts, tiny, tmp_path, 1)
+    fewer = parts[0].select(parts[0].ids[:10])
+    with pytest.raises(CheckpointError, match=r"of another run \(images"):
+        run((fewer, parts[1]), tiny, tmp_path)
+
+
+def test_a_checkpoint_of_another_network_says_so(parts, tiny, tmp_path):
+    stopped(parts, tiny, tmp_path, 1)
+    with pytest.raises(CheckpointError, match="it is from another network"):
+        run(parts, lambda: tiny(outputs=2), tmp_path)
+
+
+def test_a_finished_run_is_read(parts, tiny, tmp_path):
+    first = run(parts, tiny, tmp_path)
+    before = (tmp_path / checkpoint.NAME).stat().st_mtime_ns
+    again = run(parts, tiny, tmp_path)
+    assert first.equals(again)
+    assert (tmp_path / checkpoint.NAME).stat().st_mtime_ns == before
