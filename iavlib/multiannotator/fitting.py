@@ -239,25 +239,24 @@ def _prediction(ids, annotators: tuple[str, ...], found: Outputs) -> Prediction:
     if samples is None:
         each = consensus[:, None] if found.maps is None else found.maps
         samples = each.argmax(2)
-    weighted = plain = None
+    by_class = plain = None
     if found.confusion is not None:
-        weighted, plain = _image_confusion(found.confusion.float(), consensus)
+        by_class, plain = _image_confusion(found.confusion.float(), consensus)
     return Prediction(
         ids=ids,
         annotators=annotators,
         consensus=consensus.cpu().numpy(),
         maps=None if found.maps is None else found.maps.float().cpu().numpy(),
         samples=samples.to(torch.int8).cpu().numpy(),
-        confusion=weighted,
+        confusion=by_class,
         confusion_plain=plain,
     )
 
 
 def _image_confusion(confusion: Tensor, consensus: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Average matrices (B, R, C, C, H, W) over pixels, weighted by the true class and not."""
-    size = consensus.shape[-2:]
-    confusion = confusion.expand(*confusion.shape[:4], *size)
-    weights = consensus[:, None, None]
-    mass = weights.sum((4, 5))
-    weighted = (confusion * weights).sum((4, 5)) / mass
-    return weighted.cpu().numpy(), confusion.mean((4, 5)).cpu().numpy()
+    """Average matrices (B, R, C, C, H, W) over pixels: a column where its class is, and all."""
+    confusion = confusion.expand(*confusion.shape[:4], *consensus.shape[-2:])
+    taken = torch.nn.functional.one_hot(consensus.argmax(1), consensus.shape[1])
+    weights = taken.movedim(-1, 1)[:, None, None].to(confusion.dtype)
+    by_class = (confusion * weights).sum((4, 5)) / weights.sum((4, 5))
+    return by_class.cpu().numpy(), confusion.mean((4, 5)).cpu().numpy()

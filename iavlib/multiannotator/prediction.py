@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from iavlib.annotators.confusion import normalised
 from iavlib.multiannotator.errors import MethodError, suggest
 
 
@@ -25,11 +26,12 @@ class Prediction:
         Label maps that stand for the spread of labels: draws of a method that draws, the most
         probable labels of each annotator where they are told apart, else of the consensus alone.
     confusion : numpy.ndarray of float32, shape (n, annotators, classes, classes), or None
-        ``[label, truth]``, columns summing to 1: the mean over the picture's pixels of each
-        annotator's matrices, the column of a class weighted by the probability that it is the
-        true one there. NaN where a class has no probability at all.
+        ``[label, truth]``, columns summing to 1: of each annotator's matrices in the pixels of the
+        picture, the mean of a column over those pixels whose most probable true class it is. NaN
+        where a class is nowhere the most probable one. Elsewhere a column says nothing: a pixel
+        that is certainly background has no labels to learn the other columns from.
     confusion_plain : numpy.ndarray or None
-        The same without weights, as the released code computes it: a column then speaks mostly of
+        The mean over all pixels, as the released code computes it: a column then speaks mostly of
         pixels of other classes.
     """
 
@@ -77,9 +79,14 @@ class Prediction:
         """
         if self.confusion is None:
             return None
-        mass = self.consensus.sum(axis=(2, 3), dtype=float)[:, None, None, :]
-        weighted = np.where(np.isfinite(self.confusion), self.confusion * mass, 0).sum(axis=0)
-        return weighted / np.maximum(weighted.sum(axis=-2, keepdims=True), 1e-12)
+        weighted = np.where(np.isfinite(self.confusion), self.confusion * self.class_pixels(), 0)
+        return normalised(weighted.sum(axis=0))
+
+    def class_pixels(self) -> np.ndarray:
+        """Count the pixels of each most probable class: shape (n, 1, 1, classes)."""
+        labels = self.labels
+        counts = [(labels == one).sum(axis=(1, 2)) for one in range(self.n_classes)]
+        return np.stack(counts, axis=1)[:, None, None, :]
 
 
 def join_predictions(parts: list[Prediction]) -> Prediction:

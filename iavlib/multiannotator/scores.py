@@ -21,6 +21,7 @@ from iavlib.annotators import (
     rate_correlations,
     true_confusion,
 )
+from iavlib.annotators.confusion import normalised
 from iavlib.multiannotator.fusion import FUSIONS, fuse, fused_confusion
 from iavlib.multiannotator.prediction import Prediction
 
@@ -107,8 +108,8 @@ class Scorer:
         self._rows.append(image_scores(part, some))
         if part.confusion is None:
             return
-        mass = part.consensus.sum(axis=(2, 3), dtype=float)[:, None, None, :]
-        self._weighted += np.where(np.isfinite(part.confusion), part.confusion * mass, 0).sum(0)
+        by_class = np.where(np.isfinite(part.confusion), part.confusion, 0)
+        self._weighted += (by_class * part.class_pixels()).sum(axis=0)
         self._plain += part.confusion_plain.sum(axis=0, dtype=float)
         self._by_image.append(part.confusion)
 
@@ -128,14 +129,16 @@ class Scorer:
         scores["annotator_dice"] = float(np.nanmean(own.to_numpy()))
         if not self._by_image:
             return rows, scores, None
-        matrices = self._weighted / np.maximum(self._weighted.sum(-2, keepdims=True), 1e-12)
+        plain = self._plain / len(rows)
+        matrices = normalised(self._weighted)
+        # A class that is nowhere predicted has no pixels of its own to average over.
+        matrices = np.where(np.isfinite(matrices), matrices, plain)
         if self.labelled.truth is not None:
             scores |= confusion_scores(matrices, self.labelled)
             true = true_confusion(self.labelled).by_image
             estimated = np.concatenate(self._by_image)
             true = np.where(np.isfinite(estimated), true, np.nan)
             scores["cm_error_image"] = confusion_error(estimated, true)
-            plain = self._plain / len(rows)
             scores["cm_error_plain"] = confusion_error(plain, true_confusion(self.labelled).overall)
         return rows, scores, matrices
 

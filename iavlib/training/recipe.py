@@ -199,7 +199,7 @@ RECIPES = {
         ),
         Recipe(  # of segmentation by several annotators: the last epoch, for the truth is unknown
             name="annotators",
-            lr=1e-3,
+            lr=1e-2,
             weight_decay=1e-5,
             warmup_epochs=1,
             epochs=40,

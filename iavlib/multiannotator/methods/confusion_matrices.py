@@ -11,7 +11,7 @@ both terms averaged over pixels. The logarithm is taken of these probabilities a
 released code puts them through a second softmax (``released_loss``), which bounds how sure the
 network can be made. The smallest trace that still explains the labels attributes as much of the
 disagreement as possible to the annotators; it needs matrices that are diagonally dominant to
-begin with, so that the trace is *maximised* in the first ``warmup_epochs`` (how many is not
+begin with, so that the trace is *maximised* in the first ``trace_warmup`` (how many is not
 published; the released code has none).
 
 What the published description leaves open is settled so: terms are means over the label maps of a
@@ -63,12 +63,12 @@ class ConfusionNetwork(nn.Module):
 @register("cm-low-rank", "CM, low rank", form="low-rank")
 @register("cm-global", "CM, global", form="global")
 @register("cm-no-trace", "CM without trace", trace=0.0)
-@register("cm-oracle", "CM, matrices known", form="known", trace=0.0, warmup_epochs=0)
+@register("cm-oracle", "CM, matrices known", form="known", trace=0.0, trace_warmup=0)
 @register(
     "cm-released",
     "CM as released",
     released_loss=True,
-    warmup_epochs=0,
+    trace_warmup=0,
     head_blocks=4,
     trace=0.001,
 )
@@ -77,9 +77,9 @@ class ConfusionMatrices(Method):
 
     Settings: ``widths`` of the U-Net; ``form`` (``pixel``, ``low-rank``, ``global`` or ``known``);
     ``rank`` and ``residual`` of the low-rank form; ``head_blocks``, convolutions of each
-    annotator's own; ``trace``, lambda; ``warmup_epochs`` and ``warmup_trace``, how long and how
-    strongly the trace is maximised first; ``start_diagonal``, where the diagonal starts (anywhere
-    near 1 / classes unless given); ``released_loss``.
+    annotator's own; ``trace``, lambda; ``trace_warmup`` and ``trace_warmup_weight``, how many
+    epochs and how strongly the trace is maximised first; ``start_diagonal``, where the diagonal
+    starts (anywhere near 1 / classes unless given); ``released_loss``.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -89,8 +89,8 @@ class ConfusionMatrices(Method):
         "residual": True,
         "head_blocks": 0,
         "trace": 0.01,
-        "warmup_epochs": 5,
-        "warmup_trace": 1.0,
+        "trace_warmup": 5,
+        "trace_warmup_weight": 1.0,
         "start_diagonal": None,
         "released_loss": False,
     }
@@ -100,7 +100,7 @@ class ConfusionMatrices(Method):
         form = self.settings["form"]
         if form not in FORMS:
             raise MethodError(f"method {self.name!r}: no form {form!r}; {suggest(form, FORMS)}")
-        for key in ("trace", "warmup_epochs", "warmup_trace", "head_blocks"):
+        for key in ("trace", "trace_warmup", "trace_warmup_weight", "head_blocks"):
             if self.settings[key] < 0:
                 raise MethodError(f"method {self.name!r}: {key} is {self.settings[key]}, below 0")
 
@@ -135,8 +135,8 @@ class ConfusionMatrices(Method):
         if self.settings["released_loss"]:
             maps = maps.softmax(2)
         unlikely, given = label_likelihood(maps, batch["labels"])
-        warming = epoch < self.settings["warmup_epochs"]
-        weight = -self.settings["warmup_trace"] if warming else self.settings["trace"]
+        warming = epoch < self.settings["trace_warmup"]
+        weight = -self.settings["trace_warmup_weight"] if warming else self.settings["trace"]
         if not weight:
             return unlikely.sum() / given.sum()
         trace = mean_trace(confusion)
