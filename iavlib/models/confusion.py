@@ -30,10 +30,13 @@ def apply_confusion(confusion: Tensor, probabilities: Tensor) -> Tensor:
     return (confusion * probabilities[:, None, None]).sum(3)
 
 
-def mean_trace(confusion: Tensor) -> Tensor:
-    """Return the trace of each image's and annotator's matrices, averaged over pixels: (B, R)."""
+def mean_trace(confusion: Tensor, at_most: float = 1.0) -> Tensor:
+    """Return the trace of each image's and annotator's matrices, averaged over pixels: (B, R).
+
+    Elements of the diagonal count for `at_most` where they are above it.
+    """
     diagonal = confusion.diagonal(dim1=2, dim2=3)  # B, R, H, W, C
-    return diagonal.sum(-1).mean((2, 3))
+    return diagonal.clamp_max(at_most).sum(-1).mean((2, 3))
 
 
 def normalise_columns(positive: Tensor) -> Tensor:

@@ -12,7 +12,9 @@ released code puts them through a second softmax (``released_loss``), which boun
 network can be made. The smallest trace that still explains the labels attributes as much of the
 disagreement as possible to the annotators; it needs matrices that are diagonally dominant to
 begin with, so that the trace is *maximised* in the first ``trace_warmup`` (how many is not
-published; the released code has none).
+published; the released code has none). Elements of the diagonal that are above
+``trace_warmup_target`` are pushed no further: at 1, matrices become identities from which the
+second part of a short training does not come back.
 
 What the published description leaves open is settled so: terms are means over the label maps of a
 batch, not sums over annotators, so that lambda means the same whoever is missing; ``cm-no-trace``
@@ -77,9 +79,10 @@ class ConfusionMatrices(Method):
 
     Settings: ``widths`` of the U-Net; ``form`` (``pixel``, ``low-rank``, ``global`` or ``known``);
     ``rank`` and ``residual`` of the low-rank form; ``head_blocks``, convolutions of each
-    annotator's own; ``trace``, lambda; ``trace_warmup`` and ``trace_warmup_weight``, how many
-    epochs and how strongly the trace is maximised first; ``start_diagonal``, where the diagonal
-    starts (anywhere near 1 / classes unless given); ``released_loss``.
+    annotator's own; ``trace``, lambda; ``trace_warmup``, ``trace_warmup_weight`` and
+    ``trace_warmup_target``, how many epochs, how strongly and up to which diagonal the trace is
+    maximised first; ``start_diagonal``, where the diagonal starts (anywhere near 1 / classes
+    unless given); ``released_loss``.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -91,6 +94,7 @@ class ConfusionMatrices(Method):
         "trace": 0.01,
         "trace_warmup": 5,
         "trace_warmup_weight": 1.0,
+        "trace_warmup_target": 0.8,
         "start_diagonal": None,
         "released_loss": False,
     }
@@ -139,7 +143,7 @@ class ConfusionMatrices(Method):
         weight = -self.settings["trace_warmup_weight"] if warming else self.settings["trace"]
         if not weight:
             return unlikely.sum() / given.sum()
-        trace = mean_trace(confusion)
+        trace = mean_trace(confusion, self.settings["trace_warmup_target"] if warming else 1.0)
         trace = torch.where(given, trace, torch.zeros_like(trace))
         return (unlikely.sum() + weight * trace.sum()) / given.sum()
 
