@@ -35,7 +35,7 @@ def fit(experiment: Experiment, cohort, folder, say) -> Outcome:
     say("fitted")
     return Outcome(
         predictions,
-        scores_by_part(predictions),
+        scores_by_part(predictions) if "times" not in wishes else {},
         baselines=constant_baselines(predictions),
         weights={"source": experiment.weights, "is_random": experiment.weights == "random"},
     )

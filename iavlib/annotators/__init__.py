@@ -15,7 +15,7 @@ from iavlib.annotators.confusion import (
     pixel_confusion,
     true_confusion,
 )
-from iavlib.annotators.digits import digits
+from iavlib.annotators.digit_sets import digits
 from iavlib.annotators.errors import LabelError
 from iavlib.annotators.from_cohort import from_cohort, majority_labels, simulated_on
 from iavlib.annotators.metrics import (
@@ -29,7 +29,7 @@ from iavlib.annotators.metrics import (
     rank_annotators,
     rate_correlations,
 )
-from iavlib.annotators.simulate import (
+from iavlib.annotators.simulated import (
     MULTI_CLASS_ANNOTATORS,
     PAPER_ANNOTATORS,
     SimulatedAnnotator,

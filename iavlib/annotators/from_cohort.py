@@ -16,7 +16,7 @@ from iavlib.annotators.cohort_files import (
     read_picture,
 )
 from iavlib.annotators.errors import LabelError
-from iavlib.annotators.simulate import PAPER_ANNOTATORS, SimulatedAnnotator, named, simulate
+from iavlib.annotators.simulated import PAPER_ANNOTATORS, SimulatedAnnotator, named, simulate
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_size
 

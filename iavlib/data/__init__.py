@@ -8,7 +8,10 @@ from iavlib.data.catalogue import COHORTS, DEFAULT, available, choose, fingerpri
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError, DatasetUnavailable, FetchError
 from iavlib.data.home import cache_home, data_home
+from iavlib.data.overlap import overlap_report, without_overlap
+from iavlib.data.parts import check_parts, official_split
 from iavlib.data.split import Split, dice_range
+from iavlib.data.targets import label_map, target, target_names
 
 __all__ = [
     "COHORTS",
@@ -20,9 +23,16 @@ __all__ = [
     "Split",
     "available",
     "cache_home",
+    "check_parts",
     "choose",
     "data_home",
     "dice_range",
     "fingerprint",
+    "label_map",
     "load",
+    "official_split",
+    "overlap_report",
+    "target",
+    "target_names",
+    "without_overlap",
 ]

@@ -5,6 +5,7 @@ import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from iavlib.data.cohort import Cohort
@@ -30,7 +31,8 @@ class Entry:
         What the data home holds when it is complete: file or ``folder/*`` to number of files.
         Empty for a cohort that is made, not fetched.
     required : tuple of str
-        Files and folders without which the cohort cannot be loaded.
+        Files and folders without which the cohort cannot be loaded, in its folder or with their
+        whole path.
     options : tuple of str
         Keywords that its ``load`` takes.
     needs : tuple of str
@@ -40,6 +42,8 @@ class Entry:
     sources : callable, optional
         Given the options, the files that a cohort is read from; those below :attr:`folder` unless
         given.
+    also : tuple of pathlib.Path
+        Files of another cohort that it is read from too.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Entry:
     needs: tuple[str, ...] = ()
     given: dict[str, str] = field(default_factory=dict)
     sources: Callable[..., list[Path]] | None = None
+    also: tuple[Path, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -105,6 +110,25 @@ def _folder() -> Entry:
     )
 
 
+def _diagnosed(name: str) -> Entry:
+    """Make the entry of a dataset of diagnosis, whose module says how its files lie."""
+    module, imapp = _module(name), _module("imapp")
+    here = module.layout(data_home() / name)
+    overlap = getattr(module, "OVERLAP", None)
+    told_by = tuple(data_home() / "imapp" / table for table in imapp.REQUIRED) if overlap else ()
+    needed = told_by if overlap == "leave out" else ()
+    return Entry(
+        *(name, name, module.TITLE, module.LICENCE, module.CITATION, module.HOW),
+        files=dict(here.files),
+        required=(*here.required, *map(str, needed)),
+        options=module.OPTIONS,
+        also=told_by,
+    )
+
+
+DIAGNOSED = ("isic2017", "isic2018", "isic2019", "derm7pt", "ph2")
+
+
 def _two_annotators(name: str) -> Callable[[], Entry]:
     def make() -> Entry:
         from iavlib.data import two_annotators
@@ -143,6 +167,7 @@ COHORTS: dict[str, Callable[[], Entry]] = {
     "imapp": _imapp,
     "phantom": _phantom,
     "folder": _folder,
+    **{name: partial(_diagnosed, name) for name in DIAGNOSED},
     "isic_two_annotators": _two_annotators("isic_two_annotators"),
     "retina_two_observers": _two_annotators("retina_two_observers"),
     "riga": _riga,
@@ -159,8 +184,9 @@ def load(name: str = DEFAULT, **options) -> Cohort:
         where its tables are, otherwise the phantom (whose ``synthetic`` is True).
     **options
         What the cohort's own loader takes (the phantom: ``n_images``, ``size``, ``seed``; a
-        folder: ``path``, where an empty text is none). An option that only another cohort takes
-        has no effect, so that one call serves them all.
+        folder: ``path``, where an empty text is none; the datasets of diagnosis: ``incomplete``,
+        and ``overlap``, ``unk``, ``parts`` or ``modality`` as their modules say). An option that
+        only another cohort takes has no effect, so that one call serves them all.
 
     Raises
     ------
@@ -230,11 +256,13 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
     digest = hashlib.sha256(entry.name.encode())
     if not entry.sources:
         digest.update("".join(f"{key}={own[key]!r}\n" for key in sorted(own)).encode())
-    folder = entry.folder  # asking for it again for each of many files takes seconds
+    # asking for them again for each of many files takes seconds
+    folder, also = entry.folder, set(entry.also)
     for path in sorted(_files(entry, own)):
         facts = path.stat() if path.exists() else None
         size_and_time = f"{facts.st_size}|{facts.st_mtime_ns}" if facts else "missing"
-        place = path.relative_to(folder) if entry.files else path
+        home = data_home() if path in also else folder
+        place = path.relative_to(home) if entry.files else path
         digest.update(f"{place}|{size_and_time}\n".encode())
     return digest.hexdigest()[:12]
 
@@ -248,7 +276,7 @@ def _files(entry: Entry, own: dict) -> list[Path]:
     below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     # What is still being fetched, and what editors and systems hide, is not data.
     shown = (path for path in below if not any(part.startswith(".") for part in path.parts))
-    return [folder / path for path in shown]
+    return [*(folder / path for path in shown), *entry.also]
 
 
 def _chosen(name: str, options: dict) -> tuple[Entry, dict]:

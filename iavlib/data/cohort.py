@@ -23,8 +23,11 @@ class Cohort:
         Index ``image_id``. Columns: ``path`` (absolute, missing where the file is absent),
         ``malignancy`` (benign, malignant, indeterminate or unknown), ``diagnosis``,
         ``patient_id``, ``lesion_id`` (missing where unknown), ``width`` and ``height`` (pixels
-        as published), ``geometry`` (how the file at ``path`` relates to the published pixels:
-        original, squashed or cropped), ``licence``, ``sex``, ``age`` (years), ``site``.
+        as published; those of the file where that is not known), ``geometry`` (how the file at
+        ``path`` relates to the published pixels: original, squashed or cropped), ``licence``,
+        ``sex``, ``age`` (years), ``site``. Cohorts of diagnosis also have ``melanoma`` (1, 0 or
+        missing) and ``part`` (train, val or test as published, or missing); what is to be
+        predicted is told by :func:`iavlib.data.target`.
     masks : pandas.DataFrame
         Index ``mask_id``. Columns: ``image_id``, ``path``, ``annotator``, ``tool``, ``skill``.
         Masks of annotators only; consensus masks are not annotators' work.
@@ -124,8 +127,9 @@ class Cohort:
         stratify : sequence of str
             What the parts are balanced over: ``dice_range`` (mean Dice below .5, from .5 to
             below .8, from .8), ``n_masks`` or any column of ``images``.
-        group : {"patient", None} or a column of ``images``
-            What must not be torn apart. None treats every image as independent, as the paper does.
+        group : {"patient", "linked", None} or a column of ``images``
+            What must not be torn apart; ``linked`` is what shares a patient or a lesion. None
+            treats every image as independent, as the paper does.
         """
         return split_images(self, fractions, seed, stratify, group)
 

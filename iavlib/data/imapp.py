@@ -134,6 +134,12 @@ def load(folder: Path | None = None) -> Cohort:
     )
 
 
+def is_here(folder: Path | None = None) -> bool:
+    """Tell whether the tables that cannot be done without are here."""
+    folder = folder or data_home() / "imapp"
+    return all((folder / name).is_file() for name in REQUIRED)
+
+
 def resized_images(folder: Path) -> pd.DataFrame:
     """Read ``images.csv``: which image files are no originals, and how they were resized.
 

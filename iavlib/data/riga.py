@@ -2,8 +2,9 @@
 
 Folders as published: ``BinRushed/BinRushed1-Corrected``, ``BinRushed/BinRushed2`` …,
 ``Magrabia/MagrabiaMale``, ``Magrabia/MagrabiFemale`` and ``MESSIDOR``, perhaps one deeper each
-(archives hold a folder of their own name). In each ``image7prime.tif`` is a picture and ``image7-1.tif`` to ``image7-6.tif`` are copies
-with the outlines of the annotators 1 to 6, in capitals or not, ``.tif`` or ``.jpg``.
+(archives hold a folder of their own name). In each ``image7prime.tif`` is a picture, and
+``image7-1.tif`` to ``image7-6.tif`` are copies with the outlines of the annotators 1 to 6, in
+capitals or not, ``.tif`` or ``.jpg``.
 
 The first load reads the outlines (:mod:`iavlib.data.outlines`) and keeps label maps in the cache:
 128 in the rim, 255 in the cup, so that what is above 0 is the disc. A file whose lines cannot be

@@ -10,6 +10,7 @@ import pandera.pandas as pa
 from iavlib.data.errors import DataError
 
 MALIGNANCY = ("benign", "malignant", "indeterminate", "unknown")
+PARTS = ("train", "val", "test")
 GEOMETRY = ("original", "squashed", "cropped")
 OVERLAP_METRICS = ("dice", "jaccard")
 DISTANCE_METRICS = ("hd", "hd95", "assd")
@@ -34,13 +35,15 @@ IMAGES = pa.DataFrameSchema(
         "diagnosis": pa.Column(nullable=True),
         "patient_id": pa.Column(nullable=True),
         "lesion_id": pa.Column(nullable=True),
-        "width": pa.Column(checks=pa.Check.ge(1)),
-        "height": pa.Column(checks=pa.Check.ge(1)),
+        "width": pa.Column(nullable=True, checks=pa.Check.ge(1)),
+        "height": pa.Column(nullable=True, checks=pa.Check.ge(1)),
         "geometry": pa.Column(checks=pa.Check.isin(GEOMETRY)),
         "licence": pa.Column(nullable=True),
         "sex": pa.Column(nullable=True),
         "age": pa.Column(nullable=True, checks=pa.Check.in_range(0, 120)),
         "site": pa.Column(nullable=True),
+        "melanoma": pa.Column(float, pa.Check.isin((0, 1)), nullable=True, required=False),
+        "part": pa.Column(checks=pa.Check.isin(PARTS), nullable=True, required=False),
     },
     index=pa.Index(str, name="image_id", unique=True),
 )
@@ -75,6 +78,13 @@ def empty_pairs() -> pd.DataFrame:
     return pd.DataFrame(
         {c: pd.Series(dtype=float if c in METRICS else "str") for c in PAIR_COLUMNS}
     )
+
+
+def empty_masks() -> pd.DataFrame:
+    """Return a masks table without rows, with the right columns and types."""
+    columns = ("image_id", "path", "annotator", "tool", "skill")
+    index = pd.Index([], dtype="str", name="mask_id")
+    return pd.DataFrame({c: pd.Series(dtype="str") for c in columns}).set_index(index)
 
 
 def check_table(schema: pa.DataFrameSchema, table: pd.DataFrame, where, mend: str, first_line=None):

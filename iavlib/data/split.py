@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 PART_NAMES = ("train", "val", "test")
 STRATIFY = ("dice_range", "malignancy", "n_masks")
@@ -23,10 +25,13 @@ class Split:
     report : pandas.DataFrame
         One row per part and level of each stratifying factor: number of images, share within
         the part, share in the whole, and their difference in percentage points.
+    rule : str
+        How the parts were made, in a sentence.
     """
 
     assignment: pd.Series
     report: pd.DataFrame
+    rule: str = ""
 
     def __getitem__(self, part: str) -> pd.Index:
         """Return the image ids of one part."""
@@ -75,7 +80,7 @@ def split_images(cohort, fractions, seed, stratify, group) -> Split:
     assignment = pd.Series(
         np.array(list(parts), dtype=object)[assigned], index=cohort.images.index, name="part"
     )
-    return Split(assignment, _report(assignment, factors, list(parts)))
+    return Split(assignment, balance(assignment, factors, list(parts)))
 
 
 def fold_images(
@@ -107,7 +112,7 @@ def fold_images(
     rest = cohort.select(assignment.index[assignment != str(fold)])
     inner = split_images(rest, {"train": 1 - val, "val": val}, [seed, fold], stratify, group)
     chosen = inner.assignment.reindex(cohort.images.index).fillna("test").rename("part")
-    return Split(chosen, _report(chosen, _factors(cohort, stratify), list(PART_NAMES)))
+    return Split(chosen, balance(chosen, _factors(cohort, stratify), list(PART_NAMES)))
 
 
 def share_of_clusters(clusters: pd.Series, share: float, seed: int) -> pd.Index:
@@ -170,10 +175,40 @@ def _clusters(cohort, group) -> pd.Series:
         return pd.Series(cohort.images.index, index=cohort.images.index)
     if group == "patient":
         return cohort.clusters()
+    if group == "linked":
+        return linked_clusters(cohort.images[["patient_id", "lesion_id"]])
     if group not in cohort.images:
         raise ValueError(f"{cohort.name}: images have no column {group!r} to group by")
     own = pd.Series("image:" + cohort.images.index.astype(str), index=cohort.images.index)
     return cohort.images[group].astype(object).fillna(own)
+
+
+def linked_clusters(keys: pd.DataFrame) -> pd.Series:
+    """Join the rows that share a value in any column, directly or through others.
+
+    Parameters
+    ----------
+    keys : pandas.DataFrame
+        One row an image, one column a kind of name (patient, lesion); a missing name joins nothing.
+
+    Returns
+    -------
+    pandas.Series
+        Cluster of each row, called by its first row.
+    """
+    n, first, second = len(keys), [], []
+    total = n
+    for column in keys:
+        codes, names = pd.factorize(keys[column])
+        known = np.flatnonzero(codes >= 0)
+        first.append(known)
+        second.append(codes[known] + total)
+        total += len(names)
+    rows, nodes = np.concatenate(first), np.concatenate(second)
+    graph = coo_array((np.ones(len(rows), bool), (rows, nodes)), shape=(total, total))
+    component = connected_components(graph, directed=False)[1][:n]
+    names = pd.Series(keys.index.astype(str), index=keys.index)
+    return names.groupby(component).transform("first").rename("cluster")
 
 
 def _assign(cluster, stratum, n_strata, shares, seed) -> np.ndarray:
@@ -206,7 +241,8 @@ def _largest_remainder(n: int, shares) -> np.ndarray:
     return counts
 
 
-def _report(assignment: pd.Series, factors: pd.DataFrame, parts: list[str]) -> pd.DataFrame:
+def balance(assignment: pd.Series, factors: pd.DataFrame, parts: list[str]) -> pd.DataFrame:
+    """Tell how alike parts are; see :attr:`Split.report`."""
     rows = []
     for factor in factors:
         overall = factors[factor].value_counts(normalize=True).sort_index()

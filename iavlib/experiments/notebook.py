@@ -61,7 +61,8 @@ def for_notebook(
     project : Project, optional
         The one of the working folder by default.
     **options
-        Those of :data:`COHORT_PARAMETERS` that the cohort is loaded with.
+        What the cohort is loaded with: all of :data:`COHORT_PARAMETERS` that the notebook has as
+        parameters, because ``iav run`` takes these to list the same experiments.
 
     Returns
     -------

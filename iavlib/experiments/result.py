@@ -18,7 +18,7 @@ from iavlib.data.cohort import Cohort
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment
 from iavlib.experiments.store import CHECKPOINT, FAILURE, HISTORY, METRICS, PREDICTIONS, read_json
-from iavlib.experiments.tasks import Outcome
+from iavlib.experiments.tasks import Outcome, check_finite
 from iavlib.files import write_json, write_text
 from iavlib.versions import hardware, loaded_versions
 
@@ -123,13 +123,7 @@ def write_result(
         raise ExperimentError(
             f"task {experiment.task!r}", f"predictions lack {', '.join(lacking)}", "add them"
         )
-    bad = predictions.loc[~predictions["predicted"].map(math.isfinite), "image_id"]
-    if len(bad):
-        raise ExperimentError(
-            f"task {experiment.task!r}",
-            f"{len(bad)} predictions are no finite numbers (first: {', '.join(bad[:3])})",
-            "lower the learning rate",
-        )
+    check_finite(predictions.set_index("image_id")["predicted"])
     write_text(folder / PREDICTIONS, predictions.to_csv(index=False, float_format="%.7g"))
     if len(outcome.history):
         write_text(folder / HISTORY, outcome.history.to_csv(index=False))

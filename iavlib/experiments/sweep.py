@@ -41,7 +41,7 @@ def sweep(
     train : bool, optional
         Whether to run at all; by default unless ``IAV_NO_TRAIN`` is set.
     say : callable, optional
-        Gets one line before and after each run.
+        Gets a line after each run.
 
     Returns
     -------
@@ -62,13 +62,12 @@ def sweep(
     fixed = resolve_all(experiments, cohort)
     todo = {item: its_cohort for item, its_cohort in fixed if store.status(item) != FINISHED}
     for number, item in enumerate(todo if train else (), start=1):
-        say(f"{number} of {len(todo)}: {describe(item)}")
         try:
             result = run(item, store, todo[item])
+            outcome = f"{result.facts['seconds']:.0f} s, {summary(result.metrics)}"
         except ExperimentFailed as error:
-            say(f"  failed: {error.reason}")
-        else:
-            say(f"  {result.facts['seconds']:.0f} s, {summary(result.metrics)}")
+            outcome = f"failed: {error.reason}"
+        say(f"{number} of {len(todo)}: {describe(item)}: {outcome}")
     return as_table([row_of(store, store.folder(item), item) for item, _ in fixed])
 
 

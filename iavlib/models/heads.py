@@ -22,7 +22,7 @@ class HeadSpec:
     ----------
     kind : {"paper", "linear", "beta", "quantile"}
         ``paper``: linear to ``hidden``, batch norm, ReLU, dropout, linear, as in the paper;
-        unbounded. ``linear``: one linear layer. ``beta``: the two parameters of a Beta
+        unbounded. ``linear``: dropout and one linear layer. ``beta``: the two parameters of a Beta
         distribution over [0, 1]. ``quantile``: quantiles in [0, 1] that never cross, at
         :func:`quantile_levels`.
     outputs : int
@@ -31,7 +31,7 @@ class HeadSpec:
     hidden : int
         Width of the hidden layer; 0 leaves it out of ``beta`` and ``quantile``.
     dropout : float
-        Share of hidden units dropped while training.
+        Share of hidden units, or of features where there are none, dropped while training.
     start : float or None
         Where predictions begin before any training, such as the median of the training part.
         None begins at 0 (``paper``, ``linear``) or at the middle of [0, 1].
@@ -116,7 +116,7 @@ def build_head(spec: HeadSpec, features: int) -> nn.Module:
     """
     outputs = {"beta": 2, "quantile": spec.outputs + 1}.get(spec.kind, spec.outputs)
     if spec.kind == "linear" or spec.hidden == 0:
-        layers = [nn.Linear(features, outputs)]
+        layers = [nn.Dropout(spec.dropout), nn.Linear(features, outputs)]
     else:
         layers = [
             nn.Linear(features, spec.hidden),

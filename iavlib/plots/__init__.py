@@ -1,11 +1,6 @@
 """Figures of the book: one function a figure, each returning a matplotlib Figure."""
 
-from iavlib.plots.association import (
-    by_malignancy,
-    dominance_curves,
-    factor_heatmaps,
-    forest,
-)
+from iavlib.plots.association import by_malignancy, dominance_curves, factor_heatmaps, forest
 from iavlib.plots.dataset import (
     annotator_overlap,
     completeness,
@@ -13,13 +8,10 @@ from iavlib.plots.dataset import (
     masks_per_image,
     metric_distributions,
 )
+from iavlib.plots.diagnosis import precision_recall, reliability, roc, subgroup_forest
 from iavlib.plots.examples import examples_by_agreement, outlines
-from iavlib.plots.models import (
-    critical_difference,
-    learning_curve,
-    model_forest,
-    paired_by_seed,
-)
+from iavlib.plots.models import critical_difference, learning_curve, model_forest, paired_by_seed
+from iavlib.plots.multitask import alpha_ablation, gain_forest, paired_runs, training_size_curves
 from iavlib.plots.prediction import (
     coverage_and_width,
     predicted_against_true,
@@ -33,6 +25,7 @@ from iavlib.plots.tables import readable
 use_style()
 
 __all__ = [
+    "alpha_ablation",
     "annotator_overlap",
     "by_malignancy",
     "completeness",
@@ -42,6 +35,7 @@ __all__ = [
     "examples_by_agreement",
     "factor_heatmaps",
     "forest",
+    "gain_forest",
     "learning_curve",
     "long_tails",
     "masks_per_image",
@@ -49,9 +43,15 @@ __all__ = [
     "model_forest",
     "outlines",
     "paired_by_seed",
+    "paired_runs",
+    "precision_recall",
     "predicted_against_true",
     "prediction_densities",
     "prediction_intervals",
     "readable",
+    "reliability",
     "residuals",
+    "roc",
+    "subgroup_forest",
+    "training_size_curves",
 ]

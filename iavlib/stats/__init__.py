@@ -13,11 +13,9 @@ from iavlib.stats.baselines import (
     out_of_fold_constant,
     out_of_fold_statistics,
 )
-from iavlib.stats.comparison import (
-    cluster_mean,
-    compare_associations,
-    compare_within_between,
-)
+from iavlib.stats.calibration import calibration_line, expected_calibration_error, reliability_curve
+from iavlib.stats.classification import classification_scores, compare_scores
+from iavlib.stats.comparison import cluster_mean, compare_associations, compare_within_between
 from iavlib.stats.conformal import (
     Conformal,
     conformal_quantile,
@@ -26,6 +24,16 @@ from iavlib.stats.conformal import (
     out_of_fold_intervals,
     split_conformal,
 )
+from iavlib.stats.delong import (
+    Auroc,
+    AurocDifference,
+    auroc,
+    auroc_covariance,
+    compare_aurocs,
+    compare_independent_aurocs,
+    equal_aurocs,
+)
+from iavlib.stats.diagnosis_samples import OneClassError
 from iavlib.stats.dominance import Dominance, first_order_dominance
 from iavlib.stats.effects import (
     cohens_d,
@@ -46,18 +54,12 @@ from iavlib.stats.factors import (
     recorded_factors,
     within_between,
 )
+from iavlib.stats.gain_intervals import average_gain, average_gain_on_other_images
+from iavlib.stats.gain_model import GainModel, gain_model
 from iavlib.stats.image_statistics import image_statistics
 from iavlib.stats.interval_coverage import clopper_pearson, interval_coverage
-from iavlib.stats.linear import (
-    DependentColumnsError,
-    clustered_linear_model,
-    identified_terms,
-)
-from iavlib.stats.mixed_effects import (
-    MixedEffects,
-    NotIdentifiedError,
-    mixed_effects_model,
-)
+from iavlib.stats.linear import DependentColumnsError, clustered_linear_model, identified_terms
+from iavlib.stats.mixed_effects import MixedEffects, NotIdentifiedError, mixed_effects_model
 from iavlib.stats.model_comparison import (
     Friedman,
     KruskalWallis,
@@ -67,6 +69,7 @@ from iavlib.stats.model_comparison import (
 )
 from iavlib.stats.model_pairs import nemenyi, paired_differences, wilcoxon_holm
 from iavlib.stats.multiplicity import holm
+from iavlib.stats.multitask_gain import UnpairedRunsError, cell_gains, gain_tests, paired_gains
 from iavlib.stats.normalised_errors import kruskal_power, z_normalised_kruskal
 from iavlib.stats.permutation import (
     PermutationTest,
@@ -88,9 +91,15 @@ from iavlib.stats.regression_errors import (
     spread_of_errors,
 )
 from iavlib.stats.resampling import Bootstrap, cluster_bootstrap, cluster_bootstrap_rows
+from iavlib.stats.roc import precision_recall_curve, roc_band, roc_curve
+from iavlib.stats.subgroups import age_bands, scores_by_group
+from iavlib.stats.temperature import Temperature, fit_temperature
+from iavlib.stats.thresholds import Threshold, choose_threshold
 
 __all__ = [
     "Association",
+    "Auroc",
+    "AurocDifference",
     "Bootstrap",
     "Conformal",
     "DependentColumnsError",
@@ -98,13 +107,27 @@ __all__ = [
     "Estimate",
     "FactorMatrix",
     "Friedman",
+    "GainModel",
     "KruskalWallis",
     "MixedEffects",
     "NotIdentifiedError",
+    "OneClassError",
     "PermutationTest",
     "StatisticsBaseline",
+    "Temperature",
+    "Threshold",
+    "UnpairedRunsError",
     "WithinBetween",
+    "age_bands",
     "association",
+    "auroc",
+    "auroc_covariance",
+    "average_gain",
+    "average_gain_on_other_images",
+    "calibration_line",
+    "cell_gains",
+    "choose_threshold",
+    "classification_scores",
     "clopper_pearson",
     "cluster_bootstrap",
     "cluster_bootstrap_rows",
@@ -114,19 +137,27 @@ __all__ = [
     "cohens_d",
     "cohens_d_of_squared_variances",
     "compare_associations",
+    "compare_aurocs",
     "compare_distributions",
     "compare_errors",
+    "compare_independent_aurocs",
+    "compare_scores",
     "compare_within_between",
     "conformal_quantile",
     "conformal_rank",
     "conformalized_quantiles",
     "constant_baseline",
+    "equal_aurocs",
     "errors_by_group",
+    "expected_calibration_error",
     "factor_matrix",
     "factor_pair",
     "first_order_dominance",
     "fit_statistics_baseline",
+    "fit_temperature",
     "friedman",
+    "gain_model",
+    "gain_tests",
     "holm",
     "identified_terms",
     "image_statistics",
@@ -142,8 +173,10 @@ __all__ = [
     "out_of_fold_intervals",
     "out_of_fold_statistics",
     "paired_differences",
+    "paired_gains",
     "point_biserial",
     "point_errors",
+    "precision_recall_curve",
     "predictions_against_truth",
     "predictions_by_malignancy",
     "rank_biserial",
@@ -151,6 +184,10 @@ __all__ = [
     "recorded_factors",
     "regression_errors",
     "relative_reduction",
+    "reliability_curve",
+    "roc_band",
+    "roc_curve",
+    "scores_by_group",
     "shapiro_by_model",
     "split_conformal",
     "spread_of_errors",

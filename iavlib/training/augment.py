@@ -16,6 +16,8 @@ from iavlib.training.errors import TrainingError
 DEGREES = 10.0
 #: Largest change of brightness, contrast and saturation, and of scale, in ``ours``.
 JITTER, ZOOM = 0.1, 0.1
+#: Devices that change one image after the other, since one fits into a core's own memory.
+ONE_BY_ONE = ("cpu",)
 _LUMA = (0.2989, 0.587, 0.114)
 
 
@@ -50,8 +52,9 @@ def augment(images: Tensor, policy: str, generator: torch.Generator | None = Non
         raise TrainingError(f"there is no augmentation {policy!r}; known: {known}")
     # n, size, size, 3: contiguous, so that an image is one stretch of memory.
     pixels = images.permute(0, 2, 3, 1).contiguous()
-    pixels = AUGMENTATIONS[policy](pixels, generator)
-    return as_unit(pixels).permute(0, 3, 1, 2)
+    if pixels.is_floating_point() and pixels.data_ptr() == images.data_ptr():
+        pixels = pixels.clone()
+    return as_unit(AUGMENTATIONS[policy](pixels, generator)).permute(0, 3, 1, 2)
 
 
 def as_unit(pixels: Tensor) -> Tensor:
@@ -59,31 +62,72 @@ def as_unit(pixels: Tensor) -> Tensor:
     return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
 
 
-def rotate_quarters(pixels: Tensor, quarters: Tensor) -> Tensor:
-    """Rotate each image by a number of quarter turns, counter-clockwise."""
+def turn(pixels: Tensor, quarters: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """Rotate by quarter turns counter-clockwise, then mirror left to right and upside down.
+
+    Parameters
+    ----------
+    pixels : torch.Tensor, shape (n, size, size, 3)
+    quarters : torch.Tensor of int, shape (n,)
+        From 0 to 3.
+    across, down : torch.Tensor of bool, shape (n,)
+    """
+    # Any of these is a transposition, or none, and then up to two reflections: eight in all.
+    transposed = quarters % 2 == 1
+    across = across ^ (quarters >= 2)
+    down = down ^ (quarters == 1) ^ (quarters == 2)
+    kinds = transposed.int() * 4 + across.int() * 2 + down.int()
     turned = pixels.clone()
-    for k in (1, 2, 3):
-        _change(turned, quarters == k, lambda some, k=k: torch.rot90(some, k, (1, 2)))
+    for kind in range(1, 8):
+        dims = [dim for dim, flips in ((2, kind & 2), (1, kind & 1)) if flips]
+        _change(turned, kinds == kind, lambda some, kind=kind, dims=dims: _turn(some, kind, dims))
     return turned
 
 
-def flip(pixels: Tensor, which: Tensor, dim: int) -> Tensor:
-    """Mirror the chosen images along a dimension, 1 for upside down and 2 for left to right."""
-    return _change(pixels.clone(), which, lambda some: some.flip(dim))
-
-
 def autocontrast(pixels: Tensor, which: Tensor) -> Tensor:
-    """Stretch each channel of the chosen images to the range from 0 to 1."""
-    return _change(pixels.clone(), which, _stretch)
+    """Stretch each channel of the chosen images to the range from 0 to 1.
+
+    Bytes are returned as floats from 0 to 1, whether chosen or not; floats are changed in place.
+    """
+    rows = pixels.flatten(2)
+    size, top = pixels.shape[2], 255.0 if pixels.dtype == torch.uint8 else 1.0
+    # Along the height first: a reduction over neighbours in memory is many times slower.
+    low = rows.amin(1).unflatten(1, (size, 3)).amin(1).float()
+    high = rows.amax(1).unflatten(1, (size, 3)).amax(1).float()
+    still = (low == high) | ~which.to(pixels.device, non_blocking=True)[:, None]
+    low, high = low.masked_fill(still, 0), high.masked_fill(still, top)
+    scale = 1 / (high - low)
+    rows = rows.float() if pixels.dtype == torch.uint8 else rows
+    affine_(rows.view(pixels.shape), scale, -low * scale)
+    return rows.view(pixels.shape).clamp_(0, 1)
+
+
+def affine_(pixels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Multiply and add, in place, numbers of each channel, or of each image and channel.
+
+    Parameters
+    ----------
+    pixels : torch.Tensor of float, shape (n, height, width, 3)
+        Contiguous.
+    scale, shift : torch.Tensor, shape (3,) or (n, 3)
+    """
+    width = pixels.shape[2]
+    # Repeated along a row, so that the innermost loop is as long as a row and not three.
+    scale, shift = (each.view(-1, 1, 3).repeat(1, 1, width) for each in (scale, shift))
+    rows = pixels.flatten(2)
+    torch.addcmul(shift, rows, scale, out=rows)
+    return pixels
 
 
 def sharpen(pixels: Tensor, which: Tensor, factor: float = 2.0) -> Tensor:
-    """Move the chosen images away from a smoothed version of themselves, but for their rims.
+    """Move the chosen images, in place, away from a smoothed version, but for their rims.
 
     With factor 0 they are smoothed by a 3 x 3 kernel of weights 1 and 5 in its middle, with
     factor 1 nothing changes, as in Pillow and torchvision.
     """
-    return _change(pixels.clone(), which, lambda some: _sharpen(some, factor))
+    if min(pixels.shape[1:3]) < 3:
+        return pixels
+    return _change(pixels, which, lambda some: _sharpen(some, factor))
 
 
 def gaussian_blur(pixels: Tensor, kernel_size: int = 5, sigma: float = 0.1) -> Tensor:
@@ -142,24 +186,33 @@ def adjust_colours(
 def _change(pixels: Tensor, which: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     """Change the chosen images in place; `which` is of the CPU, so that nothing waits for it."""
     chosen = which.nonzero().squeeze(1)
-    if len(chosen):
+    if pixels.device.type in ONE_BY_ONE:
+        for image in (pixels[i : i + 1] for i in chosen.tolist()):
+            changed = change(image)
+            if changed.data_ptr() != image.data_ptr():
+                image.copy_(changed)
+    elif len(chosen):
         chosen = chosen.to(pixels.device, non_blocking=True)
-        pixels.index_copy_(0, chosen, change(pixels.index_select(0, chosen)).contiguous())
+        pixels.index_copy_(0, chosen, change(pixels.index_select(0, chosen)))
     return pixels
 
 
-def _stretch(pixels: Tensor) -> Tensor:
-    low, high = pixels.amin((1, 2), keepdim=True), pixels.amax((1, 2), keepdim=True)
-    flat = high == low
-    low, width = low.masked_fill(flat, 0), (high - low).masked_fill(flat, 1)
-    return (pixels - low).div_(width).clamp_(0, 1)
+def _turn(pixels: Tensor, kind: int, dims: list[int]) -> Tensor:
+    pixels = pixels.transpose(1, 2).contiguous() if kind & 4 else pixels
+    for dim in dims:  # one after the other: for both at once PyTorch has no fast way
+        pixels = pixels.flip(dim)
+    return pixels
 
 
 def _sharpen(pixels: Tensor, factor: float) -> Tensor:
-    inner = pixels[:, 1:-1, 1:-1]
-    around = F.avg_pool2d(pixels.permute(0, 3, 1, 2), 3, stride=1).permute(0, 2, 3, 1)
-    # The kernel of ones and a five is nine means of nine and four more of the middle.
-    inner.mul_(factor + (1 - factor) * 4 / 13).add_(around, alpha=(1 - factor) * 9 / 13)
+    rows = pixels.flatten(2)  # neighbours in a row are three numbers apart
+    down = rows[:, :-2] + rows[:, 1:-1]
+    down += rows[:, 2:]
+    around = down[:, :, :-6] + down[:, :, 3:-3]
+    around += down[:, :, 6:]
+    # The kernel of ones and a five is the sum of nine and four more of the middle, over 13.
+    inner = rows[:, 1:-1, 3:-3]
+    inner.mul_(factor + (1 - factor) * 4 / 13).add_(around, alpha=(1 - factor) / 13)
     return pixels.clamp_(0, 1)
 
 
@@ -177,13 +230,12 @@ def _none(pixels: Tensor, generator) -> Tensor:
 
 def _flips(pixels: Tensor, generator) -> Tensor:
     n = len(pixels)
-    pixels = rotate_quarters(pixels, torch.randint(4, (n,), generator=generator))
-    pixels = flip(pixels, _chance(n, generator), 2)
-    return flip(pixels, _chance(n, generator), 1)
+    quarters = torch.randint(4, (n,), generator=generator)
+    return turn(pixels, quarters, _chance(n, generator), _chance(n, generator))
 
 
 def _paper(pixels: Tensor, generator) -> Tensor:
-    pixels = as_unit(_flips(pixels, generator))
+    pixels = _flips(pixels, generator)
     pixels = autocontrast(pixels, _chance(len(pixels), generator))
     pixels = gaussian_blur(pixels)
     return sharpen(pixels, _chance(len(pixels), generator))
@@ -191,8 +243,9 @@ def _paper(pixels: Tensor, generator) -> Tensor:
 
 def _student(pixels: Tensor, generator) -> Tensor:
     n = len(pixels)
-    pixels = as_unit(flip(pixels, _chance(n, generator), 2))
-    return warp(pixels, _between(n, -DEGREES, DEGREES, generator), torch.ones(n))
+    none = torch.zeros(n, dtype=torch.long)
+    pixels = turn(pixels, none, _chance(n, generator), none > 0)
+    return warp(as_unit(pixels), _between(n, -DEGREES, DEGREES, generator), torch.ones(n))
 
 
 def _ours(pixels: Tensor, generator) -> Tensor:

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from iavlib.training.augment import augment
+from iavlib.training.augment import affine_, augment
 from iavlib.training.errors import TrainingError
 from iavlib.training.image_cache import ImageCache
 from iavlib.training.pixels import Pixels, channel_statistics
@@ -51,9 +51,8 @@ class ImageBatches:
             if len(values) != len(self.ids):
                 raise TrainingError(f"{len(values)} values of {name!r} for {len(self.ids)} images")
             self._targets[name] = _tensor(name, values).to(self.device)
-        scale = torch.tensor(self.std, device=self.device).reciprocal()
-        self._scale = scale.view(3, 1, 1)
-        self._shift = (-torch.tensor(self.mean, device=self.device) * scale).view(3, 1, 1)
+        self._scale = torch.tensor(self.std, device=self.device).reciprocal()
+        self._shift = -torch.tensor(self.mean, device=self.device) * self._scale
 
     @classmethod
     def from_cache(
@@ -204,7 +203,8 @@ class ImageBatches:
 
     def _finish(self, indices, pixels: Tensor, generator, augmentation: str) -> dict[str, Tensor]:
         pixels = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        images = augment(pixels, augmentation, generator).mul_(self._scale).add_(self._shift)
+        images = augment(pixels, augmentation, generator)
+        affine_(images.permute(0, 2, 3, 1), self._scale, self._shift)
         index = torch.from_numpy(np.asarray(indices))
         there = index.to(self.device, non_blocking=True)
         targets = {name: values[there] for name, values in self._targets.items()}

@@ -106,6 +106,20 @@ def fit_probe(kind: str, features, target, groups, seed: int = 0, folds: int = F
     return Probe(kind, dict(best), inner, scale, head)
 
 
+def linear_coefficients(probe: Probe, n_features: int) -> tuple[np.ndarray, float]:
+    """Return the weights and the bias of a ridge on features as they are, not standardised.
+
+    Raises
+    ------
+    TrainingError
+        If the head is not linear.
+    """
+    if probe.kind != "ridge":
+        raise TrainingError(f"a {probe.kind!r} head has no coefficients; take 'ridge'")
+    bias = float(probe.predict(np.zeros((1, n_features)))[0])
+    return probe.predict(np.eye(n_features)) - bias, bias
+
+
 def ridge_path(features, target, grid: Sequence[dict], seed: int) -> list[Predict]:
     """Ridge regressions for many penalties from one eigendecomposition of the rows' products."""
     mean = target.mean()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass
 
 from iavlib.training.errors import TrainingError
@@ -12,6 +13,11 @@ _CHOICES = {
     "precision": ("fp32", "bf16", "fp16"),
     "augmentation": ("none", "paper", "flips", "student", "ours"),
 }
+_NUMBERS = ("lr", "momentum", "weight_decay", "gamma", "dropout", "warmup_epochs", "l2sp")
+_NUMBERS += ("backbone_lr_factor",)
+_MAYBE_NUMBERS = ("ema", "clip_norm", "patience")
+_TRUTHS = ("nesterov", "decay_norms", "drop_last", "freeze_batchnorm")
+_WHOLE = ("freeze_epochs", "patience")
 _AT_LEAST_ONE = ("epochs", "batch_size", "eval_batch_size", "num_aug", "step_size")
 _NOT_NEGATIVE = ("weight_decay", "momentum", "warmup_epochs", "freeze_epochs", "l2sp")
 
@@ -109,10 +115,10 @@ class Recipe:
             object.__setattr__(self, "select", tuple(self.select))
         for field, known in _CHOICES.items():
             _check(self, field, getattr(self, field) in known, f"one of {', '.join(known)}")
+        self._check_types()
         for field in _AT_LEAST_ONE:
             value = getattr(self, field)
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            _check(self, field, whole and value >= 1, "a whole number from 1")
+            _check(self, field, _is_whole(value) and value >= 1, "a whole number from 1")
         for field in _NOT_NEGATIVE:
             _check(self, field, getattr(self, field) >= 0, "0 or more")
         _check(self, "lr", self.lr > 0, "above 0")
@@ -126,10 +132,30 @@ class Recipe:
         stops = self.patience is None or self.select is not None
         _check(self, "patience", stops, "None where select is None")
 
+    def _check_types(self) -> None:
+        for field in _NUMBERS:
+            _check(self, field, _is_number(getattr(self, field)), "a number")
+        for field in _MAYBE_NUMBERS:
+            value = getattr(self, field)
+            _check(self, field, value is None or _is_number(value), "a number, or None")
+        for field in _TRUTHS:
+            _check(self, field, isinstance(getattr(self, field), bool), "True or False")
+        for field in _WHOLE:
+            value = getattr(self, field)
+            _check(self, field, value is None or _is_whole(value), "a whole number")
+
     def to_dict(self) -> dict:
         """Return the fields as JSON can hold them."""
         fields = dataclasses.asdict(self)
         return {**fields, "select": list(self.select) if self.select else None}
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check(recipe: Recipe, field: str, good: bool, must: str) -> None:
@@ -170,17 +196,19 @@ RECIPES = {
         ),
         Recipe(
             name="finetune",
+            loss="mae",
             head="linear",
-            dropout=0.2,
-            weight_decay=0.0,
-            warmup_epochs=1,
-            epochs=15,
+            dropout=0.3,
+            lr=3e-4,
+            weight_decay=1e-4,
+            warmup_epochs=0.8,
+            epochs=8,
             ema=0.99,
-            freeze_epochs=3,
-            backbone_lr_factor=0.03,
+            backbone_lr_factor=0.33,
             freeze_batchnorm=True,
-            l2sp=0.01,
             clip_norm=1.0,
+            augmentation="flips",
+            precision="bf16",
         ),
         Recipe(
             name="student",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from iavlib.data import Cohort, dice_range
 from iavlib.data.schemas import METRICS, empty_pairs
+from iavlib.data.split import share_of_clusters
 
 
 def cohort_of(patients, malignancy=None, dice=None) -> Cohort:
@@ -127,3 +128,53 @@ def test_the_papers_part_sizes(imapp_home):
         split = multi.split(group=group)
         assert split.sizes == {"train": 1676, "val": 239, "test": 479}
         assert split.report["difference_points"].abs().max() < 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.one_of(st.none(), st.integers(0, 20)), min_size=20, max_size=60),
+    st.integers(0, 2**16),
+)
+def test_folds_are_a_partition_without_torn_patients(patients, seed):
+    cohort = cohort_of([None if p is None else f"p{p}" for p in patients])
+    if cohort.clusters().nunique() < 6:
+        return
+    tested = []
+    for fold in range(3):
+        split = cohort.fold(fold, folds=3, val=0.25, seed=seed)
+        assert split.assignment.index.equals(cohort.images.index)
+        assert split.assignment.groupby(cohort.clusters()).nunique().max() == 1
+        assert set(split.sizes) == {"train", "val", "test"}
+        assert split.assignment.equals(cohort.fold(fold, 3, 0.25, seed).assignment)
+        tested += list(split["test"])
+    assert sorted(tested) == sorted(cohort.images.index)
+
+
+def test_there_is_no_such_fold():
+    with pytest.raises(ValueError, match="fold must be from 0 to 4, not 5"):
+        cohort_of([None] * 20).fold(5)
+
+
+@given(st.lists(st.integers(0, 12), min_size=2, max_size=60), st.integers(0, 2**16))
+def test_shares_of_clusters_are_whole_large_enough_and_nested(patients, seed):
+    clusters = pd.Series(patients, index=[f"i{k}" for k in range(len(patients))])
+    before: set[str] = set()
+    for share in (0.1, 0.25, 0.5, 1.0):
+        chosen = share_of_clusters(clusters, share, seed)
+        assert len(chosen) >= share * len(clusters) - 1e-6
+        inside = clusters.index.isin(chosen)
+        assert not set(clusters[inside]) & set(clusters[~inside])
+        assert before <= set(chosen)
+        before = set(chosen)
+        smallest = clusters[inside].value_counts().max()
+        assert len(chosen) - smallest < share * len(clusters) + 1e-6
+    assert len(before) == len(clusters)
+
+
+def test_folds_of_the_papers_images(imapp_home):
+    from iavlib.data import imapp
+
+    multi = imapp.load(imapp_home / "imapp").multi_annotator()
+    split = multi.fold(0)
+    assert [split.sizes[part] for part in ("train", "val", "test")] == [1676, 239, 479]
+    assert split.report["difference_points"].abs().max() < 1.5

@@ -46,21 +46,22 @@ def one_by_one(images, which, function):
     return torch.stack([function(x) if w else x for x, w in zip(images, which, strict=True)])
 
 
-def test_quarter_turns_are_torchvisions(images):
-    turns = torch.arange(N) % 4
-    expected = [tv.rotate(x, 90 * int(k)) for x, k in zip(images, turns, strict=True)]
-    same(changes.rotate_quarters(nhwc(images), turns), torch.stack(expected))
-
-
-def test_flips_are_torchvisions(images, which):
-    across, down = tv.horizontal_flip, tv.vertical_flip
-    same(changes.flip(nhwc(images), which, 2), one_by_one(images, which, across))
-    same(changes.flip(nhwc(images), which, 1), one_by_one(images, which, down))
+def test_turns_and_flips_are_torchvisions(images):
+    images = images.repeat(2, 1, 1, 1)[:16]
+    quarters, across = torch.arange(16) % 4, torch.arange(16) // 4 % 2 == 1
+    down = torch.arange(16) >= 8
+    expected = []
+    for x, k, left, up in zip(images, quarters, across, down, strict=True):
+        x = tv.rotate(x, 90 * int(k))
+        x = tv.horizontal_flip(x) if left else x
+        expected.append(tv.vertical_flip(x) if up else x)
+    same(changes.turn(nhwc(images), quarters, across, down), torch.stack(expected))
 
 
 def test_autocontrast_is_torchvisions(images, which):
     expected = one_by_one(unit(images), which, tv.autocontrast)
     same(changes.autocontrast(nhwc(unit(images)), which), expected, 1e-6)
+    same(changes.autocontrast(nhwc(images), which), expected, 1e-6)
 
 
 @pytest.mark.parametrize("factor", [0.0, 1.0, 2.0])
@@ -118,7 +119,18 @@ def test_a_policy_keeps_form_and_input_and_repeats(images, policy):
 def test_bytes_and_floats_are_changed_alike(images, policy):
     of_bytes = augment(images, policy, torch.Generator().manual_seed(3))
     of_floats = augment(unit(images), policy, torch.Generator().manual_seed(3))
-    assert torch.equal(of_bytes, of_floats)
+    assert torch.allclose(of_bytes, of_floats, atol=1e-6)
+    floats = unit(images).contiguous(memory_format=torch.channels_last)
+    augment(floats, policy, torch.Generator().manual_seed(3))
+    assert torch.equal(floats, unit(images))
+
+
+@pytest.mark.parametrize("policy", AUGMENTATIONS)
+def test_images_changed_together_are_those_changed_one_by_one(images, policy, monkeypatch):
+    one_by_one = augment(images, policy, torch.Generator().manual_seed(3))
+    monkeypatch.setattr(changes, "ONE_BY_ONE", ())
+    together = augment(images, policy, torch.Generator().manual_seed(3))
+    assert torch.allclose(one_by_one, together, atol=1e-6)
 
 
 def test_the_paper_changes_half_of_the_images_each_way():

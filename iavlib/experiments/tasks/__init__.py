@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 from iavlib.execution.errors import suggest
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.tasks import iaa, segmentation
-from iavlib.experiments.tasks.task import Outcome, Task
+from iavlib.experiments.tasks.task import Outcome, Task, check_finite
 
 #: A package adds its own by an entry point of the group ``iavlib.tasks`` that names a Task.
 TASKS: dict[str, Task] = {task.name: task for task in (iaa.TASK, segmentation.TASK)}
@@ -27,4 +27,4 @@ def find_task(name: str) -> Task:
     return TASKS[name]
 
 
-__all__ = ["TASKS", "Outcome", "Task", "find_task"]
+__all__ = ["TASKS", "Outcome", "Task", "check_finite", "find_task"]

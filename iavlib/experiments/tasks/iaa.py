@@ -18,7 +18,7 @@ from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.parts import assign_parts
 from iavlib.experiments.spec import AUTO, Experiment
 from iavlib.experiments.tasks.settings import PROBE, check_probe, split_settings
-from iavlib.experiments.tasks.task import Outcome, Say, Task
+from iavlib.experiments.tasks.task import Outcome, Say, Task, check_finite
 from iavlib.models.backbones import find_backbone
 from iavlib.models.errors import ModelError
 from iavlib.models.weights import SOURCES, find_weights
@@ -120,6 +120,7 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outco
         say(f"{left_out:,} of {len(cohort.images):,} images have no file or fewer than two masks")
     parts = assign_parts(cohort.select(table.index), experiment)
     learnt, cache = _learn(experiment, table, parts, folder, say)
+    check_finite(learnt.predictions["predicted"])
     known = table.loc[parts.index].rename(columns={"target": "true"}).assign(part=parts)
     columns = ["part", "true", *learnt.predictions.columns, "malignancy", "n_masks", "cluster"]
     predictions = known.join(learnt.predictions)[columns].reset_index()
@@ -132,14 +133,14 @@ def _learn(
 ) -> tuple[Learnt, ImageCache]:
     """Train what the recipe says; images that a share leaves out are in the cache all the same."""
     target = table.loc[parts.index, "target"].rename(NAME)
+    clusters = table.loc[parts.index, "cluster"]
     if experiment.recipe == PROBE:
         from iavlib.experiments.tasks.probing import probe_images
 
-        clusters = table.loc[parts.index, "cluster"]
         return probe_images(experiment, target, parts, table["path"], clusters)
     from iavlib.experiments.tasks.regression import train_network
 
-    return train_network(experiment, target, parts, table["path"], folder, say)
+    return train_network(experiment, target, parts, table["path"], clusters, folder, say)
 
 
 TASK = Task(NAME, targets, run, complete)

@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from iavlib import data
 from iavlib.annotators import (
     MULTI_CLASS_ANNOTATORS,
@@ -71,6 +74,18 @@ class LabelledData:
     def synthetic(self) -> bool:
         """Whether its pictures are invented."""
         return self.labelled.synthetic
+
+    @property
+    def images(self) -> pd.Index:
+        """Ids of its pictures."""
+        return self.labelled.ids
+
+    @property
+    def masks(self) -> pd.DataFrame:
+        """One row a label map: ``image_id`` and ``annotator``."""
+        rows, columns = np.nonzero(~self.labelled.missing)
+        names = np.asarray(self.labelled.annotators, dtype=object)[columns]
+        return pd.DataFrame({"image_id": self.labelled.ids[rows], "annotator": names})
 
     @property
     def simulated_annotators(self) -> bool:

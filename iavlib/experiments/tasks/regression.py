@@ -13,6 +13,7 @@ import torch
 
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment
+from iavlib.experiments.tasks.head_start import start_at_ridge
 from iavlib.experiments.tasks.settings import split_settings
 from iavlib.experiments.tasks.task import Say
 from iavlib.experiments.tasks.views import SYMMETRIES, View
@@ -56,6 +57,7 @@ def train_network(
     target: pd.Series,
     parts: pd.Series,
     paths: pd.Series,
+    clusters: pd.Series,
     folder: Path,
     say: Say,
 ) -> tuple[Learnt, ImageCache]:
@@ -72,6 +74,8 @@ def train_network(
     paths : pandas.Series
         File of each of these images, and of any others that runs like this one look at: they
         are read together.
+    clusters : pandas.Series
+        Patient of each image.
     folder : Path
         Run directory: the checkpoint is read and written there, and the model at the end.
     say : callable
@@ -101,6 +105,10 @@ def train_network(
     cache = cache_images(paths, network.weights.input_size, progress=True)
     mean, std = normalise_by(network, cache, train_ids, chosen["normalise"])
     network.weights = network.weights.with_normalisation(mean, std)
+    if chosen["start"] == "ridge":
+        train, views = labels[train_ids], chosen["tta"]
+        found = start_at_ridge(network, name, cache, train, clusters, views, experiment.seed)
+        say(f"the head starts as a ridge regression, {found}")
     batches = ImageBatches.from_cache(cache, labels.to_frame(name), mean, std)
     objective = RegressionObjective(
         name,

@@ -10,12 +10,13 @@ from iavlib.experiments.spec import Experiment
 
 PROBE = "probe"
 PROBE_HEADS = ("ridge", "svr", "network")
-#: Recipes that reproduce others' work start and normalise as that did; the others as is better.
-PUBLISHED = ("paper", "student")
+FINETUNE = "finetune"
+# recipes that reproduce others' work start as that did
+_START = {"paper": "zero", "student": "zero", FINETUNE: "ridge"}
 #: Setting to the values it can have; None is any whole number.
 OURS: dict[str, tuple[Any, ...] | None] = {
     "tta": (1, 2, 4, 8),
-    "start": ("zero", "median"),
+    "start": ("zero", "median", "ridge"),
     "normalise": ("weights", "train"),
     "quantiles": None,
 }
@@ -28,9 +29,10 @@ def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, An
     -------
     dict
         ``tta`` (views averaged for a prediction: 1, 2, 4 or 8), ``start`` (where predictions begin:
-        ``zero``, or ``median`` of the training part), ``normalise`` (images by what goes with the
-        ``weights``, or by mean and deviation of the ``train`` part) and ``quantiles`` (of a head of
-        that kind), all of them.
+        ``zero``, ``median`` of the training part, or ``ridge``: a linear head as ridge regression
+        on the untouched features gives it), ``normalise`` (images by what goes with the
+        ``weights``, or by mean and deviation of the ``train`` part) and ``quantiles`` (of a head
+        of that kind), all of them.
     dict
         The other overrides.
 
@@ -39,10 +41,9 @@ def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, An
     ExperimentError
         If a value is none of those possible.
     """
-    published = experiment.recipe in PUBLISHED
     chosen = {
-        "tta": 1,
-        "start": "zero" if published else "median",
+        "tta": 4 if experiment.recipe == FINETUNE else 1,
+        "start": _START.get(experiment.recipe, "median"),
         "normalise": "train" if experiment.recipe == "paper" else "weights",
         "quantiles": 5,
     }

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from iavlib.data.cohort import Cohort
+from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment
 
 Say = Callable[[str], None]
@@ -41,6 +43,23 @@ class Outcome:
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     weights: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_finite(predicted: pd.Series) -> None:
+    """Refuse predictions, indexed by image id, that are missing or infinite.
+
+    Raises
+    ------
+    ExperimentError
+        It names the first images.
+    """
+    bad = predicted.index[~np.isfinite(predicted.to_numpy(float))]
+    if len(bad):
+        raise ExperimentError(
+            "predictions",
+            f"{len(bad)} are no finite numbers (first: {', '.join(map(str, bad[:3]))})",
+            "lower the learning rate, or look at these images",
+        )
 
 
 def _as_it_is(experiment: Experiment) -> Experiment:

@@ -9,7 +9,7 @@ from PIL import Image
 from iavlib.annotators.annotator_set import MultiAnnotatorSet
 from iavlib.annotators.digit_files import SIDE, SOURCES, draw_digits, find_source, read_digits
 from iavlib.annotators.errors import LabelError
-from iavlib.annotators.simulate import PAPER_ANNOTATORS, SimulatedAnnotator, simulate
+from iavlib.annotators.simulated import PAPER_ANNOTATORS, SimulatedAnnotator, simulate
 
 #: Brighter than this is what an under-segmenting annotator starts from.
 HALF = 127

@@ -1,0 +1,258 @@
+"""What several runs together say of a model: each image predicted by runs that had not seen it."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from iavlib.experiments.errors import ExperimentError
+from iavlib.experiments.store import FINISHED
+from iavlib.experiments.sweep import read_predictions
+from iavlib.stats import (
+    compare_errors,
+    fit_statistics_baseline,
+    out_of_fold_intervals,
+    paired_differences,
+    regression_errors,
+    relative_reduction,
+)
+
+#: Name of the model that knows statistics of the images and no network.
+STATISTICS = "image statistics"
+_ENDS = ("estimate", "ci_low", "ci_high")
+
+
+def predictions_on_test(runs: pd.DataFrame) -> pd.DataFrame:
+    """Read what finished runs predicted on their test parts.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        Rows of :func:`iavlib.experiments.sweep` or :func:`iavlib.experiments.read_results`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an image and run: ``model`` (the run's label, or backbone and recipe), ``run``,
+        ``seed``, ``fold``, ``image_id``, ``true``, ``predicted`` (clipped to [0, 1]), ``constant``
+        (the median of the run's training part), ``random`` (whether its weights were), and what
+        else ``predictions.csv`` holds.
+
+    Raises
+    ------
+    ExperimentError
+        If no run is finished.
+    """
+    finished = runs[runs["status"] == FINISHED]
+    if finished.empty:
+        reasons = "; ".join(sorted(set(runs["reason"]) - {""})[:3]) if len(runs) else "none asked"
+        raise ExperimentError("experiments", f"none is finished ({reasons})", "see 'iav runs'")
+    everything = read_predictions(finished)
+    training = everything[everything["part"] == "train"]
+    constant = training.groupby("id")["true"].median()
+    about = finished.drop_duplicates("id").set_index("id")
+    tested = everything[everything["part"] == "test"].copy()
+    tested["model"] = tested["id"].map(about.apply(model_name, axis=1))
+    tested["fold"] = tested["id"].map(about["split_fold"]) if "split_fold" in about else 0
+    tested["random"] = tested["id"].map(about["weights_random"]).astype(bool)
+    tested["constant"] = tested["id"].map(constant)
+    tested["predicted"] = tested["predicted"].clip(0, 1)
+    first = ["model", "id", "seed", "fold", "image_id", "true", "predicted", "constant", "random"]
+    others = [name for name in tested if name not in (*first, "part", "label")]
+    return tested[[*first, *others]].rename(columns={"id": "run"}).reset_index(drop=True)
+
+
+def model_name(row: pd.Series) -> str:
+    """Name the model of a run: by its label where it has one, else by backbone and recipe."""
+    return row["label"] or f"{row['backbone']}, {row['recipe']}"
+
+
+def image_features(paths: pd.Series, size: int = 224) -> pd.DataFrame:
+    """Compute statistics of images at the size at which networks look at them, or read those kept.
+
+    Parameters
+    ----------
+    paths : pandas.Series
+        File of each image, indexed by image id.
+    size : int
+        In pixels.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As :func:`iavlib.stats.image_statistics`, indexed by image id.
+    """
+    from iavlib.experiments.tasks.judging import cached_statistics
+    from iavlib.training.image_cache import cache_images
+
+    return cached_statistics(cache_images(paths, size, progress=True))
+
+
+def add_statistics_baseline(tested: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
+    """Add a ridge regression on image statistics, fitted on the images of the other folds.
+
+    Parameters
+    ----------
+    tested : pandas.DataFrame
+        From :func:`predictions_on_test`, of runs that together tested each image.
+    features : pandas.DataFrame
+        Indexed by image id, as :func:`iavlib.stats.image_statistics` gives them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `tested` with rows of a model called "image statistics", one an image.
+    """
+    base = tested.drop_duplicates("image_id").reset_index(drop=True)
+    predicted = pd.Series(index=base.index, dtype=float)
+    for fold in base["fold"].unique():
+        inside, outside = base[base["fold"] != fold], base[base["fold"] == fold]
+        model = fit_statistics_baseline(
+            features.loc[inside["image_id"]].reset_index(drop=True),
+            inside["true"].reset_index(drop=True),
+            inside["cluster"].reset_index(drop=True),
+        )
+        found = model.predict(features.loc[outside["image_id"]].reset_index(drop=True))
+        predicted[outside.index] = found
+    rows = base.assign(model=STATISTICS, run="", predicted=predicted, random=False)
+    return pd.concat([tested, rows], ignore_index=True)
+
+
+def model_table(tested: pd.DataFrame, n_boot: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Measure each model's error over all images that its runs tested.
+
+    Parameters
+    ----------
+    tested : pandas.DataFrame
+        From :func:`predictions_on_test`. An image that several runs of a model tested counts by the
+        mean of their predictions' errors, once.
+    n_boot, seed : int
+        Of the bootstrap over patients.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``model``, the least error first: ``n`` images, ``estimate``, ``ci_low``, ``ci_high``
+        (mean absolute error), ``median_mae`` (of the constant median on the same images),
+        ``reduction`` with ``reduction_low`` and ``reduction_high``, ``pearson`` with
+        ``pearson_low`` and ``pearson_high``, and ``random``.
+    """
+    rows = {name: _measure(group, n_boot, seed) for name, group in tested.groupby("model")}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+    table = table.astype({"n": int, "runs": int, "random": bool})
+    return table.sort_values("estimate")
+
+
+def _measure(group: pd.DataFrame, n_boot: int, seed: int) -> dict:
+    images = per_image(group)
+    draw = {"clusters": images["cluster"], "n_boot": n_boot, "seed": seed}
+    errors = regression_errors(images["true"], images["predicted"], **draw)
+    mae, r = errors.loc["mae"], errors.loc["pearson"]
+    less = relative_reduction(images["true"], images["predicted"], images["constant"], **draw)
+    return {
+        "n": len(images),
+        "runs": group["run"].nunique(),
+        "estimate": mae["estimate"],
+        "ci_low": mae["ci_low"],
+        "ci_high": mae["ci_high"],
+        "median_mae": (images["true"] - images["constant"]).abs().mean(),
+        "reduction": less.value,
+        "reduction_low": less.low,
+        "reduction_high": less.high,
+        "pearson": r["estimate"],
+        "pearson_low": r["ci_low"],
+        "pearson_high": r["ci_high"],
+        "random": group["random"].any(),
+    }
+
+
+def per_image(group: pd.DataFrame) -> pd.DataFrame:
+    """Give one row an image of one model: the mean of the predictions of runs that tested it."""
+    first = {name: "first" for name in group if name not in ("predicted", "constant", "image_id")}
+    means = {"predicted": "mean", "constant": "mean"}
+    return group.groupby("image_id").agg(first | means).reset_index()
+
+
+def rounds(tested: pd.DataFrame) -> pd.DataFrame:
+    """Call the runs of one seed, which together test each image once, one run, as tests need."""
+    named = "seed " + tested["seed"].astype(str)
+    folds = tested.groupby("seed")["run"].transform("nunique") > 1
+    return tested.assign(run=named.where(~folds, named + ", all folds"))
+
+
+def errors_by_backbone(runs: pd.DataFrame, measure: str = "mae") -> pd.DataFrame:
+    """Arrange finished runs' errors by seed (rows) and backbone (columns).
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        Rows of :func:`iavlib.experiments.sweep` or :func:`iavlib.experiments.read_results`.
+    measure : str
+        A column.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Empty where nothing is finished; NaN where one run is missing.
+    """
+    done = runs[runs["status"] == FINISHED]
+    if done.empty:
+        return pd.DataFrame()
+    return done.pivot_table(index="seed", columns="backbone", values=measure, sort=False)
+
+
+def lead(errors: pd.DataFrame, model: str) -> dict:
+    """Say by how much a model errs less than the best of the others, over seeds.
+
+    Returns
+    -------
+    dict
+        ``value`` (its error minus that of the other with the least mean error, negative where it
+        is best) and ``interval`` (t interval over seeds).
+    """
+    whole = errors.dropna()
+    other = whole.drop(columns=model).mean().idxmin()
+    row = paired_differences(whole[[model, other]], model).iloc[0]
+    sign = 1 if row["first"] == model else -1
+    ends = sorted((sign * row["ci_low"], sign * row["ci_high"]))
+    return {"value": sign * row["difference"], "interval": tuple(ends)}
+
+
+def against(tested: pd.DataFrame, reference: str, n_boot: int = 2000, seed: int = 0):
+    """Compare every model with one of them on the same images.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``model``: ``n`` images in common, ``estimate`` (its mean absolute error minus that of
+        `reference`, negative where it is better), ``ci_low``, ``ci_high``.
+    """
+    models = {name: per_image(group) for name, group in tested.groupby("model")}
+    base, rows = models.pop(reference).set_index("image_id"), {}
+    for name, other in models.items():
+        other = other.set_index("image_id")
+        shared = base.index.intersection(other.index)
+        if len(shared) < 2:
+            continue
+        both, ours = other.loc[shared], base.loc[shared]
+        difference = compare_errors(
+            both["true"].to_numpy(),
+            both["predicted"].to_numpy(),
+            ours["predicted"].to_numpy(),
+            clusters=both["cluster"].to_numpy(),
+            n_boot=n_boot,
+            seed=seed,
+        )
+        rows[name] = {
+            "n": len(shared),
+            "estimate": difference.value,
+            "ci_low": difference.low,
+            "ci_high": difference.high,
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["n", *_ENDS])
+    return table.rename_axis("model").sort_values("estimate")
+
+
+def with_intervals(images: pd.DataFrame, alpha: float = 0.1) -> pd.DataFrame:
+    """Add conformal intervals ``lower`` and ``upper``, from the residuals of the other folds."""
+    ends = out_of_fold_intervals(images["true"], images["predicted"], images["fold"], alpha)
+    return images.assign(lower=ends["lower"].to_numpy(), upper=ends["upper"].to_numpy())

@@ -1,0 +1,180 @@
+"""Thresholds, reliability, calibration line and temperature: by hand, by statsmodels, planted."""
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_classification_scores import cohort, samples
+
+from iavlib.stats.calibration import (
+    bin_rows,
+    calibration_line,
+    expected_calibration_error,
+    logit,
+    reliability_curve,
+)
+from iavlib.stats.diagnosis_samples import OneClassError
+from iavlib.stats.temperature import fit_temperature
+from iavlib.stats.thresholds import choose_threshold
+
+
+def rates(malignant, score, threshold):
+    called = score >= threshold
+    return called[malignant].mean(), (~called)[~malignant].mean()
+
+
+def test_threshold_by_hand():
+    malignant, score = [False, False, True, False, True], [0.1, 0.2, 0.4, 0.6, 0.8]
+    best = choose_threshold(malignant, score)
+    assert best.value == pytest.approx(0.3)
+    assert best.sensitivity == 1 and best.specificity == pytest.approx(2 / 3)
+    assert (best.n, best.n_malignant, best.n_tied) == (5, 2, 1)
+    strict = choose_threshold(malignant, score, "specificity", 0.9)
+    assert strict.value == pytest.approx(0.7) and strict.sensitivity == 0.5
+    keen = choose_threshold(malignant, score, "sensitivity", 0.9)
+    assert keen.value == pytest.approx(0.3)
+
+
+def test_ties_go_to_the_middle_and_then_down():
+    # Told apart anywhere between .2 and .9, and .55 is the only cut there.
+    assert choose_threshold([False, True], [0.2, 0.9]).value == pytest.approx(0.55)
+    # Cuts .1 below, .3 and .7 tie with balanced accuracy .5 to .75: symmetric about .5.
+    malignant, score = [False, True, False, True], [0.2, 0.4, 0.6, 0.8]
+    tied = choose_threshold(malignant, score)
+    assert tied.value == pytest.approx(0.3) and tied.n_tied == 2
+
+
+@settings(deadline=None)
+@given(samples())
+def test_no_threshold_is_better(sample):
+    malignant, score = sample
+    best = choose_threshold(malignant, score)
+    assert (best.sensitivity, best.specificity) == pytest.approx(rates(*sample, best.value))
+    grid = np.linspace(-0.001, 1.001, 301)
+    balanced = [np.mean(rates(*sample, at)) for at in grid]
+    assert best.balanced_accuracy >= max(balanced) - 1e-12
+    for rule, asked in (("specificity", 1), ("sensitivity", 0)):
+        chosen = choose_threshold(malignant, score, rule, 0.8)
+        found = rates(*sample, chosen.value)
+        assert (chosen.sensitivity, chosen.specificity) == pytest.approx(found)
+        assert found[asked] >= 0.8 - 1e-9
+        others = [rates(*sample, at) for at in grid]
+        assert found[1 - asked] >= max(o[1 - asked] for o in others if o[asked] >= 0.8) - 1e-12
+        assert chosen.n_tied == 1
+
+
+def test_threshold_of_certain_scores():
+    malignant, score = np.array([False, True]), np.array([1.0, 1.0])
+    best = choose_threshold(malignant, score, "specificity", 0.9)
+    assert rates(malignant, score, best.value) == (0, 1)
+    low = np.nextafter(0.5, 0)
+    best = choose_threshold(malignant, np.array([low, 0.5]))
+    assert rates(malignant, np.array([low, 0.5]), best.value) == (1, 1)
+
+
+def test_reliability_by_hand():
+    malignant, score = [False, True, False, True], [0.0, 0.3, 0.35, 1.0]
+    curve = reliability_curve(malignant, score)
+    assert curve["n"].tolist() == [1, 0, 0, 2, 0, 0, 0, 0, 0, 1]
+    bin_ = curve.loc[3]
+    assert bin_["predicted"] == pytest.approx(0.325) and bin_["observed"] == 0.5
+    # Wilson's interval of 1 in 2, as R's prop.test(1, 2, correct = FALSE).
+    assert (bin_["ci_low"], bin_["ci_high"]) == pytest.approx((0.0945312, 0.9054688), abs=1e-7)
+    assert curve.loc[1, ["predicted", "observed", "ci_low"]].isna().all()
+    expected = (2 * abs(0.325 - 0.5) + 0 + 0) / 4
+    assert expected_calibration_error(malignant, score) == pytest.approx(expected)
+
+
+@given(st.integers(1, 20))
+def test_bins_are_closed_below(n_bins):
+    ends = np.arange(n_bins + 1) / n_bins
+    assert bin_rows(ends, n_bins).tolist() == [*range(n_bins), n_bins - 1]
+
+
+@settings(deadline=None)
+@given(samples(), st.sampled_from(["width", "count"]), st.integers(1, 12))
+def test_curve_and_error_agree(sample, binning, n_bins):
+    malignant, score = sample
+    curve = reliability_curve(malignant, score, n_bins, binning)
+    assert curve["n"].sum() == len(score) and curve["n_malignant"].sum() == malignant.sum()
+    filled = curve[curve["n"] > 0]
+    assert ((filled["low"] <= filled["predicted"] + 1e-12) & (filled["ci_low"] >= 0)).all()
+    gap = (filled["n"] * (filled["predicted"] - filled["observed"]).abs()).sum() / len(score)
+    assert expected_calibration_error(malignant, score, n_bins, binning) == pytest.approx(gap)
+    if binning == "count":
+        assert (curve["n"] > 0).all() and len(curve) <= n_bins
+
+
+def test_line_as_statsmodels():
+    malignant, score = cohort()
+    line = calibration_line(malignant, score, n_boot=20)["estimate"]
+    fit = sm.Logit(malignant, sm.add_constant(logit(score))).fit(disp=False)
+    assert line["slope"] == pytest.approx(fit.params[1], rel=1e-6)
+    family = sm.families.Binomial()
+    large = sm.GLM(malignant.astype(float), np.ones(300), family=family, offset=logit(score)).fit()
+    assert line["in_the_large"] == pytest.approx(large.params[0], rel=1e-6)
+    assert line["excess"] == pytest.approx(score.mean() - malignant.mean())
+
+
+def test_line_finds_what_was_planted():
+    rng = np.random.default_rng(3)
+    x = rng.normal(-1, 1.5, 20000)
+    malignant = rng.random(20000) < 1 / (1 + np.exp(-(0.4 + 0.6 * x)))
+    table = calibration_line(malignant, 1 / (1 + np.exp(-x)), n_boot=100)
+    low, high = table.loc["slope", ["ci_low", "ci_high"]]
+    assert low < 0.6 < high < low + 0.1
+
+
+def test_line_without_an_answer():
+    malignant = np.array([False, True] * 10)
+    assert np.isnan(calibration_line(malignant, np.full(20, 0.3), n_boot=20).loc["slope"].iloc[0])
+    apart = calibration_line(malignant, np.where(malignant, 0.8, 0.1), n_boot=20)
+    assert np.isnan(apart.loc["slope", "estimate"])
+    assert np.isfinite(apart.loc["in_the_large", "estimate"])
+
+
+def test_temperature_finds_what_was_planted():
+    rng = np.random.default_rng(4)
+    x = rng.normal(-1, 1.5, 20000)
+    malignant = rng.random(20000) < 1 / (1 + np.exp(-x))
+    sure = 1 / (1 + np.exp(-2.5 * x))
+    fitted = fit_temperature(malignant, sure)
+    assert fitted.value == pytest.approx(2.5, rel=0.03)
+    assert fitted.loss_after < fitted.loss_before and not fitted.at_bound
+    assert logit(fitted.apply(sure)) == pytest.approx(logit(sure) / fitted.value)
+    again = fit_temperature(malignant, fitted.apply(sure))
+    assert again.value == pytest.approx(1, abs=1e-4)
+
+
+@settings(deadline=None, max_examples=50)
+@given(samples())
+def test_no_temperature_is_better(sample):
+    malignant, score = sample
+    fitted = fit_temperature(malignant, score)
+    margin = np.where(malignant, 1, -1) * logit(score)
+    losses = [np.logaddexp(0, -margin / t).mean() for t in np.geomspace(0.01, 100, 50)]
+    assert fitted.loss_after <= min(losses) + 1e-7
+    scaled = fitted.apply(score)
+    assert ((scaled >= 0.5) == (score >= 0.5)).all()
+
+
+def test_undetermined_temperatures_say_so():
+    assert fit_temperature([False, True], [0.2, 0.9]).at_bound
+    assert fit_temperature([True, False], [0.2, 0.9]).at_bound
+
+
+def test_bad_input_is_named():
+    for function in (choose_threshold, fit_temperature, calibration_line):
+        with pytest.raises(OneClassError):
+            function([True, True], [0.1, 0.2])
+    with pytest.raises(ValueError, match="rule must be"):
+        choose_threshold([True, False], [0.1, 0.2], "youden")
+    with pytest.raises(ValueError, match="takes no target"):
+        choose_threshold([True, False], [0.1, 0.2], target=0.9)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        choose_threshold([True, False], [0.1, 0.2], "specificity", 90)
+    with pytest.raises(ValueError, match="binning must be"):
+        reliability_curve([True, False], [0.1, 0.2], binning="even")
+    with pytest.raises(ValueError, match="n_bins must be"):
+        reliability_curve([True, False], [0.1, 0.2], n_bins=0)
