@@ -1,11 +1,16 @@
 """Task ``segmentation``: sets by name, methods through the run store."""
 
-import json
-
 import numpy as np
 import pytest
 
-from iavlib.experiments import Experiment, ExperimentError, resolve, run
+from iavlib.experiments import (
+    Experiment,
+    ExperimentError,
+    resolve,
+    run,
+    segmentation_results,
+    sweep,
+)
 from iavlib.experiments.tasks import labelled_data
 
 TINY = {"epochs": 2, "widths": [4, 8], "batch_size": 4, "warmup_epochs": 0}
@@ -45,9 +50,10 @@ def test_a_run_holds_scores_of_every_picture_and_annotator(make_run, store):
     assert set(facts["baselines"]) == {f"fused_{how}" for how in _FUSIONS}
     assert {"dice", "dice_good", "dice_blank", "ged"} <= set(result.predictions)
     assert set(result.history["stage"]) == {"training"}
-    confusion = json.loads((result.folder / "confusion.json").read_text())
-    np.testing.assert_allclose(np.sum(confusion["learnt"], axis=1), 1, atol=1e-4)
-    assert confusion["annotators"] == ["good", "over", "under", "wrong", "blank"]
+    names, learnt, true = segmentation_results.read_confusion(result.folder)
+    np.testing.assert_allclose(learnt.sum(1), 1, atol=1e-4)
+    np.testing.assert_allclose(true.sum(1), 1, atol=1e-4)
+    assert names == ["good", "over", "under", "wrong", "blank"]
     assert {p.name for p in result.folder.iterdir()} >= {"model.safetensors", "model.json"}
     assert not (result.folder / "checkpoint.pt").exists()
 
@@ -87,6 +93,22 @@ def test_an_annotator_of_no_training_picture_is_left_out(make_run, store):
     assert unseen
     assert any(line.startswith(f"left out: {', '.join(unseen)}, who") for line in said)
     assert not set(unseen) & set(result.facts["settings"]["annotators"])
+
+
+def test_runs_stand_beside_the_published_figures(make_run, store):
+    wanted = [make_run(method=m, label="dense") for m in ("cm", "mode-labels", "staple")]
+    runs = sweep([*wanted, make_run(seed=1, label="dense")], store, say=lambda line: None)
+    table = segmentation_results.method_table(runs)
+    assert table.loc["cm", "runs"] == 2 and table.loc["cm", "dice_sd"] >= 0
+    beside = segmentation_results.beside_published(table, "dense")
+    assert list(beside.index) == ["mode-labels", "staple", "cm"]
+    assert list(beside["dice_paper"]) == [62.89, 78.03, 82.92]
+    assert -1 <= segmentation_results.ordering(beside) <= 1
+    gain = segmentation_results.by_seed(runs, "cm", less="staple")
+    assert list(gain.index) == [0] and "one seed" in segmentation_results.in_words(gain)
+    assert segmentation_results.fused_labels(runs).loc["mode", "dice_paper"] == 58.52
+    with pytest.raises(ExperimentError, match="learns no matrices"):
+        segmentation_results.read_confusion(runs.loc[1, "folder"])
 
 
 @pytest.mark.parametrize(

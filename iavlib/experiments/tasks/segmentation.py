@@ -22,13 +22,11 @@ from iavlib.experiments.spec import AUTO, Experiment
 from iavlib.experiments.tasks import labelled_data
 from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS, LabelledData
 from iavlib.experiments.tasks.task import Outcome, Say, Task
-from iavlib.files import write_json
 
 NAME = "segmentation"
 #: The only network that methods of part F are built on.
 BACKBONE = "unet"
 NONE = "none"
-CONFUSION = "confusion.json"
 
 
 def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -97,7 +95,8 @@ def targets(source: LabelledData) -> pd.DataFrame:
 def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) -> Outcome:
     """Learn from the training part; judge validation and test part.
 
-    ``confusion.json`` holds each annotator's matrix as learnt and as it is, of the test part.
+    The settings tell each annotator's matrix in the test part as ``confusion``: ``learnt`` and
+    ``true``, ``[annotator][label][truth]``; empty where a method learns none.
     """
     from iavlib.multiannotator import fit, fusion_scores, make_method, save_method
     from iavlib.multiannotator.fitting import clear_checkpoints
@@ -116,14 +115,15 @@ def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) ->
         parts.get("val"),
         progress=lambda row: say(_describe_epoch(row, recipe.epochs)),
     )
-    rows, metrics, baselines = [], {}, {}
+    rows, metrics, baselines, confusion = [], {}, {}, {}
     for part, labelled in parts.items():
         if part != "train":
-            found, metrics[part] = _judge(fitted, labelled, folder if part == "test" else None)
+            found, metrics[part], confusion = _judge(fitted, labelled)  # of the last part: test
             rows.append(found.assign(part=part))
             for fusion, scores in fusion_scores(labelled).items():
                 baselines.setdefault(f"fused_{fusion}", {})[part] = scores
-            metrics[part]["n_parameters"] = float(fitted.n_parameters)
+            sizes = {"n_parameters": fitted.n_parameters, "n_training": len(parts["train"])}
+            metrics[part] |= {name: float(size) for name, size in sizes.items()}
     save_method(fitted, folder)
     clear_checkpoints(method, folder)
     table = pd.concat(rows, ignore_index=True)
@@ -138,7 +138,8 @@ def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) ->
         recipe.to_dict()
         | method.settings
         | _about(source, experiment)
-        | {"annotators": annotators, "device": str(next(fitted.network.parameters()).device)},
+        | {"annotators": annotators, "confusion": confusion}
+        | {"device": str(next(fitted.network.parameters()).device)},
     )
 
 
@@ -178,32 +179,17 @@ def _without_unseen(labelled, say: Say):
     return found
 
 
-def _judge(fitted, labelled, folder: Path | None) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Score a part; leave the matrices of annotators in a folder."""
+def _judge(fitted, labelled) -> tuple[pd.DataFrame, dict[str, float], dict[str, Any]]:
+    """Score a part: its pictures, all of them, and the matrices of its annotators."""
     from iavlib.annotators import true_confusion
     from iavlib.multiannotator import overall_scores
 
     rows, scores, matrices = overall_scores(fitted.predict_parts(labelled), labelled)
-    if folder is not None and matrices is not None:
-        known = labelled.truth is not None
-        true = true_confusion(labelled).overall if known else None
-        write_json(
-            folder / CONFUSION,
-            {
-                "annotators": list(labelled.annotators),
-                "learnt": matrices.round(6).tolist(),
-                "true": _plain(true) if known else None,
-            },
-        )
-    return rows, scores
-
-
-def _plain(matrices) -> list:
-    """Round matrices for JSON; columns of classes that do not occur become nothing."""
-    return [
-        [[None if value != value else round(float(value), 6) for value in row] for row in matrix]
-        for matrix in matrices
-    ]
+    if matrices is None:
+        return rows, scores, {}
+    known = labelled.truth is not None
+    true = true_confusion(labelled).overall.round(6).tolist() if known else None
+    return rows, scores, {"learnt": matrices.round(6).tolist(), "true": true}
 
 
 def _about(source: LabelledData, experiment: Experiment) -> dict[str, Any]:
