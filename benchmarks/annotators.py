@@ -32,7 +32,7 @@ METHODS = (
     "staple",
     "prob-unet",
 )
-SIDE, BATCH, STEPS = 64, 8, 5
+SIDE, BATCH, STEPS = 64, 8, 3
 
 
 def measure(name: str, annotators: int, side: int, batch: int, device: str) -> dict:

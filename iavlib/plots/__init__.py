@@ -1,7 +1,6 @@
 """Figures of the book: one function a figure, each returning a matplotlib Figure."""
 
 from iavlib.plots.annotators import (
-    annotator_maps,
     confusion_architecture,
     confusion_pictures,
     curves,
@@ -33,7 +32,6 @@ use_style()
 
 __all__ = [
     "alpha_ablation",
-    "annotator_maps",
     "annotator_overlap",
     "by_malignancy",
     "completeness",

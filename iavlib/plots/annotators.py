@@ -114,6 +114,7 @@ def curves(
     x: str,
     by: str,
     measures: Mapping[str, str],
+    x_label: str,
     log: bool = False,
 ) -> Figure:
     """Draw measures along a setting, one line a model, with the spread of seeds.
@@ -126,6 +127,7 @@ def curves(
         Columns of the setting and of the model.
     measures : mapping of str to str
         Column to the label of its axis; one panel each.
+    x_label : str
     log : bool
         Whether the setting is drawn on a logarithmic axis.
     """
@@ -138,47 +140,9 @@ def curves(
             ax.errorbar(
                 values.index, values["mean"], values["std"].fillna(0), marker="o", label=model
             )
-        ax.set(xlabel=x.replace("overrides_", ""), ylabel=label)
+        ax.set(xlabel=x_label, ylabel=label)
         if log:
             ax.set_xscale("log")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=8)
-    return figure
-
-
-def annotator_maps(
-    images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]
-) -> Figure:
-    """Draw pictures with every annotator's label above what is predicted of her.
-
-    Parameters
-    ----------
-    images : numpy.ndarray, shape (n, height, width, channels)
-    labels : numpy.ndarray of int, shape (n, maps, height, width)
-        -1 where one is missing.
-    predicted : numpy.ndarray, shape (n, maps, height, width)
-        Probabilities of the foreground.
-    names : sequence of str
-        Of the maps, such as the truth and the annotators.
-    """
-    n, columns = len(images), len(names) + 1
-    figure, axes = plt.subplots(2 * n, columns, figsize=(1.15 * columns, 2.3 * n), squeeze=False)
-    for ax in axes.flat:
-        ax.set(xticks=[], yticks=[])
-        ax.grid(visible=False)
-    for number in range(n):
-        above, below = axes[2 * number], axes[2 * number + 1]
-        above[0].imshow(images[number].squeeze(), cmap="gray")
-        below[0].axis("off")
-        for place, name in enumerate(names, start=1):
-            drawn = labels[number, place - 1]
-            above[place].imshow(np.ma.masked_less(drawn > 0, 0), vmin=0, vmax=1, cmap="gray")
-            if (drawn < 0).all():
-                above[place].clear()
-                above[place].set(xticks=[], yticks=[])
-            below[place].imshow(predicted[number, place - 1], vmin=0, vmax=1, cmap="gray")
-            if number == 0:
-                above[place].set_title(name, fontsize=9)
-        above[1].set_ylabel("drawn", fontsize=8)
-        below[1].set_ylabel("predicted", fontsize=8)
     return figure
