@@ -40,6 +40,8 @@ PUBLISHED = {
 PUBLISHED_FUSED = {"mean": 41.94, "mode": 58.52}
 #: Runs with different seeds that a claim takes at least.
 SEEDS = 3
+#: Dice to the truth of what sees the test picture's own labels: votes, STAPLE, CM by Bayes' rule.
+WITH_LABELS = ("fused_mode_dice", "fused_staple_dice", "dice_with_labels")
 MEASURES = ("dice", "dice_foreground", "cm_error", "annotator_dice", "ged", "ged_released")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from iavlib.annotators import MultiAnnotatorSet, mean_dice
 from iavlib.multiannotator.batches import LabelledBatches, normalised
 from iavlib.multiannotator.errors import MethodError
+from iavlib.multiannotator.fusion import posterior_classes
 from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood
 from iavlib.multiannotator.prediction import Prediction, join_predictions
 from iavlib.training import checkpoint
@@ -72,6 +73,48 @@ class FittedMethod:
     ) -> Iterator[Prediction]:
         """Predict as :meth:`predict`, one lot of pictures at a time."""
         ids, pixels = _pictures(images, self.problem)
+        for first, found in self._outputs(pixels, n_samples, seed, batch_size):
+            yield _prediction(ids[first : first + batch_size], self.problem.annotators, found)
+
+    def fuse(self, labelled: MultiAnnotatorSet, batch_size: int = 64) -> np.ndarray | None:
+        """Combine what is predicted of pictures with the labels that they have, by Bayes' rule.
+
+        What majority vote and STAPLE make of the same labels is to be compared with this; a
+        prediction sees the picture alone.
+
+        Parameters
+        ----------
+        labelled : MultiAnnotatorSet
+            Of the annotators learnt from.
+        batch_size : int
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (n, classes, height, width), or None
+            Probabilities of the true class; None of a method without confusion matrices.
+
+        Raises
+        ------
+        MethodError
+            If the annotators are not those learnt from.
+        """
+        if labelled.annotators != self.problem.annotators:
+            raise MethodError(
+                f"labels of {', '.join(labelled.annotators)}; the method learnt from "
+                f"{', '.join(self.problem.annotators)}: give these, in this order"
+            )
+        fused = []
+        for first, found in self._outputs(labelled.images, 1, 0, batch_size):
+            if found.confusion is None:
+                return None
+            arrays = (one.float().cpu().numpy() for one in (found.consensus, found.confusion))
+            fused += map(posterior_classes, *arrays, labelled.labels[first : first + batch_size])
+        return np.stack(fused).astype(np.float32)
+
+    def _outputs(
+        self, pixels: np.ndarray, n_samples: int, seed: int, batch_size: int
+    ) -> Iterator[tuple[int, Outputs]]:
+        """Run the network over pictures; yield the position of each lot's first one too."""
         device = next(iter(self.network.parameters())).device
         generator = torch.Generator().manual_seed(seed)
         mean, std = (torch.tensor(v, device=device) for v in (self.problem.mean, self.problem.std))
@@ -80,9 +123,7 @@ class FittedMethod:
             batch = normalised(some.to(device), mean[:, None, None], std[:, None, None])
             batch = batch.contiguous(memory_format=torch.channels_last)
             with evaluating(self.network), torch.inference_mode():
-                found = self.method.outputs(self.network, batch, generator, n_samples)
-            names = ids[first : first + batch_size]
-            yield _prediction(names, self.problem.annotators, found)
+                yield first, self.method.outputs(self.network, batch, generator, n_samples)
 
     def confusion(self) -> np.ndarray | None:
         """Return matrices (R, C, C) that are known without a picture; None where there are none."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from iavlib.annotators import MISSING, LabelError, confusion_error, true_confusion
+from iavlib.annotators import MISSING, LabelError, confusion_error, mean_dice, true_confusion
 from iavlib.multiannotator import METHODS, MethodError, Problem, make_method, overall_scores
 from iavlib.multiannotator.batches import LabelledBatches
 from iavlib.multiannotator.fitting import build_network
@@ -176,6 +176,17 @@ def test_an_oracle_knows_the_annotators(discs, recipe):
     data = discs()
     fitted = make_method("cm-oracle", **SMALL).fit(data, recipe)
     np.testing.assert_allclose(fitted.confusion(), true_confusion(data).overall, atol=1e-6)
+
+
+def test_what_is_predicted_and_what_is_labelled_are_combined(discs, recipe):
+    data = discs()
+    fitted = make_method("cm-oracle", **SMALL).fit(data, recipe)
+    fused = fitted.fuse(data, batch_size=3)
+    np.testing.assert_allclose(fused.sum(1), 1, atol=1e-5)
+    assert mean_dice(fused.argmax(1), data.truth, 2) == 1  # one annotator is always right
+    assert make_method("mode-labels", **SMALL).fit(data, recipe).fuse(data) is None
+    with pytest.raises(MethodError, match="learnt from good, over, blank"):
+        fitted.fuse(data.of_annotators(["over", "good", "blank"]))
 
 
 def test_the_second_stage_leaves_the_first_as_it_is(discs, recipe):

@@ -95,8 +95,11 @@ def targets(source: LabelledData) -> pd.DataFrame:
 def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) -> Outcome:
     """Learn from the training part; judge validation and test part.
 
-    The settings tell each annotator's matrix in the test part as ``confusion``: ``learnt`` and
-    ``true``, ``[annotator][label][truth]``; empty where a method learns none.
+    ``dice_with_labels`` is that of the prediction combined with the picture's own labels, to be
+    compared with ``fused_mode`` and the like, which see them too; ``dice`` is that of a prediction
+    from the picture alone. The settings tell each annotator's matrix in the test part as
+    ``confusion``: ``learnt`` and ``true``, ``[annotator][label][truth]``; empty where a method
+    learns none.
     """
     from iavlib.multiannotator import fit, fusion_scores, make_method, save_method
     from iavlib.multiannotator.fitting import clear_checkpoints
@@ -181,13 +184,16 @@ def _without_unseen(labelled, say: Say):
 
 def _judge(fitted, labelled) -> tuple[pd.DataFrame, dict[str, float], dict[str, Any]]:
     """Score a part: its pictures, all of them, and the matrices of its annotators."""
-    from iavlib.annotators import true_confusion
+    from iavlib.annotators import mean_dice, true_confusion
     from iavlib.multiannotator import overall_scores
 
     rows, scores, matrices = overall_scores(fitted.predict_parts(labelled), labelled)
     if matrices is None:
         return rows, scores, {}
     known = labelled.truth is not None
+    if known:
+        fused = fitted.fuse(labelled).argmax(axis=1)
+        scores["dice_with_labels"] = mean_dice(fused, labelled.truth, labelled.n_classes)
     true = true_confusion(labelled).overall.round(6).tolist() if known else None
     return rows, scores, {"learnt": matrices.round(6).tolist(), "true": true}
 
