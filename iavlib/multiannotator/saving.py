@@ -15,8 +15,6 @@ from safetensors import torch as safetensors
 
 from iavlib.data.errors import DataError
 from iavlib.files import write_json
-from iavlib.models.loading import read_tensors
-from iavlib.models.saving import SIDECAR, TENSORS
 from iavlib.models.state import differences
 from iavlib.multiannotator.errors import MethodError
 from iavlib.multiannotator.fitting import FittedMethod, build_network
@@ -24,6 +22,7 @@ from iavlib.multiannotator.method import Problem
 from iavlib.multiannotator.registry import make_method
 from iavlib.versions import loaded_versions
 
+TENSORS, SIDECAR = "model.safetensors", "model.json"
 _MEND = "save the model again, or train it again"
 
 
@@ -82,11 +81,10 @@ def load_method(folder: str | Path) -> FittedMethod:
         network, wanted = build_network(method, problem, 0), sidecar["sha256"]
     except (ValueError, KeyError, TypeError, MethodError) as error:
         raise DataError(path, f"does not describe a model ({error!r})", _MEND) from error
-    with tensors.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != wanted:
+    content = tensors.read_bytes()
+    if hashlib.sha256(content).hexdigest() != wanted:
         raise DataError(tensors, f"is not the file that {SIDECAR} was written for", _MEND)
-    state = read_tensors(tensors)
+    state = safetensors.load(content)
     if wrong := differences(network.state_dict(), state):
         raise DataError(tensors, f"tensors do not fit the method: {wrong}", _MEND)
     network.load_state_dict(state)

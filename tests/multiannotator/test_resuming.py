@@ -48,6 +48,9 @@ def test_a_model_is_read_back_bit_by_bit(discs, recipe, tmp_path):
     found = load_method(tmp_path)
     assert found.method.settings == fitted.method.settings and found.problem == fitted.problem
     np.testing.assert_array_equal(found.predict(data).maps, fitted.predict(data).maps)
+    (tmp_path / "model.safetensors").write_bytes(b"0")
+    with pytest.raises(DataError, match=r"is not the file that model\.json"):
+        load_method(tmp_path)
     (tmp_path / "model.json").write_text("{}")
     with pytest.raises(DataError, match="does not describe a model"):
         load_method(tmp_path)
