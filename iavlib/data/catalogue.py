@@ -12,6 +12,9 @@ from iavlib.data.cohort import Cohort
 from iavlib.data.home import data_home
 
 DEFAULT = "auto"
+#: The same for what looks at images: tables alone will not do.
+WITH_IMAGES = "auto-images"
+_CHOOSING = (DEFAULT, WITH_IMAGES)
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,8 @@ def load(name: str = DEFAULT, **options) -> Cohort:
     ----------
     name : str
         A name of :data:`COHORTS`, or ``auto``: ``folder`` where a path is given, else ``imapp``
-        where its tables are, otherwise the phantom (whose ``synthetic`` is True).
+        where its tables are, otherwise the phantom (whose ``synthetic`` is True). ``auto-images``
+        takes IMA++ only where images of it are, too.
     **options
         What the cohort's own loader takes (the phantom: ``n_images``, ``size``, ``seed``; a
         folder: ``path``, where an empty text is none; the datasets of diagnosis: ``incomplete``,
@@ -284,7 +288,7 @@ def _chosen(name: str, options: dict) -> tuple[Entry, dict]:
     known = {option for make in COHORTS.values() for option in make().options}
     if unknown := options.keys() - known:
         raise TypeError(f"no cohort takes {', '.join(sorted(unknown))}; there are {sorted(known)}")
-    if name == DEFAULT and options.get("path"):
+    if name in _CHOOSING and options.get("path"):
         name = "folder"
     entry = _entry(name)
     return entry, {key: value for key, value in options.items() if key in entry.options}
@@ -295,12 +299,15 @@ def _module(name: str):
 
 
 def _entry(name: str) -> Entry:
-    if name == DEFAULT:
-        name = "imapp" if not _missing(COHORTS["imapp"]()) else "phantom"
+    if name in _CHOOSING:
+        imapp = COHORTS["imapp"]()
+        images = name == DEFAULT or any((imapp.folder / "images").glob("*.jpg"))
+        name = "imapp" if images and not _missing(imapp) else "phantom"
     if name not in COHORTS:
-        near = difflib.get_close_matches(name, [*COHORTS, DEFAULT], n=1)
+        near = difflib.get_close_matches(name, [*COHORTS, *_CHOOSING], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise KeyError(f"no cohort {name!r}; there are {', '.join(COHORTS)} and {DEFAULT}.{hint}")
+        known = f"{', '.join(COHORTS)} and {', '.join(_CHOOSING)}"
+        raise KeyError(f"no cohort {name!r}; there are {known}.{hint}")
     return COHORTS[name]()
 
 

@@ -4,7 +4,7 @@ import json
 
 from typer.testing import CliRunner
 
-from iavlib.data.catalogue import COHORTS
+from iavlib.data.catalogue import COHORTS, choose
 from iavlib.data.cli import app
 from iavlib.data.registry import IMAPP_TABLES
 from iavlib.data.status import status
@@ -45,3 +45,13 @@ def test_published_tables_are_recognised(imapp_home, monkeypatch):
     assert imapp.usable
     assert not imapp.notes
     assert all(imapp.counts[table] == (1, 1) for table in IMAPP_TABLES)
+
+
+def test_what_looks_at_images_takes_imapp_only_where_images_are(tiny_imapp, monkeypatch):
+    monkeypatch.setenv("IAV_DATA_HOME", str(tiny_imapp.parent))
+    assert choose("auto")[0] == choose("auto-images")[0] == "imapp"
+    for path in (tiny_imapp / "images").glob("*.jpg"):
+        path.rename(path.with_suffix(".away"))
+    assert choose("auto")[0] == "imapp"
+    assert choose("auto-images")[0] == "phantom"
+    assert choose("auto-images", path="mine")[0] == "folder"
