@@ -2,7 +2,7 @@
 
 >>> from iavlib import multiannotator
 >>> sorted(multiannotator.METHODS)[:2]
-['cm', 'cm-full-head']
+['cm', 'cm-global']
 
 >>> digits = iavlib.annotators.digits((400, 100, 200))           # doctest: +SKIP
 >>> method = multiannotator.make_method("cm", trace=0.01)        # doctest: +SKIP
