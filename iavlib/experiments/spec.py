@@ -24,6 +24,7 @@ SPLITS: dict[str, dict[str, Any]] = {
 }
 _ALL_SPLITS = {"kind": "holdout", "seed": 0, "group": "patient", "stratify": list(STRATIFY)}
 #: Where data lie and how a run is called do not change what comes out.
+_TEXTS = ("task", "cohort", "data", "files", "backbone", "weights", "recipe", "method", "label")
 _NOT_HASHED = ("cohort_options", "label")
 # YAML takes 1e-4 for a text; nobody means one
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
@@ -61,6 +62,8 @@ class Experiment:
         Of the network, the order of batches, augmentation, and the choice by `train_share`.
     train_share : float
         Share of the training patients that is used, in (0, 1].
+    method : str
+        How a task that knows several methods learns.
     alpha : float, optional
         Weight of classification in tasks that learn two things.
     version : int
@@ -87,12 +90,13 @@ class Experiment:
     split: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     train_share: float = 1.0
+    method: str = ""
     alpha: float | None = None
     version: int = 1
     label: str = field(default="", compare=False)
 
     def __post_init__(self):
-        for name in ("task", "cohort", "data", "files", "backbone", "weights", "recipe", "label"):
+        for name in _TEXTS:
             value = getattr(self, name)
             _demand(isinstance(value, str), name, value, "a text")
         for name in ("cohort_options", "overrides", "split"):
