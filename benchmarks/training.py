@@ -40,7 +40,7 @@ from iavlib.training.recipe import get_recipe
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 FILES = ((1022, 767), (256, 256))
-MODELS = ("mobilenetv3_small_050", "mobilenetv2_100")
+MODELS = ("mobilenetv3_small_100", "mobilenetv2_100")
 SIZE = 224
 TARGETS = {"library of model alone, least": 0.95, "library beside loader, least": 2.0}
 HALF = (0.5, 0.5, 0.5)

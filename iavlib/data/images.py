@@ -38,9 +38,14 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing, no readable image, or larger than ``max_pixels``.
+        If the file is missing, no readable image, larger than ``max_pixels``, or has more than
+        8 bits a channel.
     """
     with _open(path, max_pixels) as image:
+        if image.mode.startswith(("I", "F")):
+            # Pillow would cut its values off at 255.
+            mend = "save it with 8 bits a channel"
+            raise DataError(path, f"a grey image of more than 8 bits (mode {image.mode})", mend)
         return np.asarray(image.convert("RGB"))
 
 

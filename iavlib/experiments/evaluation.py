@@ -34,8 +34,8 @@ def predictions_on_test(runs: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         One row an image and run: ``model`` (the run's label, or backbone and recipe), ``run``,
         ``seed``, ``fold``, ``image_id``, ``true``, ``predicted`` (clipped to [0, 1]), ``constant``
-        (the median of the run's training part), ``random`` (whether its weights were), and what
-        else ``predictions.csv`` holds.
+        (the median of the run's training part), ``random`` (whether its weights were), ``origin``
+        (``here`` or ``stored``), and what else ``predictions.csv`` holds.
 
     Raises
     ------
@@ -53,12 +53,91 @@ def predictions_on_test(runs: pd.DataFrame) -> pd.DataFrame:
     tested = everything[everything["part"] == "test"].copy()
     tested["model"] = tested["id"].map(about.apply(model_name, axis=1))
     tested["fold"] = tested["id"].map(about["split_fold"]) if "split_fold" in about else 0
+    tested["origin"] = tested["id"].map(about["origin"])
     tested["random"] = tested["id"].map(about["weights_random"]).astype(bool)
     tested["constant"] = tested["id"].map(constant)
     tested["predicted"] = tested["predicted"].clip(0, 1)
-    first = ["model", "id", "seed", "fold", "image_id", "true", "predicted", "constant", "random"]
+    first = ["model", "id", "seed", "fold", "image_id", "true", "predicted", "constant"]
+    first += ["random", "origin"]
     others = [name for name in tested if name not in (*first, "part", "label")]
     return tested[[*first, *others]].rename(columns={"id": "run"}).reset_index(drop=True)
+
+
+def complete_folds(runs: pd.DataFrame) -> pd.DataFrame:
+    """Keep the models whose finished runs are all the folds of their split.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        Rows of :func:`iavlib.experiments.sweep` or :func:`iavlib.experiments.read_results`, of
+        splits of kind ``kfold``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Those rows; a model of which a fold is missing would be judged on other images.
+    """
+    done = runs[runs["status"] == FINISHED]
+    keys = [done.apply(model_name, axis=1), done["seed"]]
+    found = done.groupby(keys)["split_fold"].transform("nunique")
+    return done[found == done["split_folds"]]
+
+
+def run_summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """Sum up runs that differ in fold or seed only.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        Rows of :func:`iavlib.experiments.sweep` or :func:`iavlib.experiments.read_results`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``model``: ``backbone``, ``weights``, ``share`` of the training patients, runs
+        ``finished`` ``of`` those listed, ``origin`` of the finished ones, mean ``train`` images,
+        mean and standard deviation of ``mae``, mean ``pearson`` and ``reduction``.
+    """
+    rows = []
+    named = runs.assign(model=runs.apply(model_name, axis=1))
+    for (model, share), group in named.groupby(["model", "train_share"], sort=False):
+        done = group[group["status"] == FINISHED]
+        source = done["weights_source"] if "weights_source" in done else done["weights"]
+        weights = ", ".join(sorted(set(source if len(done) else group["weights"])))
+        rows.append(
+            {
+                "model": model,
+                "backbone": group["backbone"].iloc[0],
+                "weights": weights.replace("none", "none (random)"),
+                "share": share,
+                "finished": len(done),
+                "of": len(group),
+                "origin": ", ".join(sorted(set(done["origin"]))),
+                "train": done["n_train"].mean() if "n_train" in done else float("nan"),
+                **{
+                    name: done[name].mean() if name in done else float("nan")
+                    for name in ("mae", "pearson", "reduction")
+                },
+                "mae_sd": done["mae"].std() if "mae" in done else float("nan"),
+            }
+        )
+    return pd.DataFrame(rows).set_index("model")
+
+
+def learning_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Arrange the runs of models that were also trained on shares of the images.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model``, ``n_train`` (the mean over runs of one share, which differ by a few images) and
+        ``error``, as :func:`iavlib.plots.learning_curve` takes them.
+    """
+    done = runs[runs["status"] == FINISHED]
+    done = done.assign(model=done.apply(model_name, axis=1))
+    mine = done[done["model"].isin(done.loc[done["train_share"] < 1, "model"])]
+    size = mine.groupby(["model", "train_share"])["n_train"].transform("mean").round().astype(int)
+    return mine.assign(n_train=size, error=mine["mae"])[["model", "n_train", "error"]]
 
 
 def model_name(row: pd.Series) -> str:
@@ -113,7 +192,7 @@ def add_statistics_baseline(tested: pd.DataFrame, features: pd.DataFrame) -> pd.
         )
         found = model.predict(features.loc[outside["image_id"]].reset_index(drop=True))
         predicted[outside.index] = found
-    rows = base.assign(model=STATISTICS, run="", predicted=predicted, random=False)
+    rows = base.assign(model=STATISTICS, run="", predicted=predicted, random=False, origin="here")
     return pd.concat([tested, rows], ignore_index=True)
 
 
@@ -134,7 +213,7 @@ def model_table(tested: pd.DataFrame, n_boot: int = 2000, seed: int = 0) -> pd.D
         Index ``model``, the least error first: ``n`` images, ``estimate``, ``ci_low``, ``ci_high``
         (mean absolute error), ``median_mae`` (of the constant median on the same images),
         ``reduction`` with ``reduction_low`` and ``reduction_high``, ``pearson`` with
-        ``pearson_low`` and ``pearson_high``, and ``random``.
+        ``pearson_low`` and ``pearson_high``, ``random`` and ``origin``.
     """
     rows = {name: _measure(group, n_boot, seed) for name, group in tested.groupby("model")}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
@@ -162,6 +241,7 @@ def _measure(group: pd.DataFrame, n_boot: int, seed: int) -> dict:
         "pearson_low": r["ci_low"],
         "pearson_high": r["ci_high"],
         "random": group["random"].any(),
+        "origin": ", ".join(sorted(set(group["origin"]))),
     }
 
 

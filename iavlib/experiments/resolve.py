@@ -46,6 +46,20 @@ def load_cohort(name: str, **options) -> Cohort:
     return _loaded[key]
 
 
+def load_data(experiment: Experiment) -> Cohort:
+    """Load what an experiment works on: its cohort, or what its task makes of the specification.
+
+    Raises
+    ------
+    ExperimentError, DataError, DatasetUnavailable
+        As :func:`load_cohort`.
+    """
+    task = find_task(experiment.task)
+    if task.load is not None:
+        return task.load(experiment)
+    return load_cohort(experiment.cohort, **experiment.cohort_options)
+
+
 def resolve(
     experiment: Experiment, cohort: Cohort | None = None, store: RunStore | None = None
 ) -> Experiment:
@@ -72,11 +86,15 @@ def resolve(
         data than are here.
     """
     task = find_task(experiment.task)
-    options = dict(experiment.cohort_options)
     if cohort is None:
-        cohort = load_cohort(experiment.cohort, **options)
-    name, own = data.choose(experiment.cohort, **options)
-    found = {"data": cohort.fingerprint, "files": _files(cohort)}
+        cohort = load_data(experiment)
+    if task.choose is None:
+        name, own = data.choose(experiment.cohort, **experiment.cohort_options)
+    else:
+        name, own = task.choose(experiment)
+    # The fingerprint of data that a task makes covers the pixels themselves.
+    files = _files(cohort) if task.load is None else ""
+    found = {"data": cohort.fingerprint, "files": files}
     for field, now in found.items():
         if getattr(experiment, field) not in ("", now):
             raise ExperimentError(
@@ -152,8 +170,10 @@ def resolve_all(
             starts[key] = starts.get(key) or resolve(begun, store=store)
             item = replace(item, start=starts[key].to_json())
         key = repr((item.cohort, item.cohort_options))
+        if find_task(item.task).load is not None:
+            key = repr((item.task, key, item.overrides, item.split, item.size))
         if key not in loaded:
-            loaded[key] = cohort or load_cohort(item.cohort, **item.cohort_options)
+            loaded[key] = cohort or load_data(item)
         found.append((resolve(item, loaded[key], store), loaded[key]))
     return found
 

@@ -167,6 +167,7 @@ def _facts(
         "settings": _finite(outcome.settings),
         "cohort": cohort.name,
         "synthetic": bool(cohort.synthetic),
+        "simulated_annotators": bool(getattr(cohort, "simulated_annotators", False)),
         "citation": cohort.citation,
         "data": experiment.data,
         "n": {str(k): int(v) for k, v in outcome.predictions["part"].value_counts().items()},

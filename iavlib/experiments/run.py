@@ -10,7 +10,7 @@ from pathlib import Path
 
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.errors import ExperimentError, ExperimentFailed
-from iavlib.experiments.resolve import load_cohort, resolve
+from iavlib.experiments.resolve import load_data, resolve
 from iavlib.experiments.result import Result, read_facts, write_failure, write_result
 from iavlib.experiments.spec import Experiment
 from iavlib.experiments.store import FINISHED, LOG, METRICS, MODEL, RunStore
@@ -62,7 +62,7 @@ def run(
         If the disk is full or cannot be written; nothing that was finished is lost.
     """
     store = store or RunStore()
-    cohort = cohort or load_cohort(experiment.cohort, **experiment.cohort_options)
+    cohort = cohort or load_data(experiment)
     fixed = resolve(experiment, cohort, store)
     if (store.folder(fixed) / METRICS).is_file():
         return read_run(store, fixed)

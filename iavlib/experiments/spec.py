@@ -30,6 +30,7 @@ _NOT_OFFICIAL = ("group", "stratify")
 #: What an experiment that starts from another has like it, unless that is said.
 _SHARED = ("backbone", "weights", "size", "seed")
 #: Where data lie and how a run is called do not change what comes out.
+_TEXTS = ("task", "cohort", "data", "files", "backbone", "weights", "recipe", "method", "label")
 _NOT_HASHED = ("cohort_options", "label")
 # YAML takes 1e-4 for a text; nobody means one
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
@@ -68,6 +69,8 @@ class Experiment:
         Of the network, the order of batches, augmentation, and the choice by `train_share`.
     train_share : float
         Share of the training patients that is used, in (0, 1].
+    method : str
+        How a task that knows several methods learns.
     alpha : float, optional
         Weight of classification in tasks that learn two things.
     start : mapping or str
@@ -99,13 +102,14 @@ class Experiment:
     split: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     train_share: float = 1.0
+    method: str = ""
     alpha: float | None = None
     start: Mapping[str, Any] | str = field(default_factory=dict)
     version: int = 1
     label: str = field(default="", compare=False)
 
     def __post_init__(self):
-        for name in ("task", "cohort", "data", "files", "backbone", "weights", "recipe", "label"):
+        for name in _TEXTS:
             value = getattr(self, name)
             _demand(isinstance(value, str), name, value, "a text")
         for name in ("cohort_options", "overrides", "split"):

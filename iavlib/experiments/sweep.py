@@ -76,7 +76,8 @@ def describe(experiment: Experiment) -> str:
     split = experiment.split
     fold = f"fold {split['fold'] + 1} of {split['folds']}" if split["kind"] == "kfold" else ""
     share = f"{experiment.train_share:.0%} of the patients" if experiment.train_share < 1 else ""
-    parts = (experiment.name, experiment.label, experiment.backbone, experiment.recipe)
+    learns = experiment.method or experiment.recipe
+    parts = (experiment.name, experiment.label, experiment.backbone, learns)
     return ", ".join(filter(None, (*parts, f"seed {experiment.seed}", fold, share)))
 
 

@@ -1,5 +1,11 @@
 """Figures of the book: one function a figure, each returning a matplotlib Figure."""
 
+from iavlib.plots.annotators import (
+    confusion_architecture,
+    confusion_pictures,
+    curves,
+    rates_learnt_against_true,
+)
 from iavlib.plots.association import by_malignancy, dominance_curves, factor_heatmaps, forest
 from iavlib.plots.dataset import (
     annotator_overlap,
@@ -29,8 +35,11 @@ __all__ = [
     "annotator_overlap",
     "by_malignancy",
     "completeness",
+    "confusion_architecture",
+    "confusion_pictures",
     "coverage_and_width",
     "critical_difference",
+    "curves",
     "dominance_curves",
     "examples_by_agreement",
     "factor_heatmaps",
@@ -48,6 +57,7 @@ __all__ = [
     "predicted_against_true",
     "prediction_densities",
     "prediction_intervals",
+    "rates_learnt_against_true",
     "readable",
     "reliability",
     "residuals",

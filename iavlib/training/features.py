@@ -110,7 +110,7 @@ def _read(path: Path, about: dict) -> np.ndarray | None:
 
 
 def _write(path: Path, values: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # we hold its lock
     try:
         with temporary.open("wb") as stream:
             np.save(stream, values)

@@ -4,6 +4,7 @@ Decoding a photograph of a few megapixels takes longer than a training step on i
 therefore done once for each set of files and each size, by several processes.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -85,7 +86,9 @@ def cache_images(
 
     Each file is read as RGB (grey and CMYK are converted, transparency is dropped, EXIF
     orientation is not applied) and scaled to a square by Pillow's bicubic filter, without keeping
-    its aspect ratio, as in the paper.
+    its aspect ratio, as in the paper. JPEGs are decoded whole: Pillow's way of decoding them at
+    half their size saves 9 of 15 ms for one of 1022 x 767, once, but moves single pixels by up to
+    25 grey levels (half a level on average).
 
     Parameters
     ----------
@@ -185,7 +188,7 @@ def _open(path: Path, index: dict) -> ImageCache | None:
 def _build(path: Path, paths: pd.Series, size: int, processes: int | None, progress) -> None:
     """Read all files into an array beside `path`, then move it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # of a killed process, perhaps: written over
     try:
         start = _write_header(temporary, (len(paths), size, size, 3))
         files = [str(file) for file in paths]
@@ -226,7 +229,7 @@ def _read(task) -> list[tuple[str, Exception]]:
             scaled = image.resize((size, size), Image.Resampling.BICUBIC).tobytes()
             stream.seek(start + row * len(scaled))
             if stream.write(scaled) != len(scaled):
-                raise OSError(28, "the disk is full", target)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
     return problems
 
 

@@ -37,6 +37,14 @@ def runs(tmp_path):
                     "recipe": "probe",
                     "seed": 0,
                     "split_fold": fold,
+                    "split_folds": 2,
+                    "train_share": 1.0,
+                    "n_train": 4 + fold,
+                    "weights": "file",
+                    "weights_source": "none" if model == "bad" else "file",
+                    "origin": "stored" if model == "bad" else "here",
+                    "pearson": 0.9,
+                    "reduction": 0.5,
                     "status": "finished",
                     "reason": "",
                     "weights_random": model == "bad",
@@ -121,3 +129,27 @@ def test_runs_of_the_folds_of_one_seed_are_one_round(runs):
     mine = evaluation.predictions_on_test(runs)
     named = evaluation.rounds(mine[mine["model"] == "good"])
     assert named["run"].unique().tolist() == ["seed 0, all folds"]
+
+
+def test_runs_are_summed_up_over_folds(runs):
+    table = evaluation.run_summary(pd.concat([runs, runs.iloc[:1].assign(status="missing")]))
+    assert table.loc["good", ["finished", "of", "origin"]].to_list() == [2, 3, "here"]
+    assert table.loc["bad", "weights"] == "none (random)"
+    assert table.loc["good", "train"] == 4.5
+    nothing = runs.assign(status="missing")[
+        ["label", "backbone", "recipe", "train_share", "weights"]
+    ]
+    empty = evaluation.run_summary(nothing.assign(status="missing", origin="nowhere"))
+    assert empty["finished"].sum() == 0 and empty["mae"].isna().all()
+
+
+def test_a_model_without_all_its_folds_is_left_out(runs):
+    kept = evaluation.complete_folds(runs.iloc[:3])
+    assert kept["label"].unique().tolist() == ["good"]
+
+
+def test_learning_runs_of_one_share_stand_at_one_size(runs):
+    half = runs[runs["label"] == "good"].assign(train_share=0.5, n_train=2)
+    curve = evaluation.learning_runs(pd.concat([runs, half]))
+    assert set(curve["model"]) == {"good"}
+    assert sorted(curve["n_train"].unique()) == [2, 4]

@@ -24,6 +24,7 @@ CHANGES = {
     "split": {"kind": "kfold"},
     "seed": 1,
     "train_share": 0.5,
+    "method": "cm",
     "alpha": 0.5,
     "start": FIXED,
     "version": 2,

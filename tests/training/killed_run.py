@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from conftest import TinyNetwork
+from tiny_network import TinyNetwork
 
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import cache_images

@@ -173,6 +173,12 @@ def test_several_corrupt_files_are_counted(files, folder):
         cache_images(files, SIZE, folder)
 
 
+def test_sixteen_bits_are_refused_rather_than_cut_off(files, folder):
+    Image.fromarray(np.full((9, 9), 3000, np.uint16)).save(files["palette"])
+    with pytest.raises(DataError, match=r"palette\.png: a grey image of more than 8 bits"):
+        cache_images(files, SIZE, folder)
+
+
 def test_missing_files_and_paths_are_named(files, folder):
     files["rgb"].unlink()
     with pytest.raises(DataError, match=r"rgb\.jpg: image rgb cannot be read \(No such file"):
@@ -235,7 +241,9 @@ def test_a_builder_that_was_killed_is_no_obstacle(files, folder):
     process.start()
     process.join()
     assert process.exitcode == -9
+    assert len(list(folder.glob(".*.tmp"))) == 1
     assert len(cache_images(files, SIZE, folder)) == len(files)
+    assert not list(folder.glob(".*.tmp"))
 
 
 def die_while_building(files, folder):

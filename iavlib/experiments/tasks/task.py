@@ -84,6 +84,12 @@ class Task:
         anything is trained.
     version : int, optional
         To be raised when the same experiment comes to give something else.
+    choose : callable, optional
+        Experiment to the name of its data and those of ``cohort_options`` that have an effect; as
+        :func:`iavlib.data.choose` unless given.
+    load : callable, optional
+        Experiment to its data: what has a ``name``, a ``fingerprint`` of its content, ``synthetic``
+        and ``citation``. A :class:`iavlib.data.Cohort` unless given.
     """
 
     name: str
@@ -91,3 +97,5 @@ class Task:
     run: Callable[[Experiment, Cohort, Path, Say], Outcome]
     complete: Callable[[Experiment], Experiment] = _as_it_is
     version: int = 1
+    choose: Callable[[Experiment], tuple[str, dict[str, Any]]] | None = None
+    load: Callable[[Experiment], Any] | None = None

@@ -1,0 +1,207 @@
+"""What many runs of task ``segmentation`` say, beside the published figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from iavlib.experiments.errors import ExperimentError
+from iavlib.experiments.result import read_facts
+from iavlib.experiments.store import FINISHED
+
+#: Dice in per cent and error of confusion matrices on MNIST (Zhang et al. 2023, Tables 1 and 2).
+PUBLISHED = {
+    "dense": {
+        "mean-labels": (38.36, None),
+        "mode-labels": (62.89, None),
+        "prob-unet": (65.12, None),
+        "separate": (70.44, None),
+        "staple": (78.03, 0.1241),
+        "spatial-staple": (78.96, 0.1195),
+        "cm-global": (79.21, 0.1132),
+        "cm-no-trace": (79.63, 0.1125),
+        "cm": (82.92, 0.0893),
+        "cm-oracle": (83.29, 0.0238),
+    },
+    "single": {
+        "every-label": (32.79, None),
+        "staple": (54.07, 0.2617),
+        "spatial-staple": (56.73, 0.2384),
+        "cm-global": (59.01, 0.1953),
+        "cm-no-trace": (74.48, 0.1538),
+        "cm": (76.48, 0.1329),
+    },
+}
+#: Labels fused without a network, dense (Table 1).
+PUBLISHED_FUSED = {"mean": 41.94, "mode": 58.52}
+#: Runs with different seeds that a claim takes at least.
+SEEDS = 3
+#: Dice to the truth of what sees the test picture's own labels: votes, STAPLE, CM by Bayes' rule.
+WITH_LABELS = ("fused_mode_dice", "fused_staple_dice", "dice_with_labels")
+MEASURES = ("dice", "dice_foreground", "cm_error", "annotator_dice", "ged", "ged_released")
+
+
+def finished_runs(runs: pd.DataFrame, label: str | None = None) -> pd.DataFrame:
+    """Return the rows that are finished, of one label where it is given."""
+    found = runs[runs["status"] == FINISHED] if len(runs) else runs
+    return found if label is None or not len(found) else found[found["label"] == label]
+
+
+def method_table(
+    runs: pd.DataFrame,
+    by: str | Sequence[str] = "method",
+    measures: Sequence[str] = MEASURES,
+) -> pd.DataFrame:
+    """Average runs over seeds.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        Rows of :func:`iavlib.experiments.sweep`; only finished ones count.
+    by : str or sequence of str
+        Columns that tell models apart.
+    measures : sequence of str
+
+    Returns
+    -------
+    pandas.DataFrame
+        For each measure its mean and ``<measure>_sd`` (of seeds; missing for one), and ``runs``;
+        best Dice first.
+    """
+    runs = finished_runs(runs)
+    there = [name for name in measures if name in runs]
+    if not len(runs):
+        return pd.DataFrame(columns=[*there, "runs"])
+    groups = runs.groupby(by, sort=False)
+    table = groups[there].mean().join(groups[there].std().add_suffix("_sd"))
+    ordered = [name for one in there for name in (one, f"{one}_sd")]
+    table = table[ordered].assign(runs=groups.size())
+    return table.sort_values("dice", ascending=False) if "dice" in table else table
+
+
+def beside_published(table: pd.DataFrame, which: str) -> pd.DataFrame:
+    """Put measured Dice (in per cent) and errors beside the published ones.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Of :func:`method_table`, by method.
+    which : {"dense", "single"}
+
+    Returns
+    -------
+    pandas.DataFrame
+        The methods that were run, in the published order, those that were not published last.
+    """
+    known = PUBLISHED[which]
+    order = [name for name in known if name in table.index]
+    order += [name for name in table.index if name not in known]
+    chosen = table.loc[order]
+    columns = {"dice_paper": [known.get(name, (np.nan, None))[0] for name in order]}
+    columns["dice"] = 100 * chosen["dice"]
+    columns["dice_sd"] = 100 * chosen["dice_sd"]
+    columns["error_paper"] = [known.get(name, (None, None))[1] for name in order]
+    if "cm_error" in chosen:
+        columns |= {"error": chosen["cm_error"], "error_sd": chosen["cm_error_sd"]}
+    found = pd.DataFrame(columns, index=pd.Index(order, name="method")).astype(float)
+    return found.assign(runs=chosen["runs"])
+
+
+def ordering(table: pd.DataFrame) -> float:
+    """Return Spearman's correlation of measured and published Dice over the methods of both.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Of :func:`beside_published`. With fewer than three methods in both there is no order: NaN.
+    """
+    both = table.dropna(subset=["dice", "dice_paper"])
+    if len(both) < 3:
+        return float("nan")
+    return float(stats.spearmanr(both["dice"], both["dice_paper"]).statistic)
+
+
+def by_seed(runs: pd.DataFrame, method: str, measure: str = "dice", less: str = "") -> pd.Series:
+    """Return a measure of a method for each seed, less that of another method where one is given.
+
+    Returns
+    -------
+    pandas.Series
+        Indexed by seed; empty where nothing was measured.
+    """
+    runs = finished_runs(runs)
+    if measure not in runs:
+        return pd.Series(dtype=float)
+    values = runs[runs["method"] == method].set_index("seed")[measure]
+    if less:
+        values = values - runs[runs["method"] == less].set_index("seed")[measure]
+    return values.dropna()
+
+
+def interval_of_mean(values: Iterable[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Return mean and Student's interval; ends are NaN with fewer than two values."""
+    values = np.asarray(list(values), float)
+    if len(values) < 2:
+        mean = float(values[0]) if len(values) else float("nan")
+        return mean, float("nan"), float("nan")
+    mean, spread = float(values.mean()), values.std(ddof=1) / len(values) ** 0.5
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * spread)
+    return mean, mean - half, mean + half
+
+
+def in_words(values: Iterable[float], digits: int = 2) -> str:
+    """Say a mean with its interval over seeds, or that there is one seed, or none."""
+    values = list(values)
+    if not values:
+        return "(not run)"
+    mean, low, high = interval_of_mean(values)
+    if len(values) == 1:
+        return f"{mean:.{digits}f} (one seed)"
+    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}, {len(values)} seeds)"
+
+
+def read_confusion(folder: str | Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Read the matrices of a finished run, here or stored.
+
+    Returns
+    -------
+    annotators : list of str
+    learnt, true : numpy.ndarray, shape (annotators, classes, classes)
+        ``[label, truth]``, of the test part; NaN where the truth is not known.
+
+    Raises
+    ------
+    ExperimentError
+        If its method learns no matrices.
+    """
+    settings = read_facts(Path(folder))["settings"]
+    found = settings.get("confusion")
+    if not found:
+        told = f"method {settings.get('method')!r} learns no matrices"
+        raise ExperimentError(folder, told, "read a run of a method that does")
+    learnt = np.array(found["learnt"], dtype=float)
+    true = np.full_like(learnt, np.nan) if found["true"] is None else found["true"]
+    return settings["annotators"], learnt, np.array(true, dtype=float)
+
+
+def fused_labels(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the Dice of labels fused without a network, from the runs' own baselines.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``fusion``: ``dice`` (per cent) and ``dice_paper``.
+    """
+    runs = finished_runs(runs)
+    rows = {}
+    for name in [one for one in runs if one.startswith("fused_") and one.endswith("_dice")]:
+        fusion = name.removeprefix("fused_").removesuffix("_dice")
+        values = runs[name].dropna()
+        if len(values):
+            rows[fusion] = {"dice_paper": PUBLISHED_FUSED.get(fusion), "dice": 100 * values.mean()}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["dice_paper", "dice"])
+    return table.astype(float).rename_axis("fusion")

@@ -1,0 +1,219 @@
+"""Task ``segmentation``: what several annotators marked, learnt by any method for them.
+
+``method`` names one of :data:`iavlib.multiannotator.METHODS`. ``overrides`` set fields of the
+recipe, settings of the method, and of the data ``labels`` (``dense``, or ``single``: one
+annotator's label of each training picture), ``level`` (annotation noise of simulated annotators),
+``annotators`` (how many simulated ones, or whose labels), ``truth`` and ``at_least`` (as for
+:func:`iavlib.annotators.from_cohort`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from iavlib.execution.errors import suggest
+from iavlib.experiments.errors import ExperimentError
+from iavlib.experiments.spec import AUTO, Experiment
+from iavlib.experiments.tasks import labelled_data
+from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS, LabelledData
+from iavlib.experiments.tasks.task import Outcome, Say, Task
+
+NAME = "segmentation"
+#: The only network that methods of part F are built on.
+BACKBONE = "unet"
+NONE = "none"
+
+
+def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tell apart what ``overrides`` set of the recipe and of the method.
+
+    Raises
+    ------
+    ExperimentError
+        If the method is unknown, or a setting belongs to none; near names are suggested.
+    """
+    from iavlib.multiannotator import METHODS
+    from iavlib.training.recipe import Recipe
+
+    if experiment.method not in METHODS:
+        raise ExperimentError(
+            "method", f"no method {experiment.method!r}", suggest(experiment.method, METHODS)
+        )
+    of_method = METHODS[experiment.method].method.defaults
+    of_recipe = {field.name for field in fields(Recipe)} - {"name"}
+    if both := of_recipe & set(of_method):
+        raise ExperimentError(
+            f"method {experiment.method!r}", f"{both} are settings of recipes", "rename them"
+        )
+    recipe, method = {}, {}
+    for name, value in experiment.overrides.items():
+        if name in of_method:
+            method[name] = value
+        elif name in of_recipe:
+            recipe[name] = value
+        elif name not in DATA_SETTINGS:
+            known = [*of_method, *of_recipe, *DATA_SETTINGS]
+            raise ExperimentError(f"overrides.{name}", "is no setting", suggest(name, known))
+    return recipe, method
+
+
+def complete(experiment: Experiment) -> Experiment:
+    """Fix the weights, and refuse what cannot be run."""
+    from iavlib.multiannotator import MethodError, make_method
+    from iavlib.training.errors import TrainingError
+    from iavlib.training.recipe import get_recipe
+
+    recipe, method = split_settings(experiment)
+    try:
+        made = make_method(experiment.method, **method)
+        get_recipe(experiment.recipe, **recipe)
+    except (MethodError, TrainingError) as error:
+        raise ExperimentError("experiment", str(error), "correct the specification") from error
+    backbones = getattr(made, "backbones", (BACKBONE,))
+    if experiment.backbone not in backbones:
+        raise ExperimentError(
+            f"backbone = {experiment.backbone!r}",
+            f"method {experiment.method!r} is not built on it",
+            f"write backbone: {' or '.join(backbones)}",
+        )
+    if experiment.weights == AUTO:
+        experiment = replace(experiment, weights=NONE)
+    return experiment
+
+
+def targets(source: LabelledData) -> pd.DataFrame:
+    """List the pictures of a set: index ``image_id``, ``target`` (share marked by anybody)."""
+    marked = (source.labelled.labels > 0).any(axis=1).mean(axis=(1, 2))
+    return pd.DataFrame({"target": marked}, index=source.labelled.ids)
+
+
+def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) -> Outcome:
+    """Learn from the training part; judge validation and test part.
+
+    ``dice_with_labels`` is that of the prediction combined with the picture's own labels, to be
+    compared with ``fused_mode`` and the like, which see them too; ``dice`` is that of a prediction
+    from the picture alone. The settings tell each annotator's matrix in the test part as
+    ``confusion``: ``learnt`` and ``true``, ``[annotator][label][truth]``; empty where a method
+    learns none.
+    """
+    from iavlib.multiannotator import fit, fusion_scores, make_method, save_method
+    from iavlib.multiannotator.fitting import clear_checkpoints
+    from iavlib.training.recipe import get_recipe
+
+    fields_of_recipe, settings = split_settings(experiment)
+    recipe = get_recipe(experiment.recipe, **fields_of_recipe)
+    method = make_method(experiment.method, **settings)
+    parts = _parts(source, experiment, say)
+    fitted = fit(
+        method,
+        parts["train"],
+        recipe,
+        experiment.seed,
+        folder,
+        parts.get("val"),
+        progress=lambda row: say(_describe_epoch(row, recipe.epochs)),
+    )
+    rows, metrics, baselines, confusion = [], {}, {}, {}
+    for part, labelled in parts.items():
+        if part != "train":
+            found, metrics[part], confusion = _judge(fitted, labelled)  # of the last part: test
+            rows.append(found.assign(part=part))
+            for fusion, scores in fusion_scores(labelled).items():
+                baselines.setdefault(f"fused_{fusion}", {})[part] = scores
+            sizes = {"n_parameters": fitted.n_parameters, "n_training": len(parts["train"])}
+            metrics[part] |= {name: float(size) for name, size in sizes.items()}
+    save_method(fitted, folder)
+    clear_checkpoints(method, folder)
+    table = pd.concat(rows, ignore_index=True)
+    first = ["image_id", "part", "true", "predicted"]
+    annotators = list(fitted.problem.annotators)
+    return Outcome(
+        table[[*first, *(name for name in table if name not in first)]],
+        metrics,
+        fitted.history,
+        baselines,
+        {"source": NONE, "detail": f"random, seed {experiment.seed}", "is_random": True},
+        recipe.to_dict()
+        | method.settings
+        | _about(source, experiment)
+        | {"annotators": annotators, "confusion": confusion}
+        | {"device": str(next(fitted.network.parameters()).device)},
+    )
+
+
+def _parts(source: LabelledData, experiment: Experiment, say: Say) -> dict[str, Any]:
+    labelled = _without_unseen(source.labelled, say)
+    for note in labelled.notes:
+        say(note)
+    there = [name for name in ("train", "val", "test") if name in set(labelled.parts)]
+    if "train" not in there or "test" not in there:
+        raise ExperimentError(
+            f"set {source.name!r}",
+            f"has {len(labelled)} pictures and no part for training or testing",
+            "give it more pictures, or other fractions",
+        )
+    parts = {name: labelled.part(name) for name in there}
+    if experiment.train_share < 1:
+        from iavlib.data.split import share_of_clusters
+
+        train = parts["train"]
+        clusters = pd.Series(train.clusters, index=train.ids)
+        chosen = share_of_clusters(clusters, experiment.train_share, experiment.seed)
+        parts["train"] = train.select(chosen)
+    return parts
+
+
+def _without_unseen(labelled, say: Say):
+    """Leave out annotators who labelled nothing of the training part, and say so."""
+    if "train" not in set(labelled.parts):
+        return labelled
+    unseen = labelled.part("train").unseen
+    if not unseen:
+        return labelled
+    kept = [name for name in labelled.annotators if name not in unseen]
+    found = labelled.of_annotators(kept)
+    told = f"left out: {', '.join(unseen)}, who labelled no training picture"
+    say(f"{told} ({len(labelled) - len(found)} pictures have no other label)")
+    return found
+
+
+def _judge(fitted, labelled) -> tuple[pd.DataFrame, dict[str, float], dict[str, Any]]:
+    """Score a part: its pictures, all of them, and the matrices of its annotators."""
+    from iavlib.annotators import mean_dice, true_confusion
+    from iavlib.multiannotator import overall_scores
+
+    rows, scores, matrices = overall_scores(fitted.predict_parts(labelled), labelled)
+    if matrices is None:
+        return rows, scores, {}
+    known = labelled.truth is not None
+    if known:
+        fused = fitted.fuse(labelled).argmax(axis=1)
+        scores["dice_with_labels"] = mean_dice(fused, labelled.truth, labelled.n_classes)
+    true = true_confusion(labelled).overall.round(6).tolist() if known else None
+    return rows, scores, {"learnt": matrices.round(6).tolist(), "true": true}
+
+
+def _about(source: LabelledData, experiment: Experiment) -> dict[str, Any]:
+    labelled = source.labelled
+    return {
+        "method": experiment.method,
+        "data": labelled_data.settings_of(experiment.overrides),
+        "classes": labelled.n_classes,
+        "height": labelled.images.shape[1],
+        "width": labelled.images.shape[2],
+        "truth": labelled.truth_is,
+        "simulated_annotators": labelled.simulated_annotators,
+    }
+
+
+def _describe_epoch(row: Mapping[str, Any], epochs: int) -> str:
+    told = [f"{key} {row[key]:.4g}" for key in ("train_loss", "nll", "dice") if key in row]
+    return f"epoch {row['epoch'] + 1} of {epochs}: {', '.join(told)}, {row['seconds']:.1f} s"
+
+
+TASK = Task(NAME, targets, run, complete, choose=labelled_data.choose, load=labelled_data.load)

@@ -1,0 +1,252 @@
+"""What a method that learns from several annotators is: networks, a loss, and what they say.
+
+A new method is one file in :mod:`iavlib.multiannotator.methods` with one class::
+
+    @register("mine", "My method")
+    class Mine(Method):
+        defaults = {"widths": WIDTHS, "weight": 0.1}
+
+        def build(self, problem): ...             # a torch.nn.Module
+        def loss(self, network, batch, epoch): ...
+        def outputs(self, network, images, generator, n_samples): ...
+
+Everything else (training, going on after an interruption, saving, predicting, scores, the run
+store) is common to all methods.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from iavlib.annotators import MultiAnnotatorSet
+from iavlib.models.unet import WIDTHS
+from iavlib.multiannotator.batches import channel_statistics
+from iavlib.multiannotator.errors import MethodError, suggest
+
+#: Probabilities are kept above this before their logarithm is taken.
+EPSILON = 1e-7
+ONLY_STAGE = "training"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What networks are built for.
+
+    Attributes
+    ----------
+    annotators : tuple of str
+    n_classes : int
+        With the background.
+    channels, height, width : int
+        Of the pictures.
+    mean, std : tuple of float
+        By which pictures from 0 to 1 are normalised, one a channel; of the training part.
+    """
+
+    annotators: tuple[str, ...]
+    n_classes: int
+    channels: int
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, labelled: MultiAnnotatorSet) -> Problem:
+        """Take it from the training part of a set."""
+        _, height, width, channels = labelled.images.shape
+        mean, std = channel_statistics(labelled.images)
+        return cls(labelled.annotators, labelled.n_classes, channels, height, width, mean, std)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Problem:
+        """Read what :func:`dataclasses.asdict` made of one."""
+        lists = {name: tuple(one) for name, one in values.items() if isinstance(one, list | tuple)}
+        return cls(**{**values, **lists})
+
+    @property
+    def n_annotators(self) -> int:
+        """Number of annotators."""
+        return len(self.annotators)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON holds them."""
+        return dataclasses.asdict(self)
+
+
+@dataclass
+class Outputs:
+    """What a network says of a batch of pictures; see :class:`iavlib.multiannotator.Prediction`.
+
+    Attributes
+    ----------
+    consensus : torch.Tensor, shape (B, C, H, W)
+    maps : torch.Tensor, shape (B, R, C, H, W), optional
+    samples : torch.Tensor of int, shape (B, S, H, W), optional
+        Those that follow from maps or consensus unless given.
+    confusion : torch.Tensor, shape (B, R, C, C, H, W), optional
+        Height and width of 1 where matrices are the same in all pixels.
+    """
+
+    consensus: Tensor
+    maps: Tensor | None = None
+    samples: Tensor | None = None
+    confusion: Tensor | None = None
+
+
+class Method(ABC):
+    """Base of all methods.
+
+    Parameters
+    ----------
+    name, title : str
+    **settings
+        What differs from :attr:`defaults`.
+
+    Attributes
+    ----------
+    defaults : mapping
+        Every setting with its default value, which also tells its type.
+    stages : tuple of str
+        Trainings one after the other, each with a checkpoint of its own and all epochs of the
+        recipe; most methods have one.
+    settings : dict
+        All settings as they are used, ready for JSON.
+
+    Raises
+    ------
+    MethodError
+        If there is no such setting, or a value does not fit.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {"widths": WIDTHS}
+    stages: ClassVar[tuple[str, ...]] = (ONLY_STAGE,)
+
+    def __init__(self, name: str, title: str, **settings: Any):
+        self.name, self.title = name, title
+        for key, value in settings.items():
+            if key not in self.defaults:
+                known = suggest(key, self.defaults)
+                raise MethodError(f"method {name!r} has no setting {key!r}; {known}")
+            _check_kind(name, key, value, self.defaults[key])
+        chosen = {**self.defaults, **settings}
+        self.settings = {k: list(v) if isinstance(v, tuple) else v for k, v in chosen.items()}
+        self.check()
+
+    def check(self) -> None:  # noqa: B027 (most have nothing more to check)
+        """Raise :class:`MethodError` where settings make no sense."""
+
+    @abstractmethod
+    def build(self, problem: Problem) -> nn.Module:
+        """Make the network; random weights come from PyTorch's global generator, seeded before.
+
+        Where a recipe treats a backbone apart, it finds it as the network's ``backbone``.
+        """
+
+    def start(self, network: nn.Module, data: MultiAnnotatorSet) -> None:  # noqa: B027
+        """Put into the network what it takes from the training part other than by training."""
+
+    def begin(self, network: nn.Module, stage: str) -> None:  # noqa: B027
+        """Make ready for a stage: freeze what it leaves alone (``requires_grad_``)."""
+
+    def targets(
+        self, data: MultiAnnotatorSet, stage: str, network: nn.Module | None
+    ) -> dict[str, np.ndarray]:
+        """Return what batches hold beside pictures; the label maps as they are unless changed.
+
+        Parameters
+        ----------
+        data : MultiAnnotatorSet
+            The training part.
+        stage : str
+        network : torch.nn.Module
+            As the stage before left it; in evaluation mode.
+        """
+        return {"labels": data.labels}
+
+    @abstractmethod
+    def loss(self, network: nn.Module, batch: dict[str, Tensor], epoch: int, stage: str) -> Tensor:
+        """Compute the loss of a batch, a scalar; epochs are counted from 0 in each stage."""
+
+    @abstractmethod
+    def outputs(
+        self, network: nn.Module, images: Tensor, generator: torch.Generator, n_samples: int
+    ) -> Outputs:
+        """Say what the network knows of normalised pictures (B, channels, H, W).
+
+        Parameters
+        ----------
+        network : torch.nn.Module
+            In evaluation mode; no gradients are kept.
+        images : torch.Tensor
+        generator : torch.Generator
+            Of the CPU, for methods that draw.
+        n_samples : int
+            How many label maps such methods draw.
+        """
+
+    def known_confusion(self, network: nn.Module) -> np.ndarray | None:
+        """Return matrices (R, C, C) that a method has without looking at a picture, or None."""
+        return None
+
+    def fit(self, data, recipe, seed: int = 0, folder=None, **options):
+        """Train; see :func:`iavlib.multiannotator.fit`."""
+        from iavlib.multiannotator.fitting import fit
+
+        return fit(self, data, recipe, seed, folder, **options)
+
+
+def label_likelihood(maps: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute how improbable the labels are that annotators gave.
+
+    Parameters
+    ----------
+    maps : torch.Tensor, shape (B, R, C, H, W)
+        Probabilities, not logits.
+    labels : torch.Tensor of int, shape (B, R, H, W)
+        -1 where an annotator did not label the picture.
+
+    Returns
+    -------
+    loss : torch.Tensor, shape (B, R)
+        Mean over pixels of -log p(label); exactly 0, with no gradient, where labels are missing.
+    given : torch.Tensor of bool, shape (B, R)
+    """
+    given = labels[:, :, 0, 0] >= 0
+    chosen = maps.gather(2, labels.clamp_min(0).long().unsqueeze(2)).squeeze(2)
+    # Missing labels are taken out before the logarithm: what is there cannot reach a gradient.
+    chosen = torch.where(given[..., None, None], chosen, torch.ones_like(chosen))
+    return -(chosen.clamp_min(EPSILON)).log().mean((2, 3)), given
+
+
+def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Compute the mean over pixels of the cross-entropy with probabilities: (B,)."""
+    return -(target * logits.log_softmax(1)).sum(1).mean((1, 2))
+
+
+def _check_kind(name: str, key: str, value: Any, default: Any) -> None:
+    """Refuse what is not of the default's kind; a default of None takes any number or None."""
+    if isinstance(default, bool):
+        good, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        good = isinstance(value, int) and not isinstance(value, bool)
+        wanted = "a whole number"
+    elif isinstance(default, float) or default is None:
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        good, wanted = good or (value is None and default is None), "a number"
+    elif isinstance(default, str):
+        good, wanted = isinstance(value, str), "a text"
+    else:
+        good = isinstance(value, list | tuple) and len(value) > 0
+        good = good and all(isinstance(one, int) and one > 0 for one in value)
+        wanted = "a list of whole numbers above 0"
+    if not good:
+        raise MethodError(f"method {name!r}: {key} is {value!r}, it must be {wanted}")

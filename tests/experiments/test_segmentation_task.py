@@ -1,0 +1,132 @@
+"""Task ``segmentation``: sets by name, methods through the run store."""
+
+import numpy as np
+import pytest
+
+from iavlib.experiments import (
+    Experiment,
+    ExperimentError,
+    resolve,
+    run,
+    segmentation_results,
+    sweep,
+)
+from iavlib.experiments.tasks import labelled_data
+
+TINY = {"epochs": 2, "widths": [4, 8], "batch_size": 4, "warmup_epochs": 0}
+
+
+@pytest.fixture
+def make_run(monkeypatch):
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def made(**fields):
+        overrides = TINY | fields.pop("overrides", {})
+        given = {
+            "task": "segmentation",
+            "cohort": "digits",
+            "cohort_options": {"n": [8, 4, 4], "source": "drawn"},
+            "backbone": "unet",
+            "method": "cm",
+            "recipe": "annotators",
+            "overrides": overrides,
+        }
+        return Experiment(**{**given, **fields})
+
+    yield made
+    torch.set_num_threads(before)
+
+
+def test_a_run_holds_scores_of_every_picture_and_annotator(make_run, store):
+    result = run(make_run(overrides={"level": 0.5}), store)
+    facts = result.facts
+    assert facts["synthetic"] and facts["simulated_annotators"]
+    assert facts["n"] == {"val": 4, "test": 4}
+    wanted = {"dice", "dice_foreground", "ged", "cm_error", "annotator_dice", "n_parameters"}
+    assert wanted <= set(result.metrics)
+    assert set(facts["baselines"]) == {f"fused_{how}" for how in _FUSIONS}
+    assert {"dice", "dice_good", "dice_blank", "ged"} <= set(result.predictions)
+    assert set(result.history["stage"]) == {"training"}
+    names, learnt, true = segmentation_results.read_confusion(result.folder)
+    np.testing.assert_allclose(learnt.sum(1), 1, atol=1e-4)
+    np.testing.assert_allclose(true.sum(1), 1, atol=1e-4)
+    assert names == ["good", "over", "under", "wrong", "blank"]
+    assert {p.name for p in result.folder.iterdir()} >= {"model.safetensors", "model.json"}
+    assert not (result.folder / "checkpoint.pt").exists()
+
+
+_FUSIONS = ("mean", "mode", "staple", "spatial-staple")
+
+
+def test_what_is_asked_of_the_data_makes_another_experiment(make_run):
+    ids = {
+        resolve(make_run(overrides=wishes)).id
+        for wishes in ({}, {"level": 0.5}, {"labels": "single"}, {"annotators": 3})
+    }
+    assert len(ids) == 4
+    dense, single = (
+        labelled_data.load(make_run(overrides={"labels": kind})).labelled
+        for kind in ("dense", "single")
+    )
+    assert (~single.part("train").missing).sum(axis=1).max() == 1
+    assert not single.part("test").missing.any() and not dense.missing.any()
+
+
+def test_cohorts_are_sets_too(make_run, store):
+    fields = {"cohort_options": {"n_images": 20, "size": [64, 64]}, "size": 16}
+    result = run(make_run(cohort="phantom", method="mode-labels", **fields), store)
+    assert result.facts["synthetic"] and not result.facts["simulated_annotators"]
+    simulated = make_run(cohort="phantom-simulated", overrides={"annotators": 2}, **fields)
+    made = labelled_data.load(simulated)
+    assert made.simulated_annotators and len(made.labelled.annotators) == 2
+
+
+def test_an_annotator_of_no_training_picture_is_left_out(make_run, store):
+    fields = {"cohort_options": {"n_images": 24, "size": [64, 64]}, "size": 16}
+    experiment = make_run(cohort="phantom", method="mode-labels", **fields)
+    unseen = labelled_data.load(experiment).labelled.part("train").unseen
+    said = []
+    result = run(experiment, store, say=said.append)
+    assert unseen
+    assert any(line.startswith(f"left out: {', '.join(unseen)}, who") for line in said)
+    assert not set(unseen) & set(result.facts["settings"]["annotators"])
+
+
+def test_runs_stand_beside_the_published_figures(make_run, store):
+    wanted = [make_run(method=m, label="dense") for m in ("cm", "mode-labels", "staple")]
+    runs = sweep([*wanted, make_run(seed=1, label="dense")], store, say=lambda line: None)
+    table = segmentation_results.method_table(runs)
+    assert table.loc["cm", "runs"] == 2 and table.loc["cm", "dice_sd"] >= 0
+    beside = segmentation_results.beside_published(table, "dense")
+    assert list(beside.index) == ["mode-labels", "staple", "cm"]
+    assert list(beside["dice_paper"]) == [62.89, 78.03, 82.92]
+    assert -1 <= segmentation_results.ordering(beside) <= 1
+    gain = segmentation_results.by_seed(runs, "cm", less="staple")
+    assert list(gain.index) == [0] and "one seed" in segmentation_results.in_words(gain)
+    assert segmentation_results.fused_labels(runs).loc["mode", "dice_paper"] == 58.52
+    with pytest.raises(ExperimentError, match="learns no matrices"):
+        segmentation_results.read_confusion(runs.loc[1, "folder"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"method": "cmm"}, "no method 'cmm'.*did you mean 'cm'"),
+        ({"method": ""}, "no method ''"),
+        ({"backbone": "resnet18"}, "is not built on it.*write backbone: unet"),
+        ({"cohort": "digit"}, "no set 'digit'.*did you mean 'digits'"),
+        ({"overrides": {"tracee": 1}}, "overrides.tracee.*did you mean 'trace'"),
+        ({"overrides": {"labels": "sparse"}}, "overrides.labels = 'sparse'"),
+        ({"overrides": {"annotators": 1}}, "overrides.annotators = 1"),
+        ({"overrides": {"form": "pixle"}}, "no form 'pixle'"),
+        ({"overrides": {"lr": -1}}, "lr is -1"),
+        ({"cohort_options": {"m": 1}}, "no 'm'"),
+        ({"split": {"kind": "kfold"}}, "sets are split once"),
+    ],
+)
+def test_what_is_wrong_is_named_before_anything_is_trained(make_run, fields, said):
+    with pytest.raises(ExperimentError, match=f"(?s){said}"):
+        resolve(make_run(**fields))
