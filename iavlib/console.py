@@ -10,6 +10,7 @@ import typer
 from iavlib.book.site import BookResult
 from iavlib.execution.batch import Batch, nothing_to_do
 from iavlib.execution.engine import LOCAL, find_place, show_steps
+from iavlib.execution.graph import Step
 from iavlib.execution.jobs import prepare_jobs
 from iavlib.execution.notebooks import UP_TO_DATE, RunResult, bring_up_to_date
 from iavlib.execution.project import Project
@@ -35,12 +36,19 @@ def show_batch(project: Project, batch: Batch, jobs: int, executor: str) -> bool
     todo = [step for step in steps if step.reason]
     width = max((len(step.name) for step in steps), default=0)
     for step in steps:
-        typer.echo(f"{step.name:<{width}}  {step.reason or 'up to date'}")
-    typer.echo(f"{len(todo)} of {len(steps)} jobs to do" if todo else nothing_to_do(len(steps)))
+        typer.echo(f"{step.name:<{width}}  {_state(step)}")
+    n_known = sum(not step.obstacle for step in steps)
+    typer.echo(f"{len(todo)} of {n_known} jobs to do" if todo else nothing_to_do(n_known))
+    if n_known < len(steps):
+        typer.echo(f"{len(steps) - n_known} experiments cannot be run here: their data are missing")
     if not todo or executor == LOCAL:
         return True
     sys.stdout.flush()
     return show_steps(project, todo, jobs, find_place(project, executor)) == 0
+
+
+def _state(step: Step) -> str:
+    return step.reason or step.obstacle or "up to date"
 
 
 def report_book(project: Project, result: BookResult) -> None:

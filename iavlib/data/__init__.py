@@ -4,7 +4,15 @@
 >>> cohort = data.load("phantom", n_images=20)
 """
 
-from iavlib.data.catalogue import COHORTS, DEFAULT, available, choose, fingerprint, load
+from iavlib.data.catalogue import (
+    COHORTS,
+    DEFAULT,
+    DIAGNOSED,
+    available,
+    choose,
+    fingerprint,
+    load,
+)
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError, DatasetUnavailable, FetchError
 from iavlib.data.home import cache_home, data_home
@@ -16,6 +24,7 @@ from iavlib.data.targets import label_map, target, target_names
 __all__ = [
     "COHORTS",
     "DEFAULT",
+    "DIAGNOSED",
     "Cohort",
     "DataError",
     "DatasetUnavailable",

@@ -77,7 +77,7 @@ def run_batch(
     """
     folder = find_place(project, place)
     with only_one(project.lock, "iav book" if batch.with_book else "iav run --jobs"):
-        steps = batch.steps(project)
+        steps = [step for step in batch.steps(project) if not step.obstacle]
         todo = [step for step in steps if step.reason]
         if not todo:
             say(nothing_to_do(len(steps)))

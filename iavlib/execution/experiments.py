@@ -30,11 +30,14 @@ class NotebookExperiments:
     others : str
         Digest of what else the notebook may show: stored results, and runs of other scales that
         are finished here.
+    waiting : tuple of tuple of Experiment and str
+        Those that cannot be run here, not resolved, and what is missing of their data.
     """
 
     listed: tuple[Any, ...] = ()
     store: Any = None
     others: str = ""
+    waiting: tuple[tuple[Any, str], ...] = ()
 
     @cached_property
     def ids(self) -> list[str]:
@@ -51,6 +54,11 @@ class NotebookExperiments:
             "running": "another process runs it",
         }
         return reasons.get(status, "never run")
+
+    def starts_of(self, experiment: Any) -> list[Any]:
+        """List what must be done before an experiment, the first first: what it starts from."""
+        begun = experiment.begun_from
+        return [] if begun is None else [*self.starts_of(begun), begun]
 
     def reason_to_run(self, since: str) -> str | None:
         """Say why a notebook that was run would be run again for its experiments.
@@ -115,19 +123,20 @@ def find_experiments(
     if not any(stem in path.read_text(encoding="utf-8") for path in folder.glob("*.yaml")):
         return NoExperiments
     from iavlib.data import DataError, DatasetUnavailable
-    from iavlib.experiments.notebook import notebook_experiments, shown_results
+    from iavlib.experiments.notebook import notebook_experiments, shown_results, without_data
     from iavlib.experiments.store import RunStore
 
     store = RunStore.of(project)
     try:
         listed = notebook_experiments(project, profile, stem, parameters)
+        waiting = without_data(profile, stem, project)
     except ExecutionError:
         raise
     except (DataError, DatasetUnavailable) as error:
         raise ParameterError(f"{stem}: its experiments: {error}") from error
     own = {store.folder(experiment) for experiment in listed}
     shown = [path for path in shown_results(project, stem, store) if path not in own]
-    return NotebookExperiments(tuple(listed), store, _digest(shown))
+    return NotebookExperiments(tuple(listed), store, _digest(shown), tuple(waiting))
 
 
 def _digest(folders: list[Path]) -> str:

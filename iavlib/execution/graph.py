@@ -6,6 +6,7 @@ starts: it is given only what is missing.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,8 @@ class Step:
         Ids of the steps that must be done before.
     prepare : callable, optional
         Writes what the job reads; called before Snakemake starts, not for a dry run.
+    obstacle : str, optional
+        Why it cannot be run here, which also makes its reason None; only a dry run shows it.
     """
 
     kind: str
@@ -47,6 +50,7 @@ class Step:
     arguments: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     prepare: Callable[[], object] | None = field(default=None, compare=False)
+    obstacle: str = ""
 
     @property
     def id(self) -> str:
@@ -67,22 +71,41 @@ def experiments(jobs: Sequence[Job]) -> dict[str, list[Step]]:
     dict of str to list of Step
         Stem of a notebook to its experiments, those finished with reason None. Each is done by
         ``iav train`` on the specification in its run directory, and what fails is kept there:
-        it does not keep the notebook from being run.
+        it does not keep the notebook from being run. What an experiment starts from is a job
+        before it. Those whose data are not here have an obstacle.
     """
-    return {
-        job.stem: [_experiment_step(job, one) for one in job.experiments.listed] for job in jobs
-    }
+    steps = {}
+    for job in jobs:
+        known = job.experiments
+        wanted = [one for each in known.listed for one in (*known.starts_of(each), each)]
+        here = [_experiment_step(job, one) for one in dict.fromkeys(wanted)]
+        steps[job.stem] = here + [_waiting_step(*each) for each in known.waiting]
+    return steps
 
 
 def _experiment_step(job: Job, experiment: Any) -> Step:
-    store = job.experiments.store
+    known, store = job.experiments, job.experiments.store
+    reason = known.reason_to_train(experiment)
+    before = known.starts_of(experiment)[-1:] if reason else []
     return Step(
         EXPERIMENT,
-        f"{experiment.task}-{experiment.id}",
-        job.experiments.reason_to_train(experiment),
+        _step_name(experiment),
+        reason,
         (str(store.folder(experiment) / "spec.json"), "--go-on"),
+        tuple(f"{EXPERIMENT}/{_step_name(one)}" for one in before if known.reason_to_train(one)),
         prepare=lambda: store.begin(experiment),
     )
+
+
+def _step_name(experiment: Any) -> str:
+    return f"{experiment.task}-{experiment.id}"
+
+
+def _waiting_step(experiment: Any, missing: str) -> Step:
+    """Show an experiment whose data are not here, under a name that has no id yet."""
+    digits = hashlib.sha256(experiment.canonical().encode()).hexdigest()[:6]
+    name = f"{experiment.task}-{experiment.cohort}-{digits}"
+    return Step(EXPERIMENT, name, None, obstacle=missing)
 
 
 def plan(

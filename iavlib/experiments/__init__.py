@@ -10,7 +10,7 @@ before something is trained.
 """
 
 from iavlib.experiments.errors import ExperimentError, ExperimentFailed
-from iavlib.experiments.notebook import current_profile, for_notebook, read_results
+from iavlib.experiments.notebook import current_profile, for_notebook, read_results, without_data
 from iavlib.experiments.resolve import resolve
 from iavlib.experiments.result import Result
 from iavlib.experiments.run import read_run, run
@@ -38,4 +38,5 @@ __all__ = [
     "run",
     "run_table",
     "sweep",
+    "without_data",
 ]

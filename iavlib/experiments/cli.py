@@ -41,7 +41,7 @@ def train(spec: str | None, settings: Sequence[str], go_on: bool, dry_run: bool)
         store = RunStore()
         chosen = _experiments(store, spec, settings)
         failed = 0
-        for item in [resolve(experiment) for experiment in chosen]:
+        for item in [resolve(experiment, store=store) for experiment in chosen]:
             if dry_run:
                 typer.echo(f"{describe(item)}: {store.status(item)}")
                 continue

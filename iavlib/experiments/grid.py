@@ -12,7 +12,7 @@
 
 Lists are crossed: this entry stands for 2 x 2 x 5 x 3 experiments. A value that is a list itself is
 written as a list of one (but for ``fractions`` and ``stratify`` of a split and ``select`` of a
-recipe, which are lists always).
+recipe, which are lists always). What ``start`` is given as a list is crossed too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from iavlib.experiments.spec import Experiment, check_fields, from_mapping
 from iavlib.experiments.tasks import find_task
 
 FOLDER = "experiments"
-_MAPPINGS = ("cohort_options", "overrides", "split")
+_MAPPINGS = ("cohort_options", "overrides", "split", "start")
 _LISTS = ("split.fractions", "split.stratify", "overrides.select")
 
 
@@ -74,9 +74,15 @@ def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
                 fields.setdefault(place[0], {})[place[1]] = value
             else:
                 fields[place[0]] = value
-        experiment = from_mapping(fields, where)
-        found.append(replace(experiment, version=find_task(experiment.task).version))
+        found.append(_of_this_version(from_mapping(fields, where)))
     return found
+
+
+def _of_this_version(experiment: Experiment) -> Experiment:
+    """Give an experiment, and what it starts from, the version that its task has."""
+    begun = experiment.begun_from
+    start = _of_this_version(begun).to_json() if begun else experiment.start
+    return replace(experiment, start=start, version=find_task(experiment.task).version)
 
 
 def _choices(place: str, value: Any) -> list[Any]:

@@ -13,10 +13,11 @@ from typing import Any
 import pandas as pd
 
 from iavlib.claims.recording import RUN_VARIABLE
+from iavlib.data import DatasetUnavailable
 from iavlib.execution.project import Project, find_project
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.grid import FOLDER, listed
-from iavlib.experiments.resolve import resolve_all
+from iavlib.experiments.resolve import load_cohort, resolve_all
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.spec import AUTO, Experiment, from_mapping
 from iavlib.experiments.store import FINISHED, METRICS, MISSING, SPEC, RunStore, read_json
@@ -50,6 +51,9 @@ def for_notebook(
 ) -> list[Experiment]:
     """List the experiments that a notebook reads at a scale, on the data it works on.
 
+    Those that name a cohort themselves whose files are not here are left out; :func:`without_data`
+    lists them.
+
     Parameters
     ----------
     profile : str or None
@@ -75,13 +79,67 @@ def for_notebook(
         If the list is wrong.
     """
     wanted = listed(project or find_project(), profile or current_profile()).get(stem, [])
-    given = [
-        replace(item, cohort=cohort, cohort_options={**options, **item.cohort_options})
-        if item.cohort == AUTO
-        else item
-        for item in wanted
-    ]
+    known: dict[str, str | None] = {}
+    present = [item for item in wanted if data_missing(item, known) is None]
+    given = [_on_cohort(item, cohort, options) for item in present]
     return list(dict.fromkeys(item for item, _ in resolve_all(given)))
+
+
+def _on_cohort(item: Experiment, cohort: str, options: Mapping[str, Any]) -> Experiment:
+    """Fill in a notebook's cohort, also in what the experiment starts from."""
+    begun = item.begun_from
+    if begun is not None:
+        item = replace(item, start=_on_cohort(begun, cohort, options).to_json())
+    if item.cohort == AUTO:
+        item = replace(item, cohort=cohort, cohort_options={**options, **item.cohort_options})
+    return item
+
+
+def data_missing(experiment: Experiment, known: dict[str, str | None] | None = None) -> str | None:
+    """Say what is missing of a cohort that an experiment, or what it starts from, names.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Not resolved.
+    known : dict, optional
+        What was found of cohorts before; it is added to.
+    """
+    known = {} if known is None else known
+    key = repr((experiment.cohort, experiment.cohort_options))
+    if key not in known:
+        known[key] = _missing_of(experiment) if experiment.cohort != AUTO else None
+    begun = experiment.begun_from
+    return known[key] or (data_missing(begun, known) if begun is not None else None)
+
+
+def _missing_of(experiment: Experiment) -> str | None:
+    try:
+        load_cohort(experiment.cohort, **experiment.cohort_options)
+    except DatasetUnavailable as error:
+        return str(error)
+    return None
+
+
+def without_data(
+    profile: str | None, stem: str, project: Project | None = None
+) -> list[tuple[Experiment, str]]:
+    """List the experiments that a notebook would read at a scale, if their data were here.
+
+    Parameters
+    ----------
+    profile, stem, project
+        As for :func:`for_notebook`.
+
+    Returns
+    -------
+    list of tuple of Experiment and str
+        Not resolved; and what is missing, with how to get it.
+    """
+    wanted = listed(project or find_project(), profile or current_profile()).get(stem, [])
+    known: dict[str, str | None] = {}
+    found = [(item, data_missing(item, known)) for item in wanted]
+    return [(item, reason) for item, reason in found if reason is not None]
 
 
 def read_results(

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from iavlib.data.cohort import Cohort
+from iavlib.data.parts import official_split
 from iavlib.data.split import share_of_clusters
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment
@@ -48,6 +49,9 @@ def assign_parts(cohort: Cohort, experiment: Experiment) -> pd.Series:
 
 
 def _split(cohort: Cohort, settings: Mapping[str, Any]) -> pd.Series:
+    if settings["kind"] == "official":
+        fractions, leaks = settings["fractions"], settings["leaks"]
+        return official_split(cohort, settings["seed"], fractions, leaks).assignment
     common = {key: settings[key] for key in ("seed", "stratify", "group")}
     if settings["kind"] == "kfold":
         kfold = {key: settings[key] for key in ("fold", "folds", "val")}

@@ -12,13 +12,16 @@ from iavlib import data
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment
+from iavlib.experiments.store import RunStore
 from iavlib.experiments.tasks import find_task
 
-_loaded: dict[str, Any] = {"key": None, "cohort": None}
+#: What fine-tuning needs in turns: the cohort of an experiment, and of the one it starts from.
+_KEPT = 3
+_loaded: dict[Any, Cohort] = {}
 
 
 def load_cohort(name: str, **options) -> Cohort:
-    """Load a cohort, or give the last one again if it is that.
+    """Load a cohort, or give one of the last again if it is that.
 
     Parameters
     ----------
@@ -36,10 +39,11 @@ def load_cohort(name: str, **options) -> Cohort:
         name, own = data.choose(name, **options)
     except (KeyError, TypeError) as error:
         raise ExperimentError("cohort", str(error.args[0]), "name one of these") from error
-    key = (name, tuple(sorted(own.items())), data.fingerprint(name, **own))
-    if _loaded["key"] != key:
-        _loaded.update(key=key, cohort=data.load(name, **own))
-    return _loaded["cohort"]
+    key = (name, repr(sorted(own.items())), data.fingerprint(name, **own))
+    _loaded[key] = _loaded.pop(key, None) or data.load(name, **own)  # the last one used
+    for oldest in list(_loaded)[:-_KEPT]:
+        del _loaded[oldest]
+    return _loaded[key]
 
 
 def load_data(experiment: Experiment) -> Cohort:
@@ -56,8 +60,10 @@ def load_data(experiment: Experiment) -> Cohort:
     return load_cohort(experiment.cohort, **experiment.cohort_options)
 
 
-def resolve(experiment: Experiment, cohort: Cohort | None = None) -> Experiment:
-    """Fix the cohort, the fingerprints of its data, and the weights.
+def resolve(
+    experiment: Experiment, cohort: Cohort | None = None, store: RunStore | None = None
+) -> Experiment:
+    """Fix the cohort, the fingerprints of its data, the weights, and where it starts.
 
     Parameters
     ----------
@@ -65,6 +71,8 @@ def resolve(experiment: Experiment, cohort: Cohort | None = None) -> Experiment:
         Resolved or not.
     cohort : Cohort, optional
         The cohort that it names, if it is loaded already.
+    store : RunStore, optional
+        Where a start that is given by its name is looked up; the default one if not given.
 
     Returns
     -------
@@ -103,11 +111,34 @@ def resolve(experiment: Experiment, cohort: Cohort | None = None) -> Experiment:
             "leave 'version' out of the specification for a new experiment",
         )
     fixed = replace(experiment, cohort=name, cohort_options=own, version=task.version, **found)
+    begun = _resolve_start(experiment, store)
+    if begun is not None:
+        # nothing begins from its weights: one experiment whatever they are said to be
+        fixed = replace(fixed, start=begun.to_json(), weights=begun.weights)
     return task.complete(fixed)
 
 
+def _resolve_start(experiment: Experiment, store: RunStore | None) -> Experiment | None:
+    """Resolve the experiment that another starts from."""
+    if not experiment.start:
+        return None
+    if isinstance(experiment.start, str):
+        store = store or RunStore()
+        begun = store.read_spec(store.find(experiment.start))
+    else:
+        begun = experiment.begun_from
+        begun = begun if begun.is_resolved else resolve(begun, store=store)
+    if begun.backbone != experiment.backbone:
+        raise ExperimentError(
+            f"backbone = {experiment.backbone!r}",
+            f"but it starts from {begun.name}, which has {begun.backbone}",
+            "give both the same backbone",
+        )
+    return begun
+
+
 def resolve_all(
-    experiments: Iterable[Experiment], cohort: Cohort | None = None
+    experiments: Iterable[Experiment], cohort: Cohort | None = None, store: RunStore | None = None
 ) -> list[tuple[Experiment, Cohort]]:
     """Resolve many experiments, loading each cohort once.
 
@@ -116,6 +147,8 @@ def resolve_all(
     experiments : iterable of Experiment
     cohort : Cohort, optional
         The cohort that all of them name, if it is loaded already.
+    store : RunStore, optional
+        As for :func:`resolve`.
 
     Returns
     -------
@@ -128,14 +161,20 @@ def resolve_all(
         As :func:`resolve`.
     """
     loaded: dict[str, Cohort] = {}
+    starts: dict[str, Experiment] = {}
     found = []
     for item in experiments:
+        begun = item.begun_from
+        if begun is not None and not begun.is_resolved:
+            key = repr(begun)
+            starts[key] = starts.get(key) or resolve(begun, store=store)
+            item = replace(item, start=starts[key].to_json())
         key = repr((item.cohort, item.cohort_options))
         if find_task(item.task).load is not None:
             key = repr((item.task, key, item.overrides, item.split, item.size))
         if key not in loaded:
             loaded[key] = cohort or load_data(item)
-        found.append((resolve(item, loaded[key]), loaded[key]))
+        found.append((resolve(item, loaded[key], store), loaded[key]))
     return found
 
 

@@ -9,11 +9,11 @@ from datetime import datetime
 from pathlib import Path
 
 from iavlib.data.cohort import Cohort
-from iavlib.experiments.errors import ExperimentFailed
+from iavlib.experiments.errors import ExperimentError, ExperimentFailed
 from iavlib.experiments.resolve import load_data, resolve
 from iavlib.experiments.result import Result, read_facts, write_failure, write_result
 from iavlib.experiments.spec import Experiment
-from iavlib.experiments.store import LOG, METRICS, RunStore
+from iavlib.experiments.store import FINISHED, LOG, METRICS, MODEL, RunStore
 from iavlib.experiments.tasks import find_task
 
 #: The machine's troubles are no result of an experiment: it stays unfinished and can go on.
@@ -33,7 +33,8 @@ def run(
     """Do an experiment, or read it if it was done.
 
     A run that was interrupted goes on from its last epoch; one that failed is tried again. While
-    another process does the same experiment, this one waits and then reads its result.
+    another process does the same experiment, this one waits and then reads its result. The
+    experiment that it starts from, if any, is done first.
 
     Parameters
     ----------
@@ -62,15 +63,31 @@ def run(
     """
     store = store or RunStore()
     cohort = cohort or load_data(experiment)
-    fixed = resolve(experiment, cohort)
+    fixed = resolve(experiment, cohort, store)
     if (store.folder(fixed) / METRICS).is_file():
         return read_run(store, fixed)
+    if fixed.begun_from is not None:
+        _prepare_start(fixed.begun_from, store, say)
     with store.working(fixed) as folder:
         if (folder / METRICS).is_file():  # what we waited for
             return read_run(store, fixed)
         store.begin(fixed)
         _attempt(fixed, cohort, folder, say)
     return read_run(store, fixed)
+
+
+def _prepare_start(begun: Experiment, store: RunStore, say: Callable[[str], None]) -> None:
+    """See that the network that another experiment starts from is there."""
+    if store.status(begun) != FINISHED:
+        say(f"first {begun.name}, from which it starts")
+        run(begun, store, say=say)
+    model = store.folder(begun) / MODEL
+    if not model.is_file():
+        raise ExperimentError(
+            model,
+            "is gone, though its run is finished; another experiment starts from it",
+            f"remove the run ('iav runs gc --finished {begun.id}'), and it is trained again",
+        )
 
 
 def read_run(store: RunStore, experiment: Experiment | Path) -> Result:

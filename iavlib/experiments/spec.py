@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from iavlib.data.parts import LEAKS
 from iavlib.data.split import STRATIFY
 from iavlib.execution.errors import suggest
 from iavlib.experiments.errors import ExperimentError
@@ -21,8 +22,13 @@ AUTO = "auto"
 SPLITS: dict[str, dict[str, Any]] = {
     "holdout": {"fractions": [0.7, 0.1, 0.2]},
     "kfold": {"folds": 5, "fold": 0, "val": 0.125},
+    "official": {"fractions": [0.7, 0.1, 0.2], "leaks": "leave out"},
 }
 _ALL_SPLITS = {"kind": "holdout", "seed": 0, "group": "patient", "stratify": list(STRATIFY)}
+#: Of these, what makes no difference to published parts.
+_NOT_OFFICIAL = ("group", "stratify")
+#: What an experiment that starts from another has like it, unless that is said.
+_SHARED = ("backbone", "weights", "size", "seed")
 #: Where data lie and how a run is called do not change what comes out.
 _TEXTS = ("task", "cohort", "data", "files", "backbone", "weights", "recipe", "method", "label")
 _NOT_HASHED = ("cohort_options", "label")
@@ -57,7 +63,8 @@ class Experiment:
     split : mapping
         ``kind`` (``holdout`` with ``fractions``; ``kfold`` with ``folds``, ``fold`` and ``val``,
         the share of the other folds kept for validation), ``seed``, ``group`` (what is not torn
-        apart) and ``stratify``.
+        apart) and ``stratify``; ``official`` (see :func:`iavlib.data.official_split`) with
+        ``fractions``, ``leaks`` and ``seed``.
     seed : int
         Of the network, the order of batches, augmentation, and the choice by `train_share`.
     train_share : float
@@ -66,6 +73,11 @@ class Experiment:
         How a task that knows several methods learns.
     alpha : float, optional
         Weight of classification in tasks that learn two things.
+    start : mapping or str
+        Another experiment whose network is where this one begins (fine-tuning): its fields, of
+        which ``backbone``, ``weights``, ``size`` and ``seed`` are as here unless given, or
+        ``task/id`` of its run until resolved. Its id counts, so that another start is another
+        experiment. Nothing begins from `weights`.
     version : int
         Of the task; it changes when the same settings come to mean something else.
     label : str
@@ -92,6 +104,7 @@ class Experiment:
     train_share: float = 1.0
     method: str = ""
     alpha: float | None = None
+    start: Mapping[str, Any] | str = field(default_factory=dict)
     version: int = 1
     label: str = field(default="", compare=False)
 
@@ -112,6 +125,15 @@ class Experiment:
         _demand(self.size is None or self.size > 0, "size", self.size, "positive")
         _demand(self.seed >= 0, "seed", self.seed, "0 or more")
         object.__setattr__(self, "split", _complete_split(self.split))
+        object.__setattr__(self, "start", self._complete_start())
+
+    def _complete_start(self) -> Mapping[str, Any] | str:
+        if not self.start or isinstance(self.start, str):
+            return self.start or {}
+        _demand(isinstance(self.start, Mapping), "start", self.start, "a mapping, or task/id")
+        shared = {name: getattr(self, name) for name in _SHARED}
+        begun = from_mapping(shared | dict(self.start), "start").to_json()
+        return {name: value for name, value in begun.items() if name != "label"}
 
     def _set_number(self, name: str, default: Any, kind: type) -> None:
         value = _plain(getattr(self, name), name)
@@ -135,11 +157,23 @@ class Experiment:
             for name, value in asdict(self).items()
             if name not in _NOT_HASHED and (name == "task" or value != _DEFAULTS[name])
         }
+        begun = self.begun_from
+        if begun is not None:
+            told["start"] = begun.name if begun.is_resolved else begun.canonical()
         return json.dumps(_as_integers(told), sort_keys=True, separators=(",", ":"))
 
     @property
+    def begun_from(self) -> Experiment | None:
+        """The experiment that this one starts from, if any; not while only its name is known."""
+        if not self.start or isinstance(self.start, str):
+            return None
+        return from_mapping(self.start, "start")
+
+    @property
     def is_resolved(self) -> bool:
-        """Whether data and weights are fixed."""
+        """Whether data and weights are fixed, and where it starts."""
+        if isinstance(self.start, str) or (self.start and not self.begun_from.is_resolved):
+            return False
         return bool(self.data) and AUTO not in (self.cohort, self.weights)
 
     @property
@@ -168,8 +202,13 @@ class Experiment:
 
     def question(self) -> str:
         """Write what is asked whatever the data and weights: :meth:`canonical` without these."""
-        anywhere = replace(self, data="", files="", cohort=AUTO, weights=AUTO)
-        return anywhere.canonical()
+        return self._anywhere().canonical()
+
+    def _anywhere(self) -> Experiment:
+        open_ones = {"data": "", "files": "", "cohort": AUTO, "weights": AUTO}
+        if self.begun_from is not None:
+            open_ones["start"] = self.begun_from._anywhere().to_json()
+        return replace(self, **open_ones)
 
     def answers(self, wanted: Experiment) -> bool:
         """Tell whether it is what is wanted, on whatever data.
@@ -179,6 +218,11 @@ class Experiment:
         same = {"data": wanted.data, "files": wanted.files}
         same |= {"cohort": AUTO} if wanted.cohort == AUTO else {}
         same |= {"weights": AUTO} if wanted.weights == AUTO else {}
+        mine, others = self.begun_from, wanted.begun_from
+        if mine is not None and others is not None:
+            if not mine.answers(others):
+                return False
+            same["start"] = wanted.start
         return replace(self, **same).canonical() == wanted.canonical()
 
 
@@ -221,10 +265,15 @@ def _complete_split(given: Mapping[str, Any]) -> dict[str, Any]:
     if kind not in SPLITS:
         raise ExperimentError("split", f"no kind {kind!r}", suggest(str(kind), SPLITS))
     known = _ALL_SPLITS | SPLITS[kind]
+    if kind == "official":
+        known = {name: value for name, value in known.items() if name not in _NOT_OFFICIAL}
     for name in given:
         if name not in known:
             raise ExperimentError(f"split of kind {kind}", f"no {name!r}", suggest(name, known))
     split = known | dict(given)
+    if kind == "official":
+        leaks = split["leaks"]
+        _demand(leaks in LEAKS, "split: leaks", leaks, f"one of {', '.join(LEAKS)}")
     if kind == "kfold":
         folds, fold = split["folds"], split["fold"]
         _demand(isinstance(folds, int) and folds >= 2, "split: folds", folds, "2 or more")

@@ -38,6 +38,7 @@ PREDICTIONS, HISTORY, LOG, CHECKPOINT = (
     "log.txt",
     "checkpoint.pt",
 )
+MODEL = "model.safetensors"
 _LOCKS = ".locks"
 
 

@@ -59,7 +59,7 @@ def sweep(
     store = store or RunStore()
     if train is None:
         train = not os.environ.get(NO_TRAIN_VARIABLE)
-    fixed = resolve_all(experiments, cohort)
+    fixed = resolve_all(experiments, cohort, store)
     todo = {item: its_cohort for item, its_cohort in fixed if store.status(item) != FINISHED}
     for number, item in enumerate(todo if train else (), start=1):
         try:

@@ -18,6 +18,7 @@ from iavlib.experiments.store import DAMAGED, FAILED, FAILURE, FINISHED, RunStor
 #: Where a row's numbers are from.
 HERE, STORED, NOWHERE = "here", "stored", "nowhere"
 _PART = "test"
+_OF_START = ("task", "cohort", "recipe", "alpha")
 _FIRST = ("id", "task", "label", "status", "origin", "reason")
 
 
@@ -83,11 +84,23 @@ def spec_columns(experiment: Experiment) -> dict[str, Any]:
     for name, value in experiment.to_json().items():
         if name in ("cohort_options", "version"):
             continue
+        if name == "start":
+            row |= _start_columns(experiment)
+            continue
         if isinstance(value, Mapping):
             row |= {f"{name}_{key}": _cell(item) for key, item in value.items()}
         else:
             row[name] = value
     return row
+
+
+def _start_columns(experiment: Experiment) -> dict[str, Any]:
+    """Name what an experiment starts from, and say the most telling of its fields."""
+    begun = experiment.begun_from
+    if begun is None:
+        return {"start": str(experiment.start or "")}
+    named = {"start": begun.name if begun.is_resolved else begun.task}
+    return named | {f"start_{key}": getattr(begun, key) for key in _OF_START}
 
 
 def fact_columns(facts: Mapping[str, Any]) -> dict[str, Any]:

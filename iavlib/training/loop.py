@@ -190,7 +190,8 @@ class _Run:
             if not np.isfinite(value):
                 raise TrainingError(f"validation {name} is {value} in epoch {epoch}")
             sign = 1 if direction == "min" else -1
-            better = kept is None or sign * value < sign * kept
+            bar = self.recipe.select_above if kept is None else kept
+            better = bar is None or sign * value < sign * bar
         if better:
             state = self._judged().state_dict()
             copies = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
@@ -236,6 +237,9 @@ class _Run:
 
     def finish(self) -> pd.DataFrame:
         """Give the model the kept weights, and return the history."""
+        if self.best["state"] is None:
+            name, bar = self.recipe.select[0], self.recipe.select_above
+            raise TrainingError(f"no epoch was kept: validation {name} was never beyond {bar}")
         self.frozen.release()
         self.model.load_state_dict(self.best["state"])
         self.model.eval()

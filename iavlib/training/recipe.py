@@ -60,6 +60,9 @@ class Recipe:
     select : tuple of str, optional
         Validation metric and "min" or "max": the epoch whose weights are kept, the first among
         equals. None keeps the last.
+    select_above : float, optional
+        What the metric must be above (or below, with "min") for an epoch to be kept at all. The
+        paper's code starts its search for the best balanced accuracy at 0.
     patience : int, optional
         Stop after so many epochs without a better one.
     ema : float, optional
@@ -101,6 +104,7 @@ class Recipe:
     augmentation: str = "ours"
     label_transform: str = "none"
     select: tuple[str, str] | None = ("mae", "min")
+    select_above: float | None = None
     patience: int | None = None
     ema: float | None = None
     freeze_epochs: int = 0
@@ -165,7 +169,8 @@ def _check(recipe: Recipe, field: str, good: bool, must: str) -> None:
         )
 
 
-#: The recipes by name. "paper" is the published one; "student" the contradicting report's.
+#: The recipes by name. "paper" and "paper_finetune" are the published ones; "student" the
+#: contradicting report's.
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -176,6 +181,19 @@ RECIPES = {
             decay_norms=True,
             schedule="step",
             epochs=50,
+            num_aug=3,
+            drop_last=True,
+            augmentation="paper",
+            precision="fp16",
+        ),
+        Recipe(
+            name="paper_finetune",
+            optimizer="sgd",
+            lr=0.001,
+            decay_norms=True,
+            schedule="step",
+            step_size=3,
+            epochs=15,
             num_aug=3,
             drop_last=True,
             augmentation="paper",

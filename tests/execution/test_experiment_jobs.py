@@ -146,10 +146,7 @@ def test_notebooks_without_experiments_keep_their_fingerprints(project):
     ("entry", "said"),
     [
         ({"task": "constant", "sede": 1}, "no field 'sede'"),
-        (
-            {"task": "constant", "cohort": "imapp"},
-            "experiments: cohort 'imapp' is not",
-        ),
+        ({"task": "constant", "cohort": "imap"}, "Did you mean 'imapp'"),
     ],
 )
 def test_a_wrong_list_is_said_in_a_line(project, entry, said, monkeypatch, tmp_path):
@@ -207,3 +204,48 @@ def iav(tmp_path, *arguments):
     command = [sys.executable, "-m", "iavlib.cli", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     return done.returncode, done.stdout + done.stderr
+
+
+def test_what_an_experiment_starts_from_is_a_job_before_it(project):
+    start = {"task": "constant", "overrides": {"shift": 1}}
+    write_list(project, {STEM: [{"task": "constant", "seed": [0, 1], "start": start}]})
+    experiments = for_notebook("quick", STEM, **OPTIONS)
+    begun = [one.begun_from for one in experiments]
+    assert [one.seed for one in begun] == [0, 1]
+    names = [f"constant-{one.id}" for pair in zip(begun, experiments, strict=True) for one in pair]
+    steps = steps_of(project)
+    assert [step.name for step in steps[:4]] == names
+    assert [step.after for step in steps[:4]] == [
+        (),
+        (f"experiment/{names[0]}",),
+        (),
+        (f"experiment/{names[2]}",),
+    ]
+    assert set(steps[-1].after) == {f"experiment/{name}" for name in names}
+
+    store = RunStore.of(project)
+    folder = run(begun[0], store).folder
+    result = CliRunner().invoke(app, ["train", f"constant/{begun[0].id}"])
+    assert result.exit_code == 0
+    steps[1].prepare()
+    failing = CliRunner().invoke(app, ["train", steps[1].arguments[0]])
+    assert failing.exit_code == 2
+    assert "model.safetensors: is gone" in failing.output
+    (folder / "model.safetensors").touch()
+    assert CliRunner().invoke(app, ["train", steps[1].arguments[0]]).exit_code == 0
+    left = steps_of(project)
+    assert [step.reason for step in left[:3]] == [None, None, "never run"]
+
+
+def test_experiments_whose_data_are_not_here_wait_and_stop_no_other(project, monkeypatch):
+    monkeypatch.setenv("IAV_DATA_HOME", str(project.root / "nothing"))
+    content = [{"task": "constant"}, {"task": "constant", "cohort": "derm7pt"}]
+    write_list(project, {STEM: content})
+    assert len(for_notebook("quick", STEM, **OPTIONS)) == 1
+    steps = steps_of(project)
+    assert steps[1].reason is None
+    assert steps[1].name.startswith("constant-derm7pt-")
+    assert "cohort 'derm7pt' is not available here" in steps[1].obstacle
+    assert f"experiment/{steps[1].name}" not in steps[-1].after
+    shown = CliRunner().invoke(app, ["run", "--profile", "quick", "--jobs", "2", "--dry-run"])
+    assert "1 experiments cannot be run here: their data are missing" in shown.output

@@ -26,6 +26,7 @@ CHANGES = {
     "train_share": 0.5,
     "method": "cm",
     "alpha": 0.5,
+    "start": FIXED,
     "version": 2,
 }
 
@@ -140,3 +141,20 @@ def test_a_result_answers_what_was_left_open(make):
     assert not done.answers(make(seed=1))
     assert not done.answers(make(weights="hub"))
     assert done.question() == make().question() != make(seed=1).question()
+
+
+def test_a_start_is_answered_for_on_whatever_data(make):
+    start = {"task": "constant", "overrides": {"shift": 1}}
+    wanted = make(cohort="auto", cohort_options={}, start=start, seed=2)
+    small = {"cohort": "phantom", "cohort_options": {"n_images": 20, "size": [64, 64]}}
+    found = resolve(make(start=start | small, seed=2))
+    assert found.begun_from.seed == 2
+    assert found.is_resolved and not wanted.is_resolved
+    assert found.answers(wanted)
+    assert found.question() == wanted.question()
+    assert not found.answers(replace(wanted, start=start | {"seed": 3}))
+    assert not found.answers(replace(wanted, start={}))
+    again = from_mapping(json.loads(json.dumps(found.to_json())))
+    assert (again, again.id) == (found, found.id)
+    with pytest.raises(ExperimentError, match=r"start: no field 'sede'"):
+        make(start={"sede": 1})

@@ -85,7 +85,7 @@ def complete(experiment: Experiment) -> Experiment:
         backbone = find_backbone(experiment.backbone)
         if experiment.weights == AUTO:
             experiment = replace(experiment, weights=find_weights(backbone))
-        _check_weights(experiment.weights)
+        check_weights(experiment.weights)
         _, fields = split_settings(experiment)
         if experiment.recipe == PROBE:
             check_probe(fields)
@@ -98,7 +98,8 @@ def complete(experiment: Experiment) -> Experiment:
     return experiment
 
 
-def _check_weights(weights: str) -> None:
+def check_weights(weights: str) -> None:
+    """Refuse weights that are neither a source nor a file."""
     if weights in SOURCES or Path(weights).is_file():
         return
     raise ExperimentError(

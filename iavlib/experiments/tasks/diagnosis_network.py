@@ -1,0 +1,277 @@
+"""Training a network for a diagnosis, with agreement beside it or not, from any start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from iavlib.experiments.spec import Experiment
+from iavlib.experiments.tasks.diagnosis_settings import (
+    MULTITASK,
+    NORMALISATIONS,
+    PUBLISHED_WEIGHTS,
+    DiagnosisSettings,
+    read_settings,
+)
+from iavlib.experiments.tasks.regression import Learnt
+from iavlib.experiments.tasks.task import Say
+from iavlib.experiments.tasks.views import SYMMETRIES, MeanOverViews, turned
+from iavlib.models import (
+    HeadSpec,
+    Network,
+    build_network,
+    has_folded_batchnorm,
+    load_network,
+    normalisation,
+    restore_batchnorm,
+    save_network,
+)
+from iavlib.models.heads import build_head
+from iavlib.training.batches import ImageBatches
+from iavlib.training.classification_losses import (
+    MultitaskSum,
+    UncertaintyWeighting,
+    classification_loss,
+)
+from iavlib.training.diagnosis import (
+    AGREEMENT,
+    DIAGNOSIS,
+    INPUT,
+    WEIGHTING,
+    DiagnosisObjective,
+    malignant_probability,
+    predict_heads,
+)
+from iavlib.training.features import frozen_features
+from iavlib.training.head_start import fit_linear_head
+from iavlib.training.image_cache import ImageCache, cache_images
+from iavlib.training.loop import fit
+from iavlib.training.losses import class_weights, get_loss
+from iavlib.training.recipe import Recipe, get_recipe
+from iavlib.training.stages import train_last_stages
+
+#: Images by which folded batch norms are given back their statistics.
+_RESTORED_BY = 256
+
+
+def train_diagnosis(
+    experiment: Experiment, table: pd.DataFrame, parts: pd.Series, folder: Path, say: Say
+) -> Learnt:
+    """Train a network on the training part and predict every image.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Of the task ``diagnosis`` or ``multitask``.
+    table : pandas.DataFrame
+        As :func:`iavlib.experiments.tasks.diagnosis.targets`: all images that runs like this one
+        look at, which are read together.
+    parts : pandas.Series
+        Part of each image that this one uses.
+    folder : Path
+        Run directory: the checkpoint is read and written there, and the model at the end. Models
+        that others start from are beside it.
+    say : callable
+        Gets a line an epoch.
+    """
+    settings, fields = read_settings(experiment)
+    recipe = get_recipe(experiment.recipe, **fields)
+    train = parts.index[parts == "train"]
+    network = _build(experiment, settings, recipe, table.loc[train, "iaa"], folder)
+    cache = cache_images(table["path"], network.weights.input_size, progress=True)
+    table = table.loc[parts.index]
+    batches = _batches(experiment, settings, network, cache, table, train)
+    training = batches.select(train)
+    weights = _class_weights(experiment, settings, table.loc[train, "target"])
+    facts = _prepare(settings, recipe, network, cache, training, table.loc[train], experiment.seed)
+    facts["class_weights"] = list(weights) if weights is not None else None
+    validation = batches.select(parts.index[parts == "val"])
+    objective = _objective(experiment, settings, recipe, weights, validation)
+    history = fit(
+        network,
+        training,
+        objective,
+        recipe,
+        folder,
+        experiment.seed,
+        progress=lambda row: say(_describe_epoch(row, recipe)),
+    )
+    if hasattr(network, WEIGHTING):
+        facts["loss_weights"] = list(network.weighting.weights())
+        del network.weighting
+    found = _predict(network, batches, settings, recipe)
+    if settings.control != "iaa_input":  # no one can start from it, or use it
+        save_network(network, folder)
+    used = recipe.to_dict() | settings.to_json() | facts
+    used |= {"device": str(batches.device), "size": cache.size}
+    about = asdict(network.weights) | {"is_random": network.weights.is_random}
+    return Learnt(found, history, about, used)
+
+
+def _build(
+    experiment: Experiment,
+    settings: DiagnosisSettings,
+    recipe: Recipe,
+    agreement: pd.Series,
+    folder: Path,
+) -> Network:
+    """Build a network with its heads, or take that of the experiment it starts from, strictly."""
+    begun = experiment.begun_from
+    if begun is not None:
+        network = load_network(folder.parents[1] / begun.task / begun.id)
+    else:
+        plain = recipe.head if recipe.head in ("paper", "linear") else "paper"
+        heads = {DIAGNOSIS: HeadSpec(plain, 2, dropout=recipe.dropout)}
+        if experiment.task == MULTITASK:
+            median = float(agreement.median())
+            start = None if settings.normalise == "published" else median
+            heads[AGREEMENT] = HeadSpec(recipe.head, 1, dropout=recipe.dropout, start=start)
+        given = (experiment.weights, experiment.seed, experiment.size)
+        network = build_network(experiment.backbone, heads, *given)
+    if settings.control == "iaa_input":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(experiment.seed)
+            spec = network.specs[DIAGNOSIS]
+            network.heads[DIAGNOSIS] = build_head(spec, network.n_features + 1)
+    if experiment.task != MULTITASK and AGREEMENT in network.heads:
+        network.heads[AGREEMENT].requires_grad_(False)
+    if settings.combine == "uncertainty" and experiment.task == MULTITASK:
+        network.weighting = UncertaintyWeighting(recipe.loss)
+    return network
+
+
+def _batches(
+    experiment: Experiment,
+    settings: DiagnosisSettings,
+    network: Network,
+    cache: ImageCache,
+    table: pd.DataFrame,
+    train: pd.Index,
+) -> ImageBatches:
+    """Put images and targets together, and note in the network how images are normalised."""
+    targets = pd.DataFrame({DIAGNOSIS: table["target"], AGREEMENT: table["iaa"].astype(float)})
+    if settings.control == "shuffled_iaa":
+        known = targets.loc[train, AGREEMENT].dropna()
+        order = np.random.default_rng(experiment.seed).permutation(len(known))
+        targets.loc[known.index, AGREEMENT] = known.to_numpy()[order]
+    if settings.control == "iaa_input":
+        known = targets.loc[train, AGREEMENT]
+        targets[INPUT] = (targets[AGREEMENT] - known.mean()) / known.std()
+    choice = settings.normalise
+    if choice == "published":
+        choice = "imapp" if experiment.cohort in ("imapp", "phantom") else "imagenet"
+    known = normalisation(network.weights)
+    mean, std = (known.mean, known.std) if known.known else (None, None)
+    if choice == "train":
+        mean = std = None
+    elif choice in NORMALISATIONS:
+        mean, std = NORMALISATIONS[choice]
+    batches = ImageBatches.from_cache(cache, targets, mean, std, train)
+    network.weights = network.weights.with_normalisation(batches.mean, batches.std)
+    return batches
+
+
+def _class_weights(experiment: Experiment, settings: DiagnosisSettings, labels: pd.Series):
+    if settings.weights_from == "none":
+        return None
+    if settings.weights_from == "published":
+        return PUBLISHED_WEIGHTS[experiment.cohort]
+    return tuple(map(float, class_weights(labels.to_numpy(), 2)))
+
+
+def _prepare(
+    settings: DiagnosisSettings,
+    recipe: Recipe,
+    network: Network,
+    cache: ImageCache,
+    training: ImageBatches,
+    table: pd.DataFrame,
+    seed: int,
+) -> dict[str, Any]:
+    """Make a network ready to be trained; say what was done."""
+    facts: dict[str, Any] = {}
+    if has_folded_batchnorm(network.backbone) and not recipe.freeze_batchnorm:
+        order = np.random.default_rng(seed).permutation(len(training))[:_RESTORED_BY]
+        plan = np.array_split(order, max(1, len(order) // recipe.eval_batch_size))
+        network.to(training.device)
+        images = (batch["images"] for batch in training.stream(plan))
+        facts["restored_batchnorms"] = restore_batchnorm(network.backbone, images)
+    if settings.head_start == "fit":
+        facts["head_start"] = _start_heads(settings, network, cache, training, table, seed)
+    facts["stages_trained"] = train_last_stages(network.backbone, settings.trainable)
+    return facts
+
+
+def _start_heads(settings, network: Network, cache, training, table, seed: int) -> dict[str, Any]:
+    """Fit the heads to features that are means over views; the backbone is as it was after."""
+    backbone = network.backbone
+    network.backbone = MeanOverViews(backbone, settings.tta)
+    try:
+        features = frozen_features(network, cache, training.mean, training.std)
+    finally:
+        network.backbone = backbone
+    rows = features.loc[training.ids].to_numpy()
+    if settings.control == "iaa_input":
+        rows = np.column_stack([rows, training.target(INPUT)])
+    groups, chosen = table["cluster"], {}
+    labels = training.target(DIAGNOSIS)
+    chosen[DIAGNOSIS] = fit_linear_head(
+        network.heads[DIAGNOSIS], "logistic", rows, labels, groups, seed
+    )
+    if AGREEMENT in network.heads and network.specs[AGREEMENT].kind == "linear":
+        values = training.target(AGREEMENT)
+        chosen[AGREEMENT] = fit_linear_head(
+            network.heads[AGREEMENT], "ridge", rows, values, groups, seed
+        )
+    return chosen
+
+
+def _objective(
+    experiment: Experiment,
+    settings: DiagnosisSettings,
+    recipe: Recipe,
+    weights,
+    validation: ImageBatches,
+) -> DiagnosisObjective:
+    both = experiment.task == MULTITASK
+    summed = both and settings.combine == "alpha"
+    return DiagnosisObjective(
+        classification_loss(settings.class_loss, (1.0, 1.0) if weights is None else weights),
+        validation,
+        recipe.loss if both else None,
+        MultitaskSum(experiment.alpha) if summed else None,
+        run_all_heads=settings.mimic_moving_statistics,
+        with_input=settings.control == "iaa_input",
+        batch_size=recipe.eval_batch_size,
+    )
+
+
+def _predict(
+    network: Network, batches: ImageBatches, settings: DiagnosisSettings, recipe: Recipe
+) -> pd.DataFrame:
+    """Predict all images, as the mean over views of each."""
+    total: dict[str, np.ndarray] = {}
+    with_input = settings.control == "iaa_input"
+    for quarters, mirrored in SYMMETRIES[: settings.tta]:
+        change = partial(turned, quarters=quarters, mirrored=mirrored)
+        raw = predict_heads(network, batches, recipe.eval_batch_size, with_input, change)
+        found = {"predicted": malignant_probability(raw[DIAGNOSIS])}
+        if AGREEMENT in raw:
+            point = get_loss(recipe.loss).point(torch.from_numpy(raw[AGREEMENT]))
+            found["predicted_iaa"] = point.double().numpy()
+        for column, values in found.items():
+            total[column] = total.get(column, 0) + values / settings.tta
+    return pd.DataFrame(total, index=batches.ids.rename("image_id"))
+
+
+def _describe_epoch(row: Mapping[str, Any], recipe: Recipe) -> str:
+    shown = ("train_loss", "balanced_accuracy", "auroc", "mae")
+    told = [f"{key} {row[key]:.4g}" for key in shown if key in row]
+    return f"epoch {row['epoch'] + 1} of {recipe.epochs}: {', '.join(told)}, {row['seconds']:.1f} s"
