@@ -93,12 +93,7 @@ def train_network(
     recipe = get_recipe(experiment.recipe, **fields)
     name, train_ids = str(target.name), parts.index[parts == "train"]
     labels = _to_label(target, recipe)
-    head = HeadSpec(
-        recipe.head,
-        outputs=chosen["quantiles"] if recipe.head == "quantile" else 1,
-        dropout=recipe.dropout,
-        start=float(labels[train_ids].median()) if chosen["start"] == "median" else None,
-    )
+    head = _head(recipe, chosen, labels[train_ids])
     network = build_network(
         experiment.backbone, {name: head}, experiment.weights, experiment.seed, experiment.size
     )
@@ -130,6 +125,15 @@ def train_network(
     settings = recipe.to_dict() | chosen | {"device": str(batches.device), "size": cache.size}
     weights = asdict(network.weights) | {"is_random": network.weights.is_random}
     return Learnt(found, history, weights, settings), cache
+
+
+def _head(recipe: Recipe, chosen: Mapping[str, Any], train: pd.Series) -> HeadSpec:
+    return HeadSpec(
+        recipe.head,
+        outputs=chosen["quantiles"] if recipe.head == "quantile" else 1,
+        dropout=recipe.dropout,
+        start=float(train.median()) if chosen["start"] == "median" else None,
+    )
 
 
 def normalise_by(network: Network, cache: ImageCache, train_ids, by: str):
