@@ -30,6 +30,7 @@ from iavlib.experiments.table import (
     row_of,
     spec_columns,
 )
+from iavlib.experiments.tasks import find_task
 
 #: Parameters of a notebook that say which data it works on.
 COHORT_PARAMETERS = ("path", "n_images", "seed", "size")
@@ -114,6 +115,8 @@ def data_missing(experiment: Experiment, known: dict[str, str | None] | None = N
 
 
 def _missing_of(experiment: Experiment) -> str | None:
+    if find_task(experiment.task).load is not None:
+        return None  # the task makes its data, or says itself what it lacks
     try:
         load_data(experiment)
     except DatasetUnavailable as error:

@@ -8,9 +8,8 @@ from iavlib.experiments.tasks import diagnosis, iaa, segmentation
 from iavlib.experiments.tasks.task import Outcome, Task, check_finite
 
 #: A package adds its own by an entry point of the group ``iavlib.tasks`` that names a Task.
-TASKS: dict[str, Task] = {
-    task.name: task for task in (iaa.TASK, *diagnosis.TASKS, segmentation.TASK)
-}
+_ALL = (iaa.TASK, *diagnosis.TASKS, segmentation.TASK)
+TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 GROUP = "iavlib.tasks"
 
 

@@ -1,0 +1,126 @@
+"""What many runs of diagnosis say together, on predictions whose gains are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from iavlib.experiments import ExperimentError
+from iavlib.experiments import diagnosis_gains as gains
+from iavlib.experiments import diagnosis_results as results
+from iavlib.experiments.diagnosis_scores import diagnosis_by_part
+
+N = 80
+
+
+def table_of(right: float, fold=None, seed=0) -> pd.DataFrame:
+    """Predictions of eighty images, half malignant, of which a share is told rightly."""
+    images = np.arange(N) if fold is None else np.arange(fold, N, 2)
+    true = images % 4 < 2
+    told = np.random.default_rng(seed).permutation(len(images)) < right * len(images)
+    found = pd.DataFrame({"image_id": [f"i{i}" for i in images], "true": true.astype(int)})
+    found["part"] = "test"
+    found["predicted"] = np.where(told == true, 0.8, 0.2)
+    found["cluster"] = [f"p{i // 2}" for i in images]
+    found["true_iaa"] = np.linspace(0, 1, len(images))
+    val = found.iloc[:6].assign(part="val", image_id=[f"v{i}" for i in range(6)])
+    return pd.concat([found, val], ignore_index=True)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two seeds of two folds of both arms, a control, and other weights."""
+    specs = [("diagnosis", None, {}, 0.7), ("multitask", 0.5, {}, 0.9)]
+    specs += [("multitask", 0.5, {"overrides_control": "shuffled_iaa"}, 0.7)]
+    specs += [("multitask", 0.9, {}, 0.6), ("diagnosis", None, {"recipe": "probe"}, 0.6)]
+    rows = []
+    for task, alpha, extra, right in specs:
+        for seed in (0, 1):
+            for fold in (0, 1):
+                name = f"r{len(rows)}"
+                folder = tmp_path / name
+                folder.mkdir()
+                table_of(right, fold, seed).to_csv(folder / "predictions.csv", index=False)
+                row = {"id": name, "task": task, "alpha": alpha, "seed": seed, "split_fold": fold}
+                row |= {"backbone": "b", "recipe": "finetune", "label": "", "status": "finished"}
+                row |= {"cohort_name": "imapp", "synthetic": False, "weights_random": False}
+                row |= {"train_share": 1.0, "n_train": 40, "folder": str(folder), "reason": ""}
+                row |= {"val_balanced_accuracy": right, "origin": "here"}
+                rows.append(row | extra)
+    return pd.DataFrame(rows)
+
+
+def test_arms_and_starts_are_told_apart(runs):
+    found = results.describe_arms(runs)
+    arms = ["single", "multitask", "shuffled agreement", "multitask", "probe"]
+    assert list(found["arm"]) == [arm for arm in arms for _ in range(4)]
+    assert set(found["start"]) == {"ImageNet"}
+    begun = results.describe_arms(runs.assign(start_task="multitask"))
+    assert set(begun["start"]) == {"multitask"}
+    assert (found.loc[found["arm"] == "single", "alpha"] == 1).all()
+
+
+def test_folds_are_judged_together_and_seeds_apart(runs):
+    tested = results.held_out_predictions(results.describe_arms(runs))
+    scores = results.pooled_scores(tested)
+    assert len(scores) == 10 and set(scores["n"]) == {N}
+    single = scores[scores["arm"] == "single"]
+    assert single["balanced_accuracy"].mean() == pytest.approx(0.7, abs=0.03)
+    with pytest.raises(ExperimentError, match="several judge the same images as dataset imapp"):
+        results.pooled_scores(tested.assign(seed=0))
+
+
+def test_gains_are_those_that_were_made(runs):
+    tested = results.held_out_predictions(results.describe_arms(runs))
+    main = results.one_alpha(tested, 0.5)
+    contrast = gains.gains_between(main, n_boot=200)
+    assert list(contrast.index) == [
+        ("multitask", "single"),
+        ("shuffled agreement", "single"),
+        ("multitask", "shuffled agreement"),
+    ]
+    row = contrast.loc[("multitask", "single")]
+    assert row["estimate"] == pytest.approx(0.2, abs=0.04)
+    assert 0 < row["ci_low"] < row["estimate"] < row["ci_high"]
+    assert (row["n_pairs"], row["n"]) == (2, N)
+    assert contrast.loc[("shuffled agreement", "single"), "estimate"] == pytest.approx(0, abs=0.04)
+    by_agreement = results.gain_by_agreement(gains.both_arms(main, "multitask", "single"), 4)
+    assert by_agreement["n"].sum() == N
+    assert (by_agreement["difference"] * by_agreement["n"]).sum() / N == pytest.approx(
+        -0.2, abs=0.04
+    )
+
+
+def test_the_best_weight_is_chosen_on_validation(runs):
+    described = results.describe_arms(runs)
+    tested = results.held_out_predictions(described)
+    best = gains.best_weight(described, tested, n_boot=100)
+    assert best["alpha"] == 0.5
+    assert best["lead"] == pytest.approx(0.3, abs=0.05)
+    assert best["low"] < best["lead"] < best["high"]
+    swapped = described.assign(val_balanced_accuracy=1 - described["val_balanced_accuracy"])
+    assert gains.best_weight(swapped, tested, n_boot=20)["lead"] < 0
+    assert gains.best_weight(described[described["alpha"] != 0.9], tested) is None
+
+
+def test_the_full_scale_goes_before_ones_own(runs):
+    own = runs.assign(id="own" + runs["id"])
+    assert set(results.finished_or_stored(own, runs)["scale"]) == {"full"}
+    assert set(results.finished_or_stored(own, runs.assign(synthetic=True))["scale"]) == {"own"}
+    other = results.finished_or_stored(own.assign(cohort_name="ph2"), runs)
+    assert set(zip(other["cohort_name"], other["scale"], strict=True)) == {
+        ("imapp", "full"),
+        ("ph2", "own"),
+    }
+    with pytest.raises(ExperimentError, match=r"none is finished \(it broke\)"):
+        broken = runs.assign(status="failed", reason="it broke")
+        results.finished_or_stored(broken, broken)
+    described = results.describe_arms(runs.assign(weights_random=True))
+    assert results.data_of(described, "imapp") == results.RunData("imapp", True)
+
+
+def test_scores_of_parts():
+    table = table_of(0.8)
+    scores = diagnosis_by_part(table.assign(predicted_iaa=table["true_iaa"]))
+    assert scores["test"]["balanced_accuracy"] == pytest.approx(0.8, abs=0.05)
+    assert scores["test"]["threshold"] == scores["val"]["threshold"]
+    assert scores["test"]["iaa_mae"] == 0
