@@ -8,8 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,12 +17,9 @@ import typer
 from typer.core import TyperGroup
 
 from iavlib import __version__
-from iavlib.execution.errors import ExecutionError, explain
 from iavlib.execution.experiments import NO_TRAIN_VARIABLE
+from iavlib.exits import FAILED, WRONG_INPUT, clear_errors
 
-_FAILED = 1
-_WRONG_INPUT = 2
-_INTERRUPTED = 130
 _HERE = "local"  # iavlib.execution.engine.LOCAL, which is not loaded before it is needed
 
 Profile = Annotated[
@@ -135,7 +131,7 @@ def agreement(
         result = analyse(table, out, processes, tolerance, spacing, progress=True)
     except (DataError, DatasetUnavailable) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
-        raise typer.Exit(_WRONG_INPUT) from None
+        raise typer.Exit(WRONG_INPUT) from None
     for row in result.problems.itertuples():
         kind = "left out" if row.left_out else "look at"
         typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.mend}", err=True)
@@ -145,7 +141,7 @@ def agreement(
         f"{result.out / 'report.html'}"
     )
     if result.problems["left_out"].any():
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -187,7 +183,7 @@ def run(
         else:
             good = console.run_in_turn(project, batch)
     if not good:
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -243,17 +239,17 @@ def book(
         chosen = [] if no_run else toc_notebooks(project)
         batch = Batch(chosen, profile, {}, force, with_book=True)
         if dry_run:
-            raise typer.Exit(0 if console.show_batch(project, batch, jobs, executor) else _FAILED)
+            raise typer.Exit(0 if console.show_batch(project, batch, jobs, executor) else FAILED)
         if chosen and (jobs > 1 or executor != _HERE):
             left = run_batch(project, batch, jobs, executor, typer.echo)
             if all(step.kind == BOOK for step in left):
-                raise typer.Exit(_FAILED if left else 0)
+                raise typer.Exit(FAILED if left else 0)
             no_run = True  # build it all the same: it shows what failed
         announce, report = console.reporters(project, [path.stem for path in chosen])
         result = build_book(project, profile, force, not no_run, announce, report)
     console.report_book(project, result)
     if not result.ok:
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -309,23 +305,8 @@ def export(
     typer.echo(f"{len(done.written)} stored, {len(done.unchanged)} as they were")
 
 
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Turn our own errors into one line and an exit status."""
-    try:
-        yield
-    except ExecutionError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        raise typer.Exit(_WRONG_INPUT) from error
-    except OSError as error:
-        explained = explain(error)
-        if explained is None:
-            raise
-        typer.secho(f"error: {explained}", fg="red", err=True)
-        raise typer.Exit(_FAILED) from error
-    except KeyboardInterrupt:
-        typer.secho("\ninterrupted; what was finished is kept", err=True)
-        raise typer.Exit(_INTERRUPTED) from None
+def _clear_errors() -> AbstractContextManager[None]:
+    return clear_errors("what was finished is kept")
 
 
 if __name__ == "__main__":

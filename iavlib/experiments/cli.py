@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,8 @@ import typer
 import yaml
 
 from iavlib.data.errors import DataError, DatasetUnavailable
-from iavlib.execution.errors import ExecutionError, explain
+from iavlib.exits import FAILED as EXIT_FAILED
+from iavlib.exits import clear_errors
 from iavlib.experiments.cleaning import find_leftovers, remove
 from iavlib.experiments.compare import compare
 from iavlib.experiments.errors import ExperimentError, ExperimentFailed
@@ -26,9 +27,6 @@ from iavlib.experiments.store import FAILED, FINISHED, SPEC, UNFINISHED, RunStor
 from iavlib.experiments.sweep import describe, summary
 from iavlib.experiments.table import as_table, filter_rows, row_of, run_table, table_json
 
-_FAILED = 1
-_WRONG_INPUT = 2
-_INTERRUPTED = 130
 _SHOWN = ("id", "task", "label", "status", "backbone", "weights", "recipe", "seed", "cohort")
 _NUMBERS = ("mae", "pearson", "constant_median_mae", "seconds")
 
@@ -37,7 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def train(spec: str | None, settings: Sequence[str], go_on: bool, dry_run: bool) -> None:
     """Do the experiments of a specification, see ``iav train --help``."""
-    with clear_errors():
+    with _clear_errors():
         store = RunStore()
         chosen = _experiments(store, spec, settings)
         failed = 0
@@ -53,7 +51,7 @@ def train(spec: str | None, settings: Sequence[str], go_on: bool, dry_run: bool)
             else:
                 typer.echo(f"{describe(item)}: {_outcome(result)}\n  {result.folder}")
     if failed and not go_on:
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _experiments(store: RunStore, spec: str | None, settings: Sequence[str]) -> list[Experiment]:
@@ -119,7 +117,7 @@ def runs(
     """List runs, finished or not, or compare two."""
     if context.invoked_subcommand:
         return
-    with clear_errors():
+    with _clear_errors():
         store = RunStore()
         if compared:
             _show_comparison([read_run(store, store.find(name)) for name in compared], as_json)
@@ -191,7 +189,7 @@ def _show_comparison(results: list[Result], as_json: bool) -> None:
 @app.command()
 def show(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
     """Show one run: settings, numbers, and where its files are."""
-    with clear_errors():
+    with _clear_errors():
         store = RunStore()
         folder = store.find(run_id)
         row = row_of(store, folder)
@@ -224,7 +222,7 @@ def gc(
 ) -> None:
     """Remove runs of no more use, and what interruptions left; never a finished one unasked."""
     asked = {FAILED: failed, UNFINISHED: unfinished, FINISHED: finished}
-    with clear_errors():
+    with _clear_errors():
         store = RunStore()
         found = find_leftovers(store, [name for name, yes in asked.items() if yes], names or ())
         for item in found:
@@ -235,20 +233,6 @@ def gc(
     typer.echo(f"{len(found)} {verb}, {sum(item.bytes for item in found):,} bytes")
 
 
-@contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turn errors of the user's, the data's and the machine's into a line and a status."""
-    try:
-        yield
-    except (ExecutionError, DataError, DatasetUnavailable) as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        raise typer.Exit(_WRONG_INPUT) from error
-    except OSError as error:
-        explained = explain(error)
-        if explained is None:
-            raise
-        typer.secho(f"error: {explained}", fg="red", err=True)
-        raise typer.Exit(_FAILED) from error
-    except KeyboardInterrupt:
-        typer.secho("\ninterrupted; the same command goes on from the last epoch", err=True)
-        raise typer.Exit(_INTERRUPTED) from None
+def _clear_errors() -> AbstractContextManager[None]:
+    on = "the same command goes on from the last epoch"
+    return clear_errors(on, DataError, DatasetUnavailable)

@@ -17,7 +17,7 @@ from iavlib.data import DatasetUnavailable
 from iavlib.execution.project import Project, find_project
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.grid import FOLDER, listed
-from iavlib.experiments.resolve import load_cohort, resolve_all
+from iavlib.experiments.resolve import load_data, resolve_all
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.spec import AUTO, Experiment, from_mapping
 from iavlib.experiments.store import FINISHED, METRICS, MISSING, SPEC, RunStore, read_json
@@ -118,7 +118,7 @@ def _missing_of(experiment: Experiment) -> str | None:
     if find_task(experiment.task).load is not None:
         return None  # the task makes its data, or says itself what it lacks
     try:
-        load_cohort(experiment.cohort, **experiment.cohort_options)
+        load_data(experiment)
     except DatasetUnavailable as error:
         return str(error)
     return None

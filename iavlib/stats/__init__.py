@@ -81,6 +81,7 @@ from iavlib.stats.prediction_distribution import (
     compare_distributions,
     predictions_against_truth,
     predictions_by_malignancy,
+    spread_of_errors,
 )
 from iavlib.stats.regression_errors import (
     compare_errors,
@@ -88,7 +89,6 @@ from iavlib.stats.regression_errors import (
     point_errors,
     regression_errors,
     relative_reduction,
-    spread_of_errors,
 )
 from iavlib.stats.resampling import Bootstrap, cluster_bootstrap, cluster_bootstrap_rows
 from iavlib.stats.roc import precision_recall_curve, roc_band, roc_curve

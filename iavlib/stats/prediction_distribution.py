@@ -25,6 +25,7 @@ __all__ = [
     "compare_distributions",
     "predictions_against_truth",
     "predictions_by_malignancy",
+    "spread_of_errors",
 ]
 
 #: Labels of the two rows that put runs together as the released evaluation does.
@@ -181,6 +182,27 @@ def predictions_by_malignancy(
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=["run", "values"])
     return table
+
+
+def spread_of_errors(true: ArrayLike, predicted: ArrayLike) -> pd.Series:
+    """Give the standard deviations that are printed behind a mean absolute error.
+
+    The released evaluation of the agreement study prints the deviation of the *signed* errors as
+    that of the MAE. The two differ: the signed one is about the RMSE when there is no bias.
+
+    Parameters
+    ----------
+    true, predicted : array_like of float, shape (n,)
+
+    Returns
+    -------
+    Series
+        ``absolute`` and ``signed``, standard deviations over n - 1 of the absolute and of the
+        signed errors.
+    """
+    check_aligned(true=true, predicted=predicted)
+    error = pd.Series(finite_values(predicted, "predicted") - finite_values(true, "true"))
+    return pd.Series({"absolute": error.abs().std(), "signed": error.std()}, name="sd")
 
 
 def _groups(run: pd.DataFrame, values: str, n_boot: int, seed: int) -> dict[str, float]:

@@ -32,7 +32,6 @@ __all__ = [
     "point_errors",
     "regression_errors",
     "relative_reduction",
-    "spread_of_errors",
 ]
 
 #: Statistics of :func:`regression_errors`, in the order of its rows.
@@ -262,27 +261,6 @@ def errors_by_group(
     table = {label: _group_row(rows, member, settings) for label, member in members.items()}
     frame = pd.DataFrame.from_dict(table, orient="index").rename_axis("group")
     return frame.astype({"n": int, "n_clusters": int})
-
-
-def spread_of_errors(true: ArrayLike, predicted: ArrayLike) -> pd.Series:
-    """Give the standard deviations that are printed behind a mean absolute error.
-
-    The released evaluation of the agreement study prints the deviation of the *signed* errors as
-    that of the MAE. The two differ: the signed one is about the RMSE when there is no bias.
-
-    Parameters
-    ----------
-    true, predicted : array_like of float, shape (n,)
-
-    Returns
-    -------
-    Series
-        ``absolute`` and ``signed``, standard deviations over n - 1 of the absolute and of the
-        signed errors.
-    """
-    rows = _checked(true, predicted, None)
-    error = pd.Series(rows.predicted - rows.true)
-    return pd.Series({"absolute": error.abs().std(), "signed": error.std()}, name="sd")
 
 
 def _error_table(rows: _Predictions, settings: tuple) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from iavlib.models.heads import quantile_levels
 from iavlib.training.errors import TrainingError
 
 #: Targets are kept this far inside (0, 1) where a density is taken there.
@@ -65,11 +66,6 @@ def beta_nll(raw: Tensor, target: Tensor) -> Tensor:
 def beta_mean(raw: Tensor) -> Tensor:
     """Mean of Beta(a, b), where ``raw`` is (n, 2)."""
     return raw[:, 0] / raw.sum(1)
-
-
-def quantile_levels(n: int) -> np.ndarray:
-    """Levels of n quantiles: evenly from .05 to .95, the median for one."""
-    return np.array([0.5]) if n == 1 else np.linspace(0.05, 0.95, n)
 
 
 def pinball(raw: Tensor, target: Tensor) -> Tensor:

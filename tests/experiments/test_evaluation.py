@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iavlib.experiments import ExperimentError, evaluation
+from iavlib.experiments import ExperimentError, evaluation, summaries
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_nothing_finished_is_said_with_the_reason(runs):
     broken = runs.assign(status="failed", reason="no weights here")
     with pytest.raises(ExperimentError, match="no weights here"):
         evaluation.predictions_on_test(broken)
-    assert evaluation.errors_by_backbone(broken).empty
+    assert summaries.errors_by_backbone(broken).empty
 
 
 def test_errors_by_backbone_and_who_leads():
@@ -116,12 +116,12 @@ def test_errors_by_backbone_and_who_leads():
             "mae": [0.10, 0.11, 0.12, 0.13, 0.14, 0.16, 0.2, 0.2, 0.2],
         }
     )
-    errors = evaluation.errors_by_backbone(table)
+    errors = summaries.errors_by_backbone(table)
     assert list(errors.columns) == ["a", "b", "c"] and len(errors) == 3
-    best = evaluation.lead(errors, "a")
+    best = summaries.lead(errors, "a")
     assert best["value"] == pytest.approx(-0.1 / 3)
     assert best["interval"][0] < best["value"] < best["interval"][1] < 0
-    worst = evaluation.lead(errors, "c")
+    worst = summaries.lead(errors, "c")
     assert worst["value"] == pytest.approx(0.09)
 
 
@@ -132,14 +132,14 @@ def test_runs_of_the_folds_of_one_seed_are_one_round(runs):
 
 
 def test_runs_are_summed_up_over_folds(runs):
-    table = evaluation.run_summary(pd.concat([runs, runs.iloc[:1].assign(status="missing")]))
+    table = summaries.run_summary(pd.concat([runs, runs.iloc[:1].assign(status="missing")]))
     assert table.loc["good", ["finished", "of", "origin"]].to_list() == [2, 3, "here"]
     assert table.loc["bad", "weights"] == "none (random)"
     assert table.loc["good", "train"] == 4.5
     nothing = runs.assign(status="missing")[
         ["label", "backbone", "recipe", "train_share", "weights"]
     ]
-    empty = evaluation.run_summary(nothing.assign(status="missing", origin="nowhere"))
+    empty = summaries.run_summary(nothing.assign(status="missing", origin="nowhere"))
     assert empty["finished"].sum() == 0 and empty["mae"].isna().all()
 
 
@@ -150,6 +150,6 @@ def test_a_model_without_all_its_folds_is_left_out(runs):
 
 def test_learning_runs_of_one_share_stand_at_one_size(runs):
     half = runs[runs["label"] == "good"].assign(train_share=0.5, n_train=2)
-    curve = evaluation.learning_runs(pd.concat([runs, half]))
+    curve = summaries.learning_runs(pd.concat([runs, half]))
     assert set(curve["model"]) == {"good"}
     assert sorted(curve["n_train"].unique()) == [2, 4]

@@ -227,3 +227,23 @@ def test_two_seeds_differ_and_one_gives_the_same_twice(tmp_path):
     assert first.predictions.equals(again.predictions)
     assert not first.predictions["predicted"].equals(other.predictions["predicted"])
     assert first.predictions["part"].equals(other.predictions["part"])
+
+
+FEW = {"precision": "fp32", "epochs": 1, "warmup_epochs": 0}
+
+
+def test_fine_tuning_starts_where_ridge_regression_ends(store):
+    """With rates of next to nothing an epoch changes nothing: what is left is the ridge probe."""
+    still = FEW | {"lr": 1e-12, "ema": None, "tta": 2}
+    tuned = run(replace(small(), recipe="finetune", overrides=still), store)
+    probe = run(replace(small(), recipe="probe", overrides={"head": "ridge", "tta": 2}), store)
+    both = tuned.predictions.set_index("image_id")["predicted"]
+    expected = probe.predictions.set_index("image_id")["predicted"]
+    assert np.allclose(both, expected[both.index], atol=1e-5)
+    assert expected.std() > 1e-4, "else everything would be near everything"
+
+
+def test_what_cannot_start_at_a_ridge_regression_is_refused_before_training(phantom):
+    for wrong in ({"head": "paper"}, {"label_transform": "logit"}):
+        with pytest.raises(ExperimentError, match=r"start = 'ridge'.*set head: linear"):
+            resolve(replace(small(), recipe="finetune", overrides=FEW | wrong), phantom)

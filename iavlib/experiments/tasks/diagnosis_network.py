@@ -20,17 +20,16 @@ from iavlib.experiments.tasks.diagnosis_settings import (
     DiagnosisSettings,
     read_settings,
 )
+from iavlib.experiments.tasks.preparing import features_over_views, restore_folded_batchnorm
 from iavlib.experiments.tasks.regression import Learnt
 from iavlib.experiments.tasks.task import Say
-from iavlib.experiments.tasks.views import SYMMETRIES, MeanOverViews, turned
+from iavlib.experiments.tasks.views import SYMMETRIES, turned
 from iavlib.models import (
     HeadSpec,
     Network,
     build_network,
-    has_folded_batchnorm,
     load_network,
     normalisation,
-    restore_batchnorm,
     save_network,
 )
 from iavlib.models.heads import build_head
@@ -49,16 +48,12 @@ from iavlib.training.diagnosis import (
     malignant_probability,
     predict_heads,
 )
-from iavlib.training.features import frozen_features
 from iavlib.training.head_start import fit_linear_head
 from iavlib.training.image_cache import ImageCache, cache_images
 from iavlib.training.loop import fit
 from iavlib.training.losses import class_weights, get_loss
 from iavlib.training.recipe import Recipe, get_recipe
 from iavlib.training.stages import train_last_stages
-
-#: Images by which folded batch norms are given back their statistics.
-_RESTORED_BY = 256
 
 
 def train_diagnosis(
@@ -197,12 +192,9 @@ def _prepare(
 ) -> dict[str, Any]:
     """Make a network ready to be trained; say what was done."""
     facts: dict[str, Any] = {}
-    if has_folded_batchnorm(network.backbone) and not recipe.freeze_batchnorm:
-        order = np.random.default_rng(seed).permutation(len(training))[:_RESTORED_BY]
-        plan = np.array_split(order, max(1, len(order) // recipe.eval_batch_size))
-        network.to(training.device)
-        images = (batch["images"] for batch in training.stream(plan))
-        facts["restored_batchnorms"] = restore_batchnorm(network.backbone, images)
+    restored = restore_folded_batchnorm(network, training, recipe, seed)
+    if restored:
+        facts["restored_batchnorms"] = restored
     if settings.head_start == "fit":
         facts["head_start"] = _start_heads(settings, network, cache, training, table, seed)
     facts["stages_trained"] = train_last_stages(network.backbone, settings.trainable)
@@ -211,13 +203,7 @@ def _prepare(
 
 def _start_heads(settings, network: Network, cache, training, table, seed: int) -> dict[str, Any]:
     """Fit the heads to features that are means over views; the backbone is as it was after."""
-    backbone = network.backbone
-    network.backbone = MeanOverViews(backbone, settings.tta)
-    try:
-        features = frozen_features(network, cache, training.mean, training.std)
-    finally:
-        network.backbone = backbone
-    rows = features.loc[training.ids].to_numpy()
+    rows = features_over_views(network, cache, training, settings.tta).to_numpy()
     if settings.control == "iaa_input":
         rows = np.column_stack([rows, training.target(INPUT)])
     groups, chosen = table["cluster"], {}

@@ -17,7 +17,7 @@ from iavlib.data.errors import DataError
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.parts import assign_parts
 from iavlib.experiments.spec import AUTO, Experiment
-from iavlib.experiments.tasks.settings import PROBE, check_probe, split_settings
+from iavlib.experiments.tasks.settings import PROBE, check_probe, check_start, split_settings
 from iavlib.experiments.tasks.task import Outcome, Say, Task, check_finite
 from iavlib.models.backbones import find_backbone
 from iavlib.models.errors import ModelError
@@ -86,11 +86,12 @@ def complete(experiment: Experiment) -> Experiment:
         if experiment.weights == AUTO:
             experiment = replace(experiment, weights=find_weights(backbone))
         check_weights(experiment.weights)
-        _, fields = split_settings(experiment)
+        chosen, fields = split_settings(experiment)
         if experiment.recipe == PROBE:
             check_probe(fields)
         else:
-            get_recipe(experiment.recipe, **fields)
+            recipe = get_recipe(experiment.recipe, **fields)
+            check_start(chosen["start"], recipe.head, recipe.label_transform)
     except (ModelError, TrainingError, LookupError) as error:
         raise ExperimentError(
             "experiment", str(error).rstrip("."), "correct the specification"

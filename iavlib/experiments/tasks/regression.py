@@ -13,13 +13,14 @@ import torch
 
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment
-from iavlib.experiments.tasks.head_start import start_at_ridge
+from iavlib.experiments.tasks.preparing import features_over_views, restore_folded_batchnorm
 from iavlib.experiments.tasks.settings import split_settings
 from iavlib.experiments.tasks.task import Say
 from iavlib.experiments.tasks.views import SYMMETRIES, View
 from iavlib.models import HeadSpec, Network, build_network, normalisation, save_network
 from iavlib.models.heads import predicted_quantiles
 from iavlib.training.batches import ImageBatches
+from iavlib.training.head_start import fit_linear_head
 from iavlib.training.image_cache import ImageCache, cache_images
 from iavlib.training.loop import fit
 from iavlib.training.losses import EDGE, get_loss
@@ -93,23 +94,20 @@ def train_network(
     recipe = get_recipe(experiment.recipe, **fields)
     name, train_ids = str(target.name), parts.index[parts == "train"]
     labels = _to_label(target, recipe)
-    head = HeadSpec(
-        recipe.head,
-        outputs=chosen["quantiles"] if recipe.head == "quantile" else 1,
-        dropout=recipe.dropout,
-        start=float(labels[train_ids].median()) if chosen["start"] == "median" else None,
-    )
+    head = _head(recipe, chosen, labels[train_ids])
     network = build_network(
         experiment.backbone, {name: head}, experiment.weights, experiment.seed, experiment.size
     )
     cache = cache_images(paths, network.weights.input_size, progress=True)
     mean, std = normalise_by(network, cache, train_ids, chosen["normalise"])
     network.weights = network.weights.with_normalisation(mean, std)
-    if chosen["start"] == "ridge":
-        train, views = labels[train_ids], chosen["tta"]
-        found = start_at_ridge(network, name, cache, train, clusters, views, experiment.seed)
-        say(f"the head starts as a ridge regression, {found}")
     batches = ImageBatches.from_cache(cache, labels.to_frame(name), mean, std)
+    training = batches.select(train_ids)
+    restored = restore_folded_batchnorm(network, training, recipe, experiment.seed)
+    if chosen["start"] == "ridge":
+        features = features_over_views(network, cache, training, chosen["tta"]).to_numpy()
+        mine, groups = labels[train_ids].to_numpy(), clusters[train_ids]
+        fit_linear_head(network.heads[name], "ridge", features, mine, groups, experiment.seed)
     objective = RegressionObjective(
         name,
         validation=batches.select(parts.index[parts == "val"]),
@@ -118,7 +116,7 @@ def train_network(
     )
     history = fit(
         network,
-        batches.select(train_ids),
+        training,
         objective,
         recipe,
         folder,
@@ -128,8 +126,18 @@ def train_network(
     found = _predict_views(network, name, batches, recipe, chosen["tta"])
     save_network(network, folder)
     settings = recipe.to_dict() | chosen | {"device": str(batches.device), "size": cache.size}
+    settings |= {"restored_batchnorms": restored}
     weights = asdict(network.weights) | {"is_random": network.weights.is_random}
     return Learnt(found, history, weights, settings), cache
+
+
+def _head(recipe: Recipe, chosen: Mapping[str, Any], train: pd.Series) -> HeadSpec:
+    return HeadSpec(
+        recipe.head,
+        outputs=chosen["quantiles"] if recipe.head == "quantile" else 1,
+        dropout=recipe.dropout,
+        start=float(train.median()) if chosen["start"] == "median" else None,
+    )
 
 
 def normalise_by(network: Network, cache: ImageCache, train_ids, by: str):

@@ -70,6 +70,16 @@ def check_probe(fields: dict[str, Any]) -> None:
             raise ExperimentError(f"overrides.head = {value!r}", "is no head", f"known: {known}")
 
 
+def check_start(start: str, head: str, label_transform: str) -> None:
+    """Refuse to start at a ridge regression what is no linear head of the target itself."""
+    if start == "ridge" and (head != "linear" or label_transform != "none"):
+        raise ExperimentError(
+            "overrides.start = 'ridge'",
+            f"does not fit a head of kind {head!r} with label_transform {label_transform!r}",
+            "set head: linear and label_transform: none, or start: median",
+        )
+
+
 def suggest_values(value: Any, known: tuple[Any, ...]) -> str:
     """Say which values are possible, the nearest first where there is one."""
     return suggest(str(value), map(str, known))
