@@ -42,7 +42,7 @@ def fit_diagnosis_probe(
     cache = cache_images(table["path"], network.weights.input_size, progress=True)
     known = normalisation(network.weights)
     mean, std = NORMALISATIONS.get(settings.normalise, (known.mean, known.std))
-    if settings.normalise == "train" or not known.known:
+    if settings.normalise == "train":  # random weights look at pixels as they are
         mean, std = channel_statistics(cache.pixels, cache.rows(train))
     network.weights = network.weights.with_normalisation(mean, std)
     network.backbone = MeanOverViews(network.backbone, settings.tta)

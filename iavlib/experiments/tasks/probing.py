@@ -34,7 +34,8 @@ def probe_images(
     ----------
     experiment : Experiment
         Its recipe is ``probe``; ``overrides`` may set ``head`` (ridge by default), ``tta``
-        (features are the mean over so many views) and ``normalise``.
+        (features are the mean over so many views) and ``normalise``. Random weights look at
+        pixels as they are, unless it says otherwise: features are then the same for every fold.
     target, parts, clusters : pandas.Series
         Target, part and patient of each image, with the same index.
     paths : pandas.Series
@@ -55,7 +56,9 @@ def probe_images(
     )
     train = target.index[parts == "train"]
     cache = cache_images(paths, network.weights.input_size, progress=True)
-    mean, std = normalise_by(network, cache, train, chosen["normalise"])
+    mean, std = network.weights.mean, network.weights.std
+    if chosen["normalise"] == "train":
+        mean, std = normalise_by(network, cache, train, "train")
     features = frozen_features(network, cache, mean, std)
     probe = fit_probe(kind, features.loc[train], target[train], clusters[train], experiment.seed)
     predicted = pd.DataFrame(
