@@ -8,6 +8,9 @@ from iavlib.experiments.store import FINISHED
 from iavlib.stats import paired_differences
 
 
+_ALIKE = ["model", "backbone", "train_share"]
+
+
 def model_name(row: pd.Series) -> str:
     """Name the model of a run: by its label where it has one, else by backbone and recipe."""
     return row["label"] or f"{row['backbone']}, {row['recipe']}"
@@ -30,14 +33,14 @@ def run_summary(runs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     named = runs.assign(model=runs.apply(model_name, axis=1))
-    for (model, share), group in named.groupby(["model", "train_share"], sort=False):
+    for (model, backbone, share), group in named.groupby(_ALIKE, sort=False):
         done = group[group["status"] == FINISHED]
         source = done["weights_source"] if "weights_source" in done else done["weights"]
         weights = ", ".join(sorted(set(source if len(done) else group["weights"])))
         rows.append(
             {
                 "model": model,
-                "backbone": group["backbone"].iloc[0],
+                "backbone": backbone,
                 "weights": weights.replace("none", "none (random)"),
                 "share": share,
                 "finished": len(done),
