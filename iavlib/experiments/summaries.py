@@ -7,7 +7,6 @@ import pandas as pd
 from iavlib.experiments.store import FINISHED
 from iavlib.stats import paired_differences
 
-
 _ALIKE = ["model", "backbone", "train_share"]
 
 
