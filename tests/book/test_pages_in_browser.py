@@ -1,30 +1,11 @@
 """The pages as a reader meets them: figures, search, phone, and what they say of their data."""
 
-import json
-
 import pytest
-import yaml
+from looking import DESKTOP, PHONE, claims, open_page, pages
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 pytestmark = pytest.mark.book
-DESKTOP, PHONE = (1300, 1000), (390, 844)
-
-
-def pages(project) -> list[str]:
-    toc = yaml.safe_load((project / "_toc.yml").read_text())
-    return [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
-
-
-def open_page(browser, project, page: str, size=DESKTOP) -> None:
-    browser.set_window_size(*size)
-    browser.get((project / "_build" / "html" / f"{page}.html").as_uri())
-
-
-def claims(iav, project) -> dict[str, dict]:
-    output = iav(project, "claims", "--json")
-    assert output.returncode == 0, output.stderr
-    return {row["id"]: row for row in json.loads(output.stdout)}
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -90,37 +71,3 @@ def test_invented_data_earn_no_verdict(iav, phantom_book):
     rows = claims(iav, phantom_book)
     assert {row["verdict"] for row in rows.values()} == {"not run"}
     assert rows["dice-mean-pairs"]["synthetic"] is True
-
-
-def test_published_tables_earn_verdicts(iav, imapp_book):
-    rows = claims(iav, imapp_book)
-    measured = {key: row for key, row in rows.items() if row["measured"] is not None}
-    assert {key: row["verdict"] for key, row in measured.items()} == {
-        **dict.fromkeys(
-            (
-                *("imapp-images", "imapp-masks", "imapp-annotators", "imapp-multi-images"),
-                *("imapp-multi-masks", "imapp-multi-annotators", "imapp-pairs", "dice-mean-pairs"),
-                *("dice-benign-pairs", "dice-malignant-pairs", "malignancy-mwu-pair"),
-                *("malignancy-mwu-image", "malignancy-clustered", "malignancy-tool-adjusted"),
-            ),
-            "reproduced",
-        ),
-        "malignancy-pointbiserial": "contradicted",
-    }
-    assert not any(row["synthetic"] for row in measured.values())
-    assert measured["malignancy-clustered"]["measured"] == pytest.approx(-0.0460, abs=5e-5)
-    assert measured["malignancy-tool-adjusted"]["measured"] == pytest.approx(-0.0232, abs=5e-5)
-    assert measured["malignancy-mwu-pair"]["measured"] == pytest.approx(4.3e-6, rel=0.02)
-    assert measured["malignancy-mwu-image"]["measured"] == pytest.approx(1.68e-7, rel=0.02)
-    for key in ("dice-mean-pairs", "malignancy-clustered", "malignancy-pointbiserial"):
-        low, high = measured[key]["interval"]
-        assert low < measured[key]["measured"] < high
-
-
-def test_the_first_page_shows_what_was_measured(browser, imapp_book):
-    open_page(browser, imapp_book, "book/index")
-    text = browser.find_element(By.CSS_SELECTOR, "article").text
-    assert "reproduced" in text and "contradicted" in text and "not run" in text
-    assert "17,684" in text
-    open_page(browser, imapp_book, "notebooks/01_data_analysis")
-    assert not browser.find_elements(By.CSS_SELECTOR, ".iav-synthetic")
