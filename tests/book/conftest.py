@@ -14,7 +14,7 @@ PARTS = ("_config.yml", "_toc.yml", "book", "notebooks", "constraints.txt")
 
 def _copy_project(target: Path) -> Path:
     target.mkdir()
-    left_out = shutil.ignore_patterns("executed", "generated", ".ipynb_checkpoints")
+    left_out = shutil.ignore_patterns("executed", "generated", "results", ".ipynb_checkpoints")
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
