@@ -15,6 +15,11 @@ from sphinx.config import Config
 from iavlib.book.mathml import STYLE, visit_block, visit_inline
 
 _RUNNERS = "sphinx_thebe"
+# long names and wide tables must not push a page beyond the rim of a phone
+_NARROW = """\
+article code, article code .pre { overflow-wrap: anywhere; white-space: normal; }
+article table { display: block; overflow-x: auto; max-width: 100%; }
+"""
 
 
 def _silence_runners(app: Sphinx, _: Config) -> None:
@@ -28,7 +33,7 @@ def _silence_runners(app: Sphinx, _: Config) -> None:
 
 
 def _add_style(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    context["metatags"] = context.get("metatags", "") + f"<style>{STYLE}</style>"
+    context["metatags"] = context.get("metatags", "") + f"<style>{STYLE}{_NARROW}</style>"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
