@@ -9,6 +9,7 @@ import pytest
 from engine_shapes import SHAPE, save
 from PIL import Image
 
+from iavlib import parallel
 from iavlib.agreement import (
     PairOptions,
     image_level,
@@ -16,7 +17,6 @@ from iavlib.agreement import (
     pair_metrics,
     pair_table,
     tables,
-    workers,
 )
 from iavlib.data import DataError
 from iavlib.data.images import read_mask
@@ -205,7 +205,7 @@ def _not_there():
 def test_a_process_that_cannot_start_is_told():
     assert pickle.dumps(OnlyHere())
     with pytest.raises(RuntimeError, match="__main__"):
-        list(workers.run_all(len, [OnlyHere(), OnlyHere()], processes=2))
+        list(parallel.run_all(len, [OnlyHere(), OnlyHere()], processes=2))
 
 
 def test_progress_as_lines(mask_files, capsys):
@@ -215,5 +215,5 @@ def test_progress_as_lines(mask_files, capsys):
 
 def test_processes_for_few_images(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
-    found = [workers.default_processes(n) for n in (0, 3, 70, 10_000)]
+    found = [parallel.default_processes(n) for n in (0, 3, 70, 10_000)]
     assert found == [1, 1, 2, 4]

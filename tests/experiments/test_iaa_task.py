@@ -236,7 +236,8 @@ def test_fine_tuning_starts_where_ridge_regression_ends(store):
     """With rates of next to nothing an epoch changes nothing: what is left is the ridge probe."""
     still = FEW | {"lr": 1e-12, "ema": None, "tta": 2}
     tuned = run(replace(small(), recipe="finetune", overrides=still), store)
-    probe = run(replace(small(), recipe="probe", overrides={"head": "ridge", "tta": 2}), store)
+    fixed = {"head": "ridge", "tta": 2, "normalise": "train"}
+    probe = run(replace(small(), recipe="probe", overrides=fixed), store)
     both = tuned.predictions.set_index("image_id")["predicted"]
     expected = probe.predictions.set_index("image_id")["predicted"]
     assert np.allclose(both, expected[both.index], atol=1e-5)
