@@ -92,8 +92,8 @@ def describe_arms(runs: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         The same with ``dataset`` (its cohort), ``arm`` (one of the names of this module, a label
-        that begins with `SWITCH`, or ``probe``) and ``start`` (``ImageNet``, ``random weights``, or the arm of the experiment it
-        starts from). Alpha is 1 of a diagnosis alone.
+        that begins with `SWITCH`, or ``probe``) and ``start`` (``ImageNet``, ``random weights``,
+        or the arm of the experiment it starts from). Alpha is 1 of a diagnosis alone.
     """
     table = runs.drop_duplicates("id").copy()
     for name in ("overrides_control", "overrides_combine", "start_task"):
