@@ -136,7 +136,7 @@ def load_encoders(network: nn.Module, weights: str) -> Weights:
     encoders = [part for part in network.modules() if isinstance(part, EncoderUNet)]
     if not encoders:
         raise ModelError(f"weights {weights!r} are for an encoder, and the network has none")
-    return [encoder.load(weights) for encoder in encoders][0]
+    return next(encoder.load(weights) for encoder in encoders)
 
 
 def padding_for(backbone: str, weights: str) -> str:

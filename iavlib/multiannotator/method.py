@@ -38,7 +38,7 @@ EPSILON = 1e-7
 ONLY_STAGE = "training"
 #: Settings of methods whose U-Net is a choice: :meth:`Method.backbone` reads them. ``encoder`` is
 #: ``unet``, of ``widths``, or a network of timm under a ``decoder`` of so many channels (finest
-#: first); ``weights`` (``none``, ``file``, ``hub``) are put into it, and ``padding`` is then theirs.
+#: first); ``weights`` (``none``, ``file``, ``hub``) are put into it; then ``padding`` is theirs.
 UNET = "unet"
 UNET_SETTINGS: Mapping[str, Any] = {
     "widths": WIDTHS,

@@ -4,7 +4,6 @@ Soft Dice is the mean, over thresholds of .1, .3, .5, .7 and .9, of the Dice of 
 above; hard Dice is that at .5. Neither counts the background.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np

@@ -34,8 +34,8 @@ use_style()
 __all__ = [
     "agreement_reliability",
     "alpha_ablation",
-    "annotator_pictures",
     "annotator_overlap",
+    "annotator_pictures",
     "by_malignancy",
     "completeness",
     "confusion_architecture",
