@@ -95,7 +95,8 @@ class Difference:
         Of the paired t test over seeds.
     image_mean, image_low, image_high : float
         Mean over test images of the difference of scores averaged over seeds, with an interval by
-        resampling images; the score is the Dice with each annotator, the mean over annotators.
+        resampling images; the score is the hard Dice with each annotator, background included, the
+        mean over annotators.
     p_images : float
         Of the paired Wilcoxon test over images.
     n_images : int
@@ -164,7 +165,7 @@ def differences(pairs: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataF
             "high": found.high,
             "p_seeds": found.p_seeds,
             "seeds": len(found.values),
-            "by image": found.image_mean,
+            "image_points": found.image_mean,
             "image_low": found.image_low,
             "image_high": found.image_high,
             "p_images": found.p_images,

@@ -24,16 +24,15 @@ def dice_matrices(matrices: Mapping[str, pd.DataFrame]) -> Figure:
     """
     if not matrices:
         return notice("No finished run to draw.")
-    sizes = [max(table.shape[1], 3) for table in matrices.values()]
-    height = 0.5 * max(len(table) for table in matrices.values()) + 1.6
-    figure, axes = plt.subplots(
-        1,
-        len(matrices),
-        figsize=(0.62 * sum(sizes) + 1.4 * len(sizes), height),
-        gridspec_kw={"width_ratios": sizes},
-        squeeze=False,
-    )
-    for (title, table), ax in zip(matrices.items(), axes[0], strict=True):
+    columns = min(len(matrices), 2)
+    lines = -(-len(matrices) // columns)
+    widest = max(table.shape[1] for table in matrices.values())
+    height = 0.45 * max(len(table) for table in matrices.values()) + 1.6
+    size = (max(0.55 * widest + 1.6, 3.6) * columns, height * lines)
+    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False)
+    for ax in axes.flat[len(matrices) :]:
+        ax.axis("off")
+    for (title, table), ax in zip(matrices.items(), axes.flat, strict=False):
         values = table.to_numpy(float)
         ax.imshow(values, vmin=0, vmax=1, cmap="cividis")
         for (row, column), value in np.ndenumerate(values):
@@ -43,9 +42,8 @@ def dice_matrices(matrices: Mapping[str, pd.DataFrame]) -> Figure:
         _frame_best(ax, values[:, :-1])
         ax.set_xticks(range(len(table.columns)), table.columns, rotation=60, fontsize=7)
         ax.set_yticks(range(len(table)), table.index, fontsize=7)
-        ax.set(title=title, xlabel="annotator")
+        ax.set(title=title, xlabel="annotator", ylabel="predicted as")
         ax.grid(visible=False)
-    axes[0][0].set_ylabel("predicted as")
     return figure
 
 
