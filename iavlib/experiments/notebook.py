@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from iavlib.claims.recording import RUN_VARIABLE
-from iavlib.data import DatasetUnavailable
+from iavlib.data import COHORTS, DatasetUnavailable, available
 from iavlib.execution.project import Project, find_project
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.grid import FOLDER, listed
@@ -30,7 +30,7 @@ from iavlib.experiments.table import (
     row_of,
     spec_columns,
 )
-from iavlib.experiments.tasks import find_task
+from iavlib.experiments.tasks import Task, find_task
 
 #: Parameters of a notebook that say which data it works on.
 COHORT_PARAMETERS = ("path", "n_images", "seed", "size")
@@ -115,13 +115,22 @@ def data_missing(experiment: Experiment, known: dict[str, str | None] | None = N
 
 
 def _missing_of(experiment: Experiment) -> str | None:
-    if find_task(experiment.task).load is not None:
+    task = find_task(experiment.task)
+    if task.load is not None and not _absent_cohort(experiment, task):
         return None  # the task makes its data, or says itself what it lacks
     try:
         load_data(experiment)
     except DatasetUnavailable as error:
         return str(error)
     return None
+
+
+def _absent_cohort(experiment: Experiment, task: Task) -> bool:
+    """Tell whether the data that a task makes are made of a cohort that is not here."""
+    if task.choose is None:
+        return False
+    name = task.choose(experiment)[0]
+    return any(name == one or name.startswith(f"{one}-") for one in set(COHORTS) - set(available()))
 
 
 def without_data(

@@ -116,10 +116,7 @@ def from_file(
     iavlib.data.DataError
         If it is damaged, of another network, or tensors are missing, unexpected or misshapen.
     """
-    path = weights_file(backbone) if path is None else Path(path)
-    if not path.is_file():
-        reason, mend = f"there is no file {path}", "put it there, or ask for 'hub' or 'none'"
-        raise WeightsUnavailable(backbone.name, "file", reason, mend)
+    path = _existing(backbone, path)
     (mean, std, file_size, padding) = _metadata(path, backbone)
     state = as_float32(read_tensors(path))
     network = create(backbone, size, padding=padding)
@@ -131,6 +128,29 @@ def from_file(
     network.load_state_dict(state, strict=False)
     record = Weights("file", describe_file(path), mean, std, size or file_size, padding)
     return network, record
+
+
+def padding_of_file(backbone: Backbone) -> str:
+    """Return how the weights file of a backbone wants strided convolutions padded.
+
+    Returns
+    -------
+    {"symmetric", "same"}
+
+    Raises
+    ------
+    WeightsUnavailable, iavlib.data.DataError
+        As :func:`from_file`.
+    """
+    return _metadata(_existing(backbone), backbone)[-1] or "symmetric"
+
+
+def _existing(backbone: Backbone, path: Path | None = None) -> Path:
+    path = weights_file(backbone) if path is None else Path(path)
+    if not path.is_file():
+        reason, mend = f"there is no file {path}", "put it there, or ask for 'hub' or 'none'"
+        raise WeightsUnavailable(backbone.name, "file", reason, mend)
+    return path
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -38,10 +38,15 @@ class FittedMethod:
     problem : Problem
     history : pandas.DataFrame
         As :func:`iavlib.training.loop.fit`, with a column ``stage``.
+    weights : iavlib.models.Weights or None
+        Those that its encoder started from; None where all weights were random.
     """
 
-    def __init__(self, method: Method, network: nn.Module, problem: Problem, history=None):
+    def __init__(
+        self, method: Method, network: nn.Module, problem: Problem, history=None, weights=None
+    ):
         self.method, self.network, self.problem = method, network, problem
+        self.weights = weights
         self.history: pd.DataFrame = pd.DataFrame() if history is None else history
 
     def predict(
@@ -183,7 +188,9 @@ def fit(
     data.require_seen()
     device = choose_device(device)
     problem = Problem.of(data)
-    network = build_network(method, problem, seed).to(device)
+    network = build_network(method, problem, seed)
+    weights = _pretrain(method, network)
+    network = network.to(device)
     method.start(network, data)
     histories = []
     for stage in method.stages:
@@ -197,7 +204,18 @@ def fit(
         history = train(network, batches, objective, recipe, place, seed, device, progress)
         histories.append(history.assign(stage=stage))
     network.requires_grad_(True)
-    return FittedMethod(method, network, problem, pd.concat(histories, ignore_index=True))
+    history = pd.concat(histories, ignore_index=True)
+    return FittedMethod(method, network, problem, history, weights)
+
+
+def _pretrain(method: Method, network: nn.Module):
+    """Put pre-trained weights into encoders, where the method's settings say so."""
+    chosen = method.settings.get("weights", "none")
+    if chosen == "none":
+        return None
+    from iavlib.models.encoders import load_encoders  # it brings a library of networks
+
+    return load_encoders(network, chosen)
 
 
 def build_network(method: Method, problem: Problem, seed: int) -> nn.Module:
@@ -291,6 +309,7 @@ def _prediction(ids, annotators: tuple[str, ...], found: Outputs) -> Prediction:
         samples=samples.to(torch.int8).cpu().numpy(),
         confusion=by_class,
         confusion_plain=plain,
+        levels=None if found.levels is None else found.levels.float().cpu().numpy(),
     )
 
 

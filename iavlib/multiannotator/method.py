@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,13 +27,26 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.annotators import MultiAnnotatorSet
-from iavlib.models.unet import WIDTHS
+from iavlib.data.errors import DataError
+from iavlib.models.errors import ModelError
+from iavlib.models.unet import WIDTHS, UNet, stages_for
 from iavlib.multiannotator.batches import channel_statistics
 from iavlib.multiannotator.errors import MethodError, suggest
 
 #: Probabilities are kept above this before their logarithm is taken.
 EPSILON = 1e-7
 ONLY_STAGE = "training"
+#: Settings of methods whose U-Net is a choice: :meth:`Method.backbone` reads them. ``encoder`` is
+#: ``unet``, of ``widths``, or a network of timm under a ``decoder`` of so many channels (finest
+#: first); ``weights`` (``none``, ``file``, ``hub``) are put into it; then ``padding`` is theirs.
+UNET = "unet"
+UNET_SETTINGS: Mapping[str, Any] = {
+    "widths": WIDTHS,
+    "encoder": UNET,
+    "weights": "none",
+    "padding": "weights",
+    "decoder": (16, 32, 64, 128, 256),
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,8 @@ class Problem:
         Of the pictures.
     mean, std : tuple of float
         By which pictures from 0 to 1 are normalised, one a channel; of the training part.
+    structures : mapping of str to tuple of int
+        Classes that make up each structure.
     """
 
     annotators: tuple[str, ...]
@@ -58,19 +73,23 @@ class Problem:
     width: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    structures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, labelled: MultiAnnotatorSet) -> Problem:
         """Take it from the training part of a set."""
         _, height, width, channels = labelled.images.shape
         mean, std = channel_statistics(labelled.images)
-        return cls(labelled.annotators, labelled.n_classes, channels, height, width, mean, std)
+        size = (channels, height, width)
+        known = dict(labelled.structures)
+        return cls(labelled.annotators, labelled.n_classes, *size, mean, std, known)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Problem:
         """Read what :func:`dataclasses.asdict` made of one."""
         lists = {name: tuple(one) for name, one in values.items() if isinstance(one, list | tuple)}
-        return cls(**{**values, **lists})
+        structures = {name: tuple(one) for name, one in values.get("structures", {}).items()}
+        return cls(**{**values, **lists, "structures": structures})
 
     @property
     def n_annotators(self) -> int:
@@ -94,12 +113,15 @@ class Outputs:
         Those that follow from maps or consensus unless given.
     confusion : torch.Tensor, shape (B, R, C, C, H, W), optional
         Height and width of 1 where matrices are the same in all pixels.
+    levels : torch.Tensor, shape (B, S, R + 1, H, W), optional
+        Probabilities of how many annotators mark each structure.
     """
 
     consensus: Tensor
     maps: Tensor | None = None
     samples: Tensor | None = None
     confusion: Tensor | None = None
+    levels: Tensor | None = None
 
 
 class Method(ABC):
@@ -139,7 +161,43 @@ class Method(ABC):
             _check_kind(name, key, value, self.defaults[key])
         chosen = {**self.defaults, **settings}
         self.settings = {k: list(v) if isinstance(v, tuple) else v for k, v in chosen.items()}
+        if "encoder" in self.settings:
+            self._check_encoder()
         self.check()
+
+    def _check_encoder(self) -> None:
+        """Refuse an encoder or weights that are not there, and fix the padding they need."""
+        chosen = self.settings
+        if chosen["encoder"] == UNET:
+            if chosen["weights"] != "none":
+                told = f"{UNET!r} has no weights but random ones: choose an encoder of timm"
+                raise MethodError(f"method {self.name!r}: {told}")
+            chosen["padding"] = "symmetric"
+            return
+        from iavlib.models.encoders import PADDINGS, padding_for
+
+        if chosen["weights"] not in ("none", "file", "hub"):
+            known = suggest(chosen["weights"], ("none", "file", "hub"))
+            raise MethodError(f"method {self.name!r}: no weights {chosen['weights']!r}; {known}")
+        if chosen["padding"] == "weights":
+            try:
+                chosen["padding"] = padding_for(chosen["encoder"], chosen["weights"])
+            except (ModelError, DataError) as error:
+                raise MethodError(f"method {self.name!r}: {error}") from error
+        if chosen["padding"] not in PADDINGS:
+            known = suggest(chosen["padding"], PADDINGS)
+            raise MethodError(f"method {self.name!r}: no padding {chosen['padding']!r}; {known}")
+
+    def backbone(self, problem: Problem) -> nn.Module:
+        """Make the U-Net of :data:`UNET_SETTINGS`: it gives ``features`` maps of pictures' size."""
+        chosen = self.settings
+        if chosen["encoder"] == UNET:
+            widths = stages_for(problem.height, problem.width, chosen["widths"])
+            return UNet(problem.channels, widths)
+        from iavlib.models.encoders import EncoderUNet
+
+        decoder, padding = chosen["decoder"], chosen["padding"]
+        return EncoderUNet(problem.channels, chosen["encoder"], decoder, padding)
 
     def check(self) -> None:  # noqa: B027 (most have nothing more to check)
         """Raise :class:`MethodError` where settings make no sense."""

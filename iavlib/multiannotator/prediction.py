@@ -33,6 +33,8 @@ class Prediction:
     confusion_plain : numpy.ndarray or None
         The mean over all pixels, as the released code computes it: a column then speaks mostly of
         pixels of other classes.
+    levels : numpy.ndarray of float32, shape (n, structures, annotators + 1, height, width), or None
+        Probability of each number of annotators who mark a structure, where a method tells.
     """
 
     ids: pd.Index
@@ -42,6 +44,7 @@ class Prediction:
     samples: np.ndarray = field(repr=False)
     confusion: np.ndarray | None = field(default=None, repr=False)
     confusion_plain: np.ndarray | None = field(default=None, repr=False)
+    levels: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,6 +99,6 @@ def join_predictions(parts: list[Prediction]) -> Prediction:
         values = [getattr(part, name) for part in parts]
         return None if values[0] is None else np.concatenate(values)
 
-    names = ("consensus", "maps", "samples", "confusion", "confusion_plain")
+    names = ("consensus", "maps", "samples", "confusion", "confusion_plain", "levels")
     ids = pd.Index([one for part in parts for one in part.ids], name="image_id")
     return Prediction(ids, parts[0].annotators, **{name: joined(name) for name in names})

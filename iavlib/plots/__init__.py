@@ -25,14 +25,17 @@ from iavlib.plots.prediction import (
     prediction_intervals,
     residuals,
 )
+from iavlib.plots.preference import agreement_reliability, annotator_pictures, dice_matrices
 from iavlib.plots.style import use_style
 from iavlib.plots.tables import readable
 
 use_style()
 
 __all__ = [
+    "agreement_reliability",
     "alpha_ablation",
     "annotator_overlap",
+    "annotator_pictures",
     "by_malignancy",
     "completeness",
     "confusion_architecture",
@@ -40,6 +43,7 @@ __all__ = [
     "coverage_and_width",
     "critical_difference",
     "curves",
+    "dice_matrices",
     "dominance_curves",
     "examples_by_agreement",
     "factor_heatmaps",

@@ -116,7 +116,13 @@ def test_runs_stand_beside_the_published_figures(make_run, store):
     [
         ({"method": "cmm"}, "no method 'cmm'.*did you mean 'cm'"),
         ({"method": ""}, "no method ''"),
-        ({"backbone": "resnet18"}, "is not built on it.*write backbone: unet"),
+        (
+            {"backbone": "resnet18", "method": "prob-unet"},
+            "is not built on it.*write backbone: unet",
+        ),
+        ({"backbone": "resnet8"}, "unknown backbone .resnet8."),
+        ({"backbone": "vit_b_16"}, "maps of five resolutions"),
+        ({"weights": "file"}, "has none but random ones"),
         ({"cohort": "digit"}, "no set 'digit'.*did you mean 'digits'"),
         ({"overrides": {"tracee": 1}}, "overrides.tracee.*did you mean 'trace'"),
         ({"overrides": {"labels": "sparse"}}, "overrides.labels = 'sparse'"),

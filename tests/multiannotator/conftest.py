@@ -49,3 +49,13 @@ def discs():
 @pytest.fixture
 def recipe():
     return get_recipe("annotators", epochs=2, batch_size=4, warmup_epochs=0)
+
+
+@pytest.fixture(scope="session")
+def mimicked():
+    """AVAP and its data: annotators who draw the truth, too much, and too little."""
+    from iavlib.multiannotator import make_method
+
+    data = make_discs(n=24, annotators=("good", "over", "under"), side=24)
+    chosen = get_recipe("annotators", epochs=12, batch_size=8)
+    return make_method("avap", widths=[8, 16]).fit(data, chosen), data

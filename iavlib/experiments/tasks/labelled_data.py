@@ -3,8 +3,8 @@
 ``digits`` and ``digits-classes`` are digits with simulated annotators of one and of two foreground
 classes. Every cohort of :func:`iavlib.data.load` is a set by its own name, with the annotators it
 has, and with ``-simulated`` appended one with simulated annotators on the first mask of each
-picture. ``auto`` is a folder where a path is given, else the lesions with two annotators where
-they are, else the phantom.
+picture. A split of kind ``official`` is the cohort's published one (of ``riga``). ``auto`` is a
+folder where a path is given, else the lesions with two annotators where they are, else the phantom.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ DIGITS: dict[str, dict[str, Any]] = {
     "digits": {"n": [400, 100, 200], "seed": 0, "source": "auto", "background_noise": 0.0},
     "digits-classes": {"n": [400, 100, 200], "seed": 0, "source": "auto", "background_noise": 0.0},
 }
+#: How :func:`iavlib.annotators.from_cohort` calls the split that goes with a cohort.
+PUBLISHED = "published"
 _CLASSES = {"groups": ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9)), "tiles": 2}
 _PIXELS = 64
 _last: dict[str, Any] = {"key": None, "data": None}
@@ -139,9 +141,10 @@ def load(experiment: Experiment) -> LabelledData:
     """
     name, options = choose(experiment)
     wishes = settings_of(experiment.overrides)
-    _check(wishes, experiment.split)
+    _check(name, wishes, experiment.split)
     seed, fractions = experiment.split["seed"], experiment.split.get("fractions")
-    key = repr((name, sorted(options.items()), wishes, experiment.size, seed, fractions))
+    kind = experiment.split["kind"]
+    key = repr((name, sorted(options.items()), wishes, experiment.size, kind, seed, fractions))
     if name not in DIGITS:
         key += data.fingerprint(name.removesuffix(SIMULATED), **options)
     if _last["key"] != key:
@@ -159,9 +162,11 @@ def settings_of(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return DATA_SETTINGS | given
 
 
-def _check(wishes: Mapping[str, Any], split: Mapping[str, Any]) -> None:
-    if split["kind"] != "holdout":
+def _check(name: str, wishes: Mapping[str, Any], split: Mapping[str, Any]) -> None:
+    if split["kind"] not in ("holdout", "official"):
         raise ExperimentError("split", "sets are split once", "give kind: holdout")
+    if split["kind"] == "official" and name in DIGITS:
+        raise ExperimentError("split", f"set {name!r} has no official one", "give kind: holdout")
     if wishes["labels"] not in LABELS:
         raise ExperimentError(
             f"overrides.labels = {wishes['labels']!r}", "is not possible", f"give {LABELS}"
@@ -195,7 +200,9 @@ def _of_cohort(name: str, options, wishes, experiment: Experiment) -> LabelledDa
     base = name.removesuffix(SIMULATED)
     cohort = data.load(base, **options)
     size, split = experiment.size or _PIXELS, experiment.split
-    common = {"fractions": tuple(split["fractions"]), "seed": split["seed"]}
+    official = split["kind"] == "official"
+    common = {"fractions": PUBLISHED if official else tuple(split["fractions"])}
+    common["seed"] = split["seed"]
     try:
         if name.endswith(SIMULATED):
             kinds = _simulated(wishes, PAPER_ANNOTATORS, split["seed"])

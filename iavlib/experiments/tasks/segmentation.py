@@ -24,9 +24,11 @@ from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS, LabelledData
 from iavlib.experiments.tasks.task import Outcome, Say, Task
 
 NAME = "segmentation"
-#: The only network that methods of part F are built on.
+#: The network that methods are built on unless they take an encoder of timm.
 BACKBONE = "unet"
 NONE = "none"
+#: Settings of methods that fields of the experiment say.
+_OF_EXPERIMENT = {"encoder": "backbone", "weights": "weights"}
 
 
 def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -44,13 +46,16 @@ def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, An
         raise ExperimentError(
             "method", f"no method {experiment.method!r}", suggest(experiment.method, METHODS)
         )
-    of_method = METHODS[experiment.method].method.defaults
+    defaults = METHODS[experiment.method].method.defaults
+    of_method = [name for name in defaults if name not in _OF_EXPERIMENT]
     of_recipe = {field.name for field in fields(Recipe)} - {"name"}
     if both := of_recipe & set(of_method):
         raise ExperimentError(
             f"method {experiment.method!r}", f"{both} are settings of recipes", "rename them"
         )
     recipe, method = {}, {}
+    if experiment.backbone != BACKBONE and "encoder" in defaults:
+        method = {name: getattr(experiment, field) for name, field in _OF_EXPERIMENT.items()}
     for name, value in experiment.overrides.items():
         if name in of_method:
             method[name] = value
@@ -64,26 +69,47 @@ def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, An
 
 def complete(experiment: Experiment) -> Experiment:
     """Fix the weights, and refuse what cannot be run."""
-    from iavlib.multiannotator import MethodError, make_method
+    from iavlib.models import ModelError, find_weights
+    from iavlib.multiannotator import METHODS, MethodError, make_method
     from iavlib.training.errors import TrainingError
     from iavlib.training.recipe import get_recipe
 
-    recipe, method = split_settings(experiment)
-    try:
-        made = make_method(experiment.method, **method)
-        get_recipe(experiment.recipe, **recipe)
-    except (MethodError, TrainingError) as error:
-        raise ExperimentError("experiment", str(error), "correct the specification") from error
-    backbones = getattr(made, "backbones", (BACKBONE,))
-    if experiment.backbone not in backbones:
+    known = METHODS[experiment.method].method.defaults if experiment.method in METHODS else {}
+    if experiment.backbone != BACKBONE and known and "encoder" not in known:
         raise ExperimentError(
             f"backbone = {experiment.backbone!r}",
             f"method {experiment.method!r} is not built on it",
-            f"write backbone: {' or '.join(backbones)}",
+            f"write backbone: {BACKBONE}",
         )
-    if experiment.weights == AUTO:
-        experiment = replace(experiment, weights=NONE)
+    try:
+        if experiment.weights == AUTO:
+            plain = experiment.backbone == BACKBONE
+            chosen = NONE if plain else find_weights(experiment.backbone)
+            experiment = replace(experiment, weights=chosen)
+        recipe, method = split_settings(experiment)
+        made = make_method(experiment.method, **method)
+        get_recipe(experiment.recipe, **recipe)
+    except (MethodError, ModelError, TrainingError) as error:
+        raise ExperimentError("experiment", str(error), "correct the specification") from error
+    if experiment.weights != NONE and experiment.backbone == BACKBONE:
+        told = f"{BACKBONE!r} has none but random ones"
+        raise ExperimentError(f"weights = {experiment.weights!r}", told, "write weights: none")
+    _try_encoder(made.settings)
     return experiment
+
+
+def _try_encoder(settings: Mapping[str, Any]) -> None:
+    """Refuse an encoder that no U-Net stands on, before anything is trained."""
+    if settings.get("encoder", BACKBONE) == BACKBONE:
+        return
+    from iavlib.models import ModelError
+    from iavlib.models.encoders import try_encoder
+
+    try:
+        try_encoder(settings["encoder"], tuple(settings["decoder"]), settings["padding"])
+    except ModelError as error:
+        place = f"backbone = {settings['encoder']!r}"
+        raise ExperimentError(place, str(error), f"write backbone: {BACKBONE}") from error
 
 
 def targets(source: LabelledData) -> pd.DataFrame:
@@ -118,10 +144,10 @@ def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) ->
         parts.get("val"),
         progress=lambda row: say(_describe_epoch(row, recipe.epochs)),
     )
-    rows, metrics, baselines, confusion = [], {}, {}, {}
+    rows, metrics, baselines, facts = [], {}, {}, {}
     for part, labelled in parts.items():
         if part != "train":
-            found, metrics[part], confusion = _judge(fitted, labelled)  # of the last part: test
+            found, metrics[part], facts = _judge(fitted, labelled)  # of the last part: test
             rows.append(found.assign(part=part))
             for fusion, scores in fusion_scores(labelled).items():
                 baselines.setdefault(f"fused_{fusion}", {})[part] = scores
@@ -137,11 +163,12 @@ def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) ->
         metrics,
         fitted.history,
         baselines,
-        {"source": NONE, "detail": f"random, seed {experiment.seed}", "is_random": True},
+        _weights(fitted, experiment),
         recipe.to_dict()
         | method.settings
         | _about(source, experiment)
-        | {"annotators": annotators, "confusion": confusion}
+        | {"annotators": annotators}
+        | facts
         | {"device": str(next(fitted.network.parameters()).device)},
     )
 
@@ -182,20 +209,34 @@ def _without_unseen(labelled, say: Say):
     return found
 
 
-def _judge(fitted, labelled) -> tuple[pd.DataFrame, dict[str, float], dict[str, Any]]:
-    """Score a part: its pictures, all of them, and the matrices of its annotators."""
-    from iavlib.annotators import mean_dice, true_confusion
-    from iavlib.multiannotator import overall_scores
+def _weights(fitted, experiment: Experiment) -> dict[str, Any]:
+    """Say what the network started from."""
+    if fitted.weights is None:
+        return {"source": NONE, "detail": f"random, seed {experiment.seed}", "is_random": True}
+    return {"source": fitted.weights.source, "detail": fitted.weights.detail, "is_random": False}
 
-    rows, scores, matrices = overall_scores(fitted.predict_parts(labelled), labelled)
+
+def _judge(fitted, labelled) -> tuple[pd.DataFrame, dict[str, float], dict[str, Any]]:
+    """Score a part: its pictures, all of them; and the facts behind the scores."""
+    from iavlib.annotators import mean_dice, true_confusion
+    from iavlib.multiannotator.preference_scores import PreferenceScorer
+    from iavlib.multiannotator.scores import Scorer
+
+    scorer, preferences = Scorer(labelled), PreferenceScorer(labelled)
+    for lot in fitted.predict_parts(labelled):
+        scorer.add(lot)
+        preferences.add(lot)
+    rows, scores, matrices = scorer.result()
+    more, facts = preferences.result()
     if matrices is None:
-        return rows, scores, {}
+        return rows, scores | more, {"confusion": {}} | facts
     known = labelled.truth is not None
     if known:
         fused = fitted.fuse(labelled).argmax(axis=1)
         scores["dice_with_labels"] = mean_dice(fused, labelled.truth, labelled.n_classes)
     true = true_confusion(labelled).overall.round(6).tolist() if known else None
-    return rows, scores, {"learnt": matrices.round(6).tolist(), "true": true}
+    confusion = {"learnt": matrices.round(6).tolist(), "true": true}
+    return rows, scores | more, {"confusion": confusion} | facts
 
 
 def _about(source: LabelledData, experiment: Experiment) -> dict[str, Any]:

@@ -39,9 +39,14 @@ from iavlib.models.confusion import (
     apply_confusion,
     mean_trace,
 )
-from iavlib.models.unet import WIDTHS, UNet, stages_for
 from iavlib.multiannotator.errors import MethodError, suggest
-from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood
+from iavlib.multiannotator.method import (
+    UNET_SETTINGS,
+    Method,
+    Outputs,
+    Problem,
+    label_likelihood,
+)
 from iavlib.multiannotator.registry import register
 
 FORMS = ("pixel", "low-rank", "global", "known")
@@ -50,7 +55,7 @@ FORMS = ("pixel", "low-rank", "global", "known")
 class ConfusionNetwork(nn.Module):
     """A U-Net with two heads: logits of the truth, confusion matrices of annotators."""
 
-    def __init__(self, backbone: UNet, classes: int, confusion: nn.Module):
+    def __init__(self, backbone: nn.Module, classes: int, confusion: nn.Module):
         super().__init__()
         self.backbone, self.confusion = backbone, confusion
         self.truth = nn.Conv2d(backbone.features, classes, 1)
@@ -77,7 +82,7 @@ class ConfusionNetwork(nn.Module):
 class ConfusionMatrices(Method):
     """The method of the module's description.
 
-    Settings: ``widths`` of the U-Net; ``form`` (``pixel``, ``low-rank``, ``global`` or ``known``);
+    Settings: those of the U-Net; ``form`` (``pixel``, ``low-rank``, ``global`` or ``known``);
     ``rank`` and ``residual`` of the low-rank form; ``head_blocks``, convolutions of each
     annotator's own; ``trace``, lambda; ``trace_warmup``, ``trace_warmup_weight`` and
     ``trace_warmup_target``, how many epochs, how strongly and up to which diagonal the trace is
@@ -86,7 +91,7 @@ class ConfusionMatrices(Method):
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {
-        "widths": WIDTHS,
+        **UNET_SETTINGS,
         "form": "pixel",
         "rank": 1,
         "residual": True,
@@ -111,8 +116,7 @@ class ConfusionMatrices(Method):
     def build(self, problem: Problem) -> nn.Module:
         """Make the U-Net and both heads."""
         chosen = self.settings
-        widths = stages_for(problem.height, problem.width, chosen["widths"])
-        backbone = UNet(problem.channels, widths)
+        backbone = self.backbone(problem)
         size = (problem.n_annotators, problem.n_classes)
         heads = {"blocks": chosen["head_blocks"]}
         if chosen["form"] == "pixel":

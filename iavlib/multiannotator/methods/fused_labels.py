@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from iavlib.annotators import MultiAnnotatorSet
 from iavlib.models.confusion import FixedConfusion, apply_confusion
-from iavlib.models.unet import WIDTHS, UNet, stages_for
 from iavlib.multiannotator.errors import MethodError, suggest
 from iavlib.multiannotator.fusion import FUSIONS, fuse, fused_confusion
+from iavlib.multiannotator.losses import dice_loss, overlap_loss
 from iavlib.multiannotator.method import (
+    UNET_SETTINGS,
     Method,
     Outputs,
     Problem,
@@ -37,7 +38,7 @@ WITH_CONFUSION = ("staple", "spatial-staple")
 class OneNetwork(nn.Module):
     """A U-Net with logits of the truth; matrices of annotators stand beside it."""
 
-    def __init__(self, backbone: UNet, annotators: int, classes: int):
+    def __init__(self, backbone: nn.Module, annotators: int, classes: int):
         super().__init__()
         self.backbone, self.confusion = backbone, FixedConfusion(annotators, classes)
         self.truth = nn.Conv2d(backbone.features, classes, 1)
@@ -53,9 +54,12 @@ class OneNetwork(nn.Module):
 @register("staple", "STAPLE", fusion="staple")
 @register("spatial-staple", "Spatial STAPLE", fusion="spatial-staple")
 class FusedLabels(Method):
-    """The method of the module's description, with settings ``widths`` and ``fusion``."""
+    """The method of the module's description: settings of its U-Net, ``fusion`` and ``dice``.
 
-    defaults: ClassVar[Mapping[str, Any]] = {"widths": WIDTHS, "fusion": "mode"}
+    ``dice`` weighs a Dice loss beside the cross-entropy; AVAP's peers have both.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {**UNET_SETTINGS, "fusion": "mode", "dice": 0.0}
 
     def check(self) -> None:
         """Raise :class:`MethodError` where there is no such fusion."""
@@ -67,9 +71,7 @@ class FusedLabels(Method):
 
     def build(self, problem: Problem) -> nn.Module:
         """Make the network."""
-        widths = stages_for(problem.height, problem.width, self.settings["widths"])
-        backbone = UNet(problem.channels, widths)
-        return OneNetwork(backbone, problem.n_annotators, problem.n_classes)
+        return OneNetwork(self.backbone(problem), problem.n_annotators, problem.n_classes)
 
     def start(self, network: nn.Module, data: MultiAnnotatorSet) -> None:
         """Note how annotators err if the fused labels are right."""
@@ -83,13 +85,16 @@ class FusedLabels(Method):
         return {"target": self._fuse(data)}
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor], epoch: int, stage: str) -> Tensor:
-        """Compute the cross-entropy, the mean over pictures, or over labels of ``every-label``."""
-        logits = network(batch["images"])
+        """Compute the loss, the mean over pictures, or over labels of ``every-label``."""
+        logits, weight = network(batch["images"]), self.settings["dice"]
+        found = logits.float().softmax(1)
         if self.settings["fusion"] != EVERY:
-            return soft_cross_entropy(logits, batch["target"]).mean()
-        maps = logits.float().softmax(1)[:, None].expand(-1, batch["labels"].shape[1], -1, -1, -1)
+            loss = soft_cross_entropy(logits, batch["target"]).mean()
+            return loss + weight * dice_loss(found, batch["target"]) if weight else loss
+        maps = found[:, None].expand(-1, batch["labels"].shape[1], -1, -1, -1)
         unlikely, given = label_likelihood(maps, batch["labels"])
-        return unlikely.sum() / given.sum()
+        loss = unlikely.sum() / given.sum()
+        return loss + weight * overlap_loss(maps, batch["labels"]).mean() if weight else loss
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
         """Give the truth and, after STAPLE, each annotator by her matrix."""

@@ -64,7 +64,15 @@ def draw_labels(labels: Tensor) -> Tensor:
 
     Draws come from PyTorch's global generator of the CPU.
     """
+    places = torch.arange(len(labels), device=labels.device)
+    return labels[places, draw_annotators(labels)].unsqueeze(1)
+
+
+def draw_annotators(labels: Tensor) -> Tensor:
+    """Draw one of those who labelled each picture: int64, (B,), of labels (B, R, H, W).
+
+    Draws come from PyTorch's global generator of the CPU.
+    """
     given = labels[:, :, 0, 0] >= 0
     drawn = torch.rand(given.shape).to(labels.device)
-    chosen = torch.where(given, drawn, torch.full_like(drawn, -1.0)).argmax(1)
-    return labels[torch.arange(len(labels), device=labels.device), chosen].unsqueeze(1)
+    return torch.where(given, drawn, torch.full_like(drawn, -1.0)).argmax(1)

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from iavlib.annotators import MultiAnnotatorSet
 from iavlib.models.confusion import apply_confusion
-from iavlib.models.unet import UNet, stages_for
 from iavlib.multiannotator.batches import normalised
 from iavlib.multiannotator.fusion import posterior_classes
 from iavlib.multiannotator.method import Outputs, Problem, soft_cross_entropy
@@ -36,7 +35,7 @@ _BATCH = 32
 class TwoNetworks(nn.Module):
     """The network of the first stage and that of the second."""
 
-    def __init__(self, first: nn.Module, backbone: UNet, classes: int, problem: Problem):
+    def __init__(self, first: nn.Module, backbone: nn.Module, classes: int, problem: Problem):
         super().__init__()
         self.first, self.backbone = first, backbone
         self.truth = nn.Conv2d(backbone.features, classes, 1)
@@ -53,8 +52,7 @@ class ProductOfExperts(ConfusionMatrices):
 
     def build(self, problem: Problem) -> nn.Module:
         """Make both networks."""
-        widths = stages_for(problem.height, problem.width, self.settings["widths"])
-        backbone = UNet(problem.channels, widths)
+        backbone = self.backbone(problem)
         return TwoNetworks(super().build(problem), backbone, problem.n_classes, problem)
 
     def start(self, network: nn.Module, data: MultiAnnotatorSet) -> None:

@@ -4,25 +4,30 @@ The consensus is the mean of what the networks say. They are trained side by sid
 batches, and share nothing: a picture that an annotator did not label leaves hers as it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from iavlib.models.unet import WIDTHS, UNet, stages_for
-from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood
+from iavlib.multiannotator.losses import overlap_loss
+from iavlib.multiannotator.method import (
+    UNET_SETTINGS,
+    Method,
+    Outputs,
+    Problem,
+    label_likelihood,
+)
 from iavlib.multiannotator.registry import register
 
 
 class Separate(nn.Module):
     """A U-Net with logits for each annotator."""
 
-    def __init__(self, channels: int, classes: int, annotators: int, widths):
+    def __init__(self, backbones: Iterable[nn.Module], classes: int):
         super().__init__()
         self.networks = nn.ModuleList(
-            nn.Sequential(UNet(channels, widths), nn.Conv2d(widths[0], classes, 1))
-            for _ in range(annotators)
+            nn.Sequential(one, nn.Conv2d(one.features, classes, 1)) for one in backbones
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -32,19 +37,26 @@ class Separate(nn.Module):
 
 @register("separate", "One network an annotator")
 class SeparateNetworks(Method):
-    """The method of the module's description, with setting ``widths``."""
+    """The method of the module's description: settings of its U-Nets, and ``dice``.
 
-    defaults: ClassVar[Mapping[str, Any]] = {"widths": WIDTHS}
+    ``dice`` weighs a Dice loss beside the cross-entropy; AVAP's peers have both.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {**UNET_SETTINGS, "dice": 0.0}
 
     def build(self, problem: Problem) -> nn.Module:
         """Make all networks."""
-        widths = stages_for(problem.height, problem.width, self.settings["widths"])
-        return Separate(problem.channels, problem.n_classes, problem.n_annotators, widths)
+        backbones = (self.backbone(problem) for _ in problem.annotators)
+        return Separate(backbones, problem.n_classes)
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor], epoch: int, stage: str) -> Tensor:
-        """Compute the sum over annotators of the mean cross-entropy with their labels."""
-        unlikely, given = label_likelihood(network(batch["images"]).softmax(2), batch["labels"])
-        return (unlikely.sum(0) / given.sum(0).clamp_min(1)).sum()
+        """Compute the sum over annotators of the mean loss with their labels."""
+        maps = network(batch["images"]).softmax(2)
+        unlikely, given = label_likelihood(maps, batch["labels"])
+        loss = (unlikely.sum(0) / given.sum(0).clamp_min(1)).sum()
+        if not self.settings["dice"]:
+            return loss
+        return loss + self.settings["dice"] * overlap_loss(maps, batch["labels"]).sum()
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
         """Give each annotator's map, and their mean."""

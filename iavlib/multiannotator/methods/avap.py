@@ -1,0 +1,162 @@
+r"""AVAP: annotator variation and annotator preference (Guo et al. 2022).
+
+A U-Net's features F are read by two heads (:mod:`iavlib.models.preference`). The first says for
+every structure how many of the M annotators mark a pixel, in M + 1 classes; from these follows the
+calibrated map. The second predicts the marks of any annotator, by convolutions that a controller
+writes from the pooled features and the annotator's code. Both learn by cross-entropy and Dice.
+
+Training has two steps, each of all the recipe's epochs: U-Net and agreement; then, these frozen,
+the preferences, of one annotator a picture and step, drawn at random among those who labelled it.
+``training: joint`` trains both at once by
+``(1 - joint_weight) * agreement + joint_weight * preference``, the alternative of Table V.
+
+What the published description leaves open is settled so: F is what the U-Net gives at the
+pictures' size, for both heads, reduced to ``channels`` maps before the dynamic layers; the
+calibrated map is the mean of the agreement classes over M (``calibrated: argmax`` takes the most
+probable one, and scores of both are kept); batch statistics of the frozen part stand still in the
+second step. Where annotators are missing the number of marks among all M is a matter of chance,
+which the cross-entropy accounts for (:mod:`iavlib.multiannotator.agreement_levels`).
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from iavlib.models.preference import CHANNELS, CONDITIONS, AgreementHead, PreferenceHead
+from iavlib.multiannotator.agreement_levels import (
+    class_shares,
+    count_marks,
+    level_likelihood,
+    level_losses,
+    level_table,
+    membership,
+    shares,
+)
+from iavlib.multiannotator.errors import MethodError, suggest
+from iavlib.multiannotator.losses import overlap_loss
+from iavlib.multiannotator.method import (
+    UNET_SETTINGS,
+    Method,
+    Outputs,
+    Problem,
+    label_likelihood,
+)
+from iavlib.multiannotator.methods.probabilistic_unet import draw_annotators
+from iavlib.multiannotator.registry import register
+from iavlib.training.predict import evaluating
+
+AGREEMENT, PREFERENCE, JOINT = "agreement", "preference", "joint"
+TRAININGS = ("two-step", "joint")
+MAPS = ("expectation", "argmax")
+
+
+class AgreementAndPreference(nn.Module):
+    """A U-Net, its agreement head and its preference head, with tables that the losses need."""
+
+    def __init__(self, backbone: nn.Module, problem: Problem, channels: int, condition: str):
+        super().__init__()
+        features, annotators = backbone.features, problem.n_annotators
+        structures = problem.structures or {"foreground": tuple(range(1, problem.n_classes))}
+        self.backbone = backbone
+        self.agreement = AgreementHead(features, len(structures), annotators)
+        self.preference = PreferenceHead(
+            features, annotators, problem.n_classes, channels, condition
+        )
+        self.register_buffer("table", level_table(annotators), persistent=False)
+        member = membership(structures, problem.n_classes)
+        self.register_buffer("member", member, persistent=False)
+
+    def everybody(self, features: Tensor) -> Tensor:
+        """Give logits of all annotators, (B, R, C, H, W), of features (B, F, H, W)."""
+        n = self.preference.annotators
+        codes = torch.arange(n, device=features.device)
+        return torch.stack(
+            [self.preference(features, code.expand(len(features))) for code in codes], 1
+        )
+
+
+@register("avap", "AVAP")
+@register("avap-joint", "AVAP, trained jointly", training="joint")
+@register("avap-features", "AVAP without codes", condition="features")
+@register("avap-code", "AVAP without pooled features", condition="code")
+class AVAP(Method):
+    """The method of the module's description.
+
+    Settings: those of the U-Net; ``training`` (``two-step`` or ``joint``) and ``joint_weight`` of
+    the preferences; ``condition``, what the controller sees (``both``, ``code``, ``features``);
+    ``channels`` of the dynamic layers; ``calibrated`` (``expectation`` or ``argmax``), the map that
+    is the consensus; ``dice``, the weight of the Dice loss beside the cross-entropy.
+    """
+
+    stages = (AGREEMENT, PREFERENCE)
+    defaults: ClassVar[Mapping[str, Any]] = {
+        **UNET_SETTINGS,
+        "training": "two-step",
+        "joint_weight": 0.5,
+        "condition": "both",
+        "channels": CHANNELS,
+        "calibrated": "expectation",
+        "dice": 1.0,
+    }
+
+    def check(self) -> None:
+        """Raise :class:`MethodError` where settings make no sense."""
+        known = {"training": TRAININGS, "condition": CONDITIONS, "calibrated": MAPS}
+        for key, values in known.items():
+            if self.settings[key] not in values:
+                told = f"no {key} {self.settings[key]!r}; {suggest(self.settings[key], values)}"
+                raise MethodError(f"method {self.name!r}: {told}")
+        if not 0 < self.settings["joint_weight"] < 1 or self.settings["dice"] < 0:
+            raise MethodError(f"method {self.name!r}: joint_weight within (0, 1), dice from 0")
+        if self.settings["channels"] < 1:
+            raise MethodError(f"method {self.name!r}: channels is below 1")
+        if self.settings["training"] == "joint":
+            self.stages = (JOINT,)
+
+    def build(self, problem: Problem) -> nn.Module:
+        """Make the U-Net and both heads."""
+        chosen = self.settings
+        backbone = self.backbone(problem)
+        return AgreementAndPreference(backbone, problem, chosen["channels"], chosen["condition"])
+
+    def begin(self, network: nn.Module, stage: str) -> None:
+        """Freeze what the stage leaves alone."""
+        network.requires_grad_(stage != PREFERENCE)
+        network.preference.requires_grad_(stage != AGREEMENT)
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor], epoch: int, stage: str) -> Tensor:
+        """Compute the loss of a stage."""
+        images, labels = batch["images"], batch["labels"]
+        if stage == PREFERENCE:
+            with torch.no_grad(), evaluating(network.backbone):
+                features = network.backbone(images)
+            return self._preference(network, features, labels)
+        features = network.backbone(images)
+        agreement = self._agreement(network, features, labels)
+        if stage == AGREEMENT:
+            return agreement
+        weight = self.settings["joint_weight"]
+        preference = self._preference(network, features, labels)
+        return (1 - weight) * agreement + weight * preference
+
+    def _agreement(self, network, features: Tensor, labels: Tensor) -> Tensor:
+        marks, there = count_marks(labels, network.member)
+        likelihood = level_likelihood(marks, there, network.table)
+        unlikely, apart = level_losses(network.agreement(features), likelihood)
+        return unlikely + self.settings["dice"] * apart
+
+    def _preference(self, network, features: Tensor, labels: Tensor) -> Tensor:
+        whose = draw_annotators(labels)
+        chosen = labels[torch.arange(len(labels), device=labels.device), whose].unsqueeze(1)
+        maps = network.preference(features, whose).float().softmax(1)[:, None]
+        unlikely, _ = label_likelihood(maps, chosen)
+        return unlikely.mean() + self.settings["dice"] * overlap_loss(maps, chosen).mean()
+
+    def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
+        """Give the calibrated map, each annotator's, and the probabilities of agreement classes."""
+        features = network.backbone(images)
+        levels = network.agreement(features).softmax(2)
+        consensus = class_shares(shares(levels, self.settings["calibrated"]), network.member)
+        return Outputs(consensus, network.everybody(features).softmax(2), levels=levels)

@@ -1,0 +1,128 @@
+"""What runs of AVAP and its peers say together, and RIGA through the task."""
+
+import numpy as np
+import pytest
+from riga_layout import fundus, outlined, save
+
+from iavlib.experiments import Experiment, ExperimentError, resolve, run, sweep
+from iavlib.experiments import preference_results as results
+from iavlib.experiments.notebook import data_missing
+
+TINY = {"epochs": 1, "widths": [4, 8], "batch_size": 4, "warmup_epochs": 0}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def experiment(**fields):
+    overrides = TINY | fields.pop("overrides", {})
+    given = {
+        "task": "segmentation",
+        "cohort": "digits",
+        "cohort_options": {"n": [8, 0, 4], "source": "drawn"},
+        "backbone": "unet",
+        "method": "avap",
+        "recipe": "annotators",
+        "overrides": overrides,
+    }
+    return Experiment(**{**given, **fields})
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    from iavlib.experiments import RunStore
+
+    store = RunStore(tmp_path_factory.mktemp("runs"))
+    wanted = [experiment(seed=seed, label="d") for seed in (0, 1, 2)]
+    wanted += [experiment(seed=seed, label="d", method="mh-unet") for seed in (0, 1, 2)]
+    wanted += [
+        experiment(label="d", method="avap-joint", overrides={"joint_weight": weight})
+        for weight in (0.3, 0.7)
+    ]
+    return sweep(wanted, store, say=lambda line: None)
+
+
+def test_runs_hold_whose_prediction_fits_whom_and_how_calibrated_the_vote_is(runs):
+    names = ["good", "over", "under", "wrong", "blank"]
+    matrix = results.read_matrix(runs.loc[0, "folder"])
+    assert list(matrix.index) == names and list(matrix.columns) == [*names, "mean_vote"]
+    own = matrix.to_numpy()[:, :5].diagonal().mean()
+    assert runs.loc[0, "average"] == pytest.approx(own, abs=1e-5)
+    curves = results.read_reliability(runs.loc[0, "folder"])
+    assert set(curves) == {"expectation", "argmax"}
+    table = curves["expectation"]
+    away = np.average((table["predicted"] - table["observed"]).abs(), weights=table["n"])
+    assert runs.loc[0, "calibration_error"] == pytest.approx(away, abs=1e-5)
+    with pytest.raises(ExperimentError, match="no soft matrix of 'cup'"):
+        results.read_matrix(runs.loc[0, "folder"], structure="cup")
+
+
+def test_methods_stand_in_the_papers_order_with_its_names(runs):
+    table = results.peers(runs)
+    assert list(table.index) == ["avap", "mh-unet", "avap-joint"]
+    assert list(table["paper"]) == ["AVAP", "MH-UNet", ""] and table.loc["avap", "runs"] == 3
+    mean = runs.loc[runs["method"] == "avap", "average"].mean()
+    assert table.loc["avap", "average"] == pytest.approx(100 * mean)
+    assert results.published_table().loc["AVAP", "vote cup"] == 87.90
+
+
+def test_differences_are_paired_by_seed_and_by_image(runs):
+    pairs = results.comparisons(runs)
+    assert set(pairs) == {"avap-average-over-mh", "avap-two-step"}
+    assert pairs["avap-two-step"][1]["average"].tolist() == [
+        runs.loc[runs["method"] == "avap-joint", "average"].max()
+    ]
+    found = results.difference(*pairs["avap-average-over-mh"])
+    own, other = (
+        runs[runs["method"] == name].set_index("seed")["average"] for name in ("avap", "mh-unet")
+    )
+    assert found.mean == pytest.approx(100 * (own - other).mean())
+    assert found.low < found.mean < found.high and found.n_images == 4
+    assert "3 seeds" in found.words
+    same = results.difference(pairs["avap-two-step"][0], pairs["avap-two-step"][0])
+    assert same.mean == 0 and np.isnan(same.p_seeds) and np.isnan(same.p_images)
+    assert list(results.differences(pairs)["seeds"]) == [3, 1]
+
+
+def test_claims_take_three_seeds_and_weights_where_some_are_pretrained(runs):
+    values = results.claim_values(runs)
+    wanted = {"avap-average-over-mh", "avap-own-annotator-best", "avap-mean-voting"}
+    assert set(values) == wanted and all(one["n"] == 3 for one in values.values())
+    assert not results.claim_values(runs[runs["seed"] < 2])
+    mixed = runs.assign(weights_random=runs["seed"] > 0, backbone="resnet18")
+    assert set(results.pretrained_first(mixed)["seed"]) == {0}
+    first, second = results.comparisons(mixed)["avap-pretraining"]
+    assert not first["weights_random"].any() and second["weights_random"].all()
+    assert results.comparisons(runs.head(0)) == {} == results.claim_values(runs.head(0))
+    assert results.coverage("riga", 10) == (10, 750) and results.coverage("ph2", 10) is None
+
+
+def test_riga_runs_in_its_layout_with_its_published_split(tmp_path, monkeypatch, store):
+    monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("IAV_CACHE_HOME", str(tmp_path / "cache"))
+    wanted = experiment(cohort="riga", cohort_options={}, size=32, split={"kind": "official"})
+    assert "riga" in data_missing(wanted)
+    for number, folder in enumerate(("BinRushed/BinRushed2", "Magrabia/MagrabiaMale", "MESSIDOR")):
+        place = tmp_path / "riga" / folder
+        place.mkdir(parents=True)
+        for image in (1, 2):
+            picture = fundus(10 * number + image)
+            save(picture, place / f"image{image}prime.tif")
+            for annotator in range(1, 7):
+                if (image, annotator) != (2, 3):  # one is missing now and then
+                    drawn = outlined(picture, 30 + annotator, 12 + annotator)
+                    save(drawn, place / f"image{image}-{annotator}.tif")
+    assert data_missing(wanted) is None
+    result = run(wanted, store)
+    assert result.facts["n"] == {"test": 2} and len(result.facts["settings"]["annotators"]) == 6
+    assert {"average_disc", "average_cup", "mean_voting_cup"} <= set(result.metrics)
+    assert set(result.facts["settings"]["dice_matrices"]) == {"disc", "cup"}
+    with pytest.raises(ExperimentError, match="has no official one"):
+        resolve(experiment(split={"kind": "official"}))
