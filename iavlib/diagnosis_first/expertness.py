@@ -126,7 +126,7 @@ def optimise_expertness(
                 _optimise(
                     net,
                     *(_tensors(net, one[first : first + _BATCH]) for one in (images, masks)),
-                    torch.as_tensor(diagnosis[first : first + _BATCH], dtype=torch.float32),
+                    torch.tensor(diagnosis[first : first + _BATCH], dtype=torch.float32),
                     (generator, steps, rate),
                     drawn,
                 )
@@ -162,7 +162,7 @@ def _optimise(net, images, labels, diagnosis, how, drawn) -> tuple[np.ndarray, .
     with torch.no_grad():
         fused, weights = fuse_by_expertness(maps(), masks, given)
         after = _loss(net, images, fused, diagnosis)
-    parts = (weights, fused, before.detach(), after)
+    parts = (weights, fused.clamp(0, 1), before.detach(), after)  # a sum of weights is rounded
     return tuple(part.float().cpu().numpy() for part in parts)
 
 

@@ -16,6 +16,27 @@ from iavlib.diagnosis_first.encoders import LEVELS, build_encoder
 from iavlib.diagnosis_first.errors import DiagnosisFirstError
 
 
+class BaselineSegmentation(nn.Module):
+    """Baseline-Seg: an encoder and a decoder, and no diagnosis at all.
+
+    Parameters
+    ----------
+    encoder, weights, seed, size
+        As for :func:`iavlib.diagnosis_first.build_encoder`.
+    """
+
+    def __init__(self, encoder: str, weights: str = "none", seed: int = 0, size: int = 64):
+        super().__init__()
+        self.backbone = build_encoder(encoder, weights, seed, size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.decoder = Decoder(self.backbone.channels)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Give ``mask``, logits (B, H, W), of images (B, 3, H, W) from 0 to 1."""
+        return {"mask": self.decoder(self.backbone(images), images.shape[-2:])}
+
+
 class TakeGive(nn.Module):
     """Network of the module's description.
 

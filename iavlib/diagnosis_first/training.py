@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iavlib.annotators import MultiAnnotatorSet
+from iavlib.diagnosis_first.assisted import AssistedNet
 from iavlib.diagnosis_first.errors import DiagnosisFirstError
 from iavlib.multiannotator.batches import LabelledBatches
 from iavlib.training.loop import fit
@@ -41,11 +42,10 @@ class _JointObjective(_AssistedObjective):
 
 
 def _losses(found: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
-    """Add the cross-entropies of the diagnosis and of the mask, where there is one."""
-    loss = F.binary_cross_entropy_with_logits(found["diagnosis"], batch["diagnosis"])
-    if "mask" in found:
-        loss = loss + F.binary_cross_entropy_with_logits(found["mask"], batch["mask"])
-    return loss
+    """Add the cross-entropies of the diagnosis and of the mask, of what there is."""
+    named = [name for name in ("diagnosis", "mask") if name in found]
+    losses = [F.binary_cross_entropy_with_logits(found[name], batch[name]) for name in named]
+    return torch.stack(losses).sum()
 
 
 def train(
@@ -85,15 +85,8 @@ def train(
     check_targets(labelled, masks, diagnosis)
     targets = {"mask": np.asarray(masks, float), "diagnosis": np.asarray(diagnosis, float)}
     batches = LabelledBatches(labelled, targets, *_AS_IT_IS)
-    assisted = not isinstance(network, _drawing())
-    objective = _AssistedObjective() if assisted else _JointObjective()
+    objective = _AssistedObjective() if isinstance(network, AssistedNet) else _JointObjective()
     return fit(network, batches, objective, recipe, folder, seed, progress=progress)
-
-
-def _drawing() -> type:
-    from iavlib.diagnosis_first.take_give import TakeGive
-
-    return TakeGive
 
 
 def check_targets(labelled: MultiAnnotatorSet, masks: np.ndarray, diagnosis: np.ndarray) -> None:
@@ -123,15 +116,19 @@ def diagnose(net: nn.Module, images: np.ndarray, masks: np.ndarray) -> np.ndarra
     return _over(net, images, run)[0]
 
 
-def segment(network: nn.Module, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Let a trained network draw and diagnose: masks (n, H, W) and probabilities (n,)."""
+def segment(network: nn.Module, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Let a trained network draw and diagnose: masks (n, H, W) and probabilities (n,).
 
-    def run(some: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    The second are None of a network that does not diagnose.
+    """
+
+    def run(some: Tensor, first: int) -> tuple[Tensor, ...]:
         found = network(some)
-        return found["mask"].sigmoid(), found["diagnosis"].sigmoid()
+        names = [name for name in ("mask", "diagnosis") if name in found]
+        return tuple(found[name].sigmoid() for name in names)
 
-    masks, diagnosis = _over(network, images, run)
-    return masks, diagnosis
+    masks, *diagnosis = _over(network, images, run)
+    return masks, diagnosis[0] if diagnosis else None
 
 
 def _over(network: nn.Module, images: np.ndarray, run) -> list[np.ndarray]:
