@@ -11,6 +11,8 @@ Each gives one logit an image, larger for melanoma (or malignant):
 - ``seat`` (DL-SeAT) lets the diagnosis attend to features of the mask at the two deepest levels.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,7 +37,7 @@ _MASK_WIDTHS = (4, 8, 16, 24, 32, 32)
 _EMPTY = 1e-3
 
 
-class AssistedNet(nn.Module):
+class AssistedNet(nn.Module, ABC):
     """Base: an encoder as ``backbone``, and a linear head.
 
     Parameters
@@ -75,9 +77,9 @@ class AssistedNet(nn.Module):
             raise DiagnosisFirstError(f"{shapes}: give (B, 3, H, W) and (B, H, W)")
         return self.diagnose(images, masks)
 
+    @abstractmethod
     def diagnose(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Do what :meth:`forward` says; each net its own way."""
-        raise NotImplementedError
 
     def _of_maps(self, maps: list[Tensor]) -> dict[str, Tensor]:
         return {"diagnosis": self.head(maps[-1].mean((2, 3)))[:, 0]}
@@ -95,6 +97,7 @@ class Concatenated(AssistedNet):
             self.join.bias.fill_(-0.25)
 
     def diagnose(self, images, masks):
+        """Join the mask to the image."""
         joined = self.join(torch.cat((images, masks[:, None]), 1))
         return self._of_maps(self.backbone(joined))
 
@@ -103,6 +106,7 @@ class RegionOfInterest(AssistedNet):
     """DL-ROI."""
 
     def diagnose(self, images, masks):
+        """Show what the mask holds."""
         masks = masks[:, None]
         return self._of_maps(self.backbone(masks * images + (1 - masks) * self.backbone.mean))
 
@@ -114,6 +118,7 @@ class Attending(AssistedNet):
         super().__init__(encoder, size, pooled=2)
 
     def diagnose(self, images, masks):
+        """Pool with the mask as attention."""
         deepest = self.backbone(images)[-1]
         pooled = torch.cat((deepest.mean((2, 3)), attended(deepest, masks)), 1)
         return {"diagnosis": self.head(pooled)[:, 0]}
@@ -127,6 +132,7 @@ class SelfSegmenting(AssistedNet):
         self.decoder = Decoder(encoder.channels)
 
     def diagnose(self, images, masks):
+        """Draw a mask beside the diagnosis."""
         maps = self.backbone(images)
         return {**self._of_maps(maps), "mask": self.decoder(maps, images.shape[-2:])}
 
@@ -160,6 +166,7 @@ class SegmentationAttending(AssistedNet):
         return _MASK_WIDTHS[self.backbone.strides[level].bit_length() - 1]
 
     def diagnose(self, images, masks):
+        """Attend to features of the mask."""
         padded = F.pad(masks[:, None], _to_multiple(masks.shape[-2:], self.of_mask.stride))
         of_mask = self.of_mask(padded)
 

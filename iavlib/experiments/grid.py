@@ -12,8 +12,8 @@
 
 Lists are crossed: this entry stands for 2 x 2 x 5 x 3 experiments. A value that is a list itself is
 written as a list of one (but for ``fractions`` and ``stratify`` of a split and ``select`` of a
-recipe, which are lists always). What ``start`` is given as a list is crossed too. ``method: all`` is
-the list of every method that the task knows, where it knows several.
+recipe, which are lists always). What ``start`` is given as a list is crossed too. ``method: all``
+is the list of every method that the task knows, where it knows several.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from iavlib.claims.recording import RUN_VARIABLE
-from iavlib.data import DatasetUnavailable
+from iavlib.data import COHORTS, DatasetUnavailable, available
 from iavlib.execution.project import Project, find_project
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.grid import FOLDER, listed
@@ -31,6 +31,7 @@ from iavlib.experiments.table import (
     spec_columns,
 )
 from iavlib.experiments.tasks import find_task
+from iavlib.experiments.tasks.labelled_data import SIMULATED
 
 #: Parameters of a notebook that say which data it works on.
 COHORT_PARAMETERS = ("path", "n_images", "seed", "size")
@@ -116,7 +117,10 @@ def data_missing(experiment: Experiment, known: dict[str, str | None] | None = N
 
 def _missing_of(experiment: Experiment) -> str | None:
     if find_task(experiment.task).load is not None:
-        return None  # the task makes its data, or says itself what it lacks
+        name = experiment.cohort.removesuffix(SIMULATED)
+        # a folder has no files of its own, and what no cohort is called the task makes
+        absent = name in COHORTS and name != "folder" and name not in available()
+        return f"{name} is not here: 'iav data status' tells how to get it" if absent else None
     try:
         load_data(experiment)
     except DatasetUnavailable as error:

@@ -52,8 +52,8 @@ def judge_prediction(
     Returns
     -------
     pandas.DataFrame
-        One row an image: ``image_id``, ``true`` and ``predicted`` (diagnosis and score), and all Dice of
-        the lesion (not averaged with the background's): ``soft_dice`` of the probability with the
+        One row an image: ``image_id``, ``true`` and ``predicted`` (diagnosis and score), and of
+        the lesion (not averaged with the background): ``soft_dice`` of the probability with the
         raters' mean vote (thresholds .1 to .9), ``dice_<rater>`` of what is predicted of that
         rater (the consensus where raters are not told apart), ``dice_raters`` (their mean),
         ``dice_truth`` where a truth is known, and ``ged`` (samples against raters).

@@ -1,9 +1,9 @@
 """Task ``comparison``: every method for several raters on the same images, by the same measures.
 
 ``method`` is one of :data:`iavlib.multiannotator.METHODS`, whoever adds it; a fusion of the test
-image's own masks (``fuse-mean``, ``fuse-mode``, ``fuse-staple``, ``fuse-spatial-staple``); ``diff``, Take
-and Give that learnt DF-GT and sees the image alone; or ``fuse-diff``, DF-GT of the test image, which
-uses its diagnosis. ``overrides`` set fields of the recipe, of the data (see
+image's own masks (``fuse-mean``, ``fuse-mode``, ``fuse-staple``, ``fuse-spatial-staple``);
+``diff``, Take and Give that learnt DF-GT and sees the image alone; or ``fuse-diff``, DF-GT of the
+test image, which uses its diagnosis. ``overrides`` set fields of the recipe, of the data (see
 :mod:`~iavlib.experiments.tasks.diagnosed_sets`), :data:`SETTINGS`, and settings of the method.
 """
 
@@ -33,9 +33,9 @@ DIFF, DIFF_FUSED = "diff", "fuse-diff"
 #: Methods that are given the test image's own masks.
 SEE_THE_MASKS = (*FUSIONS, DIFF_FUSED)
 NONE = "none"
-#: ``width``: channels of the finest stage of U-Nets, doubled at each of three; ``encoder`` of DiFF and
-#: of the net that diagnoses with every method's masks, and its ``diagnosis_epochs``; ``steps`` and
-#: ``blocks`` of DiFF.
+#: ``width``: channels of the finest stage of U-Nets, doubled at each of three; ``encoder`` of DiFF
+#: and of the net that diagnoses with every method's masks, and its ``diagnosis_epochs``; ``steps``
+#: and ``blocks`` of DiFF.
 SETTINGS: dict[str, Any] = {
     "width": 8,
     "encoder": "small",
@@ -86,8 +86,8 @@ def _settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any]]:
 def of_method(experiment: Experiment) -> Experiment:
     """Return the experiment as task ``segmentation`` takes it.
 
-    A method that has no setting ``widths`` keeps the networks it has, and a backbone it is not built
-    on gives way to the first that it is.
+    A method that has no setting ``widths`` keeps the networks it has, and a backbone it is not
+    built on gives way to the first that it is.
     """
     from iavlib.multiannotator import METHODS
 
@@ -116,6 +116,7 @@ def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -
     scores = _diagnose(experiment, chosen, source, prediction, say)
     rows, metrics = judge_prediction(prediction, parts["test"], known["test"], scores)
     metrics |= {"n_parameters": float(parameters), "method_seconds": seconds}
+    metrics["n_images"] = float(sum(map(len, parts.values())))
     shutil.rmtree(folder / "networks", ignore_errors=True)
     return Outcome(
         rows.assign(part="test"),

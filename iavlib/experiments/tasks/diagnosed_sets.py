@@ -1,9 +1,10 @@
 """Sets of several raters' labels whose images have a diagnosis, for the tasks of DiFF.
 
-Names are those of :mod:`iavlib.experiments.tasks.labelled_data` but for the digits. Of ``overrides``
-``images`` says how many images are taken (0: all that there are; otherwise as many of both classes as
-there are, drawn by the seed of the split), and ``diagnosis`` whether the diagnoses are ``true`` or
-``permuted``, within each part of the split: what then still predicts them has seen them.
+Names are those of :mod:`iavlib.experiments.tasks.labelled_data` but for the digits. Of
+``overrides``, ``images`` says how many images are taken (0: all that there are; otherwise as many
+of both classes as there are, drawn by the seed of the split), and ``diagnosis`` whether the
+diagnoses are ``true`` or ``permuted``, within each part of the split: what then still predicts
+them has seen them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Task ``diagnosis-first``: raters' masks fused for the diagnosis, and whom that helps.
 
 One run trains diagnosis nets with the majority's masks, optimises the fused mask (DF-GT) of every
-test image *with its diagnosis* on one of them, the ``source``, and lets all nets diagnose with every
-mask. Masks that a clinic could have come beside: a network that learnt DF-GT of the training part
-draws them from the image alone. ``overrides`` set fields of the recipe, of the data (see
+test image *with its diagnosis* on one of them, the ``source``, and lets all nets diagnose with
+every mask. Masks that a clinic could have come beside: a network that learnt DF-GT of the training
+part draws them from the image alone. ``overrides`` set fields of the recipe, of the data (see
 :mod:`~iavlib.experiments.tasks.diagnosed_sets`), and :data:`SETTINGS`.
 """
 
@@ -89,11 +89,12 @@ def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -
     """Do what the module's description says.
 
     Metrics of the test part: ``auroc_<net>_<mask>`` of each net and mask, ``others_<mask>`` (mean
-    over the nets that masks were not optimised on), ``source_<mask>``, ``given_<rater>`` (mean over
-    nets given that rater's masks), ``own_<rater>`` (nets trained with them too), ``high_<generator>``
-    (share of fine waves in its weights), ``loss_before`` and ``loss_<generator>`` (of the source);
-    ``clinic_majority`` and ``clinic_<generator>`` (mean over the other nets, with masks drawn
-    from the image alone), ``dice_...`` of these (soft Dice to the mean vote).
+    over the nets that masks were not optimised on), ``source_<mask>``, ``given_<rater>`` (mean
+    over nets given that rater's masks), ``own_<rater>`` (nets trained with them too),
+    ``high_<generator>`` (share of fine waves in its weights), ``loss_before`` and
+    ``loss_<generator>`` (of the source); ``clinic_majority`` and ``clinic_<generator>`` (mean over
+    the other nets, with masks drawn from the image alone), ``dice_...`` of these (soft Dice to the
+    mean vote); ``n_images`` of all parts.
     """
     from iavlib.experiments.tasks.diagnosis_panel import Panel
 

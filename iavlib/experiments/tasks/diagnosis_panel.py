@@ -46,7 +46,8 @@ class Panel:
         which, seed = self.chosen["diagnosis"], experiment.seed
         self.diagnosis = diagnoses(source, self.parts, which, seed)
         self.test, self.training = self.parts["test"], self.parts["train"]
-        self.metrics: dict[str, float] = {}
+        n_images = sum(len(part) for part in self.parts.values())
+        self.metrics: dict[str, float] = {"n_images": float(n_images)}
         self.scores: dict[str, dict[str, np.ndarray]] = {}
         self.histories: list[pd.DataFrame] = []
         self.others = [one for one in self.chosen["nets"] if one != self.chosen["source"]]

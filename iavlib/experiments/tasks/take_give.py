@@ -31,8 +31,8 @@ from iavlib.experiments.tasks.task import Outcome, Say, Task
 
 NAME = "take-give"
 MAJORITY, MEAN = "majority", "mean"
-#: ``blocks`` connected, 0 (Baseline-Seg and Baseline-Dia) to 4; ``learns``: the masks of the training
-#: part, ``majority``, ``mean``, or a generator of DF-GT with its ``steps``.
+#: ``blocks`` connected, 0 (Baseline-Seg and Baseline-Dia) to 4; ``learns``: the masks of the
+#: training part, ``majority``, ``mean``, or a generator of DF-GT with its ``steps``.
 SETTINGS: dict[str, Any] = {"blocks": 4, "learns": MAJORITY, "steps": 20}
 
 
@@ -55,9 +55,9 @@ def complete(experiment: Experiment) -> Experiment:
 def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -> Outcome:
     """Learn from the training part; judge the test part from its images alone.
 
-    Metrics: ``soft_dice`` to the raters' mean vote, ``soft_dice_learnt`` to masks made as those learnt
-    from (of DF-GT these know the diagnosis of the test image), ``dice_<rater>``, ``dice_truth``
-    where it is known, and ``auroc`` of the network's own diagnosis.
+    Metrics: ``soft_dice`` to the raters' mean vote, ``soft_dice_learnt`` to masks made as those
+    learnt from (of DF-GT these know the diagnosis of the test image), ``dice_<rater>``,
+    ``dice_truth`` where it is known, and ``auroc`` of the network's own diagnosis.
     """
     from iavlib.diagnosis_first import TakeGive
     from iavlib.diagnosis_first.training import segment, train
@@ -77,6 +77,7 @@ def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -
     drawn, diagnosis = segment(made, parts["test"].images)
     rows, metrics = _judge(drawn, diagnosis, parts["test"], masks["test"], known["test"])
     metrics["n_parameters"] = float(sum(one.numel() for one in made.parameters()))
+    metrics["n_images"] = float(sum(map(len, parts.values())))
     shutil.rmtree(folder / "networks", ignore_errors=True)
     return Outcome(
         rows,
