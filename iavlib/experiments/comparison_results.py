@@ -45,8 +45,8 @@ def comparison_table(runs: pd.DataFrame, intervals: bool = True) -> pd.DataFrame
     -------
     pandas.DataFrame
         Index ``cohort_name`` and ``method``: ``sees``, :data:`MEASURES`, ``n_parameters``,
-        ``method_seconds`` (of the processor, training and prediction) and ``runs``; methods that see
-        alike together, the best soft Dice first.
+        ``method_seconds`` (of the processor, training and prediction) and ``runs``; methods that
+        see alike together, the best soft Dice first.
     """
     runs = _compared(runs)
     rows = {}
@@ -82,8 +82,9 @@ def paired_tests(
     Returns
     -------
     pandas.DataFrame
-        Index ``cohort_name`` and ``method``: ``best`` (the method compared with), ``difference`` to it,
-        ``low`` and ``high``, ``p`` (Wilcoxon's signed ranks), ``p_holm`` within the cohort, ``images``.
+        Index ``cohort_name`` and ``method``: ``best`` (the method compared with), ``difference``
+        to it, ``low`` and ``high``, ``p`` (Wilcoxon's signed ranks), ``p_holm`` within the cohort,
+        ``images``.
     """
     runs = _compared(runs)
     if not len(runs):

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from iavlib.experiments.segmentation_results import SEEDS, finished_runs, interval_of_mean
+from iavlib.experiments.segmentation_results import (
+    SEEDS,
+    finished_runs,
+    in_words,
+    interval_of_mean,
+)
+from iavlib.experiments.tasks.labelled_data import SIMULATED
 
 POINTS = 100
 #: How AUROCs with a mask are averaged: the net it was optimised on, the other nets, and these with
@@ -35,8 +42,8 @@ def auroc_by_mask(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Index ``mask``: for each of :data:`JUDGES` the mean, and ``<judge>_low`` and ``<judge>_high``,
-        Student's interval over runs; ``runs``.
+        Index ``mask``: for each of :data:`JUDGES` the mean, and ``<judge>_low`` and
+        ``<judge>_high``, Student's interval over runs; ``runs``.
     """
     masks = [name.removeprefix("others_") for name in runs if name.startswith("others_")]
     rows = {}
@@ -65,8 +72,8 @@ def raters_table(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Index ``rater``: ``given`` (nets trained with the majority's masks), ``own`` (nets trained with
-        that rater's, where there are any), each with ``_low`` and ``_high`` over runs.
+        Index ``rater``: ``given`` (nets trained with the majority's masks), ``own`` (nets trained
+        with that rater's, where there are any), each with ``_low`` and ``_high`` over runs.
     """
     names = [name.removeprefix("given_") for name in runs if name.startswith("given_")]
     rows = {}
@@ -82,8 +89,8 @@ def raters_table(runs: pd.DataFrame) -> pd.DataFrame:
 def range_over_raters(runs: pd.DataFrame, kind: str = "own") -> pd.Series:
     """Tell by how many points the best rater's masks beat the worst one's, without looking twice.
 
-    The largest less the smallest of several AUROCs is above 0 by chance alone. Here the best and the
-    worst rater are named by the *other* runs, and their difference is taken in each run.
+    The largest less the smallest of several AUROCs is above 0 by chance alone. Here the best and
+    the worst rater are named by the *other* runs, and their difference is taken in each run.
 
     Returns
     -------
@@ -107,7 +114,8 @@ def fine_waves(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Index ``generator``: ``high`` with ``high_low`` and ``high_high``, ``loss`` and ``loss_before``.
+        Index ``generator``: ``high`` with ``high_low`` and ``high_high``, ``loss`` and
+        ``loss_before``.
     """
     rows = {}
     for name in [one.removeprefix("high_") for one in runs if one.startswith("high_")]:
@@ -126,8 +134,8 @@ def leak_table(runs: pd.DataFrame, generator: str = "expg") -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Index ``diagnosis`` (``true``, ``permuted``): the gain (points) by each of :data:`JUDGES`, with
-        ``_low`` and ``_high`` over runs, and ``runs``.
+        Index ``diagnosis`` (``true``, ``permuted``): the gain (points) by each of :data:`JUDGES`,
+        with ``_low`` and ``_high`` over runs, and ``runs``.
     """
     which = runs.get("overrides_diagnosis", pd.Series(index=runs.index, dtype=object))
     rows = {}
@@ -147,8 +155,8 @@ def blocks_table(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Index ``blocks``, 0 for Baseline-Seg and Baseline-Dia: ``soft_dice`` and ``auroc``, each with
-        ``_low`` and ``_high`` over runs; ``n_parameters`` and ``runs``.
+        Index ``blocks``, 0 for Baseline-Seg and Baseline-Dia: ``soft_dice`` and ``auroc``, each
+        with ``_low`` and ``_high`` over runs; ``n_parameters`` and ``runs``.
     """
     rows = {}
     for blocks, some in _with_blocks(runs).groupby("blocks"):
@@ -191,3 +199,101 @@ def _by_blocks(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
     if not len(runs):
         return pd.DataFrame()
     return _with_blocks(runs).pivot_table(index="seed", columns="blocks", values=measure)
+
+
+@dataclass(frozen=True)
+class RunCohort:
+    """The data of some runs, as claims name them."""
+
+    name: str
+    synthetic: bool
+    simulated: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What runs measured for one claim.
+
+    Attributes
+    ----------
+    claim : str
+    cohort : RunCohort
+    values : pandas.Series
+        By seed.
+    coverage : (int, int)
+        Images at hand, and those of the paper.
+    note : str
+    pretrained : bool
+        Whether all encoders began with weights that had learnt something.
+    """
+
+    claim: str
+    cohort: RunCohort
+    values: pd.Series
+    coverage: tuple[int, int]
+    note: str
+    pretrained: bool
+
+    @property
+    def can_be_judged(self) -> bool:
+        """Whether there are enough seeds, of a network such as the paper means."""
+        return self.pretrained and enough(self.values)
+
+
+_INFLATED = "masks of test images are made with their diagnosis; nets not optimised on judge"
+_ALONE = "from test images alone"
+
+
+def measured_claims(
+    fused: pd.DataFrame, blocks: pd.DataFrame, learnt: pd.DataFrame, generator: str = "expg"
+) -> list[Measured]:
+    """Collect what was measured for the claims of DiFF, on each cohort.
+
+    Parameters
+    ----------
+    fused, blocks, learnt : pandas.DataFrame
+        Runs of fused masks, of connected blocks, and of Take and Give that learnt DF-GT.
+    generator : str
+        How expertness maps are written.
+    """
+    found = []
+    for cohort, rows in _by_cohort(fused):
+        name = f"others_{generator}"
+        measured = {
+            "diff-raters-differ": (range_over_raters(rows), "raters named by the other seeds"),
+            "diff-fusion-auc": (difference(rows, name, "others_majority"), _INFLATED),
+            "diff-expg-smooth": (
+                difference(rows, f"high_{generator}", "high_pixel", 1),
+                "share of the variance of weights beyond a quarter of a cycle a pixel",
+            ),
+            "diff-expg-generalises": (difference(rows, name, "others_pixel"), _INFLATED),
+        }
+        found += [_measured(claim, cohort, rows, *told) for claim, told in measured.items()]
+    for cohort, rows in _by_cohort(blocks):
+        told = {"diff-tg-dice": gain_of_blocks(rows), "diff-tg-blocks": order_of_blocks(rows)}
+        found += [_measured(c, cohort, rows, values, _ALONE) for c, values in told.items()]
+    for cohort, rows in _by_cohort(learnt):
+        values = POINTS * rows.set_index("seed")["auroc"].dropna()
+        found.append(_measured("diff-auc", cohort, rows, values, _ALONE))
+    return [one for one in found if len(one.values)]
+
+
+def gains_in_words(runs: pd.DataFrame, judge: str, diagnosis: str, generator: str = "expg") -> str:
+    """Say the gain over the majority (points) with true or permuted diagnoses."""
+    which = runs.get("overrides_diagnosis", pd.Series(index=runs.index, dtype=object))
+    some = runs[which.fillna("true") == diagnosis]
+    return in_words(difference(some, f"{judge}_{generator}", f"{judge}_majority"), 1)
+
+
+def _by_cohort(runs: pd.DataFrame) -> Iterable[tuple[RunCohort, pd.DataFrame]]:
+    if not len(runs):
+        return
+    for name, rows in runs.groupby("cohort_name"):
+        synthetic = bool(rows["synthetic"].any())
+        yield RunCohort(name, synthetic, name.endswith(SIMULATED)), rows.dropna(axis=1, how="all")
+
+
+def _measured(claim: str, cohort: RunCohort, rows: pd.DataFrame, values, note: str) -> Measured:
+    coverage = (min(int(rows["n_images"].max()), PAPER_IMAGES), PAPER_IMAGES)
+    pretrained = not bool(rows["weights_random"].any())
+    return Measured(claim, cohort, values, coverage, note, pretrained)
