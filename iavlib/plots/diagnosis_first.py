@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from iavlib.plots.style import COLOURS, CYCLE, notice
 
@@ -99,18 +100,27 @@ def methods_compared(
         some = table.loc[cohort]
         for (name, words), ax in zip(measures.items(), line, strict=True):
             arrow = "→ better" if better.get(name, True) else "← better"
-            _panel(ax, some, name)
+            _panel(ax, some, name, list(dict.fromkeys(table["sees"])))
             ax.set_xlabel(f"{words} ({arrow})", fontsize=8)
         line[0].set_yticks(range(len(some)), some.index, fontsize=7)
         line[0].set_title(cohort, loc="left", fontsize=9)
         for ax in line[1:]:
             ax.set_yticks(range(len(some)), [])
+    _legend(figure, list(dict.fromkeys(table["sees"])))
     return figure
 
 
-def _panel(ax, some: pd.DataFrame, name: str) -> None:
+def _legend(figure: Figure, kinds: list[str]) -> None:
+    """Say which mark stands for what a method sees."""
+    marks = [
+        Line2D([], [], ls="", marker=_MARKS[place], color=CYCLE[place], label=kind)
+        for place, kind in enumerate(kinds)
+    ]
+    figure.legend(handles=marks, loc="outside upper center", ncols=len(kinds), fontsize=8)
+
+
+def _panel(ax, some: pd.DataFrame, name: str, kinds: list[str]) -> None:
     """Draw one measure of one cohort; colours tell what the methods see."""
-    kinds = list(dict.fromkeys(some["sees"]))
     for place, (_, row) in enumerate(some.iterrows()):
         colour = CYCLE[kinds.index(row["sees"])]
         mean = row.get(name, np.nan)

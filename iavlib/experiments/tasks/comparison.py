@@ -142,8 +142,18 @@ def _predict(experiment, chosen, parts, known, folder: Path, say: Say):
     if name in (DIFF, DIFF_FUSED):
         return _diff(experiment, chosen, parts, known, folder)
     place = folder / "networks" / "method"
-    fitted, _ = segmentation.learn(of_method(experiment), parts, place, say)
+    known_parts = {part: with_vote(one) for part, one in parts.items()}
+    fitted, _ = segmentation.learn(of_method(experiment), known_parts, place, say)
     return fitted.predict(test), fitted.n_parameters, fitted.history
+
+
+def with_vote(labelled):
+    """Let the raters' vote be the truth where none is known: ``cm-oracle`` is told raters' errors."""
+    from iavlib.annotators import majority_labels
+
+    if labelled.truth is not None:
+        return labelled
+    return replace(labelled, truth=majority_labels(labelled), truth_is="majority vote")
 
 
 def _diff(experiment, chosen, parts, known, folder: Path):
