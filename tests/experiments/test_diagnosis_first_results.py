@@ -21,9 +21,9 @@ def test_the_range_over_raters_does_not_look_twice():
                 {"seed": SEEDS} | {f"own_{r}": generator.normal(0.7, 0.05, 3) for r in "abcd"}
             )
         ).mean()
-        for _ in range(200)
+        for _ in range(100)
     ]
-    assert abs(np.mean(noise)) < 1
+    assert abs(np.mean(noise)) < 2
     assert results.range_over_raters(steady[["seed", "own_a"]]).empty
     assert results.range_over_raters(steady.iloc[:1]).empty
 
@@ -51,7 +51,7 @@ def test_a_claim_takes_three_seeds_and_weights_that_have_learnt():
     nothing = rows.iloc[:0]
     (one,) = results.measured_claims(nothing, nothing, rows)
     assert one.can_be_judged and one.cohort.simulated and one.coverage == (200, 1600)
-    assert one.values.tolist() == pytest.approx([70, 80, 90])
+    assert list(one.values) == pytest.approx([70, 80, 90])
     (few,) = results.measured_claims(nothing, nothing, rows.iloc[:2])
     (random,) = results.measured_claims(nothing, nothing, rows.assign(weights_random=True))
     assert not few.can_be_judged and not random.can_be_judged

@@ -13,7 +13,7 @@ from iavlib.multiannotator import METHODS
 from iavlib.multiannotator.registry import method_names
 
 SPLIT = {"fractions": [0.5, 0.1, 0.4]}
-DATA = {"cohort": "phantom", "cohort_options": {"n_images": 40, "size": [64, 64]}, "size": 32}
+DATA = {"cohort": "phantom-simulated", "cohort_options": {"n_images": 40, "size": [64, 64]}, "size": 32}
 QUICK = {"epochs": 1, "lr": 3e-3, "steps": 2}
 FUSED = {"nets": ["cat", "roi"], "generators": ["pixel", "expg"]}
 
@@ -27,7 +27,7 @@ def one_thread():
 
 
 def experiment(task="diagnosis-first", **fields):
-    overrides = {"truth": "known"} | QUICK | fields.pop("overrides", {})
+    overrides = {"truth": "known", "annotators": 2} | QUICK | fields.pop("overrides", {})
     given = {"task": task, "backbone": "small", "recipe": "annotators", "split": SPLIT} | DATA
     return Experiment(**{**given, "overrides": overrides, **fields})
 
@@ -43,7 +43,7 @@ def runs(tmp_path_factory):
         experiment("take-give", label="learns DF-GT", overrides={"learns": "expg"}),
         *(
             experiment("comparison", backbone="unet", method=name, overrides={"width": 4})
-            for name in ("fuse-mean", "mode-labels", "separate", "diff", "fuse-diff")
+            for name in ("fuse-mean", "cm-oracle", "separate", "diff", "fuse-diff")
         ),
     ]
     return sweep(asked, store), store
@@ -117,7 +117,7 @@ def test_methods_stand_side_by_side_with_what_they_see(runs):
     assert table.droplevel(0).loc["fuse-mean", "soft_dice"] == pytest.approx(1)
     assert (table["n_parameters"] > 0).sum() == 3
     tests = comparison.paired_tests(runs[0], n_boot=50).droplevel(0)
-    assert set(tests.loc[["diff", "separate", "mode-labels"], "best"]) <= {*seen.index}
+    assert set(tests.loc[["diff", "separate", "cm-oracle"], "best"]) <= {*seen.index}
     assert tests.loc["fuse-mean", "best"] == "fuse-mean"
     worse = tests.dropna(subset=["p"])
     assert (worse["p_holm"] >= worse["p"]).all() and (worse["difference"] <= 0).all()

@@ -148,7 +148,7 @@ def _predict(experiment, chosen, parts, known, folder: Path, say: Say):
 
 
 def with_vote(labelled):
-    """Let the raters' vote be the truth where none is known: ``cm-oracle`` is told raters' errors."""
+    """Let the vote be the truth where none is known: ``cm-oracle`` is told raters' errors."""
     from iavlib.annotators import majority_labels
 
     if labelled.truth is not None:
