@@ -13,7 +13,11 @@ from iavlib.multiannotator import METHODS
 from iavlib.multiannotator.registry import method_names
 
 SPLIT = {"fractions": [0.5, 0.1, 0.4]}
-DATA = {"cohort": "phantom-simulated", "cohort_options": {"n_images": 40, "size": [64, 64]}, "size": 32}
+DATA = {
+    "cohort": "phantom-simulated",
+    "cohort_options": {"n_images": 40, "size": [64, 64]},
+    "size": 32,
+}
 QUICK = {"epochs": 1, "lr": 3e-3, "steps": 2}
 FUSED = {"nets": ["cat", "roi"], "generators": ["pixel", "expg"]}
 
