@@ -5,10 +5,11 @@ Each gives one logit an image, larger for melanoma (or malignant):
 - ``cat`` (DL-CAT) joins the mask to the image as a fourth channel, which a 1 x 1 convolution
   brings to the three that a pre-trained encoder takes;
 - ``roi`` (DL-ROI) sees the lesion alone: what the mask leaves out has the mean colour;
-- ``att`` (DL-ATT) pools the deepest features with the mask as attention, beside their plain mean;
+- ``att`` (DL-ATT) pools the features of all but the finest level with the mask as attention,
+  beside the plain mean of the deepest;
 - ``ssl`` (DL-SSL) learns to draw the mask beside the diagnosis. The mask is a target there, so that
   which one is given afterwards changes nothing; which one it *learnt* does;
-- ``seat`` (DL-SeAT) lets the diagnosis attend to features of the mask at the two deepest levels.
+- ``seat`` (DL-SeAT) lets the diagnosis attend to features of the mask at these levels.
 """
 
 from abc import ABC, abstractmethod
@@ -33,6 +34,8 @@ NETS = {
 }
 #: Nets whose diagnosis follows the mask that they are given.
 FOLLOW_THE_MASK = ("cat", "roi", "att", "seat")
+#: Levels at which masks are seen by ``att`` and ``seat``: the deepest alone has too few pixels.
+SHOWN = (1, 2, 3)
 _MASK_WIDTHS = (4, 8, 16, 24, 32, 32)
 _EMPTY = 1e-3
 
@@ -47,10 +50,10 @@ class AssistedNet(nn.Module, ABC):
         Side of the images in pixels.
     """
 
-    def __init__(self, encoder: Pyramid, size: int, pooled: int = 1):
+    def __init__(self, encoder: Pyramid, size: int, more: int = 0):
         super().__init__()
         self.backbone, self.size = encoder, size
-        self.head = nn.Linear(pooled * encoder.channels[-1], 1)
+        self.head = nn.Linear(encoder.channels[-1] + more, 1)
 
     def forward(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Diagnose.
@@ -115,13 +118,13 @@ class Attending(AssistedNet):
     """DL-ATT."""
 
     def __init__(self, encoder: Pyramid, size: int):
-        super().__init__(encoder, size, pooled=2)
+        super().__init__(encoder, size, more=sum(encoder.channels[one] for one in SHOWN))
 
     def diagnose(self, images, masks):
         """Pool with the mask as attention."""
-        deepest = self.backbone(images)[-1]
-        pooled = torch.cat((deepest.mean((2, 3)), attended(deepest, masks)), 1)
-        return {"diagnosis": self.head(pooled)[:, 0]}
+        maps = self.backbone(images)
+        pooled = [maps[-1].mean((2, 3)), *(attended(maps[one], masks) for one in SHOWN)]
+        return {"diagnosis": self.head(torch.cat(pooled, 1))[:, 0]}
 
 
 class SelfSegmenting(AssistedNet):
@@ -142,7 +145,7 @@ class SegmentationAttending(AssistedNet):
 
     def __init__(self, encoder: Pyramid, size: int):
         super().__init__(encoder, size)
-        self.levels = (LEVELS - 2, LEVELS - 1)
+        self.levels = SHOWN
         depth = encoder.strides[-1].bit_length()
         self.of_mask = Encoder(1, _MASK_WIDTHS[:depth])
         self.attention = nn.ModuleDict(
@@ -151,6 +154,7 @@ class SegmentationAttending(AssistedNet):
                     encoder.channels[level],
                     self._mask_width(level),
                     patch_for(size, encoder.strides[level]),
+                    1.0,
                 )
                 for level in self.levels
             }

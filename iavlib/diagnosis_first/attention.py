@@ -27,9 +27,11 @@ class PatchAttention(nn.Module):
         Channels of the two maps.
     patch : int
         P. Maps whose sides are no multiples of it are padded with zeros and cut again.
+    scale : float
+        What the result is multiplied by at first; it is learnt.
     """
 
-    def __init__(self, query: int, memory: int, patch: int = 1):
+    def __init__(self, query: int, memory: int, patch: int = 1, scale: float = FIRST_SCALE):
         super().__init__()
         if patch < 1:
             raise DiagnosisFirstError(f"patches of {patch} pixels: give 1 or more")
@@ -39,7 +41,7 @@ class PatchAttention(nn.Module):
         self.query = nn.Linear(inside, other)
         self.key, self.value = nn.Linear(other, other), nn.Linear(other, other)
         self.mlp = nn.Sequential(nn.Linear(other, other), nn.GELU(), nn.Linear(other, other))
-        self.scale = nn.Parameter(torch.tensor(FIRST_SCALE))
+        self.scale = nn.Parameter(torch.tensor(scale))
 
     def forward(self, query: Tensor, memory: Tensor) -> Tensor:
         """Attend.
