@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from iavlib.diagnosis_first.attention import PatchAttention, patch_for
 from iavlib.diagnosis_first.decoder import Decoder
-from iavlib.diagnosis_first.encoders import LEVELS, Pyramid, build_encoder
+from iavlib.diagnosis_first.encoders import Pyramid, build_encoder
 from iavlib.diagnosis_first.errors import DiagnosisFirstError
 from iavlib.models.unet import Encoder
 
