@@ -12,7 +12,8 @@
 
 Lists are crossed: this entry stands for 2 x 2 x 5 x 3 experiments. A value that is a list itself is
 written as a list of one (but for ``fractions`` and ``stratify`` of a split and ``select`` of a
-recipe, which are lists always). What ``start`` is given as a list is crossed too.
+recipe, which are lists always). What ``start`` is given as a list is crossed too. ``method: all``
+is the list of every method that the task knows, where it knows several.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from iavlib.experiments.spec import Experiment, check_fields, from_mapping
 from iavlib.experiments.tasks import find_task
 
 FOLDER = "experiments"
+#: Stands for every method of a task.
+ALL = "all"
 _MAPPINGS = ("cohort_options", "overrides", "split", "start")
 _LISTS = ("split.fractions", "split.stratify", "overrides.select")
 
@@ -62,6 +65,7 @@ def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
         if name in _MAPPINGS and isinstance(value, Mapping):
             axes += [((name, key), _choices(f"{name}.{key}", v)) for key, v in value.items()]
         else:
+            value = _every_method(entry, where) if (name, value) == ("method", ALL) else value
             axes.append(((name,), _choices(name, value)))
     for place, choices in axes:
         if not choices:
@@ -76,6 +80,14 @@ def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
                 fields[place[0]] = value
         found.append(_of_this_version(from_mapping(fields, where)))
     return found
+
+
+def _every_method(entry: Mapping[str, Any], where: Any) -> list[str]:
+    """Name the methods of an entry's task."""
+    methods = find_task(str(entry.get("task", ""))).methods
+    if methods is None:
+        raise ExperimentError(where, "its task knows no methods by name", "leave 'method' out")
+    return list(methods())
 
 
 def _of_this_version(experiment: Experiment) -> Experiment:

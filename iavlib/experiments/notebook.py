@@ -127,9 +127,7 @@ def _missing_of(experiment: Experiment) -> str | None:
 
 def _absent_cohort(experiment: Experiment, task: Task) -> bool:
     """Tell whether the data that a task makes are made of a cohort that is not here."""
-    if task.choose is None:
-        return False
-    name = task.choose(experiment)[0]
+    name = task.choose(experiment)[0] if task.choose else experiment.cohort
     return any(name == one or name.startswith(f"{one}-") for one in set(COHORTS) - set(available()))
 
 

@@ -4,10 +4,12 @@ A method is a class decorated with :func:`register`. A file that is put into tha
 nothing else has to be changed.
 """
 
+import ast
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iavlib.multiannotator.errors import MethodError, suggest
@@ -87,6 +89,24 @@ def register(name: str, title: str, **settings: Any) -> Callable[[type], type]:
         return method
 
     return known
+
+
+def method_names() -> tuple[str, ...]:
+    """Read the names of all methods from their files, without importing PyTorch.
+
+    Returns
+    -------
+    tuple of str
+        Those of :data:`METHODS`, sorted.
+    """
+    found = set()
+    for path in (Path(__file__).parent / "methods").glob("*.py"):
+        for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            marks = part.decorator_list if isinstance(part, ast.ClassDef) else ()
+            calls = (one for one in marks if isinstance(one, ast.Call))
+            named = (one for one in calls if getattr(one.func, "id", "") == register.__name__)
+            found |= {one.args[0].value for one in named}
+    return tuple(sorted(found))
 
 
 def make_method(name: str, **settings: Any) -> "Method":

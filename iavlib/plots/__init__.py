@@ -15,6 +15,7 @@ from iavlib.plots.dataset import (
     metric_distributions,
 )
 from iavlib.plots.diagnosis import precision_recall, reliability, roc, subgroup_forest
+from iavlib.plots.diagnosis_first import expertness_pictures, intervals, methods_compared
 from iavlib.plots.examples import examples_by_agreement, outlines
 from iavlib.plots.models import critical_difference, learning_curve, model_forest, paired_by_seed
 from iavlib.plots.multitask import alpha_ablation, gain_forest, paired_runs, training_size_curves
@@ -46,12 +47,15 @@ __all__ = [
     "dice_matrices",
     "dominance_curves",
     "examples_by_agreement",
+    "expertness_pictures",
     "factor_heatmaps",
     "forest",
     "gain_forest",
+    "intervals",
     "learning_curve",
     "long_tails",
     "masks_per_image",
+    "methods_compared",
     "metric_distributions",
     "model_forest",
     "outlines",

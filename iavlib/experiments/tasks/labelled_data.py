@@ -26,6 +26,7 @@ from iavlib.annotators import (
     from_cohort,
     simulated_on,
 )
+from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError
 from iavlib.execution.errors import suggest
 from iavlib.experiments.errors import ExperimentError
@@ -151,7 +152,8 @@ def load(experiment: Experiment) -> LabelledData:
         if name in DIGITS:
             made = _digits(name, options, wishes, experiment.size)
         else:
-            made = _of_cohort(name, options, wishes, experiment)
+            cohort = data.load(name.removesuffix(SIMULATED), **options)
+            made = of_cohort(name, cohort, wishes, experiment)
         _last.update(key=key, data=made)
     return _last["data"]
 
@@ -196,9 +198,14 @@ def _digits(name: str, options, wishes, size: int | None) -> LabelledData:
     return LabelledData(_thinned(made, wishes, chosen["seed"]), "MNIST (LeCun et al. 1998)")
 
 
-def _of_cohort(name: str, options, wishes, experiment: Experiment) -> LabelledData:
-    base = name.removesuffix(SIMULATED)
-    cohort = data.load(base, **options)
+def of_cohort(name: str, cohort: Cohort, wishes, experiment: Experiment) -> LabelledData:
+    """Make the set of a name from its cohort, or from part of that.
+
+    Raises
+    ------
+    ExperimentError
+        If the cohort does not fit what is wished.
+    """
     size, split = experiment.size or _PIXELS, experiment.split
     official = split["kind"] == "official"
     common = {"fractions": PUBLISHED if official else tuple(split["fractions"])}

@@ -127,23 +127,12 @@ def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) ->
     ``confusion``: ``learnt`` and ``true``, ``[annotator][label][truth]``; empty where a method
     learns none.
     """
-    from iavlib.multiannotator import fit, fusion_scores, make_method, save_method
+    from iavlib.multiannotator import fusion_scores, save_method
     from iavlib.multiannotator.fitting import clear_checkpoints
-    from iavlib.training.recipe import get_recipe
 
-    fields_of_recipe, settings = split_settings(experiment)
-    recipe = get_recipe(experiment.recipe, **fields_of_recipe)
-    method = make_method(experiment.method, **settings)
-    parts = _parts(source, experiment, say)
-    fitted = fit(
-        method,
-        parts["train"],
-        recipe,
-        experiment.seed,
-        folder,
-        parts.get("val"),
-        progress=lambda row: say(_describe_epoch(row, recipe.epochs)),
-    )
+    parts = set_parts(source, experiment, say)
+    fitted, recipe = learn(experiment, parts, folder, say)
+    method = fitted.method
     rows, metrics, baselines, facts = [], {}, {}, {}
     for part, labelled in parts.items():
         if part != "train":
@@ -173,7 +162,48 @@ def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) ->
     )
 
 
-def _parts(source: LabelledData, experiment: Experiment, say: Say) -> dict[str, Any]:
+def learn(experiment: Experiment, parts: Mapping[str, Any], folder: Path, say: Say):
+    """Train the method of an experiment.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    parts : mapping of str to MultiAnnotatorSet
+        Of :func:`set_parts`.
+    folder : Path
+        For checkpoints.
+    say : callable
+
+    Returns
+    -------
+    fitted : iavlib.multiannotator.FittedMethod
+    recipe : iavlib.training.recipe.Recipe
+    """
+    from iavlib.multiannotator import fit, make_method
+    from iavlib.training.recipe import get_recipe
+
+    fields_of_recipe, settings = split_settings(experiment)
+    recipe = get_recipe(experiment.recipe, **fields_of_recipe)
+    fitted = fit(
+        make_method(experiment.method, **settings),
+        parts["train"],
+        recipe,
+        experiment.seed,
+        folder,
+        parts.get("val"),
+        progress=lambda row: say(_describe_epoch(row, recipe.epochs)),
+    )
+    return fitted, recipe
+
+
+def set_parts(source: LabelledData, experiment: Experiment, say: Say) -> dict[str, Any]:
+    """Split a set, leave out whom nothing can be learnt of, and take the share asked for.
+
+    Raises
+    ------
+    ExperimentError
+        If there is no part for training or testing.
+    """
     labelled = _without_unseen(source.labelled, say)
     for note in labelled.notes:
         say(note)

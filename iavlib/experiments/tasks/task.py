@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,8 @@ class Task:
     load : callable, optional
         Experiment to its data: what has a ``name``, a ``fingerprint`` of its content, ``synthetic``
         and ``citation``. A :class:`iavlib.data.Cohort` unless given.
+    methods : callable, optional
+        Names that ``method: all`` stands for in a list of experiments.
     """
 
     name: str
@@ -99,3 +101,4 @@ class Task:
     version: int = 1
     choose: Callable[[Experiment], tuple[str, dict[str, Any]]] | None = None
     load: Callable[[Experiment], Any] | None = None
+    methods: Callable[[], Sequence[str]] | None = None

@@ -1,0 +1,127 @@
+"""What many runs of task ``comparison`` say: all methods side by side, and paired tests."""
+
+from __future__ import annotations
+
+import pandas as pd
+from scipy import stats
+
+from iavlib.experiments.segmentation_results import finished_runs, interval_of_mean
+from iavlib.experiments.sweep import read_predictions
+from iavlib.experiments.tasks.comparison import DIFF_FUSED, SEE_THE_MASKS
+from iavlib.stats import cluster_mean, holm
+
+#: Measures of the table, and whether more is better.
+MEASURES = {
+    "soft_dice": True,
+    "dice_raters": True,
+    "dice_truth": True,
+    "ged": False,
+    "calibration_error": False,
+    "auroc": True,
+}
+_COSTS = ("n_parameters", "method_seconds")
+_KEY = ["cohort_name", "method"]
+SEEN = {"image": "the image", "masks": "its masks", "diagnosis": "its masks and diagnosis"}
+
+
+def seen_by(method: str) -> str:
+    """Say what of a test image a method is given."""
+    if method == DIFF_FUSED:
+        return SEEN["diagnosis"]
+    return SEEN["masks"] if method in SEE_THE_MASKS else SEEN["image"]
+
+
+def comparison_table(runs: pd.DataFrame, intervals: bool = True) -> pd.DataFrame:
+    """Average all measures over seeds.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        Rows of :func:`iavlib.experiments.sweep`; finished runs of the task count.
+    intervals : bool
+        Whether Student's interval over seeds stands beside each measure, as ``_low`` and ``_high``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``cohort_name`` and ``method``: ``sees``, :data:`MEASURES`, ``n_parameters``,
+        ``method_seconds`` (of the processor, training and prediction) and ``runs``; methods that
+        see alike together, the best soft Dice first.
+    """
+    runs = _compared(runs)
+    rows = {}
+    for key, some in runs.groupby(_KEY, sort=False):
+        rows[key] = {"sees": seen_by(key[1])}
+        for name in MEASURES:
+            values = some[name].dropna() if name in some else []
+            places = (name, f"{name}_low", f"{name}_high") if intervals else (name,)
+            rows[key] |= dict(zip(places, interval_of_mean(values), strict=False))
+        rows[key] |= {name: some[name].mean() for name in _COSTS} | {"runs": len(some)}
+    if not rows:
+        return pd.DataFrame(columns=["sees", *MEASURES, *_COSTS, "runs"])
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(_KEY)
+    order = ["cohort_name", "sees", "soft_dice"]
+    return table.sort_values(order, ascending=[True, False, False])
+
+
+def paired_tests(
+    runs: pd.DataFrame, measure: str = "soft_dice", n_boot: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Compare each method with the best that sees no more of the test images, image by image.
+
+    The values of an image are averaged over seeds, so that it counts once.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+    measure : str
+        A column of the runs' predictions: of each image.
+    n_boot, seed
+        Of the interval, which resamples images.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``cohort_name`` and ``method``: ``best`` (the method compared with), ``difference``
+        to it, ``low`` and ``high``, ``p`` (Wilcoxon's signed ranks), ``p_holm`` within the cohort,
+        ``images``.
+    """
+    runs = _compared(runs)
+    if not len(runs):
+        return pd.DataFrame(columns=["best", "difference", "low", "high", "p", "p_holm", "images"])
+    values = read_predictions(runs).merge(runs[["id", *_KEY]], on="id")
+    means = values.groupby([*_KEY, "image_id"])[measure].mean()
+    tables = []
+    for cohort, some in means.groupby(level=0):
+        wide = some.droplevel(0).unstack("method")
+        for names in wide.columns.to_series().groupby(seen_by).groups.values():
+            tables.append(_against_best(wide[list(names)].dropna(), measure, n_boot, seed, cohort))
+    table = pd.concat(tables)
+    corrected = [
+        holm(rows["p"].dropna())["p_holm"]
+        for _, rows in table.groupby(level=0)
+        if rows["p"].notna().any()
+    ]
+    return table.assign(p_holm=pd.concat(corrected) if corrected else float("nan"))
+
+
+def _against_best(wide: pd.DataFrame, measure: str, n_boot: int, seed: int, cohort) -> pd.DataFrame:
+    better = MEASURES.get(measure, True)
+    means = wide.mean()
+    best = means.idxmax() if better else means.idxmin()
+    rows = {}
+    for method in wide:
+        gap = wide[method] - wide[best]
+        row = {"best": best, "difference": gap.mean(), "images": len(gap)}
+        if method != best and len(gap) > 1:
+            found = cluster_mean(gap, gap.index, n_boot, seed)
+            row |= {"low": found.low, "high": found.high}
+            row["p"] = 1.0 if not gap.any() else float(stats.wilcoxon(gap).pvalue)
+        rows[(cohort, method)] = row
+    columns = ["best", "difference", "low", "high", "p", "images"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(_KEY)
+
+
+def _compared(runs: pd.DataFrame) -> pd.DataFrame:
+    done = finished_runs(runs)
+    return done[done["task"] == "comparison"] if len(done) else done

@@ -1,0 +1,220 @@
+"""Task ``comparison``: every method for several raters on the same images, by the same measures.
+
+``method`` is one of :data:`iavlib.multiannotator.METHODS`, whoever adds it; a fusion of the test
+image's own masks (``fuse-mean``, ``fuse-mode``, ``fuse-staple``, ``fuse-spatial-staple``);
+``diff``, Take and Give that learnt DF-GT and sees the image alone; or ``fuse-diff``, DF-GT of the
+test image, which uses its diagnosis. ``overrides`` set fields of the recipe, of the data (see
+:mod:`~iavlib.experiments.tasks.diagnosed_sets`), :data:`SETTINGS`, and settings of the method.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from iavlib.execution.errors import suggest
+from iavlib.experiments.errors import ExperimentError
+from iavlib.experiments.spec import Experiment
+from iavlib.experiments.tasks import diagnosed_sets, segmentation, take_give
+from iavlib.experiments.tasks.diagnosed_sets import DIAGNOSED_SETTINGS, DiagnosedData, diagnoses
+from iavlib.experiments.tasks.diagnosis_first import about, two_parts
+from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS
+from iavlib.experiments.tasks.task import Outcome, Say, Task
+from iavlib.multiannotator.registry import method_names
+
+NAME = "comparison"
+FUSE = "fuse-"
+FUSIONS = ("fuse-mean", "fuse-mode", "fuse-staple", "fuse-spatial-staple")
+DIFF, DIFF_FUSED = "diff", "fuse-diff"
+#: Methods that are given the test image's own masks.
+SEE_THE_MASKS = (*FUSIONS, DIFF_FUSED)
+NONE = "none"
+#: ``width``: channels of the finest stage of U-Nets, doubled at each of three; ``encoder`` of DiFF
+#: and of the net that diagnoses with every method's masks, and its ``diagnosis_epochs``; ``steps``
+#: and ``blocks`` of DiFF.
+SETTINGS: dict[str, Any] = {
+    "width": 8,
+    "encoder": "small",
+    "diagnosis_epochs": 10,
+    "steps": 20,
+    "blocks": 4,
+}
+#: What the small networks of DiFF are trained with.
+_OF_DIFF = {"lr": 3e-3, "batch_size": 16, "warmup_epochs": 0}
+_STAGES = 3
+
+
+def compared() -> tuple[str, ...]:
+    """Name all methods that can be compared."""
+    return (*FUSIONS, *method_names(), DIFF, DIFF_FUSED)
+
+
+def complete(experiment: Experiment) -> Experiment:
+    """Fix the weights, and refuse what cannot be run."""
+    if experiment.method not in compared():
+        known = suggest(experiment.method, compared())
+        raise ExperimentError("method", f"no method {experiment.method!r} to compare", known)
+    if experiment.method in method_names():
+        return replace(experiment, weights=segmentation.complete(of_method(experiment)).weights)
+    common, rest = _settings(experiment)
+    if rest:
+        name = next(iter(rest))
+        known = [*SETTINGS, *DATA_SETTINGS, *DIAGNOSED_SETTINGS]
+        raise ExperimentError(f"overrides.{name}", "is no setting", suggest(name, known))
+    if min(common[name] for name in ("width", "diagnosis_epochs", "steps")) < 1:
+        raise ExperimentError("overrides", "width, epochs or steps below 1", "give 1 or more")
+    return replace(experiment, weights=NONE)
+
+
+def _settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tell apart this task's settings and those of the recipe, and what is neither."""
+    from dataclasses import fields
+
+    from iavlib.training.recipe import Recipe
+
+    of_recipe = {field.name for field in fields(Recipe)}
+    known = {*SETTINGS, *DATA_SETTINGS, *DIAGNOSED_SETTINGS, *of_recipe}
+    rest = {name: value for name, value in experiment.overrides.items() if name not in known}
+    common = {name: experiment.overrides.get(name, value) for name, value in SETTINGS.items()}
+    return common | diagnosed_sets.settings_of(experiment.overrides), rest
+
+
+def of_method(experiment: Experiment) -> Experiment:
+    """Return the experiment as task ``segmentation`` takes it.
+
+    A method that has no setting ``widths`` keeps the networks it has, and a backbone it is not
+    built on gives way to the first that it is.
+    """
+    from iavlib.multiannotator import METHODS
+
+    entry = METHODS[experiment.method]
+    ours = {*SETTINGS, *DIAGNOSED_SETTINGS}
+    kept = {name: value for name, value in experiment.overrides.items() if name not in ours}
+    if "widths" in entry.method.defaults and "widths" not in kept:
+        width = _settings(experiment)[0]["width"]
+        kept["widths"] = [width * 2**stage for stage in range(_STAGES)]
+    backbones = getattr(entry.method, "backbones", (segmentation.BACKBONE,))
+    backbones = backbones if isinstance(backbones, tuple | list) else (segmentation.BACKBONE,)
+    backbone = experiment.backbone if experiment.backbone in backbones else backbones[0]
+    return replace(experiment, overrides=kept, backbone=backbone)
+
+
+def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -> Outcome:
+    """Learn from the training part; judge the test part by :mod:`iavlib.multiannotator.judging`."""
+    from iavlib.multiannotator.judging import judge_prediction
+
+    chosen, _ = _settings(experiment)
+    parts = two_parts(source, experiment, say)  # no method chooses an epoch
+    known = diagnoses(source, parts, chosen["diagnosis"], experiment.seed)
+    started = time.process_time()
+    prediction, parameters, history = _predict(experiment, chosen, parts, known, folder, say)
+    seconds = time.process_time() - started
+    scores = _diagnose(experiment, chosen, source, prediction, say)
+    rows, metrics = judge_prediction(prediction, parts["test"], known["test"], scores)
+    metrics |= {"n_parameters": float(parameters), "method_seconds": seconds}
+    metrics["n_images"] = float(sum(map(len, parts.values())))
+    shutil.rmtree(folder / "networks", ignore_errors=True)
+    return Outcome(
+        rows.assign(part="test"),
+        {"test": metrics},
+        history,
+        {},
+        {"source": NONE, "detail": f"random, seed {experiment.seed}", "is_random": True},
+        {**chosen, **about(source, experiment, parts), "method": experiment.method}
+        | {"sees_the_masks": experiment.method in SEE_THE_MASKS},
+    )
+
+
+def _predict(experiment, chosen, parts, known, folder: Path, say: Say):
+    """Return what the method says of the test part, its parameters, and its history."""
+    import pandas as pd
+
+    from iavlib.multiannotator import fuse
+    from iavlib.multiannotator.judging import of_masks
+
+    name, test = experiment.method, parts["test"]
+    if name in FUSIONS:
+        return of_masks(fuse(test, name.removeprefix(FUSE))[:, 1], test), 0, pd.DataFrame()
+    if name in (DIFF, DIFF_FUSED):
+        return _diff(experiment, chosen, parts, known, folder)
+    place = folder / "networks" / "method"
+    known_parts = {part: with_vote(one) for part, one in parts.items()}
+    fitted, _ = segmentation.learn(of_method(experiment), known_parts, place, say)
+    return fitted.predict(test), fitted.n_parameters, fitted.history
+
+
+def with_vote(labelled):
+    """Let the vote be the truth where none is known: ``cm-oracle`` is told raters' errors."""
+    from iavlib.annotators import majority_labels
+
+    if labelled.truth is not None:
+        return labelled
+    return replace(labelled, truth=majority_labels(labelled), truth_is="majority vote")
+
+
+def _diff(experiment, chosen, parts, known, folder: Path):
+    """Fuse the test part for its diagnoses, or draw what was learnt of such fusions."""
+    import pandas as pd
+
+    from iavlib.diagnosis_first import TakeGive
+    from iavlib.diagnosis_first.training import segment, train
+    from iavlib.multiannotator.judging import of_masks
+
+    recipe = _recipe(experiment.overrides)
+    given = {**chosen, "learns": "expg"}
+    masks = take_give.masks_to_learn(experiment, given, recipe, parts, known, folder)
+    if experiment.method == DIFF_FUSED:
+        return of_masks(masks["test"], parts["test"]), 0, pd.DataFrame()
+    size, seed = parts["test"].images.shape[1], experiment.seed
+    made = TakeGive(chosen["encoder"], NONE, chosen["blocks"], seed, size)
+    place = folder / "networks" / "take-give"
+    history = train(made, parts["train"], masks["train"], known["train"], recipe, seed, place)
+    drawn, _ = segment(made, parts["test"].images)
+    parameters = sum(one.numel() for one in made.parameters())
+    return of_masks(drawn, parts["test"]), parameters, history
+
+
+_judges: dict[str, Any] = {"key": None, "net": None}
+
+
+def _diagnose(experiment, chosen, source: DiagnosedData, prediction, say: Say):
+    """Let one net, the same for all methods, diagnose with the masks of the test part."""
+    from iavlib.diagnosis_first import build_assisted
+    from iavlib.diagnosis_first.training import diagnose, train
+    from iavlib.multiannotator import fuse
+
+    parts = two_parts(source, experiment, lambda _: None)
+    key = repr((source.fingerprint, experiment.seed, sorted(chosen.items()), len(parts["train"])))
+    if _judges["key"] != key:
+        known = diagnoses(source, parts, chosen["diagnosis"], experiment.seed)
+        seed, training = experiment.seed, parts["train"]
+        net = build_assisted("cat", chosen["encoder"], NONE, seed, training.images.shape[1])
+        masks = fuse(training, "mode")[:, 1]
+        recipe = _recipe({"epochs": chosen["diagnosis_epochs"]})
+        train(net, training, masks, known["train"], recipe, seed)
+        say("the net that diagnoses with masks is trained")
+        _judges.update(key=key, net=net)
+    test = parts["test"]
+    return diagnose(_judges["net"], test.images, prediction.consensus[:, 1])
+
+
+def _recipe(overrides: Mapping[str, Any]):
+    from iavlib.training.recipe import get_recipe
+
+    epochs = {name: overrides[name] for name in ("epochs", "augmentation") if name in overrides}
+    return get_recipe("annotators", **{**_OF_DIFF, **epochs})
+
+
+TASK = Task(
+    NAME,
+    diagnosed_sets.targets,
+    run,
+    complete,
+    choose=diagnosed_sets.choose,
+    load=diagnosed_sets.load,
+    methods=compared,
+)

@@ -1,0 +1,118 @@
+"""Expertness maps: they lower the loss of a net, and ExpG writes smooth ones."""
+
+import numpy as np
+import pytest
+import torch
+
+from iavlib.diagnosis_first import (
+    GENERATORS,
+    DiagnosisFirstError,
+    build_assisted,
+    expectation_maximisation,
+    fuse_by_expertness,
+    high_frequency_energy,
+    optimise_expertness,
+)
+
+
+class Checkered(torch.nn.Module):
+    """Says melanoma the more, the more of the mask lies on every second pixel; and a bit of sum."""
+
+    def __init__(self, side):
+        super().__init__()
+        board = torch.arange(side)[:, None] + torch.arange(side)[None]
+        self.weight = torch.nn.Parameter(2.0 * (board % 2) - 0.5)
+
+    def forward(self, images, masks):
+        return {"diagnosis": (masks * self.weight).mean((1, 2))}
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_optimising_lowers_the_loss_of_the_diagnosis(generator, discs):
+    labelled, diagnosis = discs
+    net = build_assisted("cat", "small", seed=3, size=32)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = optimise_expertness(net, labelled.images, labelled.labels, diagnosis, generator, 8)
+    assert found.after.mean() < found.before.mean()
+    np.testing.assert_allclose(found.weights.sum(1), 1, rtol=1e-5)
+    assert found.fused.shape == labelled.truth.shape
+    agreed = labelled.labels[:, 0] == labelled.labels[:, 1]
+    np.testing.assert_allclose(found.fused[agreed], labelled.labels[:, 0][agreed], atol=1e-5)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_expg_is_smoother_than_pixels_where_the_loss_asks_for_a_chessboard():
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    masks = np.zeros((2, 2, 32, 32), np.int8)
+    masks[:, 0] = 1  # one rater draws everything, one nothing: the fused mask is free
+    energies = {
+        how: high_frequency_energy(
+            optimise_expertness(Checkered(32), images, masks, np.array([1, 1]), how).weights[:, 0]
+        ).mean()
+        for how in ("pixel", "expg")
+    }
+    assert energies["expg"] < 0.5 * energies["pixel"]
+
+
+def test_a_rater_who_did_not_mark_an_image_has_no_weight(discs):
+    labelled, diagnosis = discs
+    masks = labelled.labels.copy()
+    masks[0, 1] = -1
+    net = build_assisted("roi", "small", size=32)
+    found = optimise_expertness(net, labelled.images, masks, diagnosis, "pixel", 2)
+    assert (found.weights[0, 1] == 0).all()
+    np.testing.assert_array_equal(found.fused[0], masks[0, 0])
+
+
+def test_the_same_seed_gives_the_same_masks(discs):
+    labelled, diagnosis = discs
+    net = build_assisted("cat", "small", size=32)
+    given = (net, labelled.images, labelled.labels, diagnosis, "robust", 3)
+    first, again, other = (optimise_expertness(*given, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.fused, again.fused)
+    assert not np.array_equal(first.fused, other.fused)
+
+
+def test_high_frequency_energy_of_known_maps():
+    y, x = np.mgrid[:16, :16]
+    board, wave = (y + x) % 2, np.sin(2 * np.pi * x / 16)
+    found = high_frequency_energy(np.stack([board, wave, np.full((16, 16), 0.3)]))
+    np.testing.assert_allclose(found, [1, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(high_frequency_energy((board - 0.5) / 0.5 + wave * 2**0.5), 0.5)
+
+
+def test_expectation_maximisation_finds_who_is_right(discs):
+    labelled, _ = discs
+    labels = np.stack([labelled.truth, labelled.truth, labelled.labels[:, 1]], 1)
+    from dataclasses import replace
+
+    three = replace(labelled, labels=labels, annotators=("a", "b", "generous"))
+    fused = expectation_maximisation(three)
+    np.testing.assert_allclose(fused.sum(1), 1, rtol=1e-5)
+    assert (fused.argmax(1) == labelled.truth).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"generator": "brush"}, "no way 'brush'"),
+        ({"diagnosis": np.full(12, 2)}, "neither 0 nor 1"),
+        ({"diagnosis": np.zeros(3)}, "3 diagnoses"),
+    ],
+)
+def test_bad_input_is_told(change, said, discs):
+    labelled, diagnosis = discs
+    net = build_assisted("cat", "small", size=32)
+    given = {"diagnosis": diagnosis, "generator": "pixel"} | change
+    with pytest.raises(DiagnosisFirstError, match=said):
+        optimise_expertness(net, labelled.images, labelled.labels, **given)
+
+
+def test_fusing_refuses_what_nobody_marked():
+    masks = torch.zeros(1, 2, 4, 4)
+    with pytest.raises(DiagnosisFirstError, match="a rater an image"):
+        fuse_by_expertness(masks, masks, torch.zeros(1, 2, dtype=torch.bool))
+    with pytest.raises(DiagnosisFirstError, match="finite maps"):
+        high_frequency_energy(np.full((4, 4), np.nan))

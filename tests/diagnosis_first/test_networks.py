@@ -1,0 +1,119 @@
+"""Diagnosis nets that a mask assists, and Take and Give."""
+
+import numpy as np
+import pytest
+import torch
+
+from iavlib.diagnosis_first import DiagnosisFirstError, TakeGive, build_assisted, build_encoder
+from iavlib.diagnosis_first.assisted import FOLLOW_THE_MASK, NETS
+from iavlib.diagnosis_first.attention import PatchAttention
+from iavlib.diagnosis_first.training import diagnose, segment, train
+
+IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("name", "side"), [("small", 32), ("test_resnet", 64)])
+def test_an_encoder_shows_four_maps_and_lets_each_be_changed(name, side):
+    encoder = build_encoder(name, size=side).eval()
+    images = torch.rand(2, 3, side, side)
+    maps = encoder(images)
+    for one, channels, stride in zip(maps, encoder.channels, encoder.strides, strict=True):
+        assert one.shape == (2, channels, side // stride, side // stride)
+    changed = encoder(images, lambda level, one: one * 0 if level == 1 else one)
+    assert torch.equal(maps[0], changed[0]) and not torch.equal(maps[3], changed[3])
+    torch.testing.assert_close(encoder(images), maps)
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(("encoder", "side"), [("small", 32), ("test_resnet", 64)])
+def test_the_diagnosis_follows_the_mask_where_it_should(net, encoder, side):
+    made = build_assisted(net, encoder, size=side).eval()
+    images, mask = torch.rand(2, 3, side, side), torch.zeros(2, side, side)
+    mask[:, : side // 2] = 1
+    first, second = (made(images, one)["diagnosis"] for one in (mask, 1 - mask))
+    assert first.shape == (2,)
+    assert torch.allclose(first, second) == (net not in FOLLOW_THE_MASK)
+
+
+@pytest.mark.parametrize("net", ["cat", "ssl"])
+def test_a_net_learns_and_gives_probabilities(net, discs, recipe):
+    labelled, diagnosis = discs
+    masks = labelled.labels[:, 0].astype(float)
+    made = build_assisted(net, "small", size=32)
+    history = train(made, labelled, masks, diagnosis, recipe)
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+    found = diagnose(made, labelled.images, masks)
+    assert found.shape == (12,) and (found >= 0).all() and (found <= 1).all()
+
+
+def test_take_and_give_pass_gradients_both_ways():
+    made = TakeGive("small", blocks=4, size=32)
+    parts = made.backbone
+    for output, half, wanted in (
+        ("diagnosis", "segmentation", True),
+        ("mask", "diagnosis", True),
+    ):
+        made.zero_grad()
+        made(IMAGES)[output].sum().backward()
+        reached = [p.grad is not None and bool(p.grad.any()) for p in parts[half].parameters()]
+        assert any(reached) == wanted
+
+
+def test_without_blocks_the_halves_are_apart():
+    made = TakeGive("small", blocks=0, size=32)
+    made(IMAGES)["diagnosis"].sum().backward()
+    assert all(p.grad is None for p in made.backbone["segmentation"].parameters())
+    assert all(p.grad is None for p in made.decoder.parameters())
+    made.zero_grad()
+    made(IMAGES)["mask"].sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in made.backbone["diagnosis"].parameters())
+
+
+def test_take_and_give_learn_masks_and_diagnoses(discs, recipe):
+    labelled, diagnosis = discs
+    made = TakeGive("small", blocks=2, size=32)
+    history = train(made, labelled, labelled.truth.astype(float), diagnosis, recipe)
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+    masks, scores = segment(made, labelled.images)
+    assert masks.shape == (12, 32, 32) and scores.shape == (12,)
+
+
+def test_attention_takes_any_sides_and_refuses_two():
+    attention = PatchAttention(3, 5, patch=4)
+    found = attention(torch.rand(2, 3, 10, 7), torch.rand(2, 5, 10, 7))
+    assert found.shape == (2, 5, 10, 7)
+    with pytest.raises(DiagnosisFirstError, match="one height and width"):
+        attention(torch.rand(2, 3, 8, 8), torch.rand(2, 5, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: build_assisted("dog", "small"), "no diagnosis net 'dog'"),
+        (lambda: build_assisted("cat", "small", size=30), "no multiple of 8"),
+        (lambda: build_assisted("cat", "small", "file", size=32), "has no weights"),
+        (lambda: build_encoder("test_vit", size=160), "at strides"),
+        (lambda: TakeGive("small", blocks=5, size=32), "5 connected blocks"),
+        (lambda: TakeGive("small", size=32)(torch.rand(2, 1, 32, 32)), "give \\(B, 3, H, W\\)"),
+        (
+            lambda: build_assisted("roi", "small", size=32)(IMAGES, torch.zeros(2, 16, 16)),
+            "give \\(B, 3, H, W\\) and \\(B, H, W\\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told(make, said):
+    with pytest.raises(DiagnosisFirstError, match=said):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("masks", "diagnosis", "said"),
+    [
+        (np.zeros((12, 8, 8)), np.zeros(12), "give \\(12, 32, 32\\)"),
+        (np.full((12, 32, 32), 255.0), np.zeros(12), "outside 0 to 1"),
+        (np.zeros((12, 32, 32)), np.full(12, np.nan), "neither 0 nor 1"),
+    ],
+)
+def test_targets_that_do_not_fit_are_told(masks, diagnosis, said, discs, recipe):
+    with pytest.raises(DiagnosisFirstError, match=said):
+        train(build_assisted("cat", "small", size=32), discs[0], masks, diagnosis, recipe)
