@@ -16,12 +16,24 @@ def write_text(path: Path, text: str) -> None:
     path : Path
         File to write; its folder is created if needed.
     text : str
-        Content, written as UTF-8 with Unix line ends.
+        Content, written as UTF-8.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to a temporary name beside `path`, then move it into place.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its folder is created if needed.
+    content : bytes
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
         error.filename = str(path)  # a full disk is reported without it

@@ -79,9 +79,9 @@ def _below(folder: Path, without: Collection[Path]) -> Iterator[Path]:
         )
         for name in sorted(files):
             path = Path(place, name)
-            if name[0] != "." and path.suffix.lower() in SUFFIXES:
-                if os.path.realpath(path) not in left_out:
-                    yield path
+            wanted = name[0] != "." and path.suffix.lower() in SUFFIXES
+            if wanted and os.path.realpath(path) not in left_out:
+                yield path
 
 
 def readable(name: str) -> str:

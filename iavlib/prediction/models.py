@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,12 @@ class Predictor:
     def tells_malignancy(self) -> bool:
         """Whether it was trained to tell malignant from benign."""
         return self.run.experiment.task != IAA
+
+    @cached_property
+    def learnt_from(self) -> frozenset[str]:
+        """Ids of the images of its training part."""
+        rows = self.run.predictions
+        return frozenset(rows.loc[rows["part"] == "train", "image_id"])
 
     def predict(self, pixels: np.ndarray) -> pd.DataFrame:
         """Predict some images.
