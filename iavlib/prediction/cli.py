@@ -59,6 +59,39 @@ def predict(
         raise typer.Exit(FAILED)
 
 
+def triage(
+    cohort: Annotated[str, typer.Argument(help="Name of a cohort, such as imapp or folder.")],
+    path: Annotated[str, typer.Option(help="masks.csv, for the cohort folder.")] = "",
+    by: Annotated[str, typer.Option(help="disagreement, uncertainty or both.")] = "disagreement",
+    model_name: Annotated[
+        str | None, typer.Option(help="Whose predictions; of the least error by default.")
+    ] = None,
+    first: Annotated[int, typer.Option("-k", "--first", min=1, help="Images to print.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="CSV file for all images in order.")] = None,
+    n_boot: Annotated[int, typer.Option(min=2, help="Replicates of the bootstrap.")] = 2000,
+    overwrite: Overwrite = False,
+) -> None:
+    """Say which images of a cohort to send to a further annotator, and how good that order is.
+
+    By runs of task iaa, finished here or stored, that had not seen the image.
+    """
+    with _clear_errors():
+        from iavlib.experiments.resolve import load_cohort
+        from iavlib.experiments.triage import describe, out_of_fold_runs
+        from iavlib.experiments.triage import triage as order_images
+        from iavlib.files import write_text
+        from iavlib.prediction.errors import PredictionError
+
+        if out is not None and out.exists() and not overwrite:
+            raise PredictionError(out, "is there", "choose another name, or add --overwrite")
+        study = load_cohort(cohort, **({"path": path} if path else {}))
+        found = order_images(study, out_of_fold_runs(study), by, model_name, n_boot=n_boot)
+        typer.echo(describe(found, study, first))
+        if out is not None:
+            write_text(out, found.ranking.to_csv(index=False, float_format="%.6g"))
+            typer.echo(str(out))
+
+
 def _clear_errors() -> AbstractContextManager[None]:
     from iavlib.data.errors import DataError, DatasetUnavailable
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from iavlib.data.errors import DataError
 from iavlib.data.images import MAX_PIXELS, read_mask, read_photograph
-from iavlib.explain import LOWERS, MALIGNANT, Explainer, ExplainError
+from iavlib.explain import LOWERS, MALIGNANT, RAISES, Explainer, ExplainError
 from iavlib.prediction.ensemble import Ensemble
 from iavlib.prediction.listing import Asked
 from iavlib.prediction.models import Predictor
@@ -44,6 +44,7 @@ PREDICTED, FAILED = "predicted", "failed"
 _AT_A_TIME = 16
 _EVERY = 10.0  # seconds between lines of progress
 _METHOD = "Grad-CAM"
+_EXPLAINED = {"tells_agreement": (LOWERS, RAISES), "tells_malignancy": (MALIGNANT,)}
 
 Masks = Mapping[str, Sequence[tuple[str, str]]]
 #: What is explained, to the model that tells it and its explainer.
@@ -86,20 +87,21 @@ def find_explainers(ensemble: Ensemble) -> tuple[Explainers, list[str]]:
     Returns
     -------
     dict
-        What lowers predicted agreement and what makes a lesion malignant, to a pair of the model
-        and its explainer.
+        What lowers and what raises predicted agreement, and what makes a lesion malignant, to a
+        pair of the model and its explainer.
     list of str
         Why something cannot be.
     """
     found: dict[str, tuple[Predictor, Explainer]] = {}
     reasons = []
-    for what, tells in ((LOWERS, "tells_agreement"), (MALIGNANT, "tells_malignancy")):
+    for tells, targets in _EXPLAINED.items():
         predictor = ensemble.first(tells)
         if predictor is not None:
             try:
-                found[what] = (predictor, Explainer(predictor.network, [what], [_METHOD]))
+                explainer = Explainer(predictor.network, targets, [_METHOD])
+                found |= dict.fromkeys(targets, (predictor, explainer))
             except ExplainError as error:  # a map of a single place shows nothing
-                reasons.append(f"No heat map of what {what} by {predictor.name}: {error}")
+                reasons.append(f"No heat maps by {predictor.name}: {error}")
     return found, reasons
 
 
@@ -175,10 +177,11 @@ def _predict(seen, ensemble: Ensemble, explainers: Explainers, rows) -> dict[str
     table = table.where(table.notna(), None)
     for one, found in zip(seen, table.to_dict("records"), strict=True):
         rows[one.number] |= {**found, "status": PREDICTED, "problem": "", "mend": ""}
-    heats = {}
-    for what, (predictor, explainer) in explainers.items():
+    heats: dict[str, np.ndarray] = {}
+    for predictor, explainer in dict.fromkeys(explainers.values()):
         batch = predictor.batches(pixels[predictor.size]).batch(np.arange(len(seen)))
-        heats[what] = explainer.explain(batch["images"]).maps[what, _METHOD]
+        maps = explainer.explain(batch["images"]).maps
+        heats |= {what: values for (what, _), values in maps.items()}
     return heats
 
 
@@ -186,6 +189,8 @@ def _show(one: _Seen, row, heats, folder: Path, pictures: PictureStore, masks: M
     """Keep an image's pictures for the report, and its heat maps as files."""
     stem, written, layers = f"{one.number + 1:05d}", [], {}
     for what, heat in heats.items():
+        if not heat.any():  # nothing in the image speaks for it
+            continue
         layers[what] = jpeg(heated(one.picture, heat))
         name = f"{HEAT_MAPS}/{stem}_{what.replace(' ', '_')}.jpg"
         (folder / name).write_bytes(layers[what])
@@ -194,7 +199,8 @@ def _show(one: _Seen, row, heats, folder: Path, pictures: PictureStore, masks: M
     drawn, problems = _outlines(masks.get(one.asked.image_id, ()), one.picture.size)
     row["notes"] = "; ".join(filter(None, (row["notes"], *problems)))
     photograph = jpeg(one.picture)
-    cells = picture_cells(one.asked.name, photograph, one.picture.size, layers, drawn)
+    nothing = [what for what in heats if what not in layers]
+    cells = picture_cells(one.asked.name, photograph, one.picture.size, layers, drawn, nothing)
     pictures.keep(one.number, cells)
 
 

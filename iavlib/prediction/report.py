@@ -71,6 +71,7 @@ def picture_cells(
     size: tuple[int, int],
     heats: Mapping[str, bytes],
     outlines: Sequence[tuple[str, str, str]],
+    nothing: Sequence[str] = (),
 ) -> str:
     """Write a row's thumbnail, and what is seen when the row is clicked.
 
@@ -86,6 +87,8 @@ def picture_cells(
         What is explained, such as "lowers agreement", to a JPEG of that size.
     outlines : sequence of (str, str, str)
         Annotator, colour and path in SVG.
+    nothing : sequence of str
+        What was to be explained and has an empty map.
     """
     shown = html.escape(name)
     layers, boxes = [], []
@@ -99,6 +102,10 @@ def picture_cells(
             f'<label><input type="checkbox" value="heat{number}" data-group="heat" {checked}> '
             f"heat map: {html.escape(what)}</label>"
         )
+    boxes += [
+        f"<p>No heat map: nothing in this image speaks for &ldquo;{html.escape(what)}&rdquo;.</p>"
+        for what in nothing
+    ]
     if outlines:
         layers.append(_drawing(size, outlines))
         boxes.append(
@@ -113,7 +120,7 @@ def picture_cells(
     return (
         f'<img alt="{shown}" src="{source}"><template><h2 class="name">{shown}</h2>'
         f'<div class="stage"><img alt="{shown}" src="{source}">{"".join(layers)}</div>'
-        f"<p>{''.join(boxes)}</p></template>"
+        f"<div>{''.join(boxes)}</div></template>"
     )
 
 
