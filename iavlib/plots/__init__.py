@@ -27,6 +27,7 @@ from iavlib.plots.prediction import (
 )
 from iavlib.plots.style import use_style
 from iavlib.plots.tables import readable
+from iavlib.plots.triage import triage_curves
 
 use_style()
 
@@ -64,4 +65,5 @@ __all__ = [
     "roc",
     "subgroup_forest",
     "training_size_curves",
+    "triage_curves",
 ]

@@ -130,6 +130,9 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
     """
     folder = Path(name)
     if not (folder / SPEC).is_file():
+        if folder.is_absolute() or folder.is_dir():
+            told = f"holds no {SPEC}" if folder.is_dir() else "is not there"
+            raise PredictionError(folder, told, "give the folder of a finished run, or its id")
         folder = (store or RunStore()).find(name)
     if not (folder / METRICS).is_file():
         raise PredictionError(folder, "the run is not finished", f"'iav train {folder.name}'")

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from iavlib.explain import LOWERS, MALIGNANT, RAISES
 from iavlib.prediction.pictures import data_uri
 
 STATEMENT = (
@@ -30,6 +31,8 @@ _DIALOG = (
     '<dialog aria-label="One image"><div class="content"></div>'
     '<p><button class="close" autofocus>Close</button></p></dialog>'
 )
+
+_SPEAKS = {LOWERS: "lowers agreement", RAISES: "raises agreement", MALIGNANT: "looks malignant"}
 
 Row = Mapping[str, Any]
 
@@ -102,10 +105,7 @@ def picture_cells(
             f'<label><input type="checkbox" value="heat{number}" data-group="heat" {checked}> '
             f"heat map: {html.escape(what)}</label>"
         )
-    boxes += [
-        f"<p>No heat map: nothing in this image speaks for &ldquo;{html.escape(what)}&rdquo;.</p>"
-        for what in nothing
-    ]
+    boxes += [f"<p>No heat map: nothing here {_SPEAKS[what]}.</p>" for what in nothing]
     if outlines:
         layers.append(_drawing(size, outlines))
         boxes.append(

@@ -16,7 +16,6 @@ from iavlib.files import write_json, write_text
 from iavlib.prediction.errors import PredictionError
 from iavlib.prediction.listing import list_images
 from iavlib.prediction.output import ABOUT, REPORT, TABLE, output_folder
-from iavlib.prediction.report import STATEMENT, PictureStore, write_report
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,7 @@ def _predict(asking: Asking, work: Path, say) -> tuple[list[dict[str, Any]], dic
     from iavlib.prediction.ensemble import describe, make_ensemble, warn
     from iavlib.prediction.job import FAILED, Wishes, find_explainers, predict_each
     from iavlib.prediction.models import load_predictor
+    from iavlib.prediction.report import STATEMENT, PictureStore, write_report
 
     predictors = [load_predictor(name) for name in asking.models]
     ensemble = make_ensemble(predictors, asking.alpha, asking.calibrate_on)

@@ -11,7 +11,7 @@ from iavlib.experiments import Experiment, RunStore, run
 COMMON = {
     "cohort": "phantom",
     "cohort_options": {"n_images": 60, "size": [64, 64]},
-    "backbone": "timm:test_resnet",
+    "backbone": "test_resnet",
     "weights": "none",
     "size": 64,
     "split": {"kind": "holdout", "fractions": [0.5, 0.3, 0.2]},
@@ -21,17 +21,15 @@ COMMON = {
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
     """A store with a run that tells agreement and one that tells both."""
-    import os
-
-    base = tmp_path_factory.mktemp("prediction")
-    os.environ["IAV_CACHE_HOME"] = str(base / "cache")
-    store = RunStore(base / "runs")
+    store = RunStore(tmp_path_factory.mktemp("prediction") / "runs")
     common = COMMON | {"recipe": "smoke"}
     made = {
         "iaa": Experiment(task="iaa", overrides={"tta": 2}, **common),
         "multitask": Experiment(task="multitask", alpha=0.5, **common),
     }
-    return store, {name: run(experiment, store) for name, experiment in made.items()}
+    with pytest.MonkeyPatch.context() as patch:  # before the fixture that does it for each test
+        patch.setenv("IAV_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        return store, {name: run(experiment, store) for name, experiment in made.items()}
 
 
 @pytest.fixture
