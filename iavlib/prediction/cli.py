@@ -68,6 +68,9 @@ def triage(
     ] = None,
     first: Annotated[int, typer.Option("-k", "--first", min=1, help="Images to print.")] = 10,
     out: Annotated[Path | None, typer.Option(help="CSV file for all images in order.")] = None,
+    statistics: Annotated[
+        bool, typer.Option(help="Compare with statistics of the images, which are read for it.")
+    ] = True,
     n_boot: Annotated[int, typer.Option(min=2, help="Replicates of the bootstrap.")] = 2000,
     overwrite: Overwrite = False,
 ) -> None:
@@ -85,7 +88,8 @@ def triage(
         if out is not None and out.exists() and not overwrite:
             raise PredictionError(out, "is there", "choose another name, or add --overwrite")
         study = load_cohort(cohort, **({"path": path} if path else {}))
-        found = order_images(study, out_of_fold_runs(study), by, model_name, n_boot=n_boot)
+        runs = out_of_fold_runs(study)
+        found = order_images(study, runs, by, model_name, statistics, n_boot=n_boot)
         typer.echo(describe(found, study, first))
         if out is not None:
             write_text(out, found.ranking.to_csv(index=False, float_format="%.6g"))
