@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to a temporary name beside `path`, then move it into place.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` to write to, and move it into place at the end.
 
     Parameters
     ----------
     path : Path
-        File to write; its folder is created if needed.
-    text : str
-        Content, written as UTF-8.
-    """
-    write_bytes(path, text.encode())
+        File to write; its folder is created if needed. It stays as it was if anything fails.
 
+    Yields
+    ------
+    Path
+        What is to be written.
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to a temporary name beside `path`, then move it into place.
-
-    Parameters
-    ----------
-    path : Path
-        File to write; its folder is created if needed.
-    content : bytes
+    Raises
+    ------
+    OSError
+        If the disk is full or not writable; its ``filename`` is `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
+        yield temporary
         os.replace(temporary, path)
     except OSError as error:
         error.filename = str(path)  # a full disk is reported without it
@@ -42,6 +41,34 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to a file, atomically, and see it on the disk before it is in place.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its folder is created if needed.
+    content : bytes
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to a file as UTF-8 with Unix line ends, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its folder is created if needed.
+    text : str
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, content: Any) -> None:

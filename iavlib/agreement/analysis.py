@@ -1,7 +1,5 @@
 """Everything about the agreement in a user's folder of masks, written into one output folder."""
 
-import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from iavlib.data.errors import DataError
 from iavlib.data.folder_listing import Listing, read_listing
 from iavlib.data.images import image_size
 from iavlib.data.schemas import PAIR_COLUMNS
+from iavlib.files import write_json, write_text
 
 SUMMARY = "agreement.json"
 _OUTSIDE = "path outside the folder"
@@ -205,13 +204,7 @@ def _write(result: Analysis, listing: Listing) -> None:
         "problems": result.problems,
     }
     for name, frame in tables.items():
-        _replace(result.out / f"{name}.csv", frame.to_csv(index=False))
+        write_text(result.out / f"{name}.csv", frame.to_csv(index=False))
     write_report(result, listing.path)
     summary = {name: len(frame) for name, frame in tables.items()} | {"table": str(listing.path)}
-    _replace(result.out / SUMMARY, json.dumps(summary, indent=1) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(result.out / SUMMARY, summary)

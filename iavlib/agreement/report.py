@@ -3,10 +3,11 @@
 import base64
 import html
 import io
-import os
 from pathlib import Path
 
 import pandas as pd
+
+from iavlib.files import write_text
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -58,9 +59,7 @@ def write_report(result, table: Path) -> Path:
         f"<body>{''.join(parts)}</body></html>\n"
     )
     path = result.out / "report.html"
-    temporary = path.with_name(f".report.{os.getpid()}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, page)
     return path
 
 

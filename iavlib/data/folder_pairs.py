@@ -3,7 +3,6 @@
 import hashlib
 import os
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from iavlib.data.folder_listing import Listing
 from iavlib.data.home import cache_home
 from iavlib.data.images import read_mask
 from iavlib.data.schemas import FACTORS, METRICS, PAIR_COLUMNS
+from iavlib.files import write_text
 
 #: Raise when a metric changes: what an older version measured is measured again.
 VERSION = 2
@@ -90,14 +90,9 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _keep(measured: pd.DataFrame, kept: Path) -> None:
-    temporary = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        measured.to_csv(temporary, index=False)
-        os.replace(temporary, kept)
+        write_text(kept, measured.to_csv(index=False))
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         warnings.warn(
             f"{kept}: agreement could not be kept ({error.strerror}) and is measured anew each "
             "time. Set IAV_CACHE_HOME to a writable folder.",

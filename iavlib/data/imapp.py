@@ -18,6 +18,7 @@ from iavlib.data.images import image_size
 from iavlib.data.registry import IMAPP_TABLES, sha256
 from iavlib.data.schemas import DISTANCE_METRICS, METRICS, check_known
 from iavlib.data.tables import IMAGE_SUFFIXES, bare_id, read_table
+from iavlib.files import write_text
 
 METADATA, PAIR_METRICS, IMAGE_METRICS, MULTI_MASKS, MASKS, QA = IMAPP_TABLES
 REQUIRED = (METADATA, MASKS, PAIR_METRICS)
@@ -164,9 +165,7 @@ def forget_resized(folder: Path, image_ids: pd.Index) -> None:
     if kept.empty:
         listing.unlink()
         return
-    temporary = listing.with_name(f".{RESIZED}.{os.getpid()}.tmp")
-    kept.to_csv(temporary)
-    os.replace(temporary, listing)
+    write_text(listing, kept.to_csv())
 
 
 def altered_tables(folder: Path) -> list[str]:

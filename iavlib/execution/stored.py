@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from iavlib.execution.manifest import read_manifest
 from iavlib.execution.profiles import SCALES
 from iavlib.execution.project import Project
 from iavlib.execution.source import read_cells
-from iavlib.files import write_json
+from iavlib.files import replacing, write_json
 
 #: What is copied of an experiment; a run is finished when its ``metrics.json`` is there.
 RUN_FILES = ("spec.json", "metrics.json", "predictions.csv")
@@ -191,9 +190,7 @@ def _copy_run(folder: Path, target: Path) -> bool:
         copy = target / path.name
         if copy.is_file() and copy.read_bytes() == path.read_bytes():
             continue
-        target.mkdir(parents=True, exist_ok=True)
-        temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
-        shutil.copyfile(path, temporary)
-        os.replace(temporary, copy)
+        with replacing(copy) as temporary:
+            shutil.copyfile(path, temporary)
         changed = True
     return changed

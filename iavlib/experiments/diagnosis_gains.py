@@ -16,6 +16,7 @@ from iavlib.experiments.diagnosis_results import (
     MULTI,
     SHUFFLED,
     SINGLE,
+    SWITCH,
     pooled_scores,
 )
 from iavlib.stats.gain_intervals import average_gain_on_other_images
@@ -101,6 +102,29 @@ def gains_between(
         }
     index = pd.MultiIndex.from_tuples(list(rows), names=["treatment", "control"])
     return pd.DataFrame(list(rows.values()), index=index)
+
+
+def effects_of_switches(
+    predictions: pd.DataFrame, control: str = SINGLE, n_boot: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Average what each switched setting changes against the same runs without it.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        From :func:`iavlib.experiments.diagnosis_results.held_out_predictions`.
+    control : str
+        The arm that the switches depart from.
+    n_boot, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As of :func:`gains_between`, one row a switch; empty where none was run.
+    """
+    arms = [arm for arm in predictions["arm"].unique() if arm.startswith(SWITCH)]
+    return gains_between(predictions, [(arm, control) for arm in arms], n_boot, seed)
 
 
 def best_weight(runs: pd.DataFrame, predictions: pd.DataFrame, n_boot: int = 1000, seed: int = 0):

@@ -22,6 +22,8 @@ from iavlib.stats.thresholds import choose_threshold
 SINGLE, MULTI = "single", "multitask"
 SHUFFLED, GIVEN, LEARNED = "shuffled agreement", "agreement given", "learned weights"
 IMAGENET, RANDOM = "ImageNet", "random weights"
+#: Labels that begin so are arms of their own: one setting is as published, or as it might be.
+SWITCH = "switch: "
 #: What a model of :func:`held_out_predictions` is told apart by, but for the fold.
 KEYS = ("dataset", "backbone", "seed", "arm", "alpha", "start", "train_share")
 
@@ -89,14 +91,15 @@ def describe_arms(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The same with ``dataset`` (its cohort), ``arm`` (one of the names of this module, or
-        ``probe``) and ``start`` (``ImageNet``, ``random weights``, or the arm of the experiment it
-        starts from). Alpha is 1 of a diagnosis alone.
+        The same with ``dataset`` (its cohort), ``arm`` (one of the names of this module, a label
+        that begins with `SWITCH`, or ``probe``) and ``start`` (``ImageNet``, ``random weights``,
+        or the arm of the experiment it starts from). Alpha is 1 of a diagnosis alone.
     """
     table = runs.drop_duplicates("id").copy()
     for name in ("overrides_control", "overrides_combine", "start_task"):
         table[name] = table.get(name)
     control, learned = table["overrides_control"], table["overrides_combine"] == "uncertainty"
+    switched = table["label"].astype(str).str.startswith(SWITCH)
     choices = {
         "probe": table["recipe"] == PROBE,
         GIVEN: control == "iaa_input",
@@ -106,6 +109,7 @@ def describe_arms(runs: pd.DataFrame) -> pd.DataFrame:
         SINGLE: table["task"] == DIAGNOSIS,
     }
     table["arm"] = np.select(list(choices.values()), list(choices), default="other")
+    table["arm"] = table["arm"].where(~switched, table["label"])
     table["dataset"] = table["cohort_name"]
     begun = table["start_task"].map({DIAGNOSIS: SINGLE, MULTITASK: MULTI})
     weights = table["weights_random"].map({True: RANDOM, False: IMAGENET})

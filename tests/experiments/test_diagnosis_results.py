@@ -59,6 +59,19 @@ def test_arms_and_starts_are_told_apart(runs):
     assert (found.loc[found["arm"] == "single", "alpha"] == 1).all()
 
 
+def test_a_switched_setting_is_an_arm_of_its_own(runs):
+    """The probe's four runs, told worse than the diagnosis alone, stand for a switched setting."""
+    label = results.SWITCH + "another loss"
+    switched = runs.assign(label=runs["label"].where(runs["recipe"] != "probe", label))
+    tested = results.held_out_predictions(results.describe_arms(switched))
+    found = gains.effects_of_switches(tested, n_boot=100)
+    assert list(found.index) == [(label, results.SINGLE)]
+    assert found["n_pairs"].item() == 2
+    assert found["estimate"].item() == pytest.approx(-0.1, abs=0.03)
+    without = results.held_out_predictions(results.describe_arms(runs))
+    assert gains.effects_of_switches(without, n_boot=10).empty
+
+
 def test_folds_are_judged_together_and_seeds_apart(runs):
     tested = results.held_out_predictions(results.describe_arms(runs))
     scores = results.pooled_scores(tested)

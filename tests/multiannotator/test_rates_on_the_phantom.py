@@ -1,0 +1,28 @@
+"""Does CM find how often each annotator of invented lesions errs, in both directions?"""
+
+import numpy as np
+
+from iavlib.annotators import crowd, rate_correlations, simulated_on, true_confusion
+from iavlib.data import load
+from iavlib.multiannotator import make_method, overall_scores
+from iavlib.training.recipe import get_recipe
+
+ENOUGH = 0.8
+
+
+def test_learnt_error_rates_go_with_the_true_ones():
+    lesions = load("phantom", n_images=100)
+    labelled = simulated_on(lesions, 32, crowd(8, 0), truth="first")
+    recipe = get_recipe("annotators", epochs=24, augmentation="flips", batch_size=8)
+    # few pictures make few steps: the first phase has to last until matrices have settled
+    method = make_method("cm", trace_warmup=16, widths=(8, 16, 32))
+    fitted = method.fit(labelled.part("train"), recipe, 0)
+    test = labelled.part("test")
+    _, scores, learnt = overall_scores(fitted.predict_parts(test), test)
+    true = true_confusion(test).overall
+    found = rate_correlations(learnt, true, labelled.annotators)
+    assert min(found.values()) >= ENOUGH
+    assert scores["dice"] > 0.85, "else rates would be those of something else than the lesion"
+    nothing_learnt = np.broadcast_to(np.eye(2), true.shape)
+    of_identity = rate_correlations(nothing_learnt, true, labelled.annotators)
+    assert not any(value >= ENOUGH for value in of_identity.values())
