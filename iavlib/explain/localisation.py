@@ -149,7 +149,9 @@ def _ratio(share, chance, hits, clusters, n_boot: int, seed: int) -> dict[str, f
 
         def ratio(weights: np.ndarray) -> np.ndarray:
             below = weights @ chance
-            return np.divide(weights @ share, below, where=below > 0, out=np.full(len(below), np.nan))
+            return np.divide(
+                weights @ share, below, where=below > 0, out=np.full(len(below), np.nan)
+            )
 
         drawn = cluster_bootstrap(ratio, clusters.to_numpy(), n_boot, seed)
         row |= {"ci_low": float(drawn.low), "ci_high": float(drawn.high)}
