@@ -16,7 +16,7 @@ from iavlib.experiments.sweep import read_predictions
 from iavlib.stats.resampling import cluster_bootstrap
 
 GAINS = ("deletion_gain", "insertion_gain")
-_KEPT = ("kept", "half_area")
+_KEPT = ("kept", "half_area", "opposite")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +68,10 @@ def readability(rows: pd.DataFrame, by=("label", "target", "method")) -> pd.Data
     pandas.DataFrame
         Index `by`: ``images``, ``empty`` (share of images of whose map nothing is left),
         ``kept`` (mean share of absolute attribution that points in the target's direction; the
-        rest is not shown) and ``half_area`` (mean share of the image that holds half of a map
-        that is not empty).
+        rest is not shown), ``half_area`` (mean share of the image that holds half of a map
+        that is not empty) and ``opposite`` (mean rank correlation with the map of the opposite
+        direction, before anything is set to 0: -1 where a method tells them apart, near 1 where it
+        shows the same whatever is asked).
     """
     images = rows.groupby([*by, "image_id"], sort=False)[list(_KEPT)].mean()
     groups = images.groupby(level=list(range(len(by))), sort=False)

@@ -150,8 +150,7 @@ def agreement_matrix(table: pd.DataFrame) -> Figure:
     ax.set_xticks(range(len(table)), table.columns, rotation=45, ha="right", fontsize=8)
     ax.set_yticks(range(len(table)), table.index, fontsize=8)
     ax.grid(False)
-    for row, column in np.ndindex(table.shape):
-        value = table.iat[row, column]
+    for (row, column), value in np.ndenumerate(table.to_numpy(float)):
         shown = "" if np.isnan(value) else f"{value:.2f}"
         colour = "white" if abs(value) > 0.6 else "black"
         ax.text(column, row, shown, ha="center", va="center", fontsize=7, color=colour)

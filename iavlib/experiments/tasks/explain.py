@@ -185,7 +185,8 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outco
     ``predictions`` has a row an image, target and method: ``true`` and ``predicted`` (mean Dice,
     or class and probability), the measures of :func:`iavlib.explain.measure`, ``others_<region>``
     (share of the other images' mean map), ``kept`` (share of absolute attribution that points in
-    the target's direction), ``total`` (mean with its sign), and where asked ``deletion``, ``insertion``
+    the target's direction), ``total`` (mean with its sign), ``opposite`` (rank correlation with
+    the map of the opposite direction) and, where asked, ``deletion`` and ``insertion``
     (areas under the curves) with ``random_deletion`` and ``random_insertion``. Settings hold
     ``agreement`` of methods and the ``cascade``.
     """

@@ -134,8 +134,17 @@ class _Rows:
             absolute = float(np.abs(signed).sum())
             row["kept"] = float(np.maximum(signed, 0).sum()) / absolute if absolute else np.nan
             row["total"] = float(signed.mean())
+            row["opposite"] = self._opposite(batch, place, target, method)
             row |= explain.measure(heat, named)
             self.rows.append(row | self._curve_areas(batch, place, target, heat, random))
+
+    def _opposite(self, batch: Explained, place: int, target: str, method: str) -> float:
+        """Correlate a map with that of the same head's other direction: -1 where it knows both."""
+        names = [one.name for one in self.explainer.targets]
+        own = names.index(target)
+        other = names[own + 1 - 2 * (own % 2)]  # directions stand in pairs
+        pair = [batch.signed[name, method][place] for name in (target, other)]
+        return explain.rank_correlation(*pair)
 
     def _random_areas(self, batch: Explained, place: int) -> dict[str, tuple[float, float]]:
         if not self.settings.curve_steps:
