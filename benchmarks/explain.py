@@ -1,13 +1,13 @@
 """Class activation maps of many images: whole batches at once, beside grad-cam once an image.
 
 Both explain the same images by one network with the same methods, in both directions of the
-regression; what differs is how. grad-cam is called as its documentation shows, for one image, method
-and direction at a time. Times are those of one thread, decoding not included.
+regression; what differs is how. grad-cam is called as its documentation shows, for one image,
+method and direction at a time. Times are those of one thread, decoding not included.
 
     python benchmarks/explain.py [--quick]
 
-``--quick`` takes a tiny network and few images, and writes nothing. Random weights do: the time does
-not depend on them.
+``--quick`` takes a tiny network and few images, and writes nothing. Weights are random: the time
+does not depend on them.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from iavlib import explain
 from iavlib.explain import layers
 from iavlib.explain.cam import CAM_METHODS, _first_component, capture
 from iavlib.explain.layers import find_layer
-from iavlib.models import PAPER_BACKBONES, HeadSpec, build_network
+from iavlib.models import HeadSpec, build_network
 
 PACKAGE = {
     "Grad-CAM": pytorch_grad_cam.GradCAM,
@@ -132,7 +132,7 @@ def test_batches_change_nothing(network, images):
 
 def test_opposite_directions_and_the_centred_zero(network, images):
     explainer = explain.Explainer(network, methods=["Grad-CAM", explain.CENTRED])
-    with pytest.raises(explain.ExplainError, match="call centre_on"):
+    with pytest.raises(explain.ExplainError, match=r"call centre_on"):
         explainer.explain(images)
     found = explainer.centre_on([images]).explain(images)
     lowers, raises = (found.signed[name, "Grad-CAM"] for name in (explain.LOWERS, explain.RAISES))
@@ -149,7 +149,7 @@ def test_what_is_asked_for_must_be_there(network):
     with pytest.raises(explain.ExplainError, match=r"method 'Grad-CAN'.*use Grad-CAM"):
         explain.Explainer(network, methods=["Grad-CAN"]).explain(torch.randn(1, 3, 64, 64))
     wide = build_network("test_resnet", {"lesion_type": HeadSpec("linear", 3)}, size=64)
-    with pytest.raises(explain.ExplainError, match="head .lesion_type.: has 3 outputs"):
+    with pytest.raises(explain.ExplainError, match=r"head .lesion_type.: has 3 outputs"):
         explain.find_targets(wide)
 
 
