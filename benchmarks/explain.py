@@ -2,7 +2,7 @@
 
 Both explain the same images by one network with the same methods, in both directions of the
 regression; what differs is how. grad-cam is called as its documentation shows, for one image,
-method and direction at a time. Times are those of one thread, decoding not included.
+method and direction at a time. Times are the processor time of one thread, decoding not included.
 
     python benchmarks/explain.py [--quick]
 
@@ -39,10 +39,10 @@ def measure(backbone: str, side: int, many: int, few: int, methods) -> list[dict
     explainer = explain.Explainer(network, None, methods)
     explainer.explain(images[:2])  # the first time is slower
     before = _peak()
-    start = time.perf_counter()
+    start = time.process_time()
     for first in range(0, many, 16):
         explainer.explain(images[first : first + 16])
-    ours = (time.perf_counter() - start) / many
+    ours = (time.process_time() - start) / many
     grown = _peak() - before
     theirs = _with_package(network, explainer, images[:few], methods)
     rows = []
@@ -76,14 +76,14 @@ def _with_package(network, explainer, images, methods) -> float:
         "Layer-CAM": "LayerCAM",
     }
     layer = explainer.layer
-    start = time.perf_counter()
+    start = time.process_time()
     for method in methods:
         of = getattr(pytorch_grad_cam, names[method])
         with of(Prediction(), [layer.module], layer.maps) as cam:
             for sign in (-1, 1):
                 for image in images:
                     cam(image[None], [lambda output, sign=sign: sign * output[0]])
-    return (time.perf_counter() - start) / len(images)
+    return (time.process_time() - start) / len(images)
 
 
 def _peak() -> float:

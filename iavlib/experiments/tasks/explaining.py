@@ -69,12 +69,9 @@ def explain_images(
             rows.add(batch, place, image_id, regions)
         rows.compare_methods(batch)
         say(f"{rows.n_images:,} of {len(table):,} images")
-    found = rows.table().join(_about(table), on="image_id").reset_index(drop=True)
-    found["true"] = np.where(found["target"].isin(_AGREEMENT), found["dice"], found["label"])
+    found = _complete(rows.table(), table)
     told = {"agreement": rows.agreement(), "cascade": _cascade(explainer, batches, settings, seed)}
     told |= {"layer": explainer.layer.name, "side": explainer.layer.side, "size": cache.size}
-    first = ["image_id", "part", "true", "predicted", *_KEY]
-    found = found[[*first, *found.columns.difference([*first, "dice", "label"], sort=False)]]
     record = asdict(weights) | {"is_random": weights.is_random}
     return found, told | {"metrics": _metrics(found)}, record
 
@@ -100,10 +97,13 @@ def _methods(settings: ExplainSettings) -> tuple[str, ...]:
     return sets.get(settings.methods, (settings.methods,))
 
 
-def _about(table: pd.DataFrame) -> pd.DataFrame:
-    return table[["target", "label", "malignancy", "n_masks", "cluster"]].rename(
-        columns={"target": "dice"}
-    )
+def _complete(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Add what is known of each image; what is true depends on what is explained."""
+    known = table.rename(columns={"target": "dice"}).drop(columns="path")
+    found = rows.join(known, on="image_id").reset_index(drop=True)
+    found["true"] = np.where(found["target"].isin(_AGREEMENT), found["dice"], found["label"])
+    first = ["image_id", "part", "true", "predicted", *_KEY]
+    return found[[*first, *found.columns.difference([*first, "dice", "label"], sort=False)]]
 
 
 class _Rows:
