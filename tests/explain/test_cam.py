@@ -169,11 +169,12 @@ def test_memory_stays_flat_over_a_hundred_images(network):
 
     def alive() -> int:
         gc.collect()
-        return sum(torch.is_tensor(one) or isinstance(one, np.ndarray) for one in gc.get_objects())
+        return sum(type(one) in (torch.Tensor, np.ndarray) for one in gc.get_objects())
 
     counts = []
     for start in range(0, 100, 10):
         images = torch.randn((10, 3, 64, 64), generator=torch.Generator().manual_seed(start))
         explainer.explain(images)
-        counts.append(alive())
-    assert max(counts[1:]) == min(counts[1:])
+        if start in (10, 50, 90):
+            counts.append(alive())
+    assert len(set(counts)) == 1

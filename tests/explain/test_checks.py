@@ -72,7 +72,7 @@ def test_regions_of_two_masks():
     found = explain.make_regions([first, second], band=0.05)
     assert np.array_equal(found.lesion, second)  # a tie is foreground
     assert found.disagreement.sum() == 30
-    assert found.band.sum() == 2 * (10 + 13) + 2 * (10 + 13) - 4  # a pixel to both sides
+    assert found.band.sum() == (2 * (10 + 13) - 4) + (2 * (10 + 13) + 4)  # a pixel to both sides
     assert set(found.named()) == {"lesion", "band", "disagreement"}
     alone = explain.make_regions([first])
     assert alone.disagreement is None and set(alone.named()) == {"lesion", "band"}
