@@ -9,10 +9,10 @@ Attribution is made for a *target*: what lowers or what raises predicted agreeme
 lesion malignant or benign. Maps are not scaled until they are shown.
 """
 
-from iavlib.explain.cam import CAM_METHODS, cam_maps, capture, displayed, enlarge
+from iavlib.explain.cam import CAM_METHODS, CENTRED, cam_maps, capture, displayed, enlarge
 from iavlib.explain.errors import ExplainError
 from iavlib.explain.explainer import METHODS, WITHOUT_TARGET, Explained, Explainer
-from iavlib.explain.faithfulness import Curves, cell_order, deletion_insertion
+from iavlib.explain.faithfulness import CELLS, Curves, cell_order, deletion_insertion
 from iavlib.explain.layers import FeatureLayer, find_layer
 from iavlib.explain.localisation import OtherMaps, attribution_ratios, half_area, measure
 from iavlib.explain.perturbation import INTEGRATED, OCCLUSION, integrated_gradients, occlusion
@@ -39,6 +39,8 @@ __all__ = [
     "BAND",
     "BENIGN",
     "CAM_METHODS",
+    "CELLS",
+    "CENTRED",
     "INTEGRATED",
     "LOWERS",
     "MALIGNANT",

@@ -25,7 +25,9 @@ from iavlib.training.predict import evaluating
 
 GRADCAM, GRADCAM_PLUS, EIGENCAM = "Grad-CAM", "Grad-CAM++", "EigenCAM"
 HIRESCAM, LAYERCAM = "HiResCAM", "Layer-CAM"
-CAM_METHODS = (GRADCAM, GRADCAM_PLUS, EIGENCAM, HIRESCAM, LAYERCAM)
+#: Grad-CAM less its mean over reference images; see :meth:`iavlib.explain.Explainer.centre_on`.
+CENTRED = "centred Grad-CAM"
+CAM_METHODS = (GRADCAM, GRADCAM_PLUS, EIGENCAM, HIRESCAM, LAYERCAM, CENTRED)
 _PACKAGE = {
     GRADCAM: "GradCAM",
     GRADCAM_PLUS: "GradCAMPlusPlus",
@@ -107,7 +109,8 @@ def cam_maps(captured: Captured, method: str, target: Target, rectify: bool = Tr
     ----------
     captured : Captured
     method : str
-        One of :data:`CAM_METHODS`. EigenCAM is the same for every target.
+        One of :data:`CAM_METHODS` but the centred one, which needs other images too. EigenCAM is
+        the same for every target.
     target : Target
         One of those that were captured.
     rectify : bool

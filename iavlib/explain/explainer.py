@@ -1,6 +1,6 @@
 """Explaining many images: batch by batch, nothing kept of one when the next comes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from iavlib.explain.cam import CAM_METHODS, EIGENCAM, cam_maps, capture, enlarge
+from iavlib.explain.cam import (
+    CAM_METHODS,
+    CENTRED,
+    EIGENCAM,
+    GRADCAM,
+    cam_maps,
+    capture,
+    enlarge,
+)
+from iavlib.explain.errors import ExplainError
 from iavlib.explain.layers import find_layer
 from iavlib.explain.perturbation import (
     INTEGRATED,
@@ -77,13 +86,37 @@ class Explainer:
         self,
         network: Network,
         targets: Sequence[str] | None = None,
-        methods: Sequence[str] = CAM_METHODS,
+        methods: Sequence[str] = CAM_METHODS[:-1],
         stride: int | None = None,
-        steps: int = 24,
+        steps: int = 16,
     ):
         self.network, self.methods, self.steps = network, tuple(methods), steps
         self.targets: tuple[Target, ...] = choose_targets(network, targets)
         self.layer = find_layer(network, stride)
+        self._reference: dict[str, float] = {}
+
+    def centre_on(self, batches: Iterable[Tensor]) -> "Explainer":
+        """Take the mean of Grad-CAM over images and places as the zero of the centred one.
+
+        Whether a place of a feature map speaks for or against a *class* has a natural zero. A
+        regression has none: how much of a mean Dice of 0.8 the features tell, and how much the
+        bias, is chance. Less the reference, a map sums up to by how much an image's prediction
+        differs from the mean prediction of the reference images (exactly so where a linear head
+        follows the mean over places).
+
+        Parameters
+        ----------
+        batches : iterable of torch.Tensor, each of shape (B, 3, S, S)
+            Images, normalised; best all that are explained.
+        """
+        sums: dict[str, list[np.ndarray]] = {}
+        for images in batches:
+            captured = capture(self.network, self.layer, images, self.targets)
+            for target in self.targets:
+                maps = cam_maps(captured, GRADCAM, target, rectify=False)
+                sums.setdefault(target.name, []).append(maps.mean(axis=(1, 2)))
+        self._reference = {name: float(np.concatenate(one).mean()) for name, one in sums.items()}
+        return self
 
     def explain(self, images: Tensor, ids=None) -> Explained:
         """Explain one batch of images (B, 3, S, S), normalised as the network's weights say."""
@@ -92,9 +125,7 @@ class Explainer:
         for target in self.targets:
             for method in self.methods:
                 signed[target.name, method] = self._signed(captured, method, target, images, signed)
-        maps = {
-            key: enlarge(np.maximum(one, 0), images.shape[-1]) for key, one in signed.items()
-        }
+        maps = {key: enlarge(np.maximum(one, 0), images.shape[-1]) for key, one in signed.items()}
         levels = {
             target.name: target.level(captured.outputs).double().cpu().numpy()
             for target in self.targets
@@ -103,6 +134,12 @@ class Explainer:
         return Explained(ids, images, levels, maps, signed)
 
     def _signed(self, captured, method: str, target: Target, images, known) -> np.ndarray:
+        if method == CENTRED:
+            if target.name not in self._reference:
+                told = "needs other images to compare with"
+                raise ExplainError(CENTRED, told, "call centre_on, or leave the method out")
+            plain = cam_maps(captured, GRADCAM, target, rectify=False)
+            return plain - np.float32(self._reference[target.name])
         if method not in (INTEGRATED, OCCLUSION):
             return cam_maps(captured, method, target, rectify=False)
         for other in self.targets:  # the other direction of the same head is known already
@@ -119,11 +156,13 @@ class Explainer:
         ----------
         batches : ImageBatches
             Made of an image cache with the mean and deviation of the network's own weights: what
-            it was trained on.
+            it was trained on. The centred method takes these as its reference, unless it has one.
         batch_size : int
         """
         self.network.to(batches.device, memory_format=torch.channels_last)
         order = np.arange(len(batches))
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            yield self.explain(batches.batch(chosen)["images"], batches.ids[chosen])
+        plan = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        if CENTRED in self.methods and not self._reference:
+            self.centre_on(batch["images"] for batch in batches.stream(plan))
+        for batch in batches.stream(plan):
+            yield self.explain(batch["images"], batches.ids[batch["index"].numpy()])

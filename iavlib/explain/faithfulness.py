@@ -1,4 +1,4 @@
-"""Does the network need what a map points at? Pixels are taken away, or given back, in its order."""
+"""Does a network need what a map points at? Pixels are covered, or uncovered, in its order."""
 
 from dataclasses import dataclass
 

@@ -112,7 +112,9 @@ def _outputs(
 
         return hook
 
-    parts = [(name, part) for name, part in backbone.named_modules() if named is None or name in named]
+    parts = [
+        (name, part) for name, part in backbone.named_modules() if named is None or name in named
+    ]
     handles = [part.register_forward_hook(look(name)) for name, part in parts]
     try:
         with evaluating(network), frozen(network), torch.enable_grad():

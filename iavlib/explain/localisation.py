@@ -145,11 +145,13 @@ def _ratio(share, chance, hits, clusters, n_boot: int, seed: int) -> dict[str, f
     row = {"n": len(share), "share": share.mean(), "chance": chance.mean()}
     row |= {"ratio": share.mean() / chance.mean() if chance.any() else float("nan")}
     row |= {"ci_low": float("nan"), "ci_high": float("nan"), "pointing": hits.mean()}
-    if clusters.nunique() > 1 and chance.any():
+    if len(set(clusters)) > 1 and chance.any():
 
         def ratio(weights: np.ndarray) -> np.ndarray:
             below = weights @ chance
-            return np.divide(weights @ share, below, where=below > 0, out=np.full(len(below), np.nan))
+            return np.divide(
+                weights @ share, below, where=below > 0, out=np.full(len(below), np.nan)
+            )
 
         drawn = cluster_bootstrap(ratio, clusters.to_numpy(), n_boot, seed)
         row |= {"ci_low": float(drawn.low), "ci_high": float(drawn.high)}

@@ -23,7 +23,7 @@ def mean_colour(images: Tensor) -> Tensor:
 
 
 def integrated_gradients(
-    network: Network, images: Tensor, target: Target, steps: int = 24, batch_size: int = 32
+    network: Network, images: Tensor, target: Target, steps: int = 16, batch_size: int = 32
 ) -> np.ndarray:
     """Integrate the gradient along the straight way from the mean colour to the image.
 
@@ -69,7 +69,7 @@ def occlusion(
     network: Network,
     images: Tensor,
     target: Target,
-    window: float = 0.2,
+    window: float = 0.25,
     overlap: int = 2,
     batch_size: int = 64,
 ) -> np.ndarray:

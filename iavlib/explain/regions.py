@@ -86,13 +86,11 @@ def usable_images(cohort: Cohort) -> pd.Index:
     """List the images with a file over which at least one mask at hand lies."""
     here = cohort.images[cohort.images["path"].notna()]
     masks = cohort.masks[cohort.masks["path"].notna()].groupby("image_id")["path"]
-    first = masks.first().reindex(here.index).dropna()
+    both = here[["path", "geometry"]].assign(mask=masks.first()).dropna(subset="mask")
     kept = [
-        image_id
-        for image_id, path in first.items()
-        if fits(
-            image_size(here.at[image_id, "path"]), image_size(path), here.at[image_id, "geometry"]
-        )
+        row.Index
+        for row in both.itertuples()
+        if fits(image_size(row.path), image_size(row.mask), row.geometry)
     ]
     return pd.Index(kept, name="image_id")
 

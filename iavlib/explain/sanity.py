@@ -10,13 +10,24 @@ from scipy import stats
 from skimage.metrics import structural_similarity
 from torch import nn
 
-from iavlib.explain.cam import displayed
+from iavlib.explain.cam import displayed, enlarge
+from iavlib.explain.faithfulness import CELLS
 from iavlib.models.network import Network
 from iavlib.training.stages import backbone_stages
 
 #: Maps that still resemble each other more than this, by rank correlation, once nothing learnt is
 #: left are of the image, not of the network.
 ALIKE = 0.5
+
+
+def in_cells(maps: np.ndarray, cells: int = CELLS) -> np.ndarray:
+    """Average maps (B, h, w) within cells: (B, cells, cells).
+
+    Methods differ in how fine their maps are; what is compared is where they point.
+    """
+    size = -(-max(maps.shape[1], cells) // cells) * cells  # a multiple, so that cells are equal
+    large = enlarge(maps, size)
+    return large.reshape(len(maps), cells, size // cells, cells, -1).mean(axis=(2, 4))
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -82,7 +93,7 @@ def cascade(
     ----------
     network : Network
     explain : callable
-        Network to maps by method, each of shape (B, S, S).
+        Network to maps by method, each of shape (B, h, w), with their signs.
     seed : int
 
     Returns
@@ -99,7 +110,8 @@ def cascade(
     before, rows = explain(network), []
     for stage, broken in randomised(network, seed):
         for method, maps in explain(broken).items():
-            rows.append({"stage": stage, "method": method} | _alike(before[method], maps))
+            both = in_cells(before[method]), in_cells(maps)
+            rows.append({"stage": stage, "method": method} | _alike(*both))
     return pd.DataFrame(rows)
 
 
@@ -116,18 +128,21 @@ def method_agreement(maps: dict[str, np.ndarray]) -> pd.DataFrame:
 
     Parameters
     ----------
-    maps : dict of str to numpy.ndarray, shape (B, S, S)
+    maps : dict of str to numpy.ndarray, shape (B, h, w)
+        With their signs, each as fine as it is.
 
     Returns
     -------
     pandas.DataFrame
         Mean rank correlation over images (NaN where no pair has one), methods by methods.
     """
-    found = pd.DataFrame(np.eye(len(maps)), list(maps), list(maps))
-    for first in maps:
-        for second in maps:
-            pairs = zip(maps[first], maps[second], strict=True)
+    found = pd.DataFrame(np.nan, list(maps), list(maps))
+    cells = {method: in_cells(one) for method, one in maps.items()}
+    for first in cells:
+        for second in cells:
+            pairs = zip(cells[first], cells[second], strict=True)
             ranks = [rank_correlation(*pair) for pair in pairs]
             known = [one for one in ranks if np.isfinite(one)]
-            found.loc[first, second] = float(np.mean(known)) if known else float("nan")
+            if known:
+                found.loc[first, second] = float(np.mean(known))
     return found

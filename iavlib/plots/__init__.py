@@ -16,6 +16,13 @@ from iavlib.plots.dataset import (
 )
 from iavlib.plots.diagnosis import precision_recall, reliability, roc, subgroup_forest
 from iavlib.plots.examples import examples_by_agreement, outlines
+from iavlib.plots.explanations import (
+    agreement_matrix,
+    attribution_forest,
+    cascade_lines,
+    gain_bars,
+    overlays,
+)
 from iavlib.plots.models import critical_difference, learning_curve, model_forest, paired_by_seed
 from iavlib.plots.multitask import alpha_ablation, gain_forest, paired_runs, training_size_curves
 from iavlib.plots.prediction import (
@@ -32,9 +39,12 @@ from iavlib.plots.triage import triage_curves
 use_style()
 
 __all__ = [
+    "agreement_matrix",
     "alpha_ablation",
     "annotator_overlap",
+    "attribution_forest",
     "by_malignancy",
+    "cascade_lines",
     "completeness",
     "confusion_architecture",
     "confusion_pictures",
@@ -45,6 +55,7 @@ __all__ = [
     "examples_by_agreement",
     "factor_heatmaps",
     "forest",
+    "gain_bars",
     "gain_forest",
     "learning_curve",
     "long_tails",
@@ -52,6 +63,7 @@ __all__ = [
     "metric_distributions",
     "model_forest",
     "outlines",
+    "overlays",
     "paired_by_seed",
     "paired_runs",
     "precision_recall",

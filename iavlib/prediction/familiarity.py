@@ -15,7 +15,6 @@ neighbors. ICML, PMLR 162, 20827-20840.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from safetensors.numpy import save
 from iavlib.data.errors import DataError
 from iavlib.experiments.resolve import load_data
 from iavlib.files import write_bytes
-from iavlib.models.saving import SIDECAR
+from iavlib.models.model_files import read_sidecar
 from iavlib.prediction.errors import PredictionError
 from iavlib.prediction.models import Predictor
 from iavlib.stats import conformal_quantile
@@ -155,7 +154,7 @@ def load_familiarity(predictor: Predictor) -> Familiarity | None:
 
 def _model(folder: Path) -> str:
     """Name the network by the hash of its tensors."""
-    return str(json.loads((folder / SIDECAR).read_text(encoding="utf-8"))["sha256"])
+    return str(read_sidecar(folder)["sha256"])
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -4,11 +4,11 @@ from importlib.metadata import entry_points
 
 from iavlib.execution.errors import suggest
 from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.tasks import diagnosis, iaa, segmentation
+from iavlib.experiments.tasks import diagnosis, explain, iaa, segmentation
 from iavlib.experiments.tasks.task import Outcome, Task, check_finite
 
 #: A package adds its own by an entry point of the group ``iavlib.tasks`` that names a Task.
-_ALL = (iaa.TASK, *diagnosis.TASKS, segmentation.TASK)
+_ALL = (iaa.TASK, *diagnosis.TASKS, segmentation.TASK, explain.TASK)
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 GROUP = "iavlib.tasks"
 
