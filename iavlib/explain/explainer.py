@@ -1,6 +1,6 @@
 """Explaining many images: batch by batch, nothing kept of one when the next comes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +74,13 @@ class Explainer:
         See :func:`iavlib.explain.find_layer`.
     steps : int
         Of integrated gradients.
+    reference : mapping of str to float, optional
+        :attr:`reference` of an explainer of the same network that was centred before.
+
+    Attributes
+    ----------
+    reference : dict of str to float
+        Target's name to the zero of the centred method, see :meth:`centre_on`; empty before.
 
     Examples
     --------
@@ -89,11 +96,12 @@ class Explainer:
         methods: Sequence[str] = CAM_METHODS[:-1],
         stride: int | None = None,
         steps: int = 16,
+        reference: Mapping[str, float] | None = None,
     ):
         self.network, self.methods, self.steps = network, tuple(methods), steps
         self.targets: tuple[Target, ...] = choose_targets(network, targets)
         self.layer = find_layer(network, stride)
-        self._reference: dict[str, float] = {}
+        self.reference: dict[str, float] = dict(reference or {})
 
     def centre_on(self, batches: Iterable[Tensor]) -> "Explainer":
         """Take the mean of Grad-CAM over images and places as the zero of the centred one.
@@ -115,7 +123,7 @@ class Explainer:
             for target in self.targets:
                 maps = cam_maps(captured, GRADCAM, target, rectify=False)
                 sums.setdefault(target.name, []).append(maps.mean(axis=(1, 2)))
-        self._reference = {name: float(np.concatenate(one).mean()) for name, one in sums.items()}
+        self.reference = {name: float(np.concatenate(one).mean()) for name, one in sums.items()}
         return self
 
     def explain(self, images: Tensor, ids=None) -> Explained:
@@ -135,11 +143,11 @@ class Explainer:
 
     def _signed(self, captured, method: str, target: Target, images, known) -> np.ndarray:
         if method == CENTRED:
-            if target.name not in self._reference:
+            if target.name not in self.reference:
                 told = "needs other images to compare with"
                 raise ExplainError(CENTRED, told, "call centre_on, or leave the method out")
             plain = cam_maps(captured, GRADCAM, target, rectify=False)
-            return plain - np.float32(self._reference[target.name])
+            return plain - np.float32(self.reference[target.name])
         if method not in (INTEGRATED, OCCLUSION):
             return cam_maps(captured, method, target, rectify=False)
         for other in self.targets:  # the other direction of the same head is known already
@@ -162,7 +170,7 @@ class Explainer:
         self.network.to(batches.device, memory_format=torch.channels_last)
         order = np.arange(len(batches))
         plan = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        if CENTRED in self.methods and not self._reference:
+        if CENTRED in self.methods and not self.reference:
             self.centre_on(batch["images"] for batch in batches.stream(plan))
         for batch in batches.stream(plan):
             yield self.explain(batch["images"], batches.ids[batch["index"].numpy()])

@@ -151,6 +151,11 @@ def describe(ensemble: Ensemble) -> list[str]:
             facts.append(_interval(ensemble.calibrations[one.name], ensemble.alpha))
         if one.name in ensemble.familiar:
             facts.append(_familiar(ensemble.familiar[one.name]))
+        if one.name in ensemble.familiar and ensemble.familiar[one.name].centre:
+            facts.append(
+                "Its heat maps are centred Grad-CAM: what lowers or raises the prediction against "
+                "that of the mean validation image. Colours cannot be compared between images."
+            )
     if len(ensemble.predictors) > 1:
         facts.append(
             "Predictions are means over the runs that make them; an interval runs from the lowest "

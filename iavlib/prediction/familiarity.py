@@ -15,7 +15,9 @@ neighbors. ICML, PMLR 162, 20827-20840.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,18 +27,21 @@ from safetensors.numpy import save
 
 from iavlib.data.errors import DataError
 from iavlib.experiments.resolve import load_data
+from iavlib.explain import Explainer, ExplainError
+from iavlib.explain.cam import GRADCAM
 from iavlib.files import write_bytes
 from iavlib.models.model_files import read_sidecar
 from iavlib.prediction.errors import PredictionError
 from iavlib.prediction.models import Predictor
 from iavlib.stats import conformal_quantile
-from iavlib.training.image_cache import cache_images
+from iavlib.training.image_cache import ImageCache, cache_images
 
 FILE = "familiarity.safetensors"
 NEIGHBOURS = 10
 #: Share of images like the validation part's that are called out of distribution by chance.
 ALPHA = 0.05
 _BLOCK = 256
+_CENTRED_AT_A_TIME = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +54,14 @@ class Familiarity:
         Of the training images, each of length 1.
     validation : numpy.ndarray of float, shape (m,)
         Distances of the validation images.
+    centre : mapping of str to float
+        The zero of centred heat maps, from the validation images; see
+        :meth:`iavlib.explain.Explainer.centre_on`. Empty where the network has no map.
     """
 
     features: np.ndarray
     validation: np.ndarray
+    centre: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def threshold(self) -> float:
@@ -125,6 +134,7 @@ def make_familiarity(predictor: Predictor) -> Path:
     train = _unit(found[(parts == "train").to_numpy()]).astype(np.float16)
     validation = nearest_distance(found[(parts == "val").to_numpy()], train)
     facts = {"model": _model(run.folder), "neighbours": str(NEIGHBOURS)}
+    facts["centre"] = json.dumps(_centre(predictor, cache, cache.rows(parts.index[parts == "val"])))
     write_bytes(run.folder / FILE, save({"train": train, "validation": validation}, facts))
     return run.folder / FILE
 
@@ -147,9 +157,23 @@ def load_familiarity(predictor: Predictor) -> Familiarity | None:
             train, validation = file.get_tensor("train"), file.get_tensor("validation")
     except (SafetensorError, OSError) as error:
         raise DataError(path, f"cannot be read ({error})", mend) from error
-    if facts.get("model") != _model(path.parent) or facts.get("neighbours") != str(NEIGHBOURS):
+    known = {"model": _model(path.parent), "neighbours": str(NEIGHBOURS)}
+    if known.items() - facts.items() or "centre" not in facts:
         raise DataError(path, "was made for another network", mend)
-    return Familiarity(train, validation)
+    return Familiarity(train, validation, json.loads(facts["centre"]))
+
+
+def _centre(predictor: Predictor, cache: ImageCache, rows: np.ndarray) -> dict[str, float]:
+    """Take the mean image as the zero of heat maps: a regression has none of its own."""
+    blocks = np.array_split(rows, -(-len(rows) // _CENTRED_AT_A_TIME))
+    batches = (
+        predictor.batches(np.asarray(cache.pixels[one])).batch(np.arange(len(one)))["images"]
+        for one in blocks
+    )
+    try:
+        return Explainer(predictor.network, None, [GRADCAM]).centre_on(batches).reference
+    except ExplainError:  # a map of a single place shows nothing
+        return {}
 
 
 def _model(folder: Path) -> str:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from iavlib.data.errors import DataError
 from iavlib.data.images import MAX_PIXELS, read_mask, read_photograph
-from iavlib.explain import LOWERS, MALIGNANT, RAISES, Explainer, ExplainError
+from iavlib.explain import CENTRED, LOWERS, MALIGNANT, RAISES, Explainer, ExplainError
+from iavlib.explain.cam import GRADCAM
 from iavlib.prediction.ensemble import Ensemble
 from iavlib.prediction.listing import Asked
 from iavlib.prediction.models import Predictor
@@ -43,7 +44,6 @@ PREDICTED, FAILED = "predicted", "failed"
 #: Images in memory at a time, as small as the networks and the report want them.
 _AT_A_TIME = 16
 _EVERY = 10.0  # seconds between lines of progress
-_METHOD = "Grad-CAM"
 _EXPLAINED = {"tells_agreement": (LOWERS, RAISES), "tells_malignancy": (MALIGNANT,)}
 
 Masks = Mapping[str, Sequence[tuple[str, str]]]
@@ -98,7 +98,11 @@ def find_explainers(ensemble: Ensemble) -> tuple[Explainers, list[str]]:
         predictor = ensemble.first(tells)
         if predictor is not None:
             try:
-                explainer = Explainer(predictor.network, targets, [_METHOD])
+                familiar = ensemble.familiar.get(predictor.name)
+                centre = familiar.centre if familiar is not None else {}
+                # plain Grad-CAM of a regression is often empty in one direction: it has no zero
+                method = CENTRED if centre else GRADCAM
+                explainer = Explainer(predictor.network, targets, [method], reference=centre)
                 found |= dict.fromkeys(targets, (predictor, explainer))
             except ExplainError as error:  # a map of a single place shows nothing
                 reasons.append(f"No heat maps by {predictor.name}: {error}")

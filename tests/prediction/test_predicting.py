@@ -8,6 +8,7 @@ from PIL import Image
 from iavlib import data
 from iavlib.data import DataError
 from iavlib.data.images import read_image, read_photograph
+from iavlib.explain import CENTRED
 from iavlib.prediction.calibration import calibrate
 from iavlib.prediction.ensemble import describe, make_ensemble, warn
 from iavlib.prediction.errors import PredictionError
@@ -18,6 +19,7 @@ from iavlib.prediction.familiarity import (
     make_familiarity,
     nearest_distance,
 )
+from iavlib.prediction.job import find_explainers
 from iavlib.prediction.models import load_predictor
 from iavlib.stats import split_conformal
 from iavlib.training.image_cache import to_square
@@ -112,6 +114,14 @@ def test_what_new_images_are_compared_with_is_kept_beside_the_network(runs, pred
     kept = load_familiarity(one)
     n = one.run.facts["n"]
     assert (len(kept.features), len(kept.validation)) == (n["train"], n["val"])
+    assert set(kept.centre) == {"lowers agreement", "raises agreement"}
+    assert kept.centre["lowers agreement"] == pytest.approx(-kept.centre["raises agreement"])
+    explainers, reasons = find_explainers(make_ensemble([one], 0.2))
+    (explainer,) = {pair[1] for pair in explainers.values()}
+    assert explainer.methods == (CENTRED,) and not reasons
+    maps = explainer.explain(one.batches(squares(runs[1]["iaa"], 64)).batch(np.arange(7))["images"])
+    signed = [maps.signed[name, CENTRED] for name in kept.centre]
+    np.testing.assert_allclose(signed[0], -signed[1], atol=1e-5)
     own = kept.judge(one.features(squares(runs[1]["iaa"], 64)))
     parts = one.run.predictions["part"].iloc[:7]
     expected = nearest_distance(one.features(squares(runs[1]["iaa"], 64)), kept.features)
