@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from iavlib import __version__
 from iavlib.execution.experiments import NO_TRAIN_VARIABLE
 from iavlib.exits import FAILED, WRONG_INPUT, clear_errors
+from iavlib.prediction.cli import predict, triage
 
 _HERE = "local"  # iavlib.execution.engine.LOCAL, which is not loaded before it is needed
 
@@ -272,6 +273,9 @@ def claims(
     console.print(rich_table(rows))
     console.print(count_verdicts(rows))
 
+
+app.command()(predict)
+app.command()(triage)
 
 results_app = typer.Typer(no_args_is_help=True)
 app.add_typer(results_app, name="results", help="Keep results for machines that cannot make them.")

@@ -1,6 +1,7 @@
 """Fixtures that every part of the test suite uses."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,35 @@ def imapp_home():
     if not home or not (Path(home) / "imapp" / "IMAplusplus_img_metadata.csv").is_file():
         pytest.skip("needs the IMA++ tables: set IAV_DATA_HOME after 'iav data fetch imapp'")
     return Path(home).resolve()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium; tests that need it skip without one."""
+    from selenium import webdriver
+
+    binary = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    driver = shutil.which("chromedriver")
+    if not (binary and driver):
+        pytest.skip("needs Chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--allow-file-access-from-files",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(driver)
+    instance = webdriver.Chrome(options=options, service=service)
+    yield instance
+    instance.quit()

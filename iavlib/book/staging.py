@@ -15,6 +15,8 @@ from typing import Any
 
 from iavlib.book.chapter import failed_page, finished_page, missing_page
 from iavlib.book.fragments import FOLDER, claims_table, provenance_table, scorecard
+from iavlib.book.model_card import PAGE as MODEL_CARD
+from iavlib.book.model_card import model_card
 from iavlib.book.toc import is_notebook, page_file, toc_entries
 from iavlib.claims.ledger import ledger
 from iavlib.execution.jobs import Traces
@@ -94,6 +96,8 @@ def assemble(project: Project, write: bool = True) -> Assembly:
     table = [(entry, chapter.status, chapter.manifest) for entry, chapter in chapters.items()]
     files[f"{FOLDER}/scorecard.md"] = scorecard(project, rows).encode()
     files[f"{FOLDER}/provenance.md"] = provenance_table(table).encode()
+    if MODEL_CARD in entries:
+        files[f"{FOLDER}/model_card.md"] = model_card(project).encode()
     if write:
         _write_changes(project.source, files)
     synthetic = frozenset(

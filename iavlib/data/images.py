@@ -1,5 +1,6 @@
 """Reading image and mask files as arrays."""
 
+import os
 import struct
 import warnings
 import zlib
@@ -8,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from iavlib.data.errors import DataError
 
 MAX_PIXELS = 10_000 * 10_000
+#: A photograph with a shorter side shows no lesion.
+MIN_SIDE = 32
 
 _GREY = ("1", "L", "I", "I;16", "I;16B", "F")
 _COLOUR = ("LA", "RGB", "RGBA")
@@ -87,6 +90,56 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         if values.dtype.kind == "f" and np.isnan(values).any():
             raise DataError(path, f"{np.isnan(values).sum()} pixels are NaN", "write 0 outside")
         return values > 0
+
+
+def read_photograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read one photograph from anywhere, upright, as RGB of 8 bits; refuse what is none.
+
+    Stricter than :func:`read_image`, which reads the files of a known dataset: several frames, a
+    side below :data:`MIN_SIDE` and colours of printing inks, whose meaning a file need not say, are
+    refused. Grey pictures are taken, transparency is dropped, and the way the camera was held
+    (EXIF orientation) is made up for.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+    max_pixels : int
+        A larger image is refused by what its header says, before memory is taken for it.
+
+    Returns
+    -------
+    PIL.Image.Image
+        In memory, of mode RGB.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, no regular file, no readable image, or one of those refused.
+    """
+    if not os.path.isfile(path):
+        # a pipe by that name would be waited for, without end
+        problem = "no regular file" if os.path.lexists(path) else "the file is missing"
+        raise DataError(path, problem, "put an image there or leave it out")
+    with _open(path, max_pixels) as image:
+        _check_photograph(path, image)
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)  # a copy of a large one takes much memory
+        return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _check_photograph(path, image: Image.Image) -> None:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # cameras put previews behind the photograph
+        raise DataError(path, f"{frames} frames or pages", "save the one that is meant, alone")
+    if min(image.size) < MIN_SIDE:
+        told = f"{image.size[0]} x {image.size[1]} pixels are too few to show a lesion"
+        raise DataError(path, told, f"give a photograph of at least {MIN_SIDE} pixels a side")
+    if image.mode.startswith(("I", "F")):
+        told = f"a grey image of more than 8 bits (mode {image.mode})"
+        raise DataError(path, told, "save it with 8 bits a channel")
+    if image.mode not in ("1", "L", "P", "PA", *_COLOUR):
+        told = f"colours of mode {image.mode}, not red, green and blue"
+        raise DataError(path, told, "convert it to RGB by its colour profile and save it anew")
 
 
 def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -207,6 +207,20 @@ def show(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson =
 
 
 @app.command()
+def familiarity(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Keep beside a network what `iav predict` compares new images with.
+
+    Needs the images that the run learnt from; predictions elsewhere then do without them.
+    """
+    from iavlib.prediction.familiarity import make_familiarity
+    from iavlib.prediction.models import load_predictor
+
+    with _clear_errors():
+        path = make_familiarity(load_predictor(run_id))
+    typer.echo(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
 def gc(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", help="Only these runs.")

@@ -196,6 +196,31 @@ def read_results(
     return as_table([_best(item, known[item.question()]) for item in wanted])
 
 
+def known_results(
+    task: str,
+    cohort: str,
+    store: RunStore | None = None,
+    project: Project | None = None,
+) -> pd.DataFrame:
+    """Read every finished run and stored result of a task on a cohort, whoever listed it.
+
+    Parameters
+    ----------
+    task, cohort : str
+    store, project
+        As for :func:`read_results`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a run; what is both finished here and stored is here.
+    """
+    project = project or find_project()
+    rows = [row for _, row in _known(project, store or RunStore.of(project))]
+    rows = [row for row in rows if (row["task"], row["cohort_name"]) == (task, cohort)]
+    return as_table(rows).drop_duplicates("id").reset_index(drop=True)
+
+
 def shown_results(project: Project, stem: str, store: RunStore) -> list[Path]:
     """List the directories of results that answer an experiment of a notebook at any scale."""
     files = (project.profiles / FOLDER).glob("*.yaml")

@@ -17,6 +17,13 @@ from iavlib.plots.dataset import (
 from iavlib.plots.diagnosis import precision_recall, reliability, roc, subgroup_forest
 from iavlib.plots.diagnosis_first import expertness_pictures, intervals, methods_compared
 from iavlib.plots.examples import examples_by_agreement, outlines
+from iavlib.plots.explanations import (
+    agreement_matrix,
+    attribution_forest,
+    cascade_lines,
+    gain_bars,
+    overlays,
+)
 from iavlib.plots.models import critical_difference, learning_curve, model_forest, paired_by_seed
 from iavlib.plots.multitask import alpha_ablation, gain_forest, paired_runs, training_size_curves
 from iavlib.plots.prediction import (
@@ -29,15 +36,19 @@ from iavlib.plots.prediction import (
 from iavlib.plots.preference import agreement_reliability, annotator_pictures, dice_matrices
 from iavlib.plots.style import use_style
 from iavlib.plots.tables import readable
+from iavlib.plots.triage import triage_curves
 
 use_style()
 
 __all__ = [
+    "agreement_matrix",
     "agreement_reliability",
     "alpha_ablation",
     "annotator_overlap",
     "annotator_pictures",
+    "attribution_forest",
     "by_malignancy",
+    "cascade_lines",
     "completeness",
     "confusion_architecture",
     "confusion_pictures",
@@ -50,6 +61,7 @@ __all__ = [
     "expertness_pictures",
     "factor_heatmaps",
     "forest",
+    "gain_bars",
     "gain_forest",
     "intervals",
     "learning_curve",
@@ -59,6 +71,7 @@ __all__ = [
     "metric_distributions",
     "model_forest",
     "outlines",
+    "overlays",
     "paired_by_seed",
     "paired_runs",
     "precision_recall",
@@ -72,4 +85,5 @@ __all__ = [
     "roc",
     "subgroup_forest",
     "training_size_curves",
+    "triage_curves",
 ]

@@ -95,6 +95,7 @@ from iavlib.stats.roc import precision_recall_curve, roc_band, roc_curve
 from iavlib.stats.subgroups import age_bands, scores_by_group
 from iavlib.stats.temperature import Temperature, fit_temperature
 from iavlib.stats.thresholds import Threshold, choose_threshold
+from iavlib.stats.triage import triage_curve, triage_gains
 
 __all__ = [
     "Association",
@@ -191,6 +192,8 @@ __all__ = [
     "shapiro_by_model",
     "split_conformal",
     "spread_of_errors",
+    "triage_curve",
+    "triage_gains",
     "weighted_cohens_d",
     "weighted_mean_difference",
     "weighted_point_biserial",

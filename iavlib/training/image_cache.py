@@ -132,6 +132,11 @@ def cache_images(
     return cache
 
 
+def to_square(image: Image.Image, size: int) -> np.ndarray:
+    """Scale an RGB image to what networks look at: uint8 of shape (size, size, 3)."""
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
 def _check(paths: pd.Series, size: int) -> None:
     if not isinstance(size, int | np.integer) or size < 1:
         raise ValueError(f"size must be a whole number from 1, not {size!r}")
@@ -226,7 +231,7 @@ def _read(task) -> list[tuple[str, Exception]]:
             except DataError as error:
                 problems.append((error.where, error.problem, error.mend))
                 continue
-            scaled = image.resize((size, size), Image.Resampling.BICUBIC).tobytes()
+            scaled = to_square(image, size).tobytes()
             stream.seek(start + row * len(scaled))
             if stream.write(scaled) != len(scaled):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)

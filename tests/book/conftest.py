@@ -65,35 +65,3 @@ def phantom_book(tmp_path_factory) -> Path:
 def imapp_book(tmp_path_factory, imapp_home) -> Path:
     """Project whose book was built on the published tables."""
     return _build(_copy_project(tmp_path_factory.mktemp("imapp-book") / "project"), imapp_home)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium; tests that need it skip without one."""
-    from selenium import webdriver
-
-    binary = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    driver = shutil.which("chromedriver")
-    if not (binary and driver):
-        pytest.skip("needs Chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--allow-file-access-from-files",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(driver)
-    instance = webdriver.Chrome(options=options, service=service)
-    yield instance
-    instance.quit()

@@ -154,3 +154,13 @@ def test_bars_join_what_the_critical_difference_cannot_tell_apart(errors):
     ranks = stats.friedman(errors).mean_ranks
     (ax,) = plots.critical_difference(ranks, 1.0).axes
     assert len(ax.get_yticklabels()) == 5
+
+
+def test_orders_of_images_are_drawn_between_chance_and_the_best():
+    loss = pd.Series(np.random.default_rng(0).beta(1, 4, 60))
+    scores = pd.DataFrame({"by model": loss + 0.1, "by nothing": 0.0})
+    (ax,) = plots.triage_curves(loss, scores).axes
+    drawn = {line.get_label(): line.get_xydata() for line in ax.lines}
+    assert set(drawn) == {"by model", "by nothing", "best possible", "random order"}
+    np.testing.assert_allclose(drawn["by model"], drawn["best possible"])
+    np.testing.assert_allclose(drawn["by nothing"], drawn["random order"])

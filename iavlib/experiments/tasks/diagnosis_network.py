@@ -101,7 +101,7 @@ def train_diagnosis(
     if hasattr(network, WEIGHTING):
         facts["loss_weights"] = list(network.weighting.weights())
         del network.weighting
-    found = _predict(network, batches, settings, recipe)
+    found = predict_diagnosis(network, batches, settings, recipe)
     if settings.control != "iaa_input":  # no one can start from it, or use it
         save_network(network, folder)
     used = recipe.to_dict() | settings.to_json() | facts
@@ -239,10 +239,17 @@ def _objective(
     )
 
 
-def _predict(
+def predict_diagnosis(
     network: Network, batches: ImageBatches, settings: DiagnosisSettings, recipe: Recipe
 ) -> pd.DataFrame:
-    """Predict all images, as the mean over views of each."""
+    """Predict all images, as the mean over views of each.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by image id: ``predicted`` (probability of class 1), and ``predicted_iaa`` where
+        the network has that head.
+    """
     total: dict[str, np.ndarray] = {}
     with_input = settings.control == "iaa_input"
     for quarters, mirrored in SYMMETRIES[: settings.tta]:

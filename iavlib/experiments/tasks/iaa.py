@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from iavlib.agreement.image_level import image_level
@@ -135,6 +136,8 @@ def _learn(
 ) -> tuple[Learnt, ImageCache]:
     """Train what the recipe says; images that a share leaves out are in the cache all the same."""
     target = table.loc[parts.index, "target"].rename(NAME)
+    if split_settings(experiment)[0]["control"] == "shuffled_iaa":
+        target = _exchanged(target, parts, experiment.seed)
     clusters = table.loc[parts.index, "cluster"]
     if experiment.recipe == PROBE:
         from iavlib.experiments.tasks.probing import probe_images
@@ -143,6 +146,13 @@ def _learn(
     from iavlib.experiments.tasks.regression import train_network
 
     return train_network(experiment, target, parts, table["path"], clusters, folder, say)
+
+
+def _exchanged(target: pd.Series, parts: pd.Series, seed: int) -> pd.Series:
+    """Deal the targets of training images out anew among them."""
+    train = parts.index[parts == "train"]
+    dealt = np.random.default_rng(seed).permutation(target[train].to_numpy())
+    return target.where(parts != "train", pd.Series(dealt, index=train).reindex(target.index))
 
 
 TASK = Task(NAME, targets, run, complete)

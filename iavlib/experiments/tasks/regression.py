@@ -123,7 +123,7 @@ def train_network(
         experiment.seed,
         progress=lambda row: say(_describe_epoch(row, recipe)),
     )
-    found = _predict_views(network, name, batches, recipe, chosen["tta"])
+    found = predict_views(network, name, batches, recipe, chosen["tta"])
     save_network(network, folder)
     settings = recipe.to_dict() | chosen | {"device": str(batches.device), "size": cache.size}
     settings |= {"restored_batchnorms": restored}
@@ -173,10 +173,27 @@ def _from_label(values: np.ndarray, recipe: Recipe) -> np.ndarray:
     return 1 / (1 + np.exp(-values)) if recipe.label_transform == "logit" else values
 
 
-def _predict_views(
+def predict_views(
     network: Network, name: str, batches: ImageBatches, recipe: Recipe, n_views: int
 ) -> pd.DataFrame:
-    """Predict all images, as the mean over views of each."""
+    """Predict all images, as the mean over views of each.
+
+    Parameters
+    ----------
+    network : Network
+    name : str
+        Of the head.
+    batches : ImageBatches
+    recipe : Recipe
+        By which the network was trained.
+    n_views : int
+        One of :data:`iavlib.experiments.tasks.views.COUNTS`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by image id: ``predicted``, and ``lower`` and ``upper`` where the head tells.
+    """
     point = get_loss(recipe.loss).point
     total: dict[str, np.ndarray] = {}
     for view in SYMMETRIES[:n_views]:

@@ -19,6 +19,7 @@ OURS: dict[str, tuple[Any, ...] | None] = {
     "start": ("zero", "median", "ridge"),
     "normalise": ("weights", "train"),
     "quantiles": None,
+    "control": ("none", "shuffled_iaa"),
 }
 
 
@@ -31,8 +32,9 @@ def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, An
         ``tta`` (views averaged for a prediction: 1, 2, 4 or 8), ``start`` (where predictions begin:
         ``zero``, ``median`` of the training part, or ``ridge``: a linear head as ridge regression
         on the untouched features gives it), ``normalise`` (images by what goes with the
-        ``weights``, or by mean and deviation of the ``train`` part) and ``quantiles`` (of a head
-        of that kind), all of them.
+        ``weights``, or by mean and deviation of the ``train`` part), ``quantiles`` (of a head
+        of that kind) and ``control`` (``shuffled_iaa`` exchanges the agreement of training images
+        by the seed, so that nothing can be learnt of it), all of them.
     dict
         The other overrides.
 
@@ -46,6 +48,7 @@ def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, An
         "start": _START.get(experiment.recipe, "median"),
         "normalise": "train" if experiment.recipe == "paper" else "weights",
         "quantiles": 5,
+        "control": "none",
     }
     chosen |= {name: value for name, value in experiment.overrides.items() if name in OURS}
     for name, value in chosen.items():

@@ -1,0 +1,112 @@
+"""The numbers of the model card, from predictions of images that a model had not seen.
+
+Runs of this machine and stored results alike; the page around them is ``book/model_card.md``.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from iavlib.execution.project import Project
+
+PAGE = "book/model_card"
+_COHORT, _LEVEL, _DRAWS = "imapp", 0.9, 500
+_NOTHING = (
+    "No predictions of all images of IMA++ by runs that had not seen them are stored with this "
+    "book or finished on this machine; notebook {doc}`/notebooks/03_iaa_regression` says how to "
+    "make them.\n"
+)
+_HEADER = (
+    "| Images | n | Mean Dice | MAE (95 % interval) | MAE of the median | Bias "
+    "| Inside 90 % interval |\n| :-- | --: | --: | --: | --: | --: | --: |"
+)
+
+
+def model_card(project: Project) -> str:
+    """Write the model's errors, overall and by subgroup, and what its order of images is worth.
+
+    Parameters
+    ----------
+    project : Project
+
+    Returns
+    -------
+    str
+        Markdown; a sentence where there is nothing to measure.
+    """
+    from iavlib.experiments.notebook import known_results
+
+    runs = known_results("iaa", _COHORT, project=project)
+    if runs.empty:
+        return _NOTHING
+    from iavlib.experiments.evaluation import complete_folds, per_image, predictions_on_test
+
+    runs = runs[(runs["split_kind"] == "kfold") & (runs["train_share"] == 1)]
+    runs = complete_folds(runs[~runs["weights_random"].astype(bool)])
+    if runs.empty:
+        return _NOTHING
+    runs = runs[runs["data"] == runs["data"].value_counts().index[0]]
+    tested = predictions_on_test(runs)
+    errors = (tested["true"] - tested["predicted"]).abs().groupby(tested["model"]).mean()
+    images = per_image(tested[tested["model"] == errors.idxmin()])
+    told = _opening(str(errors.idxmin()), images)
+    return f"{told}\n\n{_HEADER}\n{_rows(images)}\n\n{_order(images)}\n"
+
+
+def _opening(model: str, images: pd.DataFrame) -> str:
+    origin = ", ".join(sorted(set(images["origin"])))
+    return (
+        f"Model “{model}” ({origin}), {len(images):,} images, each predicted by a run that had "
+        "seen neither the image nor its patient. Intervals are split-conformal, from the residuals "
+        "of the other folds. The model is the one of the least error among those at hand, which "
+        "flatters it a little."
+    )
+
+
+def _rows(images: pd.DataFrame) -> str:
+    from iavlib.experiments.evaluation import with_intervals
+    from iavlib.stats import errors_by_group, interval_coverage
+
+    bounded = with_intervals(images, 1 - _LEVEL)
+    constant = (images["true"] - images["constant"]).abs()
+    agreed = pd.cut(images["true"], [-1, 0.5, 0.8, 1], labels=["0 to .5", ".5 to .8", ".8 to 1"])
+    factors = {
+        "": pd.Series("all images", index=images.index),
+        "malignancy: ": images["malignancy"],
+        "masks: ": images["n_masks"].astype(str),
+        "true Dice: ": agreed.astype(str),
+    }
+    lines = []
+    for name, groups in factors.items():
+        draw = {"clusters": images["cluster"], "n_boot": _DRAWS}
+        errors = errors_by_group(images["true"], images["predicted"], groups, **draw)
+        ends = (bounded["true"], bounded["lower"], bounded["upper"])
+        covered = interval_coverage(*ends, groups)["coverage"]
+        for group, row in errors.drop(index="all").iterrows():
+            median = constant[groups == group].mean()
+            cells = (
+                f"{name}{group}",
+                f"{row['n']:,.0f}",
+                f"{row['true_mean']:.3f}",
+                f"{row['mae']:.3f} ({row['mae_low']:.3f} to {row['mae_high']:.3f})",
+                f"{median:.3f}",
+                f"{row['bias']:+.3f}",
+                f"{covered[group]:.0%}",
+            )
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _order(images: pd.DataFrame) -> str:
+    """Say what looking at the least predicted agreement first finds."""
+    from iavlib.stats import triage_gains
+
+    scores = pd.DataFrame({"model": 1 - images["predicted"]})
+    row = triage_gains(1 - images["true"], scores, images["cluster"], n_boot=_DRAWS).loc["model"]
+    return (
+        f"Of all disagreement (1 - Dice) the tenth of images with the least predicted agreement "
+        f"holds {row['found_10']:.0%} ({row['found_10_low']:.0%} to {row['found_10_high']:.0%}), "
+        f"the first fifth {row['found_20']:.0%}. The area between this curve and that of a random "
+        f"order is {row['area_gained']:.3f} ({row['area_gained_low']:.3f} to "
+        f"{row['area_gained_high']:.3f}), {row['of_possible']:.0%} of what is possible."
+    )

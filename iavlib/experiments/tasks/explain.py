@@ -1,0 +1,212 @@
+"""Task ``explain``: what a trained network looks at, measured on images that it has not seen.
+
+``start`` is the experiment whose network is explained (``iaa``, ``diagnosis`` or ``multitask``);
+``cohort`` tells which images, with masks, and may be another than the one it was trained on.
+Images that were in its training or validation part, or whose patient was, are left out. Nothing is
+learnt. ``overrides`` are those of :class:`ExplainSettings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from iavlib.agreement.image_level import image_level
+from iavlib.data.cohort import Cohort
+from iavlib.data.errors import DataError
+from iavlib.data.targets import target
+from iavlib.execution.errors import suggest
+from iavlib.experiments.errors import ExperimentError
+from iavlib.experiments.spec import Experiment
+from iavlib.experiments.store import PREDICTIONS
+from iavlib.experiments.tasks.diagnosis_settings import DIAGNOSIS, MULTITASK
+from iavlib.experiments.tasks.iaa import NAME as IAA
+from iavlib.experiments.tasks.settings import PROBE
+from iavlib.experiments.tasks.task import Outcome, Say, Task
+
+NAME = "explain"
+CONTROLS = ("none", "random_weights")
+_STARTS = (IAA, DIAGNOSIS, MULTITASK)
+
+
+@dataclass(frozen=True)
+class ExplainSettings:
+    """Settings of one experiment.
+
+    Attributes
+    ----------
+    methods : str
+        ``all`` of :data:`iavlib.explain.METHODS`, ``cam`` for class activation maps alone, or one
+        by its name.
+    stride : int or None
+        See :func:`iavlib.explain.find_layer`.
+    band : float
+        Half width of the border band, as a share of the image's side.
+    steps : int
+        Of integrated gradients.
+    curve_steps : int
+        Points of insertion and deletion curves; 0 for none.
+    cascade : int
+        Images on which weights are destroyed stage by stage; 0 for none.
+    most : int
+        At most so many images, by id; 0 for all.
+    control : {"none", "random_weights"}
+        ``random_weights`` explains an untrained network of the same kind.
+    """
+
+    methods: str = "all"
+    stride: int | None = None
+    band: float = 0.05
+    steps: int = 16
+    curve_steps: int = 8
+    cascade: int = 8
+    most: int = 0
+    control: str = "none"
+
+
+def read_settings(overrides: Mapping[str, Any]) -> ExplainSettings:
+    """Read what ``overrides`` say.
+
+    Raises
+    ------
+    ExperimentError
+        If there is no such setting or value.
+    """
+    known = {item.name: item.default for item in fields(ExplainSettings)}
+    for name, value in overrides.items():
+        if name not in known:
+            raise ExperimentError(f"overrides.{name}", "is no setting", suggest(name, known))
+        default = 1 if name == "stride" else known[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        least = 0 if name in ("curve_steps", "cascade", "most", "band") else 1
+        fits = isinstance(value, str) if isinstance(default, str) else number and value >= least
+        if not (fits or (name == "stride" and value is None)):
+            mend = f"give a value like {default!r}"
+            raise ExperimentError(f"overrides.{name} = {value!r}", "does not fit", mend)
+    settings = ExplainSettings(**overrides)
+    if settings.control not in CONTROLS:
+        raise ExperimentError(
+            f"overrides.control = {settings.control!r}",
+            "is not possible",
+            suggest(settings.control, CONTROLS),
+        )
+    return settings
+
+
+def complete(experiment: Experiment) -> Experiment:
+    """Refuse what cannot be run."""
+    read_settings(experiment.overrides)
+    begun = experiment.begun_from
+    problem = "names no experiment whose network is to be explained"
+    if begun is not None:
+        problem = ""
+        if begun.task not in _STARTS or begun.recipe == PROBE:
+            problem = f"({begun.task}, {begun.recipe}) leaves no network"
+        elif begun.overrides.get("control") == "iaa_input":
+            problem = "is a control whose network takes more than an image"
+    if problem:
+        mend = f"start from a trained experiment of {', '.join(_STARTS)}"
+        raise ExperimentError("start", problem, mend)
+    return experiment
+
+
+def targets(cohort: Cohort) -> pd.DataFrame:
+    """List the images over which a mask lies.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``image_id``: ``target`` (mean pairwise Dice; missing for images with one mask),
+        ``label`` (1 malignant, 0 benign, or missing), ``path``, ``malignancy``, ``n_masks``,
+        ``cluster``.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    from iavlib.explain.regions import usable_images
+
+    ids = usable_images(cohort)
+    if not len(ids):
+        raise DataError(
+            f"cohort {cohort.name!r}",
+            "no image has both a file and a mask that lies over it",
+            "get masks and images ('iav data status' says how), or use the cohort phantom",
+        )
+    here = cohort.masks[cohort.masks["path"].notna()]
+    agreement = pd.Series(dtype=float)
+    if len(cohort.pairs):
+        agreement = image_level(cohort.pairs)["dice_mean"]
+    return pd.DataFrame(
+        {
+            "target": agreement.reindex(ids),
+            "label": target(cohort).reindex(ids),
+            "path": cohort.images.loc[ids, "path"],
+            "malignancy": cohort.images.loc[ids, "malignancy"],
+            "n_masks": here["image_id"].value_counts().reindex(ids, fill_value=0),
+            "cluster": cohort.clusters()[ids],
+        },
+        index=ids,
+    )
+
+
+def unseen(table: pd.DataFrame, begun: Path) -> pd.DataFrame:
+    """Keep the images that a run neither learnt from nor chose by, nor other images of a patient.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As of :func:`targets`.
+    begun : Path
+        Directory of the run.
+
+    Raises
+    ------
+    ExperimentError
+        If none is left.
+    """
+    known = pd.read_csv(begun / PREDICTIONS, dtype={"image_id": str, "cluster": str})
+    seen = known[known["part"] != "test"]
+    left = table[~table.index.isin(seen["image_id"]) & ~table["cluster"].isin(seen["cluster"])]
+    if left.empty:
+        told = f"its network has seen all {len(table):,} images, or their patients"
+        raise ExperimentError(f"start = {begun}", told, "give other images, or a larger test part")
+    return left
+
+
+def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outcome:
+    """Explain the images that the network has not seen.
+
+    ``predictions`` has a row an image, target and method: ``true`` and ``predicted`` (mean Dice,
+    or class and probability), the measures of :func:`iavlib.explain.measure`, ``others_<region>``
+    (share of the other images' mean map), ``kept`` (share of absolute attribution that points in
+    the target's direction), ``total`` (mean with its sign), ``opposite`` (rank correlation with
+    the map of the opposite direction) and, where asked, ``deletion`` and ``insertion``
+    (areas under the curves) with ``random_deletion`` and ``random_insertion``. Settings hold
+    ``agreement`` of methods and the ``cascade``.
+    """
+    from iavlib.experiments.tasks.explaining import explain_images
+
+    begun = experiment.begun_from
+    settings = read_settings(experiment.overrides)
+    source = folder.parents[1] / begun.task / begun.id
+    table = targets(cohort)
+    left = unseen(table, source)
+    if settings.most:
+        left = left.sort_index().head(settings.most)
+    say(f"{len(left):,} of {len(table):,} images with masks were not seen by {begun.name}")
+    rows, found, weights = explain_images(settings, experiment.seed, cohort, left, source, say)
+    return Outcome(
+        rows,
+        {"test": found.pop("metrics")},
+        weights=weights,
+        settings=asdict(settings) | found | {"explained": begun.name},
+    )
+
+
+TASK = Task(NAME, targets, run, complete)

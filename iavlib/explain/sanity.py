@@ -1,0 +1,148 @@
+"""Is a map about what the network has learnt? Learnt weights are destroyed, and maps compared."""
+
+import copy
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from skimage.metrics import structural_similarity
+from torch import nn
+
+from iavlib.explain.cam import displayed, enlarge
+from iavlib.explain.faithfulness import CELLS
+from iavlib.models.network import Network
+from iavlib.training.stages import backbone_stages
+
+#: Maps that still resemble each other more than this, by rank correlation, once nothing learnt is
+#: left are of the image, not of the network.
+ALIKE = 0.5
+
+
+def in_cells(maps: np.ndarray, cells: int = CELLS) -> np.ndarray:
+    """Average maps (B, h, w) within cells: (B, cells, cells).
+
+    Methods differ in how fine their maps are; what is compared is where they point.
+    """
+    size = -(-max(maps.shape[1], cells) // cells) * cells  # a multiple, so that cells are equal
+    large = enlarge(maps, size)
+    return large.reshape(len(maps), cells, size // cells, cells, -1).mean(axis=(2, 4))
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Return Spearman's correlation of two maps over pixels; NaN where one has a single value."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(stats.spearmanr(first.ravel(), second.ravel()).statistic)
+
+
+def structural(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the structural similarity (SSIM) of two maps (S, S), each scaled from 0 to 1."""
+    one, other = displayed(np.stack([first, second])).astype(float)
+    window = min(7, one.shape[0] - 1 + one.shape[0] % 2)
+    return float(structural_similarity(one, other, data_range=1.0, win_size=window))
+
+
+def randomised(network: Network, seed: int = 0) -> Iterator[tuple[str, Network]]:
+    """Destroy what a network has learnt, from the heads down, stage by stage.
+
+    The entries of each weight are dealt out anew within their tensor, so that sizes stay as they
+    were and nothing learnt does; normalisations keep their statistics. Heads first, then stages as
+    :func:`iavlib.training.stages.backbone_stages` lists them, the last first.
+
+    Parameters
+    ----------
+    network : Network
+        Left as it is.
+    seed : int
+
+    Yields
+    ------
+    str
+        What was destroyed last.
+    Network
+        One and the same, destroyed further each time.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    broken = copy.deepcopy(network)
+    stages = backbone_stages(broken.backbone)
+    _shuffle(broken.heads, generator)
+    yield "heads", broken
+    for number in reversed(range(len(stages))):
+        for part in stages[number]:
+            _shuffle(part, generator)
+        yield f"stage {number + 1}", broken
+
+
+def _shuffle(part: nn.Module, generator: torch.Generator) -> None:
+    with torch.no_grad():
+        for weight in part.parameters():
+            if weight.ndim > 1:
+                flat = weight.flatten()
+                order = torch.randperm(len(flat), generator=generator).to(weight.device)
+                weight.copy_(flat[order].reshape(weight.shape))
+
+
+def cascade(
+    network: Network, explain: Callable[[Network], dict[str, np.ndarray]], seed: int = 0
+) -> pd.DataFrame:
+    """Compare maps of a network with those of networks that are destroyed step by step.
+
+    Parameters
+    ----------
+    network : Network
+    explain : callable
+        Network to maps by method, each of shape (B, h, w), with their signs.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a stage and method, in the order of destruction: ``stage``, ``method``, ``spearman``
+        and ``ssim`` (means over images; an image whose map became flat does not count, and the
+        mean of none is 0: nothing is left of it).
+
+    References
+    ----------
+    Adebayo, J. et al. (2018). Sanity checks for saliency maps. NeurIPS.
+    """
+    before, rows = explain(network), []
+    for stage, broken in randomised(network, seed):
+        for method, maps in explain(broken).items():
+            both = in_cells(before[method]), in_cells(maps)
+            rows.append({"stage": stage, "method": method} | _alike(*both))
+    return pd.DataFrame(rows)
+
+
+def _alike(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
+    pairs = list(zip(before, after, strict=True))
+    ranks = np.array([rank_correlation(*pair) for pair in pairs])
+    known = ranks[np.isfinite(ranks)]
+    ssim = float(np.mean([structural(*pair) for pair in pairs]))
+    return {"spearman": float(known.mean()) if len(known) else 0.0, "ssim": ssim}
+
+
+def method_agreement(maps: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Compare methods on the same images.
+
+    Parameters
+    ----------
+    maps : dict of str to numpy.ndarray, shape (B, h, w)
+        With their signs, each as fine as it is.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Mean rank correlation over images (NaN where no pair has one), methods by methods.
+    """
+    found = pd.DataFrame(np.nan, list(maps), list(maps))
+    cells = {method: in_cells(one) for method, one in maps.items()}
+    for first in cells:
+        for second in cells:
+            pairs = zip(cells[first], cells[second], strict=True)
+            ranks = [rank_correlation(*pair) for pair in pairs]
+            known = [one for one in ranks if np.isfinite(one)]
+            if known:
+                found.loc[first, second] = float(np.mean(known))
+    return found

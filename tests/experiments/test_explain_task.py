@@ -1,0 +1,127 @@
+"""Task ``explain``: what was seen is left out, rows and settings tell everything."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from iavlib import experiments, explain
+from iavlib.experiments import Experiment, ExperimentError, explanation_results, resolve, run
+from iavlib.experiments.resolve import load_data
+
+SMALL = {"n_images": 20, "size": [64, 64]}
+ONCE = {"epochs": 1, "tta": 1, "warmup_epochs": 0, "precision": "fp32"}
+FEW = {"steps": 2, "curve_steps": 2, "cascade": 2}
+
+
+@pytest.fixture
+def looked_at():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def made(overrides=None, start=None, **fields):
+        given = {
+            "task": "explain",
+            "cohort": "phantom",
+            "cohort_options": SMALL,
+            "backbone": "test_resnet",
+            "size": 64,
+        }
+        begun = {"task": "iaa", "cohort": "phantom", "cohort_options": SMALL, "weights": "none"}
+        begun |= {"recipe": "finetune", "overrides": ONCE} | (start or {})
+        return Experiment(**given | {"start": begun, "overrides": FEW | (overrides or {})} | fields)
+
+    yield made
+    torch.set_num_threads(before)
+
+
+def test_only_unseen_images_are_explained_and_all_is_told(looked_at, store):
+    experiment = looked_at(label="own")
+    table = experiments.sweep([experiment], store, say=lambda line: None)
+    assert list(table["status"]) == ["finished"], table["reason"].tolist()
+    rows = explanation_results.read_rows(table)
+    begun = experiments.read_run(store, store.root / table.loc[0, "start"])
+    tested = begun.predictions[begun.predictions["part"] == "test"].set_index("image_id")
+    assert set(rows["image_id"]) <= set(tested.index) and len(rows)
+    assert set(rows["method"]) == set(explain.METHODS)
+    assert set(rows["target"]) == {explain.LOWERS, explain.RAISES}
+    one = rows.drop_duplicates("image_id").set_index("image_id")
+    np.testing.assert_allclose(one["true"], tested.loc[one.index, "true"], atol=1e-6)
+    # one view, not clipped: what the run itself predicted with tta 1
+    np.testing.assert_allclose(one["predicted"], tested.loc[one.index, "predicted"], atol=1e-4)
+    opposite = rows[rows["method"] == "HiResCAM"]["opposite"].dropna()
+    assert (opposite < -0.99).all()
+    assert {"share_cause", "others_band", "deletion", "insertion"} <= set(rows)
+    assert rows["weights_random"].all() if "weights_random" in rows else True
+    _summaries(table, rows, load_data(experiment))
+
+
+def _summaries(table, rows, cohort):
+    agreement = explanation_results.method_agreement(table)
+    assert list(agreement.columns) == list(explain.METHODS)
+    verdicts = explanation_results.sanity_verdicts(
+        explanation_results.cascades(table), explain.ALIKE
+    )
+    assert set(verdicts.index) == set(explain.CAM_METHODS)
+    gains = explanation_results.faithfulness(rows, n_boot=20)
+    assert set(gains.index.get_level_values("target")) == {explain.LOWERS}
+    readable = explanation_results.readability(rows)
+    centred = readable.loc[("own", explain.LOWERS, explain.CENTRED)]
+    assert 0 < centred["kept"] < 1 and centred["empty"] < 1
+    told = explanation_results.levels(rows[rows["target"] == explain.RAISES], "Grad-CAM")
+    assert told["total"] == pytest.approx(1, abs=1e-3)  # a linear head after the mean over places
+    ratios = explain.attribution_ratios(rows, by=["method"], n_boot=20)
+    words = explanation_results.ratio_in_words(ratios, explain.CENTRED, "cause")
+    assert "images)" in words
+    assert explanation_results.ratio_in_words(ratios, "none", "band") == "(not measured)"
+    shown = {"lowers": (explain.LOWERS, explain.CENTRED)}
+    examples = explanation_results.example_maps(table.iloc[0], cohort, shown, n=2)
+    assert [one.picture.shape for one in examples] == [(64, 64, 3)] * len(examples)
+    assert examples and 0 <= examples[0].maps["lowers"].max() <= 1
+
+
+def test_untrained_networks_and_dealt_out_targets_are_controls(looked_at, store):
+    few = {"methods": "cam", "curve_steps": 0, "cascade": 0, "most": 2}
+    plain = run(looked_at(few), store)
+    untrained = run(looked_at({**few, "control": "random_weights"}), store)
+    assert untrained.facts["weights_random"]
+    assert len(plain.predictions["image_id"].unique()) == 2
+    first, second = (
+        one.predictions.set_index(["image_id", "target", "method"])["total"]
+        for one in (plain, untrained)
+    )
+    assert not np.allclose(first, second.loc[first.index])
+    begun = {"overrides": {**ONCE, "control": "shuffled_iaa"}}
+    shuffled = run(looked_at(few, begun), store)
+    assert shuffled.experiment.id != plain.experiment.id
+
+
+def test_dealing_out_keeps_values_and_other_parts():
+    from iavlib.experiments.tasks.iaa import _exchanged
+
+    ids = pd.Index([f"i{k}" for k in range(30)])
+    target = pd.Series(np.arange(30.0), index=ids)
+    parts = pd.Series(["train"] * 20 + ["val"] * 5 + ["test"] * 5, index=ids)
+    dealt = _exchanged(target, parts, seed=3)
+    assert sorted(dealt[:20]) == list(range(20)) and (dealt[:20] != target[:20]).any()
+    assert dealt[20:].equals(target[20:])
+    assert dealt.equals(_exchanged(target, parts, seed=3))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"start": None}, "names no experiment"),
+        ({"begun": {"recipe": "probe", "overrides": {}}}, "leaves no network"),
+        ({"overrides": {"stepps": 3}}, "did you mean 'steps'"),
+        ({"overrides": {"steps": 0}}, "overrides.steps = 0"),
+        ({"overrides": {"control": "randm_weights"}}, "did you mean 'random_weights'"),
+    ],
+)
+def test_what_is_wrong_is_named_before_anything_is_trained(looked_at, fields, said):
+    given = {"start": {}} if "start" in fields else {}
+    experiment = looked_at(fields.get("overrides"), fields.get("begun"))
+    if given:
+        experiment = Experiment(**experiment.to_json() | given)
+    with pytest.raises(ExperimentError, match=said):
+        resolve(experiment)

@@ -1,0 +1,280 @@
+"""``iav predict`` as a user meets it: bad files, the output folder, the report in a browser."""
+
+import html
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from iavlib.cli import app
+from iavlib.prediction import job
+
+
+def iav(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def predict(runs):
+    """Call the command with the run that tells both."""
+    model = runs[1]["multitask"].folder
+
+    def call(*arguments, alpha=0.2):
+        return iav("predict", *arguments, "--model", model, "--alpha", alpha)
+
+    return call
+
+
+def read(out):
+    table = pd.read_csv(out / "predictions.csv", keep_default_na=False)
+    return table.set_index("image")
+
+
+def test_a_folder_is_predicted(predict, folder, tmp_path):
+    done = predict(folder, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "no medical device" in done.output
+    table = read(tmp_path / "out")
+    assert table.index.tolist() == ["first.png", "second.png"]
+    assert tuple(table.reset_index().columns) == job.COLUMNS
+    numbers = table[["dice_low", "predicted_dice", "dice_high"]].astype(float)
+    assert (np.diff(numbers.to_numpy(), axis=1) >= 0).all()
+    assert table["malignancy_probability"].astype(float).between(0, 1).all()
+    assert set(table["out_of_distribution"]) == {"unknown"}
+    shown = [name for names in table["heat_map"] for name in names.split(";") if name]
+    assert shown and all((tmp_path / "out" / name).is_file() for name in shown)
+    about = json.loads((tmp_path / "out" / "about.json").read_text())
+    assert (about["images"], about["failed"]) == (2, 0)
+    assert any("invented images" in warning for warning in about["warnings"])
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        *("about.json", "heat_maps", "predictions.csv", "report.html")
+    ]
+
+
+def bad_files(folder, photograph):
+    """Write one file of every bad kind; give what its row must say."""
+    rng = np.random.default_rng(0)
+    photograph.save(folder / "good.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "good.jpg").read_bytes()[:400])
+    (folder / "text.jpg").write_text("a text")
+    (folder / "nothing.png").write_bytes(b"")
+    frames = {"save_all": True, "append_images": [photograph.rotate(90)]}
+    photograph.save(folder / "moving.gif", **frames)
+    photograph.save(folder / "moving.png", **frames)
+    deep = rng.integers(0, 65535, (40, 40), dtype=np.uint16)
+    Image.fromarray(deep).save(folder / "deep.png")
+    photograph.convert("CMYK").save(folder / "ink.jpg")
+    photograph.resize((1, 1)).save(folder / "one.png")
+    Image.new("1", (20_000, 20_000)).save(folder / "huge.png")
+    Image.new("1", (10_001, 10_001)).save(folder / "large.png")
+    os.mkfifo(folder / "pipe.png")
+    return {
+        "cut.jpg": "no readable image",
+        "text.jpg": "no readable image",
+        "nothing.png": "no readable image",
+        "moving.gif": "2 frames",
+        "moving.png": "2 frames",
+        "deep.png": "more than 8 bits",
+        "ink.jpg": "CMYK",
+        "one.png": "1 x 1 pixels",
+        "huge.png": "exceeds limit",
+        "large.png": "more than the limit",
+        "pipe.png": "no regular file",
+        "empty": "the folder holds no image",
+        "absent.jpg": "the file is missing",
+    }
+
+
+def test_bad_images_are_rows_and_the_rest_is_done(predict, folder, photograph, tmp_path):
+    expected = bad_files(folder, photograph)
+    (tmp_path / "empty").mkdir()
+    given = (folder, tmp_path / "empty", tmp_path / "absent.jpg")
+    done = predict(*given, "--out", tmp_path / "out", "--no-heat-maps")
+    assert done.exit_code == 1, done.output
+    table = read(tmp_path / "out").rename(index={str(tmp_path / "empty"): "empty"})
+    failed = table[table["status"] == "failed"]
+    assert set(failed.index) == set(expected)
+    for name, problem in expected.items():
+        assert problem in failed.loc[name, "problem"], name
+        assert failed.loc[name, "mend"]
+        assert failed.loc[name, "predicted_dice"] == ""
+    good = table[table["status"] == "predicted"]
+    assert sorted(good.index) == ["first.png", "good.jpg", "second.png"]
+    assert good["predicted_dice"].astype(float).between(0, 1).all()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("not predicted:") == len(expected)
+
+
+def test_an_existing_folder_is_not_overwritten_unasked(predict, folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    refused = predict(folder, "--out", out)
+    assert refused.exit_code == 2 and "not empty" in refused.output
+    assert predict(folder, "--out", out, "--overwrite").exit_code == 2  # no report of ours
+    (out / "mine.txt").unlink()
+    assert predict(folder / "first.png", "--out", out).exit_code == 0
+    (out / "mine.txt").write_text("mine")
+    assert predict(folder, "--out", out).exit_code == 2
+    assert len(read(out)) == 1
+    assert predict(folder, "--out", out, "--overwrite").exit_code == 0
+    assert len(read(out)) == 2
+    assert (out / "mine.txt").read_text() == "mine"
+    inside = predict(folder, "--out", folder)
+    assert inside.exit_code == 2 and "holds the images" in inside.output
+
+
+def test_an_error_leaves_nothing(predict, runs, folder, tmp_path):
+    done = predict(folder, "--out", tmp_path / "out", alpha=0.001)
+    assert done.exit_code == 2 and "larger alpha" in done.output
+    assert not (tmp_path / "out").exists()
+    unknown = iav("predict", folder, "--model", tmp_path / "none", "--out", tmp_path / "out")
+    assert unknown.exit_code == 2
+
+
+def test_nothing_is_written_outside(runs, folder, tmp_path):
+    place = tmp_path / "elsewhere"
+    out = tmp_path / "given" / "out"
+    names = ("HOME", "TMPDIR", "IAV_CACHE_HOME", "IAV_DATA_HOME", "XDG_CACHE_HOME", "IAV_RUNS")
+    environment = {k: v for k, v in os.environ.items() if k != "MPLCONFIGDIR"}
+    for name in names:
+        (place / name).mkdir(parents=True)
+        environment[name] = str(place / name)
+    environment["XDG_CONFIG_HOME"] = environment["HOME"]
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    model = runs[1]["multitask"].folder
+    before = _state(tmp_path, out), _state(model, out)
+    command = [sys.executable, "-m", "iavlib.cli", "predict", folder, "--model", model]
+    done = subprocess.run(
+        [*map(str, command), "--alpha", "0.2", "--out", str(out)],
+        env=environment,
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (_state(tmp_path, out), _state(model, out)) == before
+    assert {p.name for p in out.iterdir()} == {
+        *("about.json", "heat_maps", "predictions.csv", "report.html")
+    }
+
+
+def _state(folder, out):
+    """List files and folders with their size, but for the output and the folders it is in."""
+    found = (p for p in folder.rglob("*") if p != out and out not in p.parents)
+    return {p: p.stat().st_size if p.is_file() else 0 for p in found if p not in out.parents}
+
+
+def test_memory_holds_a_few_images_at_a_time(predict, folder, photograph, tmp_path, monkeypatch):
+    for number in range(9):
+        photograph.save(folder / f"more_{number}.png")
+    seen = []
+    before = job._predict
+
+    def watched(images, *rest):
+        seen.append(len(images))
+        return before(images, *rest)
+
+    monkeypatch.setattr(job, "_AT_A_TIME", 4)
+    monkeypatch.setattr(job, "_predict", watched)
+    assert predict(folder, "--out", tmp_path / "out", "--embedded", 3).exit_code == 0
+    assert seen == [4, 4, 3]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<template>") == 3
+    assert page.count("<tr data-") == 11
+
+
+@pytest.fixture(scope="module")
+def report(runs, tmp_path_factory):
+    """A report of three images, one with outlines and a name that is no HTML."""
+    base = tmp_path_factory.mktemp("report")
+    images = base / "images"
+    images.mkdir()
+    rng = np.random.default_rng(3)
+    names = ["a.png", "b.png", "<img src=x onerror=alert(1)>.png"]
+    for name in names:
+        low = Image.fromarray(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8))
+        low.resize((64, 48)).save(images / name)
+    (images / "broken.png").write_text("no image")
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:30, 20:50] = 255
+    Image.fromarray(mask).save(base / "mask.png")
+    (base / "masks.csv").write_text("image,mask,annotator\na,mask.png,A<1>\na,lost.png,B\n")
+    model = runs[1]["multitask"].folder
+    arguments = ("--masks", base / "masks.csv", "--alpha", 0.2, "--out", base / "out")
+    done = iav("predict", images, "--model", model, *arguments)
+    assert done.exit_code == 1, done.output
+    return base / "out" / "report.html", names
+
+
+def test_the_page_needs_nothing_else(report):
+    page = report[0].read_text()
+    assert "Content-Security-Policy" in page and "default-src &#x27;none" not in page
+    for word in ("http:", "https:", "<link", "@import", "src=x"):
+        assert word not in page.replace(html.escape("<img src=x"), "")
+    assert "Research software, no medical device" in page
+
+
+def test_the_report_in_a_browser(report, browser):
+    path, names = report
+    browser.get(path.as_uri())
+    table = read(path.parent)
+    by_dice = table[table["status"] == "predicted"].sort_values("predicted_dice").index.tolist()
+    assert _order(browser) == [*by_dice, "broken.png"]
+    browser.find_element("css selector", "th[data-key=name] button").click()
+    assert _order(browser) == browser.execute_script(
+        "return arguments[0].sort((a, b) => a.localeCompare(b))", [*names, "broken.png"]
+    )
+    browser.find_element("css selector", "th[data-key=probability] button").click()
+    browser.find_element("css selector", "th[data-key=probability] button").click()
+    by_probability = table.loc[by_dice].sort_values("malignancy_probability", ascending=False)
+    assert _order(browser) == [*by_probability.index, "broken.png"]
+    browser.find_element("css selector", 'tr[data-name="a.png"] td').click()
+    dialog = browser.find_element("css selector", "dialog")
+    assert dialog.is_displayed() and "a.png" in dialog.text and "A<1>" in dialog.text
+    assert browser.execute_script(
+        "return [...document.images].every(i => i.complete && i.naturalWidth > 0)"
+    )
+    outlines = dialog.find_element("css selector", "svg.outlines")
+    drawn = outlines.find_element("css selector", "path")
+    width = dialog.find_element("css selector", ".stage img").rect["width"]
+    assert drawn.rect["width"] == pytest.approx(width * 30 / 64, abs=6)
+    dialog.find_element("css selector", "input[value=outlines]").click()
+    assert not outlines.is_displayed()
+    heats = dialog.find_elements("css selector", "img.heat")
+    boxes = dialog.find_elements("css selector", "input[data-group=heat]")
+    assert [h.is_displayed() for h in heats] == [True] + [False] * (len(heats) - 1)
+    boxes[-1].click()
+    assert [h.is_displayed() for h in heats] == [False] * (len(heats) - 1) + [True]
+    dialog.find_element("css selector", "button.close").click()
+    assert not dialog.is_displayed()
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def _order(browser):
+    rows = browser.find_elements("css selector", "#images tbody tr")
+    return [row.get_attribute("data-name") for row in rows]
+
+
+def test_masks_that_cannot_be_read_are_told(report):
+    notes = read(report[0].parent)["notes"]
+    assert "mask lost.png: the file is missing" in notes["a.png"]
+    assert "lost" not in notes["b.png"]
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom iavlib.cli import app\n"
+        "for one in ('predict', 'triage'):\n"
+        "    assert CliRunner().invoke(app, [one, '--help']).exit_code == 0\n"
+        "print(sorted({'torch', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
