@@ -193,6 +193,27 @@ def _ranking(table: pd.DataFrame, priority: pd.Series) -> pd.DataFrame:
     return ranked
 
 
+def in_words(found: Triage | None) -> dict[str, str]:
+    """Say the figures of an order, or that they were not measured.
+
+    Returns
+    -------
+    dict of str to str
+        ``area`` gained over a random order, and ``more`` than statistics of the image gain, with
+        intervals; ``tenth``, the share of disagreement among the first tenth of the images.
+    """
+    words = dict.fromkeys(("area", "more", "tenth"), "(not measured)")
+    if found is None:
+        return words
+    row = found.gains.iloc[0]
+    words["tenth"] = f"{row['found_10']:.0%}"
+    for name, column in (("area", "area_gained"), ("more", "more_than_reference")):
+        if column in row and pd.notna(row[column]):
+            low, high = row[f"{column}_low"], row[f"{column}_high"]
+            words[name] = f"{row[column]:.3f} ({low:.3f} to {high:.3f})"
+    return words
+
+
 def describe(found: Triage, cohort: Cohort, first: int = 10) -> str:
     """Say in text which images come first, and how good the order is."""
     lines = [
