@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from iavlib.execution.errors import BookError, suggest
+from iavlib.errors import suggest
+from iavlib.execution.errors import BookError
 from iavlib.execution.project import Project
 
 NOTEBOOK_FOLDER = "notebooks"

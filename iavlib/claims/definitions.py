@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from iavlib.execution.errors import ExecutionError, suggest
+from iavlib.errors import suggest
+from iavlib.execution.errors import ExecutionError
 
 #: Kind of comparison to the options it takes; the value says whether it must be given.
 KINDS: dict[str, dict[str, bool]] = {

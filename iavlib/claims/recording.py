@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from iavlib.claims.definitions import NEED_INTERVAL, ClaimError, load_claims
-from iavlib.execution.errors import suggest
+from iavlib.errors import suggest
 from iavlib.execution.project import find_project
 
 #: Names the file in which `iav run` tells a notebook's kernel about its run.

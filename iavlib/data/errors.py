@@ -1,22 +1,10 @@
 """What can be wrong with data, said in a way that names the file, the row and the mend."""
 
+from iavlib.errors import PlacedError
 
-class DataError(ValueError):
-    """A table, an image or a mask is not what it should be.
 
-    Parameters
-    ----------
-    where : str or path
-        The file (or table) at fault.
-    problem : str
-        What is wrong, with the first rows concerned.
-    mend : str
-        What the user can do about it.
-    """
-
-    def __init__(self, where, problem: str, mend: str):
-        self.where, self.problem, self.mend = str(where), problem, mend
-        super().__init__(f"{where}: {problem}. To mend it: {mend}.")
+class DataError(PlacedError, ValueError):
+    """A table, an image or a mask is not what it should be; `where` is the file or table."""
 
 
 class DatasetUnavailable(LookupError):

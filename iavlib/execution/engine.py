@@ -18,7 +18,8 @@ from pathlib import Path
 
 import yaml
 
-from iavlib.execution.errors import ExecutionError, ProjectError, suggest
+from iavlib.errors import suggest
+from iavlib.execution.errors import ExecutionError, ProjectError
 from iavlib.execution.graph import Step
 from iavlib.execution.project import Project
 from iavlib.files import write_json

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
-from collections.abc import Iterable
 
 
 class ExecutionError(Exception):
@@ -63,28 +61,3 @@ def explain(error: OSError) -> str | None:
     if error.errno in _NO_LOCKS:
         return f"{place}this file system knows no file locks; keep the project on another one"
     return None
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Say which known names are near a misspelt one.
-
-    Parameters
-    ----------
-    name : str
-        The name that was not found.
-    known : iterable of str
-        The names that exist.
-
-    Returns
-    -------
-    str
-        A half-sentence for an error message: the near names when there are
-        any, else all known names.
-    """
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if near:
-        return "did you mean " + " or ".join(repr(item) for item in near) + "?"
-    if not names:
-        return "there are none"
-    return "known: " + ", ".join(names)

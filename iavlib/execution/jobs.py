@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iavlib.execution.errors import ManifestError, ParameterError, suggest
+from iavlib.errors import suggest
+from iavlib.execution.errors import ManifestError, ParameterError
 from iavlib.execution.experiments import NoExperiments, NotebookExperiments, find_experiments
 from iavlib.execution.fingerprint import (
     PATH_PARAMETER,

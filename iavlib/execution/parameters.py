@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from iavlib.execution.errors import ParameterError, suggest
+from iavlib.errors import suggest
+from iavlib.execution.errors import ParameterError
 from iavlib.execution.source import read_cells
 
 TAG = "parameters"

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from iavlib.execution.errors import ParameterError, suggest
+from iavlib.errors import suggest
+from iavlib.execution.errors import ParameterError
 from iavlib.execution.parameters import resolve
 from iavlib.execution.project import Project
 

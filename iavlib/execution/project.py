@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iavlib.execution.errors import ProjectError, suggest
+from iavlib.errors import suggest
+from iavlib.execution.errors import ProjectError
 
 ENVIRONMENT_VARIABLE = "IAV_PROJECT"
 

@@ -1,4 +1,6 @@
-"""What a second head, its weight, and a start change; see also :mod:`iavlib.stats.multitask_gain`.
+"""What a second head, its weight, and a start change.
+
+See also :mod:`iavlib.stats.diagnosis.multitask_gain`.
 
 Gains are in balanced accuracy at a probability of one half, unless said otherwise.
 """
@@ -19,8 +21,8 @@ from iavlib.experiments.diagnosis_results import (
     SWITCH,
     pooled_scores,
 )
-from iavlib.stats.gain_intervals import average_gain_on_other_images
-from iavlib.stats.multitask_gain import paired_gains
+from iavlib.stats.diagnosis.gain_intervals import average_gain_on_other_images
+from iavlib.stats.diagnosis.multitask_gain import paired_gains
 
 #: What is compared with what in notebook 04.
 CONTRASTS = (

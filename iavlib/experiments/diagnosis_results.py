@@ -16,8 +16,8 @@ from iavlib.experiments.store import FINISHED
 from iavlib.experiments.sweep import read_predictions
 from iavlib.experiments.tasks.diagnosis_settings import DIAGNOSIS, MULTITASK
 from iavlib.experiments.tasks.settings import PROBE
-from iavlib.stats.classification import classification_scores
-from iavlib.stats.thresholds import choose_threshold
+from iavlib.stats.diagnosis.classification import classification_scores
+from iavlib.stats.diagnosis.thresholds import choose_threshold
 
 SINGLE, MULTI = "single", "multitask"
 SHUFFLED, GIVEN, LEARNED = "shuffled agreement", "agreement given", "learned weights"

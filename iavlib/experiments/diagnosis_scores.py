@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from iavlib.stats.classification import CLASSIFICATION_SCORES, classification_scores
-from iavlib.stats.regression_errors import point_errors
-from iavlib.stats.thresholds import choose_threshold
+from iavlib.stats.diagnosis.classification import CLASSIFICATION_SCORES, classification_scores
+from iavlib.stats.diagnosis.thresholds import choose_threshold
+from iavlib.stats.prediction.regression_errors import point_errors
 
 #: Scores that depend on where malignant begins.
 _AT_A_THRESHOLD = ("balanced_accuracy", "f1", "sensitivity", "specificity", "accuracy")
@@ -26,9 +26,10 @@ def diagnosis_by_part(predictions: pd.DataFrame) -> dict[str, dict[str, float]]:
     Returns
     -------
     dict
-        Part to scores: those of :func:`iavlib.stats.classification.classification_scores` at a
-        threshold of one half; ``threshold``, the one with the best balanced accuracy on the
-        validation part, and ``tuned_<score>`` there; ``iaa_mae``, ``iaa_pearson`` and
+        Part to scores: those of
+        :func:`iavlib.stats.diagnosis.classification.classification_scores` at a threshold of
+        one half; ``threshold``, the one with the best balanced accuracy on the validation part,
+        and ``tuned_<score>`` there; ``iaa_mae``, ``iaa_pearson`` and
         ``iaa_spearman`` over images whose agreement is known.
     """
     val = predictions[predictions["part"] == "val"]

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
+from iavlib.errors import PlacedError
 from iavlib.execution.errors import ExecutionError
 
 
-class ExperimentError(ExecutionError, ValueError):
-    """A specification, a run directory or a list of experiments is not what it should be.
-
-    Parameters
-    ----------
-    where : str or Path
-        The file, field or run at fault.
-    problem : str
-        What is wrong.
-    mend : str
-        What the user can do about it.
-    """
-
-    def __init__(self, where, problem: str, mend: str):
-        self.where, self.problem, self.mend = str(where), problem, mend
-        super().__init__(f"{where}: {problem}. To mend it: {mend}.")
+class ExperimentError(PlacedError, ExecutionError, ValueError):
+    """A specification, a run directory or a list of experiments is not what it should be."""
 
 
 class ExperimentFailed(ExecutionError, RuntimeError):

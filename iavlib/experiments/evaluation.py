@@ -96,7 +96,7 @@ def image_features(paths: pd.Series, size: int = 224) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        As :func:`iavlib.stats.image_statistics`, indexed by image id.
+        As :func:`iavlib.stats.prediction.image_statistics`, indexed by image id.
     """
     from iavlib.experiments.tasks.judging import cached_statistics
     from iavlib.training.image_cache import cache_images
@@ -112,7 +112,7 @@ def add_statistics_baseline(tested: pd.DataFrame, features: pd.DataFrame) -> pd.
     tested : pandas.DataFrame
         From :func:`predictions_on_test`, of runs that together tested each image.
     features : pandas.DataFrame
-        Indexed by image id, as :func:`iavlib.stats.image_statistics` gives them.
+        Indexed by image id, as :func:`iavlib.stats.prediction.image_statistics` gives them.
 
     Returns
     -------

@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from iavlib.execution.errors import suggest
+from iavlib.errors import suggest
 from iavlib.execution.project import Project
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment, check_fields, from_mapping

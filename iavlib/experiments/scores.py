@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from iavlib.stats.regression_errors import point_errors
+from iavlib.stats.prediction.regression_errors import point_errors
 
 
 def scores_by_part(predictions: pd.DataFrame) -> dict[str, dict[str, float]]:

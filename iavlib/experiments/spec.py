@@ -12,7 +12,7 @@ from typing import Any
 
 from iavlib.data.parts import LEAKS
 from iavlib.data.split import STRATIFY
-from iavlib.execution.errors import suggest
+from iavlib.errors import suggest
 from iavlib.experiments.errors import ExperimentError
 
 ID_DIGITS = 12

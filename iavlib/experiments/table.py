@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from iavlib.execution.errors import suggest
+from iavlib.errors import suggest
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.spec import Experiment

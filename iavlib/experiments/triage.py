@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from iavlib.data.cohort import Cohort
-from iavlib.execution.errors import suggest
+from iavlib.errors import suggest
 from iavlib.execution.project import Project
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.evaluation import (

@@ -12,7 +12,8 @@ import numpy as np
 
 from iavlib.agreement import spatial_staple, staple
 from iavlib.annotators import MultiAnnotatorSet, majority_labels
-from iavlib.multiannotator.errors import MethodError, suggest
+from iavlib.errors import suggest
+from iavlib.multiannotator.errors import MethodError
 
 
 def fuse(labelled: MultiAnnotatorSet, how: str) -> np.ndarray:

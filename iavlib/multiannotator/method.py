@@ -28,10 +28,11 @@ from torch import Tensor, nn
 
 from iavlib.annotators import MultiAnnotatorSet
 from iavlib.data.errors import DataError
+from iavlib.errors import suggest
 from iavlib.models.errors import ModelError
 from iavlib.models.unet import WIDTHS, UNet, stages_for
 from iavlib.multiannotator.batches import channel_statistics
-from iavlib.multiannotator.errors import MethodError, suggest
+from iavlib.multiannotator.errors import MethodError
 
 #: Probabilities are kept above this before their logarithm is taken.
 EPSILON = 1e-7

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from iavlib.annotators.confusion import normalised
-from iavlib.multiannotator.errors import MethodError, suggest
+from iavlib.errors import suggest
+from iavlib.multiannotator.errors import MethodError
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iavlib.multiannotator.errors import MethodError, suggest
+from iavlib.errors import suggest
+from iavlib.multiannotator.errors import MethodError
 
 if TYPE_CHECKING:
     from iavlib.multiannotator.method import Method

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from iavlib.plots.style import COLOURS, CYCLE
-from iavlib.stats.delong import Auroc
+from iavlib.stats.diagnosis.delong import Auroc
 
 SCORE_LABELS = {
     "auroc": "AUROC",
@@ -33,11 +33,11 @@ def roc(
     Parameters
     ----------
     curves : mapping of str to pandas.DataFrame
-        Model to its curve from :func:`iavlib.stats.roc.roc_curve`.
+        Model to its curve from :func:`iavlib.stats.diagnosis.roc.roc_curve`.
     areas : mapping of str to Auroc
-        From :func:`iavlib.stats.delong.auroc`.
+        From :func:`iavlib.stats.diagnosis.delong.auroc`.
     bands : mapping of str to pandas.DataFrame, optional
-        From :func:`iavlib.stats.roc.roc_band`, of some of the models.
+        From :func:`iavlib.stats.diagnosis.roc.roc_band`, of some of the models.
     points : mapping of str to tuple of float, optional
         Sensitivity and specificity at a model's threshold, drawn as a dot.
     """
@@ -69,7 +69,7 @@ def precision_recall(
     Parameters
     ----------
     curves : mapping of str to pandas.DataFrame
-        Model to its curve from :func:`iavlib.stats.roc.precision_recall_curve`.
+        Model to its curve from :func:`iavlib.stats.diagnosis.roc.precision_recall_curve`.
     averages : mapping of str to float
         Average precision of each.
     share : float
@@ -95,7 +95,7 @@ def reliability(curves: Mapping[str, pd.DataFrame]) -> Figure:
     Parameters
     ----------
     curves : mapping of str to pandas.DataFrame
-        Model to its table from :func:`iavlib.stats.calibration.reliability_curve`.
+        Model to its table from :func:`iavlib.stats.diagnosis.calibration.reliability_curve`.
     """
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(5.2, 5.4), sharex=True, gridspec_kw={"height_ratios": [3, 1]}
@@ -130,7 +130,7 @@ def subgroup_forest(table: pd.DataFrame, score: str = "auroc") -> Figure:
     Parameters
     ----------
     table : pandas.DataFrame
-        From :func:`iavlib.stats.subgroups.scores_by_group`.
+        From :func:`iavlib.stats.diagnosis.subgroups.scores_by_group`.
     score : str
         One of its scores.
     """

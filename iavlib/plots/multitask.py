@@ -9,7 +9,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from scipy.stats import t as student
 
 from iavlib.plots.style import COLOURS, CYCLE
-from iavlib.stats.multitask_gain import cell_gains
+from iavlib.stats.diagnosis.multitask_gain import cell_gains
 
 _SINGLE, _MULTI = CYCLE[0], CYCLE[1]
 
@@ -20,7 +20,7 @@ def paired_runs(gains: pd.DataFrame, label: str = "balanced accuracy") -> Figure
     Parameters
     ----------
     gains : pandas.DataFrame
-        From :func:`iavlib.stats.multitask_gain.paired_gains`.
+        From :func:`iavlib.stats.diagnosis.multitask_gain.paired_gains`.
     label : str
         What is scored.
     """
@@ -67,10 +67,10 @@ def gain_forest(
     Parameters
     ----------
     gains : pandas.DataFrame
-        From :func:`iavlib.stats.multitask_gain.paired_gains`.
+        From :func:`iavlib.stats.diagnosis.multitask_gain.paired_gains`.
     averages : pandas.DataFrame
-        From :func:`iavlib.stats.gain_intervals.average_gain`, or any other with an index that says
-        what each row is. Columns ``estimate``, ``ci_low``, ``ci_high``; without
+        From :func:`iavlib.stats.diagnosis.gain_intervals.average_gain`, or any other with an
+        index that says what each row is. Columns ``estimate``, ``ci_low``, ``ci_high``; without
         an interval the point alone is drawn.
     reported : float, optional
         The gain that was claimed, drawn as a line.

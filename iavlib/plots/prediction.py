@@ -136,7 +136,7 @@ def coverage_and_width(tables: dict[str, pd.DataFrame], nominal: float) -> Figur
     Parameters
     ----------
     tables : dict of str to pandas.DataFrame
-        Kind of interval to what :func:`iavlib.stats.interval_coverage` gives for it.
+        Kind of interval to what :func:`iavlib.stats.prediction.interval_coverage` gives for it.
     nominal : float
         Coverage aimed at, between 0 and 1.
     """

@@ -5,26 +5,14 @@ every permutation moves labels between them.
 """
 
 from iavlib.stats.association import Association, Estimate, association
-from iavlib.stats.baselines import (
-    StatisticsBaseline,
-    constant_baseline,
-    fit_statistics_baseline,
-    out_of_fold,
-    out_of_fold_constant,
-    out_of_fold_statistics,
-)
-from iavlib.stats.calibration import calibration_line, expected_calibration_error, reliability_curve
-from iavlib.stats.classification import classification_scores, compare_scores
 from iavlib.stats.comparison import cluster_mean, compare_associations, compare_within_between
-from iavlib.stats.conformal import (
-    Conformal,
-    conformal_quantile,
-    conformal_rank,
-    conformalized_quantiles,
-    out_of_fold_intervals,
-    split_conformal,
+from iavlib.stats.diagnosis.calibration import (
+    calibration_line,
+    expected_calibration_error,
+    reliability_curve,
 )
-from iavlib.stats.delong import (
+from iavlib.stats.diagnosis.classification import classification_scores, compare_scores
+from iavlib.stats.diagnosis.delong import (
     Auroc,
     AurocDifference,
     auroc,
@@ -33,7 +21,19 @@ from iavlib.stats.delong import (
     compare_independent_aurocs,
     equal_aurocs,
 )
-from iavlib.stats.diagnosis_samples import OneClassError
+from iavlib.stats.diagnosis.diagnosis_samples import OneClassError
+from iavlib.stats.diagnosis.gain_intervals import average_gain, average_gain_on_other_images
+from iavlib.stats.diagnosis.gain_model import GainModel, gain_model
+from iavlib.stats.diagnosis.multitask_gain import (
+    UnpairedRunsError,
+    cell_gains,
+    gain_tests,
+    paired_gains,
+)
+from iavlib.stats.diagnosis.roc import precision_recall_curve, roc_band, roc_curve
+from iavlib.stats.diagnosis.subgroups import age_bands, scores_by_group
+from iavlib.stats.diagnosis.temperature import Temperature, fit_temperature
+from iavlib.stats.diagnosis.thresholds import Threshold, choose_threshold
 from iavlib.stats.dominance import Dominance, first_order_dominance
 from iavlib.stats.effects import (
     cohens_d,
@@ -54,48 +54,57 @@ from iavlib.stats.factors import (
     recorded_factors,
     within_between,
 )
-from iavlib.stats.gain_intervals import average_gain, average_gain_on_other_images
-from iavlib.stats.gain_model import GainModel, gain_model
-from iavlib.stats.image_statistics import image_statistics
-from iavlib.stats.interval_coverage import clopper_pearson, interval_coverage
 from iavlib.stats.linear import DependentColumnsError, clustered_linear_model, identified_terms
 from iavlib.stats.mixed_effects import MixedEffects, NotIdentifiedError, mixed_effects_model
-from iavlib.stats.model_comparison import (
-    Friedman,
-    KruskalWallis,
-    friedman,
-    kruskal_wallis,
-    shapiro_by_model,
-)
-from iavlib.stats.model_pairs import nemenyi, paired_differences, wilcoxon_holm
 from iavlib.stats.multiplicity import holm
-from iavlib.stats.multitask_gain import UnpairedRunsError, cell_gains, gain_tests, paired_gains
-from iavlib.stats.normalised_errors import kruskal_power, z_normalised_kruskal
 from iavlib.stats.permutation import (
     PermutationTest,
     cluster_permutation_test,
     mean_difference_of,
     rank_biserial_of,
 )
-from iavlib.stats.prediction_distribution import (
+from iavlib.stats.prediction.baselines import (
+    StatisticsBaseline,
+    constant_baseline,
+    fit_statistics_baseline,
+    out_of_fold,
+    out_of_fold_constant,
+    out_of_fold_statistics,
+)
+from iavlib.stats.prediction.conformal import (
+    Conformal,
+    conformal_quantile,
+    conformal_rank,
+    conformalized_quantiles,
+    out_of_fold_intervals,
+    split_conformal,
+)
+from iavlib.stats.prediction.image_statistics import image_statistics
+from iavlib.stats.prediction.interval_coverage import clopper_pearson, interval_coverage
+from iavlib.stats.prediction.model_comparison import (
+    Friedman,
+    KruskalWallis,
+    friedman,
+    kruskal_wallis,
+    shapiro_by_model,
+)
+from iavlib.stats.prediction.model_pairs import nemenyi, paired_differences, wilcoxon_holm
+from iavlib.stats.prediction.normalised_errors import kruskal_power, z_normalised_kruskal
+from iavlib.stats.prediction.prediction_distribution import (
     compare_distributions,
     predictions_against_truth,
     predictions_by_malignancy,
     spread_of_errors,
 )
-from iavlib.stats.regression_errors import (
+from iavlib.stats.prediction.regression_errors import (
     compare_errors,
     errors_by_group,
     point_errors,
     regression_errors,
     relative_reduction,
 )
+from iavlib.stats.prediction.triage import triage_curve, triage_gains
 from iavlib.stats.resampling import Bootstrap, cluster_bootstrap, cluster_bootstrap_rows
-from iavlib.stats.roc import precision_recall_curve, roc_band, roc_curve
-from iavlib.stats.subgroups import age_bands, scores_by_group
-from iavlib.stats.temperature import Temperature, fit_temperature
-from iavlib.stats.thresholds import Threshold, choose_threshold
-from iavlib.stats.triage import triage_curve, triage_gains
 
 __all__ = [
     "Association",

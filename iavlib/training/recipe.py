@@ -1,10 +1,10 @@
 """How a network is trained, as one value: optimiser, schedule, batches, what is kept."""
 
 import dataclasses
-import difflib
 import math
 from dataclasses import dataclass
 
+from iavlib.errors import suggest
 from iavlib.training.errors import TrainingError
 
 _CHOICES = {
@@ -294,16 +294,9 @@ def get_recipe(name: str, **overrides) -> Recipe:
         If the recipe or a field is unknown, or a value cannot be; near names are suggested.
     """
     if name not in RECIPES:
-        raise TrainingError(f"there is no recipe {name!r}; {_suggest(name, RECIPES)}")
+        raise TrainingError(f"there is no recipe {name!r}; {suggest(name, RECIPES)}")
     fields = [field.name for field in dataclasses.fields(Recipe) if field.name != "name"]
     for field in overrides:
         if field not in fields:
-            raise TrainingError(f"a recipe has no field {field!r}; {_suggest(field, fields)}")
+            raise TrainingError(f"a recipe has no field {field!r}; {suggest(field, fields)}")
     return dataclasses.replace(RECIPES[name], **overrides)
-
-
-def _suggest(name: str, known) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3)
-    if near:
-        return "did you mean " + " or ".join(map(repr, near)) + "?"
-    return "known: " + ", ".join(known)

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 from test_classification_scores import samples
 
-from iavlib.stats.delong import (
+from iavlib.stats.diagnosis.delong import (
     auroc,
     auroc_covariance,
     compare_aurocs,
     compare_independent_aurocs,
     equal_aurocs,
 )
-from iavlib.stats.diagnosis_samples import OneClassError
+from iavlib.stats.diagnosis.diagnosis_samples import OneClassError
+from iavlib.stats.diagnosis.weighted_diagnosis import weighted_auroc
 from iavlib.stats.resampling import cluster_bootstrap
-from iavlib.stats.weighted_diagnosis import weighted_auroc
 
 # DeLong, DeLong and Clarke-Pearson (1988), as in SAS/STAT's example "Comparing Receiver Operating
 # Characteristic Curves": albumin, total protein, K-G score and survival of 43 patients.

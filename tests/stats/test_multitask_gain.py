@@ -8,10 +8,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 
-from iavlib.stats.diagnosis_samples import OneClassError
-from iavlib.stats.gain_intervals import average_gain, average_gain_on_other_images
-from iavlib.stats.gain_model import gain_model
-from iavlib.stats.multitask_gain import UnpairedRunsError, cell_gains, gain_tests, paired_gains
+from iavlib.stats.diagnosis.diagnosis_samples import OneClassError
+from iavlib.stats.diagnosis.gain_intervals import average_gain, average_gain_on_other_images
+from iavlib.stats.diagnosis.gain_model import gain_model
+from iavlib.stats.diagnosis.multitask_gain import (
+    UnpairedRunsError,
+    cell_gains,
+    gain_tests,
+    paired_gains,
+)
 
 # Hollander and Wolfe (1973), p. 29, in R's ?wilcox.test: depression scores of nine patients.
 BEFORE = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
@@ -252,7 +257,7 @@ def test_other_images_draw_patients_for_all_runs_at_once():
 
 
 def test_one_dataset_of_one_pair_is_the_paired_bootstrap():
-    from iavlib.stats.classification import compare_scores
+    from iavlib.stats.diagnosis.classification import compare_scores
 
     predictions = predictions_of(np.random.default_rng(5), sizes=(1, 1, 1))
     table = average_gain_on_other_images(predictions, n_boot=2000)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from iavlib import stats
-from iavlib.stats.normalised_errors import ERROR_SHAPES, _kruskal_h, z_normalise
+from iavlib.stats.prediction.normalised_errors import ERROR_SHAPES, _kruskal_h, z_normalise
 
 
 def three_models(factor=1.0, n=60, seed=0):

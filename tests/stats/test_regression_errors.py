@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 from sklearn import metrics
 
 from iavlib import stats
-from iavlib.stats.regression_errors import ERROR_STATISTICS, regression_errors
+from iavlib.stats.prediction.regression_errors import ERROR_STATISTICS, regression_errors
 from iavlib.stats.resampling import cluster_bootstrap_rows
 
 # Anscombe's first set: correlation .816, line y = 3.00 + 0.500 x, r2 .67 in every textbook.

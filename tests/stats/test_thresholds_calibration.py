@@ -7,16 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_classification_scores import cohort, samples
 
-from iavlib.stats.calibration import (
+from iavlib.stats.diagnosis.calibration import (
     bin_rows,
     calibration_line,
     expected_calibration_error,
     logit,
     reliability_curve,
 )
-from iavlib.stats.diagnosis_samples import OneClassError
-from iavlib.stats.temperature import fit_temperature
-from iavlib.stats.thresholds import choose_threshold
+from iavlib.stats.diagnosis.diagnosis_samples import OneClassError
+from iavlib.stats.diagnosis.temperature import fit_temperature
+from iavlib.stats.diagnosis.thresholds import choose_threshold
 
 
 def rates(malignant, score, threshold):

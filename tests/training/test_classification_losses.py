@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iavlib.stats import loss_formulas as plain
+from iavlib.stats.diagnosis import loss_formulas as plain
 from iavlib.training.classification_losses import (
     CLASSIFICATION_LOSSES,
     FocalLoss,

@@ -2,7 +2,7 @@
 
 from importlib.metadata import entry_points
 
-from iavlib.execution.errors import suggest
+from iavlib.errors import suggest
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.tasks import (
     comparison,

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from iavlib.execution.errors import suggest
+from iavlib.errors import suggest
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment
 from iavlib.experiments.tasks import diagnosed_sets, segmentation, take_give

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from iavlib.data.targets import target
-from iavlib.execution.errors import suggest
+from iavlib.errors import suggest
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment
 from iavlib.experiments.tasks import labelled_data

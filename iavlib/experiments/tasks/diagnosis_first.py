@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iavlib.execution.errors import suggest
+from iavlib.errors import suggest
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import AUTO, Experiment
 from iavlib.experiments.tasks import diagnosed_sets, labelled_data

@@ -19,7 +19,7 @@ from iavlib.agreement.image_level import image_level
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError
 from iavlib.data.targets import target
-from iavlib.execution.errors import suggest
+from iavlib.errors import suggest
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment
 from iavlib.experiments.store import PREDICTIONS

@@ -10,8 +10,8 @@ from iavlib.data.home import cache_home
 from iavlib.experiments.scores import constant_baselines, scores_by_part
 from iavlib.files import write_text
 from iavlib.locks import only_one
-from iavlib.stats.baselines import fit_statistics_baseline
-from iavlib.stats.image_statistics import image_statistics
+from iavlib.stats.prediction.baselines import fit_statistics_baseline
+from iavlib.stats.prediction.image_statistics import image_statistics
 from iavlib.training.image_cache import ImageCache
 
 #: Part of the name of what is kept: raise it when the same pixels would give other statistics.

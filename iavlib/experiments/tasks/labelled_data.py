@@ -28,7 +28,7 @@ from iavlib.annotators import (
 )
 from iavlib.data.cohort import Cohort
 from iavlib.data.errors import DataError
-from iavlib.execution.errors import suggest
+from iavlib.errors import suggest
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import AUTO, Experiment
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from iavlib.execution.errors import suggest
+from iavlib.errors import suggest
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.spec import Experiment
 

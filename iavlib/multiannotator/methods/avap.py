@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from iavlib.errors import suggest
 from iavlib.models.preference import CHANNELS, CONDITIONS, AgreementHead, PreferenceHead
 from iavlib.multiannotator.agreement_levels import (
     class_shares,
@@ -34,7 +35,7 @@ from iavlib.multiannotator.agreement_levels import (
     membership,
     shares,
 )
-from iavlib.multiannotator.errors import MethodError, suggest
+from iavlib.multiannotator.errors import MethodError
 from iavlib.multiannotator.losses import overlap_loss
 from iavlib.multiannotator.method import (
     UNET_SETTINGS,

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.annotators import MultiAnnotatorSet, true_confusion
+from iavlib.errors import suggest
 from iavlib.models.confusion import (
     FixedConfusion,
     GlobalConfusion,
@@ -39,7 +40,7 @@ from iavlib.models.confusion import (
     apply_confusion,
     mean_trace,
 )
-from iavlib.multiannotator.errors import MethodError, suggest
+from iavlib.multiannotator.errors import MethodError
 from iavlib.multiannotator.method import (
     UNET_SETTINGS,
     Method,

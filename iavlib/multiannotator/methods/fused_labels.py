@@ -17,8 +17,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from iavlib.annotators import MultiAnnotatorSet
+from iavlib.errors import suggest
 from iavlib.models.confusion import FixedConfusion, apply_confusion
-from iavlib.multiannotator.errors import MethodError, suggest
+from iavlib.multiannotator.errors import MethodError
 from iavlib.multiannotator.fusion import FUSIONS, fuse, fused_confusion
 from iavlib.multiannotator.losses import dice_loss, overlap_loss
 from iavlib.multiannotator.method import (

@@ -2,7 +2,7 @@ r"""The area under the ROC curve, its variance, and tests between curves.
 
 The AUROC is the share of pairs (a malignant and a benign row) in which the malignant one scores
 higher, a tie counting half. Its variance is DeLong's or, where patients repeat, Obuchowski's: see
-:mod:`iavlib.stats.placements`.
+:mod:`iavlib.stats.diagnosis.placements`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 from scipy.stats import chi2, norm
 
-from iavlib.stats.diagnosis_samples import diagnosis_sample
-from iavlib.stats.placements import placement_areas
+from iavlib.stats.diagnosis.diagnosis_samples import diagnosis_sample
+from iavlib.stats.diagnosis.placements import placement_areas
 from iavlib.stats.samples import check_aligned
 
 __all__ = [

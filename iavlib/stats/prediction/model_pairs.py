@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from iavlib.stats.model_comparison import block_table, ranks_in_blocks
 from iavlib.stats.multiplicity import holm
+from iavlib.stats.prediction.model_comparison import block_table, ranks_in_blocks
 
 __all__ = ["nemenyi", "paired_differences", "wilcoxon_holm"]
 

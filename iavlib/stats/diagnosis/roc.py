@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from iavlib.stats.diagnosis_samples import diagnosis_sample
+from iavlib.stats.diagnosis.diagnosis_samples import diagnosis_sample
+from iavlib.stats.diagnosis.weighted_diagnosis import best_sensitivity
 from iavlib.stats.resampling import cluster_bootstrap
-from iavlib.stats.weighted_diagnosis import best_sensitivity
 
 __all__ = ["precision_recall_curve", "roc_band", "roc_curve"]
 

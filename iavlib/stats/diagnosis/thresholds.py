@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iavlib.stats.diagnosis_samples import diagnosis_sample
+from iavlib.stats.diagnosis.diagnosis_samples import diagnosis_sample
 
 __all__ = ["Threshold", "choose_threshold"]
 

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 from statsmodels.stats.proportion import proportion_confint
 
-from iavlib.stats.diagnosis_samples import diagnosis_sample
+from iavlib.stats.diagnosis.diagnosis_samples import diagnosis_sample
+from iavlib.stats.diagnosis.weighted_diagnosis import weighted_ece
 from iavlib.stats.resampling import Method, cluster_bootstrap
-from iavlib.stats.weighted_diagnosis import weighted_ece
 
 __all__ = [
     "bin_rows",

@@ -21,8 +21,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iavlib.stats.interval_coverage import clopper_pearson
-from iavlib.stats.model_comparison import Errors, kruskal_wallis
+from iavlib.stats.prediction.interval_coverage import clopper_pearson
+from iavlib.stats.prediction.model_comparison import Errors, kruskal_wallis
 from iavlib.stats.samples import finite_values
 
 __all__ = ["ERROR_SHAPES", "kruskal_power", "z_normalise", "z_normalised_kruskal"]
@@ -66,7 +66,7 @@ def z_normalised_kruskal(errors: Errors) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        As :func:`iavlib.stats.model_comparison.kruskal_wallis`.
+        As :func:`iavlib.stats.prediction.model_comparison.kruskal_wallis`.
     """
     plain = {name: finite_values(errors[name], f"errors of {name!r}") for name in errors}
     ways = {

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from iavlib.stats.diagnosis_samples import OneClassError
-from iavlib.stats.multitask_gain import CELL, PAIR, UnpairedRunsError
+from iavlib.stats.diagnosis.diagnosis_samples import OneClassError
+from iavlib.stats.diagnosis.multitask_gain import CELL, PAIR, UnpairedRunsError
 from iavlib.stats.samples import boolean_labels, cluster_codes
 
 __all__ = ["average_gain", "average_gain_on_other_images"]
@@ -64,8 +64,9 @@ def average_gain(
     Parameters
     ----------
     gains : DataFrame
-        From :func:`iavlib.stats.multitask_gain.paired_gains`. Cells need not have equally many
-        seeds, and not every backbone need have every dataset; each cell there is counts alike.
+        From :func:`iavlib.stats.diagnosis.multitask_gain.paired_gains`. Cells need not have
+        equally many seeds, and not every backbone need have every dataset; each cell
+        there is counts alike.
     n_boot, seed, level
         Replicates, random seed and coverage.
 

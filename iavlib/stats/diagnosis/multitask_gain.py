@@ -11,7 +11,7 @@ gain is the mean over its seeds. What a test counts as one observation decides w
 - over datasets, other datasets; there are few.
 
 None of these says what other test images would give; see
-:func:`iavlib.stats.gain_intervals.average_gain_on_other_images`.
+:func:`iavlib.stats.diagnosis.gain_intervals.average_gain_on_other_images`.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def gain_model(gains: pd.DataFrame, level: float = 0.95) -> GainModel:
     Parameters
     ----------
     gains : DataFrame
-        From :func:`iavlib.stats.multitask_gain.paired_gains`.
+        From :func:`iavlib.stats.diagnosis.multitask_gain.paired_gains`.
     level : float
 
     Returns

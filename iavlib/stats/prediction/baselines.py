@@ -115,7 +115,7 @@ def fit_statistics_baseline(
     ----------
     features : DataFrame, shape (n, k)
         One row an image of the training part, for instance
-        :func:`iavlib.stats.image_statistics.image_statistics`.
+        :func:`iavlib.stats.prediction.image_statistics.image_statistics`.
     true : array_like of float, shape (n,)
     clusters : array_like, shape (n,), optional
         Patients, whose rows stay in one fold; without it each row by itself.

@@ -24,7 +24,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
-from iavlib.stats.diagnosis_samples import DiagnosisSample
+from iavlib.stats.diagnosis.diagnosis_samples import DiagnosisSample
 
 __all__ = ["placement_areas"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from iavlib.stats.classification import classification_scores
-from iavlib.stats.diagnosis_samples import diagnosis_sample
+from iavlib.stats.diagnosis.classification import classification_scores
+from iavlib.stats.diagnosis.diagnosis_samples import diagnosis_sample
 from iavlib.stats.factors import natural_key
 
 __all__ = ["AGE_LIMITS", "NOT_RECORDED", "age_bands", "scores_by_group"]
@@ -102,7 +102,7 @@ def scores_by_group(
         When a class is missing altogether.
     ValueError
         When a factor has another index or length than the rows, as well as what
-        :func:`iavlib.stats.classification.classification_scores` raises.
+        :func:`iavlib.stats.diagnosis.classification.classification_scores` raises.
     """
     if fewest < 2:
         raise ValueError(f"fewest must be at least 2, not {fewest}")

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from iavlib.stats.calibration import logit
-from iavlib.stats.diagnosis_samples import diagnosis_sample, probabilities
+from iavlib.stats.diagnosis.calibration import logit
+from iavlib.stats.diagnosis.diagnosis_samples import diagnosis_sample, probabilities
 
 __all__ = ["Temperature", "fit_temperature"]
 

@@ -2,8 +2,8 @@ r"""How well probabilities tell malignant from benign: every usual measure, with
 
 Every interval resamples clusters (patients) by :func:`iavlib.stats.resampling.cluster_bootstrap`.
 A model calls a row malignant when its probability is **at least** the threshold; the threshold
-comes from elsewhere, .5 or a validation part (:mod:`iavlib.stats.thresholds`), never from the rows
-measured here.
+comes from elsewhere, .5 or a validation part (:mod:`iavlib.stats.diagnosis.thresholds`), never
+from the rows measured here.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from iavlib.stats import weighted_diagnosis as weighted
-from iavlib.stats.calibration import Binning, bin_rows
-from iavlib.stats.diagnosis_samples import DiagnosisSample, diagnosis_sample, probabilities
+from iavlib.stats.diagnosis import weighted_diagnosis as weighted
+from iavlib.stats.diagnosis.calibration import Binning, bin_rows
+from iavlib.stats.diagnosis.diagnosis_samples import (
+    DiagnosisSample,
+    diagnosis_sample,
+    probabilities,
+)
 from iavlib.stats.resampling import Method, cluster_bootstrap
 
 __all__ = ["CLASSIFICATION_SCORES", "classification_scores", "compare_scores"]
@@ -64,7 +68,7 @@ def classification_scores(
     n_boot, seed, level, method
         See :func:`iavlib.stats.resampling.cluster_bootstrap`.
     n_bins, binning
-        Of the calibration error; see :func:`iavlib.stats.calibration.reliability_curve`.
+        Of the calibration error; see :func:`iavlib.stats.diagnosis.calibration.reliability_curve`.
 
     Returns
     -------

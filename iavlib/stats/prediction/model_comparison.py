@@ -3,7 +3,7 @@ r"""Do several models differ? Tests across runs or seeds, with effect sizes and 
 A table of errors has one row a *block* (a seed, a fold, a run) and one column a model. Kruskal-
 Wallis takes all values as independent; Friedman ranks the models within each block, which is what
 runs on the same split and seed call for. Both only say that some model differs;
-:mod:`iavlib.stats.model_pairs` says which.
+:mod:`iavlib.stats.prediction.model_pairs` says which.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""How well malignancy is told: scores, calibration, and what a second task adds."""

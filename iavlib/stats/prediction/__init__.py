@@ -1,0 +1,1 @@
+"""How well agreement is predicted, and what the predictions are good for."""
