@@ -137,16 +137,17 @@ def subgroup_forest(table: pd.DataFrame, score: str = "auroc") -> Figure:
     figure, ax = plt.subplots(figsize=(7.6, 0.3 * len(table) + 0.9))
     rows = _rows_apart(table.index.get_level_values("factor"))
     whole = table[score].iloc[0]
-    ax.axvline(whole, color=COLOURS["neutral"], lw=0.8, ls="--")
     measured = table[score].notna().to_numpy()
     part = table[measured]
+    if measured[0]:
+        ax.axvline(whole, color=COLOURS["neutral"], lw=0.8, ls="--")
     spread = np.vstack([part[score] - part[f"{score}_low"], part[f"{score}_high"] - part[score]])
     style = {"fmt": "o", "color": COLOURS["neutral"], "capsize": 3, "ms": 5}
     ax.errorbar(part[score], rows[measured], xerr=np.abs(spread), **style)
-    low = np.nanmin([*part[f"{score}_low"], whole - 0.1])
-    ax.set_xlim(
-        max(low - 0.02, -0.01), min(np.nanmax([*part[f"{score}_high"], whole]) + 0.02, 1.01)
-    )
+    if len(part):  # else every row says why there is nothing to draw
+        low = np.nanmin([*part[f"{score}_low"], whole - 0.1])
+        high = np.nanmax([*part[f"{score}_high"], whole])
+        ax.set_xlim(max(low - 0.02, -0.01), min(high + 0.02, 1.01))
     for row, note in zip(rows[~measured], table["note"][~measured], strict=True):
         ax.annotate(
             note,

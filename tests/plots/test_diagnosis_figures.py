@@ -140,3 +140,12 @@ def test_training_sizes_have_a_panel_a_dataset():
     assert figure.axes[0].get_xscale() == "log"
     alone = plots.training_size_curves(runs[runs["dataset"] == "ph2"].drop(columns="dataset"))
     assert len(alone.axes) == 1
+
+
+def test_subgroups_that_are_all_too_small_are_said_to_be():
+    malignant, score = sample(12)
+    groups = pd.DataFrame({"sex": ["f", "m"] * 6})
+    table = stats.scores_by_group(malignant, score, groups, fewest=100, n_boot=10)
+    assert table["auroc"].isna().all()
+    ax = plots.subgroup_forest(table).axes[0]
+    assert len(ax.texts) >= len(table)
