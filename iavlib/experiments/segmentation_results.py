@@ -173,6 +173,14 @@ def in_words(values: Iterable[float], digits: int = 2) -> str:
     return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}, {len(values)} seeds)"
 
 
+def range_in_words(values: Iterable[float], digits: int = 1) -> str:
+    """Say the smallest and the largest value, or that there is none."""
+    values = list(values)
+    if not values:
+        return "(not run)"
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+
+
 def read_confusion(folder: str | Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Read the matrices of a finished run, here or stored.
 

@@ -36,3 +36,8 @@ def test_methods_stand_beside_the_published_in_their_order():
     unfinished = rows.assign(status="failed")
     assert results.method_table(unfinished).empty
     assert results.by_seed(rows, "cm", less="staple").tolist() == pytest.approx([0.1, 0.2])
+
+
+def test_a_range_is_said_in_words():
+    assert results.range_in_words([0.25, 0.1]) == "0.1 to 0.2"
+    assert results.range_in_words([]) == "(not run)"
