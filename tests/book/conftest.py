@@ -37,9 +37,14 @@ def _iav(project: Path, *arguments: str, data_home: Path | None = None, cwd: Pat
     )
 
 
-def _build(project: Path, data_home: Path | None = None) -> Path:
-    done = _iav(project, "book", "--profile", "smoke", data_home=data_home)
-    assert done.returncode == 0, done.stdout + done.stderr
+def _build(project: Path, *notebooks: str, data_home: Path | None = None) -> Path:
+    """Run the notebooks, all unless some are named, and build the book."""
+    steps = [("book", "--profile", "smoke")]
+    if notebooks:
+        steps = [("run", *notebooks, "--profile", "smoke"), ("book", "--no-run")]
+    for step in steps:
+        done = _iav(project, *step, data_home=data_home)
+        assert done.returncode == 0, done.stdout + done.stderr
     return project
 
 
@@ -63,5 +68,6 @@ def phantom_book(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def imapp_book(tmp_path_factory, imapp_home) -> Path:
-    """Project whose book was built on the published tables."""
-    return _build(_copy_project(tmp_path_factory.mktemp("imapp-book") / "project"), imapp_home)
+    """Project whose book was built on the published tables, with the notebooks that judge them."""
+    project = _copy_project(tmp_path_factory.mktemp("imapp-book") / "project")
+    return _build(project, "01", "02", "06", data_home=imapp_home)
