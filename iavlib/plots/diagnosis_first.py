@@ -84,7 +84,7 @@ def methods_compared(
     Parameters
     ----------
     table : pandas.DataFrame
-        Of :func:`iavlib.experiments.comparison_results.comparison_table`.
+        Of :func:`iavlib.experiments.results.comparison.comparison_table`.
     measures : mapping of str to str
         Column to the label of its axis.
     better : mapping of str to bool

@@ -19,7 +19,7 @@ def overlays(examples: Sequence, size: float = 2.3) -> Figure:
 
     Parameters
     ----------
-    examples : sequence of iavlib.experiments.explanation_results.Example
+    examples : sequence of iavlib.experiments.results.explanation.Example
         A row each. The first column shows the image and what each annotator outlined; in the
         others a map lies over the image, with the consensus (white) and, hatched, the pixels
         over which annotators differ. Maps are scaled image by image.

@@ -19,7 +19,7 @@ def dice_matrices(matrices: Mapping[str, pd.DataFrame]) -> Figure:
     Parameters
     ----------
     matrices : mapping of str to pandas.DataFrame
-        Title to Dice, as :func:`iavlib.experiments.preference_results.read_matrix`. The best of
+        Title to Dice, as :func:`iavlib.experiments.results.preference.read_matrix`. The best of
         each row is framed.
     """
     if not matrices:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iavlib.experiments import diagnosis_first_results as results
+from iavlib.experiments.results import diagnosis_first as results
 
 SEEDS = [0, 1, 2]
 

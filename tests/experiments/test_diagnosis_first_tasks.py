@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from iavlib.experiments import Experiment, ExperimentError, RunStore, resolve, run, sweep
-from iavlib.experiments import comparison_results as comparison
-from iavlib.experiments import diagnosis_first_results as results
 from iavlib.experiments.grid import expand
+from iavlib.experiments.results import comparison
+from iavlib.experiments.results import diagnosis_first as results
 from iavlib.experiments.tasks import diagnosed_sets
 from iavlib.experiments.tasks.comparison import FUSIONS, compared
 from iavlib.multiannotator import METHODS

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from iavlib.experiments import ExperimentError
-from iavlib.experiments import diagnosis_gains as gains
-from iavlib.experiments import diagnosis_results as results
 from iavlib.experiments.diagnosis_scores import diagnosis_by_part
+from iavlib.experiments.results import diagnosis as results
+from iavlib.experiments.results import gains
 
 N = 80
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from iavlib import experiments, explain
-from iavlib.experiments import Experiment, ExperimentError, explanation_results, resolve, run
+from iavlib.experiments import Experiment, ExperimentError, resolve, run
 from iavlib.experiments.resolve import load_data
+from iavlib.experiments.results import explanation as explanation_results
 
 SMALL = {"n_images": 20, "size": [64, 64]}
 ONCE = {"epochs": 1, "tta": 1, "warmup_epochs": 0, "precision": "fp32"}

@@ -5,8 +5,8 @@ import pytest
 from riga_layout import fundus, outlined, save
 
 from iavlib.experiments import Experiment, ExperimentError, resolve, run, sweep
-from iavlib.experiments import preference_results as results
 from iavlib.experiments.notebook import data_missing
+from iavlib.experiments.results import preference as results
 
 TINY = {"epochs": 1, "widths": [4, 8], "batch_size": 4, "warmup_epochs": 0}
 

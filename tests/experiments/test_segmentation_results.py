@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from iavlib.experiments import segmentation_results as results
+from iavlib.experiments.results import segmentation as results
 
 
 def runs(label, dice, method="cm"):

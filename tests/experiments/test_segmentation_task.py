@@ -8,9 +8,9 @@ from iavlib.experiments import (
     ExperimentError,
     resolve,
     run,
-    segmentation_results,
     sweep,
 )
+from iavlib.experiments.results import segmentation as segmentation_results
 from iavlib.experiments.tasks import labelled_data
 
 TINY = {"epochs": 2, "widths": [4, 8], "batch_size": 4, "warmup_epochs": 0}

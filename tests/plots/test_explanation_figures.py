@@ -6,7 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from iavlib import plots
-from iavlib.experiments.explanation_results import Example
+from iavlib.experiments.results.explanation import Example
 
 
 @pytest.fixture(autouse=True)

@@ -238,7 +238,7 @@ def explain_examples(source: Path, cohort: Cohort, every, chosen, shown) -> list
     Returns
     -------
     list of tuple
-        What :class:`iavlib.experiments.explanation_results.Example` holds.
+        What :class:`iavlib.experiments.results.explanation.Example` holds.
     """
     network = load_network(source)
     targets = list(dict.fromkeys(target for target, _ in shown.values()))

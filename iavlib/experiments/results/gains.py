@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from iavlib.experiments.diagnosis_results import (
+from iavlib.experiments.results.diagnosis import (
     GIVEN,
     LEARNED,
     MULTI,
@@ -41,7 +41,7 @@ def both_arms(predictions: pd.DataFrame, treatment: str, control: str, arm: str 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        From :func:`iavlib.experiments.diagnosis_results.held_out_predictions`.
+        From :func:`iavlib.experiments.results.diagnosis.held_out_predictions`.
     treatment, control : str
         Values of the column `arm`.
     arm : str
@@ -68,8 +68,8 @@ def gains_between(
     Parameters
     ----------
     predictions : pandas.DataFrame
-        From :func:`iavlib.experiments.diagnosis_results.held_out_predictions`, with one weight of
-        the losses (:func:`iavlib.experiments.diagnosis_results.one_alpha`).
+        From :func:`iavlib.experiments.results.diagnosis.held_out_predictions`, with one weight of
+        the losses (:func:`iavlib.experiments.results.diagnosis.one_alpha`).
     contrasts : sequence of tuple of str
         Treatment and control; those without a pair of runs are left out.
     n_boot, seed : int
@@ -114,7 +114,7 @@ def effects_of_switches(
     Parameters
     ----------
     predictions : pandas.DataFrame
-        From :func:`iavlib.experiments.diagnosis_results.held_out_predictions`.
+        From :func:`iavlib.experiments.results.diagnosis.held_out_predictions`.
     control : str
         The arm that the switches depart from.
     n_boot, seed : int
@@ -137,7 +137,7 @@ def best_weight(runs: pd.DataFrame, predictions: pd.DataFrame, n_boot: int = 100
     Parameters
     ----------
     runs : pandas.DataFrame
-        From :func:`iavlib.experiments.diagnosis_results.describe_arms`.
+        From :func:`iavlib.experiments.results.diagnosis.describe_arms`.
     predictions : pandas.DataFrame
         Held-out predictions of the same runs.
     n_boot, seed : int

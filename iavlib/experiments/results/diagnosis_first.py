@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from iavlib.experiments.segmentation_results import (
+from iavlib.experiments.results.segmentation import (
     SEEDS,
     finished_runs,
     in_words,

@@ -13,7 +13,7 @@ from scipy import stats
 
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.result import read_facts
-from iavlib.experiments.segmentation_results import (
+from iavlib.experiments.results.segmentation import (
     SEEDS,
     by_seed,
     finished_runs,

@@ -1,0 +1,1 @@
+"""What many runs of a task say together, beside what was published."""
