@@ -1,4 +1,7 @@
+import json
+import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from docutils.utils.math.latex2mathml import MathError
@@ -60,3 +63,22 @@ def test_an_unknown_command_is_an_error():
 )
 def test_plain_bars_are_fences_where_they_come_in_pairs(formula, fences):
     assert to_mathml(formula).count("form=") == fences
+
+
+def formulas():
+    """List the formulas of all notebooks, those in lines of their own first."""
+    for path in sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            text = "".join(cell["source"])
+            if cell["cell_type"] == "markdown":
+                blocks = re.findall(r"\$\$(.+?)\$\$", text, flags=re.S)
+                text = re.sub(r"\$\$.+?\$\$", "", text, flags=re.S)
+                inline = re.findall(r"(?<!\\)\$([^$\n]+)\$", text)
+                yield from ((path.stem, one) for one in (*blocks, *inline))
+
+
+def test_every_formula_of_the_notebooks_can_be_shown():
+    found = list(formulas())
+    assert len({stem for stem, _ in found}) >= 5
+    for stem, formula in found:
+        assert "<math" in to_mathml(formula, block=True), stem
