@@ -12,7 +12,6 @@ read, because they touch for instance, is left out and listed in ``extras["probl
 """
 
 import hashlib
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from iavlib.data.home import cache_home, data_home
 from iavlib.data.images import read_image
 from iavlib.data.outlines import CUP, RIM, labels_from_outlines
 from iavlib.data.tables import IMAGE_SUFFIXES
+from iavlib.files import replacing, write_text
 
 SOURCES = {"BinRushed": "train", "MESSIDOR": "train", "Magrabia": "test"}
 COUNTS = {"BinRushed": 195, "MESSIDOR": 460, "Magrabia": 95}
@@ -163,13 +163,11 @@ def _kept(files: pd.DataFrame) -> Path:
     columns = ["image_id", "annotator", "file", "problem"]
     pd.DataFrame(problems, columns=columns).to_csv(kept / "problems.csv", index=False)
     table = pd.DataFrame(rows, columns=["image_id", "image", "mask", "annotator"])
-    table.to_csv(kept / ".masks.csv", index=False)
-    # The table is moved last: where it is, everything is.
-    os.replace(kept / ".masks.csv", kept / "masks.csv")
+    # The table is moved into place last: where it is, everything is.
+    write_text(kept / "masks.csv", table.to_csv(index=False))
     return kept
 
 
 def _keep(labels: np.ndarray, kept: Path, name: str) -> None:
-    partial = kept / "masks" / f".{name}"
-    Image.fromarray(labels).save(partial, "PNG")
-    os.replace(partial, kept / "masks" / name)
+    with replacing(kept / "masks" / name) as partial:
+        Image.fromarray(labels).save(partial, "PNG")
