@@ -68,6 +68,8 @@ def test_a_switched_setting_is_an_arm_of_its_own(runs):
     assert list(found.index) == [(label, results.SINGLE)]
     assert found["n_pairs"].item() == 2
     assert found["estimate"].item() == pytest.approx(-0.1, abs=0.03)
+    on_half = pd.concat([tested, tested.assign(train_share=0.5)])
+    pd.testing.assert_frame_equal(gains.effects_of_switches(on_half, n_boot=100), found)
     without = results.held_out_predictions(results.describe_arms(runs))
     assert gains.effects_of_switches(without, n_boot=10).empty
 

@@ -114,7 +114,8 @@ def effects_of_switches(
     Parameters
     ----------
     predictions : pandas.DataFrame
-        From :func:`iavlib.experiments.results.diagnosis.held_out_predictions`.
+        From :func:`iavlib.experiments.results.diagnosis.held_out_predictions`; those of runs on a
+        share of the training part are left out.
     control : str
         The arm that the switches depart from.
     n_boot, seed : int
@@ -125,8 +126,9 @@ def effects_of_switches(
     pandas.DataFrame
         As of :func:`gains_between`, one row a switch; empty where none was run.
     """
-    arms = [arm for arm in predictions["arm"].unique() if arm.startswith(SWITCH)]
-    return gains_between(predictions, [(arm, control) for arm in arms], n_boot, seed)
+    whole = predictions[predictions["train_share"] == 1]
+    arms = [arm for arm in whole["arm"].unique() if arm.startswith(SWITCH)]
+    return gains_between(whole, [(arm, control) for arm in arms], n_boot, seed)
 
 
 def best_weight(runs: pd.DataFrame, predictions: pd.DataFrame, n_boot: int = 1000, seed: int = 0):
