@@ -81,3 +81,42 @@ def test_the_recovered_truth_is_compared_with_fusions_of_the_same_labels():
     assert against_vote["low"] < 0 < against_vote["high"] and against_vote["runs"] == 3
     assert table.loc[("dense", "STAPLE"), "low"] < 20 < table.loc[("dense", "STAPLE"), "high"]
     assert confusion.recovered(others).empty
+
+
+def test_claims_take_three_seeds_with_interval_and_coverage():
+    def table(label, dice, **fields):
+        return pd.concat([runs(label, [d] * 3, name) for name, d in dice.items()]).assign(**fields)
+
+    fields = {"n_training": 400, "cm_error": 0.1, "ged": 0.5}
+    methods = {"mode-labels": 0.5, "cm-no-trace": 0.6, "staple": 0.7, "cm": 0.8}
+    dense = table("dense", methods, **fields)
+    single = table("single", {"every-label": 0.3, "staple": 0.4, "cm": 0.5}, **fields)
+    found = confusion.claim_values(dense, single)
+    assert set(found) == {
+        *(
+            f"cm-mnist-{which}-{what}"
+            for which in ("dense", "single")
+            for what in ("dice", "error")
+        ),
+        *("cm-trace-helps", "cm-ordering", "cm-ged-table"),
+    }
+    assert found["cm-trace-helps"]["value"] == pytest.approx(20)
+    assert found["cm-mnist-single-dice"]["value"] == pytest.approx(50)
+    assert found["cm-ordering"]["value"] == pytest.approx((0.8 + 1) / 2)
+    for claim in found.values():
+        assert (
+            claim["n"] == 3 and claim["coverage"] == (400, 60_000) and len(claim["interval"]) == 2
+        )
+    two = dense[dense["seed"] < 2]
+    assert not [name for name in confusion.claim_values(two, single) if "single" not in name]
+    assert confusion.claim_values(pd.DataFrame(), pd.DataFrame()) == {}
+
+
+def test_by_how_much_the_truth_is_ahead_is_said_in_words():
+    rows = runs("dense", [0.9] * 2).assign(dice_with_labels=[0.9, 0.7], fused_mode_dice=0.75)
+    table = confusion.recovered(rows)
+    told = confusion.ahead_in_words(table, "dense", "majority vote")
+    assert told.startswith("5.00 points (") and told.endswith("; ahead in 1 of 2 runs)")
+    assert confusion.ahead_in_words(table, "phantom", "STAPLE") == "(not run)"
+    one = confusion.recovered(rows[rows["seed"] == 0])
+    assert confusion.ahead_in_words(one, "dense", "majority vote") == "15.00 points (one seed)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,13 @@ import pandas as pd
 from iavlib.annotators import rate_correlations
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.result import read_facts
-from iavlib.experiments.results.segmentation import by_seed, finished_runs, interval_of_mean
+from iavlib.experiments.results.segmentation import (
+    SEEDS,
+    by_seed,
+    finished_runs,
+    interval_of_mean,
+    ordering_by_seed,
+)
 
 #: Which error rates are correlated, as matrices that a run tells of.
 COMPARED = {
@@ -19,6 +26,8 @@ COMPARED = {
     "learnt, all test images; true, all her images": ("learnt", "true_all"),
     "true, her test images; true, her training images": ("true", "true_train"),
 }
+#: Digits that MNIST holds for training, of which the paper took its own.
+PUBLISHED_DIGITS = 60_000
 #: Fusions of labels without a network that a recovered truth is compared with.
 FUSED = {"majority vote": "fused_mode_dice", "STAPLE": "fused_staple_dice"}
 
@@ -124,3 +133,47 @@ def recovered(runs: pd.DataFrame, method: str = "cm") -> pd.DataFrame:
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(list(rows), names=["set", "against"])
     return table
+
+
+def ahead_in_words(table: pd.DataFrame, which: str, against: str) -> str:
+    """Say by how much a row of :func:`recovered` is ahead, or that it was not run."""
+    if (which, against) not in table.index:
+        return "(not run)"
+    row = table.loc[which, against]
+    if row["runs"] == 1:
+        return f"{row['points']:.2f} points (one seed)"
+    told = f"{row['points']:.2f} points ({row['low']:.2f} to {row['high']:.2f}"
+    return f"{told}; ahead in {row['ahead']:.0f} of {row['runs']:.0f} runs)"
+
+
+def claim_values(dense: pd.DataFrame, single: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Measure the claims on the digits of one source.
+
+    Parameters
+    ----------
+    dense, single : pandas.DataFrame
+        Runs with all labels of an image, and with one.
+
+    Returns
+    -------
+    dict of str to dict
+        Claim to ``value``, ``interval`` (over seeds), ``n`` (seeds) and ``coverage`` (training
+        digits, of the paper's), as :func:`iavlib.claims.record` takes them; only what at least
+        three seeds say.
+    """
+    measured = {
+        "cm-trace-helps": (dense, 100 * by_seed(dense, "cm", less="cm-no-trace")),
+        "cm-ordering": (dense, ordering_by_seed({"dense": dense, "single": single})),
+        "cm-ged-table": (dense, by_seed(dense, "cm", "ged")),
+    }
+    for which, runs in (("dense", dense), ("single", single)):
+        measured[f"cm-mnist-{which}-dice"] = (runs, 100 * by_seed(runs, "cm"))
+        measured[f"cm-mnist-{which}-error"] = (runs, by_seed(runs, "cm", "cm_error"))
+    found = {}
+    for name, (runs, values) in measured.items():
+        if len(values) >= SEEDS:
+            mean, *ends = interval_of_mean(values)
+            used = min(int(runs["n_training"].max()), PUBLISHED_DIGITS)
+            coverage = (used, PUBLISHED_DIGITS)
+            found[name] = {"value": mean, "interval": ends, "n": len(values), "coverage": coverage}
+    return found
