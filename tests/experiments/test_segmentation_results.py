@@ -44,6 +44,13 @@ def test_a_range_is_said_in_words():
     assert results.range_in_words([]) == "(not run)"
 
 
+def test_an_interval_ends_where_values_can():
+    assert results.interval_of_mean([0.5, 1.0], within=(0, 1))[1:] == (0, 1)
+    assert results.in_words([90, 100], 0, (0, 100)) == "95 (31 to 100, 2 seeds)"
+    low, high = results.interval_of_mean([0.5, 1.0])[1:]
+    assert low < 0 and high > 1
+
+
 def test_full_scale_is_shown_where_any_of_its_forms_has_enough_seeds():
     here = runs("dense", [0.1, 0.1, 0.1])
     assert results.best_runs(here, runs("dense", [0.5, 0.6]), "dense") is here

@@ -26,6 +26,8 @@ COMPARED = {
     "learnt, all test images; true, all her images": ("learnt", "true_all"),
     "true, her test images; true, her training images": ("true", "true_train"),
 }
+#: What a correlation, and a Dice in per cent, can be.
+CORRELATION, PER_CENT = (-1, 1), (0, 100)
 #: Digits that MNIST holds for training, of which the paper took its own.
 PUBLISHED_DIGITS = 60_000
 #: Fusions of labels without a network that a recovered truth is compared with.
@@ -92,7 +94,7 @@ def _rates_row(values: pd.DataFrame) -> dict[str, float]:
     row: dict[str, float] = {}
     for name in values:
         short = name.removesuffix("_rate")
-        ends = interval_of_mean(values[name].dropna())
+        ends = interval_of_mean(values[name].dropna(), within=CORRELATION)
         row |= dict(zip((f"{short}_r", f"{short}_low", f"{short}_high"), ends, strict=True))
     return row | {"runs": len(values)}
 
@@ -161,18 +163,20 @@ def claim_values(dense: pd.DataFrame, single: pd.DataFrame) -> dict[str, dict[st
         digits, of the paper's), as :func:`iavlib.claims.record` takes them; only what at least
         three seeds say.
     """
+    order = ordering_by_seed({"dense": dense, "single": single})
+    gain = 100 * by_seed(dense, "cm", less="cm-no-trace")
     measured = {
-        "cm-trace-helps": (dense, 100 * by_seed(dense, "cm", less="cm-no-trace")),
-        "cm-ordering": (dense, ordering_by_seed({"dense": dense, "single": single})),
-        "cm-ged-table": (dense, by_seed(dense, "cm", "ged")),
+        "cm-trace-helps": (dense, gain, None),
+        "cm-ordering": (dense, order, CORRELATION),
+        "cm-ged-table": (dense, by_seed(dense, "cm", "ged"), (0, 2)),
     }
     for which, runs in (("dense", dense), ("single", single)):
-        measured[f"cm-mnist-{which}-dice"] = (runs, 100 * by_seed(runs, "cm"))
-        measured[f"cm-mnist-{which}-error"] = (runs, by_seed(runs, "cm", "cm_error"))
+        measured[f"cm-mnist-{which}-dice"] = (runs, 100 * by_seed(runs, "cm"), PER_CENT)
+        measured[f"cm-mnist-{which}-error"] = (runs, by_seed(runs, "cm", "cm_error"), (0, 1))
     found = {}
-    for name, (runs, values) in measured.items():
+    for name, (runs, values, within) in measured.items():
         if len(values) >= SEEDS:
-            mean, *ends = interval_of_mean(values)
+            mean, *ends = interval_of_mean(values, within=within)
             used = min(int(runs["n_training"].max()), PUBLISHED_DIGITS)
             coverage = (used, PUBLISHED_DIGITS)
             found[name] = {"value": mean, "interval": ends, "n": len(values), "coverage": coverage}

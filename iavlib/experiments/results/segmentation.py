@@ -204,23 +204,31 @@ def by_seed(runs: pd.DataFrame, method: str, measure: str = "dice", less: str = 
     return values.dropna()
 
 
-def interval_of_mean(values: Iterable[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Return mean and Student's interval; ends are NaN with fewer than two values."""
+def interval_of_mean(
+    values: Iterable[float], level: float = 0.95, within: tuple[float, float] | None = None
+) -> tuple[float, float, float]:
+    """Return mean and Student's interval; ends are NaN with fewer than two values.
+
+    Of few values that lie far apart the interval reaches beyond what can be; `within` cuts it.
+    """
     values = np.asarray(list(values), float)
     if len(values) < 2:
         mean = float(values[0]) if len(values) else float("nan")
         return mean, float("nan"), float("nan")
     mean, spread = float(values.mean()), values.std(ddof=1) / len(values) ** 0.5
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * spread)
-    return mean, mean - half, mean + half
+    lowest, highest = within or (-np.inf, np.inf)
+    return mean, max(mean - half, lowest), min(mean + half, highest)
 
 
-def in_words(values: Iterable[float], digits: int = 2) -> str:
+def in_words(
+    values: Iterable[float], digits: int = 2, within: tuple[float, float] | None = None
+) -> str:
     """Say a mean with its interval over seeds, or that there is one seed, or none."""
     values = list(values)
     if not values:
         return "(not run)"
-    mean, low, high = interval_of_mean(values)
+    mean, low, high = interval_of_mean(values, within=within)
     if len(values) == 1:
         return f"{mean:.{digits}f} (one seed)"
     return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}, {len(values)} seeds)"
