@@ -105,7 +105,12 @@ def claims_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def against(table: pd.DataFrame) -> str:
-    """Name the rows of :func:`claims_table` about a sign whose interval is wholly below 0."""
+    """Name the rows of :func:`claims_table` about a sign whose interval is wholly below 0.
+
+    Without any such row they are none, and where nothing was run it is said so.
+    """
+    if table.empty:
+        return "(nothing was run with enough seeds)"
     signs = table[table.index.isin(SIGNS, level="claim")]
     found = signs.index[signs["high"] < 0]
     return "; ".join(f"{claim} on {label}" for label, claim in found) or "none"
