@@ -4,7 +4,8 @@ Dice is averaged over classes, the background among them, as in Zhang et al. (20
 ``dice_foreground`` leaves it out. Confusion matrices are ``[label, truth]``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from iavlib.annotators import (
     rate_correlations,
     true_confusion,
 )
-from iavlib.annotators.confusion import normalised
+from iavlib.annotators.confusion import confusion_counts, normalised
 from iavlib.multiannotator.fusion import FUSIONS, fuse, fused_confusion
 from iavlib.multiannotator.prediction import Prediction
 
@@ -100,6 +101,7 @@ class Scorer:
         self._weighted: np.ndarray | float = 0.0
         self._plain: np.ndarray | float = 0.0
         self._by_image: list[np.ndarray] = []
+        self._own: np.ndarray | float = 0.0
 
     def add(self, part: Prediction) -> None:
         """Score the next pictures."""
@@ -109,7 +111,9 @@ class Scorer:
         if part.confusion is None:
             return
         by_class = np.where(np.isfinite(part.confusion), part.confusion, 0)
-        self._weighted += (by_class * part.class_pixels()).sum(axis=0)
+        weighted = by_class * part.class_pixels()
+        self._weighted += weighted.sum(axis=0)
+        self._own += (weighted * ~some.missing[:, :, None, None]).sum(axis=0)
         self._plain += part.confusion_plain.sum(axis=0, dtype=float)
         self._by_image.append(part.confusion)
 
@@ -142,6 +146,14 @@ class Scorer:
             scores["cm_error_plain"] = confusion_error(plain, true_confusion(self.labelled).overall)
         return rows, scores, matrices
 
+    def own_matrices(self) -> np.ndarray:
+        """Return matrices (R, C, C) over the pictures that each annotator labelled.
+
+        The true ones are of these alone, so that where annotators are missing only these are of
+        the same pictures. NaN where a class is nowhere predicted.
+        """
+        return normalised(np.asarray(self._own))
+
 
 _MEANS = ("dice", "dice_foreground", "dice_vote", "ged", "ged_released")
 
@@ -157,6 +169,51 @@ def confusion_scores(matrices: np.ndarray, labelled: MultiAnnotatorSet) -> dict[
         "false_positive_r": rates["false_positive_rate"],
         "false_negative_r": rates["false_negative_rate"],
     }
+
+
+def confusion_facts(
+    learnt: np.ndarray, own: np.ndarray, parts: Mapping[str, MultiAnnotatorSet]
+) -> dict[str, Any]:
+    """Put matrices learnt and true together, ready for JSON.
+
+    Parameters
+    ----------
+    learnt : numpy.ndarray, shape (R, C, C)
+        Over all pictures of the test part.
+    own : numpy.ndarray, shape (R, C, C)
+        Of :meth:`Scorer.own_matrices`.
+    parts : mapping of str to MultiAnnotatorSet
+        With ``train`` and ``test``.
+
+    Returns
+    -------
+    dict
+        ``learnt``; ``true`` of the test part (None where no truth is known), and then
+        ``learnt_own`` and the true ones of the training part, ``true_train``, and of all parts,
+        ``true_all``: an annotator of few test pictures errs there otherwise than elsewhere, by
+        chance. ``n_images`` is how many test pictures each annotator labelled.
+    """
+    counts = parts["test"].counts.tolist()
+    if parts["test"].truth is None:
+        return {"learnt": _listed(learnt), "true": None, "n_images": counts}
+    errors = {name: _error_counts(part) for name, part in parts.items()}
+    return {
+        "learnt": _listed(learnt),
+        "true": _listed(normalised(errors["test"])),
+        "learnt_own": _listed(own),
+        "true_train": _listed(normalised(errors["train"])),
+        "true_all": _listed(normalised(sum(errors.values()))),
+        "n_images": counts,
+    }
+
+
+def _error_counts(labelled: MultiAnnotatorSet) -> np.ndarray:
+    counts = confusion_counts(labelled.truth[:, None], labelled.labels, labelled.n_classes)
+    return counts.sum(axis=0)
+
+
+def _listed(matrices: np.ndarray) -> list:
+    return matrices.round(6).tolist()
 
 
 def overall_scores(

@@ -7,6 +7,7 @@ from riga_layout import fundus, outlined, save
 from iavlib.experiments import Experiment, ExperimentError, resolve, run, sweep
 from iavlib.experiments.notebook import data_missing
 from iavlib.experiments.results import preference as results
+from iavlib.experiments.results import preference_claims
 
 TINY = {"epochs": 1, "widths": [4, 8], "batch_size": 4, "warmup_epochs": 0}
 
@@ -74,7 +75,7 @@ def test_methods_stand_in_the_papers_order_with_its_names(runs):
 
 
 def test_differences_are_paired_by_seed_and_by_image(runs):
-    pairs = results.comparisons(runs)
+    pairs = preference_claims.comparisons(runs)
     assert set(pairs) == {"avap-average-over-mh", "avap-two-step"}
     assert pairs["avap-two-step"][1]["average"].tolist() == [
         runs.loc[runs["method"] == "avap-joint", "average"].max()
@@ -88,20 +89,42 @@ def test_differences_are_paired_by_seed_and_by_image(runs):
     assert "3 seeds" in found.words
     same = results.difference(pairs["avap-two-step"][0], pairs["avap-two-step"][0])
     assert same.mean == 0 and np.isnan(same.p_seeds) and np.isnan(same.p_images)
-    assert list(results.differences(pairs)["seeds"]) == [3, 1]
+    table = results.differences(pairs)
+    assert list(table["seeds"]) == [3, 1] and list(table["paper"]) == [1.73, 1.63]
 
 
 def test_claims_take_three_seeds_and_weights_where_some_are_pretrained(runs):
-    values = results.claim_values(runs)
+    values = preference_claims.claim_values(runs)
     wanted = {"avap-average-over-mh", "avap-own-annotator-best", "avap-mean-voting"}
     assert set(values) == wanted and all(one["n"] == 3 for one in values.values())
-    assert not results.claim_values(runs[runs["seed"] < 2])
+    assert not preference_claims.claim_values(runs[runs["seed"] < 2])
     mixed = runs.assign(weights_random=runs["seed"] > 0, backbone="resnet18")
     assert set(results.pretrained_first(mixed)["seed"]) == {0}
-    first, second = results.comparisons(mixed)["avap-pretraining"]
+    first, second = preference_claims.comparisons(mixed)["avap-pretraining"]
     assert not first["weights_random"].any() and second["weights_random"].all()
-    assert results.comparisons(runs.head(0)) == {} == results.claim_values(runs.head(0))
-    assert results.coverage("riga", 10) == (10, 750) and results.coverage("ph2", 10) is None
+    assert (
+        preference_claims.comparisons(runs.head(0))
+        == {}
+        == preference_claims.claim_values(runs.head(0))
+    )
+    assert (
+        preference_claims.coverage("riga", 10) == (10, 750)
+        and preference_claims.coverage("ph2", 10) is None
+    )
+
+
+def test_claims_of_all_sets_and_those_against_them(runs):
+    table = preference_claims.claims_table(runs)
+    assert set(table.index.get_level_values("set")) == {"d"} and (table["seeds"] == 3).all()
+    own = table.loc[("d", "avap-own-annotator-best")]
+    assert 0 <= own["low"] <= own["value"] <= own["high"] <= 1
+    table["high"] = 1.0
+    assert preference_claims.against(table) == "none"
+    table.loc[("d", "avap-average-over-mh"), "high"] = -1.0
+    table.loc[("d", "avap-own-annotator-best"), "high"] = -1.0
+    assert preference_claims.against(table) == "avap-average-over-mh on d"
+    nothing = preference_claims.claims_table(runs[runs["seed"] < 2])
+    assert nothing.empty and "nothing was run" in preference_claims.against(nothing)
 
 
 def test_riga_runs_in_its_layout_with_its_published_split(tmp_path, monkeypatch, store):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from iavlib.annotators import true_confusion
 from iavlib.experiments import (
     Experiment,
     ExperimentError,
@@ -10,6 +11,7 @@ from iavlib.experiments import (
     run,
     sweep,
 )
+from iavlib.experiments.results import confusion
 from iavlib.experiments.results import segmentation as segmentation_results
 from iavlib.experiments.tasks import labelled_data
 
@@ -50,7 +52,7 @@ def test_a_run_holds_scores_of_every_picture_and_annotator(make_run, store):
     assert set(facts["baselines"]) == {f"fused_{how}" for how in _FUSIONS}
     assert {"dice", "dice_good", "dice_blank", "ged"} <= set(result.predictions)
     assert set(result.history["stage"]) == {"training"}
-    names, learnt, true = segmentation_results.read_confusion(result.folder)
+    names, learnt, true = confusion.read_confusion(result.folder)
     np.testing.assert_allclose(learnt.sum(1), 1, atol=1e-4)
     np.testing.assert_allclose(true.sum(1), 1, atol=1e-4)
     assert names == ["good", "over", "under", "wrong", "blank"]
@@ -95,6 +97,25 @@ def test_an_annotator_of_no_training_picture_is_left_out(make_run, store):
     assert not set(unseen) & set(result.facts["settings"]["annotators"])
 
 
+def test_rates_are_compared_on_the_pictures_that_each_annotator_labelled(make_run, store):
+    fields = {"cohort_options": {"n_images": 30, "size": [64, 64]}, "size": 16}
+    wishes = {"annotators": ["A00", "A01", "A02"]}
+    runs = sweep([make_run(cohort="phantom", overrides=wishes, **fields)], store, say=print)
+    names, learnt, _ = confusion.read_confusion(runs.loc[0, "folder"])
+    assert names == wishes["annotators"]
+    found = confusion.rate_agreement(runs)
+    assert list(found.index) == list(confusion.COMPARED)
+    assert found["false_positive_r"].abs().max() <= 1 and (found["runs"] == 1).all()
+    as_told = found.loc["learnt, all test images; true, her test images"]
+    assert as_told["false_positive_r"] == pytest.approx(runs.loc[0, "false_positive_r"], abs=1e-3)
+    settings = run(make_run(cohort="phantom", overrides=wishes, **fields), store).facts["settings"]
+    told = settings["confusion"]
+    labelled = labelled_data.load(make_run(cohort="phantom", overrides=wishes, **fields)).labelled
+    np.testing.assert_allclose(told["true_all"], true_confusion(labelled).overall, atol=1e-5)
+    assert told["n_images"] == labelled.part("test").counts.tolist()
+    assert not np.allclose(learnt, told["learnt_own"]), "annotators labelled a part each"
+
+
 def test_runs_stand_beside_the_published_figures(make_run, store):
     wanted = [make_run(method=m, label="dense") for m in ("cm", "mode-labels", "staple")]
     runs = sweep([*wanted, make_run(seed=1, label="dense")], store, say=lambda line: None)
@@ -108,7 +129,7 @@ def test_runs_stand_beside_the_published_figures(make_run, store):
     assert list(gain.index) == [0] and "one seed" in segmentation_results.in_words(gain)
     assert segmentation_results.fused_labels(runs).loc["mode", "dice_paper"] == 58.52
     with pytest.raises(ExperimentError, match="learns no matrices"):
-        segmentation_results.read_confusion(runs.loc[1, "folder"])
+        confusion.read_confusion(runs.loc[1, "folder"])
 
 
 @pytest.mark.parametrize(

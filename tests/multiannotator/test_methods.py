@@ -11,6 +11,8 @@ from iavlib.multiannotator import METHODS, MethodError, Problem, make_method, ov
 from iavlib.multiannotator.batches import LabelledBatches
 from iavlib.multiannotator.fitting import build_network
 from iavlib.multiannotator.method import label_likelihood
+from iavlib.multiannotator.prediction import Prediction
+from iavlib.multiannotator.scores import Scorer, confusion_facts
 from iavlib.training.errors import TrainingError
 from iavlib.training.recipe import get_recipe
 
@@ -80,6 +82,29 @@ def test_cm_recovers_annotators_who_err_at_random(discs):
     assert confusion_error(matrices, true) < 0.25 * confusion_error(identity, true)
     assert min(scores["false_positive_r"], scores["false_negative_r"]) > 0.9
     assert scores["ranking"] > 0.7 and scores["dice"] > 0.95
+
+
+def test_own_matrices_are_of_the_pictures_that_an_annotator_labelled(discs):
+    data = discs(n=2, annotators=("good", "over"))
+    labels = data.labels.copy()
+    labels[1, 0] = -1
+    data = replace(data, labels=labels)
+    one_hot = np.stack([1 - data.truth, data.truth], axis=1).astype(np.float32)
+    right, wrong = np.eye(2, dtype=np.float32), np.full((2, 2), 0.5, np.float32)
+    by_picture = np.stack([[right, right], [wrong, wrong]])
+    samples = data.truth[:, None]
+    found = Prediction(data.ids, data.annotators, one_hot, None, samples, by_picture, by_picture)
+    scorer = Scorer(data)
+    scorer.add(found)
+    good, over = scorer.own_matrices()
+    np.testing.assert_allclose(good, right)
+    assert 0.5 < over[0, 0] < 1, "the second picture counts for who labelled it"
+    facts = confusion_facts(
+        scorer.result()[2], scorer.own_matrices(), {"train": data, "test": data}
+    )
+    assert facts["n_images"] == [1, 2] and facts["true_all"] == facts["true_train"]
+    unknown = replace(data, truth=None, truth_is="")
+    assert confusion_facts(by_picture[0], by_picture[0], {"test": unknown})["true"] is None
 
 
 @pytest.mark.parametrize("name", ["cm", "cm-low-rank", "separate", "every-label", "mean-labels"])

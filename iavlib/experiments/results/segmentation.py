@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.result import read_facts
 from iavlib.experiments.store import FINISHED
 
 #: Dice in per cent and error of confusion matrices on MNIST (Zhang et al. 2023, Tables 1 and 2).
@@ -53,11 +50,39 @@ def finished_runs(runs: pd.DataFrame, label: str | None = None) -> pd.DataFrame:
     return found if label is None or not len(found) else found[found["label"] == label]
 
 
+def enough_seeds(runs: pd.DataFrame, label: str, method: str = "cm") -> bool:
+    """Tell whether a method has finished runs of as many seeds as a claim takes."""
+    found = finished_runs(runs, label)
+    return len(found) > 0 and found.loc[found["method"] == method, "seed"].nunique() >= SEEDS
+
+
 def best_scale(runs: pd.DataFrame, label: str) -> pd.DataFrame:
     """Return the finished runs of a label at the published scale where CM has enough, else ours."""
-    published = finished_runs(runs, label + PUBLISHED_SCALE)
-    enough = len(by_seed(published, "cm")) >= SEEDS
-    return published.assign(label=label) if enough else finished_runs(runs, label)
+    published = label + PUBLISHED_SCALE
+    if enough_seeds(runs, published):
+        return finished_runs(runs, published).assign(label=label)
+    return finished_runs(runs, label)
+
+
+def best_runs(
+    here: pd.DataFrame, full: pd.DataFrame, label: str, method: str = "cm"
+) -> pd.DataFrame:
+    """Choose between the runs of this scale and those of the full one, done here or elsewhere.
+
+    Parameters
+    ----------
+    here, full : pandas.DataFrame
+        Of :func:`iavlib.experiments.sweep` and :func:`iavlib.experiments.read_results`.
+    label, method : str
+        Which runs are to have enough seeds; those at the published scale count for their label.
+
+    Returns
+    -------
+    pandas.DataFrame
+        All of `full`, whatever their label, where it has enough seeds; else `here`.
+    """
+    labels = (label, label + PUBLISHED_SCALE)
+    return full if any(enough_seeds(full, one, method) for one in labels) else here
 
 
 def method_table(
@@ -134,6 +159,34 @@ def ordering(table: pd.DataFrame) -> float:
     return float(stats.spearmanr(both["dice"], both["dice_paper"]).statistic)
 
 
+def ordering_by_seed(tables: Mapping[str, pd.DataFrame]) -> pd.Series:
+    """Correlate the order of methods with the printed one, seed by seed, averaged over tables.
+
+    Parameters
+    ----------
+    tables : mapping of {"dense", "single"} to pandas.DataFrame
+        Runs, by which published table they are compared with.
+
+    Returns
+    -------
+    pandas.Series
+        Mean of Spearman's correlations over tables, for the seeds of all; of each table the
+        methods that were printed and run with all its seeds. Empty where a table has fewer than
+        three such methods, of which there is no order.
+    """
+    found = []
+    for which, runs in tables.items():
+        runs = finished_runs(runs)
+        if not len(runs):
+            return pd.Series(dtype=float)
+        dice = runs.pivot_table(index="seed", columns="method", values="dice").dropna(axis=1)
+        printed = {name: value for name, (value, _) in PUBLISHED[which].items() if name in dice}
+        if len(printed) < 3:
+            return pd.Series(dtype=float)
+        found.append(dice[list(printed)].T.corrwith(pd.Series(printed), method="spearman"))
+    return pd.concat(found, axis=1).dropna().mean(axis=1)
+
+
 def by_seed(runs: pd.DataFrame, method: str, measure: str = "dice", less: str = "") -> pd.Series:
     """Return a measure of a method for each seed, less that of another method where one is given.
 
@@ -151,23 +204,31 @@ def by_seed(runs: pd.DataFrame, method: str, measure: str = "dice", less: str = 
     return values.dropna()
 
 
-def interval_of_mean(values: Iterable[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Return mean and Student's interval; ends are NaN with fewer than two values."""
+def interval_of_mean(
+    values: Iterable[float], level: float = 0.95, within: tuple[float, float] | None = None
+) -> tuple[float, float, float]:
+    """Return mean and Student's interval; ends are NaN with fewer than two values.
+
+    Of few values that lie far apart the interval reaches beyond what can be; `within` cuts it.
+    """
     values = np.asarray(list(values), float)
     if len(values) < 2:
         mean = float(values[0]) if len(values) else float("nan")
         return mean, float("nan"), float("nan")
     mean, spread = float(values.mean()), values.std(ddof=1) / len(values) ** 0.5
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * spread)
-    return mean, mean - half, mean + half
+    lowest, highest = within or (-np.inf, np.inf)
+    return mean, max(mean - half, lowest), min(mean + half, highest)
 
 
-def in_words(values: Iterable[float], digits: int = 2) -> str:
+def in_words(
+    values: Iterable[float], digits: int = 2, within: tuple[float, float] | None = None
+) -> str:
     """Say a mean with its interval over seeds, or that there is one seed, or none."""
     values = list(values)
     if not values:
         return "(not run)"
-    mean, low, high = interval_of_mean(values)
+    mean, low, high = interval_of_mean(values, within=within)
     if len(values) == 1:
         return f"{mean:.{digits}f} (one seed)"
     return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}, {len(values)} seeds)"
@@ -179,30 +240,6 @@ def range_in_words(values: Iterable[float], digits: int = 1) -> str:
     if not values:
         return "(not run)"
     return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
-
-
-def read_confusion(folder: str | Path) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Read the matrices of a finished run, here or stored.
-
-    Returns
-    -------
-    annotators : list of str
-    learnt, true : numpy.ndarray, shape (annotators, classes, classes)
-        ``[label, truth]``, of the test part; NaN where the truth is not known.
-
-    Raises
-    ------
-    ExperimentError
-        If its method learns no matrices.
-    """
-    settings = read_facts(Path(folder))["settings"]
-    found = settings.get("confusion")
-    if not found:
-        told = f"method {settings.get('method')!r} learns no matrices"
-        raise ExperimentError(folder, told, "read a run of a method that does")
-    learnt = np.array(found["learnt"], dtype=float)
-    true = np.full_like(learnt, np.nan) if found["true"] is None else found["true"]
-    return settings["annotators"], learnt, np.array(true, dtype=float)
 
 
 def fused_labels(runs: pd.DataFrame) -> pd.DataFrame:

@@ -123,9 +123,9 @@ def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) ->
 
     ``dice_with_labels`` is that of the prediction combined with the picture's own labels, to be
     compared with ``fused_mode`` and the like, which see them too; ``dice`` is that of a prediction
-    from the picture alone. The settings tell each annotator's matrix in the test part as
-    ``confusion``: ``learnt`` and ``true``, ``[annotator][label][truth]``; empty where a method
-    learns none.
+    from the picture alone. The settings tell each annotator's matrices as ``confusion``,
+    ``[annotator][label][truth]``, see :func:`iavlib.multiannotator.scores.confusion_facts`; empty
+    where a method learns none.
     """
     from iavlib.multiannotator import fusion_scores, save_method
     from iavlib.multiannotator.fitting import clear_checkpoints
@@ -136,7 +136,7 @@ def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) ->
     rows, metrics, baselines, facts = [], {}, {}, {}
     for part, labelled in parts.items():
         if part != "train":
-            found, metrics[part], facts = _judge(fitted, labelled)  # of the last part: test
+            found, metrics[part], facts = _judge(fitted, labelled, parts)  # of the last: test
             rows.append(found.assign(part=part))
             for fusion, scores in fusion_scores(labelled).items():
                 baselines.setdefault(f"fused_{fusion}", {})[part] = scores
@@ -246,11 +246,11 @@ def _weights(fitted, experiment: Experiment) -> dict[str, Any]:
     return {"source": fitted.weights.source, "detail": fitted.weights.detail, "is_random": False}
 
 
-def _judge(fitted, labelled) -> tuple[pd.DataFrame, dict[str, float], dict[str, Any]]:
+def _judge(fitted, labelled, parts) -> tuple[pd.DataFrame, dict[str, float], dict[str, Any]]:
     """Score a part: its pictures, all of them; and the facts behind the scores."""
-    from iavlib.annotators import mean_dice, true_confusion
+    from iavlib.annotators import mean_dice
     from iavlib.multiannotator.preference_scores import PreferenceScorer
-    from iavlib.multiannotator.scores import Scorer
+    from iavlib.multiannotator.scores import Scorer, confusion_facts
 
     scorer, preferences = Scorer(labelled), PreferenceScorer(labelled)
     for lot in fitted.predict_parts(labelled):
@@ -260,12 +260,10 @@ def _judge(fitted, labelled) -> tuple[pd.DataFrame, dict[str, float], dict[str, 
     more, facts = preferences.result()
     if matrices is None:
         return rows, scores | more, {"confusion": {}} | facts
-    known = labelled.truth is not None
-    if known:
+    if labelled.truth is not None:
         fused = fitted.fuse(labelled).argmax(axis=1)
         scores["dice_with_labels"] = mean_dice(fused, labelled.truth, labelled.n_classes)
-    true = true_confusion(labelled).overall.round(6).tolist() if known else None
-    confusion = {"learnt": matrices.round(6).tolist(), "true": true}
+    confusion = confusion_facts(matrices, scorer.own_matrices(), parts)
     return rows, scores | more, {"confusion": confusion} | facts
 
 
