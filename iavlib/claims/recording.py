@@ -15,6 +15,9 @@ from iavlib.execution.project import find_project
 #: Names the file in which `iav run` tells a notebook's kernel about its run.
 RUN_VARIABLE = "IAV_RUN"
 
+#: Key of what is pending that the manifest takes off.
+OF_RUNS = "of_runs"
+
 _pending: list[dict[str, Any]] = []
 
 
@@ -41,7 +44,9 @@ def record(
         What was measured: the statistic for means and coefficients, p for tests.
     cohort : Cohort
         The data it was measured on; its ``name`` and ``synthetic`` are kept. A
-        user's own data may be recorded: the ledger leaves it out.
+        user's own data may be recorded: the ledger leaves it out. Where it has a true ``of_runs``
+        (:class:`iavlib.experiments.results.run_data.RunData`), the manifest need not list it:
+        runs may be stored ones, of data that are not on this machine.
     n : int
         Number of units (pairs, images, runs) behind the value.
     interval : pair of float, optional
@@ -93,6 +98,7 @@ def record(
         "baseline": None if baseline is None else _positive(baseline, f"{place}: baseline"),
         "reduction_interval": _interval(reduction_interval, f"{place}: reduction_interval"),
         "simulated": bool(simulated),
+        OF_RUNS: bool(getattr(cohort, "of_runs", False)),
     }
     _keep(entry, place)
 

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from iavlib.claims.recording import RUN_VARIABLE, take_pending
+from iavlib.claims.recording import OF_RUNS, RUN_VARIABLE, take_pending
 from iavlib.execution.errors import ManifestError
 from iavlib.files import write_json
 from iavlib.versions import hardware, loaded_versions
@@ -78,13 +78,13 @@ def write(cohorts: Sequence[Any]) -> None:
     Parameters
     ----------
     cohorts : sequence of Cohort
-        Every cohort the notebook used; empty if it used none.
+        Every cohort the notebook loaded; empty if it loaded none.
 
     Raises
     ------
     ManifestError
-        If a claim was recorded on a cohort that is not among `cohorts`, or the
-        run's facts cannot be read.
+        If a claim was recorded on a cohort that is not among `cohorts` (but for the data of
+        finished runs, which may be stored ones), or the run's facts cannot be read.
 
     Notes
     -----
@@ -92,7 +92,8 @@ def write(cohorts: Sequence[Any]) -> None:
     """
     described = [_describe(cohort) for cohort in cohorts]
     claims = take_pending()
-    strangers = {claim["cohort"] for claim in claims} - {cohort["name"] for cohort in described}
+    of_this_page = {claim["cohort"] for claim in claims if not claim.pop(OF_RUNS)}
+    strangers = of_this_page - {cohort["name"] for cohort in described}
     if strangers:
         raise ManifestError(
             f"claims were recorded on {', '.join(sorted(strangers))}, which manifest.write does "

@@ -33,6 +33,7 @@ def test_what_is_recorded_is_plain_and_taken_once(lab):
         "baseline": None,
         "reduction_interval": None,
         "simulated": False,
+        "of_runs": False,
     }
     assert [type(entry[key]) for key in ("value", "n")] == [float, int]
     assert take_pending() == []

@@ -10,6 +10,7 @@ from iavlib.claims.recording import take_pending
 from iavlib.execution import manifest
 from iavlib.execution.errors import ManifestError
 from iavlib.execution.manifest import read_manifest
+from iavlib.experiments.results.run_data import RunData
 
 COHORT = SimpleNamespace(
     name="toy", synthetic=False, fingerprint="abc", images=[1], masks=[1, 2], citation="Toy"
@@ -68,6 +69,14 @@ def test_a_claim_on_an_unlisted_cohort_is_refused(run):
     record("toy-mean", 0.5, cohort=COHORT, n=10)
     with pytest.raises(ManifestError, match=r"recorded on toy, which .* does not list"):
         manifest.write(cohorts=[])
+
+
+def test_data_of_stored_runs_need_not_be_here(run):
+    record("toy-mean", 0.5, cohort=RunData("elsewhere", synthetic=False), n=10)
+    manifest.write(cohorts=[COHORT])
+    (claim,) = read_manifest(run)["claims"]
+    assert (claim["cohort"], claim["synthetic"]) == ("elsewhere", False)
+    assert "of_runs" not in claim
 
 
 def damaged(change):

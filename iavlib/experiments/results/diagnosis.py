@@ -6,12 +6,11 @@ by a model that had not seen its patient.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from iavlib.experiments.errors import ExperimentError
+from iavlib.experiments.results.run_data import RunData
 from iavlib.experiments.store import FINISHED
 from iavlib.experiments.sweep import read_predictions
 from iavlib.experiments.tasks.diagnosis_settings import DIAGNOSIS, MULTITASK
@@ -26,22 +25,6 @@ IMAGENET, RANDOM = "ImageNet", "random weights"
 SWITCH = "switch: "
 #: What a model of :func:`held_out_predictions` is told apart by, but for the fold.
 KEYS = ("dataset", "backbone", "seed", "arm", "alpha", "start", "train_share")
-
-
-@dataclass(frozen=True)
-class RunData:
-    """The data of finished runs, as :func:`iavlib.claims.record` takes them.
-
-    Attributes
-    ----------
-    name : str
-        Of the cohort.
-    synthetic : bool
-        Whether its images, or the weights that training began from, mean nothing.
-    """
-
-    name: str
-    synthetic: bool
 
 
 def finished_or_stored(own: pd.DataFrame, full: pd.DataFrame) -> pd.DataFrame:
