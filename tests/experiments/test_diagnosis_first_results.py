@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from iavlib.experiments.results import diagnosis_first as results
+from iavlib.experiments.results.diagnosis_first_claims import measured_claims
 
 SEEDS = [0, 1, 2]
 
@@ -49,9 +50,9 @@ def test_a_claim_takes_three_seeds_and_weights_that_have_learnt():
         | {"synthetic": False, "weights_random": False, "n_images": 200.0}
     )
     nothing = rows.iloc[:0]
-    (one,) = results.measured_claims(nothing, nothing, rows)
+    (one,) = measured_claims(nothing, nothing, rows)
     assert one.can_be_judged and one.cohort.simulated and one.coverage == (200, 1600)
     assert list(one.values) == pytest.approx([70, 80, 90])
-    (few,) = results.measured_claims(nothing, nothing, rows.iloc[:2])
-    (random,) = results.measured_claims(nothing, nothing, rows.assign(weights_random=True))
+    (few,) = measured_claims(nothing, nothing, rows.iloc[:2])
+    (random,) = measured_claims(nothing, nothing, rows.assign(weights_random=True))
     assert not few.can_be_judged and not random.can_be_judged
