@@ -206,7 +206,7 @@ class SegmentationAttending(AssistedNet):
             memory = of_mask[self.backbone.strides[level].bit_length() - 1]
             memory = F.interpolate(memory, features.shape[-2:])
             found = self.attention[str(level)](features, memory)
-            # At first attention gives all pixels much the same: each adds what the mask is in its place.
+            # At first attention gives all pixels much the same: each adds the mask in its place.
             return features + self.back[str(level)](found + memory)
 
         return self._of_maps(self.backbone(images, change))
