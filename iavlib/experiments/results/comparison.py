@@ -117,17 +117,16 @@ def raters_dice(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Index ``cohort_name``, ``rater``; a column a method, by its usual name, the best mean first.
+        Index ``cohort_name`` and ``method``, in the order of :func:`comparison_table`; a column a
+        rater, empty where she marked nothing of a set.
     """
     runs = _compared(runs)
     names = [one for one in runs if one.startswith("dice_")]
     names = [one for one in names if one not in ("dice_raters", "dice_truth")]
     if not len(runs) or not names:
         return pd.DataFrame()
-    long = runs.melt(_KEY, names, "rater", "dice").dropna()
-    long["rater"] = long["rater"].str.removeprefix("dice_")
-    table = long.pivot_table("dice", ["cohort_name", "rater"], "method")
-    return table[table.mean().sort_values(ascending=False).index].rename(columns=title_of)
+    means = runs.groupby(_KEY)[names].mean().rename(columns=lambda one: one.removeprefix("dice_"))
+    return means.loc[comparison_table(runs, intervals=False).index].sort_index(axis=1)
 
 
 def paired_tests(
