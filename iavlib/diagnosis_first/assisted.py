@@ -13,6 +13,7 @@ Each gives one logit an image, larger for melanoma (or malignant):
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,6 @@ from iavlib.diagnosis_first.attention import PatchAttention, patch_for
 from iavlib.diagnosis_first.decoder import Decoder
 from iavlib.diagnosis_first.encoders import Pyramid, build_encoder
 from iavlib.diagnosis_first.errors import DiagnosisFirstError
-from iavlib.models.unet import Encoder
 
 #: Net to its title.
 NETS = {
@@ -140,6 +140,32 @@ class SelfSegmenting(AssistedNet):
         return {**self._of_maps(maps), "mask": self.decoder(maps, images.shape[-2:])}
 
 
+class _MaskPyramid(nn.Module):
+    """Features of masks (B, 1, H, W), halved in size from one stage to the next.
+
+    Nothing is normalised: an instance norm would hide how much of a map the mask fills, and has
+    nothing to go by where a map has come down to one pixel.
+    """
+
+    def __init__(self, widths: Sequence[int]):
+        super().__init__()
+        inputs = (1, *widths)
+        self.stages = nn.ModuleList(
+            nn.Conv2d(*pair, 3, padding=1) for pair in zip(inputs, widths, strict=False)
+        )
+        for stage in self.stages:
+            nn.init.kaiming_normal_(stage.weight)
+            nn.init.zeros_(stage.bias)
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        """Give the features of all stages, finest first."""
+        found = []
+        for stage in self.stages:
+            halved = F.avg_pool2d(found[-1], 2) if found else features
+            found.append(stage(halved).relu())
+        return found
+
+
 class SegmentationAttending(AssistedNet):
     """DL-SeAT."""
 
@@ -147,7 +173,7 @@ class SegmentationAttending(AssistedNet):
         super().__init__(encoder, size)
         self.levels = SHOWN
         depth = encoder.strides[-1].bit_length()
-        self.of_mask = Encoder(1, _MASK_WIDTHS[:depth])
+        self.of_mask = _MaskPyramid(_MASK_WIDTHS[:depth])
         self.attention = nn.ModuleDict(
             {
                 str(level): PatchAttention(
@@ -171,8 +197,8 @@ class SegmentationAttending(AssistedNet):
 
     def diagnose(self, images, masks):
         """Attend to features of the mask."""
-        padded = F.pad(masks[:, None], _to_multiple(masks.shape[-2:], self.of_mask.stride))
-        of_mask = self.of_mask(padded)
+        stride = 2 ** (len(self.of_mask.stages) - 1)
+        of_mask = self.of_mask(F.pad(masks[:, None], _to_multiple(masks.shape[-2:], stride)))
 
         def change(level: int, features: Tensor) -> Tensor:
             if level not in self.levels:
@@ -180,7 +206,8 @@ class SegmentationAttending(AssistedNet):
             memory = of_mask[self.backbone.strides[level].bit_length() - 1]
             memory = F.interpolate(memory, features.shape[-2:])
             found = self.attention[str(level)](features, memory)
-            return features + self.back[str(level)](found)
+            # At first attention gives all pixels much the same: each adds the mask in its place.
+            return features + self.back[str(level)](found + memory)
 
         return self._of_maps(self.backbone(images, change))
 

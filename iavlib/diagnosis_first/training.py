@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from iavlib.annotators import MultiAnnotatorSet
 from iavlib.diagnosis_first.assisted import AssistedNet
 from iavlib.diagnosis_first.errors import DiagnosisFirstError
+from iavlib.models import has_folded_batchnorm, restore_batchnorm
 from iavlib.multiannotator.batches import LabelledBatches
 from iavlib.training.loop import fit
 from iavlib.training.objectives import Objective
@@ -21,6 +22,8 @@ from iavlib.training.recipe import Recipe
 #: Pixels go to the networks as they are, from 0 to 1: encoders normalise.
 _AS_IT_IS = ((0.0,) * 3, (1.0,) * 3)
 _BATCH = 64
+#: Images by which folded batch norms are given back their statistics.
+_RESTORED_BY = 256
 
 
 class _AssistedObjective(Objective):
@@ -85,8 +88,20 @@ def train(
     check_targets(labelled, masks, diagnosis)
     targets = {"mask": np.asarray(masks, float), "diagnosis": np.asarray(diagnosis, float)}
     batches = LabelledBatches(labelled, targets, *_AS_IT_IS)
+    if not recipe.freeze_batchnorm:
+        _restore_batchnorm(network, labelled.images, seed)
     objective = _AssistedObjective() if isinstance(network, AssistedNet) else _JointObjective()
     return fit(network, batches, objective, recipe, folder, seed, progress=progress)
+
+
+def _restore_batchnorm(network: nn.Module, images: np.ndarray, seed: int) -> None:
+    """Give folded batch norms their statistics back: the first batch would spoil what they know."""
+    made = network.backbone
+    order = np.random.default_rng(seed).permutation(len(images))[:_RESTORED_BY]
+    for encoder in made.values() if isinstance(made, nn.ModuleDict) else [made]:
+        if has_folded_batchnorm(encoder):
+            lots = (images[order[first : first + _BATCH]] for first in range(0, len(order), _BATCH))
+            restore_batchnorm(encoder, (_pixels(lot, encoder) for lot in lots))
 
 
 def check_targets(labelled: MultiAnnotatorSet, masks: np.ndarray, diagnosis: np.ndarray) -> None:
@@ -131,11 +146,17 @@ def segment(network: nn.Module, images: np.ndarray) -> tuple[np.ndarray, np.ndar
     return masks, diagnosis[0] if diagnosis else None
 
 
+def _pixels(images: np.ndarray, network: nn.Module) -> Tensor:
+    """Turn images (n, H, W, 3) of bytes into (n, 3, H, W) from 0 to 1, where the network is."""
+    device = next(network.parameters()).device
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    return pixels.permute(0, 3, 1, 2).float() / 255
+
+
 def _over(network: nn.Module, images: np.ndarray, run) -> list[np.ndarray]:
-    device, found = next(network.parameters()).device, []
+    found = []
     for first in range(0, len(images), _BATCH):
-        pixels = torch.from_numpy(np.ascontiguousarray(images[first : first + _BATCH]))
-        some = pixels.to(device).permute(0, 3, 1, 2).float() / 255
+        some = _pixels(images[first : first + _BATCH], network)
         with evaluating(network), torch.inference_mode():
             made = run(some, first)
         found.append(made if isinstance(made, tuple) else (made,))

@@ -1,5 +1,7 @@
 """Discs that are melanoma where they are large; one rater draws them, another draws too much."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,6 +48,21 @@ def make_discs(n=12, side=32, seed=0):
 @pytest.fixture
 def discs():
     return make_discs()
+
+
+@pytest.fixture
+def halves():
+    """Images red on one side and blue on the other: melanoma where the mask lies on the red one."""
+    labelled, _ = make_discs(n=32)
+    generator = np.random.default_rng(1)
+    diagnosis, red_left = generator.integers(0, 2, (2, 32))
+    left = np.arange(32) < 16
+    red = np.where(red_left[:, None] == 1, left, ~left)[:, None].repeat(32, 1)
+    images = generator.integers(0, 60, (32, 32, 32, 3))
+    images[..., 0] += 150 * red
+    images[..., 2] += 150 * ~red
+    masks = np.where(diagnosis[:, None, None] == 1, red, ~red).astype(float)
+    return replace(labelled, images=images.astype(np.uint8)), masks, diagnosis
 
 
 @pytest.fixture

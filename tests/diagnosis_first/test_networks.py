@@ -1,5 +1,7 @@
 """Diagnosis nets that a mask assists, and Take and Give."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from iavlib.diagnosis_first import DiagnosisFirstError, TakeGive, build_assisted
 from iavlib.diagnosis_first.assisted import FOLLOW_THE_MASK, NETS
 from iavlib.diagnosis_first.attention import PatchAttention
 from iavlib.diagnosis_first.training import diagnose, segment, train
+from iavlib.stats import auroc
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -44,6 +47,34 @@ def test_a_net_learns_and_gives_probabilities(net, discs, recipe):
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
     found = diagnose(made, labelled.images, masks)
     assert found.shape == (12,) and (found >= 0).all() and (found <= 1).all()
+
+
+@pytest.mark.parametrize("net", ["att", "seat"])
+def test_what_the_mask_alone_tells_is_learnt(net, halves, recipe):
+    labelled, masks, diagnosis = halves
+    made = build_assisted(net, "small", size=32)
+    train(made, labelled, masks, diagnosis, replace(recipe, epochs=8, lr=3e-3))
+    shown, turned = (diagnose(made, labelled.images, one) for one in (masks, 1 - masks))
+    assert auroc(diagnosis, shown).value > 0.9 and auroc(diagnosis, turned).value < 0.1
+
+
+def test_attention_to_a_mask_needs_no_more_than_one_pixel():
+    made = build_assisted("seat", "test_resnet", size=32)
+    assert made(IMAGES, torch.ones(2, 32, 32))["diagnosis"].shape == (2,)
+
+
+def test_folded_batch_norms_survive_the_first_batch(discs, recipe):
+    labelled, diagnosis = discs
+    made = build_assisted("cat", "test_resnet", size=32)
+    with torch.no_grad():
+        for part in made.backbone.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.bias.fill_(0.1)  # mean 0 and variance 1, but something was learnt
+    before = diagnose(made, labelled.images, labelled.truth)
+    masks = labelled.truth.astype(float)
+    train(made, labelled, masks, diagnosis, replace(recipe, epochs=1, lr=1e-9))
+    after = diagnose(made, labelled.images, labelled.truth)
+    np.testing.assert_allclose(after, before, atol=0.02)
 
 
 def test_take_and_give_pass_gradients_both_ways():

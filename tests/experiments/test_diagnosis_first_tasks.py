@@ -7,6 +7,7 @@ from iavlib.experiments import Experiment, ExperimentError, RunStore, resolve, r
 from iavlib.experiments.grid import expand
 from iavlib.experiments.results import comparison
 from iavlib.experiments.results import diagnosis_first as results
+from iavlib.experiments.results.diagnosis_first_claims import measured_claims
 from iavlib.experiments.tasks import diagnosed_sets
 from iavlib.experiments.tasks.comparison import FUSIONS, compared
 from iavlib.multiannotator import METHODS
@@ -106,7 +107,7 @@ def test_blocks_are_told_apart_and_random_weights_enter_no_claim(runs):
     assert gain.iloc[0] == pytest.approx(expected)
     fused = results.runs_of(runs[0], "diagnosis-first", "fusion")
     learnt = results.runs_of(runs[0], "take-give", "learns DF-GT")
-    measured = results.measured_claims(fused, blocks, learnt)
+    measured = measured_claims(fused, blocks, learnt)
     assert {"diff-fusion-auc", "diff-tg-dice", "diff-auc"} <= {one.claim for one in measured}
     assert not any(one.can_be_judged for one in measured)
     assert all(one.cohort.synthetic and one.coverage == (40, 1600) for one in measured)

@@ -20,6 +20,21 @@ MEASURES = {
     "auroc": True,
 }
 _COSTS = ("n_parameters", "method_seconds")
+#: Method to its usual name, where its own title does not say what it is beside the others.
+TITLES = {
+    "fuse-mode": "majority vote",
+    "fuse-mean": "mean vote",
+    "fuse-staple": "STAPLE",
+    "fuse-spatial-staple": "spatial STAPLE",
+    "fuse-diff": "DF-GT",
+    "diff": "DiFF",
+    "mode-labels": "MV-UNet",
+    "every-label": "LS-UNet",
+    "mean-labels": "U-Net on mean votes",
+    "staple": "U-Net on STAPLE",
+    "spatial-staple": "U-Net on spatial STAPLE",
+    "separate": "one U-Net a rater",
+}
 _KEY = ["cohort_name", "method"]
 SEEN = {"image": "the image", "masks": "its masks", "diagnosis": "its masks and diagnosis"}
 
@@ -29,6 +44,13 @@ def seen_by(method: str) -> str:
     if method == DIFF_FUSED:
         return SEEN["diagnosis"]
     return SEEN["masks"] if method in SEE_THE_MASKS else SEEN["image"]
+
+
+def title_of(method: str) -> str:
+    """Return a method's usual name."""
+    from iavlib.multiannotator import METHODS
+
+    return TITLES[method] if method in TITLES else METHODS[method].title
 
 
 def comparison_table(runs: pd.DataFrame, intervals: bool = True) -> pd.DataFrame:
@@ -62,6 +84,49 @@ def comparison_table(runs: pd.DataFrame, intervals: bool = True) -> pd.DataFrame
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(_KEY)
     order = ["cohort_name", "sees", "soft_dice"]
     return table.sort_values(order, ascending=[True, False, False])
+
+
+def in_cells(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """Write a table of :func:`comparison_table` for a page: each interval beside its mean.
+
+    Returns
+    -------
+    pandas.DataFrame of str
+        Measures that nothing has are left out.
+    """
+    cells = table[["sees"]].copy()
+    for name in [one for one in MEASURES if one in table and table[one].notna().any()]:
+        ends = (table.get(f"{name}_{end}", pd.Series(index=table.index)) for end in ("low", "high"))
+        rows = zip(table[name], *ends, strict=True)
+        cells[name] = [_cell(*row, digits) for row in rows]
+    cells["n_parameters"] = [f"{number:,.0f}" for number in table["n_parameters"]]
+    cells["method_seconds"] = [f"{number:.1f}" for number in table["method_seconds"]]
+    return cells.assign(seeds=[str(number) for number in table["runs"]])
+
+
+def _cell(mean: float, low: float, high: float, digits: int) -> str:
+    if pd.isna(mean):
+        return ""
+    ends = "" if pd.isna(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{mean:.{digits}f}{ends}"
+
+
+def raters_dice(runs: pd.DataFrame) -> pd.DataFrame:
+    """Average the Dice to each rater's own masks over seeds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``cohort_name`` and ``method``, in the order of :func:`comparison_table`; a column a
+        rater, empty where she marked nothing of a set.
+    """
+    runs = _compared(runs)
+    names = [one for one in runs if one.startswith("dice_")]
+    names = [one for one in names if one not in ("dice_raters", "dice_truth")]
+    if not len(runs) or not names:
+        return pd.DataFrame()
+    means = runs.groupby(_KEY)[names].mean().rename(columns=lambda one: one.removeprefix("dice_"))
+    return means.loc[comparison_table(runs, intervals=False).index].sort_index(axis=1)
 
 
 def paired_tests(

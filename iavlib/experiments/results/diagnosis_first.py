@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
-import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -15,14 +11,37 @@ from iavlib.experiments.results.segmentation import (
     in_words,
     interval_of_mean,
 )
-from iavlib.experiments.tasks.labelled_data import SIMULATED
+from iavlib.experiments.tasks.diagnosed_sets import PERMUTED, TRUE
 
 POINTS = 100
 #: How AUROCs with a mask are averaged: the net it was optimised on, the other nets, and these with
 #: masks that a network drew from the image.
 JUDGES = ("source", "others", "clinic")
-#: Images of the paper's experiment with several masks an image.
-PAPER_IMAGES = 1600
+
+
+def best_runs(quick: pd.DataFrame, full: pd.DataFrame) -> pd.DataFrame:
+    """Take the full scale, part by part, where it has as many seeds as a claim takes.
+
+    Parameters
+    ----------
+    quick, full : pandas.DataFrame
+        Rows of :func:`iavlib.experiments.sweep` and of :func:`iavlib.experiments.read_results`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A part is a task and a label; what the full scale lacks stays that of `quick`.
+    """
+    key = ["task", "label"]
+    done = finished_runs(full)
+    seeds = done.groupby(key)["seed"].nunique() if len(done) else pd.Series(dtype=int)
+    there = set(seeds[seeds >= SEEDS].index)
+    chosen = [
+        rows[[(one in there) == wanted for one in zip(*(rows[name] for name in key), strict=True)]]
+        for rows, wanted in ((done, True), (quick, False))
+        if len(rows)
+    ]
+    return pd.concat(chosen, ignore_index=True) if chosen else quick
 
 
 def runs_of(runs: pd.DataFrame, task: str, label: str | None = None) -> pd.DataFrame:
@@ -137,15 +156,14 @@ def leak_table(runs: pd.DataFrame, generator: str = "expg") -> pd.DataFrame:
         Index ``diagnosis`` (``true``, ``permuted``): the gain (points) by each of :data:`JUDGES`,
         with ``_low`` and ``_high`` over runs, and ``runs``.
     """
-    which = runs.get("overrides_diagnosis", pd.Series(index=runs.index, dtype=object))
     rows = {}
-    for name, some in runs.groupby(which.fillna("true")):
+    for name, some in runs.groupby(_diagnosis_of(runs)):
         rows[name] = {"runs": len(some)}
         for judge in JUDGES:
             gains = difference(some, f"{judge}_{generator}", f"{judge}_majority")
             places = (judge, f"{judge}_low", f"{judge}_high")
             rows[name] |= dict(zip(places, interval_of_mean(gains), strict=True))
-    order = [name for name in ("true", "permuted") if name in rows]
+    order = [name for name in (TRUE, PERMUTED) if name in rows]
     return pd.DataFrame.from_dict(rows, orient="index").reindex(order).rename_axis("diagnosis")
 
 
@@ -185,11 +203,6 @@ def order_of_blocks(runs: pd.DataFrame, measure: str = "soft_dice") -> pd.Series
     return pd.Series(found, dtype=float).dropna()
 
 
-def enough(values: Iterable[float]) -> bool:
-    """Tell whether there are as many seeds as a claim takes."""
-    return int(np.isfinite(np.asarray(list(values), float)).sum()) >= SEEDS
-
-
 def _with_blocks(runs: pd.DataFrame) -> pd.DataFrame:
     given = runs.get("overrides_blocks", pd.Series(index=runs.index, dtype=float))
     return runs.assign(blocks=given.fillna(4).astype(int))
@@ -201,99 +214,35 @@ def _by_blocks(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
     return _with_blocks(runs).pivot_table(index="seed", columns="blocks", values=measure)
 
 
-@dataclass(frozen=True)
-class RunCohort:
-    """The data of some runs, as claims name them."""
-
-    name: str
-    synthetic: bool
-    simulated: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """What runs measured for one claim.
-
-    Attributes
-    ----------
-    claim : str
-    cohort : RunCohort
-    values : pandas.Series
-        By seed.
-    coverage : (int, int)
-        Images at hand, and those of the paper.
-    note : str
-    pretrained : bool
-        Whether all encoders began with weights that had learnt something.
-    """
-
-    claim: str
-    cohort: RunCohort
-    values: pd.Series
-    coverage: tuple[int, int]
-    note: str
-    pretrained: bool
-
-    @property
-    def can_be_judged(self) -> bool:
-        """Whether there are enough seeds, of a network such as the paper means."""
-        return self.pretrained and enough(self.values)
-
-
-_INFLATED = "masks of test images are made with their diagnosis; nets not optimised on judge"
-_ALONE = "from test images alone"
-
-
-def measured_claims(
-    fused: pd.DataFrame, blocks: pd.DataFrame, learnt: pd.DataFrame, generator: str = "expg"
-) -> list[Measured]:
-    """Collect what was measured for the claims of DiFF, on each cohort.
-
-    Parameters
-    ----------
-    fused, blocks, learnt : pandas.DataFrame
-        Runs of fused masks, of connected blocks, and of Take and Give that learnt DF-GT.
-    generator : str
-        How expertness maps are written.
-    """
-    found = []
-    for cohort, rows in _by_cohort(fused):
-        name = f"others_{generator}"
-        measured = {
-            "diff-raters-differ": (range_over_raters(rows), "raters named by the other seeds"),
-            "diff-fusion-auc": (difference(rows, name, "others_majority"), _INFLATED),
-            "diff-expg-smooth": (
-                difference(rows, f"high_{generator}", "high_pixel", 1),
-                "share of the variance of weights beyond a quarter of a cycle a pixel",
-            ),
-            "diff-expg-generalises": (difference(rows, name, "others_pixel"), _INFLATED),
-        }
-        found += [_measured(claim, cohort, rows, *told) for claim, told in measured.items()]
-    for cohort, rows in _by_cohort(blocks):
-        told = {"diff-tg-dice": gain_of_blocks(rows), "diff-tg-blocks": order_of_blocks(rows)}
-        found += [_measured(c, cohort, rows, values, _ALONE) for c, values in told.items()]
-    for cohort, rows in _by_cohort(learnt):
-        values = POINTS * rows.set_index("seed")["auroc"].dropna()
-        found.append(_measured("diff-auc", cohort, rows, values, _ALONE))
-    return [one for one in found if len(one.values)]
-
-
 def gains_in_words(runs: pd.DataFrame, judge: str, diagnosis: str, generator: str = "expg") -> str:
     """Say the gain over the majority (points) with true or permuted diagnoses."""
+    return in_words(_gains(runs, judge, diagnosis, generator), 1)
+
+
+def gain_is_gone(runs: pd.DataFrame, judge: str, generator: str = "expg") -> str:
+    """Say whether the gain with permuted diagnoses can be told from none.
+
+    Returns
+    -------
+    str
+        ``is above 0``, ``is below 0`` or ``cannot be told from 0``, by the interval over seeds;
+        ``is of too few seeds to be judged`` with fewer than a claim takes.
+    """
+    gains = _gains(runs, judge, PERMUTED, generator)
+    if len(gains) < SEEDS:
+        return "is of too few seeds to be judged"
+    _, low, high = interval_of_mean(gains)
+    if low > 0:
+        return "is above 0"
+    return "is below 0" if high < 0 else "cannot be told from 0"
+
+
+def _gains(runs: pd.DataFrame, judge: str, diagnosis: str, generator: str) -> pd.Series:
+    some = runs[_diagnosis_of(runs) == diagnosis]
+    return difference(some, f"{judge}_{generator}", f"{judge}_majority")
+
+
+def _diagnosis_of(runs: pd.DataFrame) -> pd.Series:
+    """Tell of each run whether its diagnoses are true, as they are by default, or permuted."""
     which = runs.get("overrides_diagnosis", pd.Series(index=runs.index, dtype=object))
-    some = runs[which.fillna("true") == diagnosis]
-    return in_words(difference(some, f"{judge}_{generator}", f"{judge}_majority"), 1)
-
-
-def _by_cohort(runs: pd.DataFrame) -> Iterable[tuple[RunCohort, pd.DataFrame]]:
-    if not len(runs):
-        return
-    for name, rows in runs.groupby("cohort_name"):
-        synthetic = bool(rows["synthetic"].any())
-        yield RunCohort(name, synthetic, name.endswith(SIMULATED)), rows.dropna(axis=1, how="all")
-
-
-def _measured(claim: str, cohort: RunCohort, rows: pd.DataFrame, values, note: str) -> Measured:
-    coverage = (min(int(rows["n_images"].max()), PAPER_IMAGES), PAPER_IMAGES)
-    pretrained = not bool(rows["weights_random"].any())
-    return Measured(claim, cohort, values, coverage, note, pretrained)
+    return which.fillna(TRUE)
