@@ -82,9 +82,9 @@ def export_results(project: Project, runs: Path | None = None, every_run: bool =
     Returns
     -------
     Export
-        Notebooks run at a named scale on real data, and experiments that are finished. Left
-        out, with the reason: runs with parameters set by hand, on synthetic data, of an
-        earlier version of their notebook, unfinished experiments, and unless `every_run` those
+        Notebooks run at a named scale on real data (invented data may stand beside them), and
+        experiments that are finished. Left out, with the reason: runs with parameters set by
+        hand, on synthetic data alone, of an earlier version of their notebook, unfinished experiments, and unless `every_run` those
         on synthetic data or in no list of ``notebooks/profiles/experiments/``. An older stored
         result of the same run is replaced, one that is the same is not touched.
 
@@ -167,8 +167,8 @@ def _unfit(manifest: dict[str, Any], notebook: Path, executed: Path) -> str | No
         return f"run with parameters set by hand ({', '.join(manifest['overrides'])})"
     if manifest["profile"] not in SCALES:
         return f"run at the unknown scale {manifest['profile']!r}"
-    if any(cohort["synthetic"] for cohort in manifest["cohorts"]):
-        return "run on synthetic data"
+    if all(cohort["synthetic"] for cohort in manifest["cohorts"]):
+        return "run on synthetic data alone"
     ran = [c.source for c in read_cells(executed) if "injected-parameters" not in c.tags]
     if ran != [c.source for c in read_cells(notebook)]:
         return "the notebook has changed since; run it again"

@@ -15,6 +15,7 @@ from iavlib.experiments.results.diagnosis_first import (
     order_of_blocks,
     range_over_raters,
 )
+from iavlib.experiments.results.run_data import RunData
 from iavlib.experiments.results.segmentation import SEEDS
 from iavlib.experiments.tasks.labelled_data import SIMULATED
 
@@ -27,15 +28,6 @@ def enough(values: Iterable[float]) -> bool:
     return int(np.isfinite(np.asarray(list(values), float)).sum()) >= SEEDS
 
 
-@dataclass(frozen=True)
-class RunCohort:
-    """The data of some runs, as claims name them."""
-
-    name: str
-    synthetic: bool
-    simulated: bool
-
-
 @dataclass(frozen=True, eq=False)
 class Measured:
     """What runs measured for one claim.
@@ -43,7 +35,7 @@ class Measured:
     Attributes
     ----------
     claim : str
-    cohort : RunCohort
+    cohort : RunData
     values : pandas.Series
         By seed.
     coverage : (int, int)
@@ -54,7 +46,7 @@ class Measured:
     """
 
     claim: str
-    cohort: RunCohort
+    cohort: RunData
     values: pd.Series
     coverage: tuple[int, int]
     note: str
@@ -104,15 +96,15 @@ def measured_claims(
     return [one for one in found if len(one.values)]
 
 
-def _by_cohort(runs: pd.DataFrame) -> Iterable[tuple[RunCohort, pd.DataFrame]]:
+def _by_cohort(runs: pd.DataFrame) -> Iterable[tuple[RunData, pd.DataFrame]]:
     if not len(runs):
         return
     for name, rows in runs.groupby("cohort_name"):
         synthetic = bool(rows["synthetic"].any())
-        yield RunCohort(name, synthetic, name.endswith(SIMULATED)), rows.dropna(axis=1, how="all")
+        yield RunData(name, synthetic, name.endswith(SIMULATED)), rows.dropna(axis=1, how="all")
 
 
-def _measured(claim: str, cohort: RunCohort, rows: pd.DataFrame, values, note: str) -> Measured:
+def _measured(claim: str, cohort: RunData, rows: pd.DataFrame, values, note: str) -> Measured:
     coverage = (min(int(rows["n_images"].max()), PAPER_IMAGES), PAPER_IMAGES)
     pretrained = not bool(rows["weights_random"].any())
     return Measured(claim, cohort, values, coverage, note, pretrained)
