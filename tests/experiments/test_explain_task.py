@@ -92,7 +92,9 @@ def _summaries(table, rows, cohort):
 
 
 def test_without_runs_tables_are_empty_and_words_say_so(store):
-    wanted = pd.DataFrame({"label": ["own", "phantom"], "status": "missing", "folder": "", "id": ""})
+    wanted = pd.DataFrame(
+        {"label": ["own", "phantom"], "status": "missing", "folder": "", "id": ""}
+    )
     rows = explanation_results.read_rows(wanted)
     assert rows.empty and explanation_results.main_label(rows) == "own"
     readable = explanation_results.readability(rows)
@@ -122,7 +124,9 @@ def test_stored_results_are_read_where_nothing_was_run(looked_at, store, tmp_pat
     listed = yaml.safe_dump({"09_page": [entry]})
     (project.profiles / "experiments" / "paper.yaml").write_text(listed)
     folder = Path(here.loc[0, "folder"])
-    written = [path for path in export_results(project, store.root).written if "explain" in str(path)]
+    written = [
+        path for path in export_results(project, store.root).written if "explain" in str(path)
+    ]
     assert [path.name for path in written] == [folder.name]
     assert sum(path.stat().st_size for path in written[0].iterdir()) < 30_000
     nothing = experiments.RunStore(tmp_path / "no-runs")
