@@ -31,7 +31,7 @@ lab: $(INSTALLED)  ## Open the notebooks in JupyterLab
 lint: $(INSTALLED)  ## Check style of code and that notebooks hold no output
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/nbstripout --verify notebooks/*.ipynb
+	@$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
 bench: $(INSTALLED)  ## Run the benchmarks
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from iavlib.book.chapter import failed_page, finished_page, missing_page
+from iavlib.book.diagnosis_card import diagnosis_card
 from iavlib.book.fragments import FOLDER, claims_table, provenance_table, scorecard
 from iavlib.book.model_card import PAGE as MODEL_CARD
 from iavlib.book.model_card import model_card
@@ -98,6 +99,7 @@ def assemble(project: Project, write: bool = True) -> Assembly:
     files[f"{FOLDER}/provenance.md"] = provenance_table(table).encode()
     if MODEL_CARD in entries:
         files[f"{FOLDER}/model_card.md"] = model_card(project).encode()
+        files[f"{FOLDER}/model_card_diagnosis.md"] = diagnosis_card(project).encode()
     if write:
         _write_changes(project.source, files)
     synthetic = frozenset(

@@ -201,8 +201,9 @@ def _open(path: str | Path, max_pixels: int) -> Iterator[Image.Image]:
         raise
     except FileNotFoundError:
         raise DataError(path, "the file is missing", "put it there or correct the path") from None
-    except Image.DecompressionBombError as error:
-        raise DataError(path, str(error).rstrip("."), "replace it, or scale it down") from None
+    except Image.DecompressionBombError:  # raised before the header can be asked for the size
+        told = f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, too many for any image"
+        raise DataError(path, told, "replace it, or scale it down") from None
     except _UNREADABLE as error:
         raise DataError(path, f"no readable image ({error})", "replace or remove it") from None
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from iavlib.execution.errors import ExecutionError, ParameterError
+from iavlib.execution.profiles import SCALES
 from iavlib.execution.project import Project
 
 #: Option of ``iav run``, and the variable by which it reaches the notebook.
 NO_TRAIN_OPTION = "--no-train"
 NO_TRAIN_VARIABLE = "IAV_NO_TRAIN"
+_FULL = SCALES[-1]
 
 
 @dataclass(frozen=True)
@@ -164,18 +166,25 @@ def exportable_runs(
     Returns
     -------
     list of tuple of Path and str or None
-        Run directory, and the reason to leave it out.
+        Run directory, and the reason to leave it out. A run on synthetic data is kept where the
+        list of the full scale names these data itself: it is a known answer that a page shows as
+        such, not what stands in for images that were not at hand.
     """
-    from iavlib.experiments.grid import all_listed
+    from iavlib.experiments.grid import all_listed, listed
+    from iavlib.experiments.spec import AUTO
     from iavlib.experiments.store import RunStore
 
     store = RunStore.of(project) if runs is None else RunStore(runs)
     folders = store.folders()
     asked = {experiment.question() for experiment in all_listed(project)} if folders else set()
-    return [(folder, _unfit(store, folder, asked, every_run)) for folder in folders]
+    full = [item for items in listed(project, _FULL).values() for item in items] if folders else []
+    named = [item for item in full if item.cohort != AUTO]
+    return [(folder, _unfit(store, folder, asked, named, every_run)) for folder in folders]
 
 
-def _unfit(store: Any, folder: Path, asked: set[str], every_run: bool) -> str | None:
+def _unfit(
+    store: Any, folder: Path, asked: set[str], named: list[Any], every_run: bool
+) -> str | None:
     from iavlib.experiments.result import read_facts
 
     if store.status(folder) != "finished":
@@ -186,6 +195,8 @@ def _unfit(store: Any, folder: Path, asked: set[str], every_run: bool) -> str | 
         return str(error)
     if every_run:
         return None
-    if facts["synthetic"]:
+    if experiment.question() not in asked:
+        return "in no list of experiments"
+    if facts["synthetic"] and not any(experiment.answers(item) for item in named):
         return "run on synthetic data"
-    return None if experiment.question() in asked else "in no list of experiments"
+    return None

@@ -6,14 +6,16 @@ elsewhere shows them, labelled *stored*, for scales it has not run itself.
 
 ``book/results/notebooks/<stem>.<profile>.json`` holds the manifest of a notebook's
 run; ``book/results/runs/<task>/<id>/`` holds ``spec.json``, ``metrics.json`` and
-``predictions.csv`` of an experiment. Models stay where they are.
+``predictions.csv`` of an experiment. Models stay where they are, and so do predictions
+of the images that a diagnosis learnt from: no page reads those.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +32,9 @@ from iavlib.files import replacing, write_json
 #: What is copied of an experiment; a run is finished when its ``metrics.json`` is there.
 RUN_FILES = ("spec.json", "metrics.json", "predictions.csv")
 _FINISHED = "metrics.json"
+_PREDICTIONS, _LEARNT_FROM = "predictions.csv", "train"
+#: Tasks of which pages read nothing about images learnt from; of task iaa they take the median.
+_JUDGED_ON_OTHERS = ("diagnosis", "multitask")
 #: Files are committed to a repository: a larger one is refused, with its name.
 LARGEST = 5_000_000
 
@@ -84,9 +89,11 @@ def export_results(project: Project, runs: Path | None = None, every_run: bool =
     Export
         Notebooks run at a named scale on real data (invented data may stand beside them), and
         experiments that are finished. Left out, with the reason: runs with parameters set by
-        hand, on synthetic data alone, of an earlier version of their notebook, unfinished experiments, and unless `every_run` those
-        on synthetic data or in no list of ``notebooks/profiles/experiments/``. An older stored
-        result of the same run is replaced, one that is the same is not touched.
+        hand, on synthetic data alone, of an earlier version of their notebook, unfinished
+        experiments, and unless `every_run` those in no list of
+        ``notebooks/profiles/experiments/``, or on synthetic data that the list of the full scale
+        does not name itself. An older stored result of the same run is replaced, one that is the
+        same is not touched.
 
     Raises
     ------
@@ -179,18 +186,32 @@ def _copy_run(folder: Path, target: Path) -> bool:
     """Copy the small files of an experiment; return whether anything was new."""
     changed = False
     present = [folder / name for name in RUN_FILES if (folder / name).is_file()]
-    for path in present:
-        if path.stat().st_size > LARGEST:
-            raise StoredResultsError(
-                f"{path} has {path.stat().st_size:,} bytes, more than {LARGEST:,}: too large for a "
-                "repository; export fewer predictions"
-            )
     # the file that makes a run finished comes last, here as there
     for path in sorted(present, key=lambda p: p.name == _FINISHED):
+        content = _kept(path)
+        if len(content) > LARGEST:
+            raise StoredResultsError(
+                f"{path} has {len(content):,} bytes to be kept, more than {LARGEST:,}: too large "
+                "for a repository; export fewer predictions"
+            )
         copy = target / path.name
-        if copy.is_file() and copy.read_bytes() == path.read_bytes():
+        if copy.is_file() and copy.read_bytes() == content:
             continue
         with replacing(copy) as temporary:
-            shutil.copyfile(path, temporary)
+            temporary.write_bytes(content)
         changed = True
     return changed
+
+
+def _kept(path: Path) -> bytes:
+    """Read what is kept of a run's file: of a diagnosis no images that it learnt from."""
+    content = path.read_bytes()
+    if path.name != _PREDICTIONS or path.parents[1].name not in _JUDGED_ON_OTHERS:
+        return content
+    rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
+    if not rows or "part" not in rows[0]:
+        raise StoredResultsError(f"{path}: no column 'part'; remove the run and do it again")
+    place, kept = rows[0].index("part"), io.StringIO()
+    writer = csv.writer(kept, lineterminator="\n")
+    writer.writerows(row for row in rows if row and row[place] != _LEARNT_FROM)
+    return kept.getvalue().encode()

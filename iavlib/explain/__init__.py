@@ -14,7 +14,13 @@ from iavlib.explain.errors import ExplainError
 from iavlib.explain.explainer import METHODS, WITHOUT_TARGET, Explained, Explainer
 from iavlib.explain.faithfulness import CELLS, Curves, cell_order, deletion_insertion
 from iavlib.explain.layers import FeatureLayer, find_layer
-from iavlib.explain.localisation import OtherMaps, attribution_ratios, half_area, measure
+from iavlib.explain.localisation import (
+    OtherMaps,
+    attribution_ratios,
+    grouped_table,
+    half_area,
+    measure,
+)
 from iavlib.explain.perturbation import INTEGRATED, OCCLUSION, integrated_gradients, occlusion
 from iavlib.explain.regions import (
     BAND,
@@ -67,6 +73,7 @@ __all__ = [
     "enlarge",
     "find_layer",
     "find_targets",
+    "grouped_table",
     "half_area",
     "integrated_gradients",
     "make_regions",

@@ -14,6 +14,7 @@ from iavlib.explain.regions import REGIONS
 from iavlib.stats.resampling import cluster_bootstrap
 
 CHANCES = ("area", "others")
+_RATIO = ("n", "share", "chance", "ratio", "ci_low", "ci_high", "pointing")
 
 
 def shares(heat: np.ndarray, region: np.ndarray) -> float:
@@ -124,7 +125,8 @@ def attribution_ratios(
     pandas.DataFrame
         Index `by` and ``region``: ``n`` images, ``share`` and ``chance`` (means), ``ratio`` of the
         two means with ``ci_low`` and ``ci_high`` (95 %), and ``pointing`` (share of images whose
-        largest value lies in the region). Regions that no image has are left out.
+        largest value lies in the region). Regions that no image has are left out; without
+        rows the table is empty.
     """
     if chance not in CHANCES:
         raise ValueError(f"chance={chance!r}: use one of {', '.join(map(repr, CHANCES))}")
@@ -137,8 +139,18 @@ def attribution_ratios(
             if len(images):
                 values = images.to_numpy().T
                 found[(*key, region)] = _ratio(*values, clusters[images.index], n_boot, seed)
-    index = pd.MultiIndex.from_tuples(found, names=[*by, "region"])
-    return pd.DataFrame(list(found.values()), index=index)
+    return grouped_table(found, [*by, "region"], _RATIO)
+
+
+def grouped_table(
+    found: Mapping[tuple[str, ...], Mapping[str, float]],
+    names: Sequence[str],
+    columns: Sequence[str],
+) -> pd.DataFrame:
+    """Put rows by group in a table that has its index and columns even if nothing was found."""
+    levels = list(zip(*found, strict=True)) or [[] for _ in names]
+    index = pd.MultiIndex.from_arrays(levels, names=names)
+    return pd.DataFrame(list(found.values()), index=index, columns=list(columns))
 
 
 def _ratio(share, chance, hits, clusters, n_boot: int, seed: int) -> dict[str, float]:

@@ -28,6 +28,7 @@ def _iav(project: Path, *arguments: str, data_home: Path | None = None, cwd: Pat
     environment = os.environ | {
         "IAV_CACHE_HOME": str(project.parent / "cache"),
         "IAV_PROJECT": str(project),
+        "IAV_RUNS": str(project / "runs"),
         "IAV_DATA_HOME": str(data_home or project.parent / "nothing"),
         "OMP_NUM_THREADS": "1",  # two books are built side by side
     }

@@ -211,6 +211,25 @@ def test_finished_experiments_without_their_models(lab, tmp_path, finished_run):
         export_results(lab.project, store, every_run=True)
 
 
+def test_a_diagnosis_is_stored_without_the_images_it_learnt_from(lab, tmp_path, finished_run):
+    run, complete = finished_run
+    store = tmp_path / "store"
+    experiment = Experiment(task="diagnosis", cohort="real", data="f", weights="hub", seed=1)
+    moved = store / "diagnosis" / experiment.id
+    complete()
+    moved.parent.mkdir()
+    run.rename(moved)
+    (moved / "spec.json").write_text(json.dumps(experiment.to_json()))
+    head, kept = "image_id,part,predicted\n", 'a,val,0.5\n"b,c",test,0.25\n'
+    (moved / "predictions.csv").write_text(f"{head}x,train,0.9\n{kept}train,train,0.1\n")
+    (target,) = export_results(lab.project, store, every_run=True).written
+    assert (target / "predictions.csv").read_text() == head + kept
+    assert export_results(lab.project, store, every_run=True).unchanged == (target,)
+    (moved / "predictions.csv").write_text("image_id,predicted\na,0.5\n")
+    with pytest.raises(StoredResultsError, match="no column 'part'"):
+        export_results(lab.project, store, every_run=True)
+
+
 def test_only_listed_experiments_on_real_images_are_kept_unasked(lab, tmp_path, finished_run):
     run, complete = finished_run
     complete()
@@ -223,6 +242,11 @@ def test_only_listed_experiments_on_real_images_are_kept_unasked(lab, tmp_path, 
     assert f"{name}: run on synthetic data" in export_results(lab.project, store).skipped
     complete()
     assert len(export_results(lab.project, store).written) == 1
+    complete(synthetic=True)  # data that the list itself names are what it asks for
+    (lists / "paper.yaml").write_text("01_first: [{seed: 1, cohort: other}]")
+    assert f"{name}: run on synthetic data" in export_results(lab.project, store).skipped
+    (lists / "paper.yaml").write_text("01_first: [{seed: 1, cohort: real}]")
+    assert not [one for one in export_results(lab.project, store).skipped if name in one]
     (run / "spec.json").write_text("{}")
     skipped = export_results(lab.project, store).skipped
     assert any("does not describe the run" in reason for reason in skipped)

@@ -1,14 +1,20 @@
 """Task ``explain``: what was seen is left out, rows and settings tell everything."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from iavlib import experiments, explain
+from iavlib.execution.project import Project
+from iavlib.execution.stored import export_results
 from iavlib.experiments import Experiment, ExperimentError, resolve, run
 from iavlib.experiments.resolve import load_data
 from iavlib.experiments.results import explanation as explanation_results
+from iavlib.experiments.results import explanation_words as words
 
 SMALL = {"n_images": 20, "size": [64, 64]}
 ONCE = {"epochs": 1, "tta": 1, "warmup_epochs": 0, "precision": "fp32"}
@@ -53,7 +59,6 @@ def test_only_unseen_images_are_explained_and_all_is_told(looked_at, store):
     opposite = rows[rows["method"] == "HiResCAM"]["opposite"].dropna()
     assert (opposite < -0.99).all()
     assert {"share_cause", "others_band", "deletion", "insertion"} <= set(rows)
-    assert rows["weights_random"].all() if "weights_random" in rows else True
     _summaries(table, rows, load_data(experiment))
 
 
@@ -72,13 +77,69 @@ def _summaries(table, rows, cohort):
     told = explanation_results.levels(rows[rows["target"] == explain.RAISES], "Grad-CAM")
     assert told["total"] == pytest.approx(1, abs=1e-3)  # a linear head after the mean over places
     ratios = explain.attribution_ratios(rows, by=["method"], n_boot=20)
-    words = explanation_results.ratio_in_words(ratios, explain.CENTRED, "cause")
-    assert "images)" in words
-    assert explanation_results.ratio_in_words(ratios, "none", "band") == "(not measured)"
+    assert "images)" in words.ratio_in_words(ratios, explain.CENTRED, "cause")
+    assert words.ratio_in_words(ratios, "none", "band") == words.UNMEASURED
+    kept = words.readability_in_words(readable, "own")
+    assert kept["kept_lowers_centred"] == f"{centred['kept']:.0%}"
+    best = gains["deletion_gain"].idxmax()[1]
+    assert words.best_deletion_in_words(gains).startswith(best)
+    named = [words.verdicts_in_words(verdicts, one) for one in (True, False)]
+    assert all(sum(f"{method} (" in one for one in named) == 1 for method in explain.CAM_METHODS)
     shown = {"lowers": (explain.LOWERS, explain.CENTRED)}
     examples = explanation_results.example_maps(table.iloc[0], cohort, shown, n=2)
     assert [one.picture.shape for one in examples] == [(64, 64, 3)] * len(examples)
     assert examples and 0 <= examples[0].maps["lowers"].max() <= 1
+
+
+def test_without_runs_tables_are_empty_and_words_say_so(store):
+    wanted = pd.DataFrame(
+        {"label": ["own", "phantom"], "status": "missing", "folder": "", "id": ""}
+    )
+    rows = explanation_results.read_rows(wanted)
+    assert rows.empty and explanation_results.main_label(rows) == "own"
+    readable = explanation_results.readability(rows)
+    assert set(words.readability_in_words(readable, "own").values()) == {words.UNMEASURED}
+    ratios = explain.attribution_ratios(rows, by=["method"], n_boot=20)
+    assert ratios.empty and {"ratio", "pointing"} <= set(ratios)
+    assert words.ratio_in_words(ratios, explain.CENTRED, "band") == words.UNMEASURED
+    assert words.best_deletion_in_words(explanation_results.faithfulness(rows)) == words.UNMEASURED
+    cascade = explanation_results.cascades(wanted)
+    verdicts = explanation_results.sanity_verdicts(cascade, explain.ALIKE)
+    assert words.verdicts_in_words(verdicts, passes=False) == words.UNMEASURED
+    assert words.coverage_in_words(wanted).startswith("Not run")
+    one = wanted.assign(status=["finished", "missing"], origin="stored")
+    assert "1 of 2 runs" in words.coverage_in_words(one)
+    assert words.coverage_in_words(one).endswith("Not run: phantom.")
+
+
+def test_stored_results_are_read_where_nothing_was_run(looked_at, store, tmp_path):
+    few = {"methods": "cam", "curve_steps": 0, "cascade": 2, "most": 2}
+    asked = looked_at(few, label="phantom")
+    here = experiments.sweep([asked], store, say=lambda line: None)
+    project = Project(tmp_path / "elsewhere")
+    for place in (project.notebooks, project.profiles / "experiments", project.book):
+        place.mkdir(parents=True)
+    (project.notebooks / "09_page.ipynb").write_text("{}")
+    entry = {k: v for k, v in asked.to_json().items() if k not in ("version", "data", "files")}
+    listed = yaml.safe_dump({"09_page": [entry]})
+    (project.profiles / "experiments" / "paper.yaml").write_text(listed)
+    folder = Path(here.loc[0, "folder"])
+    written = [
+        path for path in export_results(project, store.root).written if "explain" in str(path)
+    ]
+    assert [path.name for path in written] == [folder.name]
+    assert sum(path.stat().st_size for path in written[0].iterdir()) < 30_000
+    nothing = experiments.RunStore(tmp_path / "no-runs")
+    there = experiments.read_results("paper", "09_page", store=nothing, project=project)
+    assert list(there["origin"]) == ["stored"]
+    pd.testing.assert_frame_equal(
+        explanation_results.read_rows(there), explanation_results.read_rows(here)
+    )
+    pd.testing.assert_frame_equal(
+        explanation_results.cascades(there), explanation_results.cascades(here)
+    )
+    shown = {"lowers": (explain.LOWERS, explain.CENTRED)}
+    assert explanation_results.example_maps(there.iloc[0], load_data(asked), shown) == []
 
 
 def test_untrained_networks_and_dealt_out_targets_are_controls(looked_at, store):

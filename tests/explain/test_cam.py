@@ -19,11 +19,13 @@ PACKAGE = {
     "Layer-CAM": pytorch_grad_cam.LayerCAM,
     "EigenCAM": pytorch_grad_cam.EigenCAM,
 }
-#: One of each family of architectures; the heavy ones are tested in the benchmark.
-FAMILIES = ("resnet18", "densenet121", "mobilenetv2", "mobilenetv3l", "efficientnetb0")
-FAMILIES += ("convnext_tiny", "swin_t", "swin_v2_t", "vit_b_32", "vgg16")
+#: The paper's thirteen backbones.
+BACKBONES = ("vgg16", "resnet18", "resnet50", "densenet121", "mobilenetv2", "mobilenetv3l")
+BACKBONES += ("efficientnetb0", "efficientnetb1", "convnext_tiny")
+FIXED_SIZE = ("swin_t", "swin_v2_t", "vit_b_16", "vit_b_32")
+BACKBONES += FIXED_SIZE
 LAYOUTS = {"swin_t": layers.CHANNELS_LAST, "swin_v2_t": layers.CHANNELS_LAST}
-LAYOUTS |= {"vit_b_32": layers.TOKENS}
+LAYOUTS |= {"vit_b_16": layers.TOKENS, "vit_b_32": layers.TOKENS}
 
 
 class OneOutput(nn.Module):
@@ -62,11 +64,10 @@ def test_eigencam_is_that_of_the_package_but_for_the_sign(network, images):
         assert mine.max() >= -mine.min()
 
 
-@pytest.mark.parametrize("backbone", FAMILIES)
-def test_layers_of_every_family_are_maps_of_its_features(backbone):
-    fixed = backbone in ("swin_t", "swin_v2_t", "vit_b_32")
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_layers_of_every_backbone_are_maps_of_its_features(backbone):
     with torch.device("meta"):  # shapes only: no weights, no arithmetic
-        network = build_network(backbone, {}, size=None if fixed else 64).eval()
+        network = build_network(backbone, {}, size=_side(backbone)).eval()
         side = network.weights.input_size
         outputs = []
         handles = [
@@ -81,16 +82,24 @@ def test_layers_of_every_family_are_maps_of_its_features(backbone):
     for handle in handles:
         handle.remove()
     last = [one for one in outputs if one is not None][-1]
-    assert last.side == side // 32
+    assert last.side == side // (16 if backbone == "vit_b_16" else 32)
     assert last.layout == LAYOUTS.get(backbone, layers.CHANNELS_FIRST)
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv2", "efficientnetb0"])
-def test_real_networks_are_explained_without_naming_a_layer(backbone):
-    network = build_network(backbone, {"iaa": HeadSpec("linear")}, size=64).eval()
-    found = explain.Explainer(network).explain(torch.randn(2, 3, 64, 64))
-    assert {maps.shape for maps in found.maps.values()} == {(2, 64, 64)}
-    assert found.maps[explain.LOWERS, "Layer-CAM"].max() > 0
+def _side(backbone):
+    return None if backbone in FIXED_SIZE else 64
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_is_explained_without_naming_a_layer(backbone):
+    network = build_network(backbone, {"iaa": HeadSpec("linear")}, size=_side(backbone)).eval()
+    side = network.weights.input_size
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn((1, 3, side, side), generator=generator)
+    found = explain.Explainer(network, methods=CAM_METHODS[:-1]).explain(image)
+    assert {maps.shape for maps in found.maps.values()} == {(1, side, side)}
+    for key, signed in found.signed.items():
+        assert np.isfinite(signed).all() and np.ptp(signed) > 0, key
 
 
 def test_patches_that_a_class_token_no_longer_reads_are_not_taken():

@@ -3,8 +3,10 @@
 import html
 import json
 import os
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -57,6 +59,20 @@ def test_a_folder_is_predicted(predict, folder, tmp_path):
     ]
 
 
+def png_of_16_bits(values):
+    """Encode (H, W) as three equal channels of 16 bits, which Pillow reads but cannot write."""
+    lines = np.repeat(values[..., None], 3, axis=2).astype(">u2")
+    raw = b"".join(b"\0" + line.tobytes() for line in lines)
+    size = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+
+    def chunk(kind, content):
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    parts = ((b"IHDR", size), (b"IDAT", zlib.compress(raw)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
 def bad_files(folder, photograph):
     """Write one file of every bad kind; give what its row must say."""
     rng = np.random.default_rng(0)
@@ -69,6 +85,11 @@ def bad_files(folder, photograph):
     photograph.save(folder / "moving.png", **frames)
     deep = rng.integers(0, 65535, (40, 40), dtype=np.uint16)
     Image.fromarray(deep).save(folder / "deep.png")
+    Image.fromarray(deep).save(folder / "deep.tif")
+    (folder / "deep_colour.png").write_bytes(png_of_16_bits(deep))
+    photograph.save(folder / "moving.webp", **frames)
+    photograph.save(folder / "pages.tif", **frames)
+    photograph.convert("CMYK").save(folder / "ink.tif")
     photograph.convert("CMYK").save(folder / "ink.jpg")
     photograph.resize((1, 1)).save(folder / "one.png")
     Image.new("1", (20_000, 20_000)).save(folder / "huge.png")
@@ -80,10 +101,15 @@ def bad_files(folder, photograph):
         "nothing.png": "no readable image",
         "moving.gif": "2 frames",
         "moving.png": "2 frames",
+        "moving.webp": "2 frames",
+        "pages.tif": "2 frames",
         "deep.png": "more than 8 bits",
+        "deep.tif": "more than 8 bits",
+        "deep_colour.png": "several channels of 16 bits",
         "ink.jpg": "CMYK",
+        "ink.tif": "CMYK",
         "one.png": "1 x 1 pixels",
-        "huge.png": "exceeds limit",
+        "huge.png": "more than 178,956,970 pixels",
         "large.png": "more than the limit",
         "pipe.png": "no regular file",
         "empty": "the folder holds no image",
@@ -109,6 +135,15 @@ def test_bad_images_are_rows_and_the_rest_is_done(predict, folder, photograph, t
     assert good["predicted_dice"].astype(float).between(0, 1).all()
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("not predicted:") == len(expected)
+
+
+def test_an_empty_folder_alone_is_a_row(predict, tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = predict(tmp_path / "empty", "--out", tmp_path / "out")
+    assert done.exit_code == 1 and "0 images predicted, 1 not" in done.output
+    (row,) = read(tmp_path / "out").itertuples()
+    assert row.status == "failed" and "holds no image" in row.problem
+    assert "not predicted: the folder holds no image" in (tmp_path / "out/report.html").read_text()
 
 
 def test_an_existing_folder_is_not_overwritten_unasked(predict, folder, tmp_path):
@@ -138,7 +173,9 @@ def test_an_error_leaves_nothing(predict, runs, folder, tmp_path):
     assert unknown.exit_code == 2
 
 
-def test_nothing_is_written_outside(runs, folder, tmp_path):
+def test_nothing_is_written_outside(runs, folder, photograph, tmp_path):
+    expected = bad_files(folder, photograph)
+    (tmp_path / "empty").mkdir()
     place = tmp_path / "elsewhere"
     out = tmp_path / "given" / "out"
     names = ("HOME", "TMPDIR", "IAV_CACHE_HOME", "IAV_DATA_HOME", "XDG_CACHE_HOME", "IAV_RUNS")
@@ -150,7 +187,8 @@ def test_nothing_is_written_outside(runs, folder, tmp_path):
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     model = runs[1]["multitask"].folder
     before = _state(tmp_path, out), _state(model, out)
-    command = [sys.executable, "-m", "iavlib.cli", "predict", folder, "--model", model]
+    given = (folder, tmp_path / "empty", tmp_path / "absent.jpg")
+    command = [sys.executable, "-m", "iavlib.cli", "predict", *given, "--model", model]
     done = subprocess.run(
         [*map(str, command), "--alpha", "0.2", "--out", str(out)],
         env=environment,
@@ -159,7 +197,8 @@ def test_nothing_is_written_outside(runs, folder, tmp_path):
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
+    assert (read(out)["status"] == "failed").sum() == len(expected)
     assert (_state(tmp_path, out), _state(model, out)) == before
     assert {p.name for p in out.iterdir()} == {
         *("about.json", "heat_maps", "predictions.csv", "report.html")

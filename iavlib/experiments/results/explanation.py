@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from iavlib import explain
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.results.segmentation import finished_runs
@@ -16,7 +17,11 @@ from iavlib.experiments.sweep import read_predictions
 from iavlib.stats.resampling import cluster_bootstrap
 
 GAINS = ("deletion_gain", "insertion_gain")
+_CURVES = ("deletion", "insertion", "random_deletion", "random_insertion")
 _KEPT = ("kept", "half_area", "opposite")
+#: What every row has, so that tables without rows can be asked the same.
+_ALWAYS = ("id", "label", "backbone", "seed", "image_id", "part", "true", "predicted", "target")
+_ALWAYS += ("method", "cluster", "total", *_KEPT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +60,15 @@ def read_rows(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a run, image, target and method; empty where nothing is finished.
+        One row a run, image, target and method; none where nothing is finished.
     """
-    return read_predictions(finished_runs(runs)) if len(finished_runs(runs)) else pd.DataFrame()
+    finished = finished_runs(runs)
+    return read_predictions(finished) if len(finished) else pd.DataFrame(columns=list(_ALWAYS))
+
+
+def main_label(rows: pd.DataFrame) -> str:
+    """Choose whose maps a page describes: of two annotators' images, else of its own data."""
+    return "two annotators" if "two annotators" in set(rows["label"]) else "own"
 
 
 def readability(rows: pd.DataFrame, by=("label", "target", "method")) -> pd.DataFrame:
@@ -73,11 +84,11 @@ def readability(rows: pd.DataFrame, by=("label", "target", "method")) -> pd.Data
         direction, before anything is set to 0: -1 where a method tells them apart, near 1 where it
         shows the same whatever is asked).
     """
-    images = rows.groupby([*by, "image_id"], sort=False)[list(_KEPT)].mean()
-    groups = images.groupby(level=list(range(len(by))), sort=False)
-    table = groups.mean()
+    images = rows.groupby([*by, "image_id"], sort=False)[list(_KEPT)].mean().astype(float)
+    images["empty"] = images["half_area"].isna().astype(float)
+    groups = images.groupby(level=list(by), sort=False)
+    table = groups[["empty", *_KEPT]].mean()
     table.insert(0, "images", groups.size())
-    table.insert(1, "empty", groups["half_area"].apply(lambda values: values.isna().mean()))
     return table
 
 
@@ -98,7 +109,7 @@ def faithfulness(rows: pd.DataFrame, n_boot: int = 2000, seed: int = 0) -> pd.Da
         and ``_high`` (95 %), in units of the score. Positive is better than random.
     """
     if "deletion" not in rows:
-        return pd.DataFrame(columns=["images", *GAINS])
+        rows = rows.assign(**dict.fromkeys((*GAINS, *_CURVES), np.nan))
     known = rows.dropna(subset=["deletion", "insertion", "half_area"]).copy()
     known["deletion_gain"] = known["random_deletion"] - known["deletion"]
     known["insertion_gain"] = known["insertion"] - known["random_insertion"]
@@ -111,8 +122,8 @@ def faithfulness(rows: pd.DataFrame, n_boot: int = 2000, seed: int = 0) -> pd.Da
             ends = _interval(images[gain].to_numpy(), clusters[images.index], n_boot, seed)
             row |= {gain: images[gain].mean(), f"{gain}_low": ends[0], f"{gain}_high": ends[1]}
         found[key] = row
-    index = pd.MultiIndex.from_tuples(found, names=["target", "method"])
-    return pd.DataFrame(list(found.values()), index=index)
+    ends = [f"{gain}{end}" for gain in GAINS for end in ("", "_low", "_high")]
+    return explain.grouped_table(found, ["target", "method"], ["images", *ends])
 
 
 def _interval(values: np.ndarray, clusters: pd.Series, n_boot: int, seed: int):
@@ -164,7 +175,8 @@ def cascades(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``stage``, ``method``, ``spearman``, ``ssim``: means over runs, in the order of destruction.
+        ``stage``, ``method``, ``spearman``, ``ssim``: means over runs, in the order of destruction;
+        ``networks``: how many runs.
     """
     frames = []
     for row in finished_runs(runs).to_dict("records"):
@@ -172,9 +184,10 @@ def cascades(runs: pd.DataFrame) -> pd.DataFrame:
         frames.append(pd.DataFrame(settings["cascade"]))
     frames = [frame for frame in frames if len(frame)]
     if not frames:
-        return pd.DataFrame(columns=["stage", "method", "spearman", "ssim"])
+        return pd.DataFrame(columns=["stage", "method", "spearman", "ssim", "networks"])
     together = pd.concat(frames).groupby(["stage", "method"], sort=False)
-    return together[["spearman", "ssim"]].mean().reset_index()
+    means = together[["spearman", "ssim"]].mean()
+    return means.assign(networks=together.size()).reset_index()
 
 
 def sanity_verdicts(cascade: pd.DataFrame, limit: float) -> pd.DataFrame:
@@ -200,18 +213,6 @@ def sanity_verdicts(cascade: pd.DataFrame, limit: float) -> pd.DataFrame:
     wide = wide.loc[list(dict.fromkeys(cascade["method"]))]
     table = pd.DataFrame({"heads": wide[order[0]], "left": wide[order[-1]]})
     return table.assign(passes=table["left"].abs() < limit)
-
-
-def ratio_in_words(ratios: pd.DataFrame, *key: str) -> str:
-    """Say a ratio of :func:`iavlib.explain.attribution_ratios` with its interval and images."""
-    if key not in ratios.index:
-        return "(not measured)"
-    row = ratios.loc[key]
-    if not np.isfinite(row["ratio"]):
-        return "(not measured)"
-    ends = f"{row['ci_low']:.2f} to {row['ci_high']:.2f}, "
-    ends = ends if np.isfinite(row["ci_low"]) else ""
-    return f"{row['ratio']:.2f} ({ends}{int(row['n'])} images)"
 
 
 def best_known(runs: pd.DataFrame, full: pd.DataFrame) -> pd.DataFrame:

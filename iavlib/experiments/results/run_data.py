@@ -23,5 +23,5 @@ class RunData:
     name: str
     synthetic: bool
     simulated: bool = False
-    #: Told to :func:`iavlib.claims.record`: results may be stored ones, of data not on this machine.
+    #: For :func:`iavlib.claims.record`: results may be stored ones, of data not on this machine.
     of_runs: ClassVar[bool] = True
