@@ -12,9 +12,11 @@ ROOT = Path(__file__).parents[2]
 PARTS = ("_config.yml", "_toc.yml", "book", "notebooks", "constraints.txt")
 
 
-def _copy_project(target: Path) -> Path:
+def _copy_project(target: Path, stored: bool = False) -> Path:
+    """Copy what a clone has, with the stored results of long runs or without."""
     target.mkdir()
-    left_out = shutil.ignore_patterns("executed", "generated", "results", ".ipynb_checkpoints")
+    others = () if stored else ("results",)
+    left_out = shutil.ignore_patterns("executed", "generated", ".ipynb_checkpoints", *others)
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
@@ -63,8 +65,9 @@ def project_copy(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def phantom_book(tmp_path_factory) -> Path:
-    """Project whose book was built with no data at all."""
-    return _build(_copy_project(tmp_path_factory.mktemp("phantom-book") / "project"))
+    """Project whose book was built with no data at all, as in a new clone."""
+    target = tmp_path_factory.mktemp("phantom-book") / "project"
+    return _build(_copy_project(target, stored=True))
 
 
 @pytest.fixture(scope="session")
