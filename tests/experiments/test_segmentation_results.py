@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from iavlib.experiments.results import confusion
+from iavlib.experiments.results import across_seeds, confusion
 from iavlib.experiments.results import segmentation as results
 
 
@@ -36,18 +36,18 @@ def test_methods_stand_beside_the_published_in_their_order():
     assert pd.isna(results.ordering(table)), "two published methods have no order"
     unfinished = rows.assign(status="failed")
     assert results.method_table(unfinished).empty
-    assert results.by_seed(rows, "cm", less="staple").tolist() == pytest.approx([0.1, 0.2])
+    assert across_seeds.by_seed(rows, "cm", less="staple").tolist() == pytest.approx([0.1, 0.2])
 
 
 def test_a_range_is_said_in_words():
-    assert results.range_in_words([0.25, 0.1]) == "0.1 to 0.2"
-    assert results.range_in_words([]) == "(not run)"
+    assert across_seeds.range_in_words([0.25, 0.1]) == "0.1 to 0.2"
+    assert across_seeds.range_in_words([]) == "(not run)"
 
 
 def test_an_interval_ends_where_values_can():
-    assert results.interval_of_mean([0.5, 1.0], within=(0, 1))[1:] == (0, 1)
-    assert results.in_words([90, 100], 0, (0, 100)) == "95 (31 to 100, 2 seeds)"
-    low, high = results.interval_of_mean([0.5, 1.0])[1:]
+    assert across_seeds.interval_of_mean([0.5, 1.0], within=(0, 1))[1:] == (0, 1)
+    assert across_seeds.in_words([90, 100], 0, (0, 100)) == "95 (31 to 100, 2 seeds)"
+    low, high = across_seeds.interval_of_mean([0.5, 1.0])[1:]
     assert low < 0 and high > 1
 
 

@@ -11,7 +11,7 @@ from iavlib.experiments import (
     run,
     sweep,
 )
-from iavlib.experiments.results import confusion
+from iavlib.experiments.results import across_seeds, confusion
 from iavlib.experiments.results import segmentation as segmentation_results
 from iavlib.experiments.tasks import labelled_data
 
@@ -125,8 +125,8 @@ def test_runs_stand_beside_the_published_figures(make_run, store):
     assert list(beside.index) == ["mode-labels", "staple", "cm"]
     assert list(beside["dice_paper"]) == [62.89, 78.03, 82.92]
     assert -1 <= segmentation_results.ordering(beside) <= 1
-    gain = segmentation_results.by_seed(runs, "cm", less="staple")
-    assert list(gain.index) == [0] and "one seed" in segmentation_results.in_words(gain)
+    gain = across_seeds.by_seed(runs, "cm", less="staple")
+    assert list(gain.index) == [0] and "one seed" in across_seeds.in_words(gain)
     assert segmentation_results.fused_labels(runs).loc["mode", "dice_paper"] == 58.52
     with pytest.raises(ExperimentError, match="learns no matrices"):
         confusion.read_confusion(runs.loc[1, "folder"])

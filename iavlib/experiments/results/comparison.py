@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from scipy import stats
 
-from iavlib.experiments.results.segmentation import finished_runs, interval_of_mean
+from iavlib.experiments.results.across_seeds import finished_runs, interval_of_mean
 from iavlib.experiments.sweep import read_predictions
 from iavlib.experiments.tasks.comparison import DIFF_FUSED, SEE_THE_MASKS
 from iavlib.stats import cluster_mean, holm

@@ -11,13 +11,8 @@ import pandas as pd
 from iavlib.annotators import rate_correlations
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.result import read_facts
-from iavlib.experiments.results.segmentation import (
-    SEEDS,
-    by_seed,
-    finished_runs,
-    interval_of_mean,
-    ordering_by_seed,
-)
+from iavlib.experiments.results.across_seeds import SEEDS, by_seed, finished_runs, interval_of_mean
+from iavlib.experiments.results.segmentation import ordering_by_seed
 
 #: Which error rates are correlated, as matrices that a run tells of.
 COMPARED = {

@@ -5,12 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from scipy import stats
 
-from iavlib.experiments.results.segmentation import (
-    SEEDS,
-    finished_runs,
-    in_words,
-    interval_of_mean,
-)
+from iavlib.experiments.results.across_seeds import SEEDS, finished_runs, in_words, interval_of_mean
 from iavlib.experiments.tasks.diagnosed_sets import PERMUTED, TRUE
 
 POINTS = 100

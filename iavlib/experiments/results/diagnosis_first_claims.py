@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from iavlib.experiments.results.across_seeds import SEEDS
 from iavlib.experiments.results.diagnosis_first import (
     POINTS,
     difference,
@@ -16,7 +17,6 @@ from iavlib.experiments.results.diagnosis_first import (
     range_over_raters,
 )
 from iavlib.experiments.results.run_data import RunData
-from iavlib.experiments.results.segmentation import SEEDS
 from iavlib.experiments.tasks.labelled_data import SIMULATED
 
 #: Images of the paper's experiment with several masks an image.

@@ -11,7 +11,7 @@ import pandas as pd
 from iavlib import explain
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.result import read_facts
-from iavlib.experiments.results.segmentation import finished_runs
+from iavlib.experiments.results.across_seeds import finished_runs
 from iavlib.experiments.store import MODEL
 from iavlib.experiments.sweep import read_predictions
 from iavlib.stats.resampling import cluster_bootstrap

@@ -13,11 +13,7 @@ from scipy import stats
 
 from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.result import read_facts
-from iavlib.experiments.results.segmentation import (
-    by_seed,
-    finished_runs,
-    interval_of_mean,
-)
+from iavlib.experiments.results.across_seeds import by_seed, finished_runs, interval_of_mean
 from iavlib.experiments.store import PREDICTIONS
 from iavlib.stats.comparison import cluster_mean
 

@@ -6,13 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from iavlib.experiments.results.across_seeds import SEEDS, by_seed, finished_runs, interval_of_mean
 from iavlib.experiments.results.preference import difference, pretrained_first
-from iavlib.experiments.results.segmentation import (
-    SEEDS,
-    by_seed,
-    finished_runs,
-    interval_of_mean,
-)
 
 #: Images that a set's source holds: those of RIGA, and of IMA++ with several annotators.
 WHOLE = {"riga": 750, "isic_two_annotators": 2394}
