@@ -262,7 +262,8 @@ def _best(wanted: Experiment, known: list[Known]) -> dict[str, Any]:
     fitting = [row for experiment, row in known if experiment.answers(wanted)]
     if not fitting:
         row = {"id": "", "task": wanted.task, "status": MISSING, "origin": NOWHERE, "reason": ""}
-        return row | spec_columns(wanted)
+        # pages ask any table for these, also one in which nothing was run
+        return row | spec_columns(wanted) | {"cohort_name": None, "folder": None}
     best = max(fitting, key=lambda r: (not r["synthetic"], r["origin"] == HERE, r["finished"]))
     return best | {"label": wanted.label}
 

@@ -126,7 +126,7 @@ def as_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Put rows together, the columns that name a run first."""
     table = pd.DataFrame(list(rows))
     if table.empty:
-        return pd.DataFrame(columns=list(_FIRST))
+        return pd.DataFrame(columns=[*_FIRST, "cohort_name", "folder"])
     first = [name for name in _FIRST if name in table]
     return table[[*first, *(name for name in table if name not in first)]]
 

@@ -112,7 +112,9 @@ def test_a_notebook_reads_its_scale_on_its_data(project, monkeypatch, tmp_path):
 def test_results_are_read_here_then_stored_then_missing(project):
     write_list(project, {STEM: [{"task": "constant", "seed": [0, 1, 2], "label": "mine"}]})
     experiments = for_notebook("quick", STEM, cohort="phantom", **SMALL)
-    assert read_results("quick", STEM)["origin"].tolist() == ["nowhere"] * 3
+    nothing = read_results("quick", STEM)
+    assert nothing["origin"].tolist() == ["nowhere"] * 3
+    assert nothing[["cohort_name", "folder"]].isna().all(axis=None)
     table = sweep(experiments[:2])
     for item in experiments[:2]:
         stored = project.book / "results" / "runs" / "constant" / item.id
