@@ -42,7 +42,7 @@ def diagnosis_card(project: Project) -> str:
     str
         Markdown with a table a model; a sentence where there is nothing to measure.
     """
-    runs = _whole_models(project)
+    runs = _compared_models(project)
     if runs.empty:
         return _NOTHING
     facts = patient_facts(_COHORT)
@@ -50,19 +50,16 @@ def diagnosis_card(project: Project) -> str:
     return told + "\n".join(_table(*model, facts) for model in _models(runs))
 
 
-def _whole_models(project: Project) -> pd.DataFrame:
+def _compared_models(project: Project) -> pd.DataFrame:
     """Find the runs of both arms whose folds together judge every image."""
-    from iavlib.experiments.evaluation import complete_folds
+    from iavlib.experiments.evaluation import whole_models
     from iavlib.experiments.notebook import read_results
     from iavlib.experiments.results.diagnosis import IMAGENET, MULTI, SINGLE, describe_arms
 
-    runs = read_results(_PROFILE, _STEM, _COHORT, project=project)
-    runs = runs[runs["status"] == "finished"] if len(runs) else runs
-    if len(runs):
-        runs = runs[(runs["split_kind"] == "kfold") & (runs["train_share"] == 1)]
+    runs = whole_models(read_results(_PROFILE, _STEM, _COHORT, project=project))
     if runs.empty:
         return runs
-    runs = describe_arms(complete_folds(runs))
+    runs = describe_arms(runs)
     weighed = (runs["arm"] == SINGLE) | ((runs["arm"] == MULTI) & (runs["alpha"] == _ALPHA))
     return runs[weighed & (runs["start"] == IMAGENET)]
 

@@ -43,10 +43,9 @@ def model_card(project: Project) -> str:
     runs = known_results("iaa", _COHORT, project=project)
     if runs.empty:
         return _NOTHING
-    from iavlib.experiments.evaluation import complete_folds, per_image, predictions_on_test
+    from iavlib.experiments.evaluation import per_image, predictions_on_test, whole_models
 
-    runs = runs[(runs["split_kind"] == "kfold") & (runs["train_share"] == 1)]
-    runs = complete_folds(runs[~runs["weights_random"].astype(bool)])
+    runs = whole_models(runs[~runs["weights_random"].astype(bool)])
     if runs.empty:
         return _NOTHING
     runs = runs[runs["data"] == runs["data"].value_counts().index[0]]

@@ -78,9 +78,29 @@ def complete_folds(runs: pd.DataFrame) -> pd.DataFrame:
         Those rows; a model of which a fold is missing would be judged on other images.
     """
     done = runs[runs["status"] == FINISHED]
+    if done.empty:
+        return done
     keys = [done.apply(model_name, axis=1), done["seed"]]
     found = done.groupby(keys)["split_fold"].transform("nunique")
     return done[found == done["split_folds"]]
+
+
+def whole_models(runs: pd.DataFrame) -> pd.DataFrame:
+    """Keep the models that judge every image of a cohort, having learnt from all they might.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        Rows as of :func:`complete_folds`, of any splits; it may be empty.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Those of complete folds, without runs on a share of the training part.
+    """
+    if runs.empty:
+        return runs
+    return complete_folds(runs[(runs["split_kind"] == "kfold") & (runs["train_share"] == 1)])
 
 
 def image_features(paths: pd.Series, size: int = 224) -> pd.DataFrame:

@@ -18,10 +18,10 @@ from iavlib.experiments.errors import ExperimentError
 from iavlib.experiments.evaluation import (
     STATISTICS,
     add_statistics_baseline,
-    complete_folds,
     image_features,
     per_image,
     predictions_on_test,
+    whole_models,
     with_intervals,
 )
 from iavlib.experiments.notebook import known_results
@@ -89,10 +89,7 @@ def out_of_fold_runs(
     ExperimentError
         If there is none.
     """
-    runs = known_results(TASK, cohort.name, store, project)
-    if len(runs):
-        runs = runs[(runs["split_kind"] == "kfold") & (runs["train_share"] == 1)]
-        runs = complete_folds(runs) if len(runs) else runs
+    runs = whole_models(known_results(TASK, cohort.name, store, project))
     if runs.empty:
         mend = f"'iav train' a list of folds of task {TASK} on it, see book/experiments.md"
         raise ExperimentError(f"cohort {cohort.name!r}", "no runs predict all of its images", mend)
