@@ -26,9 +26,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from iavlib.agreement import image_pairs
-from iavlib.data import data_home
+from iavlib.core.home import data_home
 from iavlib.data.images import read_mask
+from iavlib.masks import image_pairs
 
 RESULTS = Path(__file__).parent / "results" / "agreement.json"
 SIZES = ((1024, 1024), (2000, 3000))

@@ -46,7 +46,7 @@ def invented(annotators: int, side: int, batch: int):
     import numpy as np
     import pandas as pd
 
-    from iavlib.annotators import MultiAnnotatorSet
+    from iavlib.multiannotator import MultiAnnotatorSet
 
     generator = np.random.default_rng(0)
     labels = np.zeros((batch, annotators, side, side), np.int8)

@@ -20,7 +20,7 @@ import nbformat
 
 REPOSITORY = Path(__file__).parent.parent
 RESULT = Path(__file__).parent / "results" / "resume.json"
-COMMAND = [sys.executable, "-m", "iavlib.cli", "run", "--jobs", "2"]
+COMMAND = [sys.executable, "-m", "iavlib", "run", "--jobs", "2"]
 LOAD = (
     "from iavlib import data\ncohort = data.load('phantom', n_images=2, size=(32, 32), seed=seed)"
 )
@@ -34,7 +34,7 @@ cohort = SimpleNamespace(
 #: The line tells that the notebook was finished; no interrupt comes between it and the manifest.
 END = """
 import os, signal
-from iavlib.execution import manifest
+from iavlib.book import manifest
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 manifest.write(cohorts=[cohort])
 with open("../finished.txt", "a") as file:

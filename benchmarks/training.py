@@ -29,7 +29,8 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from iavlib.data import data_home, load
+from iavlib.core.home import data_home
+from iavlib.data import load
 from iavlib.models import HeadSpec, build_network
 from iavlib.training.batches import ImageBatches
 from iavlib.training.hardware import autocast, choose_device

@@ -3,10 +3,10 @@
 The way of the data is one direction only: :func:`iavlib.data.load` gives a
 :class:`iavlib.data.Cohort`; :mod:`iavlib.agreement` measures how much its
 annotators agree; :mod:`iavlib.stats` asks what that agreement tells;
-:mod:`iavlib.claims` sets the answer beside what a paper reports.
+:mod:`iavlib.book` sets the answer beside what a paper reports.
 """
 
-from iavlib import torchvision_operators
+from iavlib.core import torchvision_operators
 
 torchvision_operators.install()
 

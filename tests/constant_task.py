@@ -6,8 +6,8 @@ import time
 import pandas as pd
 
 from iavlib.experiments import TASKS, Experiment, Outcome, Task
-from iavlib.experiments.parts import assign_parts
 from iavlib.experiments.scores import constant_baselines, scores_by_part
+from iavlib.experiments.subsets import assign_parts
 
 
 def targets(cohort):

@@ -42,6 +42,6 @@ def test_other_faults_and_a_second_failure_are_not_hidden(tmp_path, message):
 def test_installing_twice_watches_once():
     done = run(
         "import sys, iavlib\nbefore = len(sys.meta_path)\n"
-        "iavlib.torchvision_operators.install()\nsys.exit(len(sys.meta_path) - before)"
+        "iavlib.core.torchvision_operators.install()\nsys.exit(len(sys.meta_path) - before)"
     )
     assert done.returncode == 0

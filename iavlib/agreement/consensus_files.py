@@ -1,5 +1,7 @@
 """Consensus masks of a whole cohort, written as IMA++ names them."""
 
+from __future__ import annotations
+
 import os
 import zlib
 from collections.abc import Callable
@@ -10,13 +12,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from iavlib.agreement.consensus import Ties, majority_vote, random_annotator, staple
-from iavlib.agreement.spatial_staple import spatial_staple
-from iavlib.agreement.stack import read_stack
+from iavlib.core.errors import DataError
+from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
-from iavlib.data.errors import DataError
 from iavlib.data.images import read_mask
-from iavlib.parallel import run_in_order
+from iavlib.masks.consensus import Ties, majority_vote, random_annotator, spatial_staple, staple
+from iavlib.masks.stack import read_stack
 
 #: Code of each method, which takes the place of annotator, tool, skill and id in a file's name.
 METHODS = {
@@ -82,9 +83,9 @@ def write_consensus(
         ``MV`` majority vote, ``ST`` STAPLE, ``SP`` spatially varying STAPLE, ``RA`` one of the
         masks at random.
     ties : {"foreground", "background"}
-        Of the majority vote; see :func:`iavlib.agreement.consensus.majority_vote`.
+        Of the majority vote; see :func:`iavlib.masks.consensus.majority_vote`.
     max_iterations : int or None
-        Of STAPLE; see :func:`iavlib.agreement.consensus.staple`.
+        Of STAPLE; see :func:`iavlib.masks.consensus.staple`.
     seed : int
         Of the random annotator. Each image has its own generator, so that its draw does not
         depend on the other images.

@@ -1,23 +1,93 @@
-"""Pairwise metrics of a whole cohort, computed from its mask files."""
+"""Pairwise metrics of a whole cohort, computed from its mask files.
+
+Results of single images kept in a file, so that a run that was stopped goes on.
+
+From pairs of masks to one row an image.
+
+Agreement beside the label it may tell something about.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import json
 import math
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
-from iavlib.agreement.pairwise import DEFAULT, PairOptions, image_pairs
-from iavlib.agreement.prepared import PreparedMask, prepare
-from iavlib.agreement.store import ImageStore
-from iavlib.data.errors import DataError
+from iavlib.core.errors import DataError
+from iavlib.core.processes import ProcessDied, Progress, default_processes, run_all
+from iavlib.data.cohort import Cohort
 from iavlib.data.images import read_mask
-from iavlib.data.schemas import FACTORS, PAIR_COLUMNS, empty_pairs
-from iavlib.parallel import ProcessDied, Progress, default_processes, run_all
+from iavlib.data.schemas import FACTORS, METRICS, PAIR_COLUMNS, empty_pairs
+from iavlib.masks.pairwise import DEFAULT, PairOptions, image_pairs
+from iavlib.masks.surfaces import PreparedMask, prepare
+
+
+class ImageStore:
+    """One line of JSON an image, appended when the image is done; nothing is rewritten.
+
+    A record is found by its key, which must say everything it depends on. A last line that was
+    not written to its end is taken off the file; any other line that cannot be read is passed
+    over with a warning, so that its image is done again. One process writes at a time.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file; made, with its folder, if it is not there.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._records: dict[str, dict] = {}
+        self._file = self.path.open("a+b")
+        self._read()
+
+    def __enter__(self) -> ImageStore:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def find(self, key: str) -> dict | None:
+        """Return the record with this key, or None."""
+        return self._records.get(key)
+
+    def append(self, key: str, record: dict) -> None:
+        """Write a record; once this returns it outlives the process."""
+        line = json.dumps({"key": key, "record": record}, allow_nan=False)
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+        self._records[key] = record
+
+    def _read(self) -> None:
+        self._file.seek(0)
+        whole = 0
+        for number, line in enumerate(self._file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            whole += len(line)
+            try:
+                entry = json.loads(line)
+                self._records[entry["key"]] = entry["record"]
+            except (ValueError, KeyError, TypeError):
+                warnings.warn(
+                    f"{self.path}, line {number}: not as written; its image is done again",
+                    stacklevel=3,
+                )
+        self._file.truncate(whole)
+
 
 PROBLEM_COLUMNS = ("image_id", "mask_id", "path", "problem", "mend", "left_out")
 STORE = "pairs.jsonl"
@@ -282,3 +352,94 @@ def _pairs(records: list[dict], masks: pd.DataFrame, options: PairOptions) -> pd
 def _problems(records: list[dict]) -> pd.DataFrame:
     rows = [{"image_id": r["image_id"], **problem} for r in records for problem in r["problems"]]
     return pd.DataFrame(rows, columns=list(PROBLEM_COLUMNS)).astype({"left_out": bool})
+
+
+def image_level(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Average every metric over the pairs of each image.
+
+    Parameters
+    ----------
+    pairs : pandas.DataFrame
+        Pairs table of a cohort: one row per unordered pair of annotators' masks.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``image_id``, in order of first appearance; for each metric ``<metric>_mean`` and
+        ``<metric>_std`` (n - 1 in the denominator, missing for a single pair), and ``n_pairs``.
+        Distances that do not exist (an empty mask) are left out of their mean.
+    """
+    groups = pairs.groupby("image_id", sort=False)
+    table = groups[list(METRICS)].agg(["mean", "std"])
+    table.columns = [f"{metric}_{statistic}" for metric, statistic in table.columns]
+    return table.assign(n_pairs=groups.size())
+
+
+Indeterminate = Literal["out", "benign"]
+
+
+def labelled_pairs(
+    cohort: Cohort, indeterminate: Indeterminate = "out", pairs: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Join the pairs of masks with the malignancy and the patient of their image.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    indeterminate : {"out", "benign"}
+        What becomes of indeterminate lesions: left out, or counted as benign as the published
+        evaluation of the regression does. Images of unknown malignancy are always left out.
+    pairs : pandas.DataFrame, optional
+        Other pairs of masks of the cohort's images, for instance of consensus masks; the pairs of
+        annotators' masks unless given.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The pairs that stay, with ``malignant`` (bool), ``cluster`` (patient,
+        or the image itself) and ``n_masks`` (masks of the image).
+
+    Raises
+    ------
+    ValueError
+        If no pair is left, or none of benign, or none of malignant lesions.
+    """
+    if indeterminate not in ("out", "benign"):
+        raise ValueError(f"indeterminate must be 'out' or 'benign', not {indeterminate!r}")
+    kept = {"benign", "malignant"} | ({"indeterminate"} if indeterminate == "benign" else set())
+    malignancy = cohort.images["malignancy"]
+    pairs = cohort.pairs if pairs is None else pairs
+    pairs = pairs[pairs["image_id"].map(malignancy).isin(kept)]
+    image = pairs["image_id"]
+    malignant = image.map(malignancy).eq("malignant")
+    if malignant.nunique() < 2:
+        counts = cohort.images["malignancy"].value_counts().to_dict()
+        raise ValueError(
+            f"{cohort.name}: agreement of malignant and benign lesions cannot be compared without "
+            f"pairs of masks on both (images by malignancy: {counts}); add the labels"
+        )
+    return pairs.assign(
+        malignant=malignant,
+        cluster=image.map(cohort.clusters()),
+        n_masks=image.map(cohort.masks["image_id"].value_counts()),
+    ).reset_index(drop=True)
+
+
+def labelled_images(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Average labelled pairs to one row an image.
+
+    Parameters
+    ----------
+    pairs : pandas.DataFrame
+        From :func:`labelled_pairs`, perhaps with some pairs taken out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``image_id``: the mean of every metric over the image's pairs, under the metric's
+        own name (missing distances left out of their mean), ``malignant``, ``cluster``,
+        ``n_masks`` and ``n_pairs``.
+    """
+    groups = pairs.groupby("image_id", sort=False)
+    facts = groups[["malignant", "cluster", "n_masks"]].first()
+    return groups[list(METRICS)].mean().join(facts).assign(n_pairs=groups.size())

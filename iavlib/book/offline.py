@@ -3,16 +3,140 @@
 Formulas are written as MathML, and the scripts that would load code runners
 from elsewhere are left out: this book has none, and Jupyter Book adds them twice,
 which browsers report as an error on every page.
+
+Formulas as MathML, which browsers show by themselves.
+
+The usual renderer loads MathJax from another server whenever a page with a
+formula is looked at; without network such a page shows raw LaTeX. docutils can
+write MathML itself. A command it does not know becomes a warning (and so an
+error of the book's build) that names it. Beyond what docutils knows, the
+environments ``align``, ``gather``, ``split`` and their starred forms and the
+commands in `_REWRITTEN` are understood.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import MathError, tex2mathml
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.util import logging
+from sphinx.util.math import get_node_equation_number
 
-from iavlib.book.mathml import STYLE, visit_block, visit_inline
+logger = logging.getLogger(__name__)
+
+_ACCENTS = "hat|widehat|bar|overline|tilde|widetilde|vec|dot|ddot|check|breve"
+_GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"
+_ARGUMENT = rf"(?:{_GROUP}|\\[A-Za-z]+|\w)"
+#: Tried in this order.
+_REWRITTEN = {
+    # docutils would put the index of an accented letter below it, as under a sum
+    rf"(\\(?:{_ACCENTS})(?![A-Za-z])\s*{_ARGUMENT})(?=\s*_)": r"{\1{}}",
+    r"\\mathop\b": r"\\operatorname*",
+    r"(\\operatorname\*?\s*\{[^{}]*)\\,": r"\1 ",  # an operator's name is plain text
+    r"(\\operatorname\*?)\s*\{\\(?:mathrm|text)\{([^{}]*)\}\}": r"\1{\2}",
+    rf"\\operatorname\*\s*({_GROUP})\s*_\s*({_ARGUMENT})": r"\\underset{\2}{\\operatorname\1}",
+    r"\\operatorname\*": r"\\operatorname",
+    r"\\stackrel\b": r"\\overset",
+    r"\\(?:nonumber|notag)\b": "",
+    r"\\middle\s*\|": r"\\mid ",
+    r"\\(begin|end)\{(?:align|gather|split|eqnarray)\*?\}": r"\\\1{aligned}",
+}
+#: Bars around a formula: without a form they would be spaced like "divides".
+_FENCE = '<mo form="{}" stretchy="false">{}</mo>'
+STYLE = """\
+math {
+  font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "DejaVu Math TeX Gyre", math;
+}
+div.math { display: flex; flex-direction: row-reverse; align-items: center; margin: 1em 0; }
+div.math > math { flex: 1; overflow-x: auto; overflow-y: hidden; padding: .2em 0; }
+math .ams-align > mtr > mtd, math .cases > mtr > mtd { text-align: left; }
+math .ams-align > mtr > mtd:nth-child(odd) {
+  text-align: right; text-align: -moz-right; text-align: -webkit-right;
+}
+math .ams-align > mtr > mtd:nth-child(even) { padding-left: 0; }
+"""
+
+
+def to_mathml(formula: str, block: bool = False) -> str:
+    r"""Translate a LaTeX formula.
+
+    Parameters
+    ----------
+    formula : str
+        LaTeX without dollar signs.
+    block : bool, optional
+        Whether the formula stands on lines of its own.
+
+    Returns
+    -------
+    str
+        A ``<math>`` element.
+
+    Raises
+    ------
+    docutils.utils.math.latex2mathml.MathError
+        If a command or environment is not understood.
+    """
+    text = _pair_bars(formula.strip())
+    for pattern, replacement in _REWRITTEN.items():
+        text = re.sub(pattern, replacement, text)
+    mathml = tex2mathml(text, as_block=block)
+    for bar, close in (("|", r"\rvert"), ("\u2016", r"\rVert")):
+        mathml = mathml.replace(f'<mo class="mathopen">{bar}</mo>', _FENCE.format("prefix", bar))
+        if close in text:
+            mathml = mathml.replace(f"<mo>{bar}</mo>", _FENCE.format("postfix", bar))
+    return mathml
+
+
+def _pair_bars(formula: str) -> str:
+    r"""Turn the bars of ``|A|`` into fences; leave the one of ``p(a|b)``, which follows a letter.
+
+    Bars that are part of a command (``\left|``, ``\|``) are left alone, too.
+    """
+    parts = re.split(r"(?<!\\)(?<!left)(?<!right)(?<![bB]ig[lrg])(?<![bB]ig)\|", formula)
+    text, is_open = parts[0], False
+    for part in parts[1:]:
+        before = text.rstrip()[-1:]
+        if is_open or not (before.isalpha() or before in {")", "}"}):
+            text += r"\rvert " if is_open else r"\lvert "
+            is_open = not is_open
+        else:
+            text += "|"
+        text += part
+    return formula if is_open else text
+
+
+def _render(translator: Any, node: nodes.Element, block: bool) -> None:
+    try:
+        translator.body.append(to_mathml(node.astext(), block))
+    except MathError as error:
+        logger.warning("formula %r: %s", node.astext(), error, location=node, type="mathml")
+        translator.body.append(f"<code>{translator.encode(node.astext())}</code>")
+
+
+def visit_inline(translator: Any, node: nodes.math) -> None:
+    """Write a formula within a line."""
+    translator.body.append(translator.starttag(node, "span", "", CLASS="math notranslate"))
+    _render(translator, node, block=False)
+    translator.body.append("</span>")
+    raise nodes.SkipNode
+
+
+def visit_block(translator: Any, node: nodes.math_block) -> None:
+    """Write a formula on lines of its own, with its number if it has one."""
+    translator.body.append(translator.starttag(node, "div", CLASS="math notranslate"))
+    if node["number"]:
+        translator.body.append(f'<span class="eqno">({get_node_equation_number(translator, node)})')
+        translator.add_permalink_ref(node, "Link to this equation")
+        translator.body.append("</span>")
+    _render(translator, node, block=True)
+    translator.body.append("</div>\n")
+    raise nodes.SkipNode
+
 
 _RUNNERS = "sphinx_thebe"
 # long names and wide tables must not push a page beyond the rim of a phone

@@ -1,15 +1,20 @@
-"""The cohorts by name: what there is, whether it is here, how to load it."""
+"""The cohorts by name: what there is, whether it is here, how to load it.
+
+What the data home holds of each cohort.
+"""
+
+from __future__ import annotations
 
 import difflib
 import hashlib
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+from iavlib.core.home import data_home
 from iavlib.data.cohort import Cohort
-from iavlib.data.home import data_home
 
 DEFAULT = "auto"
 #: The same for what looks at images: tables alone will not do.
@@ -70,7 +75,7 @@ class Entry:
 
 
 def _imapp() -> Entry:
-    from iavlib.data import imapp, registry
+    from iavlib.data import imapp, imapp as registry
 
     files = dict.fromkeys(registry.IMAPP_TABLES, 1) | {"images/*": 14967, "masks/*": 22472}
     return Entry(
@@ -313,3 +318,94 @@ def _entry(name: str) -> Entry:
 
 def _missing(entry: Entry) -> list[str]:
     return [file for file in entry.required if not (entry.folder / file).exists()]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is here of one cohort.
+
+    Attributes
+    ----------
+    name, title, licence, citation, how : str
+        As in the catalogue; ``how`` says how to get what is missing.
+    state : {"present", "partial", "absent", "built in", "by path"}
+        ``partial`` cohorts are usable when ``usable`` is True; ``by path`` is what the user
+        points at.
+    usable : bool
+        Whether its name alone is enough to load it.
+    counts : dict of str to (int, int)
+        Files present and files there would be, by file name or ``folder/*``.
+    bytes : int
+        Size of the files present.
+    folder : str
+    notes : list of str
+        What is odd about the files (altered tables).
+    """
+
+    name: str
+    title: str
+    state: str
+    usable: bool
+    counts: dict[str, tuple[int, int]]
+    bytes: int
+    folder: str
+    licence: str
+    citation: str
+    how: str
+    notes: list[str]
+
+    def to_dict(self) -> dict:
+        """Return the status as plain types, for JSON."""
+        return asdict(self)
+
+
+def status() -> list[Status]:
+    """Return the status of every cohort of the catalogue."""
+    here = available()
+    return [_status(make(), here) for make in COHORTS.values()]
+
+
+def _status(entry: Entry, here: list[str]) -> Status:
+    counts, size = {}, 0
+    for pattern, expected in entry.files.items():
+        present = [p for p in entry.folder.glob(pattern) if p.is_file()]
+        counts[pattern] = (len(present), expected)
+        size += sum(path.stat().st_size for path in present)
+    return Status(
+        name=entry.name,
+        title=entry.title,
+        state="by path" if entry.needs else _state(counts),
+        usable=entry.name in here,
+        counts=counts,
+        bytes=size,
+        folder=_place(entry),
+        licence=entry.licence,
+        citation=entry.citation,
+        how=entry.how,
+        notes=_notes(entry.name, entry.folder),
+    )
+
+
+def _place(entry: Entry) -> str:
+    if entry.files:
+        return str(entry.folder)
+    return "where you say" if entry.needs else "made on demand"
+
+
+def _state(counts: dict[str, tuple[int, int]]) -> str:
+    if not counts:
+        return "built in"
+    if all(have >= expected for have, expected in counts.values()):
+        return "present"
+    return "partial" if any(have for have, _ in counts.values()) else "absent"
+
+
+def _notes(name: str, folder: Path) -> list[str]:
+    if name != "imapp":
+        return []
+    from iavlib.core.disk import STAGING
+    from iavlib.data.imapp import altered_tables
+
+    notes = [f"{table} differs from the published one" for table in altered_tables(folder)]
+    broken = [kind for kind in ("masks", "images") if (folder / kind / STAGING).is_dir()]
+    return notes + [f"fetching the {kind} broke off or is going on" for kind in broken]

@@ -1,4 +1,14 @@
-"""The one type that everything downstream takes: images, masks and pairs of masks."""
+"""The one type that everything downstream takes: images, masks and pairs of masks.
+
+What a diagnosis predicts, the same for every cohort: one number an image, 0 or 1.
+
+For the datasets of melanoma it is melanoma against everything else, for IMA++ and the others
+malignant against benign.
+
+Tables that say what a cohort holds.
+"""
+
+from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -8,7 +18,8 @@ from functools import cached_property
 import pandas as pd
 
 from iavlib.data import schemas
-from iavlib.data.split import STRATIFY, Split, fold_images, split_images
+from iavlib.data.schemas import METRICS
+from iavlib.data.splits import STRATIFY, Split, fold_images, split_images
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,7 @@ class Cohort:
         own = pd.Series("image:" + self.images.index.astype(str), index=self.images.index)
         return ("patient:" + patient.astype("str")).where(patient.notna(), own).rename("cluster")
 
-    def select(self, image_ids: Iterable[str]) -> "Cohort":
+    def select(self, image_ids: Iterable[str]) -> Cohort:
         """Return the cohort of these images only, in their order here.
 
         Raises
@@ -104,7 +115,7 @@ class Cohort:
             pairs=self.pairs[self.pairs["image_id"].isin(wanted)].reset_index(drop=True),
         )
 
-    def multi_annotator(self) -> "Cohort":
+    def multi_annotator(self) -> Cohort:
         """Return the images with at least two annotators' masks (of one or several annotators)."""
         counts = self.masks["image_id"].value_counts()
         return self.select(counts.index[counts >= 2])
@@ -154,3 +165,150 @@ class Cohort:
             As for :meth:`split`.
         """
         return fold_images(self, folds, fold, val, seed, stratify, group)
+
+
+REST = ("out", "negative")
+
+
+def target(cohort: Cohort, rest: str = "out") -> pd.Series:
+    """Return the binary target of each image that has one.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    rest : {"out", "negative"}
+        What becomes of images whose malignancy is indeterminate or unknown, in a cohort without
+        a melanoma label: none of both classes, or 0, which is how the published evaluation of the
+        regression counts them.
+
+    Returns
+    -------
+    pandas.Series of int
+        1 for melanoma (or malignant) and 0 otherwise, indexed by image, in the cohort's order and
+        without images that have no label.
+    """
+    if rest not in REST:
+        raise ValueError(f"rest={rest!r}: use one of {', '.join(map(repr, REST))}")
+    if "melanoma" in cohort.images:
+        label = cohort.images["melanoma"]
+    else:
+        malignancy = cohort.images["malignancy"]
+        label = malignancy.map({"benign": 0.0, "malignant": 1.0})
+        label = label.fillna(0.0) if rest == "negative" else label
+    return label.dropna().astype(int).rename("target")
+
+
+def target_names(cohort: Cohort) -> tuple[str, str]:
+    """Return what 0 and 1 of the target mean."""
+    if "melanoma" in cohort.images:
+        return "not melanoma", "melanoma"
+    return "benign", "malignant"
+
+
+def label_map(cohort: Cohort) -> pd.DataFrame:
+    """Tell what class each of a dataset's own labels becomes, and how many images have it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per label: ``diagnosis`` (and ``diagnosis_group`` where the cohort has one),
+        ``malignancy``, ``class`` (as :func:`target_names`, or ``left out``), ``n``, and where
+        there are parts the number in each; the most frequent first.
+    """
+    images = cohort.images
+    own = [c for c in ("diagnosis", "diagnosis_group") if c in images]
+    classes = target(cohort).map(dict(enumerate(target_names(cohort))))
+    table = images[[*own, "malignancy"]].astype(object).fillna("none")
+    table["class"] = classes.reindex(images.index).astype(object).fillna("left out")
+    keys = list(table)
+    counts = table.value_counts().rename("n").to_frame()
+    if "part" in images and images["part"].notna().any():
+        part = images["part"].astype(object).fillna("no part")
+        by_part = table.assign(part=part).value_counts().unstack("part", fill_value=0)
+        order = [p for p in ("train", "val", "test", "no part") if p in by_part]
+        counts = counts.join(by_part[order])
+    return counts.sort_values("n", ascending=False, kind="stable").reset_index()[
+        [*keys, *counts.columns]
+    ]
+
+
+def overview(cohort: Cohort) -> pd.Series:
+    """Count images, masks, annotators and pairs, in all and with several masks an image.
+
+    Returns
+    -------
+    pandas.Series of int
+        Indexed by what is counted; ``multi_*`` counts the images with at least two masks.
+    """
+    multi = cohort.multi_annotator()
+    same = cohort.pairs["annotator_1"] == cohort.pairs["annotator_2"]
+    patient = multi.images["patient_id"]
+    return pd.Series(
+        {
+            "images": len(cohort.images),
+            "masks": len(cohort.masks),
+            "annotators": cohort.masks["annotator"].nunique(),
+            "multi_images": len(multi.images),
+            "multi_masks": len(multi.masks),
+            "multi_annotators": multi.masks["annotator"].nunique(),
+            "pairs": len(cohort.pairs),
+            "pairs_same_annotator": int(same.sum()),
+            "pairs_without_overlap": int((cohort.pairs["dice"] == 0).sum()),
+            "multi_images_without_patient": int(patient.isna().sum()),
+            "multi_patients": patient.nunique(),
+            "images_with_file": int(cohort.images["path"].notna().sum()),
+            "masks_with_file": int(cohort.masks["path"].notna().sum()),
+        },
+        name=cohort.name,
+    )
+
+
+def labels(cohort: Cohort) -> pd.DataFrame:
+    """Count images by malignancy, in all and among those with at least two masks."""
+    multi = cohort.multi_annotator().images
+    table = pd.DataFrame(
+        {
+            "all images": cohort.images["malignancy"].value_counts(),
+            "at least two masks": multi["malignancy"].value_counts(),
+        }
+    )
+    return table.fillna(0).astype(int).sort_values("all images", ascending=False)
+
+
+def licences(cohort: Cohort) -> pd.DataFrame:
+    """Count images by licence and source of the data, most frequent first."""
+    counts = cohort.images["licence"].fillna("not stated").value_counts()
+    return counts.rename("images").rename_axis("licence").to_frame()
+
+
+def pair_summary(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Summarise every metric over pairs: mean, sd (n - 1), minimum, quartiles and maximum."""
+    table = pairs[list(METRICS)].describe().T.rename(columns={"std": "sd"})
+    return table.astype({"count": int})
+
+
+def quality_findings(cohort: Cohort) -> pd.DataFrame:
+    """Count the published findings of quality control by issue and severity.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns issue, severity, masks (all), multi_masks (on images with at least two masks);
+        without rows where the cohort has no published findings.
+    """
+    findings = cohort.extras.get("qa")
+    if findings is None:
+        return pd.DataFrame(columns=["issue", "severity", "masks", "multi_masks"])
+    multi = set(cohort.multi_annotator().images.index)
+    table = findings.assign(multi=findings["image_id"].isin(multi))
+    groups = table.groupby(["issue", "severity"])["multi"]
+    counts = pd.DataFrame({"masks": groups.size(), "multi_masks": groups.sum()})
+    return counts.reset_index().sort_values("masks", ascending=False, ignore_index=True)
+
+
+def without_overlap(cohort: Cohort) -> pd.DataFrame:
+    """List the pairs of masks that share no pixel, with who drew them and on what."""
+    columns = ["image_id", "annotator_1", "annotator_2", "tool_1", "tool_2", "hd_normalized"]
+    pairs = cohort.pairs.loc[cohort.pairs["dice"] == 0, columns]
+    facts = cohort.images[["malignancy", "diagnosis"]]
+    return pairs.join(facts, on="image_id").reset_index(drop=True)

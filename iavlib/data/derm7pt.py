@@ -9,18 +9,19 @@ may differ). The layout is that of the authors' published program; it was not tr
 Patients are not published. Cases that share an image file count as one lesion.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
 
+from iavlib.core.errors import DataError, DatasetUnavailable
+from iavlib.core.home import data_home
 from iavlib.data.cohort import Cohort
-from iavlib.data.diagnosed import Layout, build, match
-from iavlib.data.errors import DataError, DatasetUnavailable
-from iavlib.data.home import data_home
-from iavlib.data.labels import Label, known_text, meaning
-from iavlib.data.split import linked_clusters
+from iavlib.data.labels import Label, Layout, build, known_text, match, meaning
+from iavlib.data.splits import linked_clusters
 from iavlib.data.tables import IMAGE_SUFFIXES, read_table
 
 TITLE = "derm7pt: 1,011 cases of the seven-point checklist, 252 of them melanoma"
@@ -105,7 +106,7 @@ def load(
     DatasetUnavailable
         If the labels, or the index files where these are asked for, are not here.
     DataError
-        If a file is not what it should be; see :mod:`iavlib.data.diagnosed`.
+        If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
     _check_option("parts", parts, ("paper", "official"))
     _check_option("modality", modality, MODALITIES)

@@ -1,5 +1,7 @@
 """Reading image and mask files as arrays."""
 
+from __future__ import annotations
+
 import os
 import struct
 import warnings
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from iavlib.data.errors import DataError
+from iavlib.core.errors import DataError
 
 MAX_PIXELS = 10_000 * 10_000
 #: A photograph with a shorter side shows no lesion.

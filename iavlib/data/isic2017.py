@@ -10,18 +10,30 @@ beside them are passed over), the tables ``ISIC-2017_Training_Part3_GroundTruth.
 empty cell under melanoma is no label.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
 
-from iavlib.data import overlap as overlaps
+from iavlib.core.errors import DataError, DatasetUnavailable
+from iavlib.core.home import data_home
+from iavlib.data import duplicates as overlaps
 from iavlib.data.cohort import Cohort
-from iavlib.data.diagnosed import Layout, build, image_files, masks_table, match, place
-from iavlib.data.errors import DataError, DatasetUnavailable
-from iavlib.data.home import data_home
-from iavlib.data.labels import Label, known_number, known_text, meaning
+from iavlib.data.labels import (
+    Label,
+    Layout,
+    build,
+    image_files,
+    known_number,
+    known_text,
+    masks_table,
+    match,
+    meaning,
+    place,
+)
 from iavlib.data.schemas import PARTS, empty_masks
 from iavlib.data.tables import read_table
 
@@ -97,7 +109,7 @@ def load(folder: Path | None = None, incomplete: bool = False, overlap: str = OV
     overlap : {"leave out", "keep"}
         What to do with images that share image, patient or lesion with the multi-annotator
         images of IMA++: nearly half of the melanomas do, and those of all IMA++ images would
-        leave none. See :mod:`iavlib.data.overlap`.
+        leave none. See :mod:`iavlib.data.duplicates`.
 
     Returns
     -------
@@ -111,7 +123,7 @@ def load(folder: Path | None = None, incomplete: bool = False, overlap: str = OV
     DatasetUnavailable
         If the labels are not here, or the tables of IMA++ are needed and not here.
     DataError
-        If a file is not what it should be; see :mod:`iavlib.data.diagnosed`.
+        If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
     folder = folder or data_home() / "isic2017"
     here = layout(folder)

@@ -7,13 +7,14 @@ folder of its name), and ``ISIC2018_Task3_Training_LesionGroupings.csv``, which 
 the training images only. No patients are published.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 
 from iavlib.data.cohort import Cohort
-from iavlib.data.diagnosed import Layout, build
 from iavlib.data.isic_challenge import Part, join, part_layout, read_parts
-from iavlib.data.labels import Label
+from iavlib.data.labels import Label, Layout, build
 
 TITLE = "ISIC 2018 task 3 (HAM10000): 10,015 training, 193 validation and 1,512 test images"
 LICENCE = "CC BY-NC 4.0"
@@ -72,7 +73,7 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     DatasetUnavailable
         If the training labels are not here.
     DataError
-        If a file is not what it should be; see :mod:`iavlib.data.diagnosed`.
+        If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
     module = sys.modules[__name__]
     folder, images = read_parts("isic2018", folder, module, PARTS, LABELS, incomplete)

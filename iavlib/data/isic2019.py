@@ -6,14 +6,15 @@ Expected in the folder, as the challenge's archives unpack: ``ISIC_2019_Training
 ``ISIC_2019_Test_Metadata.csv`` (age, sex, site). No validation part and no patients are published.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 
-from iavlib.data import overlap as overlaps
+from iavlib.data import duplicates as overlaps
 from iavlib.data.cohort import Cohort
-from iavlib.data.diagnosed import Layout, build
 from iavlib.data.isic_challenge import Part, join, part_layout, read_parts
-from iavlib.data.labels import Label
+from iavlib.data.labels import Label, Layout, build
 
 TITLE = "ISIC 2019: 25,331 training and 8,238 test images"
 LICENCE = "CC BY-NC 4.0"
@@ -75,7 +76,7 @@ def load(
         table without a label.
     overlap : {"keep", "leave out"}
         What to do with images that share image, patient or lesion with the multi-annotator
-        images of IMA++, see :mod:`iavlib.data.overlap`.
+        images of IMA++, see :mod:`iavlib.data.duplicates`.
 
     Returns
     -------
@@ -89,7 +90,7 @@ def load(
     DatasetUnavailable
         If the training labels are not here.
     DataError
-        If a file is not what it should be; see :mod:`iavlib.data.diagnosed`.
+        If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
     if unk not in UNK:
         raise ValueError(f"unk={unk!r}: use one of {', '.join(map(repr, UNK))}")

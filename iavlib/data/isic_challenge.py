@@ -1,5 +1,7 @@
 """The form that the ISIC challenges' tables share: one table of labels and one folder a part."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +9,19 @@ from pathlib import Path
 import pandas as pd
 import pandera.pandas as pa
 
-from iavlib.data.diagnosed import Layout, image_files, match, place
-from iavlib.data.errors import DataError, DatasetUnavailable
-from iavlib.data.home import data_home
-from iavlib.data.labels import Label, known_number, known_text, meaning, one_hot
+from iavlib.core.errors import DataError, DatasetUnavailable
+from iavlib.core.home import data_home
+from iavlib.data.labels import (
+    Label,
+    Layout,
+    image_files,
+    known_number,
+    known_text,
+    match,
+    meaning,
+    one_hot,
+    place,
+)
 from iavlib.data.tables import read_table
 
 NO_CLASS = ("image", "score_weight", "validation_weight")

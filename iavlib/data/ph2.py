@@ -12,6 +12,8 @@ image's name and ``_lesion``) and ``labels.csv`` with image_id and clinical_diag
 There are neither patients nor official parts; every image counts as a patient of its own.
 """
 
+from __future__ import annotations
+
 import re
 import sys
 from pathlib import Path
@@ -19,11 +21,10 @@ from pathlib import Path
 import pandas as pd
 import pandera.pandas as pa
 
+from iavlib.core.errors import DataError, DatasetUnavailable
+from iavlib.core.home import data_home
 from iavlib.data.cohort import Cohort
-from iavlib.data.diagnosed import Layout, build, image_files, masks_table, match
-from iavlib.data.errors import DataError, DatasetUnavailable
-from iavlib.data.home import data_home
-from iavlib.data.labels import Label, meaning
+from iavlib.data.labels import Label, Layout, build, image_files, masks_table, match, meaning
 from iavlib.data.tables import read_table
 
 TITLE = "PH2: 200 images with lesion masks, 80 common nevi, 80 atypical nevi, 40 melanomas"
@@ -85,7 +86,7 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     DatasetUnavailable
         If the labels are not here.
     DataError
-        If a file is not what it should be; see :mod:`iavlib.data.diagnosed`.
+        If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
     folder = folder or data_home() / "ph2"
     here = layout(folder)

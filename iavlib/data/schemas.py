@@ -4,10 +4,12 @@ Checks are declared as pandera schemas; what they find is told as a :class:`Data
 names the table, the rows and the mend.
 """
 
+from __future__ import annotations
+
 import pandas as pd
 import pandera.pandas as pa
 
-from iavlib.data.errors import DataError
+from iavlib.core.errors import DataError
 
 MALIGNANCY = ("benign", "malignant", "indeterminate", "unknown")
 PARTS = ("train", "val", "test")

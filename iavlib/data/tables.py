@@ -1,11 +1,13 @@
 """Reading a published CSV and saying exactly what is wrong with it."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
 
-from iavlib.data.errors import DataError
+from iavlib.core.errors import DataError
 from iavlib.data.schemas import check_table
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")

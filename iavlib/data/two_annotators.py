@@ -5,15 +5,17 @@ by different annotators of IMA++. ``retina_two_observers``: fundus pictures of C
 with the vessels drawn by two observers.
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pandas as pd
 
+from iavlib.core.errors import DatasetUnavailable
+from iavlib.core.home import data_home
 from iavlib.data import folder
 from iavlib.data.cohort import Cohort
-from iavlib.data.errors import DatasetUnavailable
-from iavlib.data.folder_listing import TABLE
-from iavlib.data.home import data_home
+from iavlib.data.folder import TABLE
 
 ISIC, RETINA = "isic_two_annotators", "retina_two_observers"
 TITLES = {

@@ -26,10 +26,9 @@ from typing import Any
 
 import yaml
 
-from iavlib.errors import suggest
-from iavlib.execution.project import Project
-from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.spec import Experiment, check_fields, from_mapping
+from iavlib.core.errors import ExperimentError, suggest
+from iavlib.core.project import Project
+from iavlib.experiments.config import Experiment, check_fields, from_mapping
 from iavlib.experiments.tasks import find_task
 
 FOLDER = "experiments"

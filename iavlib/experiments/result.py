@@ -14,13 +14,13 @@ from typing import Any
 
 import pandas as pd
 
+from iavlib.core.errors import ExperimentError
+from iavlib.core.files import write_json, write_text
+from iavlib.core.versions import hardware, loaded_versions
 from iavlib.data.cohort import Cohort
-from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.spec import Experiment
+from iavlib.experiments.config import Experiment
 from iavlib.experiments.store import CHECKPOINT, FAILURE, HISTORY, METRICS, PREDICTIONS, read_json
-from iavlib.experiments.tasks import Outcome, check_finite
-from iavlib.files import write_json, write_text
-from iavlib.versions import hardware, loaded_versions
+from iavlib.experiments.tasks.task import Outcome, check_finite
 
 SCHEMA_VERSION = 1
 _NEEDED = {

@@ -5,23 +5,292 @@ network for each method and target, though all of them need no more than the las
 gradient at it. Here a batch goes forward once, the graph begins at that map, and the way back is no
 longer than the head. EigenCAM is computed here: the package takes the full decomposition of each
 image (for 1,280 channels a matrix of 1,280 by 1,280), and its sign is left to chance.
+
+What is explained: one number of a network's output, and in which direction.
+
+grad-cam's own default, the largest output, is the only output of a regression head: it can only
+show what *raises* the prediction. Here each head has two targets, one a direction.
+
+Where in a network attribution is read: its last feature map, found by looking, not by name.
+
+One image goes through the network. The last part whose output is a map (channels by rows by
+columns, or tokens that are patches) of the network's features, and on whose places the features
+depend, is taken. Where a class token is read off, the patches of the last normalisation have no
+influence any more; the first normalisation of the last block is found then, as is usual for
+Vision Transformers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from iavlib.explain.errors import ExplainError
-from iavlib.explain.layers import FeatureLayer, frozen
-from iavlib.explain.targets import Target
+from iavlib.core.errors import ExplainError
+from iavlib.models.heads import predicted_mean
 from iavlib.models.network import Network
 from iavlib.training.predict import evaluating
+
+RAISES, LOWERS = "raises agreement", "lowers agreement"
+MALIGNANT, BENIGN = "malignant", "benign"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A number that each image has, to be explained.
+
+    Attributes
+    ----------
+    name : str
+        One of :data:`RAISES`, :data:`LOWERS`, :data:`MALIGNANT` and :data:`BENIGN`.
+    head : str
+        Name of the network's head.
+    kind : str
+        Kind of a regression head, as :class:`iavlib.models.HeadSpec` has it; empty for a
+        classification of two classes.
+    sign : {1, -1}
+        -1 turns the number round.
+    """
+
+    name: str
+    head: str
+    kind: str
+    sign: int
+
+    def level(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the number itself, whatever the direction, of shape (B,).
+
+        The predicted agreement, or the logit of class 1 minus that of class 0.
+        """
+        raw = outputs[self.head]
+        return predicted_mean(self.kind, raw) if self.kind else raw[:, 1] - raw[:, 0]
+
+    def score(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Return what attribution is made for, of shape (B,): the number times ``sign``."""
+        return self.sign * self.level(outputs)
+
+
+def find_targets(network: Network) -> dict[str, Target]:
+    """List what can be explained of a network.
+
+    Parameters
+    ----------
+    network : Network
+        Its heads of one output (or of a distribution) predict agreement, those of two outputs tell
+        class 1 (malignant, melanoma) from class 0.
+
+    Returns
+    -------
+    dict of str to Target
+        By name, two a head: that which lowers agreement before that which raises it, malignant
+        before benign.
+
+    Raises
+    ------
+    ExplainError
+        If a head has another number of outputs, or two predict the same.
+    """
+    found: dict[str, Target] = {}
+    for head, spec in network.specs.items():
+        if spec.kind in ("beta", "quantile") or spec.outputs == 1:
+            own = (Target(LOWERS, head, spec.kind, -1), Target(RAISES, head, spec.kind, 1))
+        elif spec.outputs == 2:
+            own = (Target(MALIGNANT, head, "", 1), Target(BENIGN, head, "", -1))
+        else:
+            told = f"has {spec.outputs} outputs"
+            raise ExplainError(f"head {head!r}", told, "explain heads of one or two outputs")
+        if own[0].name in found:
+            told = f"predicts the same as head {found[own[0].name].head!r}"
+            raise ExplainError(f"head {head!r}", told, "explain a network with one of them")
+        found |= {target.name: target for target in own}
+    return found
+
+
+def choose_targets(network: Network, names) -> tuple[Target, ...]:
+    """Return the targets of these names, or all where `names` is None.
+
+    Raises
+    ------
+    ExplainError
+        If the network has none of that name.
+    """
+    known = find_targets(network)
+    names = tuple(known) if names is None else tuple(names)
+    for name in names:
+        if name not in known:
+            raise ExplainError(f"target {name!r}", "is not there", f"known: {', '.join(known)}")
+    return tuple(known[name] for name in names)
+
+
+CHANNELS_FIRST, CHANNELS_LAST, TOKENS = "channels first", "channels last", "tokens"
+_LAST_FORMAT = "NHWC"  # timm's name for maps with channels last
+
+
+@dataclass(frozen=True)
+class FeatureLayer:
+    """A part of a network whose output is a map.
+
+    Attributes
+    ----------
+    name : str
+        Its name within the backbone.
+    module : torch.nn.Module
+    layout : {"channels first", "channels last", "tokens"}
+    prefix : int
+        Tokens before those of patches.
+    side : int
+        Rows, and columns, of the map.
+    """
+
+    name: str
+    module: nn.Module
+    layout: str
+    prefix: int
+    side: int
+
+    def maps(self, output: Tensor) -> Tensor:
+        """Bring what the part gives to shape (B, channels, side, side)."""
+        if self.layout == CHANNELS_FIRST:
+            return output
+        if self.layout == TOKENS:
+            patches = output[:, self.prefix :]
+            output = patches.reshape(len(patches), self.side, self.side, -1)
+        return output.permute(0, 3, 1, 2)
+
+
+def find_layer(network: Network, stride: int | None = None) -> FeatureLayer:
+    """Find the part of a network in which attribution is read.
+
+    Parameters
+    ----------
+    network : Network
+        With any backbone of timm for square images.
+    stride : int, optional
+        Pixels of the image a place of the map stands for: the end of the last stage with maps that
+        fine is taken, as timm tells the stages. The last map of all unless given.
+
+    Returns
+    -------
+    FeatureLayer
+
+    Raises
+    ------
+    ExplainError
+        If no part has such a map, as with images so small that the last map is one place.
+    """
+    named = None if stride is None else _stages_of(network, stride)
+    outputs, features = _outputs(network, named)
+    depends = _dependence(features, outputs)
+    for (layer, _), is_used in reversed(list(zip(outputs, depends, strict=True))):
+        if is_used:
+            return layer
+    size = network.weights.input_size
+    told = f"{network.backbone_name} has no map of more than one place at {size} pixels"
+    raise ExplainError("layer", told, "give larger images, or a smaller stride")
+
+
+def _stages_of(network: Network, stride: int) -> list[str]:
+    """Name the parts that timm calls the ends of stages of that stride."""
+    stages = getattr(network.backbone, "feature_info", None) or ()
+    known = [(item["reduction"], item["module"]) for item in stages]
+    found = [module for reduction, module in known if reduction == stride]
+    if found:
+        return found
+    there = ", ".join(str(one) for one in sorted({one for one, _ in known})) or "none"
+    told = f"{network.backbone_name} has no stage of it"
+    raise ExplainError(f"stride {stride}", told, f"there are: {there}")
+
+
+def _outputs(
+    network: Network, named: list[str] | None
+) -> tuple[list[tuple[FeatureLayer, Tensor]], Tensor]:
+    """Send an image through the network; list parts that give maps, in the order of their end."""
+    found: list[tuple[FeatureLayer, Tensor]] = []
+    backbone = network.backbone
+
+    def look(name):
+        def hook(module, _, output):
+            layer = _as_layer(name, module, output, network, free=named is not None)
+            if layer is not None:
+                found.append((layer, output))
+
+        return hook
+
+    parts = [
+        (name, part) for name, part in backbone.named_modules() if named is None or name in named
+    ]
+    handles = [part.register_forward_hook(look(name)) for name, part in parts]
+    try:
+        with evaluating(network), frozen(network), torch.enable_grad():
+            features = network.features(_probe(network).requires_grad_())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found, features
+
+
+def _dependence(features: Tensor, outputs: list[tuple[FeatureLayer, Tensor]]) -> list[bool]:
+    """Tell on which maps the features depend, in other places than tokens of no patch."""
+    if not outputs:
+        return []
+    # a random direction: the plain sum of normalised features is the same for every image
+    along = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
+    score = (features * along.to(features)).sum()
+    gradients = torch.autograd.grad(score, [one for _, one in outputs], allow_unused=True)
+    return [
+        gradient is not None and bool(layer.maps(gradient).abs().amax() > 0)
+        for (layer, _), gradient in zip(outputs, gradients, strict=True)
+    ]
+
+
+def _as_layer(name, module, output, network: Network, free: bool) -> FeatureLayer | None:
+    """Describe a part whose output is a map with as many channels as the network has features.
+
+    With `free` any number of channels will do.
+    """
+    if not isinstance(output, Tensor):
+        return None
+    n, shape = network.n_features, tuple(output.shape)
+    last = getattr(network.backbone, "output_fmt", "") == _LAST_FORMAT
+    if output.ndim == 4:
+        layout = CHANNELS_LAST if last else CHANNELS_FIRST
+        channels = shape[-1] if last else shape[1]
+        rows, columns = shape[1:3] if last else shape[2:]
+        fits = (free or channels == n) and rows == columns and rows > 1
+        return FeatureLayer(name, module, layout, 0, rows) if fits else None
+    if output.ndim == 3:
+        prefix = getattr(network.backbone, "num_prefix_tokens", 0) or 0
+        side = round(max(shape[1] - prefix, 0) ** 0.5)
+        fits = (free or shape[2] == n) and side > 1 and side**2 == shape[1] - prefix
+        return FeatureLayer(name, module, TOKENS, prefix, side) if fits else None
+    return None
+
+
+def _probe(network: Network) -> Tensor:
+    size = network.weights.input_size
+    device = next(network.parameters()).device
+    return torch.randn((1, 3, size, size), generator=torch.Generator().manual_seed(0)).to(device)
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Let no parameter have a gradient, and put all back as they were afterwards."""
+    flags = [(one, one.requires_grad) for one in network.parameters()]
+    for one, _ in flags:
+        one.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for one, flag in flags:
+            one.requires_grad_(flag)
+
 
 GRADCAM, GRADCAM_PLUS, EIGENCAM = "Grad-CAM", "Grad-CAM++", "EigenCAM"
 HIRESCAM, LAYERCAM = "HiResCAM", "Layer-CAM"

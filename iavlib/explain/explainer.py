@@ -1,5 +1,7 @@
 """Explaining many images: batch by batch, nothing kept of one when the next comes."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,24 +10,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from iavlib.core.errors import ExplainError
 from iavlib.explain.cam import (
     CAM_METHODS,
     CENTRED,
     EIGENCAM,
     GRADCAM,
+    Target,
     cam_maps,
     capture,
+    choose_targets,
     enlarge,
+    find_layer,
 )
-from iavlib.explain.errors import ExplainError
-from iavlib.explain.layers import find_layer
-from iavlib.explain.perturbation import (
-    INTEGRATED,
-    OCCLUSION,
-    integrated_gradients,
-    occlusion,
-)
-from iavlib.explain.targets import Target, choose_targets
+from iavlib.explain.perturbation import INTEGRATED, OCCLUSION, integrated_gradients, occlusion
 from iavlib.models.network import Network
 from iavlib.training.batches import ImageBatches
 
@@ -103,7 +101,7 @@ class Explainer:
         self.layer = find_layer(network, stride)
         self.reference: dict[str, float] = dict(reference or {})
 
-    def centre_on(self, batches: Iterable[Tensor]) -> "Explainer":
+    def centre_on(self, batches: Iterable[Tensor]) -> Explainer:
         """Take the mean of Grad-CAM over images and places as the zero of the centred one.
 
         Whether a place of a feature map speaks for or against a *class* has a natural zero. A

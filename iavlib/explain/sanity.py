@@ -1,5 +1,7 @@
 """Is a map about what the network has learnt? Learnt weights are destroyed, and maps compared."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable, Iterator
 
@@ -11,9 +13,9 @@ from skimage.metrics import structural_similarity
 from torch import nn
 
 from iavlib.explain.cam import displayed, enlarge
-from iavlib.explain.faithfulness import CELLS
+from iavlib.explain.perturbation import CELLS
 from iavlib.models.network import Network
-from iavlib.training.stages import backbone_stages
+from iavlib.training.optimisation import backbone_stages
 
 #: Maps that still resemble each other more than this, by rank correlation, once nothing learnt is
 #: left are of the image, not of the network.
@@ -49,7 +51,7 @@ def randomised(network: Network, seed: int = 0) -> Iterator[tuple[str, Network]]
 
     The entries of each weight are dealt out anew within their tensor, so that sizes stay as they
     were and nothing learnt does; normalisations keep their statistics. Heads first, then stages as
-    :func:`iavlib.training.stages.backbone_stages` lists them, the last first.
+    :func:`iavlib.training.optimisation.backbone_stages` lists them, the last first.
 
     Parameters
     ----------

@@ -12,77 +12,9 @@
 Names are imported when they are first used: the list of backbones is at hand without torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING
+import lazy_loader
 
-from iavlib.models.backbones import PAPER_BACKBONES, Backbone, find_backbone
-from iavlib.models.errors import ModelError, UnknownBackboneError, WeightsUnavailable
-from iavlib.models.weights import Normalisation, Weights, find_weights, normalisation
+from iavlib.core.errors import ModelError, UnknownBackboneError, WeightsUnavailable
 
-if TYPE_CHECKING:
-    from iavlib.models.batchnorm import has_folded_batchnorm, restore_batchnorm
-    from iavlib.models.heads import (
-        HEAD_KINDS,
-        HeadSpec,
-        build_head,
-        predicted_mean,
-        predicted_quantiles,
-        quantile_levels,
-    )
-    from iavlib.models.network import Network, build_network, load_state
-    from iavlib.models.released import read_released
-    from iavlib.models.saving import load_network, save_network
-
-_NEED_TORCH = {
-    "HEAD_KINDS": "heads",
-    "HeadSpec": "heads",
-    "Network": "network",
-    "build_head": "heads",
-    "build_network": "network",
-    "has_folded_batchnorm": "batchnorm",
-    "load_network": "saving",
-    "load_state": "network",
-    "predicted_mean": "heads",
-    "predicted_quantiles": "heads",
-    "quantile_levels": "heads",
-    "read_released": "released",
-    "restore_batchnorm": "batchnorm",
-    "save_network": "saving",
-}
-
-__all__ = [
-    "HEAD_KINDS",
-    "PAPER_BACKBONES",
-    "Backbone",
-    "HeadSpec",
-    "ModelError",
-    "Network",
-    "Normalisation",
-    "UnknownBackboneError",
-    "Weights",
-    "WeightsUnavailable",
-    "build_head",
-    "build_network",
-    "find_backbone",
-    "find_weights",
-    "has_folded_batchnorm",
-    "load_network",
-    "load_state",
-    "normalisation",
-    "predicted_mean",
-    "predicted_quantiles",
-    "quantile_levels",
-    "read_released",
-    "restore_batchnorm",
-    "save_network",
-]
-
-
-def __getattr__(name: str):
-    if name not in _NEED_TORCH:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_NEED_TORCH[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ += ["ModelError", "UnknownBackboneError", "WeightsUnavailable"]

@@ -3,10 +3,12 @@
 Nothing here imports torch for one of the paper's names; other names are looked up in timm.
 """
 
+from __future__ import annotations
+
 import difflib
 from dataclasses import dataclass
 
-from iavlib.models.errors import UnknownBackboneError
+from iavlib.core.errors import UnknownBackboneError
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-r"""Confusion matrices of annotators, in each pixel, as part of a network (Zhang et al. 2023).
+"""Confusion matrices of annotators, in each pixel, as part of a network (Zhang et al. 2023).
 
 ``A[k, j]`` is the probability that an annotator gives class k to a pixel whose true class is j:
 **columns are true classes and sum to one**. With p(x) the probabilities of the true class, the
@@ -13,13 +13,15 @@ The released code therefore adds a multiple of the identity before it normalises
 ``residual=False`` leaves it out.
 """
 
+from __future__ import annotations
+
 import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from iavlib.models.errors import ModelError
+from iavlib.core.errors import ModelError
 
 #: Keeps sums of columns away from 0.
 LEAST = 1e-6

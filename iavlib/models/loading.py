@@ -1,6 +1,11 @@
-"""Building a backbone and reading pre-trained weights into it."""
+"""Building a backbone and reading pre-trained weights into it.
 
-from collections.abc import Mapping
+Whether tensors fit a network, said tensor by tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import timm
@@ -9,12 +14,62 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from iavlib.data.errors import DataError
-from iavlib.models import hub
+from iavlib.core.errors import DataError, ModelError, WeightsUnavailable
+from iavlib.models import weights as hub
 from iavlib.models.backbones import Backbone
-from iavlib.models.errors import ModelError, WeightsUnavailable
-from iavlib.models.state import as_float32, differences
 from iavlib.models.weights import Weights, describe_file, short_hash, weights_file
+
+SHOWN = 5  # tensors named in a message
+COUNTER = "num_batches_tracked"  # of a batch norm; many files leave it out, and zero does
+
+
+def differences(
+    expected: Mapping[str, torch.Tensor],
+    given: Mapping[str, torch.Tensor],
+    optional: Iterable[str] = (),
+) -> str:
+    """Name the tensors that are missing, unexpected or of another shape.
+
+    Parameters
+    ----------
+    expected, given : mapping of str to torch.Tensor
+        States of two networks.
+    optional : iterable of str
+        Tensors that may be missing; counters of batch norms always may.
+
+    Returns
+    -------
+    str
+        A half-sentence for an error message, empty where the tensors fit.
+    """
+    optional = set(optional)
+    may_miss = {name for name in expected if name in optional or name.endswith(COUNTER)}
+    missing = [name for name in expected if name not in given and name not in may_miss]
+    unexpected = [name for name in given if name not in expected]
+    misshapen = [
+        f"{name} {_shape(given[name])} instead of {_shape(expected[name])}"
+        for name in expected
+        if name in given and given[name].shape != expected[name].shape
+    ]
+    parts = [("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)]
+    return "; ".join(f"{len(names)} {word}: {_some(names)}" for word, names in parts if names)
+
+
+def as_float32(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the state with floating point tensors in single precision, others as they are."""
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+    }
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "(" + ", ".join(map(str, tensor.shape)) + ")"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def create(
@@ -73,7 +128,7 @@ def from_hub(backbone: Backbone, size: int | None = None) -> tuple[nn.Module, We
     ------
     WeightsUnavailable
         If they are in no cache and cannot be downloaded.
-    iavlib.data.DataError
+    iavlib.core.DataError
         If the file is damaged or does not fit.
     """
     mend = f"put a file at {weights_file(backbone)}, or ask for weights 'none'"
@@ -113,7 +168,7 @@ def from_file(
     ------
     WeightsUnavailable
         If there is no such file.
-    iavlib.data.DataError
+    iavlib.core.DataError
         If it is damaged, of another network, or tensors are missing, unexpected or misshapen.
     """
     path = _existing(backbone, path)
@@ -139,7 +194,7 @@ def padding_of_file(backbone: Backbone) -> str:
 
     Raises
     ------
-    WeightsUnavailable, iavlib.data.DataError
+    WeightsUnavailable, iavlib.core.DataError
         As :func:`from_file`.
     """
     return _metadata(_existing(backbone), backbone)[-1] or "symmetric"
@@ -158,7 +213,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
     Raises
     ------
-    iavlib.data.DataError
+    iavlib.core.DataError
         If the file is damaged, or holds more than tensors and so would have to run code.
     """
     try:

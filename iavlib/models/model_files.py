@@ -2,22 +2,29 @@
 
 ``model.safetensors`` holds the tensors. ``model.json`` is moved into place last and names their
 SHA-256, so that two files of different savings are never taken for one model.
+
+Saving a network, and reading it back bit by bit the same.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from safetensors import torch as safetensors
 from torch import nn
 
-from iavlib.data.errors import DataError
-from iavlib.files import write_bytes, write_json
-from iavlib.models.loading import read_tensors
-from iavlib.models.state import differences
-from iavlib.versions import loaded_versions
+from iavlib.core.errors import DataError, ModelError
+from iavlib.core.files import write_bytes, write_json
+from iavlib.core.versions import loaded_versions
+from iavlib.models.heads import HeadSpec
+from iavlib.models.loading import differences, read_tensors
+from iavlib.models.network import Network, build_network
+from iavlib.models.weights import Weights
 
 TENSORS, SIDECAR = "model.safetensors", "model.json"
 MEND = "save the model again, or train it again"
@@ -108,3 +115,76 @@ def read_state(folder: str | Path, sidecar: Mapping[str, Any], network: nn.Modul
 def cannot_build(folder: str | Path, error: Exception) -> DataError:
     """Say that a sidecar does not describe what it should."""
     return DataError(Path(folder) / SIDECAR, f"does not describe a model ({error!r})", MEND)
+
+
+def save_network(network: Network, folder: str | Path) -> Path:
+    """Write ``model.safetensors`` and ``model.json`` into a folder.
+
+    See :mod:`iavlib.models.model_files` for the two files.
+
+    Parameters
+    ----------
+    network : Network
+        On any device.
+    folder : str or Path
+        Created if needed.
+
+    Returns
+    -------
+    Path
+        Of the tensors.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or not writable; what was there before is still there.
+    """
+    sidecar = {
+        "backbone": network.backbone_name,
+        "timm_name": network.spec.timm_name,
+        "features": network.n_features,
+        "size": network.weights.input_size,
+        "heads": {name: asdict(spec) for name, spec in network.specs.items()},
+        "weights": asdict(network.weights),
+    }
+    return write_model(network, folder, sidecar, backbone=network.backbone_name)
+
+
+def load_network(folder: str | Path) -> Network:
+    """Read a network that :func:`save_network` wrote.
+
+    Parameters
+    ----------
+    folder : str or Path
+
+    Returns
+    -------
+    Network
+        On the CPU, in evaluation mode, with every tensor as it was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of the two files is not there.
+    iavlib.core.DataError
+        If a file is damaged, they do not belong together, or tensors do not fit.
+    """
+    sidecar = read_sidecar(folder)
+    network = _build(sidecar, folder)
+    read_state(folder, sidecar, network)
+    return network.eval()
+
+
+def _build(sidecar: dict, folder: str | Path) -> Network:
+    try:
+        heads = {name: HeadSpec(**spec) for name, spec in sidecar["heads"].items()}
+        weights = dict(sidecar["weights"])
+        weights |= {key: tuple(weights[key]) for key in ("mean", "std")}
+        record = Weights(**weights)
+        network = build_network(
+            sidecar["backbone"], heads, size=record.input_size, padding=record.padding
+        )
+        network.weights = record
+    except (KeyError, TypeError, AttributeError, ModelError) as error:
+        raise cannot_build(folder, error) from error
+    return network

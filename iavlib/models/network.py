@@ -1,5 +1,7 @@
 """A backbone with heads."""
 
+from __future__ import annotations
+
 import zlib
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -9,13 +11,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from iavlib.data.errors import DataError
+from iavlib.core.errors import DataError, ModelError
 from iavlib.models.backbones import Backbone, find_backbone
-from iavlib.models.errors import ModelError
 from iavlib.models.heads import HeadSpec, build_head
-from iavlib.models.loading import create, from_file, from_hub, strip
+from iavlib.models.loading import create, differences, from_file, from_hub, strip
 from iavlib.models.released import HEADS, Released, read_released
-from iavlib.models.state import differences
 from iavlib.models.weights import SOURCES, Weights, random_weights
 
 
@@ -132,7 +132,7 @@ def build_network(
     Raises
     ------
     UnknownBackboneError, WeightsUnavailable, ModelError
-    iavlib.data.DataError
+    iavlib.core.DataError
         If a file is damaged or its tensors do not fit.
     """
     spec = find_backbone(backbone)

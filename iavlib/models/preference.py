@@ -16,11 +16,13 @@ The paper prints kernels of 3 x 3 x 3 and 1 x 1 x 1 for pictures, which have two
 they have two. Normalisation comes after the ReLU, as Eq. 6 has it.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from iavlib.models.errors import ModelError
+from iavlib.core.errors import ModelError
 
 #: What the controller may see.
 CONDITIONS = ("both", "code", "features")

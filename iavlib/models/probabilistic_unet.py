@@ -9,6 +9,8 @@ References
 Kohl, S. A. A. et al. (2018). A probabilistic U-Net for segmentation of ambiguous images. NeurIPS.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch

@@ -5,19 +5,19 @@ backbones. Each file is the state of their wrapper around a torchvision model:
 ``backbone.<torchvision's name>``, and ``regression_head.<n>`` or ``classification_head.<n>``.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from iavlib.data.errors import DataError
-from iavlib.data.home import data_home
-from iavlib.models import hub
+from iavlib.core.errors import DataError, WeightsUnavailable
+from iavlib.core.home import data_home
+from iavlib.models import weights as hub
 from iavlib.models.backbones import Backbone
-from iavlib.models.errors import WeightsUnavailable
-from iavlib.models.loading import read_tensors
-from iavlib.models.state import as_float32
+from iavlib.models.loading import as_float32, read_tensors
 from iavlib.models.weights import Weights, describe_file
 
 REPOSITORY = "kabhishe/skin-IAV"
@@ -87,7 +87,7 @@ def read_released(
     ------
     WeightsUnavailable
         If none was released for this backbone, or it cannot be had.
-    iavlib.data.DataError
+    iavlib.core.DataError
         If the file is damaged or holds other tensors than this backbone's.
     """
     if backbone.name not in BACKBONES:

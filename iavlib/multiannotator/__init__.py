@@ -4,65 +4,36 @@
 >>> sorted(multiannotator.METHODS)[:2]
 ['cm', 'cm-global']
 
->>> digits = iavlib.annotators.digits((400, 100, 200))           # doctest: +SKIP
+>>> digits = iavlib.multiannotator.digits((400, 100, 200))           # doctest: +SKIP
 >>> method = multiannotator.make_method("cm", trace=0.01)        # doctest: +SKIP
 >>> model = method.fit(digits, get_recipe("annotators"))         # doctest: +SKIP
 >>> model.predict(digits.part("test")).consensus.shape           # doctest: +SKIP
 (200, 2, 28, 28)
 
 Names that need PyTorch are imported when they are first used.
+
+Labels of several annotators to learn from: sets as arrays, simulated annotators, metrics.
+
+>>> from iavlib import annotators
+>>> digits = annotators.digits((40, 10, 20), level=0.5)
+>>> annotators.true_confusion(digits).overall.shape
+(5, 2, 2)
+
+DiFF: masks fused, and lesions segmented, so that they serve the diagnosis (Wu et al. 2024).
+
+- :mod:`~iavlib.models.assisted`: diagnosis nets that take a mask beside the image;
+- :mod:`~iavlib.multiannotator.expertness` and :mod:`~iavlib.multiannotator.expertness`: maps of
+  each rater's expertness, and the fused mask that they give (DF-GT);
+- :mod:`~iavlib.models.take_give`: the Take and Give network;
+- :mod:`~iavlib.multiannotator.fusion`: fusion by expectation-maximisation, to compare with.
+
+A fused mask of this kind is made with the diagnosis of its own image: a diagnosis that is read
+from it again says nothing of what a clinic could do.
 """
 
-import importlib
-from typing import TYPE_CHECKING
+import lazy_loader
 
-from iavlib.multiannotator.errors import MethodError
-from iavlib.multiannotator.registry import METHODS, make_method, register
+from iavlib.core.errors import DiagnosisFirstError, LabelError, MethodError
 
-if TYPE_CHECKING:
-    from iavlib.multiannotator.fitting import FittedMethod, fit
-    from iavlib.multiannotator.fusion import fuse
-    from iavlib.multiannotator.method import Method, Outputs, Problem
-    from iavlib.multiannotator.prediction import Prediction
-    from iavlib.multiannotator.saving import load_method, save_method
-    from iavlib.multiannotator.scores import fusion_scores, image_scores, overall_scores
-
-_LATER = {
-    "FittedMethod": "fitting",
-    "Method": "method",
-    "Outputs": "method",
-    "Prediction": "prediction",
-    "Problem": "method",
-    "fit": "fitting",
-    "fuse": "fusion",
-    "fusion_scores": "scores",
-    "image_scores": "scores",
-    "load_method": "saving",
-    "overall_scores": "scores",
-    "save_method": "saving",
-}
-
-__all__ = [
-    "METHODS",
-    "FittedMethod",
-    "Method",
-    "MethodError",
-    "Outputs",
-    "Prediction",
-    "Problem",
-    "fit",
-    "fuse",
-    "fusion_scores",
-    "image_scores",
-    "load_method",
-    "make_method",
-    "overall_scores",
-    "register",
-    "save_method",
-]
-
-
-def __getattr__(name: str):
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ += ["DiagnosisFirstError", "LabelError", "MethodError"]

@@ -4,6 +4,8 @@ The counterpart of :class:`iavlib.training.batches.ImageBatches`, whose targets 
 turns a picture must turn its labels too.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,8 +14,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from iavlib.annotators import MultiAnnotatorSet
-from iavlib.training.errors import TrainingError
+from iavlib.core.errors import TrainingError
+from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.training.hardware import choose_device
 
 #: What moves pixels and labels alike; ``flips``: multiples of 90 degrees (180 where pictures are

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from iavlib.multiannotator.method import Problem
-from iavlib.multiannotator.registry import make_method
+from iavlib.multiannotator.method import Problem, make_method
 
 ANNOTATORS = (2, 5, 15, 50)
 #: Colour pictures of two classes; with the default U-Net sizes do not count from this on.

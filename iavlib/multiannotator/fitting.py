@@ -1,4 +1,7 @@
-"""Training any method on any set, and using what was learnt."""
+"""Training any method on any set, and using what was learnt.
+
+Saving what a method learnt, and reading it back.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,19 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from iavlib.annotators import MultiAnnotatorSet, mean_dice
+from iavlib.core.errors import MethodError
+from iavlib.models.model_files import cannot_build, read_sidecar, read_state, write_model
 from iavlib.multiannotator.batches import LabelledBatches, normalised
-from iavlib.multiannotator.errors import MethodError
+from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import posterior_classes
-from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood
+from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood, make_method
+from iavlib.multiannotator.metrics import mean_dice
 from iavlib.multiannotator.prediction import Prediction, join_predictions
 from iavlib.training import checkpoint
-from iavlib.training.hardware import choose_device
+from iavlib.training.hardware import choose_device, seeded
 from iavlib.training.loop import fit as train
 from iavlib.training.objectives import Objective
 from iavlib.training.predict import evaluating
-from iavlib.training.randomness import seeded
 from iavlib.training.recipe import Recipe
 
 TRAIN, VALIDATION = "train", "val"
@@ -213,7 +217,7 @@ def _pretrain(method: Method, network: nn.Module):
     chosen = method.settings.get("weights", "none")
     if chosen == "none":
         return None
-    from iavlib.models.encoders import load_encoders  # it brings a library of networks
+    from iavlib.models.unet import load_encoders  # it brings a library of networks
 
     return load_encoders(network, chosen)
 
@@ -320,3 +324,52 @@ def _image_confusion(confusion: Tensor, consensus: Tensor) -> tuple[np.ndarray, 
     weights = taken.movedim(-1, 1)[:, None, None].to(confusion.dtype)
     by_class = (confusion * weights).sum((4, 5)) / weights.sum((4, 5))
     return by_class.cpu().numpy(), confusion.mean((4, 5)).cpu().numpy()
+
+
+def save_method(fitted: FittedMethod, folder: str | Path) -> Path:
+    """Write the tensors and, last, the method with its settings and what it was built for.
+
+    See :mod:`iavlib.models.model_files` for the two files.
+
+    Returns
+    -------
+    Path
+        Of the tensors.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or not writable; what was there before is still there.
+    """
+    sidecar = {
+        "method": fitted.method.name,
+        "settings": fitted.method.settings,
+        "problem": fitted.problem.to_json(),
+    }
+    return write_model(fitted.network, folder, sidecar, method=fitted.method.name)
+
+
+def load_method(folder: str | Path) -> FittedMethod:
+    """Read a model that :func:`save_method` wrote.
+
+    Returns
+    -------
+    FittedMethod
+        On the CPU, without a history.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of the two files is not there.
+    DataError
+        If a file is damaged, or they do not belong together.
+    """
+    sidecar = read_sidecar(folder)
+    try:
+        method = make_method(sidecar["method"], **sidecar["settings"])
+        problem = Problem.from_json(sidecar["problem"])
+        network = build_network(method, problem, 0)
+    except (ValueError, KeyError, TypeError, MethodError) as error:
+        raise cannot_build(folder, error) from error
+    read_state(folder, sidecar, network)
+    return FittedMethod(method, network.eval(), problem)

@@ -4,16 +4,24 @@ Each picture is fused by itself, from the annotators it has; where it has one, f
 one's label. STAPLE knows two classes: with more, each foreground class is fused against all
 others, and what remains is background; probabilities are divided by their sum where that exceeds
 one. A pixel to which STAPLE gives no probability (0 / 0) takes the share of the votes.
+
+Fusion by expectation-maximisation over all images, in the manner of AggNet.
+
+AggNet (Albarqouni et al. 2016) alternates between what raters' errors imply of the truth and what
+the implied truth implies of raters' errors, with a network's prediction as one voice more. Here
+the network is optional: without it every pixel's prior is the share of lesion in its image.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
 
-from iavlib.agreement import spatial_staple, staple
-from iavlib.annotators import MultiAnnotatorSet, majority_labels
-from iavlib.errors import suggest
-from iavlib.multiannotator.errors import MethodError
+from iavlib.core.errors import DiagnosisFirstError, MethodError, suggest
+from iavlib.masks.consensus import spatial_staple, staple
+from iavlib.multiannotator.cohort_sets import majority_labels
+from iavlib.multiannotator.dataset import MultiAnnotatorSet
 
 
 def fuse(labelled: MultiAnnotatorSet, how: str) -> np.ndarray:
@@ -24,7 +32,7 @@ def fuse(labelled: MultiAnnotatorSet, how: str) -> np.ndarray:
     labelled : MultiAnnotatorSet
     how : {"mean", "mode", "staple", "spatial-staple"}
         Share of annotators; the class most of them chose (ties as
-        :func:`iavlib.annotators.majority_labels`); STAPLE, whose annotators have one sensitivity
+        :func:`iavlib.multiannotator.majority_labels`); STAPLE, whose annotators have one sensitivity
         and one specificity a picture; or a field of each.
 
     Returns
@@ -135,3 +143,52 @@ FUSIONS: dict[str, Callable[[MultiAnnotatorSet], np.ndarray]] = {
     "staple": _staple,
     "spatial-staple": _spatial_staple,
 }
+
+
+_SURE = 0.98
+
+
+def expectation_maximisation(
+    labelled: MultiAnnotatorSet,
+    prior: np.ndarray | None = None,
+    rounds: int = 20,
+    tolerance: float = 1e-4,
+) -> np.ndarray:
+    """Fuse the labels of a set.
+
+    Parameters
+    ----------
+    labelled : MultiAnnotatorSet
+        Each rater has one confusion matrix over the whole set.
+    prior : numpy.ndarray, shape (n, classes, height, width), optional
+        What a network predicts of the images.
+    rounds : int
+        At most.
+    tolerance : float
+        It ends when no rater's matrix changes by more.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (n, classes, height, width)
+
+    Raises
+    ------
+    DiagnosisFirstError
+        If the prior has another shape.
+    """
+    fused = fuse(labelled, "mean")
+    if prior is not None and prior.shape != fused.shape:
+        raise DiagnosisFirstError(f"a prior of shape {prior.shape}: give {fused.shape}")
+    # The share of lesion in an image, the same in all its pixels.
+    plain = np.broadcast_to(fused.mean((2, 3), keepdims=True), fused.shape)
+    prior = np.clip(plain if prior is None else prior, 1 - _SURE, _SURE)
+    before = None
+    for _ in range(rounds):
+        matrices = np.nan_to_num(fused_confusion(labelled, fused), nan=1 / labelled.n_classes)
+        if before is not None and np.abs(matrices - before).max() < tolerance:
+            break
+        before = matrices
+        confusion = matrices[..., None, None]
+        lots = zip(prior, labelled.labels, strict=True)
+        fused = np.stack([posterior_classes(one, confusion, labels) for one, labels in lots])
+    return fused.astype(np.float32)

@@ -12,27 +12,78 @@ A new method is one file in :mod:`iavlib.multiannotator.methods` with one class:
 
 Everything else (training, going on after an interruption, saving, predicting, scores, the run
 store) is common to all methods.
+
+Losses of overlap, for methods that weigh one beside their cross-entropy.
+
+The methods by name; each file of :mod:`iavlib.multiannotator.methods` adds its own.
+
+A method is a class decorated with :func:`register`. A file that is put into that folder is found:
+nothing else has to be changed.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import importlib
+import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iavlib.annotators import MultiAnnotatorSet
-from iavlib.data.errors import DataError
-from iavlib.errors import suggest
-from iavlib.models.errors import ModelError
+from iavlib.core.errors import DataError, MethodError, ModelError, suggest
 from iavlib.models.unet import WIDTHS, UNet, stages_for
 from iavlib.multiannotator.batches import channel_statistics
-from iavlib.multiannotator.errors import MethodError
+from iavlib.multiannotator.dataset import MultiAnnotatorSet
+
+
+def dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
+    """Compute 1 less the soft Dice, its sums over the whole batch, the mean over classes.
+
+    Parameters
+    ----------
+    probabilities, target : torch.Tensor, shape (B, C, H, W)
+
+    Notes
+    -----
+    A class that is neither predicted nor there counts as met. Sums over the batch rather than each
+    picture let a picture without foreground say nothing of the foreground.
+    """
+    common = (probabilities * target).sum((0, 2, 3))
+    both = (probabilities + target).sum((0, 2, 3))
+    return 1 - ((2 * common + 1) / (both + 1)).mean()
+
+
+def overlap_loss(maps: Tensor, labels: Tensor) -> Tensor:
+    """Compute the Dice loss of every annotator over the pictures that she labelled.
+
+    Parameters
+    ----------
+    maps : torch.Tensor, shape (B, R, C, H, W)
+        Probabilities.
+    labels : torch.Tensor of int, shape (B, R, H, W)
+        -1 where an annotator did not label the picture.
+
+    Returns
+    -------
+    torch.Tensor, shape (R,)
+        0 for an annotator who labelled none of them; as :func:`dice_loss` otherwise.
+    """
+    given = (labels[:, :, 0, 0] >= 0)[..., None, None, None]
+    # Missing pictures are taken out before the sums: what is there cannot reach a gradient.
+    found = torch.where(given, maps, torch.zeros_like(maps))
+    target = torch.zeros_like(found).scatter_(2, labels.clamp_min(0).long().unsqueeze(2), 1.0)
+    target = target * given
+    common = (found * target).sum((0, 3, 4))
+    both = (found + target).sum((0, 3, 4))
+    return 1 - ((2 * common + 1) / (both + 1)).mean(1)
+
 
 #: Probabilities are kept above this before their logarithm is taken.
 EPSILON = 1e-7
@@ -175,7 +226,7 @@ class Method(ABC):
                 raise MethodError(f"method {self.name!r}: {told}")
             chosen["padding"] = "symmetric"
             return
-        from iavlib.models.encoders import PADDINGS, padding_for
+        from iavlib.models.unet import PADDINGS, padding_for
 
         if chosen["weights"] not in ("none", "file", "hub"):
             known = suggest(chosen["weights"], ("none", "file", "hub"))
@@ -195,7 +246,7 @@ class Method(ABC):
         if chosen["encoder"] == UNET:
             widths = stages_for(problem.height, problem.width, chosen["widths"])
             return UNet(problem.channels, widths)
-        from iavlib.models.encoders import EncoderUNet
+        from iavlib.models.unet import EncoderUNet
 
         decoder, padding = chosen["decoder"], chosen["padding"]
         return EncoderUNet(problem.channels, chosen["encoder"], decoder, padding)
@@ -309,3 +360,119 @@ def _check_kind(name: str, key: str, value: Any, default: Any) -> None:
         wanted = "a list of whole numbers above 0"
     if not good:
         raise MethodError(f"method {name!r}: {key} is {value!r}, it must be {wanted}")
+
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method under one name, with the settings that the name stands for.
+
+    Attributes
+    ----------
+    name, title : str
+    method : type
+        Derived from :class:`iavlib.multiannotator.Method`.
+    settings : mapping
+        Those that differ from the class's own defaults.
+    """
+
+    name: str
+    title: str
+    method: type[Method]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Methods(Mapping):
+    """All methods, imported when they are first asked for."""
+
+    def __init__(self):
+        self._entries: dict[str, Entry] = {}
+        self._found = False
+
+    def add(self, entry: Entry) -> None:
+        before = self._entries.get(entry.name)
+        if before is not None and before.method.__module__ != entry.method.__module__:
+            raise MethodError(f"two methods are called {entry.name!r}: rename one")
+        self._entries[entry.name] = entry
+
+    def _all(self) -> dict[str, Entry]:
+        if not self._found:
+            from iavlib.multiannotator import methods
+
+            for module in pkgutil.iter_modules(methods.__path__):
+                importlib.import_module(f"{methods.__name__}.{module.name}")
+            self._found = True
+        return self._entries
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._all()))
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+#: Name to :class:`Entry`.
+METHODS: Mapping[str, Entry] = _Methods()
+
+
+def register(name: str, title: str, **settings: Any) -> Callable[[type], type]:
+    """Make a class known as a method; several names may stand for one class's settings.
+
+    Parameters
+    ----------
+    name, title : str
+        The title stands in tables and figures.
+    **settings
+        Those of the class's defaults that the name changes.
+    """
+
+    def known(method: type) -> type:
+        METHODS.add(Entry(name, title, method, settings))
+        return method
+
+    return known
+
+
+def method_names() -> tuple[str, ...]:
+    """Read the names of all methods from their files, without importing PyTorch.
+
+    Returns
+    -------
+    tuple of str
+        Those of :data:`METHODS`, sorted.
+    """
+    found = set()
+    for path in (Path(__file__).parent / "methods").glob("*.py"):
+        for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            marks = part.decorator_list if isinstance(part, ast.ClassDef) else ()
+            calls = (one for one in marks if isinstance(one, ast.Call))
+            named = (one for one in calls if getattr(one.func, "id", "") == register.__name__)
+            found |= {one.args[0].value for one in named}
+    return tuple(sorted(found))
+
+
+def make_method(name: str, **settings: Any) -> Method:
+    """Make a method by its name.
+
+    Parameters
+    ----------
+    name : str
+        Of :data:`METHODS`.
+    **settings
+        What differs from what the name stands for.
+
+    Raises
+    ------
+    MethodError
+        If there is no such method or setting (near names are suggested), or a value is impossible.
+    """
+    if name not in METHODS:
+        raise MethodError(f"there is no method {name!r}; {suggest(name, METHODS)}")
+    entry = METHODS[name]
+    return entry.method(name, entry.title, **{**entry.settings, **settings})

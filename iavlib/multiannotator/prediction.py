@@ -1,13 +1,14 @@
 """What a method says of pictures: the truth, each annotator, and what else may be drawn."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from iavlib.annotators.confusion import normalised
-from iavlib.errors import suggest
-from iavlib.multiannotator.errors import MethodError
+from iavlib.core.errors import MethodError, suggest
+from iavlib.multiannotator.confusion import normalised
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,7 @@
 """Figures of whether agreement goes with malignancy."""
 
+from __future__ import annotations
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,7 +9,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from iavlib.plots.style import COLOURS, METRIC_LABELS, notice
-from iavlib.stats import Dominance, FactorMatrix
+from iavlib.stats.dominance import Dominance
+from iavlib.stats.factors import FactorMatrix
 
 
 def by_malignancy(tables: dict[str, pd.DataFrame], metric: str = "dice") -> Figure:

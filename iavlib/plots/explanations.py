@@ -1,5 +1,7 @@
 """Figures of explanations: maps over images, where attribution lies, whether it can be trusted."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,13 @@
-"""One look for every figure: colours that colour-blind readers tell apart, light grids."""
+"""One look for every figure: colours that colour-blind readers tell apart, light grids.
+
+Tables as a reader wants them: few digits, p-values that do not read as zero.
+"""
+
+from __future__ import annotations
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.figure import Figure
 
 COLOURS = {
@@ -49,3 +55,43 @@ def notice(text: str) -> Figure:
     figure = plt.figure(figsize=(5, 0.6))
     figure.text(0.5, 0.5, text, ha="center", va="center")
     return figure
+
+
+def readable(frame: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """Format a table of numbers for a page.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    digits : int
+        Decimals of numbers; p-values (columns named ``p`` or starting with ``p_``, and rows of
+        that name) get two significant digits instead, counts none.
+
+    Returns
+    -------
+    pandas.DataFrame of str
+        Same index and columns; missing values are empty.
+    """
+    formatted = {
+        column: [
+            _text(value, column if _is_p(column) else row, digits) for row, value in values.items()
+        ]
+        for column, values in frame.items()
+    }
+    return pd.DataFrame(formatted, index=frame.index)
+
+
+def _is_p(name) -> bool:
+    return isinstance(name, str) and (name == "p" or name.startswith("p_"))
+
+
+def _text(value, name, digits: int) -> str:
+    if pd.isna(value):
+        return ""
+    if isinstance(value, str | bool):
+        return str(value)
+    if _is_p(name):
+        return f"{value:.2g}"
+    if float(value).is_integer() and (abs(value) >= 2 or isinstance(value, int)):
+        return f"{int(value):,}"
+    return f"{value:.{digits}f}"

@@ -1,14 +1,16 @@
 """The same question asked of several samples, answered in one table."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from iavlib.stats.association import Estimate, association
+from iavlib.stats.associations import Estimate, association
+from iavlib.stats.effects import holm
 from iavlib.stats.factors import within_between
-from iavlib.stats.multiplicity import holm
 from iavlib.stats.resampling import cluster_bootstrap
 
 
@@ -60,7 +62,7 @@ def compare_associations(
         Label of the sample to its table (with ``malignant`` and ``cluster``) and the column
         compared.
     n_boot, seed
-        See :func:`iavlib.stats.association.association`.
+        See :func:`iavlib.stats.associations.association`.
     smallest : int
         Samples with fewer malignant, or fewer other, rows are left out.
 

@@ -1,9 +1,11 @@
-r"""Effect sizes of a difference between two groups, plain and weighted.
+"""Effect sizes of a difference between two groups, plain and weighted.
 
 All are signed "first minus second": positive when the first group tends to be larger. The weighted
 forms take many weight vectors at once, which is what makes a cluster bootstrap fast: a replicate
 that draws a cluster twice is the same sample with weight two on its rows. With all weights one they
 equal the plain forms; with whole-number weights they equal the plain forms of the repeated rows.
+
+Correction of p-values that stand together.
 """
 
 from __future__ import annotations
@@ -11,21 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
+from statsmodels.stats.multitest import multipletests
 
 from iavlib.stats.samples import TwoSamples, finite_values, two_samples
-
-__all__ = [
-    "cohens_d",
-    "cohens_d_of_squared_variances",
-    "point_biserial",
-    "rank_biserial",
-    "weighted_cohens_d",
-    "weighted_mean_difference",
-    "weighted_point_biserial",
-    "weighted_rank_biserial",
-]
 
 
 def cohens_d(first: ArrayLike, second: ArrayLike) -> float:
@@ -255,4 +248,55 @@ def _two_groups(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.nda
     return (
         finite_values(first, "values of the first group"),
         finite_values(second, "values of the second group"),
+    )
+
+
+def holm(p_values: pd.Series, alpha: float = 0.05) -> pd.DataFrame:
+    """Holm's step-down correction of a labelled family of p-values.
+
+    Controls the probability of any false rejection in the family, whatever the dependence between
+    the tests.
+
+    Parameters
+    ----------
+    p_values : Series of float
+        Uncorrected p-values; the index names the tests.
+    alpha : float
+        Family-wise error rate.
+
+    Returns
+    -------
+    DataFrame
+        Index as given, in the order given; columns `p`, `p_holm` (at most 1) and `rejected`
+        (`p_holm` <= `alpha`).
+
+    Raises
+    ------
+    TypeError
+        When `p_values` has no labels.
+    ValueError
+        When it is empty, has NaN or values outside 0 to 1, or names a test twice.
+
+    References
+    ----------
+    Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal
+    of Statistics 6, 65-70.
+    """
+    if not isinstance(p_values, pd.Series):
+        raise TypeError("p_values must be a pandas Series whose index names the tests")
+    if p_values.empty:
+        raise ValueError("p_values is empty: there is no test to correct")
+    outside = p_values[~p_values.between(0, 1)]
+    if len(outside):
+        raise ValueError(
+            f"{len(outside)} p-values are missing or outside 0 to 1, for instance "
+            f"{outside.index[0]!r} = {outside.iloc[0]}: leave out tests that were not run"
+        )
+    if not p_values.index.is_unique:
+        twice = p_values.index[p_values.index.duplicated()][0]
+        raise ValueError(f"the test {twice!r} is named twice: give each test its own label")
+    rejected, corrected, _, _ = multipletests(p_values.to_numpy(float), alpha, method="holm")
+    return pd.DataFrame(
+        {"p": p_values.astype(float), "p_holm": corrected, "rejected": rejected},
+        index=p_values.index,
     )

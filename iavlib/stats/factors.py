@@ -14,19 +14,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iavlib.stats.association import Estimate
+from iavlib.stats.associations import Estimate
 from iavlib.stats.effects import weighted_mean_difference
 from iavlib.stats.resampling import cluster_bootstrap
 from iavlib.stats.samples import cluster_codes, finite_values, labels_of
-
-__all__ = [
-    "FactorMatrix",
-    "WithinBetween",
-    "factor_matrix",
-    "factor_pair",
-    "natural_key",
-    "within_between",
-]
 
 
 @dataclass(frozen=True, eq=False)

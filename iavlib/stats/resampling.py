@@ -23,8 +23,6 @@ from scipy.stats import norm
 
 from iavlib.stats.samples import cluster_codes, labels_of
 
-__all__ = ["Bootstrap", "cluster_bootstrap", "cluster_bootstrap_rows", "cluster_weights"]
-
 Method = Literal["percentile", "bca"]
 
 #: Replicates held in memory at a time; at 3,000 rows one block of weights is 6 MB.

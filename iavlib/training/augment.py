@@ -4,13 +4,15 @@ Each image of a batch draws for itself. Draws come from a generator of the CPU, 
 seed gives the same changes on every device; what is drawn moves to the device, not the images.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iavlib.training.errors import TrainingError
+from iavlib.core.errors import TrainingError
 
 #: Rotation of the student report, in degrees to either side.
 DEGREES = 10.0

@@ -1,5 +1,7 @@
 """The whole state of a run in one file, which is always the old one or the new one."""
 
+from __future__ import annotations
+
 import errno
 import os
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Any
 
 import torch
 
-from iavlib.training.errors import CheckpointError
+from iavlib.core.errors import CheckpointError
 
 NAME = "checkpoint.pt"
 _FULL = (errno.ENOSPC, errno.EDQUOT)

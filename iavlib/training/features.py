@@ -1,5 +1,7 @@
 """Pooled features of a network that is not trained, computed once and kept."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -10,11 +12,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from iavlib.data.home import cache_home
-from iavlib.files import write_json
-from iavlib.locks import only_one
+from iavlib.core.errors import TrainingError
+from iavlib.core.files import only_one, write_json
+from iavlib.core.home import cache_home
 from iavlib.training.batches import ImageBatches
-from iavlib.training.errors import TrainingError
 from iavlib.training.image_cache import ImageCache
 from iavlib.training.predict import run_over
 
@@ -43,7 +44,7 @@ def frozen_features(
     device : str or torch.device
     batch_size : int
     folder : pathlib.Path, optional
-        Where features are kept; ``features`` in :func:`iavlib.data.cache_home` unless given.
+        Where features are kept; ``features`` in :func:`iavlib.core.cache_home` unless given.
 
     Returns
     -------

@@ -4,6 +4,8 @@ Decoding a photograph of a few megapixels takes longer than a training step on i
 therefore done once for each set of files and each size, by several processes.
 """
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import json
@@ -15,12 +17,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from iavlib.data.errors import DataError
-from iavlib.data.home import cache_home
+from iavlib.core.errors import DataError
+from iavlib.core.files import only_one, write_json
+from iavlib.core.home import cache_home
+from iavlib.core.processes import run_in_order
 from iavlib.data.images import read_image
-from iavlib.files import write_json
-from iavlib.locks import only_one
-from iavlib.parallel import run_in_order
 
 #: Part of every key: raise it when the same files would give other pixels.
 VERSION = 1
@@ -97,7 +98,7 @@ def cache_images(
     size : int
         Width and height in pixels.
     folder : pathlib.Path, optional
-        Where caches lie; ``images`` in :func:`iavlib.data.cache_home` unless given.
+        Where caches lie; ``images`` in :func:`iavlib.core.cache_home` unless given.
     processes : int, optional
         One a core unless given, fewer where there is little to do.
     progress : bool

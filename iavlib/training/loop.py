@@ -1,5 +1,7 @@
 """One training loop for all tasks: it resumes where it was stopped, to the last bit."""
 
+from __future__ import annotations
+
 import json
 import sys
 import time
@@ -11,10 +13,17 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from iavlib.core.errors import CheckpointError, NonFiniteLossError, TrainingError
 from iavlib.training import checkpoint
 from iavlib.training.batches import ImageBatches, plan_batches
-from iavlib.training.errors import CheckpointError, NonFiniteLossError, TrainingError
-from iavlib.training.hardware import autocast, choose_device, effective_precision, repeatable
+from iavlib.training.hardware import (
+    Randomness,
+    autocast,
+    choose_device,
+    effective_precision,
+    repeatable,
+    seeded,
+)
 from iavlib.training.objectives import Objective
 from iavlib.training.optimisation import (
     Frozen,
@@ -23,7 +32,6 @@ from iavlib.training.optimisation import (
     build_scheduler,
     moving_average,
 )
-from iavlib.training.randomness import Randomness, seeded
 from iavlib.training.recipe import Recipe
 
 FORMAT = 1

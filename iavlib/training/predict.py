@@ -1,5 +1,7 @@
 """What a network says of images, without training it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

@@ -3,22 +3,111 @@
 Every kind gives a path: the same head for each value of what holds it back, computed together
 where that is cheaper. Which value is used is decided by cross-validation within the training part
 in which no group (patient) is torn apart.
+
+A small network on frozen features, whose number of epochs is what holds it back.
+
+Linear heads that begin where a fit to frozen features ends.
+
+A head that begins at random sends noise through the backbone for as long as it takes to learn what
+a regression on the features finds at once, and so spoils what the backbone knew.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.linalg import eigh
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
+from torch import Tensor, nn
 
-from iavlib.training.errors import TrainingError
-from iavlib.training.probe_network import network_path
+from iavlib.core.errors import TrainingError
+
+HIDDEN, DROPOUT, BATCH = 64, 0.5, 64
+RATE, DECAY = 1e-3, 1e-2
+#: Networks whose mean predicts; they differ in where they start and in what they drop. While the
+#: number of epochs is being chosen, one is enough.
+MEMBERS = 3
+
+
+def network_path(
+    features: np.ndarray, target: np.ndarray, grid: Sequence[dict], seed: int
+) -> list[Callable[[np.ndarray], np.ndarray]]:
+    """Train small networks by absolute error, and keep them as they were after some epochs.
+
+    Absolute error rather than squared: what is wanted is the median, and agreement has a long
+    tail towards 0.
+
+    Parameters
+    ----------
+    features : numpy.ndarray, shape (n, k)
+        Standardised.
+    target : numpy.ndarray, shape (n,)
+    grid : sequence of dict
+        Each with ``epochs``.
+    seed : int
+
+    Returns
+    -------
+    list of callable
+        One for each number of epochs: from features, shape (m, k), to predictions, shape (m,).
+    """
+    x = torch.from_numpy(features.astype(np.float32))
+    y = torch.from_numpy(target.astype(np.float32))
+    wanted = [each["epochs"] for each in grid]
+    count = MEMBERS if len(wanted) == 1 else 1
+    with torch.random.fork_rng(devices=[]):
+        members = [_train(x, y, set(wanted), 1000 * seed + i) for i in range(count)]
+    return [
+        lambda some, nets=tuple(member[epochs] for member in members): _mean(nets, some)
+        for epochs in wanted
+    ]
+
+
+def _train(x: Tensor, y: Tensor, wanted: set[int], seed: int) -> dict[int, dict[str, Tensor]]:
+    torch.default_generator.manual_seed(seed)
+    net = _build(x.shape[1])
+    with torch.no_grad():
+        net[-1].weight.mul_(0.1)
+        net[-1].bias.fill_(float(y.median()))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
+    kept = {}
+    for epoch in range(1, max(wanted) + 1):
+        for rows in torch.randperm(len(x)).split(BATCH):
+            optimizer.zero_grad()
+            (net(x[rows])[:, 0] - y[rows]).abs().mean().backward()
+            optimizer.step()
+        if epoch in wanted:
+            kept[epoch] = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    return kept
+
+
+def _build(n_features: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Dropout(DROPOUT),
+        nn.Linear(n_features, HIDDEN),
+        nn.ReLU(),
+        nn.Dropout(DROPOUT),
+        nn.Linear(HIDDEN, 1),
+    )
+
+
+def _mean(states: Sequence[dict[str, Tensor]], features: np.ndarray) -> np.ndarray:
+    x, total = torch.from_numpy(features.astype(np.float32)), 0.0
+    net = _build(features.shape[1]).eval()
+    with torch.inference_mode():
+        for state in states:
+            net.load_state_dict(state)
+            total = total + net(x)[:, 0].numpy().astype(float)
+    return total / len(states)
+
 
 FOLDS = 5
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -216,3 +305,64 @@ _KINDS = {
 }
 #: The kinds there are.
 PROBES = tuple(_KINDS)
+
+
+def fit_linear_head(
+    head: nn.Module, kind: str, features: np.ndarray, target: np.ndarray, groups, seed: int = 0
+) -> dict[str, float]:
+    """Give a linear head the weights of a probe; see :func:`iavlib.training.probe.fit_probe`.
+
+    Parameters
+    ----------
+    head : torch.nn.Module
+        One linear layer, and a dropout perhaps; two outputs for ``logistic``, one for ``ridge``.
+    kind : {"logistic", "ridge"}
+    features : numpy.ndarray of float, shape (n, k)
+        Of the training part.
+    target : numpy.ndarray, shape (n,)
+        Missing values are left out.
+    groups : array_like, shape (n,)
+        The patient of each image.
+    seed : int
+        Of the inner folds that choose how strongly weights are held back.
+
+    Returns
+    -------
+    dict of str to float
+        What was chosen.
+
+    Raises
+    ------
+    TrainingError
+        If the head is another, or as :func:`~iavlib.training.probe.fit_probe`.
+    """
+    outputs = {"logistic": 2, "ridge": 1}[kind]
+    weighty = [part for part in head.modules() if any(True for _ in part.parameters(False))]
+    layer = weighty[0] if len(weighty) == 1 else None
+    if not isinstance(layer, nn.Linear) or layer.out_features != outputs:
+        raise TrainingError(f"only a linear head of {outputs} outputs begins with a {kind} fit")
+    known = np.isfinite(np.asarray(target, float))
+    features, target = np.asarray(features, float)[known], np.asarray(target)[known]
+    probe = fit_probe(kind, features, target, np.asarray(groups)[known], seed)
+    if kind == "ridge":
+        _fill(layer, (1.0,), *linear_coefficients(probe, features.shape[1]))
+    else:
+        _fill(layer, (-0.5, 0.5), *_logistic_coefficients(features, target, probe.chosen["C"]))
+    return dict(probe.chosen)
+
+
+def _logistic_coefficients(features, target, strength: float) -> tuple[np.ndarray, float]:
+    """Fit the logistic probe once more: probabilities would tell its coefficients too roughly."""
+    scale = StandardScaler().fit(features)
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    model.fit(scale.transform(features), target)
+    slope = model.coef_[0] / scale.scale_
+    return slope, float(model.intercept_[0] - slope @ scale.mean_)
+
+
+@torch.no_grad()
+def _fill(layer: nn.Linear, shares: Sequence[float], slope: np.ndarray, bias: float) -> None:
+    """Write the same direction into each output, in shares: two logits differ by the whole."""
+    share = torch.tensor(shares, dtype=torch.float64)
+    layer.weight.copy_(share[:, None] * torch.from_numpy(slope)[None, :])
+    layer.bias.copy_(share * bias)

@@ -1,11 +1,12 @@
 """How a network is trained, as one value: optimiser, schedule, batches, what is kept."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from dataclasses import dataclass
 
-from iavlib.errors import suggest
-from iavlib.training.errors import TrainingError
+from iavlib.core.errors import TrainingError, suggest
 
 _CHOICES = {
     "optimizer": ("sgd", "adam", "adamw"),

@@ -9,10 +9,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from iavlib.agreement.analysis import analyse
-from iavlib.agreement.reference import pair_metrics
-from iavlib.cli import app
-from iavlib.data import DataError
+from iavlib.cli.main import app
+from iavlib.core.errors import DataError
 from iavlib.data.images import read_mask
+from iavlib.masks.reference import pair_metrics
 
 
 @pytest.fixture

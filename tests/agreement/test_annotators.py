@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from iavlib.agreement import (
@@ -12,12 +11,12 @@ from iavlib.agreement import (
     annotator_summary,
     boundary_shift,
     leave_one_out,
-    majority_vote,
     rank_annotators,
 )
-from iavlib.agreement.leave_one_out import MEASURES
-from iavlib.agreement.reference import dice
-from iavlib.data.errors import DataError
+from iavlib.agreement.against_others import MEASURES
+from iavlib.core.errors import DataError
+from iavlib.masks import majority_vote
+from iavlib.masks.reference import dice
 
 masks_of_one_image = st.integers(2, 4).flatmap(lambda n: arrays(bool, (n, 7, 9)))
 

@@ -6,19 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from iavlib.agreement import (
-    majority_vote,
-    mean_map,
-    random_annotator,
-    staple,
-    write_consensus,
-)
-from iavlib.data.errors import DataError
+from iavlib.agreement import write_consensus
+from iavlib.core.errors import DataError
 from iavlib.data.images import read_mask
+from iavlib.masks import majority_vote, mean_map, random_annotator, staple
 
 A, B, C = (np.zeros((60, 80), bool) for _ in range(3))
 A[10:30, 10:30] = B[15:35, 15:35] = C[40:50, 50:60] = True

@@ -6,9 +6,9 @@ from engine_shapes import KINDS, SHAPES, draw, related
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from iavlib import agreement
-from iavlib.agreement import nearest
-from iavlib.agreement.surface import mask_surface
+from iavlib import masks
+from iavlib.masks import surfaces as nearest
+from iavlib.masks.surfaces import mask_surface
 
 METRICS = ("dice", "jaccard", "hd", "hd95", "assd")
 SPACINGS = (1.0, 0.37, (0.5, 2.0), (3.0, 0.25))
@@ -50,7 +50,7 @@ def by_medpy(binary, a, b, spacing=None):
 
 
 def ours(a, b, spacing=1.0):
-    values = agreement.pair_metrics(a, b, agreement.PairOptions(spacing=spacing))
+    values = masks.pair_metrics(a, b, masks.PairOptions(spacing=spacing))
     return [values[metric] for metric in METRICS]
 
 
@@ -94,9 +94,9 @@ def test_distances_across_very_long_images(shape):
     a, b = np.zeros(shape, bool), np.zeros(shape, bool)
     a[0, 0] = b[-1, -1] = True
     expected = np.hypot(shape[0] - 1, shape[1] - 1)
-    assert agreement.hd(a, b) == pytest.approx(expected, abs=1e-9)
+    assert masks.hd(a, b) == pytest.approx(expected, abs=1e-9)
     b[min(2, shape[0] - 1), min(2, shape[1] - 1)] = True
-    assert agreement.surface_distances(a, b)[0].tolist() == [
+    assert masks.surface_distances(a, b)[0].tolist() == [
         np.hypot(*np.minimum(np.array(shape) - 1, 2))
     ]
 
@@ -104,9 +104,9 @@ def test_distances_across_very_long_images(shape):
 def test_more_surface_than_is_searched_at_once():
     rng = np.random.default_rng(1)
     a, b = (rng.random((300, 400)) < share for share in (0.5, 0.02))
-    assert len(agreement.prepare(a).surface[0]) > 2 * nearest.CHUNK
+    assert len(masks.prepare(a).surface[0]) > 2 * nearest.CHUNK
     for first, second in ((a, b), (b, a)):
-        found, _ = agreement.surface_distances(first, second)
+        found, _ = masks.surface_distances(first, second)
         far = ndimage.distance_transform_edt(~mask_surface(second))
         np.testing.assert_allclose(found, far[mask_surface(first)], rtol=0, atol=1e-12)
 
@@ -116,28 +116,28 @@ def test_directed_forms_by_their_definitions():
     a, b = np.zeros((12, 40), bool), np.zeros((12, 40), bool)
     a[5, 2:12] = True
     b[5, 2:32] = True
-    ab, ba = agreement.surface_distances(a, b)
+    ab, ba = masks.surface_distances(a, b)
     assert ab.tolist() == [0] * 10
     assert ba.tolist() == [0] * 10 + list(range(1, 21))
-    assert agreement.hd95(a, b, form="directed") == pytest.approx(np.percentile(ba, 95))
-    assert agreement.hd95(a, b) == pytest.approx(np.percentile([0] * 20 + list(range(1, 21)), 95))
-    assert agreement.assd(a, b, form="directed") == pytest.approx((0 + 210 / 30) / 2)
-    assert agreement.assd(a, b) == pytest.approx(210 / 40)
-    options = agreement.PairOptions(form="directed")
-    values = agreement.pair_metrics(a, b, options)
-    assert values["hd95"] == agreement.hd95(a, b, form="directed")
-    assert values["assd"] == agreement.assd(a, b, form="directed")
+    assert masks.hd95(a, b, form="directed") == pytest.approx(np.percentile(ba, 95))
+    assert masks.hd95(a, b) == pytest.approx(np.percentile([0] * 20 + list(range(1, 21)), 95))
+    assert masks.assd(a, b, form="directed") == pytest.approx((0 + 210 / 30) / 2)
+    assert masks.assd(a, b) == pytest.approx(210 / 40)
+    options = masks.PairOptions(form="directed")
+    values = masks.pair_metrics(a, b, options)
+    assert values["hd95"] == masks.hd95(a, b, form="directed")
+    assert values["assd"] == masks.assd(a, b, form="directed")
 
 
 def test_shares_of_surface_within_a_tolerance():
     a, b = np.zeros((12, 40), bool), np.zeros((12, 40), bool)
     a[5, 2:12] = True
     b[5, 2:32] = True
-    assert agreement.nsd(a, b, tolerance=5) == pytest.approx((10 + 15) / 40)
-    assert agreement.nsd(a, b, tolerance=2.5, spacing=0.5) == pytest.approx((10 + 15) / 40)
-    assert agreement.boundary_f1(a, b, tolerance=5) == pytest.approx(2 * 1 * 0.5 / 1.5)
+    assert masks.nsd(a, b, tolerance=5) == pytest.approx((10 + 15) / 40)
+    assert masks.nsd(a, b, tolerance=2.5, spacing=0.5) == pytest.approx((10 + 15) / 40)
+    assert masks.boundary_f1(a, b, tolerance=5) == pytest.approx(2 * 1 * 0.5 / 1.5)
     far = np.zeros((12, 40), bool)
     far[0, 39] = True
-    assert agreement.boundary_f1(a, far, tolerance=1) == 0
+    assert masks.boundary_f1(a, far, tolerance=1) == 0
     with pytest.raises(ValueError, match="tolerance"):
-        agreement.nsd(a, b, tolerance=-1)
+        masks.nsd(a, b, tolerance=-1)

@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 from engine_shapes import draw
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from sklearn.metrics import cohen_kappa_score
-from statsmodels.stats.inter_rater import aggregate_raters
-from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss
+from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa as statsmodels_fleiss
 
-from iavlib.agreement import cohens_kappa, dice, fleiss_kappa, jaccard, soft_dice
+from iavlib.masks import cohens_kappa, dice, fleiss_kappa, jaccard, soft_dice
 
 
 def test_overlap_by_hand():

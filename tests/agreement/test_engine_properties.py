@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 from engine_shapes import KINDS, draw, related
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from iavlib import agreement
-from iavlib.agreement import PairOptions, image_pairs, pair_metrics, prepare
+from iavlib import masks
 from iavlib.data.schemas import DISTANCE_METRICS, METRICS, NORMALIZED_METRICS
+from iavlib.masks import PairOptions, image_pairs, pair_metrics, prepare
 
 FORMS = ("pooled", "directed")
 
@@ -44,7 +43,7 @@ def test_identity(masks, form):
     if (mask != other).any():
         assert (
             metrics(mask, other, form)["hd"] > 0
-            or (agreement.mask_surface(mask) == agreement.mask_surface(other)).all()
+            or (masks.mask_surface(mask) == masks.mask_surface(other)).all()
         )
         assert metrics(mask, other, form)["dice"] < 1
 
@@ -100,10 +99,10 @@ def test_functions_agree_with_the_table(masks, tolerance):
     a, b = masks
     values = pair_metrics(a, b, PairOptions(extra=True, tolerance=tolerance))
     for name in ("dice", "jaccard", "hd", "hd95", "assd"):
-        assert values[name] == getattr(agreement, name)(a, b)
-    assert values["kappa"] == agreement.cohens_kappa(a, b)
-    assert values["nsd"] == agreement.nsd(a, b, tolerance)
-    assert values["boundary_f1"] == agreement.boundary_f1(a, b, tolerance)
+        assert values[name] == getattr(masks, name)(a, b)
+    assert values["kappa"] == masks.cohens_kappa(a, b)
+    assert values["nsd"] == masks.nsd(a, b, tolerance)
+    assert values["boundary_f1"] == masks.boundary_f1(a, b, tolerance)
 
 
 @settings(max_examples=40, deadline=None)
@@ -136,10 +135,10 @@ def test_empty_masks():
     assert np.isnan([one[m] for m in DISTANCE_METRICS]).all()
     assert {one[m] for m in NORMALIZED_METRICS} == {1}
     for name in ("hd", "hd95", "assd"):
-        assert getattr(agreement, name)(empty, empty) == 0
-        assert np.isnan(getattr(agreement, name)(empty, some))
+        assert getattr(masks, name)(empty, empty) == 0
+        assert np.isnan(getattr(masks, name)(empty, some))
     with pytest.raises(ValueError, match="no surface"):
-        agreement.surface_distances(some, empty)
+        masks.surface_distances(some, empty)
 
 
 def test_masks_that_are_none_are_refused():
@@ -157,7 +156,7 @@ def test_masks_that_are_none_are_refused():
         with pytest.raises(ValueError, match=next(iter(options))):
             PairOptions(**options)
     with pytest.raises(ValueError, match="form"):
-        agreement.hd95(mask, mask, form="max")
+        masks.hd95(mask, mask, form="max")
 
 
 def test_numbers_above_zero_are_inside():

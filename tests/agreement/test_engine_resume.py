@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from engine_shapes import SHAPE, save
 
-from iavlib.agreement import PairOptions, pair_table
+from iavlib.agreement import pair_table
 from iavlib.data.images import read_mask
+from iavlib.masks import PairOptions
 
 
 def reading(counter, path):

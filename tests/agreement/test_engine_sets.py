@@ -5,10 +5,9 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 from engine_shapes import draw
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from iavlib.agreement import dice, dice_match, dice_max, generalised_energy_distance, jaccard
+from iavlib.masks import dice, dice_match, dice_max, generalised_energy_distance, jaccard
 
 
 def strip(start: int, stop: int) -> np.ndarray:

@@ -9,18 +9,12 @@ import pytest
 from engine_shapes import SHAPE, save
 from PIL import Image
 
-from iavlib import parallel
-from iavlib.agreement import (
-    PairOptions,
-    image_level,
-    image_pairs,
-    pair_metrics,
-    pair_table,
-    tables,
-)
-from iavlib.data import DataError
+from iavlib.agreement import image_level, pair_table, tables
+from iavlib.core import processes as parallel
+from iavlib.core.errors import DataError
 from iavlib.data.images import read_mask
 from iavlib.data.schemas import METRICS, PAIR_COLUMNS, PAIRS, check_table
+from iavlib.masks import PairOptions, image_pairs, pair_metrics
 
 
 def dying(path):

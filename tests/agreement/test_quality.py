@@ -6,8 +6,7 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
@@ -18,10 +17,10 @@ from iavlib.agreement import (
     near_duplicate_annotators,
     outlying_annotators,
 )
-from iavlib.agreement.quality import COLUMNS, ISSUES
-from iavlib.agreement.regions import region_sizes
+from iavlib.agreement.mask_quality import COLUMNS, ISSUES
 from iavlib.data.images import read_mask
 from iavlib.data.schemas import empty_pairs
+from iavlib.masks.regions import region_sizes
 
 
 def rectangle(top=10, bottom=30, left=10, right=40, shape=(50, 60)) -> np.ndarray:

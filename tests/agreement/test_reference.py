@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from iavlib.agreement import reference
+from iavlib.masks import reference
 
 METRICS = ("dice", "jaccard", "hd", "hd95", "assd")
 masks = hnp.arrays(bool, st.tuples(st.integers(2, 12), st.integers(2, 12)))

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from iavlib.agreement import majority_vote, spatial_staple, staple
-from iavlib.agreement.reference import dice
-from iavlib.data.errors import DataError
+from iavlib.core.errors import DataError
+from iavlib.masks import majority_vote, spatial_staple, staple
+from iavlib.masks.reference import dice
 
 
 def disc(height, width, y, x, radius):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iavlib.annotators import MultiAnnotatorSet
+from iavlib.multiannotator import MultiAnnotatorSet
 
 
 @pytest.fixture

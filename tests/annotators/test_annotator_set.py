@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from iavlib.annotators import LabelError
+from iavlib.core.errors import LabelError
 
 
 def without(labels, *places):

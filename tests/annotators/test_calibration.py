@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from iavlib.annotators import reliability
+from iavlib.multiannotator import reliability
 
 shares = arrays(float, 40, elements=st.floats(0, 1))
 

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import confusion_matrix
 
-from iavlib.agreement import dice, ged_released, generalised_energy_distance, soft_dice
-from iavlib.annotators import (
-    LabelError,
+from iavlib.core.errors import LabelError
+from iavlib.masks import dice, ged_released, generalised_energy_distance, soft_dice
+from iavlib.multiannotator import (
     class_dice,
     confusion_counts,
     confusion_error,

@@ -7,9 +7,9 @@ import struct
 import numpy as np
 import pytest
 
-from iavlib.annotators import LabelError, digits, true_confusion
-from iavlib.annotators.digit_files import draw_digits, find_source, read_digits, read_idx
-from iavlib.data import DataError, DatasetUnavailable
+from iavlib.core.errors import DataError, DatasetUnavailable, LabelError
+from iavlib.multiannotator import digits, true_confusion
+from iavlib.multiannotator.simulation import draw_digits, find_source, read_digits, read_idx
 
 GROUPS = ((0, 1, 2), (3, 4, 5, 6), (7, 8, 9))
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from iavlib import data
-from iavlib.agreement import majority_vote
-from iavlib.annotators import (
-    LabelError,
+from iavlib.core.errors import LabelError
+from iavlib.masks import majority_vote
+from iavlib.multiannotator import (
     error_rates,
     from_cohort,
     majority_labels,

@@ -6,9 +6,9 @@ from PIL import Image
 from riga_layout import fundus, outlined, save
 
 from iavlib import data
-from iavlib.annotators import from_cohort
-from iavlib.data.outlines import CUP, RIM, labels_from_outlines
-from iavlib.data.status import status
+from iavlib.data.catalogue import status
+from iavlib.data.riga import CUP, RIM, labels_from_outlines
+from iavlib.multiannotator import from_cohort
 
 FOLDERS = {
     "BinRushed/BinRushed1-Corrected": "jpg",

@@ -2,13 +2,20 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from iavlib.annotators import LabelError, SimulatedAnnotator, crowd, simulate
-from iavlib.annotators.distortions import KINDS, between, border_distance, fractured, grown, shrunk
+from iavlib.core.errors import LabelError
+from iavlib.multiannotator import SimulatedAnnotator, crowd, simulate
+from iavlib.multiannotator.simulation import (
+    KINDS,
+    between,
+    border_distance,
+    fractured,
+    grown,
+    shrunk,
+)
 
 maps = arrays(
     np.int8, st.tuples(st.integers(3, 14), st.integers(3, 14)), elements=st.integers(0, 2)

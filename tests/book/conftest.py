@@ -34,7 +34,7 @@ def _iav(project: Path, *arguments: str, data_home: Path | None = None, cwd: Pat
         "IAV_DATA_HOME": str(data_home or project.parent / "nothing"),
         "OMP_NUM_THREADS": "1",  # two books are built side by side
     }
-    command = [sys.executable, "-m", "iavlib.cli", *arguments]
+    command = [sys.executable, "-m", "iavlib", *arguments]
     return subprocess.run(
         command, cwd=cwd or project, env=environment, capture_output=True, text=True, check=False
     )

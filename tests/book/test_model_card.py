@@ -8,9 +8,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from iavlib import data
-from iavlib.book.diagnosis_card import diagnosis_card
-from iavlib.book.model_card import model_card
-from iavlib.execution.project import Project, find_project
+from iavlib.book.model_card import diagnosis_card, model_card
+from iavlib.core.project import Project, find_project
 from iavlib.experiments import RunStore, read_predictions, read_results
 
 

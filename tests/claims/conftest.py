@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from iavlib.execution.project import Project
+from iavlib.core.project import Project
 
 CLAIM = {
     "id": "mean",

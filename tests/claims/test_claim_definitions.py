@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from iavlib.claims.definitions import ClaimError, load_claims
-from iavlib.execution.project import find_project
+from iavlib.book.claim_definitions import ClaimError, load_claims
+from iavlib.core.project import find_project
 
 
 def test_a_claim_is_read(lab):

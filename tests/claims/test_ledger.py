@@ -3,10 +3,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from iavlib.claims.ledger import KEYS, ledger
-from iavlib.claims.report import count_verdicts, markdown_table
-from iavlib.cli import app
-from iavlib.execution.errors import ManifestError
+from iavlib.book.claims import KEYS, ledger
+from iavlib.book.claims_report import count_verdicts, markdown_table
+from iavlib.cli.main import app
+from iavlib.core.errors import ManifestError
 
 R, P, C = "reproduced", "partly", "contradicted"
 NO = None

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from iavlib.claims import record
-from iavlib.claims.definitions import ClaimError
-from iavlib.claims.recording import take_pending
-from iavlib.execution.errors import ProjectError
+from iavlib.book import record
+from iavlib.book.claim_definitions import ClaimError
+from iavlib.book.recording import take_pending
+from iavlib.core.errors import ProjectError
 
 REAL = SimpleNamespace(name="real", synthetic=False)
 

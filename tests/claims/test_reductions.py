@@ -5,11 +5,11 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from iavlib.claims.ledger import ledger
-from iavlib.claims.report import format_data, format_measured, format_reported, markdown_table
-from iavlib.cli import app
-from iavlib.execution.errors import ManifestError
-from iavlib.execution.manifest import read_manifest
+from iavlib.book.claims import ledger
+from iavlib.book.claims_report import format_data, format_measured, format_reported, markdown_table
+from iavlib.book.manifest import read_manifest
+from iavlib.cli.main import app
+from iavlib.core.errors import ManifestError
 
 R, P, C = "reproduced", "partly", "contradicted"
 

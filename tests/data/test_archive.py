@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from iavlib.data import FetchError
-from iavlib.data.archive import open_archive
+from iavlib.core.errors import FetchError
+from iavlib.data.download import open_archive
 
 GOOD = {"segs/a.png": b"first", "segs/b.png": b"second", "readme.txt": b""}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from iavlib.agreement import image_level
-from iavlib.data import describe, imapp
+from iavlib.data import cohort as describe, imapp
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*differ from the published tables")
 

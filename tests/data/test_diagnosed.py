@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from iavlib import data
-from iavlib.agreement.quality import check_masks
-from iavlib.data import DataError, DatasetUnavailable
-from iavlib.data.cli import app
-from iavlib.data.status import status
+from iavlib.agreement.mask_quality import check_masks
+from iavlib.cli.data import app
+from iavlib.core.errors import DataError, DatasetUnavailable
+from iavlib.data.catalogue import status
 
 NAMES = ("isic2017", "isic2018", "isic2019", "derm7pt", "ph2")
 

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from iavlib.data import FetchError
+from iavlib.core.errors import FetchError
 from iavlib.data import download as module
 from iavlib.data.download import RemoteFile, download, fetch_json, part_of
 

@@ -10,7 +10,9 @@ from PIL import Image
 
 from iavlib import data
 from iavlib.agreement import image_level
-from iavlib.data import DataError, DatasetUnavailable, cache_home, describe, folder_pairs
+from iavlib.core.errors import DataError, DatasetUnavailable
+from iavlib.core.home import cache_home
+from iavlib.data import cohort as describe, folder as folder_pairs
 
 SIZE = (20, 16)
 ROWS = [

@@ -10,7 +10,7 @@ import pytest
 
 from iavlib import data, stats
 from iavlib.agreement import image_level, labelled_pairs
-from iavlib.data import describe
+from iavlib.data import cohort as describe
 
 
 def home_of(name: str) -> Path:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iavlib.data import DataError
+from iavlib.core.errors import DataError
 from iavlib.data.images import read_image, read_mask
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from iavlib import data
 from iavlib.agreement import image_level
-from iavlib.data import DataError, DatasetUnavailable, imapp
+from iavlib.core.errors import DataError, DatasetUnavailable
+from iavlib.data import imapp
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*differ from the published tables")
 

@@ -11,9 +11,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from iavlib import data
-from iavlib.data import FetchError, disk, imapp, imapp_images, isic_client, registry
-from iavlib.data.cli import app
-from iavlib.data.disk import STAGING
+from iavlib.cli.data import app
+from iavlib.core import disk
+from iavlib.core.disk import STAGING
+from iavlib.core.errors import FetchError
+from iavlib.data import (
+    imapp,
+    imapp as registry,
+    imapp_fetch as imapp_images,
+    imapp_fetch as isic_client,
+)
 
 SIZE = (40, 30)
 # Like the real one it writes under another name and renames, passes over what is there with the

@@ -19,9 +19,17 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from iavlib import data
-from iavlib.data import FetchError, disk, fetching, imapp, imapp_masks, registry, zenodo
-from iavlib.data.cli import app
-from iavlib.data.disk import STAGING
+from iavlib.cli.data import app
+from iavlib.core import disk
+from iavlib.core.disk import STAGING
+from iavlib.core.errors import FetchError
+from iavlib.data import (
+    download as zenodo,
+    imapp,
+    imapp as registry,
+    imapp_fetch as fetching,
+    imapp_fetch as imapp_masks,
+)
 
 RECORD = imapp_masks.RECORD
 

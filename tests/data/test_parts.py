@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from iavlib import data
-from iavlib.data import Cohort, DataError
+from iavlib.core.errors import DataError
+from iavlib.data import Cohort, imapp
 from iavlib.data.schemas import empty_masks, empty_pairs
-from iavlib.data.split import linked_clusters
+from iavlib.data.splits import linked_clusters
 
 NOTHING = ("path", "diagnosis", "patient_id", "lesion_id", "width", "height", "licence")
 
@@ -112,7 +113,7 @@ def test_validation_from_training():
 
 def test_target_of_malignancy(tiny_imapp):
     with pytest.warns(UserWarning, match="differ from the published"):
-        own = data.imapp.load(tiny_imapp)
+        own = imapp.load(tiny_imapp)
     assert data.target(own).tolist() == [0, 1, 0, 1]
     assert data.target(own, rest="negative").tolist() == [0, 1, 0, 0, 0, 1]
     assert data.target_names(own) == ("benign", "malignant")
@@ -132,7 +133,7 @@ def test_phantom_has_a_target_and_parts():
 
 def overlapping(tiny_imapp):
     with pytest.warns(UserWarning, match="differ from the published"):
-        known = data.imapp.load(tiny_imapp)
+        known = imapp.load(tiny_imapp)
     ids = ["ISIC_0000000_downsampled", "ISIC_0000003", "ISIC_1", "ISIC_2", "ISIC_3"]
     own = cohort([1, 0, 1, 0, 0], ["train"] * 3 + ["test"] * 2)
     names = pd.Series(["new", None, "IP_1", None, None]).to_numpy()

@@ -7,8 +7,9 @@ import threading
 import pytest
 from typer.testing import CliRunner
 
-from iavlib.data import FetchError, registry
-from iavlib.data.cli import app
+from iavlib.cli.data import app
+from iavlib.core.errors import FetchError
+from iavlib.data import imapp as registry
 
 CONTENT = b"img_id,mask1\n" * 500
 NAME = "table.csv"

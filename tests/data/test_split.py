@@ -3,12 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from iavlib.data import Cohort, dice_range
 from iavlib.data.schemas import METRICS, empty_pairs
-from iavlib.data.split import share_of_clusters
+from iavlib.data.splits import share_of_clusters
 
 
 def cohort_of(patients, malignancy=None, dice=None) -> Cohort:

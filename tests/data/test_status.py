@@ -4,10 +4,9 @@ import json
 
 from typer.testing import CliRunner
 
-from iavlib.data.catalogue import COHORTS, choose
-from iavlib.data.cli import app
-from iavlib.data.registry import IMAPP_TABLES
-from iavlib.data.status import status
+from iavlib.cli.data import app
+from iavlib.data.catalogue import COHORTS, choose, status
+from iavlib.data.imapp import IMAPP_TABLES
 
 SHOWN = ("imapp", "phantom", "folder")
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from iavlib.data import FetchError
-from iavlib.data.zenodo import record_files
+from iavlib.core.errors import FetchError
+from iavlib.data.download import record_files
 
 MD5 = "0123456789abcdef0123456789abcdef"
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from iavlib.annotators import MultiAnnotatorSet
+from iavlib.multiannotator import MultiAnnotatorSet
 from iavlib.training.recipe import get_recipe
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from iavlib.diagnosis_first import (
+from iavlib.core.errors import DiagnosisFirstError
+from iavlib.models import build_assisted
+from iavlib.multiannotator import (
     GENERATORS,
-    DiagnosisFirstError,
-    build_assisted,
     expectation_maximisation,
     fuse_by_expertness,
     high_frequency_energy,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from iavlib.diagnosis_first import DiagnosisFirstError, TakeGive, build_assisted, build_encoder
-from iavlib.diagnosis_first.assisted import FOLLOW_THE_MASK, NETS
-from iavlib.diagnosis_first.attention import PatchAttention
-from iavlib.diagnosis_first.training import diagnose, segment, train
+from iavlib.core.errors import DiagnosisFirstError
+from iavlib.models import TakeGive, build_assisted, build_encoder
+from iavlib.models.assisted import FOLLOW_THE_MASK, NETS, PatchAttention
+from iavlib.multiannotator.assisted_training import diagnose, segment, train
 from iavlib.stats import auroc
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 import yaml
 
-from iavlib.execution.project import Project
+from iavlib.core.project import Project
 
 #: Stands for a Cohort in notebooks that must start quickly.
 COHORT = """
@@ -16,7 +16,7 @@ cohort = SimpleNamespace(
     citation="Toy et al. (2020)",
 )
 """
-MANIFEST = "from iavlib.execution import manifest\n\nmanifest.write(cohorts=[cohort])"
+MANIFEST = "from iavlib.book import manifest\n\nmanifest.write(cohorts=[cohort])"
 
 CLAIM = {
     "id": "toy-mean",

@@ -5,10 +5,9 @@ import json
 import nbformat
 import pytest
 
-from iavlib.execution.jobs import Traces, is_current, prepare_jobs
-from iavlib.execution.notebooks import bring_up_to_date
-from iavlib.execution.publishing import adopt
-from iavlib.files import write_json
+from iavlib.book.graph import Traces, is_current, prepare_jobs
+from iavlib.book.notebooks import adopt, bring_up_to_date
+from iavlib.core.files import write_json
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ def test_nothing_half_done_is_taken_for_whole(workshop, job, traces, work, damag
 
 
 def test_force_repeats_even_that(workshop, job, traces, work, monkeypatch):
-    from iavlib.execution import notebooks
+    from iavlib.book import notebooks
 
     monkeypatch.setattr(notebooks, "_run", lambda *_: "run again")
     assert bring_up_to_date(workshop.project, job, force=True) == "run again"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from test_running import find_pid, is_alive, wait_for
 
-from iavlib.execution.jobs import Traces
-from iavlib.execution.manifest import read_manifest
+from iavlib.book.graph import Traces
+from iavlib.book.manifest import read_manifest
 
 REPOSITORY = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.book
@@ -27,7 +27,7 @@ def project(workshop):
 
 
 def start(project, *arguments, **options):
-    command = [sys.executable, "-m", "iavlib.cli", *arguments]
+    command = [sys.executable, "-m", "iavlib", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=project.root, text=True, **pipes, **options)
 

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 import iavlib
-from iavlib.cli import app
+from iavlib.cli.main import app
 
 
 def iav(*arguments):
@@ -18,7 +18,7 @@ def test_version():
 
 def test_help_is_quick_as_nothing_heavy_is_imported():
     code = (
-        "import sys, iavlib.cli; "
+        "import sys, iavlib.cli.main; "
         "print([m for m in ('numpy', 'pandas', 'matplotlib', 'nbformat', 'papermill', 'sphinx') "
         "if m in sys.modules])"
     )

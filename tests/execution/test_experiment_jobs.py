@@ -12,14 +12,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from iavlib.cli import app
-from iavlib.execution.errors import ExecutionError
-from iavlib.execution.graph import plan
-from iavlib.execution.jobs import Traces, is_current, prepare_jobs
-from iavlib.execution.reasons import reason_to_run
+from iavlib.book.graph import Traces, is_current, plan, prepare_jobs, reason_to_run
+from iavlib.cli.main import app
+from iavlib.core.errors import ExecutionError
+from iavlib.core.files import write_json
 from iavlib.experiments import TASKS, for_notebook, run, sweep
 from iavlib.experiments.store import RunStore
-from iavlib.files import write_json
 
 TESTS = Path(__file__).parent.parent
 WORKFLOW = TESTS.parent / "workflow"
@@ -201,7 +199,7 @@ def iav(tmp_path, *arguments):
     (about / "entry_points.txt").write_text("[iavlib.tasks]\nconstant = constant_task:TASK\n")
     paths = [str(about.parent), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "iavlib.cli", *arguments]
+    command = [sys.executable, "-m", "iavlib", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     return done.returncode, done.stdout + done.stderr
 

@@ -2,10 +2,9 @@ import json
 
 import pytest
 
-from iavlib.execution.closure import import_closure
-from iavlib.execution.errors import ParameterError
-from iavlib.execution.fingerprint import cohort_fingerprint, fingerprint, run_inputs
-from iavlib.execution.parameters import parameter_defaults
+from iavlib.book.fingerprint import cohort_fingerprint, fingerprint, import_closure, run_inputs
+from iavlib.book.parameters import parameter_defaults
+from iavlib.core.errors import ParameterError
 
 FILES = {
     "__init__.py": "",
@@ -78,9 +77,9 @@ def test_a_data_file_belongs_to_its_package(package):
 
 def test_the_claims_ledger_is_no_part_of_a_notebook():
     parts = import_closure(
-        ["from iavlib import claims\nfrom iavlib.execution import manifest"]
+        ["from iavlib import book as claims\nfrom iavlib.book import manifest"]
     ).parts
-    assert "iavlib.claims.recording" in parts
+    assert "iavlib.book.recording" in parts
     assert not any(name.endswith((".ledger", ".verdicts", ".site", ".jobs")) for name in parts)
 
 

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from iavlib.cli import app
-from iavlib.execution import engine, graph
-from iavlib.execution.engine import find_place, show_steps
-from iavlib.execution.errors import ExecutionError, ProjectError
-from iavlib.execution.graph import Step, plan
+from iavlib.book import engine, graph
+from iavlib.book.engine import find_place, show_steps
+from iavlib.book.graph import Step, plan
+from iavlib.cli.main import app
+from iavlib.core.errors import ExecutionError, ProjectError
 
 WORKFLOW = Path(__file__).parent.parent.parent / "workflow"
 PLUGINS = {
@@ -145,9 +145,9 @@ def test_snakemake_accepts_the_graph_in_every_place(project, with_experiment, pl
     experiment, second = said.index("rule experiment:"), said.index("name=02_second")
     book = said.index("rule book:")
     assert experiment < second < book
-    assert "iavlib.cli train 'runs/spec one.json'" in said[experiment:]
-    assert "iavlib.cli run 02_second --profile quick" in said[second:book]
-    assert "iavlib.cli book --no-run" in said[book:]
+    assert "iavlib.cli.main train 'runs/spec one.json'" in said[experiment:]
+    assert "iavlib.cli.main run 02_second --profile quick" in said[second:book]
+    assert "iavlib.cli.main book --no-run" in said[book:]
     resources = said[experiment : said.index("Shell command", experiment)]
     assert "gpu=1" in resources
     assert "gpu=1" not in said[second:book]

@@ -3,10 +3,10 @@ import json
 
 import pytest
 
-from iavlib.execution import fingerprint as fingerprint_module
-from iavlib.execution.closure import import_closure
-from iavlib.execution.errors import ParameterError
-from iavlib.execution.jobs import Traces, is_current, prepare_jobs
+from iavlib.book import fingerprint as fingerprint_module
+from iavlib.book.fingerprint import import_closure
+from iavlib.book.graph import Traces, is_current, prepare_jobs
+from iavlib.core.errors import ParameterError
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import threading
 
 import pytest
 
-from iavlib.locks import only_one
+from iavlib.core.files import only_one
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from iavlib.locks import only_one
+from iavlib.core.files import only_one
 with only_one(Path(sys.argv[1]), "iav book"):
     print("held", flush=True)
     time.sleep(99)

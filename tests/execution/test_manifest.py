@@ -5,12 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 import iavlib
-from iavlib.claims import record
-from iavlib.claims.recording import take_pending
-from iavlib.execution import manifest
-from iavlib.execution.errors import ManifestError
-from iavlib.execution.manifest import read_manifest
-from iavlib.experiments.results.run_data import RunData
+from iavlib.book import manifest, record
+from iavlib.book.manifest import read_manifest
+from iavlib.book.recording import take_pending
+from iavlib.core.errors import ManifestError
+from iavlib.experiments.results.diagnosis import RunData
 
 COHORT = SimpleNamespace(
     name="toy", synthetic=False, fingerprint="abc", images=[1], masks=[1, 2], citation="Toy"

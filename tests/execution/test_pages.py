@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from iavlib.book.htmlcheck import check_pages
-from iavlib.execution import pages
+from iavlib.book import pages
+from iavlib.book.site import check_pages
 
 COHORT = SimpleNamespace(
     name="phantom", synthetic=True, images=range(1200), masks=range(3000), citation="A <b> & C"

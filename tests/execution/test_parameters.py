@@ -1,11 +1,17 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from iavlib.execution.errors import ParameterError
-from iavlib.execution.parameters import coerce, parameter_defaults, parse_overrides, resolve
-from iavlib.execution.profiles import SCALES, check_profiles, load_profile
-from iavlib.execution.project import find_project
+from iavlib.book.parameters import (
+    SCALES,
+    check_profiles,
+    coerce,
+    load_profile,
+    parameter_defaults,
+    parse_overrides,
+    resolve,
+)
+from iavlib.core.errors import ParameterError
+from iavlib.core.project import find_project
 
 CELL = """
 # what is run

@@ -1,8 +1,8 @@
 import pytest
 
-from iavlib.execution.errors import NotebookError, ProjectError
-from iavlib.execution.project import find_project, select_notebooks
-from iavlib.execution.source import notebook_title, read_cells
+from iavlib.book.notebook_source import notebook_title, read_cells
+from iavlib.core.errors import NotebookError, ProjectError
+from iavlib.core.project import find_project, select_notebooks
 
 
 def test_project_is_found_from_a_folder_below(workshop, monkeypatch):

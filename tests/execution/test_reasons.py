@@ -2,11 +2,10 @@ import functools
 
 import pytest
 
-from iavlib.execution import fingerprint as fingerprint_module
-from iavlib.execution.closure import import_closure
-from iavlib.execution.jobs import Traces, prepare_jobs
-from iavlib.execution.reasons import describe_changes, reason_to_run
-from iavlib.files import write_json
+from iavlib.book import fingerprint as fingerprint_module
+from iavlib.book.fingerprint import import_closure
+from iavlib.book.graph import Traces, describe_changes, prepare_jobs, reason_to_run
+from iavlib.core.files import write_json
 
 BEFORE = {
     "cells": [["markdown", "a"], ["code", "b"], ["code", "c"]],

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from iavlib.execution.failure import diagnose
-from iavlib.execution.jobs import Traces, prepare_jobs
-from iavlib.execution.manifest import read_manifest
-from iavlib.execution.notebooks import bring_up_to_date, run_notebook
+from iavlib.book.graph import Traces, prepare_jobs
+from iavlib.book.manifest import read_manifest
+from iavlib.book.notebook_source import diagnose
+from iavlib.book.notebooks import bring_up_to_date, run_notebook
 
 ENDINGS = {
     "raise": "ratio = 1 / 0",
@@ -32,7 +32,7 @@ def shop(lasting_workshop):
     branches = "\n".join(f"if how == {how!r}:\n    {code}" for how, code in ENDINGS.items())
     lasting_workshop.good_notebook(
         "01_first",
-        "from iavlib import claims\nclaims.record('toy-mean', 0.501, cohort=cohort, n=9)",
+        "from iavlib import book as claims\nclaims.record('toy-mean', 0.501, cohort=cohort, n=9)",
         "print(how, size)",  # in a cell before: a killed kernel may take its words with it
         f"# the end\nimport os, sys\n{branches}",
         parameters="how = 'well'\nsize = 1.0",
@@ -151,7 +151,7 @@ def test_interrupting_ends_the_kernel_too(shop):
     shop.notebook(
         "03_slow", "import os, time\nprint('pid', os.getpid(), flush=True)", "time.sleep(99)"
     )
-    command = [sys.executable, "-m", "iavlib.cli", "run", "03"]
+    command = [sys.executable, "-m", "iavlib", "run", "03"]
     # a shell that runs the tests in the background has its children ignore the signal
     listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listening)

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from iavlib.book.site import build_book
-from iavlib.book.toc import toc_entries, toc_notebooks
-from iavlib.cli import app
-from iavlib.execution.errors import BookError
+from iavlib.book.site import build_book, toc_entries, toc_notebooks
+from iavlib.cli.main import app
+from iavlib.core.errors import BookError
 
 CONFIG = Path(__file__).parent.parent.parent / "_config.yml"
 FIGURE = """
@@ -47,9 +46,9 @@ def shop(lasting_workshop):
     path = made.good_notebook(
         "01_first",
         FIGURE,
-        "from iavlib import claims\nfrom iavlib.execution.pages import glue\n"
+        "from iavlib import book as claims\nfrom iavlib.book.pages import glue\n"
         "claims.record('toy-mean', size, cohort=cohort, n=9)\nglue('mean', size)",
-        "from iavlib.execution.pages import banner\nbanner(cohort)",
+        "from iavlib.book.pages import banner\nbanner(cohort)",
         parameters="size = 0.25",
         synthetic=True,
     )

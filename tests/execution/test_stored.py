@@ -6,12 +6,12 @@ import nbformat
 import pytest
 from typer.testing import CliRunner
 
-from iavlib.book.staging import assemble
-from iavlib.claims.ledger import ledger
-from iavlib.cli import app
-from iavlib.execution.errors import ManifestError
-from iavlib.execution.project import Project
-from iavlib.execution.stored import StoredResultsError, export_results, read_stored
+from iavlib.book.claims import ledger
+from iavlib.book.site import assemble
+from iavlib.book.stored import StoredResultsError, export_results, read_stored
+from iavlib.cli.main import app
+from iavlib.core.errors import ManifestError
+from iavlib.core.project import Project
 from iavlib.experiments import Experiment
 
 CLAIM = """

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from iavlib import files
-from iavlib.cli import app
-from iavlib.execution.errors import explain
+from iavlib.cli.main import app
+from iavlib.core import files
+from iavlib.core.errors import explain
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -99,7 +99,7 @@ def test_a_disk_that_really_fills_up_and_is_then_read_only(workshop, tmp_path):
     script = MOUNTED.format(
         disk=tmp_path / "disk",
         project=workshop.project.root,
-        iav=f"{sys.executable} -m iavlib.cli",
+        iav=f"{sys.executable} -m iavlib",
     )
     done = subprocess.run(
         [*mounts, "bash", "-c", script], capture_output=True, text=True, check=False

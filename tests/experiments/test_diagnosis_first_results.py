@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iavlib.experiments.results import comparison
-from iavlib.experiments.results import diagnosis_first as results
-from iavlib.experiments.results.diagnosis_first_claims import measured_claims
+from iavlib.experiments.results import diagnosis_first as results, segmentation as comparison
+from iavlib.experiments.results.diagnosis_first import measured_claims
 
 SEEDS = [0, 1, 2]
 

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from iavlib.experiments import Experiment, ExperimentError, RunStore, resolve, run, sweep
+from iavlib.core.errors import ExperimentError
+from iavlib.experiments import Experiment, RunStore, resolve, run, sweep
 from iavlib.experiments.grid import expand
-from iavlib.experiments.results import comparison
-from iavlib.experiments.results import diagnosis_first as results
-from iavlib.experiments.results.diagnosis_first_claims import measured_claims
+from iavlib.experiments.results import diagnosis_first as results, segmentation as comparison
+from iavlib.experiments.results.diagnosis_first import measured_claims
 from iavlib.experiments.tasks import diagnosed_sets
 from iavlib.experiments.tasks.comparison import FUSIONS, compared
 from iavlib.multiannotator import METHODS
-from iavlib.multiannotator.registry import method_names
+from iavlib.multiannotator.method import method_names
 
 SPLIT = {"fractions": [0.5, 0.1, 0.4]}
 DATA = {

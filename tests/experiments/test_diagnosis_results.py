@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iavlib.experiments import ExperimentError
-from iavlib.experiments.diagnosis_scores import diagnosis_by_part
-from iavlib.experiments.results import diagnosis as results
-from iavlib.experiments.results import gains
+from iavlib.core.errors import ExperimentError
+from iavlib.experiments.results import diagnosis as gains, diagnosis as results
+from iavlib.experiments.scores import diagnosis_by_part
 
 N = 80
 

@@ -9,10 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from iavlib import data
-from iavlib.data.errors import DataError
-from iavlib.experiments import Experiment, ExperimentError, ExperimentFailed, RunStore, resolve, run
-from iavlib.experiments.tasks.diagnosis import targets
-from iavlib.experiments.tasks.diagnosis_settings import read_settings
+from iavlib.core.errors import DataError, ExperimentError, ExperimentFailed
+from iavlib.experiments import Experiment, RunStore, resolve, run
+from iavlib.experiments.tasks.diagnosis import read_settings, targets
 
 PHANTOM = {"n_images": 40, "size": [64, 64], "seed": 5}
 BOTH = {"task": "multitask", "alpha": 0.5}

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iavlib.experiments import ExperimentError, evaluation, summaries
+from iavlib.core.errors import ExperimentError
+from iavlib.experiments import evaluation, evaluation as summaries
 
 
 @pytest.fixture

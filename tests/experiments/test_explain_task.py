@@ -9,12 +9,12 @@ import torch
 import yaml
 
 from iavlib import experiments, explain
-from iavlib.execution.project import Project
-from iavlib.execution.stored import export_results
-from iavlib.experiments import Experiment, ExperimentError, resolve, run
-from iavlib.experiments.resolve import load_data
-from iavlib.experiments.results import explanation as explanation_results
-from iavlib.experiments.results import explanation_words as words
+from iavlib.book.stored import export_results
+from iavlib.core.errors import ExperimentError
+from iavlib.core.project import Project
+from iavlib.experiments import Experiment, resolve, run
+from iavlib.experiments.results import explanation as explanation_results, explanation as words
+from iavlib.experiments.runner import load_data
 
 SMALL = {"n_images": 20, "size": [64, 64]}
 ONCE = {"epochs": 1, "tta": 1, "warmup_epochs": 0, "precision": "fp32"}

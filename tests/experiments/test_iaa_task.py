@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
-from iavlib.data import DataError, load
-from iavlib.experiments import Experiment, ExperimentError, ExperimentFailed, resolve, run
-from iavlib.experiments.parts import assign_parts
+from iavlib.core.errors import DataError, ExperimentError, ExperimentFailed
+from iavlib.data import load
+from iavlib.experiments import Experiment, resolve, run
+from iavlib.experiments.subsets import assign_parts
 from iavlib.experiments.tasks.iaa import targets
-from iavlib.experiments.tasks.views import SYMMETRIES, MeanOverViews, turned
+from iavlib.experiments.tasks.tta import SYMMETRIES, MeanOverViews, turned
 from iavlib.models import load_network
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import cache_images

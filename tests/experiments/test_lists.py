@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from iavlib.execution.project import Project
+from iavlib.core.errors import ExperimentError
+from iavlib.core.project import Project
 from iavlib.experiments import (
     Experiment,
-    ExperimentError,
     current_profile,
     for_notebook,
     read_results,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from riga_layout import fundus, outlined, save
 
-from iavlib.experiments import Experiment, ExperimentError, resolve, run, sweep
-from iavlib.experiments.notebook import data_missing
-from iavlib.experiments.results import preference as results
-from iavlib.experiments.results import preference_claims
+from iavlib.core.errors import ExperimentError
+from iavlib.experiments import Experiment, resolve, run, sweep
+from iavlib.experiments.lookup import data_missing
+from iavlib.experiments.results import preference as preference_claims, preference as results
 
 TINY = {"epochs": 1, "widths": [4, 8], "batch_size": 4, "warmup_epochs": 0}
 

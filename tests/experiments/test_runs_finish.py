@@ -11,18 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from iavlib import files
-from iavlib.experiments import (
-    ExperimentError,
-    ExperimentFailed,
-    read_predictions,
-    read_run,
-    resolve,
-    run,
-    run_table,
-    sweep,
-)
-from iavlib.locks import only_one
+from iavlib.core import files
+from iavlib.core.errors import ExperimentError, ExperimentFailed
+from iavlib.core.files import only_one
+from iavlib.experiments import read_predictions, read_run, resolve, run, run_table, sweep
 
 TESTS = Path(__file__).parent.parent
 OTHER_PROCESS = """

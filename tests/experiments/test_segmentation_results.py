@@ -3,8 +3,11 @@
 import pandas as pd
 import pytest
 
-from iavlib.experiments.results import across_seeds, confusion
-from iavlib.experiments.results import segmentation as results
+from iavlib.experiments.results import (
+    segmentation as across_seeds,
+    segmentation as confusion,
+    segmentation as results,
+)
 
 
 def runs(label, dice, method="cm"):

@@ -3,17 +3,15 @@
 import numpy as np
 import pytest
 
-from iavlib.annotators import true_confusion
-from iavlib.experiments import (
-    Experiment,
-    ExperimentError,
-    resolve,
-    run,
-    sweep,
+from iavlib.core.errors import ExperimentError
+from iavlib.experiments import Experiment, resolve, run, sweep
+from iavlib.experiments.results import (
+    segmentation as across_seeds,
+    segmentation as confusion,
+    segmentation as segmentation_results,
 )
-from iavlib.experiments.results import across_seeds, confusion
-from iavlib.experiments.results import segmentation as segmentation_results
 from iavlib.experiments.tasks import labelled_data
+from iavlib.multiannotator import true_confusion
 
 TINY = {"epochs": 2, "widths": [4, 8], "batch_size": 4, "warmup_epochs": 0}
 

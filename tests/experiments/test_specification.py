@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from iavlib.experiments import Experiment, ExperimentError, resolve
-from iavlib.experiments.spec import from_mapping
+from iavlib.core.errors import ExperimentError
+from iavlib.experiments import Experiment, resolve
+from iavlib.experiments.config import from_mapping
 
 FIXED = {"data": "d", "cohort": "imapp", "weights": "hub"}
 CHANGES = {

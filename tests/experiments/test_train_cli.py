@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from iavlib.cli import app
+from iavlib.cli.main import app
 from iavlib.experiments import resolve, run
 from iavlib.experiments.store import RunStore
 
@@ -38,7 +38,7 @@ def spec(tmp_path):
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom iavlib.cli import app\n"
+        "import sys\nfrom typer.testing import CliRunner\nfrom iavlib.cli.main import app\n"
         "CliRunner().invoke(app, ['--help'])\n"
         "print(sorted({'torch', 'pandas', 'numpy', 'timm'} & set(sys.modules)))"
     )
@@ -49,7 +49,7 @@ def test_help_loads_nothing_heavy():
 def test_runs_are_listed_without_loading_torch(own, spec):
     assert iav("train", spec).exit_code == 0
     code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom iavlib.cli import app\n"
+        "import sys\nfrom typer.testing import CliRunner\nfrom iavlib.cli.main import app\n"
         "print(CliRunner().invoke(app, ['runs']).output)\nprint('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,12 +6,13 @@ import pytest
 from typer.testing import CliRunner
 
 from iavlib.book.model_card import model_card
-from iavlib.cli import app
+from iavlib.cli.main import app
+from iavlib.core.errors import ExperimentError
+from iavlib.core.project import find_project
 from iavlib.data import phantom
-from iavlib.execution.project import find_project
-from iavlib.experiments import ExperimentError, RunStore
+from iavlib.experiments import RunStore
 from iavlib.experiments.tasks.iaa import targets
-from iavlib.experiments.triage import describe, in_words, out_of_fold_runs, triage
+from iavlib.predict.triage import describe, in_words, out_of_fold_runs, triage
 
 OPTIONS = {"n_images": 40, "size": (64, 64)}
 

@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from iavlib import explain
-from iavlib.explain import layers
-from iavlib.explain.cam import CAM_METHODS, _first_component, capture
-from iavlib.explain.layers import find_layer
+from iavlib.explain import cam as layers
+from iavlib.explain.cam import CAM_METHODS, _first_component, capture, find_layer
 from iavlib.models import HeadSpec, build_network
 
 PACKAGE = {

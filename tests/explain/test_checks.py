@@ -8,8 +8,8 @@ from torch import nn
 
 from iavlib import data, explain
 from iavlib.explain import localisation, perturbation, sanity
-from iavlib.explain.regions import ambiguous_zone, border_distance
-from iavlib.explain.targets import Target
+from iavlib.explain.cam import Target
+from iavlib.explain.localisation import ambiguous_zone, border_distance
 
 SIDE = 28
 

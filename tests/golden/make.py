@@ -10,8 +10,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from iavlib.claims.ledger import ledger
-from iavlib.execution.project import Project
+from iavlib.book.claims import ledger
+from iavlib.core.project import Project
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,14 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from iavlib.models import (
-    HeadSpec,
-    ModelError,
-    build_head,
-    predicted_mean,
-    predicted_quantiles,
-    quantile_levels,
-)
+from iavlib.core.errors import ModelError
+from iavlib.models import HeadSpec, build_head, predicted_mean, predicted_quantiles, quantile_levels
 
 
 def test_paper_head_starts_as_in_the_paper():

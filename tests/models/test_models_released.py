@@ -7,7 +7,7 @@ from shaken import shake
 from torch import nn
 
 from iavlib import models
-from iavlib.data import DataError
+from iavlib.core.errors import DataError
 from iavlib.models import HeadSpec, build_network
 
 BUILDERS = {

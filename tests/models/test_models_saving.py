@@ -9,7 +9,7 @@ import torch
 from shaken import shake
 
 from iavlib import models
-from iavlib.data import DataError
+from iavlib.core.errors import DataError
 from iavlib.models import HeadSpec, build_network, load_network, save_network
 
 HEADS = {"iaa": HeadSpec("beta", start=0.8), "diagnosis": HeadSpec("paper", 2)}

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from iavlib import models
-from iavlib.data import DataError
+from iavlib.core.errors import DataError
 from iavlib.models import HeadSpec, build_network, find_weights
 
 METADATA = {"mean": "0.5,0.4,0.3", "std": "0.2", "input_size": "64", "timm": "test_resnet"}

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from iavlib.annotators import MultiAnnotatorSet, simulate
+from iavlib.multiannotator import MultiAnnotatorSet, simulate
 from iavlib.training.recipe import get_recipe
 
 

@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from iavlib.annotators import MISSING, MultiAnnotatorSet
-from iavlib.multiannotator import MethodError, Problem, load_method, make_method, save_method
+from iavlib.core.errors import MethodError
+from iavlib.multiannotator import (
+    MISSING,
+    MultiAnnotatorSet,
+    Problem,
+    load_method,
+    make_method,
+    save_method,
+)
 from iavlib.multiannotator.batches import LabelledBatches
 from iavlib.multiannotator.fitting import build_network
-from iavlib.multiannotator.preference_scores import PreferenceScorer
+from iavlib.multiannotator.scores import PreferenceScorer
 
 SMALL = {"widths": [4, 8]}
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from iavlib.core.errors import ModelError
 from iavlib.models.confusion import (
     FixedConfusion,
     GlobalConfusion,
@@ -14,7 +15,6 @@ from iavlib.models.confusion import (
     confusion_flops,
     mean_trace,
 )
-from iavlib.models.errors import ModelError
 from iavlib.models.probabilistic_unet import ProbabilisticUNet
 from iavlib.models.unet import UNet, pad_to_multiple, stages_for
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from iavlib.multiannotator import MethodError, Problem, make_method
+from iavlib.core.errors import MethodError
+from iavlib.multiannotator import Problem, make_method
 from iavlib.multiannotator.cost import parameter_counts
 from iavlib.multiannotator.fitting import build_network
 

@@ -6,14 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from iavlib.annotators import MISSING, LabelError, confusion_error, mean_dice, true_confusion
-from iavlib.multiannotator import METHODS, MethodError, Problem, make_method, overall_scores
+from iavlib.core.errors import LabelError, MethodError, TrainingError
+from iavlib.multiannotator import (
+    METHODS,
+    MISSING,
+    Problem,
+    confusion_error,
+    make_method,
+    mean_dice,
+    overall_scores,
+    true_confusion,
+)
 from iavlib.multiannotator.batches import LabelledBatches
 from iavlib.multiannotator.fitting import build_network
 from iavlib.multiannotator.method import label_likelihood
 from iavlib.multiannotator.prediction import Prediction
 from iavlib.multiannotator.scores import Scorer, confusion_facts
-from iavlib.training.errors import TrainingError
 from iavlib.training.recipe import get_recipe
 
 SMALL = {"widths": [4, 8]}

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from iavlib.models import ModelError
+from iavlib.core.errors import ModelError
 from iavlib.models.preference import (
     AgreementHead,
     PreferenceHead,
     convolve_each,
     dynamic_parameters,
 )
-from iavlib.multiannotator.agreement_levels import (
+from iavlib.multiannotator.method import dice_loss, overlap_loss
+from iavlib.multiannotator.methods.avap import (
     class_shares,
     count_marks,
     level_likelihood,
@@ -24,7 +25,6 @@ from iavlib.multiannotator.agreement_levels import (
     membership,
     shares,
 )
-from iavlib.multiannotator.losses import dice_loss, overlap_loss
 
 
 def test_every_picture_is_convolved_by_its_own_kernels():
@@ -119,7 +119,7 @@ def test_agreement_has_a_class_more_than_annotators():
 
 
 def test_an_encoder_of_timm_under_a_unet():
-    from iavlib.models.encoders import EncoderUNet
+    from iavlib.models.unet import EncoderUNet
 
     torch.manual_seed(0)
     network = EncoderUNet(3, "test_resnet", (4, 8, 8)).eval()
@@ -137,7 +137,7 @@ def test_weights_of_a_file_reach_the_encoder(tmp_path, monkeypatch):
     import timm
     from safetensors.torch import save_file
 
-    from iavlib.models.encoders import EncoderUNet, load_encoders, padding_for
+    from iavlib.models.unet import EncoderUNet, load_encoders, padding_for
 
     monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path))
     torch.manual_seed(1)
@@ -160,7 +160,7 @@ def test_the_file_at_hand_fits_its_encoder():
     home = Path(os.environ.get("IAV_DATA_HOME", ""))
     if not (home / "weights" / "mobilenetv2_100.imagenet.safetensors").is_file():
         pytest.skip("needs weights/mobilenetv2_100.imagenet.safetensors under IAV_DATA_HOME")
-    from iavlib.models.encoders import EncoderUNet, padding_for
+    from iavlib.models.unet import EncoderUNet, padding_for
 
     assert padding_for("mobilenetv2_100", "file") == "same"
     network = EncoderUNet(3, "mobilenetv2_100", padding="same").eval()

@@ -2,9 +2,15 @@
 
 import numpy as np
 
-from iavlib.annotators import crowd, rate_correlations, simulated_on, true_confusion
 from iavlib.data import load
-from iavlib.multiannotator import make_method, overall_scores
+from iavlib.multiannotator import (
+    crowd,
+    make_method,
+    overall_scores,
+    rate_correlations,
+    simulated_on,
+    true_confusion,
+)
 from iavlib.training.recipe import get_recipe
 
 ENOUGH = 0.8

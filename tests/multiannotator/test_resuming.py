@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from iavlib.data.errors import DataError
+from iavlib.core.errors import DataError
 from iavlib.multiannotator import load_method, make_method, save_method
 from iavlib.multiannotator.fitting import clear_checkpoints
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from iavlib import annotators, plots
+from iavlib import multiannotator as annotators, plots
 
 
 @pytest.fixture(autouse=True)

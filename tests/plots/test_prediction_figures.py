@@ -6,8 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from iavlib import plots, stats
-from iavlib.plots.models import _alike
-from iavlib.plots.prediction import _density
+from iavlib.plots.prediction import _alike, _density
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from iavlib import plots
-from iavlib.annotators import MultiAnnotatorSet
+from iavlib.multiannotator import MultiAnnotatorSet
 from iavlib.multiannotator.prediction import Prediction
 
 

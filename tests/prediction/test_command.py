@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from iavlib.cli import app
-from iavlib.prediction import job
+from iavlib.cli.main import app
+from iavlib.predict import run as job
 
 
 def iav(*arguments):
@@ -188,7 +188,7 @@ def test_nothing_is_written_outside(runs, folder, photograph, tmp_path):
     model = runs[1]["multitask"].folder
     before = _state(tmp_path, out), _state(model, out)
     given = (folder, tmp_path / "empty", tmp_path / "absent.jpg")
-    command = [sys.executable, "-m", "iavlib.cli", "predict", *given, "--model", model]
+    command = [sys.executable, "-m", "iavlib", "predict", *given, "--model", model]
     done = subprocess.run(
         [*map(str, command), "--alpha", "0.2", "--out", str(out)],
         env=environment,
@@ -310,7 +310,7 @@ def test_masks_that_cannot_be_read_are_told(report):
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom iavlib.cli import app\n"
+        "import sys\nfrom typer.testing import CliRunner\nfrom iavlib.cli.main import app\n"
         "for one in ('predict', 'triage'):\n"
         "    assert CliRunner().invoke(app, [one, '--help']).exit_code == 0\n"
         "print(sorted({'torch', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)))"

@@ -6,21 +6,19 @@ import pytest
 from PIL import Image
 
 from iavlib import data
-from iavlib.data import DataError
+from iavlib.core.errors import DataError, PredictionError
 from iavlib.data.images import read_image, read_photograph
 from iavlib.explain import CENTRED
-from iavlib.prediction.calibration import calibrate
-from iavlib.prediction.ensemble import describe, make_ensemble, warn
-from iavlib.prediction.errors import PredictionError
-from iavlib.prediction.familiarity import (
+from iavlib.predict.ensemble import describe, make_ensemble, warn
+from iavlib.predict.model import calibrate, load_predictor
+from iavlib.predict.ood import (
     FILE,
     Familiarity,
     load_familiarity,
     make_familiarity,
     nearest_distance,
 )
-from iavlib.prediction.job import find_explainers
-from iavlib.prediction.models import load_predictor
+from iavlib.predict.run import find_explainers
 from iavlib.stats import split_conformal
 from iavlib.training.image_cache import to_square
 

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from iavlib import stats
-from iavlib.stats.prediction.image_statistics import otsu_thresholds
+from iavlib.stats.image_baselines import otsu_thresholds
 
 
 def table(n=150, seed=0):

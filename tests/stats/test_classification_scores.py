@@ -3,19 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from sklearn import metrics
 
-from iavlib.stats.diagnosis import weighted_diagnosis as weighted
-from iavlib.stats.diagnosis.calibration import bin_rows
-from iavlib.stats.diagnosis.classification import (
-    CLASSIFICATION_SCORES,
-    classification_scores,
-    compare_scores,
-)
-from iavlib.stats.diagnosis.diagnosis_samples import OneClassError
-from iavlib.stats.diagnosis.roc import precision_recall_curve, roc_band, roc_curve
+from iavlib.stats import diagnosis_samples as weighted
+from iavlib.stats.calibration import bin_rows
+from iavlib.stats.classification import CLASSIFICATION_SCORES, classification_scores, compare_scores
+from iavlib.stats.diagnosis_samples import OneClassError
+from iavlib.stats.roc import precision_recall_curve, roc_band, roc_curve
 
 
 @st.composite

@@ -3,21 +3,19 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.stats import mannwhitneyu
 from test_classification_scores import samples
 
-from iavlib.stats.diagnosis.delong import (
+from iavlib.stats.diagnosis_samples import OneClassError, weighted_auroc
+from iavlib.stats.resampling import cluster_bootstrap
+from iavlib.stats.roc import (
     auroc,
     auroc_covariance,
     compare_aurocs,
     compare_independent_aurocs,
     equal_aurocs,
 )
-from iavlib.stats.diagnosis.diagnosis_samples import OneClassError
-from iavlib.stats.diagnosis.weighted_diagnosis import weighted_auroc
-from iavlib.stats.resampling import cluster_bootstrap
 
 # DeLong, DeLong and Clarke-Pearson (1988), as in SAS/STAT's example "Comparing Receiver Operating
 # Characteristic Curves": albumin, total protein, K-G score and survival of 43 patients.

@@ -3,17 +3,17 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 
-from iavlib.stats.diagnosis.diagnosis_samples import OneClassError
-from iavlib.stats.diagnosis.gain_intervals import average_gain, average_gain_on_other_images
-from iavlib.stats.diagnosis.gain_model import gain_model
-from iavlib.stats.diagnosis.multitask_gain import (
+from iavlib.stats.diagnosis_samples import OneClassError
+from iavlib.stats.gains import (
     UnpairedRunsError,
+    average_gain,
+    average_gain_on_other_images,
     cell_gains,
+    gain_model,
     gain_tests,
     paired_gains,
 )
@@ -257,7 +257,7 @@ def test_other_images_draw_patients_for_all_runs_at_once():
 
 
 def test_one_dataset_of_one_pair_is_the_paired_bootstrap():
-    from iavlib.stats.diagnosis.classification import compare_scores
+    from iavlib.stats.classification import compare_scores
 
     predictions = predictions_of(np.random.default_rng(5), sizes=(1, 1, 1))
     table = average_gain_on_other_images(predictions, n_boot=2000)

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import stats as scipy_stats
 
 from iavlib import stats
-from iavlib.stats.prediction.normalised_errors import ERROR_SHAPES, _kruskal_h, z_normalise
+from iavlib.stats.regression import ERROR_SHAPES, _kruskal_h, z_normalise
 
 
 def three_models(factor=1.0, n=60, seed=0):

@@ -4,13 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import stats as scipy_stats
 from sklearn import metrics
 
 from iavlib import stats
-from iavlib.stats.prediction.regression_errors import ERROR_STATISTICS, regression_errors
+from iavlib.stats.regression import ERROR_STATISTICS, regression_errors
 from iavlib.stats.resampling import cluster_bootstrap_rows
 
 # Anscombe's first set: correlation .816, line y = 3.00 + 0.500 x, r2 .67 in every textbook.

@@ -13,7 +13,7 @@ from iavlib.stats import (
     rank_biserial,
     rank_biserial_of,
 )
-from iavlib.stats.permutation import ClusterLabels
+from iavlib.stats.dominance import ClusterLabels
 
 # Patients a, b, c of one label each; d has a benign and a malignant image of two rows each.
 CLUSTERS = np.array(list("aabcccdddd"))

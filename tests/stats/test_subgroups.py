@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from test_classification_scores import cohort
 
-from iavlib.stats.diagnosis.classification import classification_scores
-from iavlib.stats.diagnosis.delong import auroc
-from iavlib.stats.diagnosis.subgroups import NOT_RECORDED, age_bands, scores_by_group
+from iavlib.stats.classification import classification_scores
+from iavlib.stats.roc import auroc
+from iavlib.stats.subgroups import NOT_RECORDED, age_bands, scores_by_group
 
 
 def test_bands_include_their_first_year():

@@ -3,20 +3,19 @@
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from test_classification_scores import cohort, samples
 
-from iavlib.stats.diagnosis.calibration import (
+from iavlib.stats.calibration import (
     bin_rows,
     calibration_line,
     expected_calibration_error,
+    fit_temperature,
     logit,
     reliability_curve,
 )
-from iavlib.stats.diagnosis.diagnosis_samples import OneClassError
-from iavlib.stats.diagnosis.temperature import fit_temperature
-from iavlib.stats.diagnosis.thresholds import choose_threshold
+from iavlib.stats.classification import choose_threshold
+from iavlib.stats.diagnosis_samples import OneClassError
 
 
 def rates(malignant, score, threshold):

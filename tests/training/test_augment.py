@@ -6,9 +6,9 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
+from iavlib.core.errors import TrainingError
 from iavlib.training import augment as changes
 from iavlib.training.augment import AUGMENTATIONS, augment
-from iavlib.training.errors import TrainingError
 
 N, SIZE = 12, 21
 

@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from iavlib.training.batches import ImageBatches
-from iavlib.training.errors import TrainingError
-from iavlib.training.pixels import Pixels, channel_statistics
+from iavlib.core.errors import TrainingError
+from iavlib.training.batches import ImageBatches, Pixels, channel_statistics
 
 
 @pytest.fixture

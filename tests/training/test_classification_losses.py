@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from iavlib.stats.diagnosis import loss_formulas as plain
-from iavlib.training.classification_losses import (
+from iavlib.core.errors import TrainingError
+from iavlib.stats import loss_formulas as plain
+from iavlib.training.losses import (
     CLASSIFICATION_LOSSES,
     FocalLoss,
     MultitaskSum,
@@ -17,7 +17,6 @@ from iavlib.training.classification_losses import (
     WeightedCrossEntropy,
     classification_loss,
 )
-from iavlib.training.errors import TrainingError
 
 PUBLISHED_WEIGHTS = (0.6340, 2.3663)
 

@@ -8,20 +8,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from iavlib.core.errors import TrainingError
 from iavlib.models import HeadSpec, build_network
 from iavlib.training.batches import ImageBatches
-from iavlib.training.classification_losses import (
+from iavlib.training.loop import fit
+from iavlib.training.losses import (
     MultitaskSum,
     UncertaintyWeighting,
     WeightedCrossEntropy,
+    get_loss,
 )
-from iavlib.training.diagnosis import DiagnosisObjective, malignant_probability, predict_heads
-from iavlib.training.errors import TrainingError
-from iavlib.training.head_start import fit_linear_head
-from iavlib.training.loop import fit
-from iavlib.training.losses import get_loss
+from iavlib.training.objectives import DiagnosisObjective, malignant_probability, predict_heads
+from iavlib.training.optimisation import backbone_stages, train_last_stages
+from iavlib.training.probe import fit_linear_head
 from iavlib.training.recipe import get_recipe
-from iavlib.training.stages import backbone_stages, train_last_stages
 
 
 def network(kind="paper", heads=("diagnosis", "iaa")):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from iavlib.data.errors import DataError
+from iavlib.core.errors import DataError
 from iavlib.training import image_cache
 from iavlib.training.image_cache import cache_images
 

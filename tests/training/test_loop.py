@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from iavlib.core.errors import NonFiniteLossError, TrainingError
 from iavlib.training.batches import ImageBatches, plan_batches
-from iavlib.training.errors import NonFiniteLossError, TrainingError
 from iavlib.training.loop import fit
 from iavlib.training.objectives import Objective, RegressionObjective
 from iavlib.training.optimisation import build_optimizer, build_scheduler, moving_average

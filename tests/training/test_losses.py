@@ -9,9 +9,10 @@ from scipy.stats import beta
 from sklearn.metrics import mean_pinball_loss
 from sklearn.utils.class_weight import compute_class_weight
 
+from iavlib.core.errors import TrainingError
+from iavlib.models.heads import quantile_levels
 from iavlib.training.augment import AUGMENTATIONS
-from iavlib.training.errors import TrainingError
-from iavlib.training.losses import LOSSES, class_weights, get_loss, quantile_levels
+from iavlib.training.losses import LOSSES, class_weights, get_loss
 from iavlib.training.predict import predict
 from iavlib.training.recipe import RECIPES, Recipe, get_recipe
 

@@ -11,8 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
+from iavlib.core.errors import TrainingError
 from iavlib.training import features as module
-from iavlib.training.errors import TrainingError
 from iavlib.training.features import frozen_features
 from iavlib.training.predict import predict
 from iavlib.training.probe import PROBES, fit_probe, ridge_path

@@ -13,8 +13,8 @@ import killed_run
 import pytest
 import torch
 
+from iavlib.core.errors import CheckpointError
 from iavlib.training import checkpoint
-from iavlib.training.errors import CheckpointError
 from iavlib.training.loop import fit
 from iavlib.training.objectives import RegressionObjective
 from iavlib.training.recipe import get_recipe

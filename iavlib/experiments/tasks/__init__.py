@@ -2,8 +2,7 @@
 
 from importlib.metadata import entry_points
 
-from iavlib.errors import suggest
-from iavlib.experiments.errors import ExperimentError
+from iavlib.core.errors import ExperimentError, suggest
 from iavlib.experiments.tasks import (
     comparison,
     diagnosis,

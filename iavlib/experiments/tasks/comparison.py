@@ -16,15 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from iavlib.errors import suggest
-from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.spec import Experiment
+from iavlib.core.errors import ExperimentError, suggest
+from iavlib.experiments.config import Experiment
 from iavlib.experiments.tasks import diagnosed_sets, segmentation, take_give
 from iavlib.experiments.tasks.diagnosed_sets import DIAGNOSED_SETTINGS, DiagnosedData, diagnoses
 from iavlib.experiments.tasks.diagnosis_first import about, two_parts
 from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS
 from iavlib.experiments.tasks.task import Outcome, Say, Task
-from iavlib.multiannotator.registry import method_names
+from iavlib.multiannotator.method import method_names
 
 NAME = "comparison"
 FUSE = "fuse-"
@@ -89,7 +88,7 @@ def of_method(experiment: Experiment) -> Experiment:
     A method that has no setting ``widths`` keeps the networks it has, and a backbone it is not
     built on gives way to the first that it is.
     """
-    from iavlib.multiannotator import METHODS
+    from iavlib.multiannotator.method import METHODS
 
     entry = METHODS[experiment.method]
     ours = {*SETTINGS, *DIAGNOSED_SETTINGS}
@@ -104,8 +103,8 @@ def of_method(experiment: Experiment) -> Experiment:
 
 
 def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -> Outcome:
-    """Learn from the training part; judge the test part by :mod:`iavlib.multiannotator.judging`."""
-    from iavlib.multiannotator.judging import judge_prediction
+    """Learn from the training part; judge the test part by :mod:`iavlib.multiannotator.scores`."""
+    from iavlib.multiannotator.scores import judge_prediction
 
     chosen, _ = _settings(experiment)
     parts = two_parts(source, experiment, say)  # no method chooses an epoch
@@ -133,8 +132,8 @@ def _predict(experiment, chosen, parts, known, folder: Path, say: Say):
     """Return what the method says of the test part, its parameters, and its history."""
     import pandas as pd
 
-    from iavlib.multiannotator import fuse
-    from iavlib.multiannotator.judging import of_masks
+    from iavlib.multiannotator.fusion import fuse
+    from iavlib.multiannotator.scores import of_masks
 
     name, test = experiment.method, parts["test"]
     if name in FUSIONS:
@@ -149,7 +148,7 @@ def _predict(experiment, chosen, parts, known, folder: Path, say: Say):
 
 def with_vote(labelled):
     """Let the vote be the truth where none is known: ``cm-oracle`` is told raters' errors."""
-    from iavlib.annotators import majority_labels
+    from iavlib.multiannotator.cohort_sets import majority_labels
 
     if labelled.truth is not None:
         return labelled
@@ -160,9 +159,9 @@ def _diff(experiment, chosen, parts, known, folder: Path):
     """Fuse the test part for its diagnoses, or draw what was learnt of such fusions."""
     import pandas as pd
 
-    from iavlib.diagnosis_first import TakeGive
-    from iavlib.diagnosis_first.training import segment, train
-    from iavlib.multiannotator.judging import of_masks
+    from iavlib.models.take_give import TakeGive
+    from iavlib.multiannotator.assisted_training import segment, train
+    from iavlib.multiannotator.scores import of_masks
 
     recipe = _recipe(experiment.overrides)
     given = {**chosen, "learns": "expg"}
@@ -183,9 +182,9 @@ _judges: dict[str, Any] = {"key": None, "net": None}
 
 def _diagnose(experiment, chosen, source: DiagnosedData, prediction, say: Say):
     """Let one net, the same for all methods, diagnose with the masks of the test part."""
-    from iavlib.diagnosis_first import build_assisted
-    from iavlib.diagnosis_first.training import diagnose, train
-    from iavlib.multiannotator import fuse
+    from iavlib.models.assisted import build_assisted
+    from iavlib.multiannotator.assisted_training import diagnose, train
+    from iavlib.multiannotator.fusion import fuse
 
     parts = two_parts(source, experiment, lambda _: None)
     key = repr((source.fingerprint, experiment.seed, sorted(chosen.items()), len(parts["train"])))

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iavlib.data.targets import target
-from iavlib.errors import suggest
-from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.spec import Experiment
+from iavlib.core.errors import ExperimentError, suggest
+from iavlib.data.cohort import target
+from iavlib.experiments.config import Experiment
 from iavlib.experiments.tasks import labelled_data
 from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS, DIGITS, SIMULATED, LabelledData
 
@@ -65,7 +64,7 @@ def load(experiment: Experiment) -> DiagnosedData:
     ExperimentError
         If a setting is wrong, or fewer than two images of a class are there.
     """
-    from iavlib.experiments.resolve import load_cohort
+    from iavlib.experiments.runner import load_cohort
 
     name, options = choose(experiment)
     wishes = labelled_data.settings_of(experiment.overrides)

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iavlib.errors import suggest
-from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.spec import AUTO, Experiment
+from iavlib.core.errors import ExperimentError, suggest
+from iavlib.experiments.config import AUTO, Experiment
 from iavlib.experiments.tasks import diagnosed_sets, labelled_data
 from iavlib.experiments.tasks.diagnosed_sets import DiagnosedData, split_settings
 from iavlib.experiments.tasks.segmentation import set_parts
@@ -45,8 +44,9 @@ FEWEST = 2
 
 def complete(experiment: Experiment) -> Experiment:
     """Fix the weights, and refuse what cannot be run."""
-    from iavlib.diagnosis_first import GENERATORS, NETS
-    from iavlib.models import find_weights
+    from iavlib.models.assisted import NETS
+    from iavlib.models.weights import find_weights
+    from iavlib.multiannotator.expertness import GENERATORS
 
     _, chosen = split_settings(experiment, SETTINGS)
     check_recipe(experiment, SETTINGS)
@@ -66,7 +66,7 @@ def complete(experiment: Experiment) -> Experiment:
 
 def check_recipe(experiment: Experiment, own: Mapping[str, Any]) -> None:
     """Refuse fields of the recipe that cannot be."""
-    from iavlib.training.errors import TrainingError
+    from iavlib.core.errors import TrainingError
     from iavlib.training.recipe import get_recipe
 
     try:
@@ -77,7 +77,7 @@ def check_recipe(experiment: Experiment, own: Mapping[str, Any]) -> None:
 
 def with_weights(experiment: Experiment, find_weights) -> Experiment:
     """Fix weights that are left open: what is here of the encoder's, none of ``small``."""
-    from iavlib.diagnosis_first.encoders import SMALL
+    from iavlib.models.assisted import SMALL
 
     if experiment.weights != AUTO:
         return experiment
@@ -149,7 +149,7 @@ def about(source: DiagnosedData, experiment: Experiment, parts) -> dict[str, Any
 
 def area(diagnosis: np.ndarray, score: np.ndarray) -> float:
     """Return the area under the ROC curve; NaN with fewer than two images of a class."""
-    from iavlib.stats import auroc
+    from iavlib.stats.roc import auroc
 
     counts = np.bincount(np.asarray(diagnosis, int), minlength=2)
     if counts.min() < FEWEST:

@@ -1,4 +1,9 @@
-"""Training a network for a diagnosis, with agreement beside it or not, from any start."""
+"""Training a network for a diagnosis, with agreement beside it or not, from any start.
+
+Logistic regression on frozen features: the diagnosis that trains no network.
+
+With a frozen backbone two tasks share nothing, so that it is a baseline of the single task only.
+"""
 
 from __future__ import annotations
 
@@ -12,34 +17,33 @@ import numpy as np
 import pandas as pd
 import torch
 
-from iavlib.experiments.spec import Experiment
-from iavlib.experiments.tasks.diagnosis_settings import (
+from iavlib.experiments.config import Experiment
+from iavlib.experiments.tasks.diagnosis import (
     MULTITASK,
     NORMALISATIONS,
     PUBLISHED_WEIGHTS,
     DiagnosisSettings,
     read_settings,
 )
-from iavlib.experiments.tasks.preparing import features_over_views, restore_folded_batchnorm
-from iavlib.experiments.tasks.regression import Learnt
+from iavlib.experiments.tasks.image import Learnt, features_over_views, restore_folded_batchnorm
 from iavlib.experiments.tasks.task import Say
-from iavlib.experiments.tasks.views import SYMMETRIES, turned
-from iavlib.models import (
-    HeadSpec,
-    Network,
-    build_network,
-    load_network,
-    normalisation,
-    save_network,
-)
-from iavlib.models.heads import build_head
-from iavlib.training.batches import ImageBatches
-from iavlib.training.classification_losses import (
+from iavlib.experiments.tasks.tta import SYMMETRIES, MeanOverViews, turned
+from iavlib.models.heads import HeadSpec, build_head
+from iavlib.models.model_files import load_network, save_network
+from iavlib.models.network import Network, build_network
+from iavlib.models.weights import normalisation
+from iavlib.training.batches import ImageBatches, channel_statistics
+from iavlib.training.features import frozen_features
+from iavlib.training.image_cache import ImageCache, cache_images
+from iavlib.training.loop import fit
+from iavlib.training.losses import (
     MultitaskSum,
     UncertaintyWeighting,
+    class_weights,
     classification_loss,
+    get_loss,
 )
-from iavlib.training.diagnosis import (
+from iavlib.training.objectives import (
     AGREEMENT,
     DIAGNOSIS,
     INPUT,
@@ -48,12 +52,9 @@ from iavlib.training.diagnosis import (
     malignant_probability,
     predict_heads,
 )
-from iavlib.training.head_start import fit_linear_head
-from iavlib.training.image_cache import ImageCache, cache_images
-from iavlib.training.loop import fit
-from iavlib.training.losses import class_weights, get_loss
+from iavlib.training.optimisation import train_last_stages
+from iavlib.training.probe import fit_linear_head, fit_probe
 from iavlib.training.recipe import Recipe, get_recipe
-from iavlib.training.stages import train_last_stages
 
 
 def train_diagnosis(
@@ -268,3 +269,39 @@ def _describe_epoch(row: Mapping[str, Any], recipe: Recipe) -> str:
     shown = ("train_loss", "balanced_accuracy", "auroc", "mae")
     told = [f"{key} {row[key]:.4g}" for key in shown if key in row]
     return f"epoch {row['epoch'] + 1} of {recipe.epochs}: {', '.join(told)}, {row['seconds']:.1f} s"
+
+
+def fit_diagnosis_probe(
+    experiment: Experiment, table: pd.DataFrame, parts: pd.Series, folder: Path, say: Say
+) -> Learnt:
+    """Fit the head on the training part and predict every image.
+
+    Parameters
+    ----------
+    experiment, table, parts, folder, say
+        As for :func:`iavlib.experiments.tasks.diagnosis_network.train_diagnosis`; the validation
+        part is not used, as patients of the training part are held out to choose the penalty.
+    """
+    settings, _ = read_settings(experiment)
+    train = parts.index[parts == "train"]
+    network = build_network(
+        experiment.backbone, {}, experiment.weights, experiment.seed, experiment.size
+    )
+    cache = cache_images(table["path"], network.weights.input_size, progress=True)
+    known = normalisation(network.weights)
+    mean, std = NORMALISATIONS.get(settings.normalise, (known.mean, known.std))
+    if settings.normalise == "train":  # random weights look at pixels as they are
+        mean, std = channel_statistics(cache.pixels, cache.rows(train))
+    network.weights = network.weights.with_normalisation(mean, std)
+    network.backbone = MeanOverViews(network.backbone, settings.tta)
+    features = frozen_features(network, cache, mean, std).loc[parts.index]
+    if settings.control == "iaa_input":
+        agreement = table.loc[parts.index, "iaa"]
+        features = features.assign(iaa_input=agreement.to_numpy(np.float32))
+    labels, groups = table.loc[train, "target"], table.loc[train, "cluster"]
+    probe = fit_probe("logistic", features.loc[train], labels, groups, experiment.seed)
+    say(f"logistic regression on {features.shape[1]} features, C {probe.chosen['C']:g}")
+    predicted = pd.DataFrame({"predicted": probe.predict(features)}, index=features.index)
+    about = asdict(network.weights) | {"is_random": network.weights.is_random}
+    used = settings.to_json() | {"head": "logistic", "size": cache.size} | probe.chosen
+    return Learnt(predicted.rename_axis("image_id"), pd.DataFrame(), about, used)

@@ -8,15 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from iavlib.agreement import soft_dice
-from iavlib.diagnosis_first import (
-    build_assisted,
-    expectation_maximisation,
-    high_frequency_energy,
-    optimise_expertness,
-)
-from iavlib.diagnosis_first.take_give import BaselineSegmentation
-from iavlib.diagnosis_first.training import diagnose, segment, train
 from iavlib.experiments.tasks.diagnosed_sets import DiagnosedData, diagnoses
 from iavlib.experiments.tasks.diagnosis_first import (
     FEWEST,
@@ -30,7 +21,12 @@ from iavlib.experiments.tasks.diagnosis_first import (
     weights_record,
 )
 from iavlib.experiments.tasks.task import Outcome, Say
-from iavlib.multiannotator import fuse
+from iavlib.masks.overlap import soft_dice
+from iavlib.models.assisted import build_assisted
+from iavlib.models.take_give import BaselineSegmentation
+from iavlib.multiannotator.assisted_training import diagnose, segment, train
+from iavlib.multiannotator.expertness import high_frequency_energy, optimise_expertness
+from iavlib.multiannotator.fusion import expectation_maximisation, fuse
 
 _FUSIONS = {"majority": "mode", "mean": "mean", "staple": "staple"}
 _CHECKPOINTS = "networks"

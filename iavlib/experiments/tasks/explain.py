@@ -15,17 +15,13 @@ from typing import Any
 
 import pandas as pd
 
-from iavlib.agreement.image_level import image_level
-from iavlib.data.cohort import Cohort
-from iavlib.data.errors import DataError
-from iavlib.data.targets import target
-from iavlib.errors import suggest
-from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.spec import Experiment
+from iavlib.agreement.tables import image_level
+from iavlib.core.errors import DataError, ExperimentError, suggest
+from iavlib.data.cohort import Cohort, target
+from iavlib.experiments.config import PROBE, Experiment
 from iavlib.experiments.store import PREDICTIONS
-from iavlib.experiments.tasks.diagnosis_settings import DIAGNOSIS, MULTITASK
+from iavlib.experiments.tasks.diagnosis import DIAGNOSIS, MULTITASK
 from iavlib.experiments.tasks.iaa import NAME as IAA
-from iavlib.experiments.tasks.settings import PROBE
 from iavlib.experiments.tasks.task import Outcome, Say, Task
 
 NAME = "explain"
@@ -129,7 +125,7 @@ def targets(cohort: Cohort) -> pd.DataFrame:
     DataError
         If there is none.
     """
-    from iavlib.explain.regions import usable_images
+    from iavlib.explain.localisation import usable_images
 
     ids = usable_images(cohort)
     if not len(ids):

@@ -14,8 +14,10 @@ from iavlib import explain
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.tasks.explain import ExplainSettings
 from iavlib.experiments.tasks.task import Say
-from iavlib.explain import Explained, Explainer, Regions
-from iavlib.models import Network, build_network, load_network
+from iavlib.explain.explainer import Explained, Explainer
+from iavlib.explain.localisation import Regions
+from iavlib.models.model_files import load_network
+from iavlib.models.network import Network, build_network
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import cache_images
 

@@ -12,22 +12,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from iavlib.agreement.image_level import image_level
+from iavlib.agreement.tables import image_level
+from iavlib.core.errors import DataError, ExperimentError, ModelError, TrainingError
 from iavlib.data.cohort import Cohort
-from iavlib.data.errors import DataError
-from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.parts import assign_parts
-from iavlib.experiments.spec import AUTO, Experiment
-from iavlib.experiments.tasks.settings import PROBE, check_probe, check_start, split_settings
+from iavlib.experiments.config import (
+    AUTO,
+    PROBE,
+    Experiment,
+    check_probe,
+    check_start,
+    split_settings,
+)
+from iavlib.experiments.subsets import assign_parts
 from iavlib.experiments.tasks.task import Outcome, Say, Task, check_finite
 from iavlib.models.backbones import find_backbone
-from iavlib.models.errors import ModelError
 from iavlib.models.weights import SOURCES, find_weights
-from iavlib.training.errors import TrainingError
 from iavlib.training.recipe import get_recipe
 
 if TYPE_CHECKING:
-    from iavlib.experiments.tasks.regression import Learnt
+    from iavlib.experiments.tasks.image import Learnt
     from iavlib.training.image_cache import ImageCache
 
 NAME = "iaa"
@@ -115,7 +118,7 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outco
     ``metrics`` holds beside the errors ``reduction``: by what share the mean absolute error is
     below that of the training part's median.
     """
-    from iavlib.experiments.tasks.judging import judge
+    from iavlib.experiments.tasks.image import judge
 
     table = targets(cohort)
     left_out = len(cohort.images) - len(table)
@@ -140,10 +143,10 @@ def _learn(
         target = _exchanged(target, parts, experiment.seed)
     clusters = table.loc[parts.index, "cluster"]
     if experiment.recipe == PROBE:
-        from iavlib.experiments.tasks.probing import probe_images
+        from iavlib.experiments.tasks.image import probe_images
 
         return probe_images(experiment, target, parts, table["path"], clusters)
-    from iavlib.experiments.tasks.regression import train_network
+    from iavlib.experiments.tasks.image import train_network
 
     return train_network(experiment, target, parts, table["path"], clusters, folder, say)
 

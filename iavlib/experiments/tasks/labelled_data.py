@@ -17,20 +17,12 @@ import numpy as np
 import pandas as pd
 
 from iavlib import data
-from iavlib.annotators import (
-    MULTI_CLASS_ANNOTATORS,
-    PAPER_ANNOTATORS,
-    MultiAnnotatorSet,
-    crowd,
-    digits,
-    from_cohort,
-    simulated_on,
-)
+from iavlib.core.errors import DataError, ExperimentError, suggest
 from iavlib.data.cohort import Cohort
-from iavlib.data.errors import DataError
-from iavlib.errors import suggest
-from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.spec import AUTO, Experiment
+from iavlib.experiments.config import AUTO, Experiment
+from iavlib.multiannotator.cohort_sets import from_cohort, simulated_on
+from iavlib.multiannotator.dataset import MultiAnnotatorSet
+from iavlib.multiannotator.simulation import MULTI_CLASS_ANNOTATORS, PAPER_ANNOTATORS, crowd, digits
 
 SIMULATED = "-simulated"
 _REAL = "isic_two_annotators"
@@ -48,7 +40,7 @@ DIGITS: dict[str, dict[str, Any]] = {
     "digits": {"n": [400, 100, 200], "seed": 0, "source": "auto", "background_noise": 0.0},
     "digits-classes": {"n": [400, 100, 200], "seed": 0, "source": "auto", "background_noise": 0.0},
 }
-#: How :func:`iavlib.annotators.from_cohort` calls the split that goes with a cohort.
+#: How :func:`iavlib.multiannotator.cohort_sets` calls the split that goes with a cohort.
 PUBLISHED = "published"
 _CLASSES = {"groups": ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9)), "tiles": 2}
 _PIXELS = 64

@@ -4,7 +4,7 @@
 recipe, settings of the method, and of the data ``labels`` (``dense``, or ``single``: one
 annotator's label of each training picture), ``level`` (annotation noise of simulated annotators),
 ``annotators`` (how many simulated ones, or whose labels), ``truth`` and ``at_least`` (as for
-:func:`iavlib.annotators.from_cohort`).
+:func:`iavlib.multiannotator.cohort_sets`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from iavlib.errors import suggest
-from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.spec import AUTO, Experiment
+from iavlib.core.errors import ExperimentError, suggest
+from iavlib.experiments.config import AUTO, Experiment
 from iavlib.experiments.tasks import labelled_data
 from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS, LabelledData
 from iavlib.experiments.tasks.task import Outcome, Say, Task
@@ -39,7 +38,7 @@ def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, An
     ExperimentError
         If the method is unknown, or a setting belongs to none; near names are suggested.
     """
-    from iavlib.multiannotator import METHODS
+    from iavlib.multiannotator.method import METHODS
     from iavlib.training.recipe import Recipe
 
     if experiment.method not in METHODS:
@@ -69,9 +68,9 @@ def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, An
 
 def complete(experiment: Experiment) -> Experiment:
     """Fix the weights, and refuse what cannot be run."""
-    from iavlib.models import ModelError, find_weights
-    from iavlib.multiannotator import METHODS, MethodError, make_method
-    from iavlib.training.errors import TrainingError
+    from iavlib.core.errors import MethodError, ModelError, TrainingError
+    from iavlib.models.weights import find_weights
+    from iavlib.multiannotator.method import METHODS, make_method
     from iavlib.training.recipe import get_recipe
 
     known = METHODS[experiment.method].method.defaults if experiment.method in METHODS else {}
@@ -102,8 +101,8 @@ def _try_encoder(settings: Mapping[str, Any]) -> None:
     """Refuse an encoder that no U-Net stands on, before anything is trained."""
     if settings.get("encoder", BACKBONE) == BACKBONE:
         return
-    from iavlib.models import ModelError
-    from iavlib.models.encoders import try_encoder
+    from iavlib.core.errors import ModelError
+    from iavlib.models.unet import try_encoder
 
     try:
         try_encoder(settings["encoder"], tuple(settings["decoder"]), settings["padding"])
@@ -127,8 +126,8 @@ def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) ->
     ``[annotator][label][truth]``, see :func:`iavlib.multiannotator.scores.confusion_facts`; empty
     where a method learns none.
     """
-    from iavlib.multiannotator import fusion_scores, save_method
-    from iavlib.multiannotator.fitting import clear_checkpoints
+    from iavlib.multiannotator.fitting import clear_checkpoints, save_method
+    from iavlib.multiannotator.scores import fusion_scores
 
     parts = set_parts(source, experiment, say)
     fitted, recipe = learn(experiment, parts, folder, say)
@@ -179,7 +178,8 @@ def learn(experiment: Experiment, parts: Mapping[str, Any], folder: Path, say: S
     fitted : iavlib.multiannotator.FittedMethod
     recipe : iavlib.training.recipe.Recipe
     """
-    from iavlib.multiannotator import fit, make_method
+    from iavlib.multiannotator.fitting import fit
+    from iavlib.multiannotator.method import make_method
     from iavlib.training.recipe import get_recipe
 
     fields_of_recipe, settings = split_settings(experiment)
@@ -216,7 +216,7 @@ def set_parts(source: LabelledData, experiment: Experiment, say: Say) -> dict[st
         )
     parts = {name: labelled.part(name) for name in there}
     if experiment.train_share < 1:
-        from iavlib.data.split import share_of_clusters
+        from iavlib.data.splits import share_of_clusters
 
         train = parts["train"]
         clusters = pd.Series(train.clusters, index=train.ids)
@@ -248,9 +248,8 @@ def _weights(fitted, experiment: Experiment) -> dict[str, Any]:
 
 def _judge(fitted, labelled, parts) -> tuple[pd.DataFrame, dict[str, float], dict[str, Any]]:
     """Score a part: its pictures, all of them; and the facts behind the scores."""
-    from iavlib.annotators import mean_dice
-    from iavlib.multiannotator.preference_scores import PreferenceScorer
-    from iavlib.multiannotator.scores import Scorer, confusion_facts
+    from iavlib.multiannotator.metrics import mean_dice
+    from iavlib.multiannotator.scores import PreferenceScorer, Scorer, confusion_facts
 
     scorer, preferences = Scorer(labelled), PreferenceScorer(labelled)
     for lot in fitted.predict_parts(labelled):

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.spec import Experiment
+from iavlib.core.errors import ExperimentError
+from iavlib.experiments.config import Experiment
 from iavlib.experiments.tasks import diagnosed_sets
 from iavlib.experiments.tasks.diagnosed_sets import DiagnosedData, diagnoses, split_settings
 from iavlib.experiments.tasks.diagnosis_first import (
@@ -38,8 +38,8 @@ SETTINGS: dict[str, Any] = {"blocks": 4, "learns": MAJORITY, "steps": 20}
 
 def complete(experiment: Experiment) -> Experiment:
     """Fix the weights, and refuse what cannot be run."""
-    from iavlib.diagnosis_first import GENERATORS
-    from iavlib.models import find_weights
+    from iavlib.models.weights import find_weights
+    from iavlib.multiannotator.expertness import GENERATORS
 
     _, chosen = split_settings(experiment, SETTINGS)
     check_recipe(experiment, SETTINGS)
@@ -59,8 +59,8 @@ def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -
     learnt from (of DF-GT these know the diagnosis of the test image), ``dice_<rater>``,
     ``dice_truth`` where it is known, and ``auroc`` of the network's own diagnosis.
     """
-    from iavlib.diagnosis_first import TakeGive
-    from iavlib.diagnosis_first.training import segment, train
+    from iavlib.models.take_give import TakeGive
+    from iavlib.multiannotator.assisted_training import segment, train
 
     recipe, chosen = recipe_of(experiment, SETTINGS)
     parts = two_parts(source, experiment, say)
@@ -91,9 +91,10 @@ def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -
 
 def masks_to_learn(experiment, chosen, recipe, parts, known, folder: Path):
     """Return the masks of each part that are learnt from, or would be: part to (n, H, W)."""
-    from iavlib.diagnosis_first import build_assisted, optimise_expertness
-    from iavlib.diagnosis_first.training import train
-    from iavlib.multiannotator import fuse
+    from iavlib.models.assisted import build_assisted
+    from iavlib.multiannotator.assisted_training import train
+    from iavlib.multiannotator.expertness import optimise_expertness
+    from iavlib.multiannotator.fusion import fuse
 
     how = {MAJORITY: "mode", MEAN: "mean"}.get(chosen["learns"])
     if how:
@@ -118,7 +119,7 @@ def encoder_of(experiment: Experiment, chosen) -> str:
 
 
 def _judge(drawn, diagnosis, test, learnt, known) -> tuple[pd.DataFrame, dict[str, float]]:
-    from iavlib.agreement import dice, soft_dice
+    from iavlib.masks.overlap import dice, soft_dice
 
     mean = test.mean_map()
     columns = {

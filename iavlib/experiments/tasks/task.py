@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from iavlib.core.errors import ExperimentError
 from iavlib.data.cohort import Cohort
-from iavlib.experiments.errors import ExperimentError
-from iavlib.experiments.spec import Experiment
+from iavlib.experiments.config import Experiment
 
 Say = Callable[[str], None]
 

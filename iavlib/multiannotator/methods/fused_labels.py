@@ -10,27 +10,29 @@ The two forms of STAPLE also say how annotators err: their matrices over the tra
 the network's probabilities, are each annotator's map. The others do not tell annotators apart.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
 
-from iavlib.annotators import MultiAnnotatorSet
-from iavlib.errors import suggest
+from iavlib.core.errors import MethodError, suggest
 from iavlib.models.confusion import FixedConfusion, apply_confusion
-from iavlib.multiannotator.errors import MethodError
+from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import FUSIONS, fuse, fused_confusion
-from iavlib.multiannotator.losses import dice_loss, overlap_loss
 from iavlib.multiannotator.method import (
     UNET_SETTINGS,
     Method,
     Outputs,
     Problem,
+    dice_loss,
     label_likelihood,
+    overlap_loss,
+    register,
     soft_cross_entropy,
 )
-from iavlib.multiannotator.registry import register
 
 EVERY = "every"
 WITH_CONFUSION = ("staple", "spatial-staple")

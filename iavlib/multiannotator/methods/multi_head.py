@@ -3,21 +3,23 @@
 The consensus is the mean of what the heads say.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from iavlib.multiannotator.losses import overlap_loss
 from iavlib.multiannotator.method import (
     UNET_SETTINGS,
     Method,
     Outputs,
     Problem,
     label_likelihood,
+    overlap_loss,
+    register,
 )
-from iavlib.multiannotator.registry import register
 
 
 class MultiHead(nn.Module):

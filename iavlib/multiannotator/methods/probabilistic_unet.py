@@ -6,17 +6,18 @@ The loss is, a pixel, the cross-entropy of a reconstruction by a code from the p
 divided by its pixels. The consensus is the mean of the draws.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from iavlib.core.errors import MethodError
 from iavlib.models.probabilistic_unet import ProbabilisticUNet
 from iavlib.models.unet import WIDTHS, stages_for
-from iavlib.multiannotator.errors import MethodError
-from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood
-from iavlib.multiannotator.registry import register
+from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood, register
 
 
 @register("prob-unet", "Probabilistic U-Net")

@@ -13,6 +13,8 @@ The facts at hand about section 2.5 of Zhang et al. (2023) name a two-stage prod
 no more; the formula above is Bayes' rule under the method's own model, and settled here.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -20,13 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iavlib.annotators import MultiAnnotatorSet
 from iavlib.models.confusion import apply_confusion
 from iavlib.multiannotator.batches import normalised
+from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import posterior_classes
-from iavlib.multiannotator.method import Outputs, Problem, soft_cross_entropy
-from iavlib.multiannotator.methods.confusion_matrices import ConfusionMatrices
-from iavlib.multiannotator.registry import register
+from iavlib.multiannotator.method import Outputs, Problem, register, soft_cross_entropy
+from iavlib.multiannotator.methods.cm import ConfusionMatrices
 
 CONFUSION, TRUTH = "confusion", "truth"
 _BATCH = 32

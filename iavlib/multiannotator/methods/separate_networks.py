@@ -4,21 +4,23 @@ The consensus is the mean of what the networks say. They are trained side by sid
 batches, and share nothing: a picture that an annotator did not label leaves hers as it is.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from iavlib.multiannotator.losses import overlap_loss
 from iavlib.multiannotator.method import (
     UNET_SETTINGS,
     Method,
     Outputs,
     Problem,
     label_likelihood,
+    overlap_loss,
+    register,
 )
-from iavlib.multiannotator.registry import register
 
 
 class Separate(nn.Module):

@@ -1,0 +1,303 @@
+"""Is this mask what it should be? Findings on single masks, with severity and mend.
+
+The checks of IMA++ (Abhishek et al. 2025), with the second *largest* region where the released
+code takes the second one it meets, and others: holes, another size than the image, grey values,
+the same mask twice. Findings on annotators as a whole are in
+:mod:`iavlib.agreement.annotator_bias`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from iavlib.agreement.annotator_bias import near_duplicate_annotators, outlying_annotators
+from iavlib.core.errors import DataError
+from iavlib.core.processes import run_in_order
+from iavlib.data.cohort import Cohort
+from iavlib.data.images import MAX_PIXELS, read_mask
+from iavlib.masks.regions import region_sizes
+from iavlib.masks.stack import read_file
+from iavlib.masks.surfaces import bounding_box
+
+SecondRegion = Literal["largest", "found"]
+COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "mend")
+
+UNREADABLE = "File not found or corrupted"
+EMPTY = "Empty mask"
+FULL = "Mask covers entire image"
+REGIONS = "Multiple disconnected regions"
+BORDER = "Mask touches image border"
+SIZE = "Mask size differs from image"
+GREY = "More than two grey values"
+HOLES = "Holes"
+TWICE = "Same mask twice in one image"
+ELSEWHERE = "Same mask in another image"
+
+#: Severity and mend of each issue.
+ISSUES = {
+    UNREADABLE: ("high", "put the file there again, or take its row out of the table"),
+    EMPTY: ("high", "leave the mask out, or have it drawn again"),
+    FULL: ("high", "look at the image: leave the mask out unless the lesion fills it"),
+    SIZE: ("high", "replace it by the mask drawn on this image at its published size"),
+    GREY: ("medium", "save it with two values and without lossy compression, after a threshold"),
+    REGIONS: ("medium", "look at the image: several lesions, or strokes beside the lesion"),
+    HOLES: ("low", "fill them if the annotator outlined the lesion"),
+    BORDER: ("low", "none needed where the lesion leaves the image; distances count that edge"),
+    TWICE: ("high", "keep one: the pair's agreement of 1 is no agreement of two annotators"),
+    ELSEWHERE: ("medium", "compare the images; keep copies in one part of every split"),
+}
+
+#: Issues that the published table of IMA++ knows.
+PUBLISHED_ISSUES = (UNREADABLE, EMPTY, FULL, REGIONS, BORDER)
+
+#: A second region counts from this share of the largest on (IMA++).
+REGION_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One mask, as sent to another process."""
+
+    mask_id: str
+    image_id: str
+    path: str | None
+    width: int
+    height: int
+    second_region: SecondRegion
+    read: Callable
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What comes back: findings as (issue, detail), and a digest of the pixels to find copies."""
+
+    findings: list[tuple[str, str]]
+    content: str | None = None
+
+
+def check_masks(
+    cohort: Cohort,
+    processes: int | None = None,
+    *,
+    second_region: SecondRegion = "largest",
+    absent: Literal["report", "skip"] = "report",
+    progress: bool | Callable[[int, int], None] = False,
+    read: Callable = read_mask,
+) -> pd.DataFrame:
+    """Check every mask of a cohort, and its annotators.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    processes : int, optional
+        One a core unless given, fewer for few masks. Each holds one mask.
+    second_region : {"largest", "found"}
+        Which region is compared with which: the second largest with the largest, or, as in the
+        released code of IMA++, the second with the first in the order of rows and columns.
+    absent : {"report", "skip"}
+        What becomes of masks without a file: a finding each, or nothing, for a collection of
+        which only a part is at hand.
+    progress : bool or callable
+        True prints a line every ten seconds; a callable is called with masks done and total.
+    read : callable
+        From path to array of shape (height, width), True inside.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a finding: ``image_id``, ``mask_id``, ``issue``, ``severity`` (high, medium, low),
+        ``detail``, ``mend``. Masks in the order of the cohort, each with its findings in the order
+        of :data:`ISSUES`; then annotators, without image and mask. A mask that is unreadable,
+        empty or full has no further finding, except for its size.
+
+    Raises
+    ------
+    ValueError
+        If an option is none of those named.
+
+    Notes
+    -----
+    Regions are 8-connected, holes (of the background) 4-connected. Copies are found by a digest
+    of the pixels; empty and full masks are left out of that. Where the masks table has a column
+    ``md5``, masks without a file are compared by that. Annotators are compared by the
+    pairs table: without pairs there are no findings on them.
+    """
+    if second_region not in ("largest", "found"):
+        raise ValueError(f"second_region must be 'largest' or 'found', not {second_region!r}")
+    if absent not in ("report", "skip"):
+        raise ValueError(f"absent must be 'report' or 'skip', not {absent!r}")
+    jobs = _jobs(cohort, second_region, read)
+    done = [job for job in jobs if job.path is not None or absent == "report"]
+    results = run_in_order(check_mask, done, processes, _unreadable, progress, "masks checked")
+    checked = {job.mask_id: result for job, result in zip(done, results, strict=True)}
+    found = {mask_id: list(result.findings) for mask_id, result in checked.items()}
+    for mask_id, finding in _copies(cohort, checked):
+        found.setdefault(mask_id, []).append(finding)
+    rows = [
+        (image_id, mask_id, issue, ISSUES[issue][0], detail, ISSUES[issue][1])
+        for mask_id, image_id in cohort.masks["image_id"].items()
+        for issue, detail in sorted(found.get(mask_id, []), key=lambda f: list(ISSUES).index(f[0]))
+    ]
+    parts = [
+        pd.DataFrame(rows, columns=list(COLUMNS)),
+        near_duplicate_annotators(cohort.pairs),
+        outlying_annotators(cohort.pairs),
+    ]
+    return pd.concat(parts, ignore_index=True).astype("str")
+
+
+def check_mask(job: _Job) -> _Checked:
+    """Read and check one mask."""
+    try:
+        mask, grey = _decode(job)
+    except DataError as error:
+        return _unreadable(job, error)
+    findings = []
+    if mask.shape != (job.height, job.width):
+        size = f"{mask.shape[1]}x{mask.shape[0]} pixels, the image {job.width}x{job.height}"
+        findings.append((SIZE, size))
+    area = np.count_nonzero(mask)
+    if area in (0, mask.size):
+        return _Checked([*findings, (FULL if area else EMPTY, f"{mask.size} pixels")])
+    if grey:
+        findings.append((GREY, grey))
+    findings += _shape_findings(mask, area, job.second_region)
+    packed = np.packbits(mask).tobytes() + str(mask.shape).encode()
+    return _Checked(findings, hashlib.blake2b(packed, digest_size=16).hexdigest())
+
+
+def compare_findings(
+    findings: pd.DataFrame, published: pd.DataFrame, masks: pd.Index
+) -> pd.DataFrame:
+    """Put findings beside those published.
+
+    Parameters
+    ----------
+    findings : pandas.DataFrame
+        From :func:`check_masks`.
+    published : pandas.DataFrame
+        ``mask_id``, ``issue``, ``severity``, as in ``cohort.extras["qa"]`` of IMA++.
+    masks : pandas.Index
+        Masks that were checked; published rows on others are left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each mask and issue of :data:`PUBLISHED_ISSUES` that either names:
+        ``mask_id``, ``issue``, ``severity``, ``in`` ("both", "ours", "published").
+    """
+    key = ["mask_id", "issue", "severity"]
+    ours = findings[findings["issue"].isin(PUBLISHED_ISSUES)]
+    # The release writes the number of regions into the issue.
+    theirs = published.assign(issue=published["issue"].map(lambda t: re.sub(r" \(\d+\)$", "", t)))
+    tables = [table[table["mask_id"].isin(masks)][key] for table in (ours, theirs)]
+    both = tables[0].merge(tables[1], on=key, how="outer", indicator="in")
+    names = {"left_only": "ours", "right_only": "published", "both": "both"}
+    return both.assign(**{"in": both["in"].astype("str").map(names)})
+
+
+def _jobs(cohort: Cohort, second_region: SecondRegion, read: Callable) -> list[_Job]:
+    masks = cohort.masks.join(cohort.images[["width", "height"]], on="image_id")
+    return [
+        _Job(
+            mask_id,
+            row["image_id"],
+            row["path"] if isinstance(row["path"], str) else None,
+            int(row["width"]),
+            int(row["height"]),
+            second_region,
+            read,
+        )
+        for mask_id, row in masks.to_dict("index").items()
+    ]
+
+
+def _unreadable(job: _Job, error: DataError) -> _Checked:
+    where = "" if error.where == job.mask_id else f"{error.where}: "
+    return _Checked([(UNREADABLE, f"{where}{error.problem}; to mend it, {error.mend}")])
+
+
+def _decode(job: _Job) -> tuple[np.ndarray, str]:
+    """Return the mask, and what to say of grey values between outside and inside."""
+    values = _grey_values(job.path) if job.path and job.read is read_mask else None
+    if values is None:
+        return read_file(job.mask_id, job.path, job.read), ""
+    mask = values > 0
+    usual = np.count_nonzero(values == values.max())
+    if usual == np.count_nonzero(mask) or not mask.any():
+        return mask, ""
+    counts = np.bincount(values[mask])
+    share = 1 - counts.max() / counts.sum()
+    n = np.count_nonzero(counts)
+    return mask, f"{n} values besides 0; {share:.1%} of the mask has not the usual one"
+
+
+def _grey_values(path: str) -> np.ndarray | None:
+    """Return the pixels of a plain grey file of 8 bits; None for what needs a closer look."""
+    try:
+        with Image.open(path) as image:
+            plain = image.mode == "L" and getattr(image, "n_frames", 1) == 1
+            return np.asarray(image) if plain and math.prod(image.size) <= MAX_PIXELS else None
+    except Exception:  # whatever it is, reading it as a mask tells it better
+        return None
+
+
+def _shape_findings(
+    mask: np.ndarray, area: int, second_region: SecondRegion
+) -> list[tuple[str, str]]:
+    crop = mask[bounding_box(mask)]
+    findings = []
+    sizes = region_sizes(crop)
+    if len(sizes) > 1:
+        ordered = np.sort(sizes)[::-1] if second_region == "largest" else sizes
+        share = ordered[1] / ordered[0]
+        if share > REGION_SHARE:
+            which = "largest" if second_region == "largest" else "found"
+            told = f"{len(sizes)} regions; the second {which} has {share:.1%} of the first"
+            findings.append((REGIONS, told))
+    # The padding, with all background that reaches the box's edge, is the first region met.
+    holes = region_sizes(~np.pad(crop, 1), corners=False)[1:]
+    if len(holes):
+        findings.append((HOLES, f"{len(holes)} holes, {holes.sum() / area:.2%} of the mask"))
+    edges = {"top": mask[0], "bottom": mask[-1], "left": mask[:, 0], "right": mask[:, -1]}
+    touched = [name for name, line in edges.items() if line.any()]
+    if touched:
+        findings.append((BORDER, ", ".join(touched)))
+    return findings
+
+
+def _copies(cohort: Cohort, checked: dict[str, _Checked]) -> list[tuple[str, tuple[str, str]]]:
+    """Return findings on masks that have the same pixels, or published MD5, as another."""
+    masks = cohort.masks
+    groups = [pd.Series({m: c.content for m, c in checked.items() if c.content}, dtype="str")]
+    if "md5" in masks:
+        blank = {EMPTY, FULL}
+        empty = {m for m, c in checked.items() if blank & {issue for issue, _ in c.findings}}
+        if "qa" in cohort.extras:
+            qa = cohort.extras["qa"]
+            empty |= set(qa.loc[qa["issue"].isin(blank), "mask_id"])
+        groups.append(masks.loc[~masks.index.isin(empty), "md5"].dropna())
+    found = {}
+    for group in groups:
+        for same in group[group.duplicated(keep=False)].groupby(group).groups.values():
+            found |= _name_copies(masks["image_id"].loc[same])
+    return [(mask_id, (issue, told)) for (mask_id, issue), told in found.items()]
+
+
+def _name_copies(images: pd.Series) -> dict[tuple[str, str], str]:
+    found = {}
+    for mask_id, image_id in images.items():
+        others = images.drop(mask_id)
+        for issue, same in ((TWICE, others == image_id), (ELSEWHERE, others != image_id)):
+            if same.any():
+                found[mask_id, issue] = f"the same as {', '.join(others.index[same])}"
+    return found

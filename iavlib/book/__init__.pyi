@@ -1,0 +1,3 @@
+from .recording import (
+    record as record,
+)

@@ -1,0 +1,329 @@
+"""Parameters of a notebook: what it has, and which values a run gives it.
+
+The cell tagged ``parameters`` is read without being run, so it may hold only
+assignments of literal values. Each default gives the type that other values
+are brought to: ``"1e-4"`` is a number where the default is one.
+
+Profiles: the parameters of every notebook at one scale.
+
+``notebooks/profiles/quick.yaml`` maps a notebook's stem to the parameters that
+differ from the notebook's own defaults at that scale.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from iavlib.book.notebook_source import read_cells
+from iavlib.core.errors import ParameterError, suggest
+from iavlib.core.project import Project
+
+TAG = "parameters"
+_BOOLEANS = {"true": True, "false": False}
+
+
+def parameter_defaults(notebook: Path) -> dict[str, Any]:
+    """Read the parameters of a notebook and their defaults.
+
+    Parameters
+    ----------
+    notebook : Path
+        Source notebook.
+
+    Returns
+    -------
+    dict of str to object
+        Name to default, in the order of the cell; empty when no cell is tagged
+        ``parameters``.
+
+    Raises
+    ------
+    ParameterError
+        If two cells are tagged, or the cell holds anything but assignments of
+        literals (numbers, text, booleans, None, lists and dicts of these).
+    """
+    tagged = [cell for cell in read_cells(notebook) if TAG in cell.tags]
+    if len(tagged) > 1:
+        raise ParameterError(f"{notebook.name}: {len(tagged)} cells are tagged {TAG!r}; keep one")
+    if not tagged:
+        return {}
+    try:
+        statements = ast.parse(tagged[0].source).body
+    except SyntaxError as error:
+        raise ParameterError(
+            f"{notebook.name}: the parameters cell is not Python (line {error.lineno}: {error.msg})"
+        ) from error
+    return dict(_literal_assignment(notebook, statement) for statement in statements)
+
+
+def _literal_assignment(notebook: Path, statement: ast.stmt) -> tuple[str, Any]:
+    place = f"{notebook.name}: parameters cell, line {statement.lineno}"
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        target, value = statement.targets[0], statement.value
+    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        target, value = statement.target, statement.value
+    else:
+        raise ParameterError(f"{place}: only lines such as name = value may stand here")
+    if not isinstance(target, ast.Name):
+        raise ParameterError(f"{place}: assign to one plain name a line")
+    try:
+        default = ast.literal_eval(value)
+    except ValueError as error:
+        raise ParameterError(
+            f"{place}: {target.id} is not a literal value; write the value itself"
+        ) from error
+    if not _survives_json(default):
+        raise ParameterError(
+            f"{place}: {target.id} must be made of numbers, text, true or false, None, lists and "
+            "dicts with text keys, as it has to pass through JSON"
+        )
+    return target.id, default
+
+
+def _survives_json(value: Any) -> bool:
+    """Tell whether JSON gives the same value back (a tuple or an integer key would not)."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False)) == value
+    except (TypeError, ValueError):
+        return False
+
+
+def resolve(
+    notebook: Path,
+    profile_values: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Fix the value of every parameter for one run.
+
+    Parameters
+    ----------
+    notebook : Path
+        Source notebook; its defaults come first.
+    profile_values : mapping, optional
+        Values of the chosen profile; they replace defaults.
+    overrides : mapping, optional
+        Values typed by the user; they replace both.
+
+    Returns
+    -------
+    dict of str to object
+        Every parameter of the notebook with its value, in the notebook's order,
+        each of the type of its default.
+
+    Raises
+    ------
+    ParameterError
+        If a name is unknown to the notebook or a value does not fit the type.
+    """
+    defaults = parameter_defaults(notebook)
+    values = dict(defaults)
+    for given in (profile_values or {}, overrides or {}):
+        for name, value in given.items():
+            if name not in defaults:
+                raise ParameterError(
+                    f"{notebook.name} has no parameter {name!r}; {suggest(name, defaults)}"
+                )
+            values[name] = coerce(value, defaults[name], f"{notebook.name}: parameter {name!r}")
+    return values
+
+
+def coerce(value: Any, default: Any, place: str) -> Any:
+    """Bring a value to the type of a parameter's default.
+
+    Parameters
+    ----------
+    value : object
+        From a profile (already typed by YAML) or from the command line (text).
+    default : object
+        The parameter's default.
+    place : str
+        How to name the parameter in an error.
+
+    Returns
+    -------
+    object
+        A value of the default's type. A default of None takes any YAML value,
+        a default of list or dict takes YAML text of that kind.
+
+    Raises
+    ------
+    ParameterError
+        If the value does not fit. Integers do not take fractions, numbers do
+        not take true or false, and no number may be infinite or NaN.
+    """
+    if default is None:
+        return _from_yaml(value, place)
+    if isinstance(default, bool):
+        return _to_bool(value, default, place)
+    if isinstance(default, int):
+        return _to_int(value, default, place)
+    if isinstance(default, float):
+        return _to_float(value, default, place)
+    if isinstance(default, str):
+        if not isinstance(value, str):
+            raise _misfit(place, value, "text", repr(str(value)))
+        return value
+    wanted = type(default)
+    parsed = _from_yaml(value, place)
+    if not isinstance(parsed, wanted):
+        example = "[a, b]" if wanted is list else "{a: 1}"
+        raise _misfit(place, value, f"a {wanted.__name__}", example)
+    return parsed
+
+
+def _from_yaml(value: Any, place: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{place} = {value!r} is not valid YAML; mend or quote it") from error
+
+
+def _to_bool(value: Any, default: bool, place: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in _BOOLEANS:
+        return _BOOLEANS[value.strip().lower()]
+    raise _misfit(place, value, "true or false", str(default).lower())
+
+
+def _to_int(value: Any, default: int, place: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise _misfit(place, value, "a whole number", default)
+    try:
+        return int(value)
+    except ValueError as error:
+        raise _misfit(place, value, "a whole number", default) from error
+
+
+def _to_float(value: Any, default: float, place: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise _misfit(place, value, "a number", default)
+    try:
+        number = float(value)
+    except ValueError as error:
+        raise _misfit(place, value, "a number", default) from error
+    if not math.isfinite(number):
+        raise _misfit(place, value, "a finite number", default)
+    return number
+
+
+def _misfit(place: str, value: Any, wanted: str, example: Any) -> ParameterError:
+    return ParameterError(f"{place} = {value!r} is not {wanted}; give one such as {example}")
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
+    """Split what was typed as ``-p name=value``.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        One ``name=value`` each; the value may hold further equals signs.
+
+    Returns
+    -------
+    dict of str to str
+        Name to value, still text.
+
+    Raises
+    ------
+    ParameterError
+        If an equals sign or the name is missing, or a name is given twice.
+    """
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ParameterError(f"-p {text}: write it as name=value")
+        if name.strip() in pairs:
+            raise ParameterError(f"-p {name.strip()} is given twice; keep one")
+        pairs[name.strip()] = value
+    return pairs
+
+
+#: Committed profiles from small to large; where two scales of one claim were
+#: measured, the larger is shown.
+SCALES = ("smoke", "quick", "paper")
+
+
+def load_profile(project: Project, name: str) -> dict[str, dict[str, Any]]:
+    """Read one profile and check it against the notebooks.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    name : str
+        Name of the profile, such as ``"quick"``.
+
+    Returns
+    -------
+    dict of str to dict
+        Notebook stem to parameter values. A notebook that is not named keeps
+        its defaults.
+
+    Raises
+    ------
+    ParameterError
+        If the profile does not exist or is not such a mapping, names an unknown
+        notebook or parameter, or holds a value that does not fit.
+    """
+    path = project.profiles / f"{name}.yaml"
+    if not path.is_file():
+        known = [file.stem for file in project.profiles.glob("*.yaml")]
+        raise ParameterError(f"no profile {name!r} ({path} is missing); {suggest(name, known)}")
+    values = _read_mapping(path)
+    files = project.notebook_files()
+    for stem, parameters in values.items():
+        if stem not in files:
+            raise ParameterError(f"{path}: no notebook {stem!r}; {suggest(stem, files)}")
+        try:
+            resolve(files[stem], parameters)
+        except ParameterError as error:
+            raise ParameterError(f"{path}: {error}") from error
+    return values
+
+
+def _read_mapping(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path}: not valid YAML ({error})") from error
+    if not isinstance(content, dict):
+        raise ParameterError(f"{path}: must map notebooks to their parameters")
+    for stem, parameters in content.items():
+        if parameters is None:
+            content[stem] = {}
+        elif not isinstance(parameters, dict):
+            raise ParameterError(f"{path}: {stem} must map parameter names to values")
+    return content
+
+
+def check_profiles(project: Project) -> dict[str, dict[str, dict[str, Any]]]:
+    """Read every committed profile, raising the first error found.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+
+    Returns
+    -------
+    dict of str to dict
+        Profile name to what :func:`load_profile` gives.
+
+    Raises
+    ------
+    ParameterError
+        If one of the profiles in `SCALES` is missing, or any profile is wrong.
+    """
+    names = {*SCALES, *(file.stem for file in project.profiles.glob("*.yaml"))}
+    return {name: load_profile(project, name) for name in sorted(names)}

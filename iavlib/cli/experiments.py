@@ -1,0 +1,255 @@
+"""``iav train`` and ``iav runs``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from iavlib.cli.exits import FAILED as EXIT_FAILED, clear_errors
+from iavlib.core.errors import DataError, DatasetUnavailable, ExperimentError, ExperimentFailed
+from iavlib.experiments.config import Experiment, from_mapping
+from iavlib.experiments.grid import expand, read_yaml
+from iavlib.experiments.result import Result, read_facts
+from iavlib.experiments.runner import describe, read_run, resolve, run, summary
+from iavlib.experiments.store import (
+    FAILED,
+    FINISHED,
+    SPEC,
+    UNFINISHED,
+    RunStore,
+    find_leftovers,
+    read_json,
+    remove,
+)
+from iavlib.experiments.table import as_table, compare, filter_rows, row_of, run_table, table_json
+
+_SHOWN = ("id", "task", "label", "status", "backbone", "weights", "recipe", "seed", "cohort")
+_NUMBERS = ("mae", "pearson", "constant_median_mae", "seconds")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def train(spec: str | None, settings: Sequence[str], go_on: bool, dry_run: bool) -> None:
+    """Do the experiments of a specification, see ``iav train --help``."""
+    with _clear_errors():
+        store = RunStore()
+        chosen = _experiments(store, spec, settings)
+        failed = 0
+        for item in [resolve(experiment, store=store) for experiment in chosen]:
+            if dry_run:
+                typer.echo(f"{describe(item)}: {store.status(item)}")
+                continue
+            try:
+                result = run(item, store, say=lambda line: typer.echo(line))
+            except ExperimentFailed as error:
+                failed += 1
+                typer.secho(f"error: {error}", fg="red", err=True)
+            else:
+                typer.echo(f"{describe(item)}: {_outcome(result)}\n  {result.folder}")
+    if failed and not go_on:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _experiments(store: RunStore, spec: str | None, settings: Sequence[str]) -> list[Experiment]:
+    """Read what is to be done: a file, or a run that was started, with some fields set."""
+    if spec is None and not settings:
+        raise ExperimentError("iav train", "nothing to train", "name a file, a run, or --set")
+    path = None if spec is None else Path(spec)
+    if path is not None and not path.is_file():
+        path = store.find(spec) / SPEC
+    if path is None or path.name != SPEC:
+        values = read_yaml(path) if path else {}
+        for text in settings:
+            _set(values, text)
+        return expand(values, path or "--set")
+    if not settings and path.resolve().parent in store.folders():
+        return [store.read_spec(path.resolve().parent)]
+    values = read_json(path)
+    if settings:  # another experiment, on the data of now
+        values = {k: v for k, v in values.items() if k not in ("data", "files", "version")}
+    for text in settings:
+        _set(values, text)
+    return [from_mapping(values, path)]
+
+
+def _set(values: dict[str, Any], text: str) -> None:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ExperimentError(f"--set {text}", "is not field=value", "write it so")
+    place = values
+    *outer, last = name.strip().split(".")
+    for key in outer:
+        if not isinstance(place.setdefault(key, {}), dict):
+            raise ExperimentError(f"--set {text}", f"{key} is no mapping", "set it whole")
+        place = place[key]
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ExperimentError(f"--set {text}", "is no valid YAML", "mend or quote it") from error
+
+
+def _outcome(result: Result) -> str:
+    random = ", from random weights" if result.facts["weights_random"] else ""
+    return f"{result.facts['seconds']:.0f} s{random}; {summary(result.metrics)}"
+
+
+app = typer.Typer(help="The experiments that were run.")
+
+
+@app.callback(invoke_without_command=True)
+def runs(
+    context: typer.Context,
+    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    conditions: Annotated[
+        list[str] | None,
+        typer.Option("--filter", metavar="COLUMN=VALUE", help="Only rows with it; repeatable."),
+    ] = None,
+    compared: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--compare", metavar="ID ID", help="Two runs beside each other."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, finished or not, or compare two."""
+    if context.invoked_subcommand:
+        return
+    with _clear_errors():
+        store = RunStore()
+        if compared:
+            _show_comparison([read_run(store, store.find(name)) for name in compared], as_json)
+            return
+        wanted = dict(_condition(text) for text in conditions or ())
+        table = run_table(store, task)
+        table = filter_rows(table, wanted) if len(table) else table
+    if as_json:
+        typer.echo(json.dumps(table_json(table), indent=1, ensure_ascii=False))
+    elif table.empty:
+        typer.echo(f"no runs in {store.root}")
+    else:
+        _show_table(table)
+
+
+def _condition(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ExperimentError(f"--filter {text}", "is not column=value", "write it so")
+    return name.strip(), value.strip()
+
+
+def _show_table(table) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = [name for name in (*_SHOWN, *_NUMBERS) if name in table]
+    shown = table[columns].map(_cell)
+    if "weights_random" in table:
+        random = table["weights_random"].eq(True)
+        shown["weights"] = shown["weights"].where(~random, shown["weights"] + " (random)")
+    grid = Table(*columns, box=None, header_style="bold")
+    for row in shown.itertuples(index=False):
+        grid.add_row(*row)
+    # what is no terminal gets whole lines, however long
+    Console(width=None if sys.stdout.isatty() else 250).print(grid)
+    for row in table[table["reason"] != ""].to_dict("records"):
+        typer.secho(f"{row['id']}: {row['reason']}", fg="red")
+    counts = table["status"].value_counts()
+    typer.echo(", ".join(f"{n} {status}" for status, n in counts.items()))
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _show_comparison(results: list[Result], as_json: bool) -> None:
+    found = compare(*results)
+    if as_json:
+        content = {
+            "settings": json.loads(found.settings.to_json(orient="index")),
+            "metrics": json.loads(found.metrics.to_json(orient="index")),
+            "n_common": found.n_common,
+            "difference": found.difference,
+        }
+        typer.echo(json.dumps(content, indent=1))
+        return
+    typer.echo(found.settings.to_string() if len(found.settings) else "the same settings")
+    typer.echo("\n" + found.metrics.to_string(float_format="{:.4g}".format))
+    if found.difference is not None:
+        typer.echo(
+            f"\nabsolute error on the {found.n_common} test images of both: the first "
+            f"{found.difference:+.4g} beside the second"
+        )
+
+
+@app.command()
+def show(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+    """Show one run: settings, numbers, and where its files are."""
+    with _clear_errors():
+        store = RunStore()
+        folder = store.find(run_id)
+        row = row_of(store, folder)
+        facts = read_facts(folder) if row["status"] == FINISHED else {}
+    if as_json:
+        content = table_json(as_table([row]))[0] | {"facts": facts}
+        typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+        return
+    width = max(map(len, row))
+    for name, value in row.items():
+        if _cell(value):
+            typer.echo(f"{name:<{width}}  {_cell(value)}")
+    for path in sorted(folder.iterdir()):
+        typer.echo(f"{path.stat().st_size:>12,}  {path.name}")
+
+
+@app.command()
+def familiarity(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Keep beside a network what `iav predict` compares new images with.
+
+    Needs the images that the run learnt from; predictions elsewhere then do without them.
+    """
+    from iavlib.predict.model import load_predictor
+    from iavlib.predict.ood import make_familiarity
+
+    with _clear_errors():
+        path = make_familiarity(load_predictor(run_id))
+    typer.echo(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
+def gc(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Only these runs.")
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Remove failed runs.")] = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Remove runs that were never finished.")
+    ] = False,
+    finished: Annotated[
+        bool, typer.Option("--finished", help="Remove finished runs; name them.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only list them.")] = False,
+) -> None:
+    """Remove runs of no more use, and what interruptions left; never a finished one unasked."""
+    asked = {FAILED: failed, UNFINISHED: unfinished, FINISHED: finished}
+    with _clear_errors():
+        store = RunStore()
+        found = find_leftovers(store, [name for name, yes in asked.items() if yes], names or ())
+        for item in found:
+            typer.echo(f"{item.what}: {item.path.relative_to(store.root)}, {item.bytes:,} bytes")
+            if not dry_run:
+                remove(store, item)
+    verb = "would be removed" if dry_run else "removed"
+    typer.echo(f"{len(found)} {verb}, {sum(item.bytes for item in found):,} bytes")
+
+
+def _clear_errors() -> AbstractContextManager[None]:
+    on = "the same command goes on from the last epoch"
+    return clear_errors(on, DataError, DatasetUnavailable)

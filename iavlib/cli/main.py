@@ -1,0 +1,316 @@
+"""The command line: ``iav run``, ``book``, ``train``, ``runs``, ``claims``, ``data`` and others.
+
+Nothing heavy is imported before a command needs it: ``iav --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from iavlib import __version__
+from iavlib.book.experiments import NO_TRAIN_VARIABLE
+from iavlib.cli.exits import FAILED, WRONG_INPUT, clear_errors
+from iavlib.cli.predict import predict, triage
+
+_HERE = "local"  # iavlib.book.engine.LOCAL, which is not loaded before it is needed
+
+Profile = Annotated[
+    str, typer.Option(help="Scale of the run: smoke (seconds), quick (a laptop), paper (in full).")
+]
+Force = Annotated[bool, typer.Option("--force", help="Run even what is up to date.")]
+Jobs = Annotated[
+    int, typer.Option("-j", "--jobs", min=1, help="Jobs at a time; several need Snakemake.")
+]
+Executor = Annotated[
+    str,
+    typer.Option(
+        metavar="PLACE",
+        help="Where jobs run: local, slurm, kubernetes (folders of workflow/profiles), or the "
+        "path of a folder like these.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("-n", "--dry-run", help="Only list every job and why it would run.")
+]
+
+
+class LateCommands(TyperGroup):
+    """Commands of another module, loaded when one is asked for: tables are slow to load."""
+
+    module: str
+
+    @cached_property
+    def _loaded(self) -> TyperGroup:
+        return typer.main.get_group(importlib.import_module(self.module).app)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Name the commands."""
+        return self._loaded.list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Find a command by name."""
+        return self._loaded.get_command(ctx, cmd_name)
+
+
+class DataCommands(LateCommands):
+    """Commands of ``iav data``."""
+
+    module = "iavlib.cli.data"
+
+
+class RunsCommands(LateCommands):
+    """``iav runs``, which does something without a command too."""
+
+    module = "iavlib.cli.experiments"
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the options, which are those of the other module."""
+        return self._loaded.make_context(*args, **kwargs)
+
+
+app = typer.Typer(
+    help="Inter-annotator variability: run the notebooks, build the book, see the claims.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(
+    typer.Typer(cls=DataCommands, no_args_is_help=True),
+    name="data",
+    help="See which data are here, and fetch what can be fetched.",
+)
+app.add_typer(
+    typer.Typer(cls=RunsCommands, invoke_without_command=True),
+    name="runs",
+    help="List, compare, show and clean up the experiments that were run.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"iavlib {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Inter-annotator variability: run the notebooks, build the book, see the claims."""
+
+
+@app.command()
+def agreement(
+    table: Annotated[Path, typer.Argument(help="masks.csv, or the folder that holds it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("agreement"),
+    processes: Annotated[int | None, typer.Option(min=1, help="One a core by default.")] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Tolerance of NSD and boundary F1, in pixels or spacing.")
+    ] = 2.0,
+    spacing: Annotated[float, typer.Option(min=1e-9, help="Size of a pixel.")] = 1.0,
+) -> None:
+    """Compare, merge and check the masks of a folder: tables, consensus masks and a report.
+
+    Ends with 1 when a mask could not be used; the others are done.
+    """
+    from iavlib.agreement.analysis import analyse
+    from iavlib.core.errors import DataError, DatasetUnavailable
+
+    try:
+        result = analyse(table, out, processes, tolerance, spacing, progress=True)
+    except (DataError, DatasetUnavailable) as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise typer.Exit(WRONG_INPUT) from None
+    for row in result.problems.itertuples():
+        kind = "left out" if row.left_out else "look at"
+        typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.mend}", err=True)
+    typer.echo(
+        f"{len(result.pairs):,} pairs of {len(result.images):,} images, mean Dice "
+        f"{result.pairs['dice_score'].mean():.3f}; {result.n_reused:,} images from an earlier run\n"
+        f"{result.out / 'report.html'}"
+    )
+    if result.problems["left_out"].any():
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def run(
+    notebooks: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names, numbers (01) or paths of notebooks; all when none is given."),
+    ] = None,
+    profile: Profile = "quick",
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter."),
+    ] = None,
+    force: Force = False,
+    jobs: Jobs = 1,
+    executor: Executor = _HERE,
+    dry_run: DryRun = False,
+    no_train: Annotated[
+        bool, typer.Option("--no-train", help="Read experiments that are done; train none.")
+    ] = False,
+) -> None:
+    """Execute notebooks into book/executed/, those that are up to date excepted."""
+    from iavlib.book.engine import Batch, run_batch
+    from iavlib.book.parameters import parse_overrides
+    from iavlib.cli import notebooks as console
+    from iavlib.core.project import find_project, select_notebooks
+
+    if no_train:
+        os.environ[NO_TRAIN_VARIABLE] = "1"  # for the notebooks' kernels
+    with _clear_errors():
+        project = find_project()
+        chosen = select_notebooks(project, notebooks or ())
+        overrides = parse_overrides(parameter or ())
+        batch = Batch(chosen, profile, overrides, force)
+        if dry_run:
+            good = console.show_batch(project, batch, jobs, executor)
+        elif jobs > 1 or executor != _HERE:
+            good = not run_batch(project, batch, jobs, executor, typer.echo)
+        else:
+            good = console.run_in_turn(project, batch)
+    if not good:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def train(
+    spec: Annotated[
+        str | None,
+        typer.Argument(help="A YAML or JSON file with an experiment, or the id of a run."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Such as seed=1 or overrides.lr=0.01."),
+    ] = None,
+    go_on: Annotated[
+        bool,
+        typer.Option("--go-on", help="End with 0 though training failed; `iav runs` tells why."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("-n", "--dry-run", help="Only list the experiments and their state.")
+    ] = False,
+) -> None:
+    """Do the experiments of a file; those done are read, those interrupted go on.
+
+    Lists in the file are crossed: a list of seeds is as many experiments.
+    """
+    from iavlib.cli.experiments import train as do_experiments
+
+    do_experiments(spec, settings or (), go_on, dry_run)
+
+
+@app.command()
+def book(
+    profile: Profile = "quick",
+    force: Annotated[
+        bool, typer.Option("--force", help="Run every notebook and build every page again.")
+    ] = False,
+    no_run: Annotated[
+        bool, typer.Option("--no-run", help="Run nothing; build from the last results.")
+    ] = False,
+    jobs: Jobs = 1,
+    executor: Executor = _HERE,
+    dry_run: DryRun = False,
+) -> None:
+    """Run the notebooks that changed and build the book into _build/html."""
+    from iavlib.book.engine import Batch, run_batch
+    from iavlib.book.graph import BOOK
+    from iavlib.book.site import build_book, toc_notebooks
+    from iavlib.cli import notebooks as console
+    from iavlib.core.project import find_project
+
+    with _clear_errors():
+        project = find_project()
+        chosen = [] if no_run else toc_notebooks(project)
+        batch = Batch(chosen, profile, {}, force, with_book=True)
+        if dry_run:
+            raise typer.Exit(0 if console.show_batch(project, batch, jobs, executor) else FAILED)
+        if chosen and (jobs > 1 or executor != _HERE):
+            left = run_batch(project, batch, jobs, executor, typer.echo)
+            if all(step.kind == BOOK for step in left):
+                raise typer.Exit(FAILED if left else 0)
+            no_run = True  # build it all the same: it shows what failed
+        announce, report = console.reporters(project, [path.stem for path in chosen])
+        result = build_book(project, profile, force, not no_run, announce, report)
+    console.report_book(project, result)
+    if not result.ok:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def claims(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
+) -> None:
+    """Show what the papers say beside what was measured here."""
+    from iavlib.book.claims import ledger
+
+    with _clear_errors():
+        rows = ledger()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False))
+        return
+    from rich.console import Console
+
+    from iavlib.book.claims_report import count_verdicts, rich_table
+
+    console = Console()
+    console.print(rich_table(rows))
+    console.print(count_verdicts(rows))
+
+
+app.command()(predict)
+app.command()(triage)
+
+results_app = typer.Typer(no_args_is_help=True)
+app.add_typer(results_app, name="results", help="Keep results for machines that cannot make them.")
+
+
+@results_app.callback()
+def results() -> None:
+    """Keep results for machines that cannot make them."""
+
+
+@results_app.command("export")
+def export(
+    runs: Annotated[
+        Path | None, typer.Option(help="Run store of the experiments; runs/ by default.")
+    ] = None,
+    every_run: Annotated[
+        bool, typer.Option("--all", help="Also experiments that no notebook's list names.")
+    ] = False,
+) -> None:
+    """Copy what finished runs found into book/results/, small files to commit."""
+    from iavlib.book.stored import export_results
+    from iavlib.core.project import find_project
+
+    with _clear_errors():
+        project = find_project()
+        done = export_results(project, runs, every_run)
+    for path in done.written:
+        typer.echo(f"stored: {path.relative_to(project.root)}")
+    for reason in done.skipped:
+        typer.echo(f"left out: {reason}")
+    typer.echo(f"{len(done.written)} stored, {len(done.unchanged)} as they were")
+
+
+def _clear_errors() -> AbstractContextManager[None]:
+    return clear_errors("what was finished is kept")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,225 @@
+"""Ending with the parent process, however it ended: SIGKILL leaves it no time to tell us.
+
+One function over many tasks in several processes, of which any may die.
+
+For a process that was lost its task's result says so; the others go on.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+from iavlib.core.errors import DataError
+
+PER_PROCESS = 32  # tasks that are worth the start of a process
+EVERY = 10.0  # seconds between two lines of progress
+
+
+class ProcessDied(RuntimeError):
+    """The process that worked on a task came to an end, for instance for lack of memory."""
+
+
+def default_processes(tasks: int) -> int:
+    """Return how many processes to start: one a core, fewer where there is little to do."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, tasks // PER_PROCESS))
+
+
+def run_all(function: Callable, tasks: Sequence, processes: int) -> Iterator[tuple[int, object]]:
+    """Call ``function`` on every task and yield what comes back as it comes.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module, so that another process can import it.
+    tasks : sequence
+        Picklable.
+    processes : int
+        With 1 everything happens in this process. Others are spawned: they share no memory or
+        threads with this one, and at most two tasks a process are under way.
+
+    Yields
+    ------
+    tuple of int and object
+        Position of the task and its result; the result is a :class:`ProcessDied` for a task
+        whose process died, twice, the second time with no other task beside it.
+
+    Raises
+    ------
+    RuntimeError
+        If no process can be started.
+    """
+    if processes == 1:
+        for index, task in enumerate(tasks):
+            yield index, function(task)
+        return
+    waiting, started = deque(enumerate(tasks)), False
+    while waiting:
+        under_way = yield from _run_pool(function, waiting, processes, started)
+        started = True
+        for index, task in under_way:
+            yield index, _run_alone(function, task)
+
+
+def _run_pool(function, waiting: deque, processes: int, started: bool):
+    """Run tasks until none is left or a process dies; return those it may have died of."""
+    pool, running = _pool(processes), {}
+    try:
+        if not started:
+            _check_start(pool, waiting[0][1])
+        while waiting or running:
+            while waiting and len(running) < 2 * processes:
+                running[pool.submit(function, waiting[0][1])] = waiting[0]
+                waiting.popleft()
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                result = future.result()
+                yield running.pop(future)[0], result
+    except BrokenProcessPool:
+        return list(running.values())
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return []
+
+
+def _run_alone(function, task):
+    with _pool(1) as pool:
+        try:
+            return pool.submit(function, task).result()
+        except BrokenProcessPool:
+            return ProcessDied("the process that worked on it died, also when it worked alone")
+
+
+def _check_start(pool: ProcessPoolExecutor, task) -> None:
+    """Raise where a process cannot start or a task cannot reach it, before a task is blamed."""
+    try:
+        pickle.dumps(task)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise RuntimeError(
+            f"what a task holds cannot be sent to another process ({error}); use functions of a "
+            "module, or processes=1"
+        ) from None
+    try:
+        pool.submit(type, task).result()
+    except BrokenProcessPool:
+        raise RuntimeError(
+            "a second process cannot be started or cannot import what a task holds; in a script "
+            'call this under `if __name__ == "__main__":`, in a notebook import functions from a '
+            "module, or use processes=1"
+        ) from None
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+
+
+def run_in_order(
+    function: Callable,
+    tasks: Sequence,
+    processes: int | None,
+    failed: Callable,
+    progress: bool | Callable[[int, int], None] = False,
+    what: str = "tasks",
+) -> list:
+    """Call ``function`` on every task and return the results in the order of the tasks.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module, so that another process can import it; tells a bad file in what it returns.
+    tasks : sequence
+        Picklable.
+    processes : int, optional
+        One a core unless given, fewer where there is little to do; with 1 everything happens in
+        this process.
+    failed : callable
+        From a task whose process died, and a DataError that says so, to its result.
+    progress : bool or callable
+        True prints a line every ten seconds; a callable is called with tasks done and total.
+    what : str
+        What is counted.
+
+    Raises
+    ------
+    ValueError
+        If `processes` is less than 1.
+    RuntimeError
+        If other processes cannot be started or cannot import what a task holds.
+    """
+    if processes is None:
+        processes = default_processes(len(tasks))
+    if processes < 1:
+        raise ValueError(f"processes must be at least 1, not {processes}")
+    bar, results = Progress(progress, len(tasks), what), [None] * len(tasks)
+    for position, result in run_all(function, tasks, min(processes, max(len(tasks), 1))):
+        if isinstance(result, ProcessDied):
+            mend = "see how large the files are; try fewer processes"
+            result = failed(tasks[position], DataError("process", str(result), mend))
+        results[position] = result
+        bar.step()
+    return results
+
+
+class Progress:
+    """Tells how far a run is.
+
+    Parameters
+    ----------
+    told : bool or callable
+        True prints a line now and then to the standard error, False nothing; a callable is
+        called with the number done and the total, after each task.
+    total : int
+    what : str
+        What is counted.
+    """
+
+    def __init__(self, told: bool | Callable[[int, int], None], total: int, what: str):
+        self.told, self.total, self.what = told, total, what
+        self.done, self.start = 0, time.monotonic()
+        self.next = self.start + EVERY
+
+    def step(self, n: int = 1) -> None:
+        """Count ``n`` more as done."""
+        self.done += n
+        if callable(self.told):
+            self.told(self.done, self.total)
+        elif self.told and (self.done == self.total or time.monotonic() >= self.next):
+            self.next = time.monotonic() + EVERY
+            seconds = time.monotonic() - self.start
+            line = f"{self.done:,} of {self.total:,} {self.what}, {seconds:,.0f} s"
+            print(line, file=sys.stderr, flush=True)
+
+
+def end_with_parent(before: Callable[[], None] = lambda: None) -> None:
+    """Interrupt this process when its standard input closes; call it in the main thread.
+
+    The parent must hold the other end of it and never write.
+
+    Parameters
+    ----------
+    before : callable, optional
+        Called just before.
+    """
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 1):  # unbuffered, or leaving would wait for it
+            pass
+        before()
+        # wakes the main thread from waiting
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    # a shell lets what it starts in the background ignore interrupts, and we inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,196 @@
+"""Where things are: the project's root folder and its notebooks."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from iavlib.core.errors import ProjectError, suggest
+
+ENVIRONMENT_VARIABLE = "IAV_PROJECT"
+
+
+@dataclass(frozen=True)
+class Project:
+    """Paths of one project folder.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that holds ``_toc.yml`` and ``book/claims.yml``.
+    """
+
+    root: Path
+
+    @property
+    def notebooks(self) -> Path:
+        """Source notebooks, without outputs."""
+        return self.root / "notebooks"
+
+    @property
+    def profiles(self) -> Path:
+        """Parameter files, one a scale."""
+        return self.notebooks / "profiles"
+
+    @property
+    def book(self) -> Path:
+        """Pages of the book in MyST, the claims and the references."""
+        return self.root / "book"
+
+    @property
+    def executed(self) -> Path:
+        """What the last run of each notebook left: notebook, manifest and log."""
+        return self.book / "executed"
+
+    @property
+    def claims(self) -> Path:
+        """The list of claims."""
+        return self.book / "claims.yml"
+
+    @property
+    def references(self) -> Path:
+        """The BibTeX file of the book."""
+        return self.book / "references.bib"
+
+    @property
+    def toc(self) -> Path:
+        """The table of contents of the book."""
+        return self.root / "_toc.yml"
+
+    @property
+    def config(self) -> Path:
+        """The configuration of the book."""
+        return self.root / "_config.yml"
+
+    @property
+    def build(self) -> Path:
+        """Everything that can be made again."""
+        return self.root / "_build"
+
+    @property
+    def source(self) -> Path:
+        """Pages as they are handed to Sphinx."""
+        return self.build / "source"
+
+    @property
+    def html(self) -> Path:
+        """The built book."""
+        return self.build / "html"
+
+    @property
+    def workflow(self) -> Path:
+        """The graph for Snakemake and its profiles."""
+        return self.root / "workflow"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one ``iav book`` or ``iav run --jobs`` of this project at a time."""
+        return self.build / "work.lock"
+
+    def notebook_files(self) -> dict[str, Path]:
+        """Find the source notebooks.
+
+        Returns
+        -------
+        dict of str to Path
+            Stem to file, in the order of the number each name starts with.
+        """
+        found = sorted(self.notebooks.glob("*.ipynb"), key=_numeric_order)
+        return {path.stem: path for path in found}
+
+
+def _numeric_order(path: Path) -> tuple[float, str]:
+    """Order "2_b" before "10_a", and names without a number last."""
+    number = re.match(r"\d+", path.stem)
+    return (float(number.group()) if number else float("inf"), path.stem)
+
+
+def _is_root(folder: Path) -> bool:
+    return (folder / "_toc.yml").is_file() and (folder / "book" / "claims.yml").is_file()
+
+
+def find_project(start: Path | None = None) -> Project:
+    """Find the project that a folder belongs to.
+
+    Parameters
+    ----------
+    start : Path, optional
+        Where to start; the working folder by default. The environment variable
+        ``IAV_PROJECT``, when set, names the root and nothing is searched.
+
+    Returns
+    -------
+    Project
+        The first folder upwards that holds ``_toc.yml`` and ``book/claims.yml``.
+
+    Raises
+    ------
+    ProjectError
+        If there is none.
+    """
+    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    if named and start is None:
+        root = Path(named).expanduser().resolve()
+        if not _is_root(root):
+            raise ProjectError(
+                f"{ENVIRONMENT_VARIABLE}={named} is not a project: a project's folder holds "
+                "_toc.yml and book/claims.yml; correct the variable or unset it"
+            )
+        return Project(root)
+    first = (start or Path.cwd()).resolve()
+    for folder in (first, *first.parents):
+        if _is_root(folder):
+            return Project(folder)
+    raise ProjectError(
+        f"{first} lies in no project (no folder upwards holds _toc.yml and book/claims.yml); "
+        f"go into your clone, or set {ENVIRONMENT_VARIABLE} to it"
+    )
+
+
+def select_notebooks(project: Project, names: Sequence[str] = ()) -> list[Path]:
+    """Turn what a user types into notebook files.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    names : sequence of str
+        Stems (``01_data_analysis``), numbers (``01`` or ``1``) or paths; all
+        notebooks when empty.
+
+    Returns
+    -------
+    list of Path
+        In the order of the notebooks' numbers, each once.
+
+    Raises
+    ------
+    ProjectError
+        If a name fits no notebook, or there is no notebook at all.
+    """
+    files = project.notebook_files()
+    if not files:
+        raise ProjectError(f"{project.notebooks} holds no notebook (*.ipynb)")
+    chosen = {_match(name, files) for name in names} if names else set(files)
+    return [path for stem, path in files.items() if stem in chosen]
+
+
+def _match(name: str, files: dict[str, Path]) -> str:
+    if name in files:
+        return name
+    if name.isdigit():
+        fitting = [stem for stem in files if stem.split("_")[0].isdigit()]
+        for stem in fitting:
+            if int(stem.split("_")[0]) == int(name):
+                return stem
+    if name.endswith(".ipynb"):
+        path = Path(name).resolve()
+        for stem, file in files.items():
+            if file.resolve() == path:
+                return stem
+        if path.is_file():
+            raise ProjectError(f"{name} is not in {files[next(iter(files))].parent}; move it there")
+    raise ProjectError(f"no notebook {name!r}; {suggest(Path(name).stem, files)}")

@@ -1,0 +1,258 @@
+"""Parts of a cohort that are alike in what matters and share no patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+PART_NAMES = ("train", "val", "test")
+STRATIFY = ("dice_range", "malignancy", "n_masks")
+DICE_EDGES = (0.5, 0.8)
+DICE_LABELS = ("<.5", ".5 to .8", ">=.8")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which part each image belongs to.
+
+    Attributes
+    ----------
+    assignment : pandas.Series
+        Part of each image, indexed by ``image_id``.
+    report : pandas.DataFrame
+        One row per part and level of each stratifying factor: number of images, share within
+        the part, share in the whole, and their difference in percentage points.
+    rule : str
+        How the parts were made, in a sentence.
+    """
+
+    assignment: pd.Series
+    report: pd.DataFrame
+    rule: str = ""
+
+    def __getitem__(self, part: str) -> pd.Index:
+        """Return the image ids of one part."""
+        if part not in set(self.assignment):
+            raise KeyError(f"no part {part!r}; there are {', '.join(sorted(set(self.assignment)))}")
+        return self.assignment.index[self.assignment == part]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of images of each part."""
+        return self.assignment.value_counts(sort=False).to_dict()
+
+
+def dice_range(mean_dice: pd.Series) -> pd.Series:
+    """Bin image-level mean Dice as the paper's partitions: < .5, .5 to below .8, >= .8."""
+    binned = np.digitize(mean_dice.to_numpy(float), DICE_EDGES)
+    labels = pd.Series(np.array(DICE_LABELS, dtype=object)[binned], index=mean_dice.index)
+    return labels.where(mean_dice.notna(), "none")
+
+
+def split_images(cohort, fractions, seed, stratify, group) -> Split:
+    """Split a cohort's images by greedy stratified assignment of whole clusters.
+
+    Clusters are taken from the largest to the smallest, those with rare strata first, in
+    seeded random order among equals; each goes to the part that misses most images of the
+    cluster's strata (Sechidis, Tsoumakas and Vlahavas 2011, extended to clusters), among the
+    parts that still have room. Part sizes are therefore exact up to the last cluster.
+
+    Raises
+    ------
+    ValueError
+        If the fractions do not sum to 1, a factor is unknown, or there are fewer clusters
+        than parts.
+    """
+    parts = _named_fractions(fractions)
+    factors = _factors(cohort, stratify)
+    clusters = _clusters(cohort, group)
+    if clusters.nunique() < len(parts):
+        raise ValueError(
+            f"{cohort.name}: {clusters.nunique()} clusters cannot fill {len(parts)} parts"
+        )
+    strata, stratum_names = pd.factorize(factors.astype(str).agg(" | ".join, axis=1))
+    assigned = _assign(
+        pd.factorize(clusters)[0], strata, len(stratum_names), list(parts.values()), seed
+    )
+    assignment = pd.Series(
+        np.array(list(parts), dtype=object)[assigned], index=cohort.images.index, name="part"
+    )
+    return Split(assignment, balance(assignment, factors, list(parts)))
+
+
+def fold_images(
+    cohort, folds: int, fold: int, val: float, seed: int, stratify=STRATIFY, group="patient"
+) -> Split:
+    """Take one fold for testing and split the others into training and validation.
+
+    The folds of one seed are a partition: over ``fold = 0, 1, …`` every image is tested once.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    folds, fold : int
+        Number of folds, and which of them, from 0, is the test part.
+    val : float
+        Share of the other folds' images that are for validation.
+    seed, stratify, group
+        As for :func:`split_images`, for the folds as for the choice of the validation part.
+
+    Raises
+    ------
+    ValueError
+        As :func:`split_images`, or if there is no such fold.
+    """
+    if not 0 <= fold < folds:
+        raise ValueError(f"fold must be from 0 to {folds - 1}, not {fold}")
+    parts = {str(number): 1 / folds for number in range(folds)}
+    assignment = split_images(cohort, parts, seed, stratify, group).assignment
+    rest = cohort.select(assignment.index[assignment != str(fold)])
+    inner = split_images(rest, {"train": 1 - val, "val": val}, [seed, fold], stratify, group)
+    chosen = inner.assignment.reindex(cohort.images.index).fillna("test").rename("part")
+    return Split(chosen, balance(chosen, _factors(cohort, stratify), list(PART_NAMES)))
+
+
+def share_of_clusters(clusters: pd.Series, share: float, seed: int) -> pd.Index:
+    """Choose whole clusters at random until they hold a share of the images.
+
+    Parameters
+    ----------
+    clusters : pandas.Series
+        Cluster of each image, indexed by ``image_id``.
+    share : float
+        In (0, 1].
+    seed : int
+        Shares of one seed are nested: a smaller one is part of every larger one.
+
+    Returns
+    -------
+    pandas.Index
+        Images of the chosen clusters, at least `share` of all, in the order given.
+    """
+    codes, names = pd.factorize(clusters)
+    order = np.random.default_rng(seed).permutation(len(names))
+    sizes = np.bincount(codes, minlength=len(names))[order]
+    n_before = np.cumsum(sizes) - sizes
+    chosen = order[n_before < share * len(clusters) - 1e-9]
+    return clusters.index[np.isin(codes, chosen)]
+
+
+def _named_fractions(fractions) -> dict[str, float]:
+    if isinstance(fractions, Mapping):
+        parts = dict(fractions)
+    elif isinstance(fractions, Sequence) and len(fractions) <= len(PART_NAMES):
+        names = ("train", "test") if len(fractions) == 2 else PART_NAMES
+        parts = dict(zip(names, fractions, strict=False))
+    else:
+        raise ValueError("fractions: give two or three numbers, or a mapping of part to share")
+    if any(share <= 0 for share in parts.values()) or not np.isclose(sum(parts.values()), 1):
+        raise ValueError(f"fractions must be positive and sum to 1, not {parts}")
+    return parts
+
+
+def _factors(cohort, stratify) -> pd.DataFrame:
+    columns = {}
+    for name in stratify or ():
+        if name == "dice_range":
+            mean_dice = cohort.pairs.groupby("image_id")["dice"].mean()
+            columns[name] = dice_range(mean_dice.reindex(cohort.images.index))
+        elif name == "n_masks":
+            counts = cohort.masks["image_id"].value_counts()
+            columns[name] = counts.reindex(cohort.images.index, fill_value=0)
+        elif name in cohort.images:
+            columns[name] = cohort.images[name].astype(object).fillna("missing")
+        else:
+            raise ValueError(f"{cohort.name}: images have no column {name!r} to stratify by")
+    columns = columns or {"all": "all"}
+    return pd.DataFrame(columns, index=cohort.images.index)
+
+
+def _clusters(cohort, group) -> pd.Series:
+    if group is None:
+        return pd.Series(cohort.images.index, index=cohort.images.index)
+    if group == "patient":
+        return cohort.clusters()
+    if group == "linked":
+        return linked_clusters(cohort.images[["patient_id", "lesion_id"]])
+    if group not in cohort.images:
+        raise ValueError(f"{cohort.name}: images have no column {group!r} to group by")
+    own = pd.Series("image:" + cohort.images.index.astype(str), index=cohort.images.index)
+    return cohort.images[group].astype(object).fillna(own)
+
+
+def linked_clusters(keys: pd.DataFrame) -> pd.Series:
+    """Join the rows that share a value in any column, directly or through others.
+
+    Parameters
+    ----------
+    keys : pandas.DataFrame
+        One row an image, one column a kind of name (patient, lesion); a missing name joins nothing.
+
+    Returns
+    -------
+    pandas.Series
+        Cluster of each row, called by its first row.
+    """
+    n, first, second = len(keys), [], []
+    total = n
+    for column in keys:
+        codes, names = pd.factorize(keys[column])
+        known = np.flatnonzero(codes >= 0)
+        first.append(known)
+        second.append(codes[known] + total)
+        total += len(names)
+    rows, nodes = np.concatenate(first), np.concatenate(second)
+    graph = coo_array((np.ones(len(rows), bool), (rows, nodes)), shape=(total, total))
+    component = connected_components(graph, directed=False)[1][:n]
+    names = pd.Series(keys.index.astype(str), index=keys.index)
+    return names.groupby(component).transform("first").rename("cluster")
+
+
+def _assign(cluster, stratum, n_strata, shares, seed) -> np.ndarray:
+    """Return the part number of each image, given integer codes of its cluster and stratum."""
+    n_clusters = cluster.max() + 1
+    content = np.zeros((n_clusters, n_strata), int)
+    np.add.at(content, (cluster, stratum), 1)
+    sizes, frequency = content.sum(1), content.sum(0)
+    room = _largest_remainder(len(cluster), shares)
+    need = np.outer(shares, frequency).astype(float)
+    rarity = np.array([frequency[row > 0].min() for row in content])
+    order = np.lexsort((np.random.default_rng(seed).random(n_clusters), rarity, -sizes))
+    part_of = np.empty(n_clusters, int)
+    for c in order:
+        # The small second term settles ties between strata by what each part lacks overall.
+        wish = need @ content[c] / sizes[c] + 1e-3 * room / len(cluster)
+        fits = room >= sizes[c]
+        part = np.argmax(np.where(fits, wish, -np.inf)) if fits.any() else np.argmax(room)
+        part_of[c] = part
+        need[part] -= content[c]
+        room[part] -= sizes[c]
+    return part_of[cluster]
+
+
+def _largest_remainder(n: int, shares) -> np.ndarray:
+    exact = np.asarray(shares) * n
+    counts = np.floor(exact).astype(int)
+    for part in np.argsort(counts - exact, kind="stable")[: n - counts.sum()]:
+        counts[part] += 1
+    return counts
+
+
+def balance(assignment: pd.Series, factors: pd.DataFrame, parts: list[str]) -> pd.DataFrame:
+    """Tell how alike parts are; see :attr:`Split.report`."""
+    rows = []
+    for factor in factors:
+        overall = factors[factor].value_counts(normalize=True).sort_index()
+        for part in parts:
+            levels = factors.loc[assignment == part, factor].value_counts()
+            for level, share in overall.items():
+                n = int(levels.get(level, 0))
+                within = n / max(levels.sum(), 1)
+                rows.append((part, factor, str(level), n, within, share, 100 * (within - share)))
+    columns = ["part", "factor", "level", "n", "share", "share_overall", "difference_points"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,59 @@
+"""Which images of an experiment are for training, validation and testing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from iavlib.core.errors import ExperimentError
+from iavlib.data.cohort import Cohort
+from iavlib.data.official_splits import official_split
+from iavlib.data.splits import share_of_clusters
+from iavlib.experiments.config import Experiment
+
+
+def assign_parts(cohort: Cohort, experiment: Experiment) -> pd.Series:
+    """Split a cohort as an experiment says.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Only images that can be used.
+    experiment : Experiment
+        Its ``split``, ``train_share`` and ``seed``.
+
+    Returns
+    -------
+    pandas.Series
+        ``train``, ``val`` or ``test`` for each image, indexed by ``image_id``. Training images
+        that a share below 1 leaves out are not in it; shares of one seed are nested.
+
+    Raises
+    ------
+    ExperimentError
+        If the cohort cannot be split so.
+    """
+    try:
+        parts = _split(cohort, experiment.split)
+    except (ValueError, TypeError) as error:
+        raise ExperimentError("split", str(error), "correct the experiment's split") from error
+    if experiment.train_share < 1:
+        train = parts.index[parts == "train"]
+        chosen = share_of_clusters(
+            cohort.clusters()[train], experiment.train_share, experiment.seed
+        )
+        parts = parts.drop(train.difference(chosen))
+    return parts
+
+
+def _split(cohort: Cohort, settings: Mapping[str, Any]) -> pd.Series:
+    if settings["kind"] == "official":
+        fractions, leaks = settings["fractions"], settings["leaks"]
+        return official_split(cohort, settings["seed"], fractions, leaks).assignment
+    common = {key: settings[key] for key in ("seed", "stratify", "group")}
+    if settings["kind"] == "kfold":
+        kfold = {key: settings[key] for key in ("fold", "folds", "val")}
+        return cohort.fold(**kfold, **common).assignment
+    return cohort.split(settings["fractions"], **common).assignment

@@ -1,0 +1,375 @@
+"""What a mask must be asked once, however many masks it is compared with.
+
+Exact distances from pixels to the nearest pixel of a surface, without a distance map.
+
+One table a surface holds, for every pixel of its box, the distance to the nearest surface pixel
+*of the same column*. The nearest surface pixel of all is then a search along one row of that
+table: over columns ``x``, the least ``(x - column)² + table[row, x]²``. The search looks at
+sixteen columns at once and skips sixteen that cannot hold a nearer one, so that it mostly ends
+after two looks. Everything is whole numbers; no distance is ever rounded.
+
+The surface of a mask: the pixels of it that have a neighbour outside.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from scipy.spatial import KDTree
+
+BLOCK = 16  # columns looked at together
+CHUNK = 16_384  # pixels searched for together: their intermediate results stay in the cache
+BAND = 128  # rows finished together while the table is made
+NARROW = 32_000  # up to this, squares of coordinates and their sums fit 32 bits
+
+
+class NearestSurface:
+    """Answers how far pixels are from a surface.
+
+    Parameters
+    ----------
+    rows, columns : numpy.ndarray of int, shape (n,)
+        The surface pixels in raster order (by row, then column), from 0 within their box.
+    box : tuple of int
+        Height and width of the box.
+    frame : tuple of int
+        Height and width of the image. Pixels asked for lie within it.
+    """
+
+    def __init__(self, rows, columns, box: tuple[int, int], frame: tuple[int, int]):
+        self.height, self.width = box
+        self.far = math.ceil(math.hypot(*frame)) + 1
+        narrow = self.far + max(frame) <= NARROW
+        self.whole = np.int32 if narrow else np.int64
+        self.blocks = -(-self.width // BLOCK)
+        shape = (self.height, self.blocks * BLOCK)
+        table = column_distances(rows, columns, shape, self.far, np.int16 if narrow else np.int32)
+        self.table = table.reshape(-1, BLOCK)
+        self.least = _least(self.table)
+        self.beyond = 1 << (15 if narrow else 30)  # more columns than there can be
+        self.within = np.arange(BLOCK, dtype=self.whole)[:, None]
+
+    def squared(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return the squared distance of each pixel to the surface, in pixels.
+
+        Parameters
+        ----------
+        rows, columns : numpy.ndarray of int, shape (n,)
+            Coordinates relative to the box; outside of it they are negative or beyond.
+
+        Returns
+        -------
+        numpy.ndarray of int, shape (n,)
+        """
+        result = np.empty(len(rows), self.whole)
+        for start in range(0, len(rows), CHUNK):
+            part = slice(start, start + CHUNK)
+            result[part] = self._search(rows[part], columns[part])
+        return result
+
+    def _search(self, rows, columns):
+        inside = np.clip(rows, 0, self.height - 1)
+        block = np.clip(columns, 0, self.width - 1) // BLOCK
+        open_ = _Open(
+            place=np.arange(len(rows)),
+            at=inside.astype(np.intp) * self.blocks + block,
+            column=(columns - block * BLOCK).astype(self.whole),
+            off=np.abs(rows - inside).astype(self.whole),
+            to_left=block.astype(self.whole),
+            to_right=(self.blocks - 1 - block).astype(self.whole),
+        )
+        best = self._look(open_.at, open_.column, open_.off)
+        open_.best = np.minimum(best, self.far**2, out=best)
+        result, step = best.copy(), 0
+        while len(open_.place):
+            step += 1
+            right, left = open_.gaps(step, self.beyond)
+            keep = np.flatnonzero(np.minimum(right, left) ** 2 < open_.best)
+            if len(keep) < len(open_.place):
+                result[open_.place] = open_.best
+                open_, right, left = open_.only(keep), right[keep], left[keep]
+            self._improve(open_, step, right)
+            self._improve(open_, -step, left)
+        return result
+
+    def _improve(self, open_: _Open, step: int, gap: np.ndarray) -> None:
+        """Look into the blocks ``step`` away that may hold a nearer surface pixel."""
+        at = open_.at + step
+        least = self.least.take(at, mode="clip").astype(self.whole)
+        least += open_.off
+        worth = np.flatnonzero(least**2 + gap**2 < open_.best)
+        if len(worth):
+            column = open_.column[worth] - step * BLOCK
+            found = self._look(at[worth], column, open_.off[worth])
+            open_.best[worth] = np.minimum(open_.best[worth], found)
+
+    def _look(self, at, column, off):
+        """Return the least squared distance to the surface pixels nearest in a block's columns."""
+        vertical = self.table.take(at, axis=0).T.astype(self.whole, order="C")
+        vertical += off
+        vertical *= vertical
+        across = column - self.within
+        across *= across
+        vertical += across
+        return vertical.min(axis=0)
+
+
+@dataclass
+class _Open:
+    """Pixels whose nearest surface pixel may still lie in blocks not looked at."""
+
+    place: np.ndarray  # where their result belongs
+    at: np.ndarray  # the block of their own column, in the table
+    column: np.ndarray  # their column within that block
+    off: np.ndarray  # rows they lie above or below the box
+    to_left: np.ndarray  # blocks there are to the left, and to the right
+    to_right: np.ndarray
+    best: np.ndarray | None = None  # least squared distance so far
+
+    def gaps(self, step: int, beyond: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return how many columns away the blocks ``step`` to the right and to the left begin."""
+        right = BLOCK * step - self.column
+        left = BLOCK * (step - 1) + 1 + self.column
+        right[self.to_right < step] = beyond
+        left[self.to_left < step] = beyond
+        return right, left
+
+    def only(self, keep: np.ndarray) -> _Open:
+        """Return those at the positions ``keep``."""
+        return _Open(**{name: values.take(keep) for name, values in vars(self).items()})
+
+
+def column_distances(rows, columns, shape, far: int, dtype) -> np.ndarray:
+    """Return each pixel's distance to the nearest surface pixel of its column.
+
+    Parameters
+    ----------
+    rows, columns : numpy.ndarray of int, shape (n,)
+        The surface pixels in raster order.
+    shape : tuple of int
+        Height and width of the table.
+    far : int
+        Least value in columns without a surface pixel.
+    dtype : type
+        Signed integers that hold ``shape[0] + far``.
+
+    Returns
+    -------
+    numpy.ndarray, shape ``shape``
+    """
+    table = np.full(shape, -far, dtype)
+    table[rows, columns] = rows  # becomes: the last row with a surface pixel, down to this one
+    for above, row in pairwise(table):
+        np.maximum(row, above, out=row)
+    nothing = shape[0] - 1 + far
+    below = np.full(shape[1], nothing, dtype)
+    for start in reversed(range(0, shape[0], BAND)):
+        stop = min(start + BAND, shape[0])
+        first, last = np.searchsorted(rows, (start, stop))
+        band = np.full((stop - start + 1, shape[1]), nothing, dtype)
+        band[rows[first:last] - start, columns[first:last]] = rows[first:last]
+        band[-1] = below
+        for under, row in pairwise(band[::-1]):
+            np.minimum(row, under, out=row)
+        below = band[0].copy()
+        index = np.arange(start, stop, dtype=dtype)[:, None]
+        up, down = table[start:stop], band[:-1]
+        np.subtract(index, up, out=up)
+        np.subtract(down, index, out=down)
+        np.minimum(up, down, out=up)
+    return table
+
+
+def _least(table: np.ndarray) -> np.ndarray:
+    """Return the least value of each row of ``table``, whose width is a power of two."""
+    values = table.ravel()
+    while len(values) > len(table):
+        values = np.minimum(values[::2], values[1::2])
+    return values
+
+
+def as_mask(mask) -> np.ndarray:
+    """Return a mask as a two-dimensional array of bool; every value above 0 is inside.
+
+    Parameters
+    ----------
+    mask : array_like of bool or number, shape (height, width)
+
+    Raises
+    ------
+    TypeError
+        If the values are no numbers.
+    ValueError
+        If the array has not two dimensions, has no pixel, or holds NaN.
+    """
+    mask = np.asarray(mask)
+    if mask.dtype.kind not in "buif":
+        raise TypeError(f"a mask holds bool or numbers, not {mask.dtype}")
+    if mask.ndim != 2 or not mask.size:
+        raise ValueError(f"a mask has shape (height, width), not {mask.shape}")
+    if mask.dtype.kind == "f" and np.isnan(mask).any():
+        raise ValueError("a mask must not hold NaN")
+    return mask if mask.dtype == bool else mask > 0
+
+
+def mask_surface(mask) -> np.ndarray:
+    """Return the surface of a mask.
+
+    Parameters
+    ----------
+    mask : array_like of bool or number, shape (height, width)
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (height, width)
+        The mask without its erosion by a cross (4-neighbours). What lies beyond the image counts
+        as outside, so that pixels of the mask on the image's border are surface.
+
+    Notes
+    -----
+    As in medpy: ``mask ^ binary_erosion(mask, connectivity 1)``.
+    """
+    mask = as_mask(mask)
+    outline = mask.copy()
+    if min(mask.shape) > 2:
+        inner = mask[:-2, 1:-1] & mask[2:, 1:-1]
+        inner &= mask[1:-1, :-2]
+        inner &= mask[1:-1, 2:]
+        np.greater(outline[1:-1, 1:-1], inner, out=outline[1:-1, 1:-1])
+    return outline
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
+    """Return rows and columns of the smallest box around a mask; empty slices if it is empty.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray of bool, shape (height, width)
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    rows = slice(int(rows[0]), int(rows[-1]) + 1)
+    columns = np.flatnonzero(mask[rows].any(axis=0))
+    return rows, slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedMask:
+    """A mask cut to its box, with what comparisons need computed at most once.
+
+    Every function of two masks takes arrays or prepared masks; :func:`prepare` makes one. The
+    full array is not kept.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Height and width of the image.
+    top, left : int
+        Where the box begins; 0 for an empty mask.
+    crop : numpy.ndarray of bool
+        The mask within its box, the smallest around it; of shape (0, 0) for an empty mask.
+    area : int
+        Number of pixels inside.
+    """
+
+    shape: tuple[int, int]
+    top: int
+    left: int
+    crop: np.ndarray = field(repr=False)
+    area: int
+
+    @property
+    def empty(self) -> bool:
+        """True if no pixel is inside."""
+        return not self.area
+
+    @property
+    def full(self) -> bool:
+        """True if every pixel of the image is inside."""
+        return self.area == self.shape[0] * self.shape[1]
+
+    @cached_property
+    def surface(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns (from 0 within the box) of the surface pixels, in raster order."""
+        pixels = np.flatnonzero(mask_surface(self.crop)) if self.area else np.empty(0, int)
+        rows, columns = np.divmod(pixels, max(self.crop.shape[1], 1))
+        return rows.astype(np.int32), columns.astype(np.int32)
+
+    @cached_property
+    def nearest(self) -> NearestSurface:
+        """What tells the distance of any pixel of the image to this mask's surface."""
+        return NearestSurface(*self.surface, self.crop.shape, self.shape)
+
+    @cached_property
+    def _trees(self) -> dict[tuple[float, float], KDTree]:
+        return {}
+
+    def tree(self, spacing: tuple[float, float]) -> KDTree:
+        """Return a k-d tree of the surface pixels in units of ``spacing``, from 0 in the image."""
+        if spacing not in self._trees:
+            self._trees[spacing] = KDTree(self.points(spacing))
+        return self._trees[spacing]
+
+    def points(self, spacing: tuple[float, float]) -> np.ndarray:
+        """Return the surface pixels' coordinates, shape (n, 2), in units of ``spacing``."""
+        rows, columns = self.surface
+        return np.column_stack([rows + self.top, columns + self.left]) * np.asarray(spacing)
+
+
+def prepare(mask) -> PreparedMask:
+    """Prepare a mask for comparisons.
+
+    Parameters
+    ----------
+    mask : array_like of bool or number, shape (height, width), or PreparedMask
+        Values above 0 are inside.
+
+    Returns
+    -------
+    PreparedMask
+        The argument itself if it is one already.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`iavlib.masks.surfaces.as_mask`.
+    """
+    if isinstance(mask, PreparedMask):
+        return mask
+    mask = as_mask(mask)
+    rows, columns = bounding_box(mask)
+    crop = mask[rows, columns].copy()
+    return PreparedMask(mask.shape, rows.start, columns.start, crop, int(np.count_nonzero(crop)))
+
+
+def prepare_pair(a, b) -> tuple[PreparedMask, PreparedMask]:
+    """Prepare two masks of one image.
+
+    Raises
+    ------
+    ValueError
+        If their shapes differ.
+    """
+    a, b = prepare(a), prepare(b)
+    if a.shape != b.shape:
+        raise ValueError(f"masks of one image must have one shape, not {a.shape} and {b.shape}")
+    return a, b
+
+
+def intersection(a: PreparedMask, b: PreparedMask) -> int:
+    """Return how many pixels are inside both masks."""
+    top, left = max(a.top, b.top), max(a.left, b.left)
+    bottom = min(a.top + a.crop.shape[0], b.top + b.crop.shape[0])
+    right = min(a.left + a.crop.shape[1], b.left + b.crop.shape[1])
+    if bottom <= top or right <= left:
+        return 0
+    parts = [
+        mask.crop[top - mask.top : bottom - mask.top, left - mask.left : right - mask.left]
+        for mask in (a, b)
+    ]
+    return int(np.count_nonzero(parts[0] & parts[1]))

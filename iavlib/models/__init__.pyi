@@ -1,0 +1,41 @@
+from .assisted import (
+    NETS as NETS,
+    build_assisted as build_assisted,
+    build_encoder as build_encoder,
+)
+from .backbones import (
+    PAPER_BACKBONES as PAPER_BACKBONES,
+    Backbone as Backbone,
+    find_backbone as find_backbone,
+)
+from .heads import (
+    HEAD_KINDS as HEAD_KINDS,
+    HeadSpec as HeadSpec,
+    build_head as build_head,
+    has_folded_batchnorm as has_folded_batchnorm,
+    predicted_mean as predicted_mean,
+    predicted_quantiles as predicted_quantiles,
+    quantile_levels as quantile_levels,
+    restore_batchnorm as restore_batchnorm,
+)
+from .model_files import (
+    load_network as load_network,
+    save_network as save_network,
+)
+from .network import (
+    Network as Network,
+    build_network as build_network,
+    load_state as load_state,
+)
+from .released import (
+    read_released as read_released,
+)
+from .take_give import (
+    TakeGive as TakeGive,
+)
+from .weights import (
+    Normalisation as Normalisation,
+    Weights as Weights,
+    find_weights as find_weights,
+    normalisation as normalisation,
+)

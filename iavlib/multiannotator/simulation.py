@@ -1,0 +1,629 @@
+"""Digits with simulated annotators: known truth, known confusion matrices, any noise.
+
+What simulated annotators do to a label map: grow, shrink, break, swap; wholly or in part.
+
+The operations are our own, with distance transforms instead of repeated dilations: the same as a
+cross at one and two pixels, and round beyond.
+
+Simulated annotators: what a good, an over- or under-segmenting, a wrong or an idle one draws.
+
+Every annotator takes the true label map and returns another. At full strength, for a digit of
+28 x 28 pixels (one *unit* a pixel; a larger picture has larger units):
+
+- ``good`` draws the truth;
+- ``over`` grows it by 2 units, two dilations by a cross;
+- ``under`` takes one unit off the border of its *core* (what is brighter than half; the truth
+  itself where there is none), one erosion by a cross;
+- ``wrong`` breaks it in two places, each a gap of 5 units across the stroke, and grows what is
+  left by 1.5 units;
+- ``blank`` draws nothing;
+- ``swap`` takes each foreground class for the next one, the last for the first.
+
+Strengths are those of the published examples by area ratio, Dice and recall; ``wrong`` breaks its
+digits into two pieces on average, where the published examples have 1.3.
+
+An annotator's *level* is the share of its full-strength errors that it makes, those nearest to
+the true border first, so that the error rates of its confusion matrix grow in proportion.
+
+Where digits come from: MNIST's own files, a packed copy, or drawn here with a font.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from iavlib.core.errors import DataError, DatasetUnavailable, LabelError
+from iavlib.core.home import data_home
+from iavlib.multiannotator.dataset import MultiAnnotatorSet
+
+OVER, UNDER = 2.0, 1.0
+GAPS, GAP_WIDTH, WRONG_GROWTH = 2, 5.0, 1.5
+#: A step against rounding: pixels at exactly the radius count as within it.
+ROUNDING = 1e-6
+
+
+def between(
+    truth: np.ndarray, full: np.ndarray, level: float, generator: np.random.Generator
+) -> np.ndarray:
+    """Make a share of the changes between two label maps, nearest to the true border first.
+
+    Parameters
+    ----------
+    truth, full : numpy.ndarray of int, shape (height, width)
+    level : float
+        In [0, 1]; the number of changed pixels is the nearest whole number to this share.
+    generator : numpy.random.Generator
+        Pixels at one distance change in patches, by a smooth random field.
+
+    Returns
+    -------
+    numpy.ndarray, shape (height, width)
+    """
+    rows, columns = np.nonzero(truth != full)
+    n = round(level * len(rows))
+    result = truth.copy()
+    if n == len(rows):
+        return full
+    if n:
+        field = ndimage.gaussian_filter(generator.standard_normal(truth.shape), 1.5)
+        order = np.lexsort((field[rows, columns], border_distance(truth)[rows, columns]))[:n]
+        result[rows[order], columns[order]] = full[rows[order], columns[order]]
+    return result
+
+
+def border_distance(labels: np.ndarray) -> np.ndarray:
+    """Return each pixel's distance, in pixels, to the nearest one of another class.
+
+    Rounded to 6 digits; 0 throughout where there is only one class. What lies beyond the picture
+    is of no class.
+    """
+    distance = np.zeros(labels.shape)
+    classes = np.unique(labels)
+    for one in classes if len(classes) > 1 else ():
+        region = labels == one
+        distance[region] = ndimage.distance_transform_edt(region)[region]
+    return distance.round(6)
+
+
+def grown(labels: np.ndarray, radius: float) -> np.ndarray:
+    """Let the foreground grow into the background by a radius, each class where it is nearest."""
+    background = labels == 0
+    if background.all():
+        return labels.copy()
+    distance, nearest = ndimage.distance_transform_edt(background, return_indices=True)
+    return np.where(distance <= radius + ROUNDING, labels[tuple(nearest)], 0).astype(labels.dtype)
+
+
+def shrunk(labels: np.ndarray, radius: float) -> np.ndarray:
+    """Take a radius off each class's border to the others; it becomes background."""
+    if (labels == labels.flat[0]).all():
+        return labels.copy()
+    return np.where(border_distance(labels) > radius + ROUNDING, labels, 0).astype(labels.dtype)
+
+
+def fractured(
+    labels: np.ndarray, n: int, width: float, generator: np.random.Generator
+) -> np.ndarray:
+    """Break each piece of the foreground at random pixels, across the shortest way to its border.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray of int, shape (height, width)
+    n : int
+        Gaps in each connected piece (8 neighbours) that has as many pixels.
+    width : float
+        Of each gap, in pixels.
+    generator : numpy.random.Generator
+    """
+    inside = labels > 0
+    if not inside.any() or inside.all():
+        return labels.copy()
+    nearest = ndimage.distance_transform_edt(inside, return_distances=False, return_indices=True)
+    pieces, n_pieces = ndimage.label(inside, np.ones((3, 3)))
+    gap = np.zeros(labels.shape, bool)
+    for piece in range(1, n_pieces + 1):
+        pixels = np.argwhere(pieces == piece)
+        for middle in pixels[generator.choice(len(pixels), min(n, len(pixels)), replace=False)]:
+            gap |= _gap(inside, middle, nearest[:, middle[0], middle[1]] - middle, width)
+    return np.where(gap, 0, labels).astype(labels.dtype)
+
+
+def _gap(inside: np.ndarray, middle: np.ndarray, across: np.ndarray, width: float) -> np.ndarray:
+    """Return a bar through a pixel, along a direction and back, until either end leaves."""
+    across = across / np.hypot(*across)
+    rows, columns = np.indices(inside.shape) - middle[:, None, None]
+    along = rows * across[0] + columns * across[1]
+    aside = np.abs(columns * across[0] - rows * across[1])
+    before, after = (_reach(inside, middle, sign * across) for sign in (-1, 1))
+    return (-before - 0.5 <= along) & (along <= after + 0.5) & (aside <= width / 2)
+
+
+def _reach(inside: np.ndarray, start: np.ndarray, step: np.ndarray) -> int:
+    """Count the steps that can be taken before leaving the region or the picture."""
+    n = 0
+    while True:
+        row, column = np.rint(start + n * step).astype(int)
+        within = 0 <= row < inside.shape[0] and 0 <= column < inside.shape[1]
+        if not (within and inside[row, column]):
+            return n
+        n += 1
+
+
+def _good(labels, n_classes, unit, generator, core):
+    return labels.copy()
+
+
+def _over(labels, n_classes, unit, generator, core):
+    return grown(labels, OVER * unit)
+
+
+def _under(labels, n_classes, unit, generator, core):
+    return shrunk(labels if core is None else np.where(core, labels, 0), UNDER * unit)
+
+
+def _wrong(labels, n_classes, unit, generator, core):
+    broken = fractured(labels, GAPS, GAP_WIDTH * unit, generator)
+    return grown(broken, WRONG_GROWTH * unit)
+
+
+def _blank(labels, n_classes, unit, generator, core):
+    return np.zeros_like(labels)
+
+
+def _swap(labels, n_classes, unit, generator, core):
+    if n_classes < 3:
+        raise LabelError(
+            "simulated annotator of kind 'swap'",
+            "there is one foreground class, and nothing to take it for",
+            "declare at least three classes, background included",
+        )
+    return np.where(labels > 0, labels % (n_classes - 1) + 1, 0).astype(labels.dtype)
+
+
+KINDS: dict[str, Callable] = {
+    "good": _good,
+    "over": _over,
+    "under": _under,
+    "wrong": _wrong,
+    "blank": _blank,
+    "swap": _swap,
+}
+
+
+#: Side of the pictures that strengths are given for; a unit is the shorter side over this.
+BASE_SIZE = 28
+#: The five of the confusion-matrix papers, and those of their multi-class data.
+PAPER_ANNOTATORS = ("good", "over", "under", "wrong", "blank")
+MULTI_CLASS_ANNOTATORS = ("good", "over", "under", "swap", "blank")
+
+
+@dataclass(frozen=True)
+class SimulatedAnnotator:
+    """One simulated annotator.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        A name of :data:`KINDS`.
+    level : float
+        Share of its full-strength errors that it makes, from 0 (draws the truth) to 1.
+    """
+
+    name: str
+    kind: str
+    level: float = 1.0
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise LabelError(
+                f"simulated annotator {self.name!r}",
+                f"there is no kind {self.kind!r}",
+                f"choose among {', '.join(KINDS)}",
+            )
+        if not 0 <= self.level <= 1:
+            raise LabelError(
+                f"simulated annotator {self.name!r}",
+                f"level {self.level} is not within [0, 1]",
+                "give the share of the errors it makes",
+            )
+
+
+def named(annotators: Sequence[str | SimulatedAnnotator], level: float = 1.0):
+    """Make simulated annotators of kinds' names, at one level; leave those made before as is.
+
+    Raises
+    ------
+    LabelError
+        If a kind is unknown, a level is not within [0, 1], or two have one name.
+    """
+    made = tuple(
+        SimulatedAnnotator(one, one, level) if isinstance(one, str) else one for one in annotators
+    )
+    names = [one.name for one in made]
+    if not made or len(set(names)) < len(names):
+        raise LabelError(
+            "simulated annotators", f"names {names}", "give at least one, each a name of its own"
+        )
+    return made
+
+
+def crowd(n: int, seed: int = 0, kinds: Sequence[str] = ("good", "over", "under", "wrong")):
+    """Make any number of annotators: kinds in turn, each at a level of its own from .2 to 1.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+    seed : int
+    kinds : sequence of str
+
+    Returns
+    -------
+    tuple of SimulatedAnnotator
+        Named by their kind and number.
+    """
+    levels = np.random.default_rng(seed).uniform(0.2, 1.0, n)
+    drawn = [kinds[number % len(kinds)] for number in range(n)]
+    return named(
+        [
+            SimulatedAnnotator(f"{kind}-{number + 1:02d}", kind, round(float(level), 3))
+            for number, (kind, level) in enumerate(zip(drawn, levels, strict=True))
+        ]
+    )
+
+
+def simulate(
+    truth: np.ndarray,
+    annotators: Sequence[str | SimulatedAnnotator],
+    n_classes: int,
+    ids: Sequence[str] | None = None,
+    seed: int = 0,
+    level: float = 1.0,
+    unit: float | None = None,
+    core: np.ndarray | None = None,
+) -> np.ndarray:
+    """Let simulated annotators label pictures whose truth is known.
+
+    What an annotator draws on a picture depends on the seed, the annotator's name and the
+    picture's id alone, not on the others in the set.
+
+    Parameters
+    ----------
+    truth : numpy.ndarray of int, shape (n, height, width)
+        Labels from 0 (background) to ``n_classes - 1``.
+    annotators : sequence of str or SimulatedAnnotator
+    n_classes : int
+    ids : sequence of str, optional
+        Names of the pictures; their position unless given.
+    seed : int
+    level : float
+        Of those annotators that are given by name.
+    unit : float, optional
+        Pixels a unit of strength has; the shorter side over 28 unless given.
+    core : numpy.ndarray of bool, shape (n, height, width), optional
+        The part of each picture's foreground that ``under`` starts from.
+
+    Returns
+    -------
+    numpy.ndarray of int8, shape (n, annotators, height, width)
+
+    Raises
+    ------
+    LabelError
+        If an annotator is unknown, or a class is beyond those declared.
+    """
+    annotators = named(annotators, level)
+    unit = min(truth.shape[1:]) / BASE_SIZE if unit is None else unit
+    if truth.size and not 0 <= truth.min() <= truth.max() < n_classes:
+        raise LabelError(
+            "truth",
+            f"classes from {truth.min()} to {truth.max()}, but {n_classes} are declared",
+            "declare as many classes as there are, background included",
+        )
+    ids = [str(number) for number in range(len(truth))] if ids is None else [str(i) for i in ids]
+    labels = np.empty((len(truth), len(annotators), *truth.shape[1:]), np.int8)
+    for number, (image_id, true) in enumerate(zip(ids, truth, strict=True)):
+        inner = None if core is None else core[number]
+        for place, one in enumerate(annotators):
+            entropy = [seed, zlib.crc32(one.name.encode()), zlib.crc32(image_id.encode())]
+            generator = np.random.default_rng(entropy)
+            full = KINDS[one.kind](true, n_classes, unit, generator, inner)
+            labels[number, place] = between(true, full, one.level, generator)
+    return labels
+
+
+SOURCES = ("idx", "npz", "drawn")
+SIDE = 28
+_FILES = {"train": "train", "test": "t10k"}
+_KINDS = {"images": ("images-idx3-ubyte", 3), "labels": ("labels-idx1-ubyte", 1)}
+_MEND = "download MNIST again with torchvision.datasets.MNIST(root, download=True)"
+
+
+def find_source() -> str:
+    """Return the best source of digits at hand: ``idx``, ``npz`` or, without files, ``drawn``."""
+    if all(_idx_path(part, kind) for part in _FILES for kind in _KINDS):
+        return "idx"
+    return "npz" if _packed().is_file() else "drawn"
+
+
+def read_digits(source: str, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read MNIST's digits.
+
+    Parameters
+    ----------
+    source : {"idx", "npz"}
+        ``idx``: the files that torchvision keeps, in ``mnist/raw`` of the data home, packed by
+        gzip or not; ``npz``: ``mnist/mnist_20k.npz``, 10,000 digits of each part.
+    part : {"train", "test"}
+
+    Returns
+    -------
+    images : numpy.ndarray of uint8, shape (n, 28, 28)
+        0 is paper, 255 ink.
+    digits : numpy.ndarray of uint8, shape (n,)
+
+    Raises
+    ------
+    DatasetUnavailable
+        If the files are not there.
+    DataError
+        If they are not what they should be.
+    """
+    if source == "npz":
+        return _read_packed(part)
+    found = {kind: _idx_path(part, kind) for kind in _KINDS}
+    if not all(found.values()):
+        where = data_home() / "mnist" / "raw"
+        raise DatasetUnavailable("digits", f"no MNIST files in {where}", _MEND)
+    images, digits = (read_idx(path, _KINDS[kind][1]) for kind, path in found.items())
+    if images.shape[1:] != (SIDE, SIDE) or len(images) != len(digits):
+        told = f"{images.shape} images and {len(digits)} labels"
+        raise DataError(found["images"], told, _MEND)
+    return images, digits
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """Read an array of bytes in the IDX format, in which MNIST is published.
+
+    Two zero bytes, the type (8: unsigned bytes), the number of dimensions, each dimension as a
+    big-endian 32-bit number, then the values, last dimension fastest.
+
+    Raises
+    ------
+    DataError
+        If the file is no such array, or shorter or longer than it says.
+    """
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(path, f"it cannot be read ({error})", _MEND) from None
+    start = 4 + 4 * dimensions
+    if len(content) < start or content[:4] != bytes([0, 0, 8, dimensions]):
+        raise DataError(path, f"no IDX file of bytes in {dimensions} dimensions", _MEND)
+    shape = struct.unpack(f">{dimensions}I", content[4:start])
+    values = np.frombuffer(content, np.uint8, offset=start)
+    if values.size != np.prod(shape):
+        told = f"{values.size:,} values, but the header tells of {shape}"
+        raise DataError(path, told, _MEND)
+    return values.reshape(shape)
+
+
+def draw_digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw digits with Pillow's own font, each of a size, weight, turn and slant of its own.
+
+    Returns
+    -------
+    images : numpy.ndarray of uint8, shape (n, 28, 28)
+    digits : numpy.ndarray of uint8, shape (n,)
+    """
+    generator = np.random.default_rng(seed)
+    digits = generator.integers(0, 10, n).astype(np.uint8)
+    return np.array([_draw(int(one), generator) for one in digits]).reshape(n, SIDE, SIDE), digits
+
+
+def _draw(digit: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw one digit four times as large and scale it down, so that its border is grey."""
+    scale = 4
+    side = SIDE * scale
+    font = ImageFont.load_default(size=float(generator.uniform(20, 25) * scale))
+    picture = Image.new("L", (side, side))
+    middle = (side / 2 + generator.uniform(-4, 4), side / 2 + generator.uniform(-4, 4))
+    pen = ImageDraw.Draw(picture)
+    weight = int(generator.integers(0, scale))
+    pen.text(middle, str(digit), 255, font, anchor="mm", stroke_width=weight, stroke_fill=255)
+    turn, slant = np.deg2rad(generator.normal(0, 8)), generator.normal(0.1, 0.15)
+    cosine, sine = np.cos(turn), np.sin(turn)
+    matrix = np.array([[cosine, -sine], [sine, cosine]]) @ np.array([[1, slant], [0, 1]])
+    centre = np.array([side / 2, side / 2])
+    shift = centre - matrix @ centre
+    numbers = (*matrix[0], shift[0], *matrix[1], shift[1])
+    bent = picture.transform(
+        picture.size, Image.Transform.AFFINE, numbers, Image.Resampling.BILINEAR
+    )
+    return np.asarray(bent.resize((SIDE, SIDE), Image.Resampling.BOX))
+
+
+def _packed() -> Path:
+    return data_home() / "mnist" / "mnist_20k.npz"
+
+
+def _idx_path(part: str, kind: str) -> Path | None:
+    plain = data_home() / "mnist" / "raw" / f"{_FILES[part]}-{_KINDS[kind][0]}"
+    packed = plain.with_name(plain.name + ".gz")
+    return next((path for path in (plain, packed) if path.is_file()), None)
+
+
+def _read_packed(part: str) -> tuple[np.ndarray, np.ndarray]:
+    path = _packed()
+    if not path.is_file():
+        raise DatasetUnavailable("digits", f"there is no {path}", "put it there, or use MNIST's")
+    mend = "replace it: train_images, train_labels, test_images and test_labels, of uint8"
+    try:
+        with np.load(path, allow_pickle=False) as packed:
+            images, digits = packed[f"{part}_images"], packed[f"{part}_labels"]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise DataError(path, f"not the packed digits ({error})", mend) from None
+    if images.dtype != np.uint8 or images.shape != (len(digits), SIDE, SIDE):
+        raise DataError(path, f"{part}_images of {images.dtype}, shape {images.shape}", mend)
+    return images, digits
+
+
+#: Brighter than this is what an under-segmenting annotator starts from.
+HALF = 127
+ALL_DIGITS = (tuple(range(10)),)
+PARTS = ("train", "val", "test")
+
+
+def digits(
+    n: tuple[int, int, int] = (400, 100, 200),
+    annotators: Sequence[str | SimulatedAnnotator] = PAPER_ANNOTATORS,
+    level: float = 1.0,
+    seed: int = 0,
+    size: int = SIDE,
+    groups: Sequence[Sequence[int]] = ALL_DIGITS,
+    tiles: int = 1,
+    background_noise: float = 0.0,
+    source: str = "auto",
+) -> MultiAnnotatorSet:
+    """Make a set of digits with simulated annotators.
+
+    The truth of a digit is what is not black. Validation pictures come from MNIST's training
+    part, test pictures from its test part.
+
+    Parameters
+    ----------
+    n : tuple of int
+        Pictures for training, validation and test.
+    annotators : sequence of str or SimulatedAnnotator
+        Kinds of :data:`iavlib.multiannotator.simulation.KINDS`, or made before.
+    level : float
+        Annotation noise in [0, 1]: share of their full-strength errors that those annotators make
+        who are given by their kind.
+    seed : int
+        Of which digits, in which order, and of everything random in the annotators.
+    size : int
+        Side of the pictures, at least ``28 * tiles``: digits are enlarged by the largest whole
+        number that fits, and surrounded by background.
+    groups : sequence of sequence of int
+        Digits of each foreground class. One group of all is the published data; two or more make
+        labels of several classes, and digits in no group are left out.
+    tiles : int
+        ``tiles`` times ``tiles`` digits a picture, so that one shows several classes.
+    background_noise : float
+        Standard deviation of grey noise added to the pictures, in grey levels; the truth is not
+        touched.
+    source : {"auto", "idx", "npz", "drawn"}
+        Where digits come from, see :mod:`iavlib.multiannotator.simulation`; the best at hand unless
+        told. Drawn digits are invented pictures: the set is synthetic.
+
+    Returns
+    -------
+    MultiAnnotatorSet
+        With the truth known, split into train, val and test.
+
+    Raises
+    ------
+    LabelError
+        If the source, the groups, the numbers or the size make no sense.
+    DatasetUnavailable, DataError
+        If the source's files are absent or wrong.
+    """
+    source = find_source() if source == "auto" else source
+    scale = _check(n, size, groups, tiles, source)
+    generator = np.random.default_rng(seed)
+    pictures, classes, names = _choose(n, groups, tiles**2, source, generator, seed)
+    canvas = np.stack([_canvas(ones, tiles, scale, size) for ones in pictures])
+    ink = np.repeat(np.repeat(classes.reshape(-1, tiles, tiles), SIDE * scale, 1), SIDE * scale, 2)
+    truth = np.where(canvas > 0, _centred(ink.astype(np.int8), size), 0).astype(np.int8)
+    images = canvas
+    if background_noise:
+        noise = generator.normal(0, background_noise, canvas.shape)
+        images = np.clip(np.round(canvas + noise), 0, 255).astype(np.uint8)
+    labels = simulate(
+        truth, annotators, len(groups) + 1, names, seed, level, float(scale), canvas > HALF
+    )
+    return MultiAnnotatorSet(
+        name=f"digits-{source}",
+        images=images[..., None],
+        labels=labels,
+        annotators=tuple(getattr(one, "name", one) for one in annotators),
+        n_classes=len(groups) + 1,
+        ids=pd.Index(names),
+        truth=truth,
+        truth_is="known",
+        parts=np.repeat(PARTS, n),
+        simulated_annotators=True,
+        synthetic=source == "drawn",
+    )
+
+
+def _check(n, size: int, groups, tiles: int, source: str) -> int:
+    """Check the arguments; return how many times digits are enlarged."""
+    told = None
+    if source not in SOURCES:
+        told = f"source {source!r}", f"choose auto or one of {', '.join(SOURCES)}"
+    elif len(n) != len(PARTS) or min(n) < 0 or not sum(n):
+        told = f"n {n}", "give the numbers of train, val and test pictures"
+    elif tiles < 1 or size < SIDE * tiles:
+        told = f"size {size} for {tiles} x {tiles} digits", f"give at least {SIDE * max(tiles, 1)}"
+    else:
+        flat = [digit for group in groups for digit in group]
+        if not flat or len(set(flat)) < len(flat) or not set(flat) <= set(range(10)):
+            told = f"groups {groups}", "put each digit from 0 to 9 into one group at most"
+    if told:
+        raise LabelError("digits", *told)
+    return size // (SIDE * tiles)
+
+
+def _choose(n, groups, each: int, source: str, generator, seed: int):
+    """Draw the digits of every picture: images (n, each, 28, 28), classes (n, each), names."""
+    class_of = np.zeros(10, np.int8)
+    for number, group in enumerate(groups, start=1):
+        class_of[list(group)] = number
+    pictures, classes, names = [], [], []
+    for part, count in (("train", n[0] + n[1]), ("test", n[2])):
+        if source == "drawn":
+            entropy = [seed, 0 if part == "train" else 1]
+            share = sum(map(len, groups)) / 10
+            values, shown = draw_digits(int(1.5 * count * each / share) + 30, entropy)
+        else:
+            values, shown = read_digits(source, part)
+        usable = np.flatnonzero((class_of[shown] > 0) & values.any(axis=(1, 2)))
+        if count * each > len(usable):
+            told = f"{count * each:,} digits of {part} asked, {len(usable):,} are there"
+            raise LabelError("digits", told, "ask for fewer pictures or tiles")
+        places = generator.permutation(usable)[: count * each].reshape(count, each)
+        pictures.append(values[places])
+        classes.append(class_of[shown[places]])
+        names += [f"{part}-" + "-".join(f"{place:05d}" for place in row) for row in places]
+    return np.concatenate(pictures), np.concatenate(classes), names
+
+
+def _canvas(ones: np.ndarray, tiles: int, scale: int, size: int) -> np.ndarray:
+    """Lay the digits of one picture side by side, enlarged, in the middle of the canvas."""
+    side = SIDE * scale
+    if scale > 1:
+        large = [
+            Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC) for one in ones
+        ]
+        ones = np.stack([np.asarray(one) for one in large])
+    rows = ones.reshape(tiles, tiles, side, side).transpose(0, 2, 1, 3)
+    return _centred(rows.reshape(1, tiles * side, tiles * side), size)[0]
+
+
+def _centred(values: np.ndarray, size: int) -> np.ndarray:
+    before = (size - values.shape[-1]) // 2
+    after = size - values.shape[-1] - before
+    return np.pad(values, ((0, 0), (before, after), (before, after)))

@@ -1,0 +1,306 @@
+r"""Intervals about predictions that hold the truth as often as they promise, whatever the model.
+
+Split-conformal prediction takes rows that the model was not fitted on (the calibration part),
+measures how far off it is on them, and widens every later prediction by a quantile of that. When
+calibration and test rows are exchangeable, an interval at level :math:`1 - \alpha` holds the truth
+with at least that probability, for any model and any sample size. The promise is on average over
+images: it holds within subgroups only when each is calibrated by itself (Mondrian), and it does not
+hold on data of another origin. Images of one patient on both sides, or a model that was chosen on
+the calibration part, weaken it.
+
+References
+----------
+Vovk, V., Gammerman, A. and Shafer, G. (2005). Algorithmic Learning in a Random World.
+Lei, J. et al. (2018). Distribution-free predictive inference for regression. Journal of the
+American Statistical Association 113, 1094-1111.
+Romano, Y., Patterson, E. and Candès, E. (2019). Conformalized quantile regression. NeurIPS 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from iavlib.stats.samples import check_aligned, cluster_codes, finite_values
+
+Bounds = tuple[float, float] | None
+
+#: Agreement lies between 0 and 1, so an interval may end there without losing the truth.
+UNIT: tuple[float, float] = (0.0, 1.0)
+
+#: Group of all rows when nothing is calibrated by itself.
+_ALL = "all"
+
+
+def conformal_rank(n: int, alpha: float) -> int:
+    r"""Give the rank of the calibration score to take, :math:`\lceil (n + 1)(1 - \alpha) \rceil`.
+
+    Parameters
+    ----------
+    n : int
+        Calibration rows.
+    alpha : float
+        Share of truths that may lie outside.
+
+    Returns
+    -------
+    int
+        From 1; ``n + 1`` when there are too few rows for this level.
+
+    Raises
+    ------
+    ValueError
+        When `alpha` is not between 0 and 1 or `n` is negative.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie between 0 and 1, for instance 0.1, not {alpha}")
+    if n < 0:
+        raise ValueError(f"n must not be negative, as {n} is")
+    # From the other side, with a grain of slack: (9 + 1) * (1 - 0.1) is not always 9 in binary.
+    return int(n + 1 - np.floor((n + 1) * alpha + 1e-9))
+
+
+def conformal_quantile(scores: ArrayLike, alpha: float) -> float:
+    """Take the score of rank :func:`conformal_rank`; infinite when there are too few."""
+    values = np.asarray(scores, dtype=float)
+    if np.isnan(values).any():
+        raise ValueError(f"{int(np.isnan(values).sum())} of {values.size} scores are NaN")
+    rank = conformal_rank(values.size, alpha)
+    return float(np.partition(values, rank - 1)[rank - 1]) if rank <= values.size else float("inf")
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Calibrated intervals, ready for new predictions.
+
+    Attributes
+    ----------
+    alpha : float
+    kind : {"residual", "quantile"}
+        Whether intervals widen a point prediction or a predicted interval.
+    margins : mapping
+        Group to what is added on both sides; the one key ``all`` without groups. Infinite for a
+        group with too few calibration rows; negative for quantiles that were too wide.
+    sizes : mapping
+        Group to number of calibration rows.
+    bounds : pair of float or None
+        Intervals end there.
+    """
+
+    alpha: float
+    kind: str
+    margins: Mapping[object, float]
+    sizes: Mapping[object, int]
+    bounds: Bounds = UNIT
+
+    def intervals(
+        self,
+        lower: ArrayLike,
+        upper: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> pd.DataFrame:
+        """Give the interval of each new prediction.
+
+        Parameters
+        ----------
+        lower : array_like of float, shape (n,)
+            Point predictions, or the lower predicted quantiles.
+        upper : array_like of float, shape (n,), optional
+            Upper predicted quantiles; only and always for these.
+        groups : array_like, shape (n,), optional
+            Group of each row, where calibration had groups. A group that was not calibrated gets
+            the widest interval, as nothing is known of it.
+
+        Returns
+        -------
+        DataFrame
+            ``lower`` and ``upper``, with the index of the predictions. Where a negative margin
+            turns an interval upside down, both ends are its middle, which covers no less.
+
+        Raises
+        ------
+        ValueError
+            When quantiles or groups are missing or superfluous, or a value is not finite.
+        """
+        if (upper is None) == (self.kind == "quantile"):
+            raise ValueError(f"calibrated on {self.kind}s: give {_WANTED[self.kind]}")
+        check_aligned(lower=lower, upper=upper, groups=groups)
+        index = lower.index if isinstance(lower, pd.Series) else None
+        low = finite_values(lower, "predictions")
+        high = low if upper is None else finite_values(upper, "predictions")
+        margin = self._margin_of(groups, len(low))
+        low, high = low - margin, high + margin
+        with np.errstate(invalid="ignore"):
+            middle = np.where(low > high, (low + high) / 2, np.nan)
+        low, high = np.where(low > high, middle, low), np.where(low > high, middle, high)
+        if self.bounds is not None:
+            low, high = np.clip(low, *self.bounds), np.clip(high, *self.bounds)
+        return pd.DataFrame({"lower": low, "upper": high}, index=index)
+
+    def _margin_of(self, groups: ArrayLike | None, n: int) -> np.ndarray:
+        if (groups is None) != (set(self.margins) == {_ALL}):
+            calibrated = "without groups" if groups is not None else "by group"
+            raise ValueError(f"calibrated {calibrated}: give groups here as there")
+        if groups is None:
+            return np.full(n, self.margins[_ALL])
+        labels = np.asarray(groups, dtype=object)
+        if len(labels) != n:
+            raise ValueError(f"{n} predictions but {len(labels)} group labels")
+        return np.array([self.margins.get(label, np.inf) for label in labels], dtype=float)
+
+
+_WANTED = {"residual": "one prediction a row", "quantile": "lower and upper quantiles"}
+
+
+def split_conformal(
+    true: ArrayLike,
+    predicted: ArrayLike,
+    alpha: float = 0.1,
+    groups: ArrayLike | None = None,
+    bounds: Bounds = UNIT,
+) -> Conformal:
+    """Calibrate intervals of equal width on the absolute residuals.
+
+    Parameters
+    ----------
+    true, predicted : array_like of float, shape (n,)
+        Of the calibration part, which the model has not seen.
+    alpha : float
+        Share of truths that may lie outside, for instance 0.1 for 90 % intervals.
+    groups : array_like, shape (n,), optional
+        With it each group is calibrated by itself (Mondrian), so that the promise holds in each.
+        The group must be known of a new image before the truth is.
+    bounds : pair of float or None
+        Range of the truth; intervals are clipped to it, and one from too few rows is all of it.
+
+    Returns
+    -------
+    Conformal
+
+    Raises
+    ------
+    ValueError
+        When rows do not fit each other, a value is not finite or a truth lies outside `bounds`.
+    """
+    truth, guess = _truth(true, bounds), finite_values(predicted, "predicted values")
+    check_aligned(true=true, predicted=predicted, groups=groups)
+    return _calibrate(np.abs(_differences(truth, guess)), "residual", alpha, groups, bounds)
+
+
+def conformalized_quantiles(
+    true: ArrayLike,
+    lower: ArrayLike,
+    upper: ArrayLike,
+    alpha: float = 0.1,
+    groups: ArrayLike | None = None,
+    bounds: Bounds = UNIT,
+) -> Conformal:
+    r"""Calibrate predicted quantiles, so that intervals are wide where the model is unsure (CQR).
+
+    The score of a row is how far the truth lies outside its predicted interval, negative inside:
+    :math:`\max(l - y, y - u)`.
+
+    Parameters
+    ----------
+    true, lower, upper : array_like of float, shape (n,)
+        Of the calibration part; the quantiles are best predicted at `alpha` / 2 and
+        1 - `alpha` / 2, but need not be.
+    alpha, groups, bounds
+        See :func:`split_conformal`.
+
+    Returns
+    -------
+    Conformal
+
+    Raises
+    ------
+    ValueError
+        As :func:`split_conformal`.
+    """
+    truth = _truth(true, bounds)
+    low, high = finite_values(lower, "lower quantiles"), finite_values(upper, "upper quantiles")
+    check_aligned(true=true, lower=lower, upper=upper, groups=groups)
+    scores = np.maximum(-_differences(truth, low), _differences(truth, high))
+    return _calibrate(scores, "quantile", alpha, groups, bounds)
+
+
+def out_of_fold_intervals(
+    true: ArrayLike,
+    predicted: ArrayLike,
+    folds: ArrayLike,
+    alpha: float = 0.1,
+    groups: ArrayLike | None = None,
+    bounds: Bounds = UNIT,
+) -> pd.DataFrame:
+    """Give every out-of-fold prediction an interval from the residuals of the other folds.
+
+    For cross-validated predictions, of which no calibration part was kept apart. The models of
+    the folds differ a little and each saw most of the others' rows, so coverage is near its level
+    without the exact promise of :func:`split_conformal`.
+
+    Parameters
+    ----------
+    true, predicted : array_like of float, shape (n,)
+    folds : array_like, shape (n,)
+        Fold in which each row was predicted.
+    alpha, groups, bounds
+        See :func:`split_conformal`.
+
+    Returns
+    -------
+    DataFrame
+        ``lower`` and ``upper``, in the order of the rows.
+
+    Raises
+    ------
+    ValueError
+        As :func:`split_conformal`, or when there is a single fold.
+    """
+    check_aligned(true=true, predicted=predicted, folds=folds, groups=groups)
+    truth, guess = _truth(true, bounds), finite_values(predicted, "predicted values")
+    codes, n_folds = cluster_codes(folds, len(truth))
+    if n_folds < 2:
+        raise ValueError("one fold only: there are no other rows to calibrate on")
+    labels = None if groups is None else np.asarray(groups, dtype=object)
+    ends = np.empty((len(truth), 2))
+    for fold in range(n_folds):
+        inside = codes == fold
+        own, others = (None, None) if labels is None else (labels[inside], labels[~inside])
+        fitted = split_conformal(truth[~inside], guess[~inside], alpha, others, bounds)
+        ends[inside] = fitted.intervals(guess[inside], groups=own).to_numpy()
+    index = predicted.index if isinstance(predicted, pd.Series) else None
+    return pd.DataFrame(ends, columns=["lower", "upper"], index=index)
+
+
+def _calibrate(scores, kind, alpha, groups, bounds) -> Conformal:
+    """Take the quantile of the scores, of each group by itself where there are groups."""
+    labels = np.full(len(scores), _ALL, dtype=object)
+    if groups is not None:
+        labels = np.asarray(groups, dtype=object)
+        cluster_codes(labels, len(scores))  # says which labels are missing
+        if set(labels) == {_ALL}:
+            raise ValueError(f"groups holds the one label {_ALL!r}: leave groups out")
+    parts = {label: scores[labels == label] for label in dict.fromkeys(labels)}
+    margins = {label: conformal_quantile(part, alpha) for label, part in parts.items()}
+    sizes = {label: len(part) for label, part in parts.items()}
+    return Conformal(alpha, kind, margins, sizes, bounds)
+
+
+def _truth(true: ArrayLike, bounds: Bounds) -> np.ndarray:
+    truth = finite_values(true, "true values")
+    if bounds is not None and (truth.min() < bounds[0] or truth.max() > bounds[1]):
+        raise ValueError(
+            f"true values run from {truth.min():.4g} to {truth.max():.4g}, outside "
+            f"{bounds[0]:g} to {bounds[1]:g}: clipped intervals would miss them; give bounds=None"
+        )
+    return truth
+
+
+def _differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} true values but {len(second)} predicted ones")
+    return first - second

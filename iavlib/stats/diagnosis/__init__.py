@@ -1,1 +1,0 @@
-"""How well malignancy is told: scores, calibration, and what a second task adds."""

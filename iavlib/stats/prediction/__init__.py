@@ -1,1 +1,0 @@
-"""How well agreement is predicted, and what the predictions are good for."""

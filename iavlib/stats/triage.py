@@ -1,0 +1,181 @@
+r"""Which images to look at first: what an order finds, against chance and the best order there is.
+
+Images are looked at in an order, and each holds a loss, such as the disagreement of its annotators,
+:math:`1 - \mathrm{Dice}`. The curve of the share of the total loss found among the first :math:`k`
+of :math:`n` images, over :math:`k / n`, is a straight line for a random order and Lorenz's curve of
+the losses for the best one. The area between it and the line sums the order up; it needs no choice
+of :math:`k`. Images of one score are looked at in random order: the curve is straight between them.
+
+References
+----------
+Lorenz, M. O. (1905). Methods of measuring the concentration of wealth. Publications of the American
+Statistical Association 9, 209-219.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from iavlib.stats.resampling import cluster_bootstrap
+from iavlib.stats.samples import check_aligned, cluster_codes, finite_values
+
+#: Name of the order by the losses themselves, which nobody knows beforehand.
+BEST = "best possible"
+
+
+def triage_curve(loss: ArrayLike, score: ArrayLike) -> pd.DataFrame:
+    """Give the share of the total loss found among the first images, for each number of them.
+
+    Parameters
+    ----------
+    loss : array_like of float, shape (n,)
+        Not negative, for instance 1 - Dice.
+    score : array_like of float, shape (n,)
+        The greatest is looked at first.
+
+    Returns
+    -------
+    DataFrame
+        From 0 images to all: ``k`` (images), ``examined`` (their share) and ``found`` (share of the
+        total loss). Of images with one score only the last has a row.
+
+    Raises
+    ------
+    ValueError
+        When rows do not fit each other, a value is not finite, or the losses are negative or all 0.
+    """
+    check_aligned(loss=loss, score=score)
+    values, ranks = _losses(loss), _Order(finite_values(score, "scores"))
+    ranks.check(values)
+    examined, found = ranks.curves(np.ones((1, len(values))), values)
+    k = np.rint(examined[0] * len(values)).astype(int)
+    return pd.DataFrame({"k": k, "examined": examined[0], "found": found[0]})
+
+
+def triage_gains(
+    loss: ArrayLike,
+    scores: pd.DataFrame,
+    clusters: ArrayLike | None = None,
+    shares: Sequence[float] = (0.1, 0.2),
+    reference: str | None = None,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare orders of the same images by the area that their curves gain over a random order.
+
+    Parameters
+    ----------
+    loss : array_like of float, shape (n,)
+        See :func:`triage_curve`.
+    scores : DataFrame, shape (n, m)
+        One column an order; the greatest score is looked at first.
+    clusters : array_like, shape (n,), optional
+        Patients, which the bootstrap draws; without it each row by itself.
+    shares : sequence of float
+        Shares of the images after which to say what was found.
+    reference : str, optional
+        A column of `scores` with which the others are compared.
+    n_boot, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    DataFrame
+        One row a column of `scores`, and :data:`BEST`: ``area_gained`` (area between curve and
+        the straight line of chance, from -0.5 to 0.5), ``of_possible`` (its share of the best
+        order's), ``found_10`` and so on for each of `shares` (share of the total loss), and with
+        a reference ``more_than_reference`` (difference of areas); each with ``_low`` and
+        ``_high``, the ends of its 95 % interval over patients, paired where differences are.
+
+    Raises
+    ------
+    ValueError
+        As :func:`triage_curve`, or when a share is not between 0 and 1.
+    KeyError
+        When `reference` is no column.
+    """
+    check_aligned(loss=loss, scores=scores, clusters=clusters)
+    values = _losses(loss)
+    if any(not 0 < share < 1 for share in shares):
+        raise ValueError(f"shares must lie between 0 and 1, not {list(shares)}")
+    named = {str(name): finite_values(scores[name], f"scores {name!r}") for name in scores}
+    if reference is not None and reference not in named:
+        raise KeyError(f"no order {reference!r}; there are {', '.join(named)}")
+    orders = {name: _Order(score) for name, score in {**named, BEST: values}.items()}
+    for order in orders.values():
+        order.check(values)
+    codes, _ = cluster_codes(clusters, len(values))
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        rows = [_summary(order, weights, values, shares) for order in orders.values()]
+        table = np.stack(rows, axis=1)  # replicates, orders, numbers
+        area = table[:, :, :1]
+        best = area[:, -1:]
+        parts = [area, np.divide(area, best, out=np.full_like(area, np.nan), where=best != 0)]
+        if reference is not None:
+            at = list(orders).index(reference)
+            parts.append(area - area[:, at : at + 1])
+        return np.concatenate([*parts, table[:, :, 1:]], axis=2).reshape(len(weights), -1)
+
+    drawn = cluster_bootstrap(statistic, codes, n_boot, seed)
+    columns = ["area_gained", "of_possible"]
+    columns += ["more_than_reference"] if reference is not None else []
+    columns += [f"found_{100 * share:g}" for share in shares]
+    return _table(drawn, list(orders), columns)
+
+
+class _Order:
+    """Rows from the greatest score to the least, in blocks of equal scores."""
+
+    def __init__(self, score: np.ndarray):
+        self.rows = np.argsort(-score, kind="stable")
+        ordered = score[self.rows]
+        self.starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+
+    def check(self, loss: np.ndarray) -> None:
+        """Refuse scores of another number of rows than losses."""
+        if len(self.rows) != len(loss):
+            raise ValueError(f"{len(loss)} losses but {len(self.rows)} scores")
+
+    def curves(self, weights: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give shares examined and found of each replicate, from 0 to 1; both (b, blocks + 1)."""
+        weights = weights[:, self.rows]
+        start = np.zeros((len(weights), 1))
+        ends = []
+        for amount in (weights, weights * loss[self.rows]):
+            blocks = np.add.reduceat(amount, self.starts, axis=1)
+            total = np.concatenate([start, blocks.cumsum(1)], axis=1)
+            with np.errstate(invalid="ignore"):
+                ends.append(total / total[:, -1:])
+        return ends[0], ends[1]
+
+
+def _summary(order: _Order, weights, loss, shares) -> np.ndarray:
+    """Give area gained, and loss found after each share, of each replicate: (b, 1 + shares)."""
+    examined, found = order.curves(weights, loss)
+    area = (np.diff(examined) * (found[:, 1:] + found[:, :-1]) / 2).sum(1) - 0.5
+    at = [np.interp(shares, *curve) for curve in zip(examined, found, strict=True)]
+    return np.column_stack([area, np.array(at).reshape(len(weights), len(shares))])
+
+
+def _table(drawn, names: list[str], columns: list[str]) -> pd.DataFrame:
+    """Put estimates and ends of intervals into a row an order."""
+    shape = (len(names), len(columns))
+    parts = {"": drawn.estimate, "_low": drawn.low, "_high": drawn.high}
+    tables = [
+        pd.DataFrame(np.reshape(part, shape), index=names, columns=columns).add_suffix(suffix)
+        for suffix, part in parts.items()
+    ]
+    wide = pd.concat(tables, axis=1).rename_axis("order")
+    return wide[[column + suffix for column in columns for suffix in parts]]
+
+
+def _losses(loss: ArrayLike) -> np.ndarray:
+    values = finite_values(loss, "losses")
+    if (values < 0).any() or not values.any():
+        raise ValueError("losses must not be negative, and one at least must be above 0")
+    return values
