@@ -15,7 +15,7 @@ def targets(cohort):
     return mean.reindex(cohort.images.index).dropna().to_frame("target")
 
 
-def fit(experiment: Experiment, cohort, folder, say) -> Outcome:
+def fit(experiment: Experiment, cohort, folder, log) -> Outcome:
     """Do as `overrides` say: fail with a kind of error, wait, tell of every call in a file."""
     wishes = experiment.overrides
     if "calls" in wishes:
@@ -26,13 +26,13 @@ def fit(experiment: Experiment, cohort, folder, say) -> Outcome:
     if "error" in wishes and not os.path.exists(wishes.get("unless", "")):
         raise {"value": ValueError, "memory": MemoryError}[wishes["error"]]("as was wished")
     table = targets(cohort)
-    parts = assign_parts(cohort.select(table.index), experiment)
-    true = table.loc[parts.index, "target"]
-    predictions = pd.DataFrame({"part": parts, "true": true}).rename_axis("image_id")
+    subsets = assign_parts(cohort.select(table.index), experiment)
+    true = table.loc[subsets.index, "target"]
+    predictions = pd.DataFrame({"subset": subsets, "true": true}).rename_axis("image_id")
     shift = wishes.get("shift", 0) * wishes.get("times", 1)
-    predictions["predicted"] = true[parts == "train"].median() + shift
+    predictions["predicted"] = true[subsets == "train"].median() + shift
     predictions = predictions.reset_index()
-    say("fitted")
+    log("fitted")
     return Outcome(
         predictions,
         scores_by_part(predictions) if "times" not in wishes else {},

@@ -29,7 +29,7 @@ MEASURES = (
     "dice",
     "self_dice",
 )
-COLUMNS = ("image_id", "mask_id", "annotator", "n_others", *MEASURES, "problem", "mend")
+COLUMNS = ("image_id", "mask_id", "annotator", "n_others", *MEASURES, "problem", "hint")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def annotator_measures(
         One row a mask, of images with at least two masks: ``image_id``, ``mask_id``,
         ``annotator``, ``n_others`` (other annotators of the image), the measures of
         :func:`leave_one_out`, and, where an image's masks could not be used, ``problem`` and
-        ``mend`` (in all its rows, the measures missing).
+        ``hint`` (in all its rows, the measures missing).
     """
     annotators = cohort.masks["annotator"]
     paths = cohort.masks["path"].astype(object).where(cohort.masks["path"].notna(), None)
@@ -79,7 +79,7 @@ def annotator_measures(
     results = run_in_order(measure_image, jobs, processes, _problems, progress, "images measured")
     rows = [row for of_image in results for row in of_image]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    text = ["image_id", "mask_id", "annotator", "problem", "mend"]
+    text = ["image_id", "mask_id", "annotator", "problem", "hint"]
     return table.astype(dict.fromkeys(MEASURES, float) | dict.fromkeys(text, "str"))
 
 
@@ -191,7 +191,7 @@ def _rows(job: _Job) -> list[dict]:
 
 
 def _problems(job: _Job, error: DataError) -> list[dict]:
-    told = {"problem": f"{error.where}: {error.problem}", "mend": error.mend}
+    told = {"problem": f"{error.where}: {error.problem}", "hint": error.hint}
     return [row | told for row in _rows(job)]
 
 

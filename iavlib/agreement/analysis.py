@@ -85,7 +85,7 @@ def write_report(result, table: Path) -> Path:
     """
     annotators = pd.unique(result.pairs[["annotator1", "annotator2"]].to_numpy().ravel())
     counts = f"{len(result.images):,} images, {len(result.pairs):,} pairs of masks"
-    parts = [
+    subsets = [
         f"<h1>Agreement of masks</h1><p>{html.escape(str(table))}: {counts}, "
         f"{len(annotators)} annotators.</p>",
         _problems(result.problems),
@@ -107,7 +107,7 @@ def write_report(result, table: Path) -> Path:
     page = (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Agreement of masks'
         f'</title><meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
-        f"<body>{''.join(parts)}</body></html>\n"
+        f"<body>{''.join(subsets)}</body></html>\n"
     )
     path = result.out / "report.html"
     write_text(path, page)
@@ -118,7 +118,7 @@ def _problems(problems: pd.DataFrame) -> str:
     if problems.empty:
         return "<p>Every mask could be used.</p>"
     left_out = int(problems["left_out"].sum())
-    columns = ["image_id", "mask_id", "problem", "mend"]
+    columns = ["image_id", "mask_id", "problem", "hint"]
     return (
         f'<div class="warn"><h2>Problems</h2><p>{left_out} masks were left out, '
         f"{len(problems) - left_out} were used and deserve a look.</p>"
@@ -304,7 +304,7 @@ def _list_problems(masks: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
             "mask_id": outside["mask_id"],
             "path": outside["mask_id"],
             "problem": _OUTSIDE,
-            "mend": _MOVE,
+            "hint": _MOVE,
             "left_out": True,
         }
     )

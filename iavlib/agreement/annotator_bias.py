@@ -83,8 +83,8 @@ def annotator_summary(
     table = _Table(measures, clusters)
     result = table.bootstrap(list(QUANTITIES), n_boot, seed, level)
     index = pd.MultiIndex.from_product([QUANTITIES, table.annotators])
-    parts = (result.estimate, result.low, result.high, table.counts(list(QUANTITIES)))
-    frame = pd.DataFrame(dict(zip(("value", "low", "high", "n_masks"), parts, strict=True)))
+    subsets = (result.estimate, result.low, result.high, table.counts(list(QUANTITIES)))
+    frame = pd.DataFrame(dict(zip(("value", "low", "high", "n_masks"), subsets, strict=True)))
     frame.insert(0, "annotator", index.get_level_values(1))
     frame.insert(1, "quantity", index.get_level_values(0))
     frame["group"] = np.tile(table.groups(), len(QUANTITIES))
@@ -247,7 +247,7 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(scores), np.nan, above + 1)
 
 
-COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "mend")
+COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "hint")
 NEAR_DUPLICATE = "Near-duplicate annotators"
 OUTLIER = "Annotator disagrees with the others"
 _MENDS = {
@@ -276,7 +276,7 @@ def near_duplicate_annotators(
     -------
     pandas.DataFrame
         One row two annotators: ``image_id`` and ``mask_id`` (missing), ``issue``, ``severity``
-        (high), ``detail``, ``mend``.
+        (high), ``detail``, ``hint``.
     """
     between = pairs[pairs["annotator_1"] != pairs["annotator_2"]]
     names = between[["annotator_1", "annotator_2"]].astype("str").to_numpy()
@@ -309,7 +309,7 @@ def outlying_annotators(
     -------
     pandas.DataFrame
         One row an annotator: ``image_id`` and ``mask_id`` (missing), ``issue``, ``severity``
-        (medium), ``detail``, ``mend``.
+        (medium), ``detail``, ``hint``.
     """
     table = agreement_with_others(pairs, at_least)
     low = table[table["z"] < -threshold]

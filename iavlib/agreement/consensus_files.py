@@ -40,7 +40,7 @@ COLUMNS = (
     "iterations",
     "warnings",
     "problem",
-    "mend",
+    "hint",
 )
 
 
@@ -105,7 +105,7 @@ def write_consensus(
         ``skill`` (the method's code, as in IMA++), ``n_masks``, ``masks`` (ids of the masks it was
         made of), ``sensitivity`` and ``specificity`` of each of them (STAPLE; in that order,
         separated like the ids by semicolons), ``prior``, ``iterations``, ``warnings`` (separated
-        by semicolons), and, where the mask could not be made, ``problem`` and ``mend``.
+        by semicolons), and, where the mask could not be made, ``problem`` and ``hint``.
 
     Raises
     ------
@@ -202,7 +202,7 @@ def _problems(job: _Job, error: DataError) -> list[dict]:
 
 
 def _told(error: DataError) -> dict:
-    return {"problem": f"{error.where}: {error.problem}", "mend": error.mend}
+    return {"problem": f"{error.where}: {error.problem}", "hint": error.hint}
 
 
 def _numbers(values: np.ndarray) -> str:

@@ -29,7 +29,7 @@ from iavlib.masks.stack import read_file
 from iavlib.masks.surfaces import bounding_box
 
 SecondRegion = Literal["largest", "found"]
-COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "mend")
+COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "hint")
 
 UNREADABLE = "File not found or corrupted"
 EMPTY = "Empty mask"
@@ -115,7 +115,7 @@ def check_masks(
     -------
     pandas.DataFrame
         One row a finding: ``image_id``, ``mask_id``, ``issue``, ``severity`` (high, medium, low),
-        ``detail``, ``mend``. Masks in the order of the cohort, each with its findings in the order
+        ``detail``, ``hint``. Masks in the order of the cohort, each with its findings in the order
         of :data:`ISSUES`; then annotators, without image and mask. A mask that is unreadable,
         empty or full has no further finding, except for its size.
 
@@ -147,12 +147,12 @@ def check_masks(
         for mask_id, image_id in cohort.masks["image_id"].items()
         for issue, detail in sorted(found.get(mask_id, []), key=lambda f: list(ISSUES).index(f[0]))
     ]
-    parts = [
+    subsets = [
         pd.DataFrame(rows, columns=list(COLUMNS)),
         near_duplicate_annotators(cohort.pairs),
         outlying_annotators(cohort.pairs),
     ]
-    return pd.concat(parts, ignore_index=True).astype("str")
+    return pd.concat(subsets, ignore_index=True).astype("str")
 
 
 def check_mask(job: _Job) -> _Checked:
@@ -223,7 +223,7 @@ def _jobs(cohort: Cohort, second_region: SecondRegion, read: Callable) -> list[_
 
 def _unreadable(job: _Job, error: DataError) -> _Checked:
     where = "" if error.where == job.mask_id else f"{error.where}: "
-    return _Checked([(UNREADABLE, f"{where}{error.problem}; to mend it, {error.mend}")])
+    return _Checked([(UNREADABLE, f"{where}{error.problem}; to mend it, {error.hint}")])
 
 
 def _decode(job: _Job) -> tuple[np.ndarray, str]:

@@ -89,7 +89,7 @@ class ImageStore:
         self._file.truncate(whole)
 
 
-PROBLEM_COLUMNS = ("image_id", "mask_id", "path", "problem", "mend", "left_out")
+PROBLEM_COLUMNS = ("image_id", "mask_id", "path", "problem", "hint", "left_out")
 STORE = "pairs.jsonl"
 VERSION = 1  # of what a stored line holds; another number makes every image be done again
 
@@ -104,7 +104,7 @@ class PairTable:
         As ``Cohort.pairs``, with the metrics of :class:`PairOptions`; images in the order of the
         masks table, within an image ordered by ``mask_1``, then ``mask_2``.
     problems : pandas.DataFrame
-        ``image_id``, ``mask_id``, ``path``, ``problem``, ``mend``, and ``left_out``: whether the
+        ``image_id``, ``mask_id``, ``path``, ``problem``, ``hint``, and ``left_out``: whether the
         mask is missing from ``pairs``. A mask that is empty or covers the whole image is told
         here but stays in.
     n_images, n_reused : int
@@ -204,13 +204,13 @@ def compare_image(image: _Image) -> dict:
     for mask_id in _misfits(prepared):
         height, width = prepared.pop(mask_id).shape
         told = f"{width} x {height} pixels, not as the image's other masks"
-        mend = "replace it by a mask of the image's size"
-        problems.append(_problem(mask_id, paths[mask_id], told, mend, left_out=True))
+        hint = "replace it by a mask of the image's size"
+        problems.append(_problem(mask_id, paths[mask_id], told, hint, left_out=True))
     for mask_id, mask in prepared.items():
         if mask.empty or mask.full:
             told = "empty" if mask.empty else "covers the whole image"
-            mend = "see whether the annotator meant that; distances to it say little"
-            problems.append(_problem(mask_id, paths[mask_id], told, mend, left_out=False))
+            hint = "see whether the annotator meant that; distances to it say little"
+            problems.append(_problem(mask_id, paths[mask_id], told, hint, left_out=False))
     try:
         pairs = image_pairs(prepared, image.options)
     except MemoryError:
@@ -238,17 +238,17 @@ def _compare(images, records, processes, bar, keep: Callable | None = None) -> N
 
 def _images(masks: pd.DataFrame, read, options, folder) -> list[_Image]:
     """List the images with at least two masks, in order of first appearance."""
-    mend = "give the table an index mask_id and the columns image_id and path"
+    hint = "give the table an index mask_id and the columns image_id and path"
     for column in ("image_id", "path"):
         if column not in masks:
-            raise DataError("masks table", f"column {column!r} is missing", mend)
+            raise DataError("masks table", f"column {column!r} is missing", hint)
     ids = masks.index.astype("str")
     twice = ids[ids.duplicated()]
     if len(twice):
-        raise DataError("masks table", f"mask_id {twice[0]!r} is there twice", mend)
+        raise DataError("masks table", f"mask_id {twice[0]!r} is there twice", hint)
     unknown = masks.index[masks["image_id"].isna()]
     if len(unknown):
-        raise DataError("masks table", f"mask {unknown[0]!r} has no image_id", mend)
+        raise DataError("masks table", f"mask {unknown[0]!r} has no image_id", hint)
     folder = None if folder is None else str(Path(folder).resolve())
     images = []
     for image_id, rows in masks.groupby("image_id", sort=False):
@@ -272,18 +272,18 @@ def _located(path: str | None, folder: str | None) -> str:
 
 def _told(error: Exception) -> tuple[str, str]:
     if isinstance(error, DataError):
-        return error.problem, error.mend
+        return error.problem, error.hint
     return f"{type(error).__name__}: {error}", "see whether the file opens in another program"
 
 
-def _problem(mask_id, path, problem: str, mend: str, left_out: bool) -> dict:
-    return dict(zip(PROBLEM_COLUMNS[1:], (mask_id, path, problem, mend, left_out), strict=True))
+def _problem(mask_id, path, problem: str, hint: str, left_out: bool) -> dict:
+    return dict(zip(PROBLEM_COLUMNS[1:], (mask_id, path, problem, hint, left_out), strict=True))
 
 
 def _lost(image_id: str, problem: str) -> dict:
     """Return the record of an image none of whose masks could be compared."""
-    mend = "see how large its masks are; try fewer processes"
-    problems = [_problem(None, None, problem, mend, left_out=True)]
+    hint = "see how large its masks are; try fewer processes"
+    problems = [_problem(None, None, problem, hint, left_out=True)]
     return {"image_id": image_id, "pairs": [], "problems": problems}
 
 

@@ -300,8 +300,8 @@ def _measurements(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str,
 
 def describe_profile(run: Mapping[str, Any]) -> str:
     """Name a run's scale: its profile, what the user set beyond it, and whether it is stored."""
-    parts = [run["profile"], *(f"{k}={v}" for k, v in run["overrides"].items())]
-    return ", ".join([*parts, describe_stored(run)] if "stored" in run else parts)
+    subsets = [run["profile"], *(f"{k}={v}" for k, v in run["overrides"].items())]
+    return ", ".join([*subsets, describe_stored(run)] if "stored" in run else subsets)
 
 
 def _row(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any]:

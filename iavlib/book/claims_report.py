@@ -71,8 +71,8 @@ def format_data(row: Row) -> str:
         kind = ", synthetic"
     text = f"{row['cohort']}{kind}, n\u00a0=\u00a0{row['n']:,}"
     if row["coverage"] is not None:
-        part, whole = row["coverage"]
-        text += f", {part:,} of the paper's {whole:,}"
+        subset, whole = row["coverage"]
+        text += f", {subset:,} of the paper's {whole:,}"
     return f"{text} ({row['profile']})"
 
 
@@ -135,7 +135,7 @@ def markdown_table(rows: Sequence[Row], source_title: Callable[[str], str] = str
     str
         Tables; a claim without a value says what it needs.
     """
-    parts = []
+    subsets = []
     for source, group in _by_source(rows):
         lines = [
             f"**{source_title(source)}**",
@@ -144,8 +144,8 @@ def markdown_table(rows: Sequence[Row], source_title: Callable[[str], str] = str
             "| :-- | :-- | --: | :-- | :-- |",
         ]
         lines += [_markdown_line(row) for row in group]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+        subsets.append("\n".join(lines))
+    return "\n\n".join(subsets) + "\n"
 
 
 def _markdown_line(row: Row) -> str:

@@ -193,7 +193,7 @@ class Batch:
 
 
 def run_batch(
-    project: Project, batch: Batch, jobs: int, place: str, say: Callable[[str], None]
+    project: Project, batch: Batch, jobs: int, place: str, log: Callable[[str], None]
 ) -> list[Step]:
     """Bring a batch up to date, several jobs at a time.
 
@@ -210,7 +210,7 @@ def run_batch(
         How many at a time.
     place : str
         Where, as for :func:`iavlib.book.engine.find_place`.
-    say : callable
+    log : callable
         Gets a line before and one after.
 
     Returns
@@ -228,9 +228,9 @@ def run_batch(
         steps = [step for step in batch.steps(project) if not step.obstacle]
         todo = [step for step in steps if step.reason]
         if not todo:
-            say(nothing_to_do(len(steps)))
+            log(nothing_to_do(len(steps)))
             return []
-        say(f"{len(todo)} of {len(steps)} jobs to do, {jobs} at a time")
+        log(f"{len(todo)} of {len(steps)} jobs to do, {jobs} at a time")
         for step in todo:
             if step.prepare is not None:
                 step.prepare()
@@ -244,9 +244,9 @@ def run_batch(
     if not left:  # as when a forced job was killed, whose earlier result is good
         raise ExecutionError(f"Snakemake ended with status {code}: {_last_words(log)}")
     if code and not any(Traces(project.executed, step.name).failed_json.is_file() for step in left):
-        say(f"Snakemake ended with status {code}: {_last_words(log)}")
+        log(f"Snakemake ended with status {code}: {_last_words(log)}")
     names = [step.name for step in left if step.kind != BOOK] or [BOOK]
-    say(f"not done: {', '.join(names)}; the same command goes on with what is left")
+    log(f"not done: {', '.join(names)}; the same command goes on with what is left")
     return left
 
 

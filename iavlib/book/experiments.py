@@ -13,9 +13,8 @@ from iavlib.book.parameters import SCALES
 from iavlib.core.errors import ExecutionError, ParameterError
 from iavlib.core.project import Project
 
-#: Option of ``iav run``, and the variable by which it reaches the notebook.
+#: Option of ``iav run``.
 NO_TRAIN_OPTION = "--no-train"
-NO_TRAIN_VARIABLE = "IAV_NO_TRAIN"
 _FULL = SCALES[-1]
 
 
@@ -59,7 +58,7 @@ class NotebookExperiments:
 
     def starts_of(self, experiment: Any) -> list[Any]:
         """List what must be done before an experiment, the first first: what it starts from."""
-        begun = experiment.begun_from
+        begun = experiment.init_from
         return [] if begun is None else [*self.starts_of(begun), begun]
 
     def reason_to_run(self, since: str) -> str | None:

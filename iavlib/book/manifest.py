@@ -22,9 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from iavlib.book.recording import OF_RUNS, RUN_VARIABLE, take_pending
+from iavlib.book.recording import OF_RUNS, take_pending
 from iavlib.core.errors import ManifestError
 from iavlib.core.files import write_json
+from iavlib.core.project import RUN_VARIABLE
 from iavlib.core.versions import hardware, loaded_versions
 
 SCHEMA_VERSION = 1

@@ -32,10 +32,9 @@ from iavlib.book.notebook_source import (
     load_notebook,
     own_code_cells,
 )
-from iavlib.book.recording import RUN_VARIABLE
 from iavlib.core.errors import ExecutionError, ManifestError
 from iavlib.core.files import only_one, write_json
-from iavlib.core.project import Project
+from iavlib.core.project import RUN_VARIABLE, Project
 
 OUTPUT = "output.ipynb"
 MANIFEST = "manifest.json"

@@ -10,10 +10,7 @@ from typing import Any
 
 from iavlib.book.claim_definitions import NEED_INTERVAL, ClaimError, load_claims
 from iavlib.core.errors import suggest
-from iavlib.core.project import find_project
-
-#: Names the file in which `iav run` tells a notebook's kernel about its run.
-RUN_VARIABLE = "IAV_RUN"
+from iavlib.core.project import RUN_VARIABLE, find_project
 
 #: Key of what is pending that the manifest takes off.
 OF_RUNS = "of_runs"
@@ -155,10 +152,10 @@ def _coverage(coverage: Sequence[int] | None, place: str) -> list[int] | None:
     counts = list(coverage)
     if len(counts) != 2:
         raise ClaimError(f"{place} must be (at hand, of how many), not {counts!r}")
-    part, whole = (_count(count, place) for count in counts)
-    if part > whole:
-        raise ClaimError(f"{place} says {part} of {whole}; swap the two")
-    return [part, whole]
+    subset, whole = (_count(count, place) for count in counts)
+    if subset > whole:
+        raise ClaimError(f"{place} says {subset} of {whole}; swap the two")
+    return [subset, whole]
 
 
 def _count(n: Any, place: str) -> int:

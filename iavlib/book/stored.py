@@ -209,9 +209,11 @@ def _kept(path: Path) -> bytes:
     if path.name != _PREDICTIONS or path.parents[1].name not in _JUDGED_ON_OTHERS:
         return content
     rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
-    if not rows or "part" not in rows[0]:
-        raise StoredResultsError(f"{path}: no column 'part'; remove the run and do it again")
-    place, kept = rows[0].index("part"), io.StringIO()
+    if rows and "subset" not in rows[0]:  # of version 1
+        rows[0] = ["subset" if name == "part" else name for name in rows[0]]
+    if not rows or "subset" not in rows[0]:
+        raise StoredResultsError(f"{path}: no column 'subset'; remove the run and do it again")
+    place, kept = rows[0].index("subset"), io.StringIO()
     writer = csv.writer(kept, lineterminator="\n")
     writer.writerows(row for row in rows if row and row[place] != _LEARNT_FROM)
     return kept.getvalue().encode()

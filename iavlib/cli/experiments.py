@@ -36,7 +36,7 @@ _NUMBERS = ("mae", "pearson", "constant_median_mae", "seconds")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def train(spec: str | None, settings: Sequence[str], go_on: bool, dry_run: bool) -> None:
+def train(spec: str | None, settings: Sequence[str], keep_going: bool, dry_run: bool) -> None:
     """Do the experiments of a specification, see ``iav train --help``."""
     with _clear_errors():
         store = RunStore()
@@ -47,13 +47,13 @@ def train(spec: str | None, settings: Sequence[str], go_on: bool, dry_run: bool)
                 typer.echo(f"{describe(item)}: {store.status(item)}")
                 continue
             try:
-                result = run(item, store, say=lambda line: typer.echo(line))
+                result = run(item, store, log=lambda line: typer.echo(line))
             except ExperimentFailed as error:
                 failed += 1
                 typer.secho(f"error: {error}", fg="red", err=True)
             else:
                 typer.echo(f"{describe(item)}: {_outcome(result)}\n  {result.folder}")
-    if failed and not go_on:
+    if failed and not keep_going:
         raise typer.Exit(EXIT_FAILED)
 
 

@@ -17,9 +17,9 @@ import typer
 from typer.core import TyperGroup
 
 from iavlib import __version__
-from iavlib.book.experiments import NO_TRAIN_VARIABLE
 from iavlib.cli.exits import FAILED, WRONG_INPUT, clear_errors
 from iavlib.cli.predict import predict, triage
+from iavlib.core.project import NO_TRAIN_VARIABLE
 
 _HERE = "local"  # iavlib.book.engine.LOCAL, which is not loaded before it is needed
 
@@ -135,7 +135,7 @@ def agreement(
         raise typer.Exit(WRONG_INPUT) from None
     for row in result.problems.itertuples():
         kind = "left out" if row.left_out else "look at"
-        typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.mend}", err=True)
+        typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.hint}", err=True)
     typer.echo(
         f"{len(result.pairs):,} pairs of {len(result.images):,} images, mean Dice "
         f"{result.pairs['dice_score'].mean():.3f}; {result.n_reused:,} images from an earlier run\n"
@@ -197,7 +197,7 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Such as seed=1 or overrides.lr=0.01."),
     ] = None,
-    go_on: Annotated[
+    keep_going: Annotated[
         bool,
         typer.Option("--go-on", help="End with 0 though training failed; `iav runs` tells why."),
     ] = False,
@@ -211,7 +211,7 @@ def train(
     """
     from iavlib.cli.experiments import train as do_experiments
 
-    do_experiments(spec, settings or (), go_on, dry_run)
+    do_experiments(spec, settings or (), keep_going, dry_run)
 
 
 @app.command()

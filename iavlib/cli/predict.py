@@ -49,10 +49,10 @@ def predict(
         images, model, out, masks, alpha, calibrate_on, heat_maps, overwrite, max_pixels, embedded
     )
     with _clear_errors():
-        table = predict_images(asking, say=lambda line: typer.echo(line, err=True))
+        table = predict_images(asking, log=lambda line: typer.echo(line, err=True))
     failed = table[table["status"] == "failed"]
     for row in failed.itertuples():
-        typer.echo(f"not predicted: {row.image}: {row.problem}; {row.mend}", err=True)
+        typer.echo(f"not predicted: {row.image}: {row.problem}; {row.hint}", err=True)
     typer.echo(f"{len(table) - len(failed):,} images predicted, {len(failed):,} not")
     typer.echo(f"{out / 'report.html'}\nResearch software, no medical device.")
     if len(failed):

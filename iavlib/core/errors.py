@@ -28,7 +28,7 @@ import errno
 from collections.abc import Iterable, Sequence
 
 
-class PlacedError(Exception):
+class InputError(Exception):
     """Something is not what it should be, at a place that is named.
 
     Parameters
@@ -37,13 +37,13 @@ class PlacedError(Exception):
         The file, the row, the field or the option at fault.
     problem : str
         What is wrong, with the first rows concerned.
-    mend : str
+    hint : str
         What the user can do about it.
     """
 
-    def __init__(self, where, problem: str, mend: str):
-        self.where, self.problem, self.mend = str(where), problem, mend
-        super().__init__(f"{where}: {problem}. To mend it: {mend}.")
+    def __init__(self, where, problem: str, hint: str):
+        self.where, self.problem, self.hint = str(where), problem, hint
+        super().__init__(f"{where}: {problem}. To fix it: {hint}.")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -129,23 +129,23 @@ def explain(error: OSError) -> str | None:
     return None
 
 
-class DataError(PlacedError, ValueError):
+class DataError(InputError, ValueError):
     """A table, an image or a mask is not what it should be; `where` is the file or table."""
 
 
 class DatasetUnavailable(LookupError):
     """A cohort was asked for whose files are not on this machine."""
 
-    def __init__(self, name: str, missing: str, mend: str):
-        self.name, self.missing, self.mend = name, missing, mend
-        super().__init__(f"cohort {name!r} is not available here: {missing}. To get it: {mend}.")
+    def __init__(self, name: str, missing: str, hint: str):
+        self.name, self.missing, self.hint = name, missing, hint
+        super().__init__(f"cohort {name!r} is not available here: {missing}. To get it: {hint}.")
 
 
 class FetchError(OSError):
     """A download did not succeed; whatever good file was there before is still there."""
 
 
-class ExperimentError(PlacedError, ExecutionError, ValueError):
+class ExperimentError(InputError, ExecutionError, ValueError):
     """A specification, a run directory or a list of experiments is not what it should be."""
 
 
@@ -178,11 +178,11 @@ class UnknownBackboneError(ModelError):
 class WeightsUnavailable(ModelError):
     """Weights were asked for that are neither on this machine nor to be had from it."""
 
-    def __init__(self, backbone: str, source: str, reason: str, mend: str):
-        self.backbone, self.source, self.reason, self.mend = backbone, source, reason, mend
+    def __init__(self, backbone: str, source: str, reason: str, hint: str):
+        self.backbone, self.source, self.reason, self.hint = backbone, source, reason, hint
         super().__init__(
             f"weights {source!r} of backbone {backbone!r} cannot be had: {reason}. "
-            f"To get them: {mend}."
+            f"To get them: {hint}."
         )
 
 
@@ -214,11 +214,11 @@ class NonFiniteLossError(RuntimeError):
         )
 
 
-class ExplainError(PlacedError, ValueError):
+class ExplainError(InputError, ValueError):
     """What is to be explained does not fit."""
 
 
-class PredictionError(PlacedError, ExecutionError, ValueError):
+class PredictionError(InputError, ExecutionError, ValueError):
     """A model, an output folder or what lies beside a model is not what is needed.
 
     A single image that cannot be used is no error but a row of the result.
@@ -236,7 +236,7 @@ class LabelError(DataError):
     ----------
     where : str
         The set, with the image or the annotator at fault.
-    problem, mend : str
+    problem, hint : str
         As for :class:`iavlib.core.errors.DataError`.
     """
 

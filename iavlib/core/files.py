@@ -103,7 +103,7 @@ def _to_stderr(text: str) -> None:
 
 
 @contextmanager
-def only_one(lock: Path, task: str, say: Callable[[str], None] = _to_stderr) -> Iterator[IO[str]]:
+def only_one(lock: Path, task: str, log: Callable[[str], None] = _to_stderr) -> Iterator[IO[str]]:
     """Do something while no other process does it.
 
     Parameters
@@ -112,7 +112,7 @@ def only_one(lock: Path, task: str, say: Callable[[str], None] = _to_stderr) -> 
         File that stands for the right to do it; it is made and stays.
     task : str
         What is done, for those who have to wait.
-    say : callable, optional
+    log : callable, optional
         Gets one line, if we have to wait ourselves.
 
     Yields
@@ -133,7 +133,7 @@ def only_one(lock: Path, task: str, say: Callable[[str], None] = _to_stderr) -> 
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            say(f"waiting for {stream.read() or 'another process'} to end; Ctrl-C stops waiting")
+            log(f"waiting for {stream.read() or 'another process'} to end; Ctrl-C stops waiting")
             fcntl.flock(stream, fcntl.LOCK_EX)
         _sign(stream, task)
         yield stream

@@ -165,8 +165,8 @@ def run_in_order(
     bar, results = Progress(progress, len(tasks), what), [None] * len(tasks)
     for position, result in run_all(function, tasks, min(processes, max(len(tasks), 1))):
         if isinstance(result, ProcessDied):
-            mend = "see how large the files are; try fewer processes"
-            result = failed(tasks[position], DataError("process", str(result), mend))
+            hint = "see how large the files are; try fewer processes"
+            result = failed(tasks[position], DataError("process", str(result), hint))
         results[position] = result
         bar.step()
     return results

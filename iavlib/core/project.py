@@ -11,6 +11,10 @@ from pathlib import Path
 from iavlib.core.errors import ProjectError, suggest
 
 ENVIRONMENT_VARIABLE = "IAV_PROJECT"
+#: Names the file in which a run of a notebook and its kernel exchange facts.
+RUN_VARIABLE = "IAV_RUN"
+#: When set, experiments that are not finished are not trained (``iav run --no-train``).
+NO_TRAIN_VARIABLE = "IAV_NO_TRAIN"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from .duplicates import (
     without_overlap as without_overlap,
 )
 from .official_splits import (
-    check_parts as check_parts,
+    check_subsets as check_subsets,
     official_split as official_split,
 )
 from .splits import (

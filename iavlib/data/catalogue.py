@@ -194,7 +194,7 @@ def load(name: str = DEFAULT, **options) -> Cohort:
     **options
         What the cohort's own loader takes (the phantom: ``n_images``, ``size``, ``seed``; a
         folder: ``path``, where an empty text is none; the datasets of diagnosis: ``incomplete``,
-        and ``overlap``, ``unk``, ``parts`` or ``modality`` as their modules say). An option that
+        and ``overlap``, ``unk``, ``subsets`` or ``modality`` as their modules say). An option that
         only another cohort takes has no effect, so that one call serves them all.
 
     Raises
@@ -284,7 +284,7 @@ def _files(entry: Entry, own: dict) -> list[Path]:
     folder = entry.folder
     below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     # What is still being fetched, and what editors and systems hide, is not data.
-    shown = (path for path in below if not any(part.startswith(".") for part in path.parts))
+    shown = (path for path in below if not any(subset.startswith(".") for subset in path.parts))
     return [*(folder / path for path in shown), *entry.also]
 
 

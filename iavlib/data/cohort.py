@@ -37,7 +37,7 @@ class Cohort:
         as published; those of the file where that is not known), ``geometry`` (how the file at
         ``path`` relates to the published pixels: original, squashed or cropped), ``licence``,
         ``sex``, ``age`` (years), ``site``. Cohorts of diagnosis also have ``melanoma`` (1, 0 or
-        missing) and ``part`` (train, val or test as published, or missing); what is to be
+        missing) and ``subset`` (train, val or test as published, or missing); what is to be
         predicted is told by :func:`iavlib.data.target`.
     masks : pandas.DataFrame
         Index ``mask_id``. Columns: ``image_id``, ``path``, ``annotator``, ``tool``, ``skill``.
@@ -222,9 +222,9 @@ def label_map(cohort: Cohort) -> pd.DataFrame:
     table["class"] = classes.reindex(images.index).astype(object).fillna("left out")
     keys = list(table)
     counts = table.value_counts().rename("n").to_frame()
-    if "part" in images and images["part"].notna().any():
-        part = images["part"].astype(object).fillna("no part")
-        by_part = table.assign(part=part).value_counts().unstack("part", fill_value=0)
+    if "subset" in images and images["subset"].notna().any():
+        subset = images["subset"].astype(object).fillna("no part")
+        by_part = table.assign(subset=subset).value_counts().unstack("subset", fill_value=0)
         order = [p for p in ("train", "val", "test", "no part") if p in by_part]
         counts = counts.join(by_part[order])
     return counts.sort_values("n", ascending=False, kind="stable").reset_index()[

@@ -35,7 +35,7 @@ HOW = (
     "ask for it on https://derm.cs.sfu.ca and unpack the archive into the folder derm7pt of the "
     "data home, so that meta/meta.csv lies in it"
 )
-OPTIONS = ("incomplete", "parts", "modality")
+OPTIONS = ("incomplete", "subsets", "modality")
 META = "meta/meta.csv"
 INDEXES = {"train": "train_indexes.csv", "val": "valid_indexes.csv", "test": "test_indexes.csv"}
 MODALITIES = ("derm", "clinic")
@@ -62,7 +62,7 @@ SCHEMA = pa.DataFrameSchema(
         **{name: pa.Column(nullable=True) for name in ("sex", "location")},
     }
 )
-MEND = "put the published table there"
+HINT = "put the published table there"
 
 
 def layout(folder: Path) -> Layout:
@@ -76,7 +76,7 @@ def layout(folder: Path) -> Layout:
 def load(
     folder: Path | None = None,
     incomplete: bool = False,
-    parts: str = "paper",
+    subsets: str = "paper",
     modality: str = "derm",
 ) -> Cohort:
     """Load derm7pt with melanoma as the target.
@@ -87,7 +87,7 @@ def load(
         ``derm7pt`` in the data home unless given.
     incomplete : bool
         Whether images without file and files without label are put up with.
-    parts : {"paper", "official"}
+    subsets : {"paper", "official"}
         Whether the cases are to be split 70:10:20 anew, as the paper on annotator variability
         did (its list of cases is not published), or by the dataset's index files (413, 203, 395).
     modality : {"derm", "clinic"}
@@ -108,20 +108,20 @@ def load(
     DataError
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
-    _check_option("parts", parts, ("paper", "official"))
+    _check_option("subsets", subsets, ("paper", "official"))
     _check_option("modality", modality, MODALITIES)
     folder = folder or data_home() / "derm7pt"
     meta = folder / layout(folder).required[0]
     if not meta.is_file():
         raise DatasetUnavailable("derm7pt", f"{folder} lacks {META}", HOW)
     images = _images(meta, modality, incomplete)
-    if parts == "official":
-        images["part"] = _official_parts(images.index, meta.parent)
+    if subsets == "official":
+        images["subset"] = _official_parts(images.index, meta.parent)
     return build("derm7pt", images, sys.modules[__name__], folder)
 
 
 def _images(meta: Path, modality: str, incomplete: bool) -> pd.DataFrame:
-    table = read_table(meta, SCHEMA, MEND)
+    table = read_table(meta, SCHEMA, HINT)
     table = table.set_index("case_" + table["case_num"].astype(str))
     names = table["diagnosis"].str.strip().str.lower()
     return meaning(names, LABELS, meta, "diagnosis").assign(
@@ -155,19 +155,19 @@ def _paths(table: pd.DataFrame, modality: str, meta: Path, incomplete: bool) -> 
 
 
 def _official_parts(cases: pd.Index, folder: Path) -> pd.Series:
-    part = pd.Series(None, index=cases, dtype=object)
+    subset = pd.Series(None, index=cases, dtype=object)
     rows = pa.Column(int, pa.Check.in_range(0, len(cases) - 1), unique=True)
     for name, file in INDEXES.items():
         if not (folder / file).is_file():
             raise DatasetUnavailable("derm7pt", f"{folder} lacks {file}", HOW)
-        table = read_table(folder / file, pa.DataFrameSchema({"indexes": rows}), MEND)
+        table = read_table(folder / file, pa.DataFrameSchema({"indexes": rows}), HINT)
         chosen = cases[table["indexes"]]
-        if part[chosen].notna().any():
-            twice = part[chosen].dropna()
+        if subset[chosen].notna().any():
+            twice = subset[chosen].dropna()
             what = f"{twice.index[0]} is in {twice.iloc[0]} and in {name}"
-            raise DataError(folder / file, what, MEND)
-        part[chosen] = name
-    if part.isna().any():
-        what = f"{part.isna().sum()} cases are in no part, first {part.index[part.isna()][0]}"
-        raise DataError(folder, what, MEND)
-    return part
+            raise DataError(folder / file, what, HINT)
+        subset[chosen] = name
+    if subset.isna().any():
+        what = f"{subset.isna().sum()} cases are in no part, first {subset.index[subset.isna()][0]}"
+        raise DataError(folder, what, HINT)
+    return subset

@@ -99,17 +99,17 @@ def download(
         If the server cannot be reached, refuses, keeps breaking off or sends something else, or
         the disk fails. What came stays in the ``.part`` file, unless it is known to be wrong.
     """
-    target, part = folder / file.name, part_of(file, folder)
+    target, subset = folder / file.name, part_of(file, folder)
     if is_whole(file, target):
         return target
-    best, failures = _size(part), 0
+    best, failures = _size(subset), 0
     while True:
         try:
-            _continue(file, part, timeout, tell)
-            _verify(file, part)
+            _continue(file, subset, timeout, tell)
+            _verify(file, subset)
             break
         except _Broken as broken:
-            reached = _size(part)
+            reached = _size(subset)
             # Measured against the furthest point ever reached: a server that starts anew each
             # time brings nothing, however much it sends, and the number of tries stays bounded.
             failures = 1 if reached - best >= max(1, file.size // 100) else failures + 1
@@ -118,7 +118,7 @@ def download(
                 raise FetchError(_gave_up(file, broken, reached)) from broken
             _pause(broken.pause or min(2 ** (failures - 1), LONGEST_PAUSE))
     with writing(target):
-        os.replace(part, target)
+        os.replace(subset, target)
     return target
 
 
@@ -165,24 +165,24 @@ def fetch_json(url: str, attempts: int = 5, timeout: float = 30) -> dict:
     return answer
 
 
-def _continue(file: RemoteFile, part: Path, timeout: float, tell: Tell) -> None:
+def _continue(file: RemoteFile, subset: Path, timeout: float, tell: Tell) -> None:
     """Append what is missing; raise :class:`_Broken` when the part is still not full."""
-    have = _size(part)
+    have = _size(subset)
     if have > file.size:
-        _discard(part)
+        _discard(subset)
         have = 0
     if have == file.size and have:
         return
     # Compressed in transit, neither the length nor the offset would be that of the file.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with _ask(file.url, headers, timeout) as response:
-        start = _start(response, have, part)
-        with writing(part), open(part, "ab") as stream:
+        start = _start(response, have, subset)
+        with writing(subset), open(subset, "ab") as stream:
             stream.truncate(start)
-            for chunk in _chunks(response, file, start, part, tell):
+            for chunk in _chunks(response, file, start, subset, tell):
                 stream.write(chunk)
-    if _size(part) < file.size:
-        raise _Broken(f"the server ended after {_size(part):,} of {file.size:,} bytes")
+    if _size(subset) < file.size:
+        raise _Broken(f"the server ended after {_size(subset):,} of {file.size:,} bytes")
 
 
 def _ask(url: str, headers: dict[str, str], timeout: float) -> requests.Response:
@@ -202,24 +202,24 @@ def _ask(url: str, headers: dict[str, str], timeout: float) -> requests.Response
     return response
 
 
-def _start(response: requests.Response, have: int, part: Path) -> int:
+def _start(response: requests.Response, have: int, subset: Path) -> int:
     """Tell at which byte the answer begins; servers may ignore the range that was asked for."""
     if response.status_code == 200:
         return 0
     given = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     if response.status_code == 416 or given is None or int(given[1]) > have:
-        _discard(part)
+        _discard(subset)
         raise _Broken(f"the server cannot go on from byte {have:,}")
     return int(given[1])
 
 
-def _chunks(response, file: RemoteFile, start: int, part: Path, tell: Tell) -> Iterator[bytes]:
+def _chunks(response, file: RemoteFile, start: int, subset: Path, tell: Tell) -> Iterator[bytes]:
     done, told = start, time.monotonic()
     try:
         for chunk in response.iter_content(CHUNK):
             done += len(chunk)
             if done > file.size:
-                _discard(part)
+                _discard(subset)
                 raise _Broken(f"the server sends more than the {file.size:,} bytes stated")
             yield chunk
             if time.monotonic() - told > REPORT_EVERY:
@@ -229,15 +229,15 @@ def _chunks(response, file: RemoteFile, start: int, part: Path, tell: Tell) -> I
         raise _Broken(_reason(error)) from None
 
 
-def _verify(file: RemoteFile, part: Path) -> None:
-    if md5_of(part) != file.md5:
-        _discard(part)
+def _verify(file: RemoteFile, subset: Path) -> None:
+    if md5_of(subset) != file.md5:
+        _discard(subset)
         raise _Broken("what was sent does not have the stated MD5")
 
 
-def _discard(part: Path) -> None:
-    with writing(part):
-        part.unlink(missing_ok=True)
+def _discard(subset: Path) -> None:
+    with writing(subset):
+        subset.unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:
@@ -402,10 +402,10 @@ def _tarred(archive: tarfile.TarFile) -> Iterator[tuple[str, str, Member]]:
 
 
 def _checked(name: str, path: Path) -> str:
-    parts = re.split(r"[/\\]", name)
-    if parts[0] == "" or re.match(r"[A-Za-z]:", name):
+    subsets = re.split(r"[/\\]", name)
+    if subsets[0] == "" or re.match(r"[A-Za-z]:", name):
         _refuse(path, name, "has an absolute name")
-    if ".." in parts:
+    if ".." in subsets:
         _refuse(path, name, "leads outside the folder")
     if "\0" in name:
         _refuse(path, name, "has a name that is none")

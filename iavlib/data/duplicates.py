@@ -15,7 +15,7 @@ from iavlib.core.errors import DatasetUnavailable
 from iavlib.data.cohort import Cohort
 
 TREATMENTS = ("leave out", "keep")
-MEND = "run 'iav data fetch imapp', which gets the tables, or load with overlap='keep'"
+HINT = "run 'iav data fetch imapp', which gets the tables, or load with overlap='keep'"
 KINDS = ("image", "patient", "lesion")
 
 
@@ -58,26 +58,26 @@ def overlap_report(cohort: Cohort, imapp: Cohort) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by ``compared_with`` (imapp, and imapp multi: images with two masks or more) and
-        ``part`` (all, and each there is): number of ``images``, of those whose ``image``,
+        ``subset`` (all, and each there is): number of ``images``, of those whose ``image``,
         ``patient`` or ``lesion`` is also there, of ``any`` of these, and of those ``left`` when
         they leave; ``melanomas`` and ``melanomas_left``.
     """
     melanoma = cohort.images.get("melanoma", pd.Series(0.0, index=cohort.images.index)).eq(1)
-    part = cohort.images.get("part", pd.Series(None, index=cohort.images.index))
-    names = ["all", *part.dropna().unique()]
+    subset = cohort.images.get("subset", pd.Series(None, index=cohort.images.index))
+    names = ["all", *subset.dropna().unique()]
     rows = []
     for label, other in (("imapp", imapp), ("imapp multi", imapp.multi_annotator())):
         found = find_overlap(cohort, other, lookup=imapp)
         for name in names:
-            inside = part.eq(name) if name != "all" else pd.Series(True, index=part.index)
+            inside = subset.eq(name) if name != "all" else pd.Series(True, index=subset.index)
             left = inside & ~found["any"]
             rows.append(
-                {"compared_with": label, "part": name, "images": inside.sum()}
+                {"compared_with": label, "subset": name, "images": inside.sum()}
                 | found[inside].sum().to_dict()
                 | {"left": left.sum(), "melanomas": (inside & melanoma).sum()}
                 | {"melanomas_left": (left & melanoma).sum()}
             )
-    return pd.DataFrame(rows).set_index(["compared_with", "part"]).astype(int)
+    return pd.DataFrame(rows).set_index(["compared_with", "subset"]).astype(int)
 
 
 def without_overlap(cohort: Cohort, imapp_multi: Cohort, lookup: Cohort | None = None) -> Cohort:
@@ -123,7 +123,7 @@ def treat(cohort: Cohort, overlap: str) -> Cohort:
         return cohort
     if not imapp.is_here():
         what = "which of its images IMA++ holds is told by tables that are not here"
-        raise DatasetUnavailable(cohort.name, what, MEND)
+        raise DatasetUnavailable(cohort.name, what, HINT)
     known = imapp.load()
     cohort = replace(
         cohort,

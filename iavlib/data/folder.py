@@ -89,11 +89,11 @@ class Listing:
         lost = self.rows.loc[self.rows["image_path"].isna(), "image"].dropna().unique()
         return [name for name in lost if name.lower().endswith(IMAGE_SUFFIXES)]
 
-    def error(self, rows, problem: str, mend: str) -> DataError:
+    def error(self, rows, problem: str, hint: str) -> DataError:
         """Make an error that names the lines of the first two of some rows."""
         lines = [str(row + FIRST_LINE) for row in rows]
         return DataError(
-            self.path, f"line{'s' * (len(lines) > 1)} {' and '.join(lines[:2])}: {problem}", mend
+            self.path, f"line{'s' * (len(lines) > 1)} {' and '.join(lines[:2])}: {problem}", hint
         )
 
 
@@ -134,13 +134,13 @@ def read_listing(path: str | Path, refuse_outside: bool = True) -> Listing:
 
 
 def _find(path: str | Path) -> Path:
-    mend = f"give path=, the table {TABLE} or the folder that holds it"
+    hint = f"give path=, the table {TABLE} or the folder that holds it"
     if not str(path or "").strip():
-        raise DatasetUnavailable("folder", "no path was given", mend)
+        raise DatasetUnavailable("folder", "no path was given", hint)
     table = Path(os.path.abspath(Path(path).expanduser()))
     table = table / TABLE if table.is_dir() else table
     if not table.is_file():
-        raise DatasetUnavailable("folder", f"there is no file {table}", mend)
+        raise DatasetUnavailable("folder", f"there is no file {table}", hint)
     return table
 
 
@@ -321,7 +321,7 @@ def _mask(listing: Listing, row) -> np.ndarray:
     try:
         return read_mask(row.mask_path)
     except DataError as error:
-        raise listing.error([row.Index], f"{error.where}: {error.problem}", error.mend) from None
+        raise listing.error([row.Index], f"{error.where}: {error.problem}", error.hint) from None
 
 
 def _key(listing: Listing) -> str:
@@ -469,5 +469,5 @@ def _size(listing: Listing, row: int, path: str) -> tuple[int, int]:
     try:
         return image_size(path)
     except DataError as error:
-        problem, mend = f"{path}: {error.problem}", "put it there or correct its name in the table"
-        raise listing.error([row], problem, mend) from None
+        problem, hint = f"{path}: {error.problem}", "put it there or correct its name in the table"
+        raise listing.error([row], problem, hint) from None

@@ -49,8 +49,8 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     with _open(path, max_pixels) as image:
         if image.mode.startswith(("I", "F")):
             # Pillow would cut its values off at 255.
-            mend = "save it with 8 bits a channel"
-            raise DataError(path, f"a grey image of more than 8 bits (mode {image.mode})", mend)
+            hint = "save it with 8 bits a channel"
+            raise DataError(path, f"a grey image of more than 8 bits (mode {image.mode})", hint)
         return np.asarray(image.convert("RGB"))
 
 

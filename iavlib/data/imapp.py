@@ -266,8 +266,8 @@ def resized_images(folder: Path) -> pd.DataFrame:
     listing = folder / RESIZED
     if not listing.is_file():
         return pd.DataFrame({"isic_id": [], "geometry": []}, dtype="str").set_index("isic_id")
-    mend = "list each image once, as 'squashed to WxH' or 'centre-cropped, WxH'"
-    return read_table(listing, _GEOMETRY, mend).set_index("isic_id")
+    hint = "list each image once, as 'squashed to WxH' or 'centre-cropped, WxH'"
+    return read_table(listing, _GEOMETRY, hint).set_index("isic_id")
 
 
 def forget_resized(folder: Path, image_ids: pd.Index) -> None:

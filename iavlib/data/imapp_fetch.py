@@ -240,7 +240,7 @@ class Fetched:
         Files that are here as published.
     missing, different : list of str
         Files that are not here, and files that came (or are here) otherwise than published.
-    mend : str
+    hint : str
         What to do about the last two.
     """
 
@@ -248,7 +248,7 @@ class Fetched:
     verified: int
     missing: list[str]
     different: list[str]
-    mend: str
+    hint: str
 
     @property
     def complete(self) -> bool:
@@ -264,7 +264,7 @@ class Fetched:
             if names:
                 more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
                 lines.append(f"  {kind}: {', '.join(names[:3])}{more}")
-        return "\n".join(lines if self.complete else [*lines, f"  to mend it: {self.mend}"])
+        return "\n".join(lines if self.complete else [*lines, f"  to mend it: {self.hint}"])
 
 
 COLLECTION = "482"
@@ -509,11 +509,11 @@ def _clean(staging: Path, keep: str | None = None) -> None:
 def _report(plan: ImagePlan, placed: set[str], wrong: dict[str, str]) -> Fetched:
     missing = [n for n in plan.sizes.index if n not in placed and n not in wrong]
     different = [f"{name} ({fault})" for name, fault in wrong.items()]
-    mend = (
+    hint = (
         "run the same command again; what the archive does not give stays a missing value, and "
         "nothing downstream needs every image"
     )
-    return Fetched("images", len(placed), missing, different, mend)
+    return Fetched("images", len(placed), missing, different, hint)
 
 
 RECORD = "14201693"  # version DOI 10.5281/zenodo.14201693
@@ -638,8 +638,8 @@ def _verified(folder: Path, hashes: pd.Series) -> frozenset[str]:
 def _have(file: RemoteFile, staging: Path) -> int:
     if is_whole(file, staging / file.name):
         return file.size
-    part = part_of(file, staging)
-    return min(part.stat().st_size, file.size) if part.exists() else 0
+    subset = part_of(file, staging)
+    return min(subset.stat().st_size, file.size) if subset.exists() else 0
 
 
 def _extract(path: Path, plan: MaskPlan, verified: set, different: set, tell: Tell) -> None:
@@ -674,12 +674,12 @@ def _report_masks(plan: MaskPlan, verified: set[str], different: set[str]) -> Fe
     left = [name for name in plan.hashes.index if name not in verified]
     altered = [n for n in left if n in different or (plan.folder / n).exists()]
     missing = [n for n in left if n not in different and not (plan.folder / n).exists()]
-    mend = (
+    hint = (
         f"the archive (kept in {plan.staging}) and the published table disagree; a mask whose MD5 "
         f"is not the published one was not put into {plan.folder}, and one that is there was left "
         "alone. Put right copies there, or ask the authors of the data set"
     )
-    return Fetched("masks", len(verified), missing, altered, mend)
+    return Fetched("masks", len(verified), missing, altered, hint)
 
 
 def _clear(staging: Path) -> None:

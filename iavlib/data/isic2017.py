@@ -34,7 +34,7 @@ from iavlib.data.labels import (
     meaning,
     place,
 )
-from iavlib.data.schemas import PARTS, empty_masks
+from iavlib.data.schemas import SUBSETS, empty_masks
 from iavlib.data.tables import read_table
 
 TITLE = "ISIC 2017 part 3: 2,000 training, 150 validation and 600 test images"
@@ -75,25 +75,27 @@ METADATA = pa.DataFrameSchema(
 TABLE = pa.DataFrameSchema(
     {
         "image_id": pa.Column(str, unique=True),
-        "split": pa.Column(str, pa.Check.isin(PARTS)),
+        "split": pa.Column(str, pa.Check.isin(SUBSETS)),
         "melanoma": pa.Column(float, _flag, nullable=True),
         "age_approximate": pa.Column(nullable=True),
         "sex": pa.Column(nullable=True),
         "has_mask": pa.Column(int, _flag),
     }
 )
-MEND = "put the table there as it was published"
+HINT = "put the table there as it was published"
 
 
 def layout(folder: Path) -> Layout:
     """Tell where the files are, or would be; the official layout where there is neither."""
     if (folder / SIMPLE).is_file():
         return Layout("simple", {SIMPLE: 1, "images/*": 2750, "masks/*": 2750}, (SIMPLE,))
-    truths = {part: _name(folder, f"{stem}_Part3_GroundTruth.csv") for part, stem in STEMS.items()}
+    truths = {
+        subset: _name(folder, f"{stem}_Part3_GroundTruth.csv") for subset, stem in STEMS.items()
+    }
     files = dict.fromkeys(truths.values(), 1)
-    for part, stem in STEMS.items():
-        files[_name(folder, f"{stem}_Data") + "/*.jpg"] = SIZES[part]
-        files[_name(folder, f"{stem}_Part1_GroundTruth") + "/*.png"] = SIZES[part]
+    for subset, stem in STEMS.items():
+        files[_name(folder, f"{stem}_Data") + "/*.jpg"] = SIZES[subset]
+        files[_name(folder, f"{stem}_Part1_GroundTruth") + "/*.png"] = SIZES[subset]
     return Layout("official", files, (truths["train"],))
 
 
@@ -137,11 +139,11 @@ def load(folder: Path | None = None, incomplete: bool = False, overlap: str = OV
 
 def _simple(folder: Path, incomplete: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     path = folder / SIMPLE
-    table = read_table(path, TABLE, MEND).set_index("image_id")
+    table = read_table(path, TABLE, HINT).set_index("image_id")
     names = table["melanoma"].map({1: "melanoma", 0: "not melanoma"}).astype(object)
     images = meaning(names, LABELS, path, "melanoma").assign(
         path=match(table.index, image_files(folder / "images"), path, folder, incomplete),
-        part=table["split"],
+        subset=table["split"],
         diagnosis=names,
         age=known_number(table["age_approximate"], path),
         sex=known_text(table["sex"]),
@@ -162,11 +164,11 @@ def _simple(folder: Path, incomplete: bool) -> tuple[pd.DataFrame, pd.DataFrame]
 
 def _official(folder: Path, incomplete: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     images, masks = [], []
-    for part, stem in STEMS.items():
+    for subset, stem in STEMS.items():
         truth = place(folder, f"{stem}_Part3_GroundTruth.csv")
         files = image_files(place(folder, f"{stem}_Data"), ignore="_superpixels")
         if truth.is_file():
-            images.append(_read_part(folder, part, stem, truth, files, incomplete))
+            images.append(_read_part(folder, subset, stem, truth, files, incomplete))
             outlines = image_files(place(folder, f"{stem}_Part1_GroundTruth"))
             masks.append(masks_table(outlines, "_segmentation", images[-1].index, "ISIC 2017"))
         elif files:
@@ -176,22 +178,22 @@ def _official(folder: Path, incomplete: bool) -> tuple[pd.DataFrame, pd.DataFram
     return pd.concat(images), pd.concat(drawn) if drawn else empty_masks()
 
 
-def _read_part(folder, part, stem, truth, files, incomplete) -> pd.DataFrame:
-    table = read_table(truth, TRUTH, MEND).set_index("image_id")
+def _read_part(folder, subset, stem, truth, files, incomplete) -> pd.DataFrame:
+    table = read_table(truth, TRUTH, HINT).set_index("image_id")
     both = table.index[table[["melanoma", "seborrheic_keratosis"]].sum(axis=1) > 1]
     if len(both):
-        raise DataError(truth, f"{both[0]} is melanoma and seborrheic keratosis", MEND)
+        raise DataError(truth, f"{both[0]} is melanoma and seborrheic keratosis", HINT)
     names = pd.Series("nevus", index=table.index, dtype=object)
     names = names.mask(table["melanoma"] == 1, "melanoma")
     names = names.mask(table["seborrheic_keratosis"] == 1, "seborrheic keratosis")
     images = meaning(names, LABELS, truth, "melanoma").assign(
         path=match(names.index, files, truth, place(folder, f"{stem}_Data"), incomplete),
-        part=part,
+        subset=subset,
         diagnosis=names,
     )
     path = place(folder, f"{stem}_Data_metadata.csv", f"{stem}_Data", f"{stem}_Data/{stem}_Data")
     if path.is_file():
-        facts = read_table(path, METADATA, MEND).set_index("image_id").reindex(images.index)
+        facts = read_table(path, METADATA, HINT).set_index("image_id").reindex(images.index)
         images["age"] = known_number(facts["age_approximate"], path)
         images["sex"] = known_text(facts["sex"])
     return images

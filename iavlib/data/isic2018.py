@@ -29,9 +29,9 @@ HOW = (
     "needed. Unpack them into the folder isic2018 of the data home"
 )
 OPTIONS = ("incomplete",)
-PARTS = tuple(
-    Part(part, f"ISIC2018_Task3_{name}_GroundTruth.csv", f"ISIC2018_Task3_{name}_Input", n)
-    for part, name, n in (
+SUBSETS = tuple(
+    Part(subset, f"ISIC2018_Task3_{name}_GroundTruth.csv", f"ISIC2018_Task3_{name}_Input", n)
+    for subset, name, n in (
         *(("train", "Training", 10015), ("val", "Validation", 193), ("test", "Test", 1512)),
     )
 )
@@ -50,7 +50,7 @@ LABELS = {
 
 def layout(folder: Path) -> Layout:
     """Tell where the files are, or would be."""
-    return part_layout(folder, PARTS, (LESIONS,))
+    return part_layout(folder, SUBSETS, (LESIONS,))
 
 
 def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
@@ -66,7 +66,7 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     Returns
     -------
     Cohort
-        ``diagnosis`` is the dataset's class, ``part`` the official one. No masks.
+        ``diagnosis`` is the dataset's class, ``subset`` the official one. No masks.
 
     Raises
     ------
@@ -76,6 +76,6 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
     module = sys.modules[__name__]
-    folder, images = read_parts("isic2018", folder, module, PARTS, LABELS, incomplete)
+    folder, images = read_parts("isic2018", folder, module, SUBSETS, LABELS, incomplete)
     images = join(images, folder, LESIONS, {"lesion_id": "lesion_id"})
     return build("isic2018", images, module, folder)

@@ -31,9 +31,9 @@ HOW = (
 OPTIONS = ("incomplete", "unk", "overlap")
 OVERLAP = "keep"
 UNK = ("not melanoma", "leave out")
-PARTS = tuple(
-    Part(part, f"ISIC_2019_{name}_GroundTruth.csv", f"ISIC_2019_{name}_Input", n)
-    for part, name, n in (("train", "Training", 25331), ("test", "Test", 8238))
+SUBSETS = tuple(
+    Part(subset, f"ISIC_2019_{name}_GroundTruth.csv", f"ISIC_2019_{name}_Input", n)
+    for subset, name, n in (("train", "Training", 25331), ("test", "Test", 8238))
 )
 METADATA = ("ISIC_2019_Training_Metadata.csv", "ISIC_2019_Test_Metadata.csv")
 LABELS = {
@@ -53,7 +53,7 @@ COLUMNS = {"age_approx": "age", "sex": "sex", "anatom_site_general": "site"}
 
 def layout(folder: Path) -> Layout:
     """Tell where the files are, or would be."""
-    return part_layout(folder, PARTS, METADATA)
+    return part_layout(folder, SUBSETS, METADATA)
 
 
 def load(
@@ -81,7 +81,7 @@ def load(
     Returns
     -------
     Cohort
-        ``diagnosis`` is the dataset's class, ``part`` the official one. No masks.
+        ``diagnosis`` is the dataset's class, ``subset`` the official one. No masks.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def load(
         raise ValueError(f"unk={unk!r}: use one of {', '.join(map(repr, UNK))}")
     module = sys.modules[__name__]
     labels = LABELS | ({} if unk == "not melanoma" else {"UNK": Label(float("nan"), "unknown")})
-    folder, images = read_parts("isic2019", folder, module, PARTS, labels, incomplete)
+    folder, images = read_parts("isic2019", folder, module, SUBSETS, labels, incomplete)
     images = join(images, folder, METADATA[0], COLUMNS | {"lesion_id": "lesion_id"})
     images = join(images, folder, METADATA[1], COLUMNS)
     return overlaps.treat(build("isic2019", images, module, folder), overlap)

@@ -25,7 +25,7 @@ from iavlib.data.labels import (
 from iavlib.data.tables import read_table
 
 NO_CLASS = ("image", "score_weight", "validation_weight")
-MEND = "put the table there as the challenge publishes it, each image once"
+HINT = "put the table there as the challenge publishes it, each image once"
 IMAGE = pa.DataFrameSchema({"image": pa.Column(str, unique=True)})
 
 
@@ -33,18 +33,18 @@ IMAGE = pa.DataFrameSchema({"image": pa.Column(str, unique=True)})
 class Part:
     """A published part: its name here, its table, its folder and its number of images."""
 
-    part: str
+    subset: str
     truth: str
     folder: str
     n: int
 
 
-def part_layout(folder: Path, parts: tuple[Part, ...], more: tuple[str, ...] = ()) -> Layout:
+def part_layout(folder: Path, subsets: tuple[Part, ...], more: tuple[str, ...] = ()) -> Layout:
     """Tell where tables and images are, or would be; the labels of the first part are required."""
     files = {}
-    for part in parts:
-        files[_relative(folder, place(folder, part.truth))] = 1
-        files[_relative(folder, place(folder, part.folder)) + "/*.jpg"] = part.n
+    for subset in subsets:
+        files[_relative(folder, place(folder, subset.truth))] = 1
+        files[_relative(folder, place(folder, subset.folder)) + "/*.jpg"] = subset.n
     files |= {_relative(folder, place(folder, name)): 1 for name in more}
     return Layout("official", files, (next(iter(files)),))
 
@@ -53,7 +53,7 @@ def read_parts(
     name: str,
     folder: Path | None,
     module,
-    parts: tuple[Part, ...],
+    subsets: tuple[Part, ...],
     labels: Mapping[str, Label],
     incomplete: bool,
 ) -> tuple[Path, pd.DataFrame]:
@@ -73,13 +73,13 @@ def read_parts(
         If a table is wrong, labels have no images or images no labels.
     """
     folder = folder or data_home() / name
-    if not place(folder, parts[0].truth).is_file():
-        raise DatasetUnavailable(name, f"{folder} lacks {parts[0].truth}", module.HOW)
+    if not place(folder, subsets[0].truth).is_file():
+        raise DatasetUnavailable(name, f"{folder} lacks {subsets[0].truth}", module.HOW)
     tables = []
-    for part in parts:
-        truth, images = place(folder, part.truth), place(folder, part.folder)
+    for subset in subsets:
+        truth, images = place(folder, subset.truth), place(folder, subset.folder)
         if truth.is_file():
-            tables.append(_read_part(part, truth, images, labels, incomplete))
+            tables.append(_read_part(subset, truth, images, labels, incomplete))
         elif files := image_files(images):
             raise DataError(
                 images, f"{len(files)} images without label: {truth} is missing", module.HOW
@@ -109,7 +109,7 @@ def join(images: pd.DataFrame, folder: Path, name: str, columns: Mapping[str, st
     if not path.is_file():
         return images
     schema = IMAGE.add_columns({column: pa.Column(nullable=True) for column in columns})
-    table = read_table(path, schema, MEND).set_index("image")
+    table = read_table(path, schema, HINT).set_index("image")
     added = images.copy()
     for column, ours in columns.items():
         known = known_number(table[column], path) if ours == "age" else known_text(table[column])
@@ -118,13 +118,13 @@ def join(images: pd.DataFrame, folder: Path, name: str, columns: Mapping[str, st
     return added
 
 
-def _read_part(part: Part, truth: Path, folder: Path, labels, incomplete: bool) -> pd.DataFrame:
-    table = read_table(truth, IMAGE, MEND)
+def _read_part(subset: Part, truth: Path, folder: Path, labels, incomplete: bool) -> pd.DataFrame:
+    table = read_table(truth, IMAGE, HINT)
     diagnosis = one_hot(table, labels, truth, NO_CLASS).set_axis(table["image"])
     files = image_files(folder, ignore="_superpixels")
     return meaning(diagnosis, labels, truth, "class").assign(
         path=match(diagnosis.index, files, truth, folder, incomplete),
-        part=part.part,
+        subset=subset.subset,
         diagnosis=diagnosis,
     )
 

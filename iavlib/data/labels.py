@@ -130,7 +130,7 @@ def known_number(values: pd.Series, path: Path) -> pd.Series:
 
 COLUMNS = (
     *("path", "malignancy", "diagnosis", "patient_id", "lesion_id", "width", "height"),
-    *("geometry", "licence", "sex", "age", "site", "melanoma", "part"),
+    *("geometry", "licence", "sex", "age", "site", "melanoma", "subset"),
 )
 
 

@@ -54,20 +54,20 @@ def official_split(
     label = target(cohort)
     labelled = cohort.select(label.index)
     labelled = replace(labelled, images=labelled.images.assign(target=label))
-    part = labelled.images.get("part", pd.Series(None, index=label.index, dtype=object))
-    if reason := _not_usable(part, label):
+    subset = labelled.images.get("subset", pd.Series(None, index=label.index, dtype=object))
+    if reason := _not_usable(subset, label):
         split = _anew(labelled, fractions, seed)
         shares = ":".join(f"{100 * share:g}" for share in fractions)
         rule = f"split {shares} by patient and lesion, seed {seed}, because {reason}"
     else:
-        assignment, rule = _published(labelled, part.dropna(), fractions, seed, leaks)
+        assignment, rule = _published(labelled, subset.dropna(), fractions, seed, leaks)
         factors = label.loc[assignment.index].astype(str).to_frame()
         split = Split(assignment, balance(assignment, factors, list(PART_NAMES)))
-    check_parts(cohort, split.assignment, allow_leaks=leaks == "keep")
+    check_subsets(cohort, split.assignment, allow_leaks=leaks == "keep")
     return replace(split, rule=rule)
 
 
-def check_parts(cohort: Cohort, assignment: pd.Series, allow_leaks: bool = False) -> pd.DataFrame:
+def check_subsets(cohort: Cohort, assignment: pd.Series, allow_leaks: bool = False) -> pd.DataFrame:
     """See that parts can be learnt from and judged on.
 
     Parameters
@@ -107,8 +107,8 @@ def check_parts(cohort: Cohort, assignment: pd.Series, allow_leaks: bool = False
         if (table[name] == 0).any():
             empty = table.index[table[name] == 0][0]
             what = f"part {empty!r} has {table['images'][empty]} images and none of class {name!r}"
-            mend = "use other parts, or a split that balances the classes"
-            raise DataError(where, what, mend)
+            hint = "use other parts, or a split that balances the classes"
+            raise DataError(where, what, hint)
     if not allow_leaks:
         _check_leaks(where, assignment, facts)
     return table
@@ -119,24 +119,22 @@ def _check_leaks(where: str, assignment: pd.Series, facts: pd.DataFrame) -> None
         spread = assignment.groupby(facts[column]).nunique()
         torn = spread.index[spread > 1]
         if len(torn):
-            parts = sorted(assignment[facts[column] == torn[0]].unique())
-            what = (
-                f"{len(torn)} {kind}s leak between parts, first {torn[0]} in {' and '.join(parts)}"
-            )
-            mend = "split by patient and lesion, or leave them out of training"
-            raise DataError(where, what, mend)
+            subsets = sorted(assignment[facts[column] == torn[0]].unique())
+            what = f"{len(torn)} {kind}s leak between parts, first {torn[0]} in {' and '.join(subsets)}"
+            hint = "split by patient and lesion, or leave them out of training"
+            raise DataError(where, what, hint)
 
 
 def _counts(cohort: Cohort, assignment, label, facts) -> pd.DataFrame:
     negative, positive = target_names(cohort)
-    own, parts = label[assignment.index], assignment
+    own, subsets = label[assignment.index], assignment
     table = pd.DataFrame(
         {
-            "images": parts.groupby(parts).size(),
-            negative: (own == 0).groupby(parts).sum(),
-            positive: (own == 1).groupby(parts).sum(),
-            "patients": facts["patient_id"].groupby(parts).nunique(),
-            "lesions": facts["lesion_id"].groupby(parts).nunique(),
+            "images": subsets.groupby(subsets).size(),
+            negative: (own == 0).groupby(subsets).sum(),
+            positive: (own == 1).groupby(subsets).sum(),
+            "patients": facts["patient_id"].groupby(subsets).nunique(),
+            "lesions": facts["lesion_id"].groupby(subsets).nunique(),
         }
     )
     return table.loc[
@@ -144,12 +142,12 @@ def _counts(cohort: Cohort, assignment, label, facts) -> pd.DataFrame:
     ]
 
 
-def _not_usable(part: pd.Series, label: pd.Series) -> str:
+def _not_usable(subset: pd.Series, label: pd.Series) -> str:
     """Tell why published parts will not do; nothing where they will."""
-    if part.isna().all():
+    if subset.isna().all():
         return "no parts are published"
     for name in ("train", "test"):
-        inside = label[part == name]
+        inside = label[subset == name]
         if inside.nunique() < 2:
             found = f"{len(inside)} labelled images" + (" of one class" if len(inside) else "")
             return f"the published {name} part has {found}"
@@ -176,38 +174,38 @@ def _with_every_class(assignment: pd.Series, label: pd.Series, images: pd.DataFr
     """
     cluster = linked_clusters(images[["patient_id", "lesion_id"]])
     sizes, mended = cluster.value_counts(), assignment.copy()
-    for part in assignment.unique():
+    for subset in assignment.unique():
         for value in (0, 1):
             has = label == value
-            if has[mended == part].any():
+            if has[mended == subset].any():
                 continue
             holders = cluster[has].groupby(mended[has]).nunique()
             if holders.max() > 1:
                 giver = has & (mended == holders.idxmax())
-                mended[cluster == sizes[cluster[giver].unique()].idxmin()] = part
+                mended[cluster == sizes[cluster[giver].unique()].idxmin()] = subset
     return mended
 
 
-def _published(cohort: Cohort, part: pd.Series, fractions, seed: int, leaks: str):
+def _published(cohort: Cohort, subset: pd.Series, fractions, seed: int, leaks: str):
     """Take the published parts, mend their leaks and add validation images."""
     rule = "published parts"
     if leaks == "leave out":
-        leaking = _leaking(cohort.images.loc[part.index], part)
+        leaking = _leaking(cohort.images.loc[subset.index], subset)
         if len(leaking):
-            part = part.drop(leaking)
+            subset = subset.drop(leaking)
             rule += f" without {len(leaking)} images whose patient or lesion a later part shares"
-    if not part.eq("val").any():
+    if not subset.eq("val").any():
         train, val = fractions[:2]
         shares = {"train": train / (train + val), "val": val / (train + val)}
-        inner = _anew(cohort.select(part.index[part == "train"]), shares, seed)
-        part = pd.concat([inner.assignment, part[part != "train"]])
+        inner = _anew(cohort.select(subset.index[subset == "train"]), shares, seed)
+        subset = pd.concat([inner.assignment, subset[subset != "train"]])
         rule += f", validation being {100 * shares['val']:g} % of training by lesion, seed {seed}"
-    order = [image for image in cohort.images.index if image in set(part.index)]
-    return part.reindex(order).rename("part"), rule
+    order = [image for image in cohort.images.index if image in set(subset.index)]
+    return subset.reindex(order).rename("subset"), rule
 
 
-def _leaking(images: pd.DataFrame, part: pd.Series) -> pd.Index:
+def _leaking(images: pd.DataFrame, subset: pd.Series) -> pd.Index:
     """List the images of train and val whose patient or lesion is in a later part."""
-    rank = part.map({name: i for i, name in enumerate(PART_NAMES)})
+    rank = subset.map({name: i for i, name in enumerate(PART_NAMES)})
     cluster = linked_clusters(images[["patient_id", "lesion_id"]])
-    return part.index[rank < rank.groupby(cluster).transform("max")]
+    return subset.index[rank < rank.groupby(cluster).transform("max")]

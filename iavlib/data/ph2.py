@@ -94,8 +94,8 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     if not table.is_file():
         raise DatasetUnavailable("ph2", f"{folder} lacks {here.required[0]}", HOW)
     if here.name == "simple":
-        mend = "list each image once, with clinical_diagnosis 0, 1 or 2"
-        codes = read_table(table, TABLE, mend).set_index("image_id")["clinical_diagnosis"]
+        hint = "list each image once, with clinical_diagnosis 0, 1 or 2"
+        codes = read_table(table, TABLE, hint).set_index("image_id")["clinical_diagnosis"]
         files, outlines = (image_files(folder / kind) for kind in ("images", "masks"))
     else:
         codes = _read_text(table)

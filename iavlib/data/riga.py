@@ -165,8 +165,8 @@ def load() -> Cohort:
         raise DatasetUnavailable("riga", told, "unpack the published archives there")
     files = find_files(home)
     if files.empty:
-        mend = "unpack the published archives there, names unchanged"
-        raise DataError(home, "no picture …prime with outlines …-1 to …-6 beside it", mend)
+        hint = "unpack the published archives there, names unchanged"
+        raise DataError(home, "no picture …prime with outlines …-1 to …-6 beside it", hint)
     kept = _kept(files)
     read = folder.load(kept / "masks.csv")
     ids = read.images.index
@@ -183,7 +183,7 @@ def load() -> Cohort:
                 {"grey": [RIM, CUP], "structures": ["disc", "disc cup"]},
                 index=pd.Index(["rim", "cup"], name="class"),
             ),
-            "published_split": pd.DataFrame({"part": source.map(SOURCES), "source": source}),
+            "published_split": pd.DataFrame({"subset": source.map(SOURCES), "source": source}),
             "problems": pd.read_csv(kept / "problems.csv", dtype=str),
         },
     )

@@ -12,7 +12,7 @@ import pandera.pandas as pa
 from iavlib.core.errors import DataError
 
 MALIGNANCY = ("benign", "malignant", "indeterminate", "unknown")
-PARTS = ("train", "val", "test")
+SUBSETS = ("train", "val", "test")
 GEOMETRY = ("original", "squashed", "cropped")
 OVERLAP_METRICS = ("dice", "jaccard")
 DISTANCE_METRICS = ("hd", "hd95", "assd")
@@ -45,7 +45,7 @@ IMAGES = pa.DataFrameSchema(
         "age": pa.Column(nullable=True, checks=pa.Check.in_range(0, 120)),
         "site": pa.Column(nullable=True),
         "melanoma": pa.Column(float, pa.Check.isin((0, 1)), nullable=True, required=False),
-        "part": pa.Column(checks=pa.Check.isin(PARTS), nullable=True, required=False),
+        "subset": pa.Column(checks=pa.Check.isin(SUBSETS), nullable=True, required=False),
     },
     index=pa.Index(str, name="image_id", unique=True),
 )
@@ -89,7 +89,7 @@ def empty_masks() -> pd.DataFrame:
     return pd.DataFrame({c: pd.Series(dtype="str") for c in columns}).set_index(index)
 
 
-def check_table(schema: pa.DataFrameSchema, table: pd.DataFrame, where, mend: str, first_line=None):
+def check_table(schema: pa.DataFrameSchema, table: pd.DataFrame, where, hint: str, first_line=None):
     """Validate a table and tell every failure at once.
 
     Parameters
@@ -98,7 +98,7 @@ def check_table(schema: pa.DataFrameSchema, table: pd.DataFrame, where, mend: st
     table : pandas.DataFrame
     where : str or path
         The file or table to name in the error.
-    mend : str
+    hint : str
         What the user can do.
     first_line : int, optional
         Line of the file that holds row 0; with it rows are named by their line.
@@ -114,7 +114,7 @@ def check_table(schema: pa.DataFrameSchema, table: pd.DataFrame, where, mend: st
         cases = failure.failure_cases
         groups = cases.groupby(["column", "check"], sort=False, dropna=False)
         problems = [_tell(key, group, first_line) for key, group in groups]
-        raise DataError(where, "; ".join(problems), mend) from None
+        raise DataError(where, "; ".join(problems), hint) from None
 
 
 def check_cohort(name: str, images: pd.DataFrame, masks: pd.DataFrame, pairs: pd.DataFrame) -> None:
@@ -125,19 +125,19 @@ def check_cohort(name: str, images: pd.DataFrame, masks: pd.DataFrame, pairs: pd
     DataError
         Naming the table, the rows and the mend.
     """
-    mend = "correct the table, or build the cohort with iavlib.data.load"
+    hint = "correct the table, or build the cohort with iavlib.data.load"
     for table, schema, label in (
         (images, IMAGES, "images"),
         (masks, MASKS, "masks"),
         (pairs, PAIRS, "pairs"),
     ):
-        check_table(schema, table, f"{name}, table {label}", mend)
+        check_table(schema, table, f"{name}, table {label}", hint)
     check_known(masks["image_id"], images.index, f"{name}, table masks", "image_id")
     for column in ("mask_1", "mask_2"):
         check_known(pairs[column], masks.index, f"{name}, table pairs", column)
 
 
-def check_known(values: pd.Series, known: pd.Index, where, column: str, mend: str | None = None):
+def check_known(values: pd.Series, known: pd.Index, where, column: str, hint: str | None = None):
     """Raise :class:`DataError` where a column names something that another table does not hold."""
     listed = set(known)  # a plain set: isin of string columns is slow for long lists
     unknown = values[[value not in listed for value in values]]
@@ -146,7 +146,7 @@ def check_known(values: pd.Series, known: pd.Index, where, column: str, mend: st
             where,
             f"column {column!r}: {len(unknown)} rows name what is not listed, first "
             f"{', '.join(map(str, unknown.unique()[:3]))}",
-            mend or "add the missing rows to the table they refer to, or remove these",
+            hint or "add the missing rows to the table they refer to, or remove these",
         )
 
 

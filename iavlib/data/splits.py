@@ -35,11 +35,13 @@ class Split:
     report: pd.DataFrame
     rule: str = ""
 
-    def __getitem__(self, part: str) -> pd.Index:
+    def __getitem__(self, subset: str) -> pd.Index:
         """Return the image ids of one part."""
-        if part not in set(self.assignment):
-            raise KeyError(f"no part {part!r}; there are {', '.join(sorted(set(self.assignment)))}")
-        return self.assignment.index[self.assignment == part]
+        if subset not in set(self.assignment):
+            raise KeyError(
+                f"no part {subset!r}; there are {', '.join(sorted(set(self.assignment)))}"
+            )
+        return self.assignment.index[self.assignment == subset]
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -68,21 +70,21 @@ def split_images(cohort, fractions, seed, stratify, group) -> Split:
         If the fractions do not sum to 1, a factor is unknown, or there are fewer clusters
         than parts.
     """
-    parts = _named_fractions(fractions)
+    subsets = _named_fractions(fractions)
     factors = _factors(cohort, stratify)
     clusters = _clusters(cohort, group)
-    if clusters.nunique() < len(parts):
+    if clusters.nunique() < len(subsets):
         raise ValueError(
-            f"{cohort.name}: {clusters.nunique()} clusters cannot fill {len(parts)} parts"
+            f"{cohort.name}: {clusters.nunique()} clusters cannot fill {len(subsets)} parts"
         )
     strata, stratum_names = pd.factorize(factors.astype(str).agg(" | ".join, axis=1))
     assigned = _assign(
-        pd.factorize(clusters)[0], strata, len(stratum_names), list(parts.values()), seed
+        pd.factorize(clusters)[0], strata, len(stratum_names), list(subsets.values()), seed
     )
     assignment = pd.Series(
-        np.array(list(parts), dtype=object)[assigned], index=cohort.images.index, name="part"
+        np.array(list(subsets), dtype=object)[assigned], index=cohort.images.index, name="subset"
     )
-    return Split(assignment, balance(assignment, factors, list(parts)))
+    return Split(assignment, balance(assignment, factors, list(subsets)))
 
 
 def fold_images(
@@ -109,11 +111,11 @@ def fold_images(
     """
     if not 0 <= fold < folds:
         raise ValueError(f"fold must be from 0 to {folds - 1}, not {fold}")
-    parts = {str(number): 1 / folds for number in range(folds)}
-    assignment = split_images(cohort, parts, seed, stratify, group).assignment
+    subsets = {str(number): 1 / folds for number in range(folds)}
+    assignment = split_images(cohort, subsets, seed, stratify, group).assignment
     rest = cohort.select(assignment.index[assignment != str(fold)])
     inner = split_images(rest, {"train": 1 - val, "val": val}, [seed, fold], stratify, group)
-    chosen = inner.assignment.reindex(cohort.images.index).fillna("test").rename("part")
+    chosen = inner.assignment.reindex(cohort.images.index).fillna("test").rename("subset")
     return Split(chosen, balance(chosen, _factors(cohort, stratify), list(PART_NAMES)))
 
 
@@ -144,15 +146,15 @@ def share_of_clusters(clusters: pd.Series, share: float, seed: int) -> pd.Index:
 
 def _named_fractions(fractions) -> dict[str, float]:
     if isinstance(fractions, Mapping):
-        parts = dict(fractions)
+        subsets = dict(fractions)
     elif isinstance(fractions, Sequence) and len(fractions) <= len(PART_NAMES):
         names = ("train", "test") if len(fractions) == 2 else PART_NAMES
-        parts = dict(zip(names, fractions, strict=False))
+        subsets = dict(zip(names, fractions, strict=False))
     else:
         raise ValueError("fractions: give two or three numbers, or a mapping of part to share")
-    if any(share <= 0 for share in parts.values()) or not np.isclose(sum(parts.values()), 1):
-        raise ValueError(f"fractions must be positive and sum to 1, not {parts}")
-    return parts
+    if any(share <= 0 for share in subsets.values()) or not np.isclose(sum(subsets.values()), 1):
+        raise ValueError(f"fractions must be positive and sum to 1, not {subsets}")
+    return subsets
 
 
 def _factors(cohort, stratify) -> pd.DataFrame:
@@ -228,31 +230,31 @@ def _assign(cluster, stratum, n_strata, shares, seed) -> np.ndarray:
         # The small second term settles ties between strata by what each part lacks overall.
         wish = need @ content[c] / sizes[c] + 1e-3 * room / len(cluster)
         fits = room >= sizes[c]
-        part = np.argmax(np.where(fits, wish, -np.inf)) if fits.any() else np.argmax(room)
-        part_of[c] = part
-        need[part] -= content[c]
-        room[part] -= sizes[c]
+        subset = np.argmax(np.where(fits, wish, -np.inf)) if fits.any() else np.argmax(room)
+        part_of[c] = subset
+        need[subset] -= content[c]
+        room[subset] -= sizes[c]
     return part_of[cluster]
 
 
 def _largest_remainder(n: int, shares) -> np.ndarray:
     exact = np.asarray(shares) * n
     counts = np.floor(exact).astype(int)
-    for part in np.argsort(counts - exact, kind="stable")[: n - counts.sum()]:
-        counts[part] += 1
+    for subset in np.argsort(counts - exact, kind="stable")[: n - counts.sum()]:
+        counts[subset] += 1
     return counts
 
 
-def balance(assignment: pd.Series, factors: pd.DataFrame, parts: list[str]) -> pd.DataFrame:
+def balance(assignment: pd.Series, factors: pd.DataFrame, subsets: list[str]) -> pd.DataFrame:
     """Tell how alike parts are; see :attr:`Split.report`."""
     rows = []
     for factor in factors:
         overall = factors[factor].value_counts(normalize=True).sort_index()
-        for part in parts:
-            levels = factors.loc[assignment == part, factor].value_counts()
+        for subset in subsets:
+            levels = factors.loc[assignment == subset, factor].value_counts()
             for level, share in overall.items():
                 n = int(levels.get(level, 0))
                 within = n / max(levels.sum(), 1)
-                rows.append((part, factor, str(level), n, within, share, 100 * (within - share)))
-    columns = ["part", "factor", "level", "n", "share", "share_overall", "difference_points"]
+                rows.append((subset, factor, str(level), n, within, share, 100 * (within - share)))
+    columns = ["subset", "factor", "level", "n", "share", "share_overall", "difference_points"]
     return pd.DataFrame(rows, columns=columns)

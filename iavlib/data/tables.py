@@ -13,7 +13,7 @@ from iavlib.data.schemas import check_table
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
-def read_table(path: Path, schema: pa.DataFrameSchema, mend: str, **options) -> pd.DataFrame:
+def read_table(path: Path, schema: pa.DataFrameSchema, hint: str, **options) -> pd.DataFrame:
     """Read a CSV file and validate it.
 
     Parameters
@@ -21,7 +21,7 @@ def read_table(path: Path, schema: pa.DataFrameSchema, mend: str, **options) -> 
     path : pathlib.Path
     schema : pandera.DataFrameSchema
         What the table must look like.
-    mend : str
+    hint : str
         What the user can do when it does not; ends the error message.
     **options
         Passed to :func:`pandas.read_csv`.
@@ -32,12 +32,12 @@ def read_table(path: Path, schema: pa.DataFrameSchema, mend: str, **options) -> 
         As :func:`read_csv`, or if the table does not satisfy the schema; rows are named by their
         line in the file.
     """
-    table = read_csv(path, mend, **options)
-    check_table(schema, table, path, mend, first_line=2)
+    table = read_csv(path, hint, **options)
+    check_table(schema, table, path, hint, first_line=2)
     return table
 
 
-def read_csv(path: Path, mend: str, **options) -> pd.DataFrame:
+def read_csv(path: Path, hint: str, **options) -> pd.DataFrame:
     """Read a CSV file that has rows. Byte-order marks and Windows line ends are accepted.
 
     Raises
@@ -48,13 +48,13 @@ def read_csv(path: Path, mend: str, **options) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, encoding="utf-8-sig", low_memory=False, **options)
     except FileNotFoundError:
-        raise DataError(path, "the file is missing", mend) from None
+        raise DataError(path, "the file is missing", hint) from None
     except pd.errors.EmptyDataError:
-        raise DataError(path, "the file is empty", mend) from None
+        raise DataError(path, "the file is empty", hint) from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise DataError(path, f"the file is no readable CSV table ({error})", mend) from None
+        raise DataError(path, f"the file is no readable CSV table ({error})", hint) from None
     if table.empty:
-        raise DataError(path, "the table has a header but no rows", mend)
+        raise DataError(path, "the table has a header but no rows", hint)
     return table
 
 

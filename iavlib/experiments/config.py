@@ -159,13 +159,13 @@ class Experiment:
             for name, value in asdict(self).items()
             if name not in _NOT_HASHED and (name == "task" or value != _DEFAULTS[name])
         }
-        begun = self.begun_from
+        begun = self.init_from
         if begun is not None:
             told["start"] = begun.name if begun.is_resolved else begun.canonical()
         return json.dumps(_as_integers(told), sort_keys=True, separators=(",", ":"))
 
     @property
-    def begun_from(self) -> Experiment | None:
+    def init_from(self) -> Experiment | None:
         """The experiment that this one starts from, if any; not while only its name is known."""
         if not self.start or isinstance(self.start, str):
             return None
@@ -174,7 +174,7 @@ class Experiment:
     @property
     def is_resolved(self) -> bool:
         """Whether data and weights are fixed, and where it starts."""
-        if isinstance(self.start, str) or (self.start and not self.begun_from.is_resolved):
+        if isinstance(self.start, str) or (self.start and not self.init_from.is_resolved):
             return False
         return bool(self.data) and AUTO not in (self.cohort, self.weights)
 
@@ -208,8 +208,8 @@ class Experiment:
 
     def _anywhere(self) -> Experiment:
         open_ones = {"data": "", "files": "", "cohort": AUTO, "weights": AUTO}
-        if self.begun_from is not None:
-            open_ones["start"] = self.begun_from._anywhere().to_json()
+        if self.init_from is not None:
+            open_ones["start"] = self.init_from._anywhere().to_json()
         return replace(self, **open_ones)
 
     def answers(self, wanted: Experiment) -> bool:
@@ -220,7 +220,7 @@ class Experiment:
         same = {"data": wanted.data, "files": wanted.files}
         same |= {"cohort": AUTO} if wanted.cohort == AUTO else {}
         same |= {"weights": AUTO} if wanted.weights == AUTO else {}
-        mine, others = self.begun_from, wanted.begun_from
+        mine, others = self.init_from, wanted.init_from
         if mine is not None and others is not None:
             if not mine.answers(others):
                 return False
@@ -250,7 +250,7 @@ def from_mapping(values: Any, where: Any = "experiment") -> Experiment:
     try:
         return Experiment(**values)
     except ExperimentError as error:
-        raise ExperimentError(f"{where}: {error.where}", error.problem, error.mend) from error
+        raise ExperimentError(f"{where}: {error.where}", error.problem, error.hint) from error
 
 
 def check_fields(values: Any, where: Any) -> None:

@@ -153,10 +153,10 @@ def predictions_on_test(runs: pd.DataFrame) -> pd.DataFrame:
         reasons = "; ".join(sorted(set(runs["reason"]) - {""})[:3]) if len(runs) else "none asked"
         raise ExperimentError("experiments", f"none is finished ({reasons})", "see 'iav runs'")
     everything = read_predictions(finished)
-    training = everything[everything["part"] == "train"]
+    training = everything[everything["subset"] == "train"]
     constant = training.groupby("id")["true"].median()
     about = finished.drop_duplicates("id").set_index("id")
-    tested = everything[everything["part"] == "test"].copy()
+    tested = everything[everything["subset"] == "test"].copy()
     tested["model"] = tested["id"].map(about.apply(model_name, axis=1))
     tested["fold"] = tested["id"].map(about["split_fold"]) if "split_fold" in about else 0
     tested["origin"] = tested["id"].map(about["origin"])
@@ -165,7 +165,7 @@ def predictions_on_test(runs: pd.DataFrame) -> pd.DataFrame:
     tested["predicted"] = tested["predicted"].clip(0, 1)
     first = ["model", "id", "seed", "fold", "image_id", "true", "predicted", "constant"]
     first += ["random", "origin"]
-    others = [name for name in tested if name not in (*first, "part", "label")]
+    others = [name for name in tested if name not in (*first, "subset", "label")]
     return tested[[*first, *others]].rename(columns={"id": "run"}).reset_index(drop=True)
 
 

@@ -91,7 +91,7 @@ def _every_method(entry: Mapping[str, Any], where: Any) -> list[str]:
 
 def _of_this_version(experiment: Experiment) -> Experiment:
     """Give an experiment, and what it starts from, the version that its task has."""
-    begun = experiment.begun_from
+    begun = experiment.init_from
     start = _of_this_version(begun).to_json() if begun else experiment.start
     return replace(experiment, start=start, version=find_task(experiment.task).version)
 

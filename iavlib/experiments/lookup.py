@@ -12,9 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from iavlib.book.recording import RUN_VARIABLE
 from iavlib.core.errors import DatasetUnavailable, ExperimentError
-from iavlib.core.project import Project, find_project
+from iavlib.core.project import RUN_VARIABLE, Project, find_project
 from iavlib.data.catalogue import COHORTS, available
 from iavlib.experiments.config import AUTO, Experiment, from_mapping
 from iavlib.experiments.grid import FOLDER, listed
@@ -89,7 +88,7 @@ def for_notebook(
 
 def _on_cohort(item: Experiment, cohort: str, options: Mapping[str, Any]) -> Experiment:
     """Fill in a notebook's cohort, also in what the experiment starts from."""
-    begun = item.begun_from
+    begun = item.init_from
     if begun is not None:
         item = replace(item, start=_on_cohort(begun, cohort, options).to_json())
     if item.cohort == AUTO:
@@ -111,7 +110,7 @@ def data_missing(experiment: Experiment, known: dict[str, str | None] | None = N
     key = repr((experiment.cohort, experiment.cohort_options))
     if key not in known:
         known[key] = _missing_of(experiment) if experiment.cohort != AUTO else None
-    begun = experiment.begun_from
+    begun = experiment.init_from
     return known[key] or (data_missing(begun, known) if begun is not None else None)
 
 

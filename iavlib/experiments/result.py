@@ -19,7 +19,14 @@ from iavlib.core.files import write_json, write_text
 from iavlib.core.versions import hardware, loaded_versions
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.config import Experiment
-from iavlib.experiments.store import CHECKPOINT, FAILURE, HISTORY, METRICS, PREDICTIONS, read_json
+from iavlib.experiments.store import (
+    CHECKPOINT,
+    FAILURE,
+    HISTORY,
+    METRICS,
+    PREDICTIONS,
+    read_json,
+)
 from iavlib.experiments.tasks.task import Outcome, check_finite
 
 SCHEMA_VERSION = 1
@@ -37,7 +44,7 @@ _NEEDED = {
     "n": dict,
     "finished": str,
 }
-_COLUMNS = ("image_id", "part", "true", "predicted")
+_COLUMNS = ("image_id", "subset", "true", "predicted")
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,8 @@ class Result:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """One row an image: ``image_id``, ``part``, ``true``, ``predicted`` and others."""
-        return pd.read_csv(self.folder / PREDICTIONS, dtype={"image_id": str})
+        """One row an image: ``image_id``, ``subset``, ``true``, ``predicted`` and others."""
+        return read_prediction_file(self.folder / PREDICTIONS)
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -170,7 +177,7 @@ def _facts(
         "simulated_annotators": bool(getattr(cohort, "simulated_annotators", False)),
         "citation": cohort.citation,
         "data": experiment.data,
-        "n": {str(k): int(v) for k, v in outcome.predictions["part"].value_counts().items()},
+        "n": {str(k): int(v) for k, v in outcome.predictions["subset"].value_counts().items()},
         "seconds": round(seconds, 2),
         "hardware": hardware(),
         "versions": loaded_versions(),

@@ -20,12 +20,12 @@ from typing import Any
 import pandas as pd
 
 from iavlib import data
-from iavlib.book.experiments import NO_TRAIN_VARIABLE
 from iavlib.core.errors import ExperimentError, ExperimentFailed
+from iavlib.core.project import NO_TRAIN_VARIABLE
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.config import Experiment
 from iavlib.experiments.result import Result, read_facts, write_failure, write_result
-from iavlib.experiments.store import FINISHED, LOG, METRICS, MODEL, RunStore
+from iavlib.experiments.store import FINISHED, LOG, METRICS, MODEL, RunStore, read_prediction_file
 from iavlib.experiments.table import as_table, row_of
 from iavlib.experiments.tasks import find_task
 
@@ -140,7 +140,7 @@ def _resolve_start(experiment: Experiment, store: RunStore | None) -> Experiment
         store = store or RunStore()
         begun = store.read_spec(store.find(experiment.start))
     else:
-        begun = experiment.begun_from
+        begun = experiment.init_from
         begun = begun if begun.is_resolved else resolve(begun, store=store)
     if begun.backbone != experiment.backbone:
         raise ExperimentError(
@@ -178,7 +178,7 @@ def resolve_all(
     starts: dict[str, Experiment] = {}
     found = []
     for item in experiments:
-        begun = item.begun_from
+        begun = item.init_from
         if begun is not None and not begun.is_resolved:
             key = repr(begun)
             starts[key] = starts.get(key) or resolve(begun, store=store)
@@ -214,7 +214,7 @@ def run(
     experiment: Experiment,
     store: RunStore | None = None,
     cohort: Cohort | None = None,
-    say: Callable[[str], None] = quiet,
+    log: Callable[[str], None] = quiet,
 ) -> Result:
     """Do an experiment, or read it if it was done.
 
@@ -230,7 +230,7 @@ def run(
         The default one if not given.
     cohort : Cohort, optional
         The cohort that it names, if it is loaded already.
-    say : callable, optional
+    log : callable, optional
         Gets lines of progress; they are in ``log.txt`` too.
 
     Returns
@@ -252,21 +252,21 @@ def run(
     fixed = resolve(experiment, cohort, store)
     if (store.folder(fixed) / METRICS).is_file():
         return read_run(store, fixed)
-    if fixed.begun_from is not None:
-        _prepare_start(fixed.begun_from, store, say)
+    if fixed.init_from is not None:
+        _prepare_start(fixed.init_from, store, log)
     with store.working(fixed) as folder:
         if (folder / METRICS).is_file():  # what we waited for
             return read_run(store, fixed)
         store.begin(fixed)
-        _attempt(fixed, cohort, folder, say)
+        _attempt(fixed, cohort, folder, log)
     return read_run(store, fixed)
 
 
-def _prepare_start(begun: Experiment, store: RunStore, say: Callable[[str], None]) -> None:
+def _prepare_start(begun: Experiment, store: RunStore, log: Callable[[str], None]) -> None:
     """See that the network that another experiment starts from is there."""
     if store.status(begun) != FINISHED:
-        say(f"first {begun.name}, from which it starts")
-        run(begun, store, say=say)
+        log(f"first {begun.name}, from which it starts")
+        run(begun, store, log=log)
     model = store.folder(begun) / MODEL
     if not model.is_file():
         raise ExperimentError(
@@ -289,11 +289,11 @@ def read_run(store: RunStore, experiment: Experiment | Path) -> Result:
 
 
 def _attempt(
-    experiment: Experiment, cohort: Cohort, folder: Path, say: Callable[[str], None]
+    experiment: Experiment, cohort: Cohort, folder: Path, log: Callable[[str], None]
 ) -> None:
     """Run the task in its directory, which we hold, and write what came out."""
     started = time.time()
-    log = _Log(folder / LOG, say)
+    log = _Log(folder / LOG, log)
     log.note("started" if not (folder / LOG).exists() else "started again")
     try:
         outcome = find_task(experiment.task).run(experiment, cohort, folder, log)
@@ -319,11 +319,11 @@ def _fail(
 class _Log:
     """Gives lines of progress on, and keeps them with the time."""
 
-    def __init__(self, path: Path, say: Callable[[str], None]):
-        self.path, self.say = path, say
+    def __init__(self, path: Path, log: Callable[[str], None]):
+        self.path, self.log = path, log
 
     def __call__(self, line: str) -> None:
-        self.say(line)
+        self.log(line)
         self.note(line)
 
     def note(self, line: str) -> None:
@@ -340,7 +340,7 @@ def sweep(
     store: RunStore | None = None,
     cohort: Cohort | None = None,
     train: bool | None = None,
-    say: Callable[[str], None] = _line,
+    log: Callable[[str], None] = _line,
 ) -> pd.DataFrame:
     """Do those experiments that are not done, one after another.
 
@@ -354,7 +354,7 @@ def sweep(
         The cohort that all of them name, if it is loaded already.
     train : bool, optional
         Whether to run at all; by default unless ``IAV_NO_TRAIN`` is set.
-    say : callable, optional
+    log : callable, optional
         Gets a line after each run.
 
     Returns
@@ -381,7 +381,7 @@ def sweep(
             outcome = f"{result.facts['seconds']:.0f} s, {summary(result.metrics)}"
         except ExperimentFailed as error:
             outcome = f"failed: {error.reason}"
-        say(f"{number} of {len(todo)}: {describe(item)}: {outcome}")
+        log(f"{number} of {len(todo)}: {describe(item)}: {outcome}")
     return as_table([row_of(store, store.folder(item), item) for item, _ in fixed])
 
 
@@ -391,8 +391,8 @@ def describe(experiment: Experiment) -> str:
     fold = f"fold {split['fold'] + 1} of {split['folds']}" if split["kind"] == "kfold" else ""
     share = f"{experiment.train_share:.0%} of the patients" if experiment.train_share < 1 else ""
     learns = experiment.method or experiment.recipe
-    parts = (experiment.name, experiment.label, experiment.backbone, learns)
-    return ", ".join(filter(None, (*parts, f"seed {experiment.seed}", fold, share)))
+    subsets = (experiment.name, experiment.label, experiment.backbone, learns)
+    return ", ".join(filter(None, (*subsets, f"seed {experiment.seed}", fold, share)))
 
 
 def summary(metrics) -> str:
@@ -425,7 +425,7 @@ def read_predictions(table: pd.DataFrame) -> pd.DataFrame:
         path = os.path.join(row["folder"], "predictions.csv")
         if not os.path.isfile(path):
             raise ExperimentError(path, "is missing", "remove the run and do it again")
-        found = pd.read_csv(path, dtype={"image_id": str})
+        found = read_prediction_file(path)
         named = {name: row.get(name) for name in ("id", "label", "backbone", "seed")}
         frames.append(found.assign(**named)[[*named, *found.columns]])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -19,14 +19,14 @@ from iavlib.stats.regression import point_errors
 def scores_by_part(predictions: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Judge each part of a table of predictions; see :func:`iavlib.stats.point_errors`."""
     return {
-        str(part): point_errors(rows["true"], rows["predicted"])
-        for part, rows in predictions.groupby("part", sort=False)
+        str(subset): point_errors(rows["true"], rows["predicted"])
+        for subset, rows in predictions.groupby("subset", sort=False)
     }
 
 
 def constant_baselines(predictions: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """Judge the two predictors that look at no image: the training part's median and mean."""
-    train = predictions.loc[predictions["part"] == "train", "true"]
+    train = predictions.loc[predictions["subset"] == "train", "true"]
     constants = {"constant_median": train.median(), "constant_mean": train.mean()}
     return {
         name: scores_by_part(predictions.assign(predicted=value))
@@ -45,7 +45,7 @@ def diagnosis_by_part(predictions: pd.DataFrame) -> dict[str, dict[str, float]]:
     Parameters
     ----------
     predictions : pandas.DataFrame
-        ``part``, ``true`` (0 or 1), ``predicted`` (probability of 1), ``true_iaa`` and, of
+        ``subset``, ``true`` (0 or 1), ``predicted`` (probability of 1), ``true_iaa`` and, of
         networks with that head, ``predicted_iaa``.
 
     Returns
@@ -57,21 +57,22 @@ def diagnosis_by_part(predictions: pd.DataFrame) -> dict[str, dict[str, float]]:
         and ``tuned_<score>`` there; ``iaa_mae``, ``iaa_pearson`` and
         ``iaa_spearman`` over images whose agreement is known.
     """
-    val = predictions[predictions["part"] == "val"]
+    val = predictions[predictions["subset"] == "val"]
     threshold = choose_threshold(val["true"], val["predicted"]).value if len(val) else 0.5
     return {
-        str(part): _judge(rows, threshold) for part, rows in predictions.groupby("part", sort=False)
+        str(subset): _judge(rows, threshold)
+        for subset, rows in predictions.groupby("subset", sort=False)
     }
 
 
 def diagnosis_baselines(predictions: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """Judge what looks at no image: the training part's share of class 1, and median agreement."""
-    train = predictions[predictions["part"] == "train"]
+    train = predictions[predictions["subset"] == "train"]
     constant = predictions.assign(predicted=train["true"].mean())
     if "predicted_iaa" in predictions:
         constant["predicted_iaa"] = train["true_iaa"].median()
-    parts = constant.groupby("part", sort=False)
-    return {"constant": {str(part): _judge(rows, 0.5) for part, rows in parts}}
+    subsets = constant.groupby("subset", sort=False)
+    return {"constant": {str(subset): _judge(rows, 0.5) for subset, rows in subsets}}
 
 
 def _judge(rows: pd.DataFrame, threshold: float) -> dict[str, float]:

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from iavlib.core.errors import ExperimentError, suggest
 from iavlib.core.files import is_held, only_one, write_json
 from iavlib.core.project import Project, find_project
@@ -194,6 +196,12 @@ class RunStore:
     def _lock(self, folder: Path) -> Path:
         # beside the run, not in it: who waits for a run that is removed holds the same file
         return self.root / _LOCKS / f"{folder.parent.name}-{folder.name}.lock"
+
+
+def read_prediction_file(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read ``predictions.csv`` of a run; files of version 1 call the column ``subset`` ``part``."""
+    table = pd.read_csv(path, dtype={"image_id": str, "cluster": str})
+    return table.rename(columns={"part": "subset"})
 
 
 def read_json(path: Path) -> Any:

@@ -36,16 +36,16 @@ def assign_parts(cohort: Cohort, experiment: Experiment) -> pd.Series:
         If the cohort cannot be split so.
     """
     try:
-        parts = _split(cohort, experiment.split)
+        subsets = _split(cohort, experiment.split)
     except (ValueError, TypeError) as error:
         raise ExperimentError("split", str(error), "correct the experiment's split") from error
     if experiment.train_share < 1:
-        train = parts.index[parts == "train"]
+        train = subsets.index[subsets == "train"]
         chosen = share_of_clusters(
             cohort.clusters()[train], experiment.train_share, experiment.seed
         )
-        parts = parts.drop(train.difference(chosen))
-    return parts
+        subsets = subsets.drop(train.difference(chosen))
+    return subsets
 
 
 def _split(cohort: Cohort, settings: Mapping[str, Any]) -> pd.Series:

@@ -99,7 +99,7 @@ def spec_columns(experiment: Experiment) -> dict[str, Any]:
 
 def _start_columns(experiment: Experiment) -> dict[str, Any]:
     """Name what an experiment starts from, and say the most telling of its fields."""
-    begun = experiment.begun_from
+    begun = experiment.init_from
     if begun is None:
         return {"start": str(experiment.start or "")}
     named = {"start": begun.name if begun.is_resolved else begun.task}
@@ -110,9 +110,9 @@ def fact_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Give the numbers of a finished run and what they were made with."""
     row: dict[str, Any] = dict(facts["metrics"].get(_PART, {}))
     row |= {f"val_{name}": value for name, value in facts["metrics"].get("val", {}).items()}
-    for baseline, parts in facts["baselines"].items():
-        row |= {f"{baseline}_{name}": value for name, value in parts.get(_PART, {}).items()}
-    row |= {f"n_{part}": n for part, n in facts["n"].items()}
+    for baseline, subsets in facts["baselines"].items():
+        row |= {f"{baseline}_{name}": value for name, value in subsets.get(_PART, {}).items()}
+    row |= {f"n_{subset}": n for subset, n in facts["n"].items()}
     weights = facts["weights"]
     row |= {"weights_source": weights.get("source", ""), "weights_detail": weights.get("detail")}
     row |= {name: facts[name] for name in ("weights_random", "synthetic", "seconds", "finished")}
@@ -219,5 +219,5 @@ def compare(first: Result, second: Result) -> Comparison:
 
 def _test_errors(result: Result) -> pd.Series:
     table = result.predictions
-    table = table[table["part"] == "test"].set_index("image_id")
+    table = table[table["subset"] == "test"].set_index("image_id")
     return (table["true"] - table["predicted"]).abs()

@@ -223,10 +223,12 @@ def _outputs(
 
         return hook
 
-    parts = [
-        (name, part) for name, part in backbone.named_modules() if named is None or name in named
+    subsets = [
+        (name, subset)
+        for name, subset in backbone.named_modules()
+        if named is None or name in named
     ]
-    handles = [part.register_forward_hook(look(name)) for name, part in parts]
+    handles = [subset.register_forward_hook(look(name)) for name, subset in subsets]
     try:
         with evaluating(network), frozen(network), torch.enable_grad():
             features = network.features(_probe(network).requires_grad_())

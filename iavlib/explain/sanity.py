@@ -72,14 +72,14 @@ def randomised(network: Network, seed: int = 0) -> Iterator[tuple[str, Network]]
     _shuffle(broken.heads, generator)
     yield "heads", broken
     for number in reversed(range(len(stages))):
-        for part in stages[number]:
-            _shuffle(part, generator)
+        for subset in stages[number]:
+            _shuffle(subset, generator)
         yield f"stage {number + 1}", broken
 
 
-def _shuffle(part: nn.Module, generator: torch.Generator) -> None:
+def _shuffle(subset: nn.Module, generator: torch.Generator) -> None:
     with torch.no_grad():
-        for weight in part.parameters():
+        for weight in subset.parameters():
             if weight.ndim > 1:
                 flat = weight.flatten()
                 order = torch.randperm(len(flat), generator=generator).to(weight.device)

@@ -67,8 +67,8 @@ class NearestSurface:
         """
         result = np.empty(len(rows), self.whole)
         for start in range(0, len(rows), CHUNK):
-            part = slice(start, start + CHUNK)
-            result[part] = self._search(rows[part], columns[part])
+            subset = slice(start, start + CHUNK)
+            result[subset] = self._search(rows[subset], columns[subset])
         return result
 
     def _search(self, rows, columns):
@@ -368,8 +368,8 @@ def intersection(a: PreparedMask, b: PreparedMask) -> int:
     right = min(a.left + a.crop.shape[1], b.left + b.crop.shape[1])
     if bottom <= top or right <= left:
         return 0
-    parts = [
+    subsets = [
         mask.crop[top - mask.top : bottom - mask.top, left - mask.left : right - mask.left]
         for mask in (a, b)
     ]
-    return int(np.count_nonzero(parts[0] & parts[1]))
+    return int(np.count_nonzero(subsets[0] & subsets[1]))

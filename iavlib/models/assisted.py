@@ -164,7 +164,7 @@ class Pyramid(nn.Module):
 
         # Hooks live as long as one call, so that copies of the network are like it.
         shown = [self.body.get_submodule(name) for name in self.modules_shown]
-        handles = [part.register_forward_hook(keep) for part in shown]
+        handles = [subset.register_forward_hook(keep) for subset in shown]
         try:
             run = getattr(self.body, "forward_features", self.body)
             run((images - self.mean) / self.std)

@@ -51,8 +51,8 @@ def differences(
         for name in expected
         if name in given and given[name].shape != expected[name].shape
     ]
-    parts = [("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)]
-    return "; ".join(f"{len(names)} {word}: {_some(names)}" for word, names in parts if names)
+    subsets = [("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)]
+    return "; ".join(f"{len(names)} {word}: {_some(names)}" for word, names in subsets if names)
 
 
 def as_float32(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -131,8 +131,8 @@ def from_hub(backbone: Backbone, size: int | None = None) -> tuple[nn.Module, We
     iavlib.core.DataError
         If the file is damaged or does not fit.
     """
-    mend = f"put a file at {weights_file(backbone)}, or ask for weights 'none'"
-    path = hub.fetch_weights(backbone, mend)
+    hint = f"put a file at {weights_file(backbone)}, or ask for weights 'none'"
+    path = hub.fetch_weights(backbone, hint)
     settings = timm.get_pretrained_cfg(backbone.timm_name)
     try:
         network = create(backbone, size, as_float32(read_tensors(path)))
@@ -178,8 +178,8 @@ def from_file(
     expected = network.state_dict()
     wrong = differences(expected, state, optional=_classifier(network, expected))
     if wrong:
-        mend = f"give a file of {backbone.architecture} with timm's names, or another backbone"
-        raise DataError(path, f"tensors do not fit {backbone.architecture}: {wrong}", mend)
+        hint = f"give a file of {backbone.architecture} with timm's names, or another backbone"
+        raise DataError(path, f"tensors do not fit {backbone.architecture}: {wrong}", hint)
     network.load_state_dict(state, strict=False)
     record = Weights("file", describe_file(path), mean, std, size or file_size, padding)
     return network, record
@@ -203,8 +203,8 @@ def padding_of_file(backbone: Backbone) -> str:
 def _existing(backbone: Backbone, path: Path | None = None) -> Path:
     path = weights_file(backbone) if path is None else Path(path)
     if not path.is_file():
-        reason, mend = f"there is no file {path}", "put it there, or ask for 'hub' or 'none'"
-        raise WeightsUnavailable(backbone.name, "file", reason, mend)
+        reason, hint = f"there is no file {path}", "put it there, or ask for 'hub' or 'none'"
+        raise WeightsUnavailable(backbone.name, "file", reason, hint)
     return path
 
 
@@ -224,8 +224,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise
     except Exception as error:  # zip, pickle and safetensors each have errors of their own
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        mend = "get the file again; nothing but tensors is read from it"
-        raise DataError(path, f"cannot be read as weights ({said})", mend) from error
+        hint = "get the file again; nothing but tensors is read from it"
+        raise DataError(path, f"cannot be read as weights ({said})", hint) from error
 
 
 def _classifier(network: nn.Module, names: Mapping) -> list[str]:
@@ -242,7 +242,7 @@ def _metadata(path: Path, backbone: Backbone):
     except SafetensorError as error:
         problem = f"cannot be read as weights ({error})"
         raise DataError(path, problem, "get the file again") from error
-    mend = "write mean, std and input_size into its metadata, such as '0.5,0.5,0.5' and '224'"
+    hint = "write mean, std and input_size into its metadata, such as '0.5,0.5,0.5' and '224'"
     named = content.get("timm", backbone.architecture)
     if named.partition(".")[0] != backbone.architecture:
         problem = f"holds weights of {named}, not of {backbone.architecture}"
@@ -253,9 +253,9 @@ def _metadata(path: Path, backbone: Backbone):
             values[key] = tuple(float(item) for item in content[key].split(","))
         except (KeyError, ValueError) as error:
             said = repr(content[key]) if key in content else "missing"
-            raise DataError(path, f"metadata {key} is {said}", mend) from error
+            raise DataError(path, f"metadata {key} is {said}", hint) from error
         if len(values[key]) not in counts:
-            raise DataError(path, f"metadata {key} is {content[key]!r}", mend)
+            raise DataError(path, f"metadata {key} is {content[key]!r}", hint)
     mean, std = (item * 3 if len(item) == 1 else item for item in (values["mean"], values["std"]))
     return mean, std, int(values["input_size"][0]), _padding(content, path)
 

@@ -27,7 +27,7 @@ from iavlib.models.network import Network, build_network
 from iavlib.models.weights import Weights
 
 TENSORS, SIDECAR = "model.safetensors", "model.json"
-MEND = "save the model again, or train it again"
+HINT = "save the model again, or train it again"
 
 
 def write_model(
@@ -84,9 +84,9 @@ def read_sidecar(folder: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(path, f"is no JSON ({error})", MEND) from error
+        raise DataError(path, f"is no JSON ({error})", HINT) from error
     if not isinstance(content, dict) or "sha256" not in content:
-        raise DataError(path, "does not describe a model", MEND)
+        raise DataError(path, "does not describe a model", HINT)
     return content
 
 
@@ -105,16 +105,16 @@ def read_state(folder: str | Path, sidecar: Mapping[str, Any], network: nn.Modul
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sidecar["sha256"]:
         problem = f"is not the file that {SIDECAR} was written for (its SHA-256 differs)"
-        raise DataError(path, problem, MEND)
+        raise DataError(path, problem, HINT)
     state = read_tensors(path)
     if wrong := differences(network.state_dict(), state):
-        raise DataError(path, f"tensors do not fit the model that {SIDECAR} tells: {wrong}", MEND)
+        raise DataError(path, f"tensors do not fit the model that {SIDECAR} tells: {wrong}", HINT)
     network.load_state_dict(state, strict=True)
 
 
 def cannot_build(folder: str | Path, error: Exception) -> DataError:
     """Say that a sidecar does not describe what it should."""
-    return DataError(Path(folder) / SIDECAR, f"does not describe a model ({error!r})", MEND)
+    return DataError(Path(folder) / SIDECAR, f"does not describe a model ({error!r})", HINT)
 
 
 def save_network(network: Network, folder: str | Path) -> Path:

@@ -195,8 +195,8 @@ def _give_released(network: Network, released: Released) -> None:
     path = released.weights.detail
     wrong = differences(network.backbone.state_dict(), released.backbone)
     if wrong:
-        mend = f"give a released checkpoint of {network.backbone_name}"
-        raise DataError(path, f"tensors do not fit {network.spec.architecture}: {wrong}", mend)
+        hint = f"give a released checkpoint of {network.backbone_name}"
+        raise DataError(path, f"tensors do not fit {network.spec.architecture}: {wrong}", hint)
     network.backbone.load_state_dict(released.backbone, strict=False)
     filled = []
     for wrapper, state in released.heads.items():

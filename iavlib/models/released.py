@@ -133,14 +133,14 @@ def _mobilenet_names() -> dict[str, str]:
         for block in range(blocks):
             old, new = f"features.{position}.conv", f"blocks.{stage}.{block}"
             if stage == 0:  # does not expand
-                parts = (("0.0", "0.1", "conv_dw", "bn1"), ("1", "2", "conv_pw", "bn2"))
+                subsets = (("0.0", "0.1", "conv_dw", "bn1"), ("1", "2", "conv_pw", "bn2"))
             else:
-                parts = (
+                subsets = (
                     ("0.0", "0.1", "conv_pw", "bn1"),
                     ("1.0", "1.1", "conv_dw", "bn2"),
                     ("2", "3", "conv_pwl", "bn3"),
                 )
-            for a, b, conv, norm in parts:
+            for a, b, conv, norm in subsets:
                 names |= _conv_norm(f"{old}.{a}", f"{old}.{b}", f"{new}.{conv}", f"{new}.{norm}")
             position += 1
     return names | _conv_norm("features.18.0", "features.18.1", "conv_head", "bn2")
@@ -211,7 +211,7 @@ def _find(name: str) -> Path:
     import huggingface_hub
 
     local = data_home() / "weights" / REPOSITORY.partition("/")[2]
-    mend = f"put the repository's {FOLDER}/{name} under {local}, or choose other weights"
+    hint = f"put the repository's {FOLDER}/{name} under {local}, or choose other weights"
 
     def snapshot(**options) -> str:
         pattern = f"{FOLDER}/{name}/*"
@@ -224,7 +224,7 @@ def _find(name: str) -> Path:
         except FileNotFoundError:
             found = []
     if not found:
-        folder = hub.download(snapshot, (name, "released"), REPOSITORY, mend)
+        folder = hub.download(snapshot, (name, "released"), REPOSITORY, hint)
         found = _candidates(Path(folder), name)
     if len(found) != 1:
         reason = f"{REPOSITORY} has {len(found)} files for it: {', '.join(map(str, found))}"

@@ -272,7 +272,7 @@ def load_encoders(network: nn.Module, weights: str) -> Weights:
     ModelError
         If it has none; see also :meth:`EncoderUNet.load`.
     """
-    encoders = [part for part in network.modules() if isinstance(part, EncoderUNet)]
+    encoders = [subset for subset in network.modules() if isinstance(subset, EncoderUNet)]
     if not encoders:
         raise ModelError(f"weights {weights!r} are for an encoder, and the network has none")
     return next(encoder.load(weights) for encoder in encoders)

@@ -61,13 +61,13 @@ def _torch_cached(url: str | None) -> Path | None:
     return path if path.is_file() else None
 
 
-def fetch_weights(backbone: Backbone, mend: str) -> Path:
+def fetch_weights(backbone: Backbone, hint: str) -> Path:
     """Return timm's weights of a backbone, from a cache or else from Hugging Face.
 
     Parameters
     ----------
     backbone : Backbone
-    mend : str
+    hint : str
         What else a user can do without a network, for the message.
 
     Raises
@@ -84,18 +84,18 @@ def fetch_weights(backbone: Backbone, mend: str) -> Path:
     settings = timm.get_pretrained_cfg(backbone.timm_name)
     if settings is None or not settings.hf_hub_id:
         reason = f"timm has none on Hugging Face for {backbone.timm_name!r}"
-        raise WeightsUnavailable(backbone.name, "hub", reason, mend)
+        raise WeightsUnavailable(backbone.name, "hub", reason, hint)
     repository, name = settings.hf_hub_id, settings.hf_hub_filename or FILE
     path = download(
         lambda: huggingface_hub.hf_hub_download(repository, name),
         (backbone.name, "hub"),
         repository,
-        mend,
+        hint,
     )
     return Path(path)
 
 
-def download(action: Callable[[], str], what: tuple[str, str], repository: str, mend: str) -> str:
+def download(action: Callable[[], str], what: tuple[str, str], repository: str, hint: str) -> str:
     """Call what downloads, and say clearly why it did not.
 
     Parameters
@@ -106,7 +106,7 @@ def download(action: Callable[[], str], what: tuple[str, str], repository: str, 
         Backbone and source, for the message.
     repository : str
         On Hugging Face.
-    mend : str
+    hint : str
         What else a user can do.
 
     Raises
@@ -119,7 +119,7 @@ def download(action: Callable[[], str], what: tuple[str, str], repository: str, 
     away = _why_unreachable()
     place = f"{repository} is not in the cache of Hugging Face"
     if away:
-        raise WeightsUnavailable(*what, f"{place} and {away}", _online(mend))
+        raise WeightsUnavailable(*what, f"{place} and {away}", _online(hint))
     try:
         return action()
     except Exception as error:  # its HTTP client has a family of errors of its own
@@ -132,12 +132,12 @@ def download(action: Callable[[], str], what: tuple[str, str], repository: str, 
             raise
         said = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
         raise WeightsUnavailable(
-            *what, f"{place} and no download: {said}", _online(mend)
+            *what, f"{place} and no download: {said}", _online(hint)
         ) from error
 
 
-def _online(mend: str) -> str:
-    return f"run once with a network, or copy a cache here and set HF_HOME to it; or {mend}"
+def _online(hint: str) -> str:
+    return f"run once with a network, or copy a cache here and set HF_HOME to it; or {hint}"
 
 
 def _why_unreachable() -> str:

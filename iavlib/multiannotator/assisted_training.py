@@ -167,7 +167,7 @@ def _over(network: nn.Module, images: np.ndarray, run) -> list[np.ndarray]:
         with evaluating(network), torch.inference_mode():
             made = run(some, first)
         found.append(made if isinstance(made, tuple) else (made,))
-    return [torch.cat(parts).float().cpu().numpy() for parts in zip(*found, strict=True)]
+    return [torch.cat(subsets).float().cpu().numpy() for subsets in zip(*found, strict=True)]
 
 
 #: Titles of ways to write maps.

@@ -214,7 +214,7 @@ def from_cohort(
         ids=ids,
         truth=None,
         clusters=cohort.clusters()[ids].to_numpy(object),
-        parts=_parts(cohort, ids, fractions, seed),
+        subsets=_parts(cohort, ids, fractions, seed),
         structures=values.structures,
         synthetic=cohort.synthetic,
         notes=tuple(notes),
@@ -346,7 +346,7 @@ def _parts(cohort: Cohort, ids: pd.Index, fractions, seed: int) -> np.ndarray | 
         if table is None:
             told = f"it has no {fractions} split"
             raise LabelError(cohort.name, told, "give fractions, such as (0.7, 0.1, 0.2)")
-        return table.loc[ids, "part"].to_numpy(object)
+        return table.loc[ids, "subset"].to_numpy(object)
     split = cohort.select(ids).split(fractions, seed, stratify=("malignancy", "n_masks"))
     return split.assignment[ids].to_numpy(object)
 

@@ -35,17 +35,17 @@ def check_set(labelled) -> None:
 
 def _check_shapes(labelled) -> None:
     images, labels, truth = labelled.images, labelled.labels, labelled.truth
-    mend = "give images (n, height, width, channels), labels (n, annotators, height, width)"
+    hint = "give images (n, height, width, channels), labels (n, annotators, height, width)"
     if images.ndim != 4 or labels.ndim != 4 or not images.size or not labels.size:
-        raise LabelError(labelled.name, f"shapes {images.shape} and {labels.shape}", mend)
+        raise LabelError(labelled.name, f"shapes {images.shape} and {labels.shape}", hint)
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         raise LabelError(labelled.name, "images hold NaN or infinite values", "replace them")
     expected = (len(images), len(labelled.annotators), *images.shape[1:3])
     if labels.shape != expected:
-        raise LabelError(labelled.name, f"labels of shape {labels.shape}, not {expected}", mend)
+        raise LabelError(labelled.name, f"labels of shape {labels.shape}, not {expected}", hint)
     if truth is not None and truth.shape != (len(images), *images.shape[1:3]):
-        raise LabelError(labelled.name, f"truth of shape {truth.shape}", f"{mend}, truth without")
-    for what in ("ids", "clusters", "parts"):
+        raise LabelError(labelled.name, f"truth of shape {truth.shape}", f"{hint}, truth without")
+    for what in ("ids", "clusters", "subsets"):
         values = getattr(labelled, what)
         if values is not None and len(values) != len(images):
             told = f"{len(values)} {what} for {len(images)} pictures"
@@ -145,7 +145,7 @@ class MultiAnnotatorSet:
         Empty without a truth; "known" where a program drew it, otherwise whose labels they are.
     clusters : numpy.ndarray of str, shape (n,)
         What must not be torn apart (the patient); each picture by itself unless given.
-    parts : numpy.ndarray of str, shape (n,), or None
+    subsets : numpy.ndarray of str, shape (n,), or None
         Part of the split that each picture belongs to.
     structures : mapping of str to tuple of int
         Classes that make up each structure, such as a cup within a disc; one structure a
@@ -179,7 +179,7 @@ class MultiAnnotatorSet:
     truth: np.ndarray | None = field(default=None, repr=False)
     truth_is: str = ""
     clusters: np.ndarray | None = field(default=None, repr=False)
-    parts: np.ndarray | None = field(default=None, repr=False)
+    subsets: np.ndarray | None = field(default=None, repr=False)
     structures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     simulated_annotators: bool = False
     synthetic: bool = False
@@ -194,7 +194,7 @@ class MultiAnnotatorSet:
             "ids": ids,
             "annotators": tuple(self.annotators),
             "clusters": np.asarray(clusters, dtype=object),
-            "parts": None if self.parts is None else np.asarray(self.parts, dtype=object),
+            "subsets": None if self.subsets is None else np.asarray(self.subsets, dtype=object),
             "structures": {name: tuple(classes) for name, classes in structures.items()},
         }
         for key, value in own.items():
@@ -242,7 +242,7 @@ class MultiAnnotatorSet:
         """Twelve hexadecimal digits that change with any pixel, label or name."""
         digest = hashlib.sha256(repr((self.name, self.annotators, self.n_classes)).encode())
         digest.update(repr(sorted(self.structures.items())).encode())
-        for texts in (self.ids, self.clusters, () if self.parts is None else self.parts):
+        for texts in (self.ids, self.clusters, () if self.subsets is None else self.subsets):
             digest.update("\n".join(map(str, texts)).encode() + b"\0")
         for array in (self.images, self.labels, self.truth):
             if array is not None:
@@ -291,7 +291,7 @@ class MultiAnnotatorSet:
             ids=self.ids[places],
             truth=None if self.truth is None else self.truth[places],
             clusters=self.clusters[places],
-            parts=None if self.parts is None else self.parts[places],
+            subsets=None if self.subsets is None else self.subsets[places],
         )
 
     def select(self, image_ids: Iterable[str]) -> MultiAnnotatorSet:
@@ -307,7 +307,7 @@ class MultiAnnotatorSet:
             raise KeyError(f"{self.name}: no picture {', '.join(unknown[:5])}")
         return self.take(self.ids.isin(list(wanted)))
 
-    def part(self, name: str) -> MultiAnnotatorSet:
+    def subset(self, name: str) -> MultiAnnotatorSet:
         """Return one part of the split.
 
         Raises
@@ -315,10 +315,10 @@ class MultiAnnotatorSet:
         KeyError
             If the set is not split, or has no such part.
         """
-        there = () if self.parts is None else tuple(dict.fromkeys(self.parts))
+        there = () if self.subsets is None else tuple(dict.fromkeys(self.subsets))
         if name not in there:
             raise KeyError(f"{self.name}: no part {name!r}; there are {', '.join(there) or 'none'}")
-        return self.take(self.parts == name)
+        return self.take(self.subsets == name)
 
     def of_annotators(self, names: Sequence[str]) -> MultiAnnotatorSet:
         """Return the labels of these annotators only, in this order, on the pictures they have.

@@ -303,7 +303,7 @@ def optimise_expertness(
     finally:
         for parameter, state in zip(net.parameters(), states, strict=True):
             parameter.requires_grad_(state)
-    return Expertness(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    return Expertness(*(np.concatenate(subsets) for subsets in zip(*found, strict=True)))
 
 
 def _tensors(net: AssistedNet, values: np.ndarray) -> Tensor:
@@ -330,8 +330,8 @@ def _optimise(net, images, labels, diagnosis, how, drawn) -> tuple[np.ndarray, .
     with torch.no_grad():
         fused, weights = fuse_by_expertness(maps(), masks, given)
         after = _loss(net, images, fused, diagnosis)
-    parts = (weights, fused.clamp(0, 1), before.detach(), after)  # a sum of weights is rounded
-    return tuple(part.float().cpu().numpy() for part in parts)
+    subsets = (weights, fused.clamp(0, 1), before.detach(), after)  # a sum of weights is rounded
+    return tuple(subset.float().cpu().numpy() for subset in subsets)
 
 
 def _loss(net: AssistedNet, images: Tensor, fused: Tensor, diagnosis: Tensor) -> Tensor:

@@ -74,8 +74,8 @@ class FittedMethod:
             If the pictures have another number of channels than those trained on, or there are
             none.
         """
-        parts = list(self.predict_parts(images, n_samples, seed, batch_size))
-        return join_predictions(parts)
+        subsets = list(self.predict_parts(images, n_samples, seed, batch_size))
+        return join_predictions(subsets)
 
     def predict_parts(
         self, images, n_samples: int = N_SAMPLES, seed: int = 0, batch_size: int = 64
@@ -257,25 +257,25 @@ class _StageObjective(Objective):
 def validate(fitted: FittedMethod, labelled: MultiAnnotatorSet) -> dict[str, float]:
     """Measure ``nll`` and, where the truth is known, ``dice``; see :func:`fit`."""
     lost, n_given, dice, start = 0.0, 0, 0.0, 0
-    for part in fitted.predict_parts(labelled, n_samples=4):
-        some = labelled.take(np.arange(start, start + len(part)))
-        start += len(part)
-        maps = part.maps if part.maps is not None else part.consensus[:, None]
+    for subset in fitted.predict_parts(labelled, n_samples=4):
+        some = labelled.take(np.arange(start, start + len(subset)))
+        start += len(subset)
+        maps = subset.maps if subset.maps is not None else subset.consensus[:, None]
         maps = torch.from_numpy(maps).expand(-1, len(labelled.annotators), -1, -1, -1)
         loss, given = label_likelihood(maps, torch.from_numpy(some.labels))
         lost, n_given = lost + float(loss[given].sum()), n_given + int(given.sum())
         if some.truth is not None:
-            dice += mean_dice(part.labels, some.truth, part.n_classes) * len(part)
+            dice += mean_dice(subset.labels, some.truth, subset.n_classes) * len(subset)
     measured = {"nll": lost / n_given}
     return measured if labelled.truth is None else measured | {"dice": dice / len(labelled)}
 
 
 def _split(data: MultiAnnotatorSet, validation):
-    if data.parts is None:
+    if data.subsets is None:
         return data, validation
-    if validation is None and VALIDATION in data.parts:
-        validation = data.part(VALIDATION)
-    return data.part(TRAIN), validation
+    if validation is None and VALIDATION in data.subsets:
+        validation = data.subset(VALIDATION)
+    return data.subset(TRAIN), validation
 
 
 def _place(folder: Path, method: Method, stage: str) -> Path:

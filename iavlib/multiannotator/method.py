@@ -449,8 +449,8 @@ def method_names() -> tuple[str, ...]:
     """
     found = set()
     for path in (Path(__file__).parent / "methods").glob("*.py"):
-        for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            marks = part.decorator_list if isinstance(part, ast.ClassDef) else ()
+        for subset in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            marks = subset.decorator_list if isinstance(subset, ast.ClassDef) else ()
             calls = (one for one in marks if isinstance(one, ast.Call))
             named = (one for one in calls if getattr(one.func, "id", "") == register.__name__)
             found |= {one.args[0].value for one in named}

@@ -94,13 +94,13 @@ class Prediction:
         return np.stack(counts, axis=1)[:, None, None, :]
 
 
-def join_predictions(parts: list[Prediction]) -> Prediction:
+def join_predictions(subsets: list[Prediction]) -> Prediction:
     """Put predictions of several lots of pictures together, in their order."""
 
     def joined(name: str):
-        values = [getattr(part, name) for part in parts]
+        values = [getattr(subset, name) for subset in subsets]
         return None if values[0] is None else np.concatenate(values)
 
     names = ("consensus", "maps", "samples", "confusion", "confusion_plain", "levels")
-    ids = pd.Index([one for part in parts for one in part.ids], name="image_id")
-    return Prediction(ids, parts[0].annotators, **{name: joined(name) for name in names})
+    ids = pd.Index([one for subset in subsets for one in subset.ids], name="image_id")
+    return Prediction(ids, subsets[0].annotators, **{name: joined(name) for name in names})

@@ -115,19 +115,19 @@ class Scorer:
         self._by_image: list[np.ndarray] = []
         self._own: np.ndarray | float = 0.0
 
-    def add(self, part: Prediction) -> None:
+    def add(self, subset: Prediction) -> None:
         """Score the next pictures."""
-        some = self.labelled.take(np.arange(self._seen, self._seen + len(part)))
-        self._seen += len(part)
-        self._rows.append(image_scores(part, some))
-        if part.confusion is None:
+        some = self.labelled.take(np.arange(self._seen, self._seen + len(subset)))
+        self._seen += len(subset)
+        self._rows.append(image_scores(subset, some))
+        if subset.confusion is None:
             return
-        by_class = np.where(np.isfinite(part.confusion), part.confusion, 0)
-        weighted = by_class * part.class_pixels()
+        by_class = np.where(np.isfinite(subset.confusion), subset.confusion, 0)
+        weighted = by_class * subset.class_pixels()
         self._weighted += weighted.sum(axis=0)
         self._own += (weighted * ~some.missing[:, :, None, None]).sum(axis=0)
-        self._plain += part.confusion_plain.sum(axis=0, dtype=float)
-        self._by_image.append(part.confusion)
+        self._plain += subset.confusion_plain.sum(axis=0, dtype=float)
+        self._by_image.append(subset.confusion)
 
     def result(self) -> tuple[pd.DataFrame, dict[str, float], np.ndarray | None]:
         """Return one row a picture, the scores of all, and matrices over all (R, C, C) or None.
@@ -184,7 +184,7 @@ def confusion_scores(matrices: np.ndarray, labelled: MultiAnnotatorSet) -> dict[
 
 
 def confusion_facts(
-    learnt: np.ndarray, own: np.ndarray, parts: Mapping[str, MultiAnnotatorSet]
+    learnt: np.ndarray, own: np.ndarray, subsets: Mapping[str, MultiAnnotatorSet]
 ) -> dict[str, Any]:
     """Put matrices learnt and true together, ready for JSON.
 
@@ -194,7 +194,7 @@ def confusion_facts(
         Over all pictures of the test part.
     own : numpy.ndarray, shape (R, C, C)
         Of :meth:`Scorer.own_matrices`.
-    parts : mapping of str to MultiAnnotatorSet
+    subsets : mapping of str to MultiAnnotatorSet
         With ``train`` and ``test``.
 
     Returns
@@ -205,10 +205,10 @@ def confusion_facts(
         ``true_all``: an annotator of few test pictures errs there otherwise than elsewhere, by
         chance. ``n_images`` is how many test pictures each annotator labelled.
     """
-    counts = parts["test"].counts.tolist()
-    if parts["test"].truth is None:
+    counts = subsets["test"].counts.tolist()
+    if subsets["test"].truth is None:
         return {"learnt": _listed(learnt), "true": None, "n_images": counts}
-    errors = {name: _error_counts(part) for name, part in parts.items()}
+    errors = {name: _error_counts(subset) for name, subset in subsets.items()}
     return {
         "learnt": _listed(learnt),
         "true": _listed(normalised(errors["test"])),
@@ -229,12 +229,12 @@ def _listed(matrices: np.ndarray) -> list:
 
 
 def overall_scores(
-    parts: Iterable[Prediction], labelled: MultiAnnotatorSet
+    subsets: Iterable[Prediction], labelled: MultiAnnotatorSet
 ) -> tuple[pd.DataFrame, dict[str, float], np.ndarray | None]:
     """Score predictions, such as :meth:`FittedMethod.predict_parts` gives; see :class:`Scorer`."""
     scorer = Scorer(labelled)
-    for part in parts:
-        scorer.add(part)
+    for subset in subsets:
+        scorer.add(subset)
     return scorer.result()
 
 
@@ -376,20 +376,20 @@ class PreferenceScorer:
         self._counts: dict[tuple[str, str], pd.Series] = {}
         self._shares: dict[tuple[str, str], list[np.ndarray]] = {}
 
-    def add(self, part: Prediction) -> None:
+    def add(self, subset: Prediction) -> None:
         """Score the next pictures."""
-        some = self.labelled.take(np.arange(self._seen, self._seen + len(part)))
-        self._seen += len(part)
+        some = self.labelled.take(np.arange(self._seen, self._seen + len(subset)))
+        self._seen += len(subset)
         counts = pd.Series([*(~some.missing).sum(axis=0), len(some)], [*some.annotators, VOTE])
         for place, (name, classes) in enumerate(some.structures.items()):
-            predicted, models = _of_models(part, classes)
+            predicted, models = _of_models(subset, classes)
             for kind, levels in KINDS.items():
                 found = dice_matrix(predicted, some, name, models, levels)
                 key = (name, kind)
                 weighted = (found * counts).fillna(0.0)
                 self._sums[key] = weighted + self._sums.get(key, 0.0)
                 self._counts[key] = counts + self._counts.get(key, 0)
-            for how, values in _shares_of(part, classes, place).items():
+            for how, values in _shares_of(subset, classes, place).items():
                 self._shares.setdefault((name, how), []).append(values.astype(np.float32))
 
     def matrices(self) -> dict[str, dict[str, pd.DataFrame]]:
@@ -461,22 +461,22 @@ def _suffix(how: str) -> str:
     return "" if how == MAPS[0] else f"_{how}"
 
 
-def _of_models(part: Prediction, classes: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
+def _of_models(subset: Prediction, classes: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
     """Take a structure's probabilities out of those of classes: (models, n, height, width)."""
-    if part.maps is None:
-        return part.consensus[:, list(classes)].sum(axis=1)[None], [CONSENSUS]
-    maps = part.maps[:, :, list(classes)].sum(axis=2)
-    return np.moveaxis(maps, 1, 0), list(part.annotators)
+    if subset.maps is None:
+        return subset.consensus[:, list(classes)].sum(axis=1)[None], [CONSENSUS]
+    maps = subset.maps[:, :, list(classes)].sum(axis=2)
+    return np.moveaxis(maps, 1, 0), list(subset.annotators)
 
 
-def _shares_of(part: Prediction, classes, place: int) -> dict[str, np.ndarray]:
+def _shares_of(subset: Prediction, classes, place: int) -> dict[str, np.ndarray]:
     """Take the predicted share of annotators: by consensus, and by the most probable class."""
-    found = {MAPS[0]: part.consensus[:, list(classes)].sum(axis=1)}
-    if part.levels is not None:
-        largest = part.levels.shape[2] - 1
+    found = {MAPS[0]: subset.consensus[:, list(classes)].sum(axis=1)}
+    if subset.levels is not None:
+        largest = subset.levels.shape[2] - 1
         steps = np.arange(largest + 1)[:, None, None]
-        found[MAPS[0]] = (part.levels[:, place] * steps).sum(axis=1) / largest
-        found[MAPS[1]] = part.levels[:, place].argmax(axis=1) / largest
+        found[MAPS[0]] = (subset.levels[:, place] * steps).sum(axis=1) / largest
+        found[MAPS[1]] = subset.levels[:, place].argmax(axis=1) / largest
     return found
 
 

@@ -352,12 +352,12 @@ _MEND = "download MNIST again with torchvision.datasets.MNIST(root, download=Tru
 
 def find_source() -> str:
     """Return the best source of digits at hand: ``idx``, ``npz`` or, without files, ``drawn``."""
-    if all(_idx_path(part, kind) for part in _FILES for kind in _KINDS):
+    if all(_idx_path(subset, kind) for subset in _FILES for kind in _KINDS):
         return "idx"
     return "npz" if _packed().is_file() else "drawn"
 
 
-def read_digits(source: str, part: str) -> tuple[np.ndarray, np.ndarray]:
+def read_digits(source: str, subset: str) -> tuple[np.ndarray, np.ndarray]:
     """Read MNIST's digits.
 
     Parameters
@@ -365,7 +365,7 @@ def read_digits(source: str, part: str) -> tuple[np.ndarray, np.ndarray]:
     source : {"idx", "npz"}
         ``idx``: the files that torchvision keeps, in ``mnist/raw`` of the data home, packed by
         gzip or not; ``npz``: ``mnist/mnist_20k.npz``, 10,000 digits of each part.
-    part : {"train", "test"}
+    subset : {"train", "test"}
 
     Returns
     -------
@@ -381,8 +381,8 @@ def read_digits(source: str, part: str) -> tuple[np.ndarray, np.ndarray]:
         If they are not what they should be.
     """
     if source == "npz":
-        return _read_packed(part)
-    found = {kind: _idx_path(part, kind) for kind in _KINDS}
+        return _read_packed(subset)
+    found = {kind: _idx_path(subset, kind) for kind in _KINDS}
     if not all(found.values()):
         where = data_home() / "mnist" / "raw"
         raise DatasetUnavailable("digits", f"no MNIST files in {where}", _MEND)
@@ -459,31 +459,31 @@ def _packed() -> Path:
     return data_home() / "mnist" / "mnist_20k.npz"
 
 
-def _idx_path(part: str, kind: str) -> Path | None:
-    plain = data_home() / "mnist" / "raw" / f"{_FILES[part]}-{_KINDS[kind][0]}"
+def _idx_path(subset: str, kind: str) -> Path | None:
+    plain = data_home() / "mnist" / "raw" / f"{_FILES[subset]}-{_KINDS[kind][0]}"
     packed = plain.with_name(plain.name + ".gz")
     return next((path for path in (plain, packed) if path.is_file()), None)
 
 
-def _read_packed(part: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_packed(subset: str) -> tuple[np.ndarray, np.ndarray]:
     path = _packed()
     if not path.is_file():
         raise DatasetUnavailable("digits", f"there is no {path}", "put it there, or use MNIST's")
-    mend = "replace it: train_images, train_labels, test_images and test_labels, of uint8"
+    hint = "replace it: train_images, train_labels, test_images and test_labels, of uint8"
     try:
         with np.load(path, allow_pickle=False) as packed:
-            images, digits = packed[f"{part}_images"], packed[f"{part}_labels"]
+            images, digits = packed[f"{subset}_images"], packed[f"{subset}_labels"]
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(path, f"not the packed digits ({error})", mend) from None
+        raise DataError(path, f"not the packed digits ({error})", hint) from None
     if images.dtype != np.uint8 or images.shape != (len(digits), SIDE, SIDE):
-        raise DataError(path, f"{part}_images of {images.dtype}, shape {images.shape}", mend)
+        raise DataError(path, f"{subset}_images of {images.dtype}, shape {images.shape}", hint)
     return images, digits
 
 
 #: Brighter than this is what an under-segmenting annotator starts from.
 HALF = 127
 ALL_DIGITS = (tuple(range(10)),)
-PARTS = ("train", "val", "test")
+SUBSETS = ("train", "val", "test")
 
 
 def digits(
@@ -563,7 +563,7 @@ def digits(
         ids=pd.Index(names),
         truth=truth,
         truth_is="known",
-        parts=np.repeat(PARTS, n),
+        subsets=np.repeat(SUBSETS, n),
         simulated_annotators=True,
         synthetic=source == "drawn",
     )
@@ -574,7 +574,7 @@ def _check(n, size: int, groups, tiles: int, source: str) -> int:
     told = None
     if source not in SOURCES:
         told = f"source {source!r}", f"choose auto or one of {', '.join(SOURCES)}"
-    elif len(n) != len(PARTS) or min(n) < 0 or not sum(n):
+    elif len(n) != len(SUBSETS) or min(n) < 0 or not sum(n):
         told = f"n {n}", "give the numbers of train, val and test pictures"
     elif tiles < 1 or size < SIDE * tiles:
         told = f"size {size} for {tiles} x {tiles} digits", f"give at least {SIDE * max(tiles, 1)}"
@@ -593,21 +593,21 @@ def _choose(n, groups, each: int, source: str, generator, seed: int):
     for number, group in enumerate(groups, start=1):
         class_of[list(group)] = number
     pictures, classes, names = [], [], []
-    for part, count in (("train", n[0] + n[1]), ("test", n[2])):
+    for subset, count in (("train", n[0] + n[1]), ("test", n[2])):
         if source == "drawn":
-            entropy = [seed, 0 if part == "train" else 1]
+            entropy = [seed, 0 if subset == "train" else 1]
             share = sum(map(len, groups)) / 10
             values, shown = draw_digits(int(1.5 * count * each / share) + 30, entropy)
         else:
-            values, shown = read_digits(source, part)
+            values, shown = read_digits(source, subset)
         usable = np.flatnonzero((class_of[shown] > 0) & values.any(axis=(1, 2)))
         if count * each > len(usable):
-            told = f"{count * each:,} digits of {part} asked, {len(usable):,} are there"
+            told = f"{count * each:,} digits of {subset} asked, {len(usable):,} are there"
             raise LabelError("digits", told, "ask for fewer pictures or tiles")
         places = generator.permutation(usable)[: count * each].reshape(count, each)
         pictures.append(values[places])
         classes.append(class_of[shown[places]])
-        names += [f"{part}-" + "-".join(f"{place:05d}" for place in row) for row in places]
+        names += [f"{subset}-" + "-".join(f"{place:05d}" for place in row) for row in places]
     return np.concatenate(pictures), np.concatenate(classes), names
 
 

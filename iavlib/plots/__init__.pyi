@@ -55,6 +55,6 @@ from .prediction import (
     triage_curves as triage_curves,
 )
 from .style import (
-    readable as readable,
+    format_table as format_table,
     use_style as use_style,
 )

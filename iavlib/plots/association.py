@@ -52,8 +52,8 @@ def dominance_curves(result: Dominance, label: str = "Dice") -> Figure:
         (1, COLOURS["highlight"], "malignant lower: for dominance"),
         (-1, "#CC79A7", "malignant higher: against it"),
     ):
-        part = np.clip(sign * difference, 0, None) * sign
-        bottom.fill_between(curves["value"], 0, part, step="post", color=colour, label=text)
+        subset = np.clip(sign * difference, 0, None) * sign
+        bottom.fill_between(curves["value"], 0, subset, step="post", color=colour, label=text)
     bottom.axhline(0, color="black", lw=0.8)
     bottom.set(xlabel=label, ylabel="difference")
     bottom.legend(fontsize=8, loc="upper left")

@@ -150,15 +150,17 @@ def subgroup_forest(table: pd.DataFrame, score: str = "auroc") -> Figure:
     rows = _rows_apart(table.index.get_level_values("factor"))
     whole = table[score].iloc[0]
     measured = table[score].notna().to_numpy()
-    part = table[measured]
+    subset = table[measured]
     if measured[0]:
         ax.axvline(whole, color=COLOURS["neutral"], lw=0.8, ls="--")
-    spread = np.vstack([part[score] - part[f"{score}_low"], part[f"{score}_high"] - part[score]])
+    spread = np.vstack(
+        [subset[score] - subset[f"{score}_low"], subset[f"{score}_high"] - subset[score]]
+    )
     style = {"fmt": "o", "color": COLOURS["neutral"], "capsize": 3, "ms": 5}
-    ax.errorbar(part[score], rows[measured], xerr=np.abs(spread), **style)
-    if len(part):  # else every row says why there is nothing to draw
-        low = np.nanmin([*part[f"{score}_low"], whole - 0.1])
-        high = np.nanmax([*part[f"{score}_high"], whole])
+    ax.errorbar(subset[score], rows[measured], xerr=np.abs(spread), **style)
+    if len(subset):  # else every row says why there is nothing to draw
+        low = np.nanmin([*subset[f"{score}_low"], whole - 0.1])
+        high = np.nanmax([*subset[f"{score}_high"], whole])
         ax.set_xlim(max(low - 0.02, -0.01), min(high + 0.02, 1.01))
     for row, note in zip(rows[~measured], table["note"][~measured], strict=True):
         ax.annotate(
@@ -215,10 +217,10 @@ def paired_runs(gains: pd.DataFrame, label: str = "balanced accuracy") -> Figure
         1, len(datasets), figsize=(max(width, 3.4), 3.4), sharey=True, squeeze=False
     )
     for ax, dataset in zip(axes.flat, datasets, strict=True):
-        part = gains[gains["dataset"] == dataset]
-        backbones = sorted(part["backbone"].unique())
+        subset = gains[gains["dataset"] == dataset]
+        backbones = sorted(subset["backbone"].unique())
         for i, backbone in enumerate(backbones):
-            _draw_pairs(ax, i, part[part["backbone"] == backbone])
+            _draw_pairs(ax, i, subset[subset["backbone"] == backbone])
         ax.set(title=dataset, xticks=range(len(backbones)), xticklabels=backbones)
         ax.set_xlim(-0.6, len(backbones) - 0.4)
         ax.tick_params(axis="x", labelsize=8)
@@ -318,11 +320,11 @@ def alpha_ablation(
     figure, ax = plt.subplots(figsize=(6, 3.8))
     backbones = sorted(runs["backbone"].unique())
     for i, backbone in enumerate(backbones):
-        colour, part = CYCLE[i % len(CYCLE)], runs[runs["backbone"] == backbone]
-        aside = part.assign(x=part["alpha"] + 0.008 * (i - (len(backbones) - 1) / 2))
+        colour, subset = CYCLE[i % len(CYCLE)], runs[runs["backbone"] == backbone]
+        aside = subset.assign(x=subset["alpha"] + 0.008 * (i - (len(backbones) - 1) / 2))
         ax.plot(aside["x"], aside[score], "o", color=colour, ms=3, alpha=0.4)
         _line_with_intervals(ax, _summary(aside, "x", score), colour, backbone)
-        alone = part.loc[part["alpha"] == 1, score]
+        alone = subset.loc[subset["alpha"] == 1, score]
         if len(alone):
             ax.axhline(alone.mean(), color=colour, lw=0.9, ls="--")
     if (runs["alpha"] == 1).any():
@@ -351,19 +353,21 @@ def training_size_curves(
     by : str
         Column of what is compared, for instance the weights that training starts from.
     """
-    parts = dict(list(runs.groupby("dataset"))) if "dataset" in runs else {"": runs}
+    subsets = dict(list(runs.groupby("dataset"))) if "dataset" in runs else {"": runs}
     figure, axes = plt.subplots(
-        1, len(parts), figsize=(1 + 4 * len(parts), 3.6), sharey=True, squeeze=False
+        1, len(subsets), figsize=(1 + 4 * len(subsets), 3.6), sharey=True, squeeze=False
     )
     names = list(dict.fromkeys(runs[by]))
-    for ax, (title, part) in zip(axes.flat, parts.items(), strict=True):
+    for ax, (title, subset) in zip(axes.flat, subsets.items(), strict=True):
         for i, (name, colour) in enumerate(zip(names, CYCLE, strict=False)):
             # A few per cent aside, so that intervals at the same size can be told apart.
-            aside = part[part[by] == name].assign(x=lambda t, i=i: t["n_train"] * 1.03 ** (i - 1))
+            aside = subset[subset[by] == name].assign(
+                x=lambda t, i=i: t["n_train"] * 1.03 ** (i - 1)
+            )
             ax.plot(aside["x"], aside[score], "o", color=colour, ms=3, alpha=0.4)
             _line_with_intervals(ax, _summary(aside, "x", score), colour, str(name))
         ax.set_xscale("log")
-        ax.set_xticks(sorted(part["n_train"].unique()))
+        ax.set_xticks(sorted(subset["n_train"].unique()))
         ax.xaxis.set_major_formatter(ScalarFormatter())
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.tick_params(axis="x", which="minor", length=0)

@@ -263,10 +263,10 @@ def model_forest(
     rows = np.arange(len(ordered))
     random = ordered.get("random", pd.Series(False, index=ordered.index)).to_numpy(dtype=bool)
     for member, face in ((~random, COLOURS["neutral"]), (random, "white")):
-        part = ordered[member]
-        spread = [part["estimate"] - part["ci_low"], part["ci_high"] - part["estimate"]]
+        subset = ordered[member]
+        spread = [subset["estimate"] - subset["ci_low"], subset["ci_high"] - subset["estimate"]]
         style = {"fmt": "o", "color": COLOURS["neutral"], "mfc": face, "capsize": 3, "ms": 5}
-        ax.errorbar(part["estimate"], rows[member], xerr=np.array(spread), **style)
+        ax.errorbar(subset["estimate"], rows[member], xerr=np.array(spread), **style)
     _draw_lines(ax, baselines or {}, vertical=True)
     names = [
         f"{n} (random weights)" if r else n for n, r in zip(ordered.index, random, strict=True)

@@ -57,7 +57,7 @@ def notice(text: str) -> Figure:
     return figure
 
 
-def readable(frame: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+def format_table(frame: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     """Format a table of numbers for a page.
 
     Parameters

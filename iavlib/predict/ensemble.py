@@ -108,7 +108,7 @@ def _judgement(judged: Sequence[pd.DataFrame], n: int) -> pd.DataFrame:
 
 
 def make_ensemble(
-    predictors: Sequence[Predictor], alpha: float = 0.1, part: str = "val"
+    predictors: Sequence[Predictor], alpha: float = 0.1, subset: str = "val"
 ) -> Ensemble:
     """Calibrate the models and find what new images are compared with.
 
@@ -129,7 +129,7 @@ def make_ensemble(
     if len(set(names)) < len(names):
         raise PredictionError("--model", "a run is given twice", "give each once")
     calibrations = {
-        one.name: calibrate(one, alpha, part) for one in predictors if one.tells_agreement
+        one.name: calibrate(one, alpha, subset) for one in predictors if one.tells_agreement
     }
     found = {one.name: load_familiarity(one) for one in predictors}
     familiar = {name: one for name, one in found.items() if one is not None}
@@ -164,15 +164,15 @@ def describe(ensemble: Ensemble) -> list[str]:
 
 
 def _interval(calibration: Calibration, alpha: float) -> str:
-    part, checked = _PARTS[calibration.part], calibration.checked
+    subset, checked = _PARTS[calibration.subset], calibration.checked
     told = (
         f"Its {1 - alpha:.0%} intervals are split-conformal, calibrated on the {calibration.n:,} "
-        f"images of its {part} part, and hold for images like those"
+        f"images of its {subset} part, and hold for images like those"
     )
     if checked is None:
         return told + "."
     return (
-        f"{told}; on the {checked['n']:,} images of its {_PARTS[checked['part']]} part they held "
+        f"{told}; on the {checked['n']:,} images of its {_PARTS[checked['subset']]} part they held "
         f"the truth in {checked['coverage']:.1%} (95 % interval {checked['low']:.1%} to "
         f"{checked['high']:.1%}) at a mean width of {checked['width']:.2f}."
     )

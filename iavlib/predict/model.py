@@ -76,7 +76,7 @@ class Predictor:
     def learnt_from(self) -> frozenset[str]:
         """Ids of the images of its training part."""
         rows = self.run.predictions
-        return frozenset(rows.loc[rows["part"] == "train", "image_id"])
+        return frozenset(rows.loc[rows["subset"] == "train", "image_id"])
 
     def predict(self, pixels: np.ndarray) -> pd.DataFrame:
         """Predict some images.
@@ -150,8 +150,8 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
     if not (folder / MODEL).is_file():
         probe = experiment.recipe == PROBE
         why = "a probe leaves no network" if probe else f"its {MODEL} is gone"
-        mend = "give a run that trained a network" if probe else f"train it again: {folder.name}"
-        raise PredictionError(folder, why, mend)
+        hint = "give a run that trained a network" if probe else f"train it again: {folder.name}"
+        raise PredictionError(folder, why, hint)
     network = load_network(folder)
     return Predictor(Result(experiment, folder, facts), network, _looking(experiment, network))
 
@@ -176,7 +176,7 @@ def _diagnosis(network, settings, recipe, batches: ImageBatches) -> pd.DataFrame
 
 
 #: Parts of a run that its network did not learn from.
-PARTS = ("val", "test")
+SUBSETS = ("val", "test")
 
 
 @dataclass(frozen=True)
@@ -186,22 +186,22 @@ class Calibration:
     Parameters
     ----------
     conformal : Conformal
-    part : {"val", "test"}
+    subset : {"val", "test"}
         The images they are calibrated on.
     n : int
         How many those are.
     checked : dict or None
-        On the other part: ``part``, ``n``, ``coverage`` with ``low`` and ``high`` (95 %,
+        On the other part: ``subset``, ``n``, ``coverage`` with ``low`` and ``high`` (95 %,
         binomial), and ``width`` (mean). None where that part is empty.
     """
 
     conformal: Conformal
-    part: str
+    subset: str
     n: int
     checked: dict[str, Any] | None
 
 
-def calibrate(predictor: Predictor, alpha: float = 0.1, part: str = "val") -> Calibration:
+def calibrate(predictor: Predictor, alpha: float = 0.1, subset: str = "val") -> Calibration:
     """Calibrate intervals on a run's own predictions of one part, and check them on another.
 
     Parameters
@@ -210,7 +210,7 @@ def calibrate(predictor: Predictor, alpha: float = 0.1, part: str = "val") -> Ca
         That tells agreement.
     alpha : float
         Share of truths that may lie outside.
-    part : {"val", "test"}
+    subset : {"val", "test"}
         The validation part is left over by the split; but where the best epoch was chosen on it,
         its errors are a little too small, and intervals a little too narrow. Calibrated on the
         test part they are not, and nothing is left to check them on but the validation part.
@@ -222,15 +222,15 @@ def calibrate(predictor: Predictor, alpha: float = 0.1, part: str = "val") -> Ca
         would be the whole range.
     """
     known = _known(predictor)
-    mine = known[known["part"] == part]
+    mine = known[known["subset"] == subset]
     fewest = round(1 / alpha - 1)
-    if part not in PARTS or len(mine) < fewest:
-        told = f"{len(mine)} images of known agreement in part {part!r}"
-        mend = f"give a larger alpha, or a run with {fewest} such images or more"
-        raise PredictionError(predictor.run.folder, told, mend)
+    if subset not in SUBSETS or len(mine) < fewest:
+        told = f"{len(mine)} images of known agreement in part {subset!r}"
+        hint = f"give a larger alpha, or a run with {fewest} such images or more"
+        raise PredictionError(predictor.run.folder, told, hint)
     conformal = split_conformal(mine["true"], mine["predicted"], alpha)
-    other = next(name for name in PARTS if name != part)
-    return Calibration(conformal, part, len(mine), _check(conformal, known, other))
+    other = next(name for name in SUBSETS if name != subset)
+    return Calibration(conformal, subset, len(mine), _check(conformal, known, other))
 
 
 def _known(predictor: Predictor) -> pd.DataFrame:
@@ -238,16 +238,16 @@ def _known(predictor: Predictor) -> pd.DataFrame:
     rows = predictor.run.predictions
     if predictor.run.experiment.task != IAA:
         rows = rows.assign(true=rows["true_iaa"], predicted=rows["predicted_iaa"])
-    rows = rows[["part", "true", "predicted"]].dropna()
+    rows = rows[["subset", "true", "predicted"]].dropna()
     return rows.assign(predicted=rows["predicted"].clip(0, 1))
 
 
-def _check(conformal: Conformal, known: pd.DataFrame, part: str) -> dict[str, Any] | None:
-    rows = known[known["part"] == part]
+def _check(conformal: Conformal, known: pd.DataFrame, subset: str) -> dict[str, Any] | None:
+    rows = known[known["subset"] == subset]
     if rows.empty:
         return None
     ends = conformal.intervals(rows["predicted"])
     whole = interval_coverage(rows["true"], ends["lower"], ends["upper"]).loc["all"]
     names = {"coverage": "coverage", "low": "ci_low", "high": "ci_high", "width": "width_mean"}
     numbers = {name: float(whole[column]) for name, column in names.items()}
-    return {"part": part, "n": len(rows)} | numbers
+    return {"subset": subset, "n": len(rows)} | numbers

@@ -123,17 +123,21 @@ def make_familiarity(predictor: Predictor) -> Path:
     if cohort.fingerprint != run.experiment.data:
         told = f"is not what the run learnt from ({cohort.fingerprint}, not {run.experiment.data})"
         raise PredictionError(f"cohort {cohort.name!r}", told, "restore the data")
-    parts = run.predictions.set_index("image_id")["part"]
-    parts = parts[parts.isin(("train", "val"))]
-    cache = cache_images(cohort.images["path"].reindex(parts.index), predictor.size, progress=True)
+    subsets = run.predictions.set_index("image_id")["subset"]
+    subsets = subsets[subsets.isin(("train", "val"))]
+    cache = cache_images(
+        cohort.images["path"].reindex(subsets.index), predictor.size, progress=True
+    )
     blocks = range(0, len(cache), _BLOCK)
     found = np.concatenate(
         [predictor.features(np.asarray(cache.pixels[i : i + _BLOCK])) for i in blocks]
     )
-    train = _unit(found[(parts == "train").to_numpy()]).astype(np.float16)
-    validation = nearest_distance(found[(parts == "val").to_numpy()], train)
+    train = _unit(found[(subsets == "train").to_numpy()]).astype(np.float16)
+    validation = nearest_distance(found[(subsets == "val").to_numpy()], train)
     facts = {"model": _model(run.folder), "neighbours": str(NEIGHBOURS)}
-    facts["centre"] = json.dumps(_centre(predictor, cache, cache.rows(parts.index[parts == "val"])))
+    facts["centre"] = json.dumps(
+        _centre(predictor, cache, cache.rows(subsets.index[subsets == "val"]))
+    )
     write_bytes(run.folder / FILE, save({"train": train, "validation": validation}, facts))
     return run.folder / FILE
 
@@ -149,16 +153,16 @@ def load_familiarity(predictor: Predictor) -> Familiarity | None:
     path = predictor.run.folder / FILE
     if not path.is_file():
         return None
-    mend = f"'iav runs familiarity {predictor.name}' makes it anew"
+    hint = f"'iav runs familiarity {predictor.name}' makes it anew"
     try:
         with safe_open(path, framework="np") as file:
             facts = file.metadata() or {}
             train, validation = file.get_tensor("train"), file.get_tensor("validation")
     except (SafetensorError, OSError) as error:
-        raise DataError(path, f"cannot be read ({error})", mend) from error
+        raise DataError(path, f"cannot be read ({error})", hint) from error
     known = {"model": _model(path.parent), "neighbours": str(NEIGHBOURS)}
     if known.items() - facts.items() or "centre" not in facts:
-        raise DataError(path, "was made for another network", mend)
+        raise DataError(path, "was made for another network", hint)
     return Familiarity(train, validation, json.loads(facts["centre"]))
 
 

@@ -277,7 +277,7 @@ def _rank(row: Row) -> tuple:
 def _row(row: Row, pictures: str) -> str:
     name = html.escape(row["image"])
     if row["status"] == "failed":
-        told = html.escape(f"{row['problem']}; {row['mend']}")
+        told = html.escape(f"{row['problem']}; {row['hint']}")
         empty = "<td></td>" * 3
         return (
             f'<tr class="failed" data-name="{name}"><td></td><td class="name">{name}</td>'

@@ -49,18 +49,18 @@ class Asked:
         What to call it: its path as given, below a folder that which leads from it.
     path : Path or None
         None where `problem` is set.
-    problem, mend : str
+    problem, hint : str
     """
 
     name: str
     path: Path | None
     problem: str = ""
-    mend: str = ""
+    hint: str = ""
 
     @property
     def image_id(self) -> str:
         """Its name without folder and ending, by which tables of masks call it."""
-        return readable(Path(self.name).stem)
+        return format_table(Path(self.name).stem)
 
 
 def list_images(sources: Sequence[Path], without: Collection[Path] = ()) -> list[Asked]:
@@ -82,14 +82,18 @@ def list_images(sources: Sequence[Path], without: Collection[Path] = ()) -> list
     found: list[Asked] = []
     for source in sources:
         if not source.is_dir():
-            found.append(Asked(readable(source.name), source))
+            found.append(Asked(format_table(source.name), source))
             continue
         images = [
-            Asked(readable(str(path.relative_to(source))), path) for path in _below(source, without)
+            Asked(format_table(str(path.relative_to(source))), path)
+            for path in _below(source, without)
         ]
         known = ", ".join(SUFFIXES)
         empty = Asked(
-            readable(str(source)), None, "the folder holds no image", f"put files {known} into it"
+            format_table(str(source)),
+            None,
+            "the folder holds no image",
+            f"put files {known} into it",
         )
         found += images or [empty]
     return found
@@ -110,7 +114,7 @@ def _below(folder: Path, without: Collection[Path]) -> Iterator[Path]:
                 yield path
 
 
-def readable(name: str) -> str:
+def format_table(name: str) -> str:
     """Make of a file's name what every text file can hold."""
     return os.fsencode(name).decode("utf-8", "replace")
 
@@ -170,8 +174,8 @@ def _check(out: Path, overwrite: bool) -> None:
     # a killed call may have left its unfinished work, which is nobody's result
     held = [path.name for path in out.iterdir() if not path.name.startswith(_UNFINISHED)]
     if held and not overwrite:
-        mend = "choose a new folder, or add --overwrite to replace the results in it"
-        raise PredictionError(out, "is there and not empty", mend)
+        hint = "choose a new folder, or add --overwrite to replace the results in it"
+        raise PredictionError(out, "is there and not empty", hint)
     if held and ABOUT not in held:
         raise PredictionError(out, "holds what is no report of ours", "choose a new folder")
 
@@ -194,7 +198,7 @@ COLUMNS = (
     "image",
     "status",
     "problem",
-    "mend",
+    "hint",
     "width",
     "height",
     "predicted_dice",
@@ -282,7 +286,7 @@ def predict_each(
     folder: Path,
     pictures: PictureStore,
     wishes: Wishes,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """Predict images a few at a time.
 
@@ -295,7 +299,7 @@ def predict_each(
     pictures : PictureStore
         Gets what the report shows of each image.
     wishes : Wishes
-    say : callable
+    log : callable
         Gets a line of progress now and then.
 
     Returns
@@ -319,7 +323,7 @@ def predict_each(
                 _show(one, row, own, folder, pictures, wishes.masks)
         if time.monotonic() - last > _EVERY:
             last = time.monotonic()
-            say(f"{numbers[-1] + 1:,} of {len(asked):,} images")
+            log(f"{numbers[-1] + 1:,} of {len(asked):,} images")
     return rows
 
 
@@ -327,14 +331,14 @@ def _read(asked, numbers, rows, sizes, wishes: Wishes) -> Iterator[_Seen]:
     """Read images one after another, so that one of full size is in memory at a time."""
     for number in numbers:
         one, row = asked[number], rows[number]
-        row |= {"image": one.name, "status": FAILED, "problem": one.problem, "mend": one.mend}
+        row |= {"image": one.name, "status": FAILED, "problem": one.problem, "hint": one.hint}
         row["notes"] = ""
         if one.path is None:
             continue
         try:
             photograph = read_photograph(one.path, wishes.max_pixels)
         except DataError as error:
-            row |= {"problem": error.problem, "mend": error.mend}
+            row |= {"problem": error.problem, "hint": error.hint}
             continue
         row |= {"width": photograph.width, "height": photograph.height}
         squares = {size: to_square(photograph, size) for size in sizes}
@@ -347,7 +351,7 @@ def _predict(seen, ensemble: Ensemble, explainers: Explainers, rows) -> dict[str
     table = ensemble.predict(pixels).astype(object)
     table = table.where(table.notna(), None)
     for one, found in zip(seen, table.to_dict("records"), strict=True):
-        rows[one.number] |= {**found, "status": PREDICTED, "problem": "", "mend": ""}
+        rows[one.number] |= {**found, "status": PREDICTED, "problem": "", "hint": ""}
     heats: dict[str, np.ndarray] = {}
     for predictor, explainer in dict.fromkeys(explainers.values()):
         batch = predictor.batches(pixels[predictor.size]).batch(np.arange(len(seen)))
@@ -423,7 +427,7 @@ class Asking:
     embedded: int = 1000
 
 
-def predict_images(asking: Asking, say: Callable[[str], None] = print) -> pd.DataFrame:
+def predict_images(asking: Asking, log: Callable[[str], None] = print) -> pd.DataFrame:
     """Predict images and write ``predictions.csv``, ``report.html``, heat maps and ``about.json``.
 
     Nothing is written but below the output folder, temporary files and caches included.
@@ -431,7 +435,7 @@ def predict_images(asking: Asking, say: Callable[[str], None] = print) -> pd.Dat
     Parameters
     ----------
     asking : Asking
-    say : callable
+    log : callable
         Gets lines of progress.
 
     Returns
@@ -449,14 +453,14 @@ def predict_images(asking: Asking, say: Callable[[str], None] = print) -> pd.Dat
         if source.resolve() == asking.out.resolve():
             raise PredictionError(asking.out, "holds the images", "choose another folder for --out")
     with output_folder(asking.out, asking.overwrite) as work, _caches_in(work):
-        rows, about = _predict_in(asking, work, say)
+        rows, about = _predict_in(asking, work, log)
         table = pd.DataFrame(rows)
         write_text(work / TABLE, table.to_csv(index=False, float_format="%.6g"))
         write_json(work / ABOUT, about)
     return table
 
 
-def _predict_in(asking: Asking, work: Path, say) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _predict_in(asking: Asking, work: Path, log) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     from iavlib.data.images import MAX_PIXELS
     from iavlib.predict.ensemble import describe, make_ensemble, warn
     from iavlib.predict.model import load_predictor
@@ -470,7 +474,7 @@ def _predict_in(asking: Asking, work: Path, say) -> tuple[list[dict[str, Any]], 
     explainers, reasons = find_explainers(ensemble) if asking.heat_maps else ({}, [])
     wishes = Wishes(explainers, masks, asking.max_pixels or MAX_PIXELS)
     with PictureStore(work / "pictures") as pictures:
-        rows = predict_each(asked, ensemble, work, pictures, wishes, say)
+        rows = predict_each(asked, ensemble, work, pictures, wishes, log)
         about = {
             "statement": STATEMENT,
             "models": [one.name for one in predictors],

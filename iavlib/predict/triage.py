@@ -90,8 +90,8 @@ def out_of_fold_runs(
     """
     runs = whole_models(known_results(TASK, cohort.name, store, project))
     if runs.empty:
-        mend = f"'iav train' a list of folds of task {TASK} on it, see book/experiments.md"
-        raise ExperimentError(f"cohort {cohort.name!r}", "no runs predict all of its images", mend)
+        hint = f"'iav train' a list of folds of task {TASK} on it, see book/experiments.md"
+        raise ExperimentError(f"cohort {cohort.name!r}", "no runs predict all of its images", hint)
     states = runs["data"].value_counts()
     state = cohort.fingerprint if cohort.fingerprint in states else states.index[0]
     return runs[runs["data"] == state]

@@ -284,9 +284,9 @@ def _calibrate(scores, kind, alpha, groups, bounds) -> Conformal:
         cluster_codes(labels, len(scores))  # says which labels are missing
         if set(labels) == {_ALL}:
             raise ValueError(f"groups holds the one label {_ALL!r}: leave groups out")
-    parts = {label: scores[labels == label] for label in dict.fromkeys(labels)}
-    margins = {label: conformal_quantile(part, alpha) for label, part in parts.items()}
-    sizes = {label: len(part) for label, part in parts.items()}
+    subsets = {label: scores[labels == label] for label in dict.fromkeys(labels)}
+    margins = {label: conformal_quantile(subset, alpha) for label, subset in subsets.items()}
+    sizes = {label: len(subset) for label, subset in subsets.items()}
     return Conformal(alpha, kind, margins, sizes, bounds)
 
 

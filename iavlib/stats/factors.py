@@ -83,8 +83,10 @@ class WithinBetween:
 
 def natural_key(label: str) -> tuple:
     """Sorting key that reads digits as numbers: A9 comes before A10."""
-    parts = re.split(r"(\d+)", str(label))
-    numbered = tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts if part)
+    subsets = re.split(r"(\d+)", str(label))
+    numbered = tuple(
+        (int(subset), "") if subset.isdigit() else (-1, subset) for subset in subsets if subset
+    )
     # The label itself settles ties such as A1 and A01, so that the order never depends on chance.
     return numbered, str(label)
 

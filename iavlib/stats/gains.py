@@ -360,16 +360,16 @@ def average_gain_on_other_images(
     if missing:
         raise KeyError(f"the predictions have no column {', '.join(map(repr, missing))}")
     used = predictions[predictions[arm].isin([treatment, control])]
-    pairs, parts = _count_by_patient(used, arm, (treatment, control), patient)
+    pairs, subsets = _count_by_patient(used, arm, (treatment, control), patient)
     layout = _layout(pairs)
     rng = np.random.default_rng(seed)
-    values = _gains_of(parts, [np.ones((1, p.shape[1])) for _, p in parts], len(pairs))
+    values = _gains_of(subsets, [np.ones((1, p.shape[1])) for _, p in subsets], len(pairs))
     rows = {}
     for levels in (("patient",), ("patient", "seed"), ("patient", *_LEVELS[-1])):
         blocks = []
         for size in _sizes(n_boot):
-            drawn = [_multinomial(p.shape[1], size, rng) for _, p in parts]
-            gain = _gains_of(parts, drawn, len(pairs))
+            drawn = [_multinomial(p.shape[1], size, rng) for _, p in subsets]
+            gain = _gains_of(subsets, drawn, len(pairs))
             blocks.append(_draw(gain, layout, levels, size, rng))
         rows[", ".join(levels)] = _row(values, layout, levels, np.concatenate(blocks), level)
     return _table(rows, layout)
@@ -477,7 +477,7 @@ def _count_by_patient(used: pd.DataFrame, arm: str, arms: tuple, patient: str) -
             f"{', '.join(map(str, alone.index[0]))}"
         )
     pairs = there.index.to_frame(index=False)
-    parts = []
+    subsets = []
     for dataset, numbers in pairs.groupby("dataset").indices.items():
         inside = (used["dataset"] == dataset).to_numpy()
         order = [(*pairs.loc[i, list(PAIR)], name) for name in arms for i in numbers]
@@ -485,8 +485,8 @@ def _count_by_patient(used: pd.DataFrame, arm: str, arms: tuple, patient: str) -
             pd.MultiIndex.from_frame(used.loc[inside, [*PAIR, arm]])
         )
         patients = cluster_codes(used.loc[inside, patient], int(inside.sum()))
-        parts.append((numbers, _tabulate(counts[inside], run, len(order), *patients)))
-    return pairs, parts
+        subsets.append((numbers, _tabulate(counts[inside], run, len(order), *patients)))
+    return pairs, subsets
 
 
 def _tabulate(counts: pd.DataFrame, run, n_runs: int, patient, n_patients: int) -> np.ndarray:
@@ -497,10 +497,10 @@ def _tabulate(counts: pd.DataFrame, run, n_runs: int, patient, n_patients: int) 
     return table
 
 
-def _gains_of(parts: list, weights: list[np.ndarray], n_pairs: int) -> np.ndarray:
+def _gains_of(subsets: list, weights: list[np.ndarray], n_pairs: int) -> np.ndarray:
     """Gain of each pair with patients weighted, shape (b, pairs)."""
     gain = np.empty((len(weights[0]), n_pairs))
-    for (numbers, (found, malignant, spared, benign)), drawn in zip(parts, weights, strict=True):
+    for (numbers, (found, malignant, spared, benign)), drawn in zip(subsets, weights, strict=True):
         with np.errstate(divide="ignore", invalid="ignore"):
             sensitivity = (drawn @ found) / (drawn @ malignant)
             specificity = (drawn @ spared) / (drawn @ benign)
@@ -707,9 +707,9 @@ def _degrees(components: pd.DataFrame, codes: dict[str, np.ndarray], n: int) -> 
         free["cell"] = max(cells - 1 - sum(free.values()), 1)
     free["seed"] = max(n - 1 - sum(free.values()), 1)
     levels = {name: codes[name].max() + 1 for name in codes} | {"seed": n}
-    parts = {name: components.loc[name, "variance"] / levels[name] for name in free}
-    total = sum(parts.values())
-    return float(total**2 / sum(parts[name] ** 2 / free[name] for name in free))
+    subsets = {name: components.loc[name, "variance"] / levels[name] for name in free}
+    total = sum(subsets.values())
+    return float(total**2 / sum(subsets[name] ** 2 / free[name] for name in free))
 
 
 def _describe(codes: dict, left_out: dict) -> str:

@@ -299,17 +299,17 @@ def _error_table(rows: _Predictions, settings: tuple) -> pd.DataFrame:
 def _group_row(rows: _Predictions, member: np.ndarray, settings: tuple) -> dict[str, float]:
     """Errors of one subgroup; intervals only where there are two clusters to draw from."""
     codes, n_clusters = cluster_codes(rows.clusters[member], int(member.sum()))
-    part = _Predictions(rows.true[member], rows.predicted[member], codes, n_clusters)
+    subset = _Predictions(rows.true[member], rows.predicted[member], codes, n_clusters)
     if n_clusters > 1:
-        table = _error_table(part, settings)
+        table = _error_table(subset, settings)
     else:
-        alone = _all_errors(part.true, part.predicted, np.ones((1, len(part.true))))[0]
+        alone = _all_errors(subset.true, subset.predicted, np.ones((1, len(subset.true))))[0]
         table = pd.DataFrame({"estimate": alone}, index=list(ERROR_STATISTICS))
         table = table.assign(ci_low=np.nan, ci_high=np.nan)
-    row = {"n": len(part.true), "n_clusters": n_clusters}
+    row = {"n": len(subset.true), "n_clusters": n_clusters}
     for name in ("mae", "bias", "pearson"):
         row |= dict(zip((name, f"{name}_low", f"{name}_high"), table.loc[name], strict=False))
-    return row | {"true_mean": part.true.mean()}
+    return row | {"true_mean": subset.true.mean()}
 
 
 def _checked(true, predicted, clusters, **others) -> _Predictions:
@@ -546,11 +546,11 @@ def _penalty_errors(matrix, target, codes, penalties, folds, bounds) -> pd.Serie
     """Mean absolute error of each penalty over folds that divide no cluster."""
     from sklearn.model_selection import GroupKFold
 
-    parts = list(GroupKFold(folds).split(matrix, target, codes))
+    subsets = list(GroupKFold(folds).split(matrix, target, codes))
     errors = {}
     for penalty in sorted(penalties):
         absolute = np.empty(len(target))
-        for train, test in parts:
+        for train, test in subsets:
             guess = _ridge(penalty).fit(matrix[train], target[train]).predict(matrix[test])
             guess = guess if bounds is None else np.clip(guess, *bounds)
             absolute[test] = np.abs(guess - target[test])

@@ -113,8 +113,8 @@ def scores_by_group(
         members |= {(name, text): member for text, member in _levels(labels).items()}
     rows = {}
     for key, member in members.items():
-        part = sample.malignant[member], sample.score[member], sample.clusters[member]
-        rows[key] = _measure(*part, threshold, fewest, (n_boot, seed, level))
+        subset = sample.malignant[member], sample.score[member], sample.clusters[member]
+        rows[key] = _measure(*subset, threshold, fewest, (n_boot, seed, level))
     index = pd.MultiIndex.from_tuples(rows, names=["factor", "level"])
     return pd.DataFrame(list(rows.values()), index=index)
 

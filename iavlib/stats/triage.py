@@ -115,11 +115,11 @@ def triage_gains(
         table = np.stack(rows, axis=1)  # replicates, orders, numbers
         area = table[:, :, :1]
         best = area[:, -1:]
-        parts = [area, np.divide(area, best, out=np.full_like(area, np.nan), where=best != 0)]
+        subsets = [area, np.divide(area, best, out=np.full_like(area, np.nan), where=best != 0)]
         if reference is not None:
             at = list(orders).index(reference)
-            parts.append(area - area[:, at : at + 1])
-        return np.concatenate([*parts, table[:, :, 1:]], axis=2).reshape(len(weights), -1)
+            subsets.append(area - area[:, at : at + 1])
+        return np.concatenate([*subsets, table[:, :, 1:]], axis=2).reshape(len(weights), -1)
 
     drawn = cluster_bootstrap(statistic, codes, n_boot, seed)
     columns = ["area_gained", "of_possible"]
@@ -165,13 +165,13 @@ def _summary(order: _Order, weights, loss, shares) -> np.ndarray:
 def _table(drawn, names: list[str], columns: list[str]) -> pd.DataFrame:
     """Put estimates and ends of intervals into a row an order."""
     shape = (len(names), len(columns))
-    parts = {"": drawn.estimate, "_low": drawn.low, "_high": drawn.high}
+    subsets = {"": drawn.estimate, "_low": drawn.low, "_high": drawn.high}
     tables = [
-        pd.DataFrame(np.reshape(part, shape), index=names, columns=columns).add_suffix(suffix)
-        for suffix, part in parts.items()
+        pd.DataFrame(np.reshape(subset, shape), index=names, columns=columns).add_suffix(suffix)
+        for suffix, subset in subsets.items()
     ]
     wide = pd.concat(tables, axis=1).rename_axis("order")
-    return wide[[column + suffix for column in columns for suffix in parts]]
+    return wide[[column + suffix for column in columns for suffix in subsets]]
 
 
 def _losses(loss: ArrayLike) -> np.ndarray:

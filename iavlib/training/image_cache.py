@@ -163,8 +163,8 @@ def _index(paths: pd.Series, size: int) -> dict:
         try:
             status = os.stat(path)
         except OSError as error:
-            mend = "put it there, or leave out its row"
-            raise DataError(path, f"image {name} cannot be read ({error.strerror})", mend) from None
+            hint = "put it there, or leave out its row"
+            raise DataError(path, f"image {name} cannot be read ({error.strerror})", hint) from None
         files.append([str(name), status.st_size, status.st_mtime_ns])
     scaling = {"size": int(size), "resampling": RESAMPLING}
     return {"version": VERSION, **scaling, "images": files}
@@ -230,7 +230,7 @@ def _read(task) -> list[tuple[str, Exception]]:
             try:
                 image = Image.fromarray(read_image(file))
             except DataError as error:
-                problems.append((error.where, error.problem, error.mend))
+                problems.append((error.where, error.problem, error.hint))
                 continue
             scaled = to_square(image, size).tobytes()
             stream.seek(start + row * len(scaled))
@@ -241,13 +241,13 @@ def _read(task) -> list[tuple[str, Exception]]:
 
 def _lost(task, error: DataError) -> list:
     files = task[-1]
-    return [(f"{files[0]} to {files[-1]}", error.problem, error.mend)]
+    return [(f"{files[0]} to {files[-1]}", error.problem, error.hint)]
 
 
 def _raise_first(problems: list) -> None:
     if problems:
-        where, problem, mend = problems[0]
+        where, problem, hint = problems[0]
         if len(problems) > 1:
             others = ", ".join(str(place) for place, *_ in problems[1:_NAMED])
             problem += f"; {len(problems):,} files are at fault, also {others}"
-        raise DataError(where, problem, mend)
+        raise DataError(where, problem, hint)

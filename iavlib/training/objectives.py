@@ -71,7 +71,7 @@ class RegressionObjective(Objective):
 
         That is for training and validation images alike; the message names images.
         """
-        for part, images in (("training", batches), ("validation", self.validation)):
+        for subset, images in (("training", batches), ("validation", self.validation)):
             values = images.target(self.target)
             bad, what = ~np.isfinite(values), "missing or infinite"
             if self._loss.bounded and not bad.any():
@@ -79,7 +79,7 @@ class RegressionObjective(Objective):
             if bad.any():
                 named = ", ".join(map(str, images.ids[bad][:5]))
                 raise TrainingError(
-                    f"{bad.sum()} {part} images have a {self.target!r} {what}: {named}. Leave them "
+                    f"{bad.sum()} {subset} images have a {self.target!r} {what}: {named}. Leave them "
                     "out, or correct their targets"
                 )
 
@@ -153,7 +153,7 @@ class DiagnosisObjective(Objective):
 
     def check(self, batches: ImageBatches) -> None:
         """Raise :class:`TrainingError` where a part lacks a class, or all agreement."""
-        for part, images in (("training", batches), ("validation", self.validation)):
+        for subset, images in (("training", batches), ("validation", self.validation)):
             labels = images.target(DIAGNOSIS)
             strange = ~np.isin(labels, (0, 1))
             if strange.any():
@@ -161,7 +161,7 @@ class DiagnosisObjective(Objective):
                 raise TrainingError(f"labels must be 0 or 1; they are not for {named}")
             if len(np.unique(labels)) < 2:
                 raise TrainingError(
-                    f"the {len(labels)} {part} images are all of class {labels[0]}: split them so "
+                    f"the {len(labels)} {subset} images are all of class {labels[0]}: split them so "
                     "that each part has both classes"
                 )
         if self.regression_loss and not np.isfinite(batches.target(AGREEMENT)).any():

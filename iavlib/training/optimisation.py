@@ -149,9 +149,9 @@ class Frozen:
         if frozen:
             self._backbone.eval()
         elif self._recipe.freeze_batchnorm:
-            for part in self._backbone.modules():
-                if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                    part.eval()
+            for subset in self._backbone.modules():
+                if isinstance(subset, nn.modules.batchnorm._BatchNorm):
+                    subset.eval()
 
     def release(self) -> None:
         """Let all be trained again that was when it began."""
@@ -211,16 +211,16 @@ def backbone_stages(backbone: nn.Module) -> list[list[nn.Module]]:
     -------
     list of list of torch.nn.Module
     """
-    parts: list[nn.Module] = []
+    subsets: list[nn.Module] = []
     for name, child in backbone.named_children():
-        parts += list(child.children()) if name in _HOLDERS else [child]
+        subsets += list(child.children()) if name in _HOLDERS else [child]
     stages: list[list[nn.Module]] = []
-    for part in parts:
-        weighty = any(weight.ndim > 1 for weight in part.parameters())
+    for subset in subsets:
+        weighty = any(weight.ndim > 1 for weight in subset.parameters())
         if weighty or not stages:
-            stages.append([part])
+            stages.append([subset])
         else:
-            stages[-1].append(part)
+            stages[-1].append(subset)
     return stages
 
 
@@ -254,6 +254,6 @@ def train_last_stages(backbone: nn.Module, trainable: str | int) -> int:
     for weight in backbone.parameters():
         weight.requires_grad_(False)
     for stage in stages[len(stages) - n :]:
-        for part in stage:
-            part.requires_grad_(True)
+        for subset in stage:
+            subset.requires_grad_(True)
     return n

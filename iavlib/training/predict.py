@@ -66,10 +66,10 @@ def run_over(
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Let a network evaluate, and put each of its parts back into its mode afterwards."""
-    modes = [(part, part.training) for part in network.modules()]
+    modes = [(subset, subset.training) for subset in network.modules()]
     network.eval()
     try:
         yield
     finally:
-        for part, mode in modes:
-            part.training = mode
+        for subset, mode in modes:
+            subset.training = mode

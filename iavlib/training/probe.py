@@ -337,7 +337,7 @@ def fit_linear_head(
         If the head is another, or as :func:`~iavlib.training.probe.fit_probe`.
     """
     outputs = {"logistic": 2, "ridge": 1}[kind]
-    weighty = [part for part in head.modules() if any(True for _ in part.parameters(False))]
+    weighty = [subset for subset in head.modules() if any(True for _ in subset.parameters(False))]
     layer = weighty[0] if len(weighty) == 1 else None
     if not isinstance(layer, nn.Linear) or layer.out_features != outputs:
         raise TrainingError(f"only a linear head of {outputs} outputs begins with a {kind} fit")

@@ -109,7 +109,7 @@ def test_bad_masks_are_told_and_the_rest_is_done(folder, tmp_path):
         "../elsewhere.png": "outside the folder",
     }.items():
         assert told in problems.loc[mask, "problem"]
-        assert problems.loc[mask, "mend"]
+        assert problems.loc[mask, "hint"]
         assert f"left out: {mask}" in done.output
     assert len(pd.read_csv(out / "pairs.csv")) == 4
     assert "5 masks were left out" in (out / "report.html").read_text()

@@ -326,7 +326,7 @@ def test_measures_of_a_cohort(make_cohort):
         assert row == pytest.approx({m: measure[m] for m in MEASURES}, nan_ok=True)
     gone = table[table["image_id"] == "gone"]
     assert gone["problem"].str.contains("there is no file").all()
-    assert gone["mend"].notna().all() and gone["dice"].isna().all()
+    assert gone["hint"].notna().all() and gone["dice"].isna().all()
     assert table[table["image_id"] == "own"]["self_dice"].notna().all()
     assert len(annotator_summary(table, cohort.clusters(), n_boot=20)) == 30
     pd.testing.assert_frame_equal(annotator_measures(cohort, processes=2), table)

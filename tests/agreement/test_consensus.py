@@ -420,7 +420,7 @@ def test_one_bad_image_does_not_stop_the_rest(make_cohort, tmp_path):
     assert "no readable" in table["problem"]["broken"]
     assert "80x59 pixels" in table["problem"]["sizes"]
     assert "no file name" in table["problem"]["a/b"]
-    assert table["mend"][:4].str.len().min() > 5
+    assert table["hint"][:4].str.len().min() > 5
     assert table["path"].notna().tolist() == [False] * 4 + [True]
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["fine_MV_MV_MV_MV.png"]
 
@@ -454,9 +454,9 @@ def test_the_random_annotator_of_an_image_depends_on_seed_and_image_only(make_co
     drawn = {f"I{k}": {"x": A, "y": B, "z": C} for k in range(8)}
     out = tmp_path / "out"
     whole = write_consensus(make_cohort(drawn), out, ("RA",), seed=1)["masks"]
-    part = write_consensus(make_cohort({"I5": drawn["I5"]}), out, ("RA",), seed=1)["masks"]
+    subset = write_consensus(make_cohort({"I5": drawn["I5"]}), out, ("RA",), seed=1)["masks"]
     other = write_consensus(make_cohort(drawn), out, ("RA",), seed=2)["masks"]
-    assert part.iloc[0] == whole[part.index[0]]
+    assert subset.iloc[0] == whole[subset.index[0]]
     assert len({name[3] for name in whole}) > 1
     assert not whole.equals(other)
 

@@ -85,7 +85,7 @@ def test_what_is_no_mask_is_refused(tmp_path, name, image, told):
     with pytest.raises(DataError, match=told) as caught:
         read_mask(tmp_path / name)
     assert caught.value.where == str(tmp_path / name)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_several_pages_are_refused(tmp_path):
@@ -127,7 +127,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path):
     for read in (read_mask, read_image):
         with pytest.raises(DataError, match="more than 178,956,970 pixels") as caught:
             read(bomb(tmp_path / "bomb.png", 30_000))
-        assert "scale it down" in caught.value.mend
+        assert "scale it down" in caught.value.hint
     GREY.save(tmp_path / "grey.png")
     assert read_mask(tmp_path / "grey.png", max_pixels=48).any()
     with pytest.raises(DataError, match="8 x 6 pixels"):

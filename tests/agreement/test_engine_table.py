@@ -94,7 +94,7 @@ def test_what_fails_is_told_and_the_rest_is_done(mask_files, tmp_path):
     assert set(problems.index) == set(told)
     for mask_id, words in told.items():
         assert words in problems.loc[mask_id, "problem"], mask_id
-    assert problems["mend"].str.len().gt(10).all()
+    assert problems["hint"].str.len().gt(10).all()
     assert set(problems.index[~problems["left_out"]]) == {"b", "c", "w", "x"}
     found = table.pairs[["mask_1", "mask_2"]].agg("".join, axis=1).tolist()
     assert found == ["bc", "wx", "wy", "xy"]

@@ -69,7 +69,7 @@ def test_each_finding(make_cohort, case):
     table = check_masks(make_cohort({"I": {"x": mask}}))
     assert issues(table) == expected
     for row in table.itertuples():
-        assert (row.severity, row.mend) == ISSUES[row.issue]
+        assert (row.severity, row.hint) == ISSUES[row.issue]
         assert row.detail
 
 

@@ -79,7 +79,7 @@ def test_a_picture_is_labelled_whole_or_not(make_set):
         ({"annotators_named": ("A", "B", "A")}, "two of the name 'A'"),
         ({"ids": ["a"] * 6}, "two of the name 'a'"),
         ({"ids": ["a"]}, "1 ids for 6"),
-        ({"parts": ["train"]}, "1 parts for 6"),
+        ({"subsets": ["train"]}, "1 subsets for 6"),
     ],
 )
 def test_what_does_not_fit_is_told(make_set, field, told):
@@ -88,20 +88,20 @@ def test_what_does_not_fit_is_told(make_set, field, told):
 
 
 def test_selections(make_set):
-    parts = ["train", "val", "train", "test", "train", "val"]
-    whole = make_set(parts=parts, clusters=[f"c{k // 2}" for k in range(6)])
+    subsets = ["train", "val", "train", "test", "train", "val"]
+    whole = make_set(subsets=subsets, clusters=[f"c{k // 2}" for k in range(6)])
     chosen = whole.select(["image-4", "image-1"])
     assert list(chosen.ids) == ["image-1", "image-4"]
     assert np.array_equal(chosen.labels, whole.labels[[1, 4]])
     assert np.array_equal(chosen.truth, whole.truth[[1, 4]])
     assert list(chosen.clusters) == ["c0", "c2"]
-    assert list(whole.part("train").ids) == ["image-0", "image-2", "image-4"]
+    assert list(whole.subset("train").ids) == ["image-0", "image-2", "image-4"]
     with pytest.raises(KeyError, match="no picture nowhere"):
         whole.select(["nowhere"])
     with pytest.raises(KeyError, match="no part 'tests'; there are train, val, test"):
-        whole.part("tests")
+        whole.subset("tests")
     with pytest.raises(KeyError, match="there are none"):
-        make_set().part("train")
+        make_set().subset("train")
 
 
 def test_of_annotators_leaves_out_pictures_without_them(make_set):
@@ -144,7 +144,7 @@ def test_fingerprint(make_set):
         make_set(labels=labels),
         make_set(name="other"),
         make_set(truth=None),
-        make_set(parts=["train"] * 6),
+        make_set(subsets=["train"] * 6),
         make_set(structures={"lesion": (1,)}),
         whole.take([1, 0, 2, 3, 4, 5]),
     ]

@@ -28,10 +28,10 @@ def raw(tmp_path, monkeypatch):
     monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path))
     folder = tmp_path / "mnist" / "raw"
     folder.mkdir(parents=True)
-    for part, n, seed in (("train", 60, 1), ("t10k", 40, 2)):
+    for subset, n, seed in (("train", 60, 1), ("t10k", 40, 2)):
         images, shown = draw_digits(n, seed)
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
-        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(shown)))
+        (folder / f"{subset}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{subset}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(shown)))
     return folder
 
 
@@ -72,7 +72,7 @@ def test_without_files_digits_are_drawn_and_synthetic(tmp_path, monkeypatch):
     made = digits((12, 4, 8))
     assert made.synthetic
     assert made.simulated_annotators
-    assert {part: len(made.part(part)) for part in ("train", "val", "test")} == {
+    assert {subset: len(made.subset(subset)) for subset in ("train", "val", "test")} == {
         "train": 12,
         "val": 4,
         "test": 8,

@@ -52,11 +52,11 @@ def test_phantom(phantom):
     assert not made.simulated_annotators
     assert made.truth_is == "known"
     assert made.images.shape == (24, 32, 32, 3)
-    assert set(made.parts) == {"train", "val", "test"}
+    assert set(made.subsets) == {"train", "val", "test"}
     drawn = phantom.masks.groupby("annotator")["image_id"].nunique()
     assert made.counts.to_dict() == drawn.to_dict()
     for cluster in set(made.clusters):
-        assert len(set(made.parts[made.clusters == cluster])) == 1
+        assert len(set(made.subsets[made.clusters == cluster])) == 1
     rates = error_rates(true_confusion(made).overall, made.annotators)
     assert (rates["false_negative_rate"] < 0.6).all()
     path = phantom.extras["truth"]["path"][made.ids[5]]
@@ -67,7 +67,7 @@ def test_phantom(phantom):
 def test_subsets_of_annotators_and_pictures(phantom):
     both = from_cohort(phantom, 32, ["A01", "A00"], at_least=2, fractions=None)
     assert both.annotators == ("A01", "A00")
-    assert both.parts is None
+    assert both.subsets is None
     assert not both.missing.any()
     assert any("fewer than 2 annotators" in note for note in both.notes)
     one = from_cohort(phantom, 32, truth="A00", fractions=None)
@@ -171,11 +171,11 @@ def test_classes_of_mask_files(own_masks):
 
 def test_a_published_split(own_masks):
     cohort = data.load("folder", path=own_masks)
-    table = pd.DataFrame({"part": ["train", "test", "train"]}, index=["p0", "p1", "p2"])
+    table = pd.DataFrame({"subset": ["train", "test", "train"]}, index=["p0", "p1", "p2"])
     made = from_cohort(
         replace(cohort, extras={"published_split": table}), 20, fractions="published"
     )
-    assert made.parts.tolist() == ["train", "test", "train"]
+    assert made.subsets.tolist() == ["train", "test", "train"]
     with pytest.raises(LabelError, match="no published split"):
         from_cohort(cohort, 20, fractions="published")
 

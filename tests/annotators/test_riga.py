@@ -46,7 +46,7 @@ def test_layout(home):
     assert len(cohort.pairs) == 10 * 15
     assert cohort.pairs["dice"].between(0.7, 1).all()
     split = cohort.extras["published_split"]
-    assert split.groupby("part")["source"].unique().map(sorted).to_dict() == {
+    assert split.groupby("subset")["source"].unique().map(sorted).to_dict() == {
         "test": ["Magrabia"],
         "train": ["BinRushed", "MESSIDOR"],
     }
@@ -62,7 +62,10 @@ def test_disc_and_cup_as_arrays(home):
     made = from_cohort(data.load("riga"), (120, 160), fractions="published")
     assert made.n_classes == 3
     assert made.structures == {"disc": (1, 2), "cup": (2,)}
-    assert {part: len(made.part(part)) for part in ("train", "test")} == {"train": 6, "test": 4}
+    assert {subset: len(made.subset(subset)) for subset in ("train", "test")} == {
+        "train": 6,
+        "test": 4,
+    }
     disc, cup = (made.structure(name).sum(axis=(2, 3)) for name in ("disc", "cup"))
     for annotator in range(6):
         assert np.allclose(disc[:, annotator], np.pi * (30 + annotator) ** 2, rtol=0.05)

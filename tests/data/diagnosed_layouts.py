@@ -75,14 +75,14 @@ def isic2017(folder: Path, sizes=(("Training", 8), ("Validation", 4), ("Test_v2"
 
 def simple2017(folder: Path) -> Path:
     ids = [isic(i) for i in range(12)]
-    parts = ["train"] * 6 + ["val"] * 2 + ["test"] * 4
+    subsets = ["train"] * 6 + ["val"] * 2 + ["test"] * 4
     for image in ids:
         picture(folder / "images" / f"{image}.jpg")
     for image in ids[:8]:
         picture(folder / "masks" / f"{image}_segmentation.png", mask=True)
     rows = {
         "image_id": ids,
-        "split": parts,
+        "split": subsets,
         "melanoma": ["1.0", "0.0"] * 4 + [""] * 4,
         "age_approximate": ["55", "unknown", "", *["40"] * 9],
         "sex": ["female", "unknown", "", *["male"] * 9],
@@ -161,9 +161,9 @@ def derm7pt(folder: Path, repeat: int = 4) -> Path:
         picture(folder / "images" / "NEL" / f"Nel{i:03d}.jpg")
         picture(folder / "images" / clinic)
     write(folder / "meta" / "meta.csv", rows)
-    for part, remainder in (("train", (0, 1)), ("valid", (2,)), ("test", (3,))):
+    for subset, remainder in (("train", (0, 1)), ("valid", (2,)), ("test", (3,))):
         indexes = [i for i in range(len(names)) if i % repeat in remainder]
-        write(folder / "meta" / f"{part}_indexes.csv", {"indexes": indexes})
+        write(folder / "meta" / f"{subset}_indexes.csv", {"indexes": indexes})
     return folder
 
 

@@ -62,7 +62,7 @@ def test_isic2017_official(home):
     layouts.isic2017(home / "isic2017")
     cohort = load("isic2017")
     images = cohort.images
-    assert images["part"].value_counts().to_dict() == {"train": 8, "test": 6, "val": 4}
+    assert images["subset"].value_counts().to_dict() == {"train": 8, "test": 6, "val": 4}
     assert images["diagnosis"].value_counts().to_dict() == {
         **{"melanoma": 9, "nevus": 6, "seborrheic keratosis": 3}
     }
@@ -114,7 +114,7 @@ def test_isic2018_classes_parts_and_lesions(home):
     layouts.isic2018(home / "isic2018")
     cohort = load("isic2018")
     images = cohort.images
-    assert images["part"].value_counts().to_dict() == {"train": 14, "val": 7, "test": 7}
+    assert images["subset"].value_counts().to_dict() == {"train": 14, "val": 7, "test": 7}
     of = images.drop_duplicates("diagnosis").set_index("diagnosis")
     assert of["melanoma"].to_dict() == {c: float(c == "MEL") for c in layouts.CLASSES_2018}
     assert of.loc[["BCC", "AKIEC", "NV"], "malignancy"].tolist() == [
@@ -128,7 +128,7 @@ def test_isic2018_classes_parts_and_lesions(home):
 def test_isic2019_unknown_classes(home):
     layouts.isic2019(home / "isic2019")
     cohort = load("isic2019")
-    assert data.target(cohort).loc[cohort.images["part"] == "test"].tolist() == [1, 0, 0, 0, 0]
+    assert data.target(cohort).loc[cohort.images["subset"] == "test"].tolist() == [1, 0, 0, 0, 0]
     table = data.label_map(cohort).set_index("diagnosis")
     assert table.loc["UNK", ["malignancy", "class", "test"]].tolist() == [
         *("unknown", "not melanoma", 2),
@@ -144,16 +144,16 @@ def test_isic2019_metadata_and_validation_from_training(home):
     layouts.isic2019(home / "isic2019")
     cohort = load("isic2019")
     images = cohort.images
-    assert images["age"].isna().groupby(images["part"]).all().to_dict() == {
+    assert images["age"].isna().groupby(images["subset"]).all().to_dict() == {
         **{"test": True, "train": False}
     }
     assert set(images["sex"]) == {"female", "male"}
     assert images["lesion_id"].isna().sum() == 4 + 5
     split = data.official_split(cohort, seed=1)
     assert "validation being 12.5 % of training by lesion, seed 1" in split.rule
-    assert set(split["test"]) == set(images.index[images["part"] == "test"])
-    parts = data.check_parts(cohort, split.assignment)
-    assert parts["images"].to_dict() == {"train": 52, "val": 8, "test": 5}
+    assert set(split["test"]) == set(images.index[images["subset"] == "test"])
+    subsets = data.check_subsets(cohort, split.assignment)
+    assert subsets["images"].to_dict() == {"train": 52, "val": 8, "test": 5}
 
 
 def test_derm7pt(home):
@@ -161,7 +161,7 @@ def test_derm7pt(home):
     cohort = load("derm7pt")
     groups = cohort.images["diagnosis_group"].value_counts().to_dict()
     assert groups == {"MEL": 12, "NEV": 12, "MISC": 8, "BCC": 4, "SK": 4}
-    assert cohort.images["part"].isna().all()
+    assert cohort.images["subset"].isna().all()
     assert cohort.images["path"].str.endswith(".jpg").all()
     assert load("derm7pt", modality="clinic").images["path"].str.endswith(".JPG").all()
     assert cohort.images.loc["case_1", "lesion_id"] == cohort.images.loc["case_2", "lesion_id"]
@@ -169,27 +169,31 @@ def test_derm7pt(home):
     anew = data.official_split(cohort, seed=2)
     assert anew.rule.startswith("split 70:10:20 by patient and lesion, seed 2")
     assert anew.sizes == {"train": 28, "val": 4, "test": 8}
-    official = load("derm7pt", parts="official")
-    assert official.images["part"].value_counts().to_dict() == {"train": 20, "val": 10, "test": 10}
+    official = load("derm7pt", subsets="official")
+    assert official.images["subset"].value_counts().to_dict() == {
+        "train": 20,
+        "val": 10,
+        "test": 10,
+    }
     assert data.official_split(official).rule == "published parts"
-    with pytest.raises(ValueError, match="parts='theirs'"):
-        load("derm7pt", parts="theirs")
+    with pytest.raises(ValueError, match="subsets='theirs'"):
+        load("derm7pt", subsets="theirs")
 
 
 def test_derm7pt_index_files(home):
     meta = layouts.derm7pt(home / "derm7pt") / "meta"
     layouts.write(meta / "test_indexes.csv", {"indexes": [3, 7, 8]})
     with hits("case_9 is in train and in test"):
-        load("derm7pt", parts="official")
+        load("derm7pt", subsets="official")
     layouts.write(meta / "test_indexes.csv", {"indexes": [3, 7]})
     with hits("8 cases are in no part, first case_12"):
-        load("derm7pt", parts="official")
+        load("derm7pt", subsets="official")
     layouts.write(meta / "test_indexes.csv", {"indexes": [3, 40]})
     with hits("indexes"):
-        load("derm7pt", parts="official")
+        load("derm7pt", subsets="official")
     (meta / "test_indexes.csv").unlink()
     with pytest.raises(DatasetUnavailable, match=r"lacks test_indexes\.csv"):
-        load("derm7pt", parts="official")
+        load("derm7pt", subsets="official")
     assert len(load("derm7pt").images) == 40
 
 
@@ -294,7 +298,7 @@ def test_a_part_without_its_table(home):
     with hits("7 images without label: .*ISIC2018_Task3_Test_GroundTruth.csv is missing"):
         load("isic2018")
     shutil.rmtree(folder / "ISIC2018_Task3_Test_Input")
-    assert set(load("isic2018").images["part"]) == {"train", "val"}
+    assert set(load("isic2018").images["subset"]) == {"train", "val"}
 
 
 def test_duplicates(home):
@@ -356,7 +360,7 @@ def test_status_lists_them(home):
 def test_fingerprint_follows_options_and_files(home, tiny_imapp):
     layouts.derm7pt(home / "derm7pt")
     layouts.isic2019(home / "isic2019")
-    seen = [data.fingerprint("derm7pt"), data.fingerprint("derm7pt", parts="official")]
+    seen = [data.fingerprint("derm7pt"), data.fingerprint("derm7pt", subsets="official")]
     seen += [data.fingerprint("isic2019")]
     shutil.copytree(tiny_imapp, home / "imapp")
     seen += [data.fingerprint("isic2019"), data.fingerprint("isic2019", unk="leave out")]

@@ -33,7 +33,7 @@ def test_ph2(monkeypatch):
         **{"common nevus": 80, "atypical nevus": 80, "melanoma": 40}
     }
     assert len(cohort.masks) == 200
-    table = data.check_parts(cohort, data.official_split(cohort, seed=8888).assignment)
+    table = data.check_subsets(cohort, data.official_split(cohort, seed=8888).assignment)
     # the class counts of the paper's own list
     assert table["not melanoma"].to_dict() == {"train": 112, "val": 16, "test": 32}
     assert table["melanoma"].to_dict() == {"train": 28, "val": 4, "test": 8}
@@ -58,7 +58,7 @@ def test_isic2017_split(isic2017):
     cohort, _, _ = isic2017
     split = data.official_split(cohort, seed=1)
     assert "the published test part has 0 labelled images" in split.rule
-    table = data.check_parts(cohort, split.assignment)
+    table = data.check_subsets(cohort, split.assignment)
     assert table["images"].sum() == 1486
     assert table["melanoma"].sum() == 225
     assert table["melanoma"].min() >= 22
@@ -76,14 +76,14 @@ def test_isic2017_keeps_no_test_melanoma(isic2017):
     """Every image of the published test part that IMA++ calls malignant is in the subset."""
     cohort, whole, known = isic2017
     malignant = data.target(known)
-    assert malignant.reindex(whole.images.index[whole.images["part"] == "test"]).sum() == 105
-    assert malignant.reindex(cohort.images.index[cohort.images["part"] == "test"]).sum() == 0
+    assert malignant.reindex(whole.images.index[whole.images["subset"] == "test"]).sum() == 105
+    assert malignant.reindex(cohort.images.index[cohort.images["subset"] == "test"]).sum() == 0
 
 
 def test_isic2017_published_parts_share_patients_and_lesions(isic2017):
     _, whole, _ = isic2017
     shared = {
-        column: int((whole.images.groupby(column)["part"].nunique() > 1).sum())
+        column: int((whole.images.groupby(column)["subset"].nunique() > 1).sum())
         for column in ("patient_id", "lesion_id")
     }
     assert shared == {"patient_id": 15, "lesion_id": 6}

@@ -255,7 +255,7 @@ def test_text_stays_text(own):
         (1, {"malignancy": "malignant"}, r"lines 2 and 3: image a has malignancy benign and malig"),
         (3, {"mask": "b_x.png"}, r"lines 4 and 5: mask b_x\.png is listed twice"),
         (3, {"mask": "./b_x.png"}, r"lines 4 and 5: mask b_x\.png is listed twice"),
-        (3, {"mask": "b_z.png"}, r"line 5: .*b_z\.png: the file is missing\. To mend it: put it"),
+        (3, {"mask": "b_z.png"}, r"line 5: .*b_z\.png: the file is missing\. To fix it: put it"),
         (3, {"annotator": ""}, r"'annotator' fails not_nullable in 1 rows \(line 5"),
         (3, {"mask": ""}, r"'mask' fails not_nullable in 1 rows \(line 5"),
         (3, {"image": ""}, r"'image_id' fails not_nullable in 1 rows \(line 5"),
@@ -287,7 +287,7 @@ def test_one_name_in_two_folders(own):
 
 def test_a_corrupt_mask(own):
     (own / "b_y.png").write_text("no image")
-    with pytest.raises(DataError, match=r"line 5: .*b_y\.png: no readable image .* To mend it"):
+    with pytest.raises(DataError, match=r"line 5: .*b_y\.png: no readable image .* To fix it"):
         data.load("folder", path=own)
 
 

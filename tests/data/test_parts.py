@@ -15,11 +15,11 @@ from iavlib.data.splits import linked_clusters
 NOTHING = ("path", "diagnosis", "patient_id", "lesion_id", "width", "height", "licence")
 
 
-def cohort(melanoma, part=None, **columns) -> Cohort:
+def cohort(melanoma, subset=None, **columns) -> Cohort:
     ids = pd.Index([f"i{k:03d}" for k in range(len(melanoma))], name="image_id")
     images = pd.DataFrame({c: pd.Series(None, index=ids, dtype=object) for c in NOTHING})
     images = images.assign(malignancy="unknown", geometry="original", sex=None, site=None)
-    images = images.assign(age=np.nan, melanoma=np.asarray(melanoma, float), part=part)
+    images = images.assign(age=np.nan, melanoma=np.asarray(melanoma, float), subset=subset)
     return Cohort("some", images.assign(**columns), empty_masks(), empty_pairs(), False)
 
 
@@ -35,7 +35,7 @@ def test_split_anew_keeps_patients_and_lesions_together():
         assert split.rule.endswith(f"seed {seed}, because no parts are published")
         clusters = linked_clusters(own.images[["patient_id", "lesion_id"]])
         assert split.assignment.groupby(clusters).nunique().max() == 1
-        table = data.check_parts(own, split.assignment)
+        table = data.check_subsets(own, split.assignment)
         assert table["images"].sum() == n
         seen.append(tuple(split.assignment))
     assert len(set(seen)) == 3
@@ -58,9 +58,9 @@ def test_unlabelled_images_are_in_no_part():
 
 
 def test_leaks_between_published_parts():
-    parts = ["train"] * 6 + ["val"] * 4 + ["test"] * 4
+    subsets = ["train"] * 6 + ["val"] * 4 + ["test"] * 4
     patients = ["p"] + [None] * 4 + ["q", "q"] + [None] * 6 + ["p"]
-    own = cohort([1, 0] * 7, parts, patient_id=patients)
+    own = cohort([1, 0] * 7, subsets, patient_id=patients)
     split = data.official_split(own)
     assert split.rule == (
         "published parts without 2 images whose patient or lesion a later part shares"
@@ -76,7 +76,7 @@ def test_leaks_between_published_parts():
 def test_leaking_lesions():
     own = cohort([1, 0, 1, 0], ["train", "train", "test", "test"], lesion_id=["x", "y", "x", None])
     with pytest.raises(DataError, match="1 lesions leak between parts, first x in test and train"):
-        data.check_parts(own, own.images["part"])
+        data.check_subsets(own, own.images["subset"])
 
 
 def test_a_class_missing_in_a_part():
@@ -94,13 +94,13 @@ def test_a_class_missing_in_a_part():
 def test_assignments_that_do_not_fit():
     own = cohort([1, 0, 1, 0, np.nan], ["train", "train", "test", "test", "test"])
     with pytest.raises(DataError, match="1 assigned images have no label, first i004"):
-        data.check_parts(own, own.images["part"])
-    part = own.images["part"].iloc[:4]
+        data.check_subsets(own, own.images["subset"])
+    subset = own.images["subset"].iloc[:4]
     with pytest.raises(DataError, match="i000 is assigned twice"):
-        data.check_parts(own, pd.concat([part, part.iloc[:1]]))
+        data.check_subsets(own, pd.concat([subset, subset.iloc[:1]]))
     with pytest.raises(DataError, match="1 assigned images are not in the cohort, first other"):
-        data.check_parts(own, part.rename({"i003": "other"}))
-    table = data.check_parts(own, part)
+        data.check_subsets(own, subset.rename({"i003": "other"}))
+    table = data.check_subsets(own, subset)
     assert table.loc["test", ["images", "not melanoma", "melanoma"]].tolist() == [2, 1, 1]
 
 
@@ -126,7 +126,7 @@ def test_phantom_has_a_target_and_parts():
     own = data.load("phantom", n_images=40, size=(48, 40))
     for seed in range(5):
         split = data.official_split(own, seed)
-        assert data.check_parts(own, split.assignment)["malignant"].min() > 0
+        assert data.check_subsets(own, split.assignment)["malignant"].min() > 0
         assert len(split.assignment) == len(data.target(own))
         assert split.assignment.equals(data.official_split(own, seed).assignment)
 

@@ -82,7 +82,9 @@ def test_rare_stratum_reaches_every_part_in_proportion():
 def test_report_tells_the_imbalance():
     dice = np.linspace(0.05, 0.99, 200)
     split = cohort_of([None] * 200, dice=dice).split()
-    assert split.report.groupby(["part", "factor"])["n"].sum().unstack().nunique(axis=1).eq(1).all()
+    assert (
+        split.report.groupby(["subset", "factor"])["n"].sum().unstack().nunique(axis=1).eq(1).all()
+    )
     assert split.report["difference_points"].abs().max() < 5
 
 
@@ -175,5 +177,5 @@ def test_folds_of_the_papers_images(imapp_home):
 
     multi = imapp.load(imapp_home / "imapp").multi_annotator()
     split = multi.fold(0)
-    assert [split.sizes[part] for part in ("train", "val", "test")] == [1676, 239, 479]
+    assert [split.sizes[subset] for subset in ("train", "val", "test")] == [1676, 239, 479]
     assert split.report["difference_points"].abs().max() < 1.5

@@ -67,9 +67,9 @@ def test_folded_batch_norms_survive_the_first_batch(discs, recipe):
     labelled, diagnosis = discs
     made = build_assisted("cat", "test_resnet", size=32)
     with torch.no_grad():
-        for part in made.backbone.modules():
-            if isinstance(part, torch.nn.BatchNorm2d):
-                part.bias.fill_(0.1)  # mean 0 and variance 1, but something was learnt
+        for subset in made.backbone.modules():
+            if isinstance(subset, torch.nn.BatchNorm2d):
+                subset.bias.fill_(0.1)  # mean 0 and variance 1, but something was learnt
     before = diagnose(made, labelled.images, labelled.truth)
     masks = labelled.truth.astype(float)
     train(made, labelled, masks, diagnosis, replace(recipe, epochs=1, lr=1e-9))
@@ -79,14 +79,14 @@ def test_folded_batch_norms_survive_the_first_batch(discs, recipe):
 
 def test_take_and_give_pass_gradients_both_ways():
     made = TakeGive("small", blocks=4, size=32)
-    parts = made.backbone
+    subsets = made.backbone
     for output, half, wanted in (
         ("diagnosis", "segmentation", True),
         ("mask", "diagnosis", True),
     ):
         made.zero_grad()
         made(IMAGES)[output].sum().backward()
-        reached = [p.grad is not None and bool(p.grad.any()) for p in parts[half].parameters()]
+        reached = [p.grad is not None and bool(p.grad.any()) for p in subsets[half].parameters()]
         assert any(reached) == wanted
 
 

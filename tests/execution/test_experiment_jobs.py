@@ -208,7 +208,7 @@ def test_what_an_experiment_starts_from_is_a_job_before_it(project):
     start = {"task": "constant", "overrides": {"shift": 1}}
     write_list(project, {STEM: [{"task": "constant", "seed": [0, 1], "start": start}]})
     experiments = for_notebook("quick", STEM, **OPTIONS)
-    begun = [one.begun_from for one in experiments]
+    begun = [one.init_from for one in experiments]
     assert [one.seed for one in begun] == [0, 1]
     names = [f"constant-{one.id}" for pair in zip(begun, experiments, strict=True) for one in pair]
     steps = steps_of(project)

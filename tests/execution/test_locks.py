@@ -34,11 +34,11 @@ def holder(tmp_path):
 def test_the_second_waits_and_says_for_whom_until_the_first_is_killed(tmp_path, holder):
     said = []
 
-    def say(text):
+    def log(text):
         said.append(text)
         threading.Timer(0.2, holder.send_signal, [signal.SIGKILL]).start()
 
-    with only_one(tmp_path / "deep" / "lock", "iav run", say):
+    with only_one(tmp_path / "deep" / "lock", "iav run", log):
         assert holder.wait(5) == -signal.SIGKILL
     (text,) = said
     assert text.startswith(f"waiting for iav book (process {holder.pid} on ")
@@ -63,10 +63,10 @@ def test_a_child_that_inherits_the_lock_holds_it_too(tmp_path):
         child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[stream.fileno()])
     said = []
 
-    def say(text):
+    def log(text):
         said.append(text)
         child.stdin.close()
 
-    with only_one(lock, "next", say):
+    with only_one(lock, "next", log):
         child.wait(5)
     assert said

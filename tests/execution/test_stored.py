@@ -220,13 +220,13 @@ def test_a_diagnosis_is_stored_without_the_images_it_learnt_from(lab, tmp_path, 
     moved.parent.mkdir()
     run.rename(moved)
     (moved / "spec.json").write_text(json.dumps(experiment.to_json()))
-    head, kept = "image_id,part,predicted\n", 'a,val,0.5\n"b,c",test,0.25\n'
+    head, kept = "image_id,subset,predicted\n", 'a,val,0.5\n"b,c",test,0.25\n'
     (moved / "predictions.csv").write_text(f"{head}x,train,0.9\n{kept}train,train,0.1\n")
     (target,) = export_results(lab.project, store, every_run=True).written
     assert (target / "predictions.csv").read_text() == head + kept
     assert export_results(lab.project, store, every_run=True).unchanged == (target,)
     (moved / "predictions.csv").write_text("image_id,predicted\na,0.5\n")
-    with pytest.raises(StoredResultsError, match="no column 'part'"):
+    with pytest.raises(StoredResultsError, match="no column 'subset'"):
         export_results(lab.project, store, every_run=True)
 
 

@@ -78,14 +78,14 @@ def test_masks_are_judged_by_nets_they_were_and_were_not_optimised_on(runs):
 def test_permuted_diagnoses_keep_each_part_s_count_and_change_the_labels():
     asked = experiment(overrides=FUSED)
     source = diagnosed_sets.load(asked)
-    parts = {name: source.labelled.part(name) for name in ("train", "test")}
-    true = diagnosed_sets.diagnoses(source, parts, "true", 0)
-    permuted = diagnosed_sets.diagnoses(source, parts, "permuted", 0)
-    again = diagnosed_sets.diagnoses(source, parts, "permuted", 0)
-    for name in parts:
+    subsets = {name: source.labelled.subset(name) for name in ("train", "test")}
+    true = diagnosed_sets.diagnoses(source, subsets, "true", 0)
+    permuted = diagnosed_sets.diagnoses(source, subsets, "permuted", 0)
+    again = diagnosed_sets.diagnoses(source, subsets, "permuted", 0)
+    for name in subsets:
         assert sorted(true[name]) == sorted(permuted[name])
         assert permuted[name].tolist() == again[name].tolist()
-    assert any(true[name].tolist() != permuted[name].tolist() for name in parts)
+    assert any(true[name].tolist() != permuted[name].tolist() for name in subsets)
     assert resolve(asked).id != resolve(experiment(overrides={**FUSED, "diagnosis": "permuted"})).id
 
 

@@ -17,11 +17,11 @@ def table_of(right: float, fold=None, seed=0) -> pd.DataFrame:
     true = images % 4 < 2
     told = np.random.default_rng(seed).permutation(len(images)) < right * len(images)
     found = pd.DataFrame({"image_id": [f"i{i}" for i in images], "true": true.astype(int)})
-    found["part"] = "test"
+    found["subset"] = "test"
     found["predicted"] = np.where(told == true, 0.8, 0.2)
     found["cluster"] = [f"p{i // 2}" for i in images]
     found["true_iaa"] = np.linspace(0, 1, len(images))
-    val = found.iloc[:6].assign(part="val", image_id=[f"v{i}" for i in range(6)])
+    val = found.iloc[:6].assign(subset="val", image_id=[f"v{i}" for i in range(6)])
     return pd.concat([found, val], ignore_index=True)
 
 

@@ -38,7 +38,7 @@ def spec(**fields) -> Experiment:
 
 def test_one_head_or_two(runs):
     alone, both = run(spec(), runs), run(spec(**BOTH), runs)
-    columns = ["image_id", "part", "true", "predicted", "true_iaa"]
+    columns = ["image_id", "subset", "true", "predicted", "true_iaa"]
     assert alone.predictions.columns[:5].tolist() == columns
     assert "predicted_iaa" in both.predictions and "predicted_iaa" not in alone.predictions
     assert both.predictions["predicted"].between(0, 1).all()
@@ -53,7 +53,7 @@ def test_one_head_or_two(runs):
         if name.startswith("heads")
     }
     assert heads == {"diagnosis", "iaa"}
-    train = alone.predictions[alone.predictions["part"] == "train"]
+    train = alone.predictions[alone.predictions["subset"] == "train"]
     n, malignant = len(train), train["true"].sum()
     weights = alone.facts["settings"]["class_weights"]
     assert weights == pytest.approx([n / (2 * (n - malignant)), n / (2 * malignant)])
@@ -92,8 +92,8 @@ def test_fine_tuning_keeps_both_heads(runs):
     start |= {"cohort_options": PHANTOM, "split": {"kind": "official"}}
     elsewhere = {"cohort_options": PHANTOM | {"seed": 0}}
     said = []
-    tuned = run(spec(start=start, **elsewhere), runs, say=said.append)
-    begun = tuned.experiment.begun_from
+    tuned = run(spec(start=start, **elsewhere), runs, log=said.append)
+    begun = tuned.experiment.init_from
     assert begun.seed == 0 and begun.size == 32 and runs.status(begun) == "finished"
     before = load_file(runs.folder(begun) / "model.safetensors")
     after = load_file(tuned.folder / "model.safetensors")
@@ -168,12 +168,12 @@ def test_bad_parts_are_named(runs):
     few.iloc[:2] = "malignant"
     with pytest.raises(ExperimentFailed, match="none of class 'malignant'"):
         run(spec(seed=9, split={"kind": "holdout"}), runs, cohort(malignancy=few))
-    part = pd.Series(np.tile(["train", "val", "test", "train"], 10), index=images.index)
-    part[images["malignancy"] == "malignant"] = np.resize(
+    subset = pd.Series(np.tile(["train", "val", "test", "train"], 10), index=images.index)
+    subset[images["malignancy"] == "malignant"] = np.resize(
         ["train", "val", "test"], (images["malignancy"] == "malignant").sum()
     )
     patient = pd.Series([f"p{i // 2}" for i in range(40)], index=images.index)
-    leaking = cohort(part=part, patient_id=patient)
+    leaking = cohort(subset=subset, patient_id=patient)
     with pytest.raises(ExperimentFailed, match="patients leak between parts"):
         split = {"kind": "official", "leaks": "error"}
         run(spec(seed=9, split=split), runs, leaking)

@@ -17,11 +17,11 @@ def runs(tmp_path):
         for fold in (0, 1):
             folder = tmp_path / f"{model}{fold}"
             folder.mkdir()
-            part = np.where(np.arange(8) % 2 == fold, "test", "train")
+            subset = np.where(np.arange(8) % 2 == fold, "test", "train")
             table = pd.DataFrame(
                 {
                     "image_id": true.index,
-                    "part": part,
+                    "subset": subset,
                     "true": true.to_numpy(),
                     "predicted": true.to_numpy() + np.where(true < 0.5, error, -error),
                     "malignancy": "benign",

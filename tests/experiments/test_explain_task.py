@@ -44,11 +44,11 @@ def looked_at():
 
 def test_only_unseen_images_are_explained_and_all_is_told(looked_at, store):
     experiment = looked_at(label="own")
-    table = experiments.sweep([experiment], store, say=lambda line: None)
+    table = experiments.sweep([experiment], store, log=lambda line: None)
     assert list(table["status"]) == ["finished"], table["reason"].tolist()
     rows = explanation_results.read_rows(table)
     begun = experiments.read_run(store, store.root / table.loc[0, "start"])
-    tested = begun.predictions[begun.predictions["part"] == "test"].set_index("image_id")
+    tested = begun.predictions[begun.predictions["subset"] == "test"].set_index("image_id")
     assert set(rows["image_id"]) <= set(tested.index) and len(rows)
     assert set(rows["method"]) == set(explain.METHODS)
     assert set(rows["target"]) == {explain.LOWERS, explain.RAISES}
@@ -71,15 +71,15 @@ def _summaries(table, rows, cohort):
     assert set(verdicts.index) == set(explain.CAM_METHODS)
     gains = explanation_results.faithfulness(rows, n_boot=20)
     assert set(gains.index.get_level_values("target")) == {explain.LOWERS}
-    readable = explanation_results.readability(rows)
-    centred = readable.loc[("own", explain.LOWERS, explain.CENTRED)]
+    format_table = explanation_results.readability(rows)
+    centred = format_table.loc[("own", explain.LOWERS, explain.CENTRED)]
     assert 0 < centred["kept"] < 1 and centred["empty"] < 1
     told = explanation_results.levels(rows[rows["target"] == explain.RAISES], "Grad-CAM")
     assert told["total"] == pytest.approx(1, abs=1e-3)  # a linear head after the mean over places
     ratios = explain.attribution_ratios(rows, by=["method"], n_boot=20)
     assert "images)" in words.ratio_in_words(ratios, explain.CENTRED, "cause")
     assert words.ratio_in_words(ratios, "none", "band") == words.UNMEASURED
-    kept = words.readability_in_words(readable, "own")
+    kept = words.readability_in_words(format_table, "own")
     assert kept["kept_lowers_centred"] == f"{centred['kept']:.0%}"
     best = gains["deletion_gain"].idxmax()[1]
     assert words.best_deletion_in_words(gains).startswith(best)
@@ -97,8 +97,8 @@ def test_without_runs_tables_are_empty_and_words_say_so(store):
     )
     rows = explanation_results.read_rows(wanted)
     assert rows.empty and explanation_results.main_label(rows) == "own"
-    readable = explanation_results.readability(rows)
-    assert set(words.readability_in_words(readable, "own").values()) == {words.UNMEASURED}
+    format_table = explanation_results.readability(rows)
+    assert set(words.readability_in_words(format_table, "own").values()) == {words.UNMEASURED}
     ratios = explain.attribution_ratios(rows, by=["method"], n_boot=20)
     assert ratios.empty and {"ratio", "pointing"} <= set(ratios)
     assert words.ratio_in_words(ratios, explain.CENTRED, "band") == words.UNMEASURED
@@ -115,7 +115,7 @@ def test_without_runs_tables_are_empty_and_words_say_so(store):
 def test_stored_results_are_read_where_nothing_was_run(looked_at, store, tmp_path):
     few = {"methods": "cam", "curve_steps": 0, "cascade": 2, "most": 2}
     asked = looked_at(few, label="phantom")
-    here = experiments.sweep([asked], store, say=lambda line: None)
+    here = experiments.sweep([asked], store, log=lambda line: None)
     project = Project(tmp_path / "elsewhere")
     for place in (project.notebooks, project.profiles / "experiments", project.book):
         place.mkdir(parents=True)
@@ -163,11 +163,11 @@ def test_dealing_out_keeps_values_and_other_parts():
 
     ids = pd.Index([f"i{k}" for k in range(30)])
     target = pd.Series(np.arange(30.0), index=ids)
-    parts = pd.Series(["train"] * 20 + ["val"] * 5 + ["test"] * 5, index=ids)
-    dealt = _exchanged(target, parts, seed=3)
+    subsets = pd.Series(["train"] * 20 + ["val"] * 5 + ["test"] * 5, index=ids)
+    dealt = _exchanged(target, subsets, seed=3)
     assert sorted(dealt[:20]) == list(range(20)) and (dealt[:20] != target[:20]).any()
     assert dealt[20:].equals(target[20:])
-    assert dealt.equals(_exchanged(target, parts, seed=3))
+    assert dealt.equals(_exchanged(target, subsets, seed=3))
 
 
 @pytest.mark.parametrize(

@@ -46,19 +46,19 @@ def small(**fields) -> Experiment:
 
 def test_a_run_from_images_to_metrics(store):
     said = []
-    result = run(small(), store, say=said.append)
+    result = run(small(), store, log=said.append)
     facts, predictions = result.facts, result.predictions
     assert [line[:7] for line in said] == ["epoch 1", "epoch 2"]
     assert len(result.history) == 2
-    assert predictions["part"].value_counts().to_dict() == {"train": 14, "test": 4, "val": 2}
+    assert predictions["subset"].value_counts().to_dict() == {"train": 14, "test": 4, "val": 2}
     assert facts["n"] == {"train": 14, "test": 4, "val": 2}
     assert predictions["true"].between(0, 1).all()
     assert {"malignancy", "n_masks", "cluster"} <= set(predictions)
-    test = predictions[predictions["part"] == "test"]
+    test = predictions[predictions["subset"] == "test"]
     assert facts["metrics"]["test"]["mae"] == pytest.approx(
         (test["true"] - test["predicted"]).abs().mean(), abs=1e-6
     )
-    train = predictions.loc[predictions["part"] == "train", "true"]
+    train = predictions.loc[predictions["subset"] == "train", "true"]
     median = facts["baselines"]["constant_median"]["test"]["mae"]
     assert median == pytest.approx((test["true"] - train.median()).abs().mean(), abs=1e-6)
     assert result.metrics["reduction"] == pytest.approx(1 - result.metrics["mae"] / median)
@@ -97,7 +97,7 @@ def test_other_heads(store, overrides, extra):
     if extra:
         assert (predictions["lower"] < predictions["upper"]).all()
     # begins at the training part's median (which on a logit scale is the same image's)
-    train = predictions.loc[predictions["part"] == "train", "true"]
+    train = predictions.loc[predictions["subset"] == "train", "true"]
     assert abs(predictions["predicted"].mean() - train.median()) < 0.15
 
 
@@ -152,19 +152,19 @@ def test_folds_test_every_image_once_and_shares_are_nested(phantom):
     tested = []
     for fold in range(4):
         split = {"kind": "kfold", "folds": 4, "fold": fold, "val": 0.2}
-        parts = assign_parts(phantom, small(split=split))
-        tested += list(parts.index[parts == "test"])
-        clusters = phantom.clusters()[parts.index].groupby(parts).agg(set)
+        subsets = assign_parts(phantom, small(split=split))
+        tested += list(subsets.index[subsets == "test"])
+        clusters = phantom.clusters()[subsets.index].groupby(subsets).agg(set)
         assert not clusters["train"] & clusters["test"]
         assert not clusters["train"] & clusters["val"]
     assert sorted(tested) == sorted(phantom.images.index)
     whole = assign_parts(phantom, small())
     kept = []
     for share in (0.25, 0.5, 0.75):
-        parts = assign_parts(phantom, small(train_share=share))
+        subsets = assign_parts(phantom, small(train_share=share))
         rest = whole[whole != "train"]
-        assert parts[parts != "train"].equals(rest)
-        kept.append(set(parts.index[parts == "train"]))
+        assert subsets[subsets != "train"].equals(rest)
+        kept.append(set(subsets.index[subsets == "train"]))
         assert len(kept[-1]) >= share * (whole == "train").sum()
     assert kept[0] < kept[1] < kept[2] < set(whole.index[whole == "train"])
 
@@ -227,7 +227,7 @@ def test_two_seeds_differ_and_one_gives_the_same_twice(tmp_path):
     other = run(small(seed=1), RunStore(tmp_path / "b"))
     assert first.predictions.equals(again.predictions)
     assert not first.predictions["predicted"].equals(other.predictions["predicted"])
-    assert first.predictions["part"].equals(other.predictions["part"])
+    assert first.predictions["subset"].equals(other.predictions["subset"])
 
 
 FEW = {"precision": "fp32", "epochs": 1, "warmup_epochs": 0}

@@ -70,7 +70,7 @@ def test_lists_are_crossed_the_last_varying_fastest():
     [
         (
             "03_regresion: []",
-            "no notebook '03_regresion'. To mend it: did you mean '03_regression'",
+            "no notebook '03_regresion'. To fix it: did you mean '03_regression'",
         ),
         ("03_regression: {seed: 1}", "is no list"),
         ("03_regression: [{task: constant, bakbone: x}]", "entry 1: no field 'bakbone'"),

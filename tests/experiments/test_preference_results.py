@@ -47,7 +47,7 @@ def runs(tmp_path_factory):
         experiment(label="d", method="avap-joint", overrides={"joint_weight": weight})
         for weight in (0.3, 0.7)
     ]
-    return sweep(wanted, store, say=lambda line: None)
+    return sweep(wanted, store, log=lambda line: None)
 
 
 def test_runs_hold_whose_prediction_fits_whom_and_how_calibrated_the_vote_is(runs):

@@ -34,13 +34,13 @@ print(run(experiment, RunStore(Path(sys.argv[2]))).metrics["mae"])
 def test_a_finished_run_is_read(store, make, tmp_path):
     calls = tmp_path / "calls"
     said = []
-    first = run(make(overrides={"calls": str(calls)}), store, say=said.append)
+    first = run(make(overrides={"calls": str(calls)}), store, log=said.append)
     again = run(make(overrides={"calls": str(calls)}), store)
     assert calls.read_text().count("\n") == 1
     assert said == ["fitted"]
     assert first.facts == again.facts
     assert first.predictions.equals(again.predictions)
-    assert set(first.predictions["part"]) == {"train", "val", "test"}
+    assert set(first.predictions["subset"]) == {"train", "val", "test"}
     assert first.metrics["mae"] == first.facts["baselines"]["constant_median"]["test"]["mae"]
     assert sorted(path.name for path in first.folder.iterdir()) == [
         *("log.txt", "metrics.json", "predictions.csv", "spec.json"),
@@ -91,7 +91,7 @@ def test_a_failed_run_is_a_row_and_is_tried_again(store, make, tmp_path):
 def test_a_sweep_goes_on_after_a_failure(store, make):
     said = []
     wanted = [make(seed=0), make(seed=1, overrides={"error": "memory"}), make(seed=2)]
-    table = sweep([*wanted, make(seed=0, label="again")], store, say=said.append)
+    table = sweep([*wanted, make(seed=0, label="again")], store, log=said.append)
     assert table["status"].tolist() == ["finished", "failed", "finished", "finished"]
     assert table.loc[1, "reason"] == "MemoryError: as was wished"
     assert table["label"].tolist() == ["", "", "", "again"]
@@ -101,7 +101,7 @@ def test_a_sweep_goes_on_after_a_failure(store, make):
     assert said[1].endswith("failed: MemoryError: as was wished")
     found = read_predictions(table)
     assert found.groupby("seed").size().to_dict() == {0: 40, 2: 20}
-    again = sweep(wanted[::2], store, say=said.append)
+    again = sweep(wanted[::2], store, log=said.append)
     assert again["mae"].tolist() == table["mae"].dropna()[:2].tolist()
     assert len(said) == 3
 

@@ -71,8 +71,8 @@ def test_what_is_asked_of_the_data_makes_another_experiment(make_run):
         labelled_data.load(make_run(overrides={"labels": kind})).labelled
         for kind in ("dense", "single")
     )
-    assert (~single.part("train").missing).sum(axis=1).max() == 1
-    assert not single.part("test").missing.any() and not dense.missing.any()
+    assert (~single.subset("train").missing).sum(axis=1).max() == 1
+    assert not single.subset("test").missing.any() and not dense.missing.any()
 
 
 def test_cohorts_are_sets_too(make_run, store):
@@ -87,9 +87,9 @@ def test_cohorts_are_sets_too(make_run, store):
 def test_an_annotator_of_no_training_picture_is_left_out(make_run, store):
     fields = {"cohort_options": {"n_images": 24, "size": [64, 64]}, "size": 16}
     experiment = make_run(cohort="phantom", method="mode-labels", **fields)
-    unseen = labelled_data.load(experiment).labelled.part("train").unseen
+    unseen = labelled_data.load(experiment).labelled.subset("train").unseen
     said = []
-    result = run(experiment, store, say=said.append)
+    result = run(experiment, store, log=said.append)
     assert unseen
     assert any(line.startswith(f"left out: {', '.join(unseen)}, who") for line in said)
     assert not set(unseen) & set(result.facts["settings"]["annotators"])
@@ -98,7 +98,7 @@ def test_an_annotator_of_no_training_picture_is_left_out(make_run, store):
 def test_rates_are_compared_on_the_pictures_that_each_annotator_labelled(make_run, store):
     fields = {"cohort_options": {"n_images": 30, "size": [64, 64]}, "size": 16}
     wishes = {"annotators": ["A00", "A01", "A02"]}
-    runs = sweep([make_run(cohort="phantom", overrides=wishes, **fields)], store, say=print)
+    runs = sweep([make_run(cohort="phantom", overrides=wishes, **fields)], store, log=print)
     names, learnt, _ = confusion.read_confusion(runs.loc[0, "folder"])
     assert names == wishes["annotators"]
     found = confusion.rate_agreement(runs)
@@ -110,13 +110,13 @@ def test_rates_are_compared_on_the_pictures_that_each_annotator_labelled(make_ru
     told = settings["confusion"]
     labelled = labelled_data.load(make_run(cohort="phantom", overrides=wishes, **fields)).labelled
     np.testing.assert_allclose(told["true_all"], true_confusion(labelled).overall, atol=1e-5)
-    assert told["n_images"] == labelled.part("test").counts.tolist()
+    assert told["n_images"] == labelled.subset("test").counts.tolist()
     assert not np.allclose(learnt, told["learnt_own"]), "annotators labelled a part each"
 
 
 def test_runs_stand_beside_the_published_figures(make_run, store):
     wanted = [make_run(method=m, label="dense") for m in ("cm", "mode-labels", "staple")]
-    runs = sweep([*wanted, make_run(seed=1, label="dense")], store, say=lambda line: None)
+    runs = sweep([*wanted, make_run(seed=1, label="dense")], store, log=lambda line: None)
     table = segmentation_results.method_table(runs)
     assert table.loc["cm", "runs"] == 2 and table.loc["cm", "dice_sd"] >= 0
     beside = segmentation_results.beside_published(table, "dense")

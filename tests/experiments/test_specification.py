@@ -72,7 +72,7 @@ def test_what_is_written_is_read_again():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"sede": 1}, "no field 'sede'. To mend it: did you mean 'seed'"),
+        ({"sede": 1}, "no field 'sede'. To fix it: did you mean 'seed'"),
         ({"seed": 1.5}, "seed = 1.5: must be a whole number"),
         ({"seed": True}, "seed = True: must be a whole number"),
         ({"seed": -1}, "seed = -1: must be 0 or more"),
@@ -82,7 +82,7 @@ def test_what_is_written_is_read_again():
         ({"overrides": "lr"}, "overrides = 'lr': must be a mapping"),
         ({"overrides": {"lr": float("nan")}}, r"overrides.lr = nan: is not finite"),
         ({"overrides": {"lr": object}}, "is no text, number, list or mapping"),
-        ({"split": {"kind": "kfolds"}}, "no kind 'kfolds'. To mend it: did you mean 'kfold'"),
+        ({"split": {"kind": "kfolds"}}, "no kind 'kfolds'. To fix it: did you mean 'kfold'"),
         ({"split": {"fold": 1}}, "no 'fold'"),
         ({"split": {"kind": "kfold", "fold": 5}}, "fold = 5: must be 0 to folds - 1"),
         ([1], "is not a mapping"),
@@ -114,7 +114,7 @@ def test_an_experiment_on_other_data_is_refused(make):
         resolve(replace(fixed, data="123"))
     with pytest.raises(ExperimentError, match="no cohort 'phantm'"):
         resolve(make(cohort="phantm"))
-    with pytest.raises(ExperimentError, match=r"no task 'constnt'. To mend it: did you mean"):
+    with pytest.raises(ExperimentError, match=r"no task 'constnt'. To fix it: did you mean"):
         resolve(make(task="constnt"))
 
 
@@ -149,7 +149,7 @@ def test_a_start_is_answered_for_on_whatever_data(make):
     wanted = make(cohort="auto", cohort_options={}, start=start, seed=2)
     small = {"cohort": "phantom", "cohort_options": {"n_images": 20, "size": [64, 64]}}
     found = resolve(make(start=start | small, seed=2))
-    assert found.begun_from.seed == 2
+    assert found.init_from.seed == 2
     assert found.is_resolved and not wanted.is_resolved
     assert found.answers(wanted)
     assert found.question() == wanted.question()

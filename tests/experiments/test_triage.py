@@ -33,7 +33,7 @@ def runs(study, tmp_path_factory):
         for number in (0, 1):
             folder = tmp_path_factory.mktemp(f"{label}{number}")
             found = table.assign(
-                part=np.where(fold == number, "test", "train"),
+                subset=np.where(fold == number, "test", "train"),
                 true=table["target"],
                 predicted=guess,
             )

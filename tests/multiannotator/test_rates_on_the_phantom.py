@@ -22,8 +22,8 @@ def test_learnt_error_rates_go_with_the_true_ones():
     recipe = get_recipe("annotators", epochs=24, augmentation="flips", batch_size=8)
     # few pictures make few steps: the first phase has to last until matrices have settled
     method = make_method("cm", trace_warmup=16, widths=(8, 16, 32))
-    fitted = method.fit(labelled.part("train"), recipe, 0)
-    test = labelled.part("test")
+    fitted = method.fit(labelled.subset("train"), recipe, 0)
+    test = labelled.subset("test")
     _, scores, learnt = overall_scores(fitted.predict_parts(test), test)
     true = true_confusion(test).overall
     found = rate_correlations(learnt, true, labelled.annotators)

@@ -58,10 +58,10 @@ def test_a_model_is_read_back_bit_by_bit(discs, recipe, tmp_path):
 
 def test_validation_is_measured_and_can_choose(discs, recipe):
     data = discs()
-    parts = np.array(["train"] * 6 + ["val"] * 2)
+    subsets = np.array(["train"] * 6 + ["val"] * 2)
     from dataclasses import replace
 
-    split = replace(data, parts=parts)
+    split = replace(data, subsets=subsets)
     chosen = replace(recipe, select=("nll", "min"))
     history = make_method("cm", **SMALL).fit(split, chosen).history
     assert {"nll", "dice"} <= set(history) and history["best"].sum() == 1

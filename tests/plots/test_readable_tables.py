@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from iavlib.plots import readable
+from iavlib.plots import format_table
 
 
 def test_numbers_counts_p_values_and_gaps():
@@ -15,7 +15,7 @@ def test_numbers_counts_p_values_and_gaps():
         },
         index=["pairs", "images"],
     )
-    table = readable(frame)
+    table = format_table(frame)
     assert table["n"].tolist() == ["3,103", "2"]
     assert table["d"].tolist() == ["-0.174", ""]
     assert table["p"].tolist() == ["4.3e-06", "0.5"]
@@ -24,10 +24,10 @@ def test_numbers_counts_p_values_and_gaps():
 
 
 def test_p_values_in_rows():
-    table = readable(pd.DataFrame({"value": [0.95, 0.0005]}, index=["gap", "p_gap"]))
+    table = format_table(pd.DataFrame({"value": [0.95, 0.0005]}, index=["gap", "p_gap"]))
     assert table["value"].tolist() == ["0.950", "0.0005"]
 
 
 def test_one_and_zero_stay_numbers_unless_they_count():
-    assert readable(pd.DataFrame({"mean": [1.0, 0.0]}))["mean"].tolist() == ["1.000", "0.000"]
-    assert readable(pd.DataFrame({"n": [1, 0]}))["n"].tolist() == ["1", "0"]
+    assert format_table(pd.DataFrame({"mean": [1.0, 0.0]}))["mean"].tolist() == ["1.000", "0.000"]
+    assert format_table(pd.DataFrame({"n": [1, 0]}))["n"].tolist() == ["1", "0"]

@@ -69,8 +69,8 @@ def png_of_16_bits(values):
         check = struct.pack(">I", zlib.crc32(kind + content))
         return struct.pack(">I", len(content)) + kind + content + check
 
-    parts = ((b"IHDR", size), (b"IDAT", zlib.compress(raw)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+    subsets = ((b"IHDR", size), (b"IDAT", zlib.compress(raw)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*subset) for subset in subsets)
 
 
 def bad_files(folder, photograph):
@@ -128,7 +128,7 @@ def test_bad_images_are_rows_and_the_rest_is_done(predict, folder, photograph, t
     assert set(failed.index) == set(expected)
     for name, problem in expected.items():
         assert problem in failed.loc[name, "problem"], name
-        assert failed.loc[name, "mend"]
+        assert failed.loc[name, "hint"]
         assert failed.loc[name, "predicted_dice"] == ""
     good = table[table["status"] == "predicted"]
     assert sorted(good.index) == ["first.png", "good.jpg", "second.png"]

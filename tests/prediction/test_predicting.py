@@ -49,17 +49,17 @@ def test_an_image_of_the_run_is_predicted_as_the_run_did(runs, predictors):
 def test_intervals_are_those_of_the_validation_part(runs, predictors):
     rows = runs[1]["iaa"].predictions
     rows = rows.assign(predicted=rows["predicted"].clip(0, 1))
-    validation = rows[rows["part"] == "val"]
+    validation = rows[rows["subset"] == "val"]
     expected = split_conformal(validation["true"], validation["predicted"], 0.2)
     found = calibrate(predictors["iaa"], 0.2)
     assert found.conformal.margins == pytest.approx(expected.margins)
-    assert (found.part, found.n) == ("val", len(validation))
-    test = rows[rows["part"] == "test"]
+    assert (found.subset, found.n) == ("val", len(validation))
+    test = rows[rows["subset"] == "test"]
     ends = expected.intervals(test["predicted"])
     inside = (test["true"] >= ends["lower"] - 1e-9) & (test["true"] <= ends["upper"] + 1e-9)
     assert found.checked["coverage"] == pytest.approx(inside.mean())
     other = calibrate(predictors["iaa"], 0.2, "test")
-    assert (other.part, other.checked["part"]) == ("test", "val")
+    assert (other.subset, other.checked["subset"]) == ("test", "val")
 
 
 def test_too_few_images_for_a_level_are_told(predictors):
@@ -80,8 +80,8 @@ def test_several_models_are_one_prediction(runs, predictors):
         assert (together["dice_low"] <= ends["lower"]).all()
         assert (together["dice_high"] >= ends["upper"]).all()
     told = " ".join([*describe(ensemble), *warn(ensemble)])
-    for part in ("validation part", "test part", "invented images", "Predictions are means"):
-        assert part in told
+    for subset in ("validation part", "test part", "invented images", "Predictions are means"):
+        assert subset in told
     with pytest.raises(PredictionError, match="given twice"):
         make_ensemble([predictors["iaa"]] * 2)
 
@@ -121,10 +121,10 @@ def test_what_new_images_are_compared_with_is_kept_beside_the_network(runs, pred
     signed = [maps.signed[name, CENTRED] for name in kept.centre]
     np.testing.assert_allclose(signed[0], -signed[1], atol=1e-5)
     own = kept.judge(one.features(squares(runs[1]["iaa"], 64)))
-    parts = one.run.predictions["part"].iloc[:7]
+    subsets = one.run.predictions["subset"].iloc[:7]
     expected = nearest_distance(one.features(squares(runs[1]["iaa"], 64)), kept.features)
     np.testing.assert_allclose(own["distance"], expected)
-    assert parts.isin(["train", "val", "test"]).all()
+    assert subsets.isin(["train", "val", "test"]).all()
     assert (
         make_ensemble([one], 0.2)
         .predict({64: squares(runs[1]["iaa"], 64)})["out_of_distribution"]

@@ -42,8 +42,8 @@ def planted(rng, sds=(0.02, 0.01, 0.01, 0.02), sizes=(5, 3, 3), mean=0.042):
 
 def runs_of(pairs):
     arms = {"single": "control", "multitask": "treatment"}
-    parts = [pairs.assign(arm=arm, balanced_accuracy=pairs[c]) for arm, c in arms.items()]
-    return pd.concat(parts)[["dataset", "backbone", "seed", "arm", "balanced_accuracy"]]
+    subsets = [pairs.assign(arm=arm, balanced_accuracy=pairs[c]) for arm, c in arms.items()]
+    return pd.concat(subsets)[["dataset", "backbone", "seed", "arm", "balanced_accuracy"]]
 
 
 def test_pairs_are_found_in_any_order():
@@ -148,13 +148,15 @@ def test_mixed_model_as_statsmodels():
     gains = planted(np.random.default_rng(7), sds=(0.03, 0.02, 0.02, 0.02), sizes=(6, 4, 4))
     keep = np.random.default_rng(0).random(len(gains)) < 0.7
     gains = gains[keep & ~gains.eval("dataset == 'd1' and backbone == 'b1'")]
-    parts = {"dataset": "0 + dataset", "backbone": "0 + backbone", "cell": "0 + dataset:backbone"}
+    subsets = {"dataset": "0 + dataset", "backbone": "0 + backbone", "cell": "0 + dataset:backbone"}
     table = gains.assign(gain=gains["gain"] * 50, all=0)
-    other = MixedLM.from_formula("gain ~ 1", table, groups="all", re_formula="0", vc_formula=parts)
+    other = MixedLM.from_formula(
+        "gain ~ 1", table, groups="all", re_formula="0", vc_formula=subsets
+    )
     other = other.fit(gtol=1e-7)
     fit = gain_model(gains)
     named = dict(zip(other.model.exog_vc.names, other.vcomp, strict=True))
-    expected = [named[name] / 2500 for name in parts] + [other.scale / 2500]
+    expected = [named[name] / 2500 for name in subsets] + [other.scale / 2500]
     assert fit.components["variance"].tolist() == pytest.approx(expected, rel=0.01)
     assert fit.estimate == pytest.approx(other.fe_params.iloc[0] / 50, rel=1e-4)
     assert fit.se == pytest.approx(other.bse_fe.iloc[0] / 50, rel=1e-3)
@@ -216,20 +218,20 @@ def test_average_counts_cells_alike():
 
 
 def predictions_of(rng, better=0.05, sizes=(2, 2, 3), n=150):
-    parts = []
+    subsets = []
     for d in range(sizes[0]):
         malignant, patient = rng.random(n) < 0.3, rng.integers(0, n // 2, n)
         for b in range(sizes[1]):
             for s in range(sizes[2]):
                 for arm, share in (("single", 0.7), ("multitask", 0.7 + better)):
                     called = np.where(rng.random(n) < share, malignant, ~malignant)
-                    part = {"patient_id": patient, "malignant": malignant, "called": called}
-                    parts.append(
-                        pd.DataFrame(part).assign(
+                    subset = {"patient_id": patient, "malignant": malignant, "called": called}
+                    subsets.append(
+                        pd.DataFrame(subset).assign(
                             dataset=f"d{d}", backbone=f"b{b}", seed=s, arm=arm
                         )
                     )
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(subsets, ignore_index=True)
 
 
 def scored(predictions):

@@ -51,7 +51,7 @@ def cache(pictures, tmp_path_factory):
 
 
 @pytest.fixture
-def parts(cache, pictures):
+def subsets(cache, pictures):
     """Training and validation images, normalised by the former."""
     targets = pictures[1]
     batches = ImageBatches.from_cache(cache, targets, train=targets.index[:17], device="cpu")

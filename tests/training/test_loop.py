@@ -17,10 +17,10 @@ from iavlib.training.predict import predict
 from iavlib.training.recipe import RECIPES, get_recipe
 
 
-def train(parts, model, recipe="smoke", **overrides):
+def train(subsets, model, recipe="smoke", **overrides):
     chosen = get_recipe(recipe, **overrides)
-    objective = RegressionObjective("iaa", parts[1], loss_name=chosen.loss)
-    return fit(model, parts[0], objective, chosen, seed=1)
+    objective = RegressionObjective("iaa", subsets[1], loss_name=chosen.loss)
+    return fit(model, subsets[0], objective, chosen, seed=1)
 
 
 def same(state, other):
@@ -28,12 +28,12 @@ def same(state, other):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_trains_and_repeats(parts, tiny, recipe):
+def test_every_recipe_trains_and_repeats(subsets, tiny, recipe):
     outputs = 2 if RECIPES[recipe].head == "beta" else 1
     one, two = tiny(outputs), tiny(outputs)
-    first = train(parts, one, recipe, epochs=3, batch_size=8, freeze_epochs=0)
+    first = train(subsets, one, recipe, epochs=3, batch_size=8, freeze_epochs=0)
     torch.rand(7)  # what others draw meanwhile does not matter
-    second = train(parts, two, recipe, epochs=3, batch_size=8, freeze_epochs=0)
+    second = train(subsets, two, recipe, epochs=3, batch_size=8, freeze_epochs=0)
     assert same(one.state_dict(), two.state_dict())
     columns = ["epoch", "lr", "train_loss", "mae", "mse", "pearson", "best", "precision"]
     assert first.columns.tolist() == [*columns, "seconds", "images_per_second"]
@@ -41,73 +41,73 @@ def test_every_recipe_trains_and_repeats(parts, tiny, recipe):
     assert first["best"].sum() == 1 and first["mae"].notna().all()
 
 
-def test_it_learns_what_there_is_to_learn(parts, tiny):
-    history = train(parts, tiny(), epochs=30, lr=0.05, step_size=30, batch_size=6)
-    start = np.abs(np.median(parts[0].target("iaa")) - parts[1].target("iaa")).mean()
+def test_it_learns_what_there_is_to_learn(subsets, tiny):
+    history = train(subsets, tiny(), epochs=30, lr=0.05, step_size=30, batch_size=6)
+    start = np.abs(np.median(subsets[0].target("iaa")) - subsets[1].target("iaa")).mean()
     assert history["mae"].min() < 0.5 * start
 
 
-def test_the_weights_of_the_best_epoch_are_kept_and_the_generators_put_back(parts, tiny):
+def test_the_weights_of_the_best_epoch_are_kept_and_the_generators_put_back(subsets, tiny):
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     model = tiny()
-    history = train(parts, model, epochs=7, lr=0.3)
+    history = train(subsets, model, epochs=7, lr=0.3)
     best = history.loc[history["best"]].iloc[0]
     assert best["mae"] == history["mae"].min() < history["mae"].iloc[-1]
-    raw = predict(model, parts[1])["iaa"][:, 0].astype(float)
-    assert np.abs(raw - parts[1].target("iaa")).mean() == best["mae"]
+    raw = predict(model, subsets[1])["iaa"][:, 0].astype(float)
+    assert np.abs(raw - subsets[1].target("iaa")).mean() == best["mae"]
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
 
 
-def test_without_select_the_last_epoch_is_kept(parts, tiny):
-    history = train(parts, tiny(), epochs=5, lr=0.3, select=None)
+def test_without_select_the_last_epoch_is_kept(subsets, tiny):
+    history = train(subsets, tiny(), epochs=5, lr=0.3, select=None)
     assert history["best"].tolist() == [False] * 4 + [True]
 
 
-def test_it_stops_when_the_best_epoch_is_long_past(parts, tiny):
-    history = train(parts, tiny(), epochs=40, lr=0.3, patience=2)
+def test_it_stops_when_the_best_epoch_is_long_past(subsets, tiny):
+    history = train(subsets, tiny(), epochs=40, lr=0.3, patience=2)
     best = int(history.loc[history["best"], "epoch"].iloc[0])
     assert len(history) == best + 3 < 40
 
 
-def test_the_backbone_is_frozen_first_and_only_then_trained(parts, tiny):
+def test_the_backbone_is_frozen_first_and_only_then_trained(subsets, tiny):
     model = tiny()
     start = copy.deepcopy(model.state_dict())
-    train(parts, model, epochs=2, freeze_epochs=2, select=None, l2sp=0.1, clip_norm=1.0)
+    train(subsets, model, epochs=2, freeze_epochs=2, select=None, l2sp=0.1, clip_norm=1.0)
     for name, tensor in model.state_dict().items():
         moved = not torch.equal(tensor, start[name])
         assert moved == name.startswith("heads"), name
     assert all(weight.requires_grad for weight in model.parameters())
-    train(parts, model, epochs=3, freeze_epochs=2, select=None)
+    train(subsets, model, epochs=3, freeze_epochs=2, select=None)
     assert not same(
         model.backbone.state_dict(), {k[9:]: v for k, v in start.items() if "back" in k}
     )
 
 
-def test_frozen_statistics_stay_and_the_weights_beside_them_move(parts, tiny):
+def test_frozen_statistics_stay_and_the_weights_beside_them_move(subsets, tiny):
     model = tiny()
     start = copy.deepcopy(model.state_dict())
-    train(parts, model, freeze_batchnorm=True, select=None)
+    train(subsets, model, freeze_batchnorm=True, select=None)
     now = model.state_dict()
     assert torch.equal(now["backbone.1.running_mean"], start["backbone.1.running_mean"])
     assert not torch.equal(now["backbone.1.weight"], start["backbone.1.weight"])
     assert not torch.equal(now["heads.iaa.1.running_mean"], start["heads.iaa.1.running_mean"])
 
 
-def test_what_the_caller_froze_stays_frozen(parts, tiny):
+def test_what_the_caller_froze_stays_frozen(subsets, tiny):
     model = tiny()
     model.backbone[0].weight.requires_grad_(False)
     start = model.backbone[0].weight.clone()
-    train(parts, model, freeze_epochs=1, weight_decay=0.1)
+    train(subsets, model, freeze_epochs=1, weight_decay=0.1)
     assert torch.equal(model.backbone[0].weight, start)
     assert not model.backbone[0].weight.requires_grad
 
 
-def test_a_strong_pull_holds_the_backbone(parts, tiny):
+def test_a_strong_pull_holds_the_backbone(subsets, tiny):
     def distance(l2sp):
         model = tiny()
         start = model.backbone[0].weight.detach().clone()
-        train(parts, model, epochs=5, l2sp=l2sp, select=None)
+        train(subsets, model, epochs=5, l2sp=l2sp, select=None)
         return (model.backbone[0].weight - start).norm().item()
 
     assert distance(20.0) < 0.3 * distance(0.0)
@@ -189,9 +189,9 @@ class Poisoned(Objective):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_names_its_images(parts, tiny, tmp_path, value):
+def test_a_loss_that_is_not_finite_names_its_images(subsets, tiny, tmp_path, value):
     with pytest.raises(NonFiniteLossError, match=r"in epoch 1, step \d.*targets") as raised:
-        fit(tiny(), parts[0], Poisoned(3, value), get_recipe("smoke"), tmp_path)
+        fit(tiny(), subsets[0], Poisoned(3, value), get_recipe("smoke"), tmp_path)
     assert "image_03" in raised.value.ids and "image_03" in str(raised.value)
     assert len(raised.value.ids) in (8, 9)
     assert (tmp_path / "checkpoint.pt").exists()  # of epoch 0
@@ -208,33 +208,33 @@ def test_targets_that_cannot_be_are_named_before_training(cache, pictures, tiny,
     targets = pictures[1].copy()
     targets.loc["image_02", "iaa"] = value
     batches = ImageBatches.from_cache(cache, targets, (0.5,) * 3, (0.5,) * 3, device="cpu")
-    part = batches.select(targets.index[:8]), batches.select(targets.index[8:])
+    subset = batches.select(targets.index[:8]), batches.select(targets.index[8:])
     with pytest.raises(TrainingError, match=said):
         fit(
             tiny(2),
-            part[0],
-            RegressionObjective("iaa", part[1], loss_name=loss),
+            subset[0],
+            RegressionObjective("iaa", subset[1], loss_name=loss),
             get_recipe("smoke"),
         )
 
 
-def test_what_does_not_fit_together_is_said(parts, tiny):
+def test_what_does_not_fit_together_is_said(subsets, tiny):
     recipe = get_recipe("smoke", epochs=1)
     with pytest.raises(TrainingError, match="no output 'dice'; it has: iaa"):
-        fit(tiny(), parts[0], RegressionObjective("iaa", parts[1], head="dice"), recipe)
+        fit(tiny(), subsets[0], RegressionObjective("iaa", subsets[1], head="dice"), recipe)
     with pytest.raises(TrainingError, match="no target 'dice'; there are: iaa"):
-        fit(tiny(), parts[0], RegressionObjective("dice", parts[1]), recipe)
+        fit(tiny(), subsets[0], RegressionObjective("dice", subsets[1]), recipe)
     with pytest.raises(TrainingError, match="select asks for 'auroc', and measured are: mae"):
-        train(parts, tiny(), select=["auroc", "max"])
+        train(subsets, tiny(), select=["auroc", "max"])
     with pytest.raises(TrainingError, match="one output an image, and the head gives"):
-        train(parts, tiny(2))
+        train(subsets, tiny(2))
     with pytest.raises(TrainingError, match="no part called backbone"):
         model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 24 * 24, 1))
-        fit(model, parts[0], Poisoned(0, 1.0), get_recipe("finetune"))
+        fit(model, subsets[0], Poisoned(0, 1.0), get_recipe("finetune"))
     with pytest.raises(TrainingError, match="no parameter to train"):
-        train(parts, tiny().requires_grad_(False))
+        train(subsets, tiny().requires_grad_(False))
     with pytest.raises(TrainingError, match=r"finds no GPU|the images are on cpu"):
-        fit(tiny(), parts[0], Poisoned(0, 1.0), recipe, device="cuda")
+        fit(tiny(), subsets[0], Poisoned(0, 1.0), recipe, device="cuda")
 
 
 @pytest.mark.parametrize("n", range(2, 19))
@@ -252,23 +252,23 @@ def test_no_batch_has_one_image(n, drop_last):
         assert len(seen) == n
 
 
-def test_one_image_cannot_be_trained_on(parts, tiny):
+def test_one_image_cannot_be_trained_on(subsets, tiny):
     with pytest.raises(TrainingError, match="two images or more, and there are 1"):
-        train((parts[0].select(parts[0].ids[:1]), parts[1]), tiny())
+        train((subsets[0].select(subsets[0].ids[:1]), subsets[1]), tiny())
 
 
-def test_progress_is_told(parts, tiny, capsys):
+def test_progress_is_told(subsets, tiny, capsys):
     told = []
-    objective = RegressionObjective("iaa", parts[1])
+    objective = RegressionObjective("iaa", subsets[1])
     recipe = get_recipe("smoke")
-    fit(tiny(), parts[0], objective, recipe, progress=told.append)
+    fit(tiny(), subsets[0], objective, recipe, progress=told.append)
     assert [row["epoch"] for row in told] == [0, 1]
-    fit(tiny(), parts[0], objective, recipe, progress=True)
+    fit(tiny(), subsets[0], objective, recipe, progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and lines[0].startswith("epoch 1 of 2: lr 0.01, train_loss 0.")
 
 
-def test_half_precision_covers_forward_and_loss(parts, tiny):
+def test_half_precision_covers_forward_and_loss(subsets, tiny):
     kinds = []
 
     class Seen(RegressionObjective):
@@ -278,14 +278,14 @@ def test_half_precision_covers_forward_and_loss(parts, tiny):
             return super().loss(model, batch, epoch)
 
     history = fit(
-        tiny(), parts[0], Seen("iaa", parts[1]), get_recipe("smoke", precision="bf16", epochs=1)
+        tiny(), subsets[0], Seen("iaa", subsets[1]), get_recipe("smoke", precision="bf16", epochs=1)
     )
     assert set(kinds) == {(torch.bfloat16, True)}
     assert history["precision"].tolist() == ["bf16"]
 
 
-def test_history_is_a_table_that_survives_csv(parts, tiny, tmp_path):
-    history = train(parts, tiny())
+def test_history_is_a_table_that_survives_csv(subsets, tiny, tmp_path):
+    history = train(subsets, tiny())
     history.to_csv(tmp_path / "history.csv", index=False)
     again = pd.read_csv(tmp_path / "history.csv")
     pd.testing.assert_frame_equal(history, again, check_dtype=False, check_exact=True)

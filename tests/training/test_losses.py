@@ -76,10 +76,10 @@ def test_an_unknown_loss_names_those_known():
         get_loss("huber")
 
 
-def test_predictions_do_not_depend_on_the_batch_and_leave_the_mode(parts, tiny):
+def test_predictions_do_not_depend_on_the_batch_and_leave_the_mode(subsets, tiny):
     model = tiny().train()
     model.heads["iaa"][1].eval()
-    one, many = (predict(model, parts[0], batch_size=size)["iaa"] for size in (1, 64))
+    one, many = (predict(model, subsets[0], batch_size=size)["iaa"] for size in (1, 64))
     assert one.shape == (17, 1) and one.dtype == np.float32
     assert one == pytest.approx(many, abs=1e-6)
     assert model.training and not model.heads["iaa"][1].training

@@ -74,14 +74,14 @@ def test_features_that_are_not_finite_name_images(cache, tiny, tmp_path):
     assert not list(tmp_path.glob("*.npy"))
 
 
-def test_a_head_on_kept_features_is_the_network(cache, parts, tiny, tmp_path):
+def test_a_head_on_kept_features_is_the_network(cache, subsets, tiny, tmp_path):
     network = tiny().eval()
-    mean, std = parts[0].mean, parts[0].std
+    mean, std = subsets[0].mean, subsets[0].std
     kept = frozen_features(network, cache, mean, std, "cpu", 64, tmp_path)
     with torch.inference_mode():
-        chosen = torch.tensor(kept.loc[parts[1].ids].to_numpy())
+        chosen = torch.tensor(kept.loc[subsets[1].ids].to_numpy())
         raw = network.heads["iaa"](chosen).numpy()
-    assert raw == pytest.approx(predict(network, parts[1])["iaa"], abs=1e-5)
+    assert raw == pytest.approx(predict(network, subsets[1])["iaa"], abs=1e-5)
 
 
 def test_ridge_is_scikit_learns(data):

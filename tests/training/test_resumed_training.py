@@ -103,7 +103,7 @@ class Stopped(Exception):
     """Stands for a kill, in this process."""
 
 
-def run(parts, tiny, folder, epochs_before_stop=None, **overrides):
+def run(subsets, tiny, folder, epochs_before_stop=None, **overrides):
     """Train, and stop after some epochs; return the history."""
     recipe = get_recipe("smoke", **{"epochs": 4, **overrides})
 
@@ -111,13 +111,13 @@ def run(parts, tiny, folder, epochs_before_stop=None, **overrides):
         if row["epoch"] + 1 == epochs_before_stop:
             raise Stopped
 
-    objective = RegressionObjective("iaa", parts[1])
-    return fit(tiny(), parts[0], objective, recipe, folder, seed=1, progress=stop)
+    objective = RegressionObjective("iaa", subsets[1])
+    return fit(tiny(), subsets[0], objective, recipe, folder, seed=1, progress=stop)
 
 
-def stopped(parts, tiny, folder, epochs, **overrides):
+def stopped(subsets, tiny, folder, epochs, **overrides):
     with pytest.raises(Stopped):
-        run(parts, tiny, folder, epochs, **overrides)
+        run(subsets, tiny, folder, epochs, **overrides)
     return folder / checkpoint.NAME
 
 
@@ -128,17 +128,17 @@ def refuse(number):
     return refusing
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(parts, tiny, tmp_path, monkeypatch):
-    path = stopped(parts, tiny, tmp_path, 2)
+def test_a_full_disk_leaves_the_checkpoint_before(subsets, tiny, tmp_path, monkeypatch):
+    path = stopped(subsets, tiny, tmp_path, 2)
     before = path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint._Recorder, "write", refuse_in_write())
         with pytest.raises(CheckpointError, match=r"checkpoint.pt: .* disk is full .* is intact"):
-            run(parts, tiny, tmp_path)
+            run(subsets, tiny, tmp_path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [checkpoint.NAME]
-    history = run(parts, tiny, tmp_path)
-    fresh = run(parts, tiny, None)
+    history = run(subsets, tiny, tmp_path)
+    fresh = run(subsets, tiny, None)
     assert history["train_loss"].tolist() == fresh["train_loss"].tolist()
 
 
@@ -166,25 +166,25 @@ def test_a_disk_that_is_really_full(tmp_path):
 @pytest.mark.parametrize(
     ("number", "said"), [(errno.EROFS, "[Rr]ead-only"), (errno.EACCES, "[Pp]ermission denied")]
 )
-def test_a_folder_that_cannot_be_written(parts, tiny, tmp_path, monkeypatch, number, said):
+def test_a_folder_that_cannot_be_written(subsets, tiny, tmp_path, monkeypatch, number, said):
     monkeypatch.setattr(checkpoint.os, "replace", refuse(number))
     with pytest.raises(CheckpointError, match=f"{said}.*; make its folder writable"):
-        run(parts, tiny, tmp_path)
+        run(subsets, tiny, tmp_path)
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 and no more", b"{}"])
-def test_a_damaged_checkpoint_is_named(parts, tiny, tmp_path, damage):
-    path = stopped(parts, tiny, tmp_path, 1)
+def test_a_damaged_checkpoint_is_named(subsets, tiny, tmp_path, damage):
+    path = stopped(subsets, tiny, tmp_path, 1)
     path.write_bytes(damage)
     with pytest.raises(CheckpointError, match=r"checkpoint.pt: not a readable checkpoint"):
-        run(parts, tiny, tmp_path)
+        run(subsets, tiny, tmp_path)
 
 
-def test_a_truncated_checkpoint_is_named(parts, tiny, tmp_path):
-    path = stopped(parts, tiny, tmp_path, 1)
+def test_a_truncated_checkpoint_is_named(subsets, tiny, tmp_path):
+    path = stopped(subsets, tiny, tmp_path, 1)
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(CheckpointError, match="remove it to start this run anew"):
-        run(parts, tiny, tmp_path)
+        run(subsets, tiny, tmp_path)
 
 
 def test_nothing_that_is_no_tensor_or_plain_value_is_loaded(tmp_path):
@@ -194,28 +194,28 @@ def test_nothing_that_is_no_tensor_or_plain_value_is_loaded(tmp_path):
         checkpoint.load(path)
 
 
-def test_a_checkpoint_of_another_recipe_says_what_differs(parts, tiny, tmp_path):
-    stopped(parts, tiny, tmp_path, 1)
+def test_a_checkpoint_of_another_recipe_says_what_differs(subsets, tiny, tmp_path):
+    stopped(subsets, tiny, tmp_path, 1)
     with pytest.raises(CheckpointError, match=r"of another run \(lr 0.01, here 0.02\)"):
-        run(parts, tiny, tmp_path, lr=0.02)
+        run(subsets, tiny, tmp_path, lr=0.02)
 
 
-def test_a_checkpoint_of_other_images_says_so(parts, tiny, tmp_path):
-    stopped(parts, tiny, tmp_path, 1)
-    fewer = parts[0].select(parts[0].ids[:10])
+def test_a_checkpoint_of_other_images_says_so(subsets, tiny, tmp_path):
+    stopped(subsets, tiny, tmp_path, 1)
+    fewer = subsets[0].select(subsets[0].ids[:10])
     with pytest.raises(CheckpointError, match=r"of another run \(images"):
-        run((fewer, parts[1]), tiny, tmp_path)
+        run((fewer, subsets[1]), tiny, tmp_path)
 
 
-def test_a_checkpoint_of_another_network_says_so(parts, tiny, tmp_path):
-    stopped(parts, tiny, tmp_path, 1)
+def test_a_checkpoint_of_another_network_says_so(subsets, tiny, tmp_path):
+    stopped(subsets, tiny, tmp_path, 1)
     with pytest.raises(CheckpointError, match="it is from another network"):
-        run(parts, lambda: tiny(outputs=2), tmp_path)
+        run(subsets, lambda: tiny(outputs=2), tmp_path)
 
 
-def test_a_finished_run_is_read(parts, tiny, tmp_path):
-    first = run(parts, tiny, tmp_path)
+def test_a_finished_run_is_read(subsets, tiny, tmp_path):
+    first = run(subsets, tiny, tmp_path)
     before = (tmp_path / checkpoint.NAME).stat().st_mtime_ns
-    again = run(parts, tiny, tmp_path)
+    again = run(subsets, tiny, tmp_path)
     assert first.equals(again)
     assert (tmp_path / checkpoint.NAME).stat().st_mtime_ns == before

@@ -151,12 +151,12 @@ def held_out_predictions(runs: pd.DataFrame) -> pd.DataFrame:
         images of the run).
     """
     everything = read_predictions(runs)
-    val = everything[everything["part"] == "val"]
+    val = everything[everything["subset"] == "val"]
     thresholds = {
         run: choose_threshold(rows["true"], rows["predicted"]).value
         for run, rows in val.groupby("id")
     }
-    tested = everything[everything["part"] == "test"].drop(columns=["backbone", "seed", "label"])
+    tested = everything[everything["subset"] == "test"].drop(columns=["backbone", "seed", "label"])
     about = runs.set_index("id")[[*KEYS, "n_train"]]
     tested = tested.join(about, on="id")
     tested["called"] = tested["predicted"] >= 0.5

@@ -26,7 +26,7 @@ GAINS = ("deletion_gain", "insertion_gain")
 _CURVES = ("deletion", "insertion", "random_deletion", "random_insertion")
 _KEPT = ("kept", "half_area", "opposite")
 #: What every row has, so that tables without rows can be asked the same.
-_ALWAYS = ("id", "label", "backbone", "seed", "image_id", "part", "true", "predicted", "target")
+_ALWAYS = ("id", "label", "backbone", "seed", "image_id", "subset", "true", "predicted", "target")
 _ALWAYS += ("method", "cluster", "total", *_KEPT)
 
 
@@ -298,7 +298,7 @@ def coverage_in_words(known: pd.DataFrame) -> str:
     return told + (f" Not run: {', '.join(missing)}." if missing else "")
 
 
-def readability_in_words(readable: pd.DataFrame, label: str) -> dict[str, str]:
+def readability_in_words(format_table: pd.DataFrame, label: str) -> dict[str, str]:
     """Say what plain and centred Grad-CAM keep, and whether others tell directions apart.
 
     Parameters
@@ -318,7 +318,7 @@ def readability_in_words(readable: pd.DataFrame, label: str) -> dict[str, str]:
 
     def words(target: str, method: str, column: str, form: str) -> str:
         key = (label, target, method)
-        value = readable.loc[key, column] if key in readable.index else float("nan")
+        value = format_table.loc[key, column] if key in format_table.index else float("nan")
         return format(value, form) if np.isfinite(value) else UNMEASURED
 
     found = {}

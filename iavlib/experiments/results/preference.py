@@ -17,7 +17,7 @@ from scipy import stats
 from iavlib.core.errors import ExperimentError
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.results.segmentation import SEEDS, by_seed, finished_runs, interval_of_mean
-from iavlib.experiments.store import PREDICTIONS
+from iavlib.experiments.store import PREDICTIONS, read_prediction_file
 from iavlib.stats.comparison import cluster_mean
 
 #: The paper's name of each method, and its soft Dice in per cent on RIGA (Table II): averaged over
@@ -191,8 +191,8 @@ def _of_images(runs: pd.DataFrame) -> pd.Series:
     """Average each test image's Dice over annotators and runs; index ``image_id``."""
     found = []
     for folder in runs["folder"] if len(runs) else ():
-        rows = pd.read_csv(Path(folder) / PREDICTIONS, dtype={"image_id": str})
-        rows = rows[rows["part"] == "test"].set_index("image_id")
+        rows = read_prediction_file(Path(folder) / PREDICTIONS)
+        rows = rows[rows["subset"] == "test"].set_index("image_id")
         names = [f"dice_{name}" for name in read_facts(Path(folder))["settings"]["annotators"]]
         found.append(rows[names].mean(axis=1))
     return pd.concat(found, axis=1).mean(axis=1) if found else pd.Series(dtype=float)

@@ -20,7 +20,7 @@ from iavlib.core.errors import ExperimentError, suggest
 from iavlib.experiments.config import Experiment
 from iavlib.experiments.tasks import diagnosed_sets, segmentation, take_give
 from iavlib.experiments.tasks.diagnosed_sets import DIAGNOSED_SETTINGS, DiagnosedData, diagnoses
-from iavlib.experiments.tasks.diagnosis_first import about, two_parts
+from iavlib.experiments.tasks.diagnosis_first import about, two_subsets
 from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS
 from iavlib.experiments.tasks.task import Outcome, Say, Task
 from iavlib.multiannotator.method import method_names
@@ -102,47 +102,47 @@ def of_method(experiment: Experiment) -> Experiment:
     return replace(experiment, overrides=kept, backbone=backbone)
 
 
-def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -> Outcome:
+def run(experiment: Experiment, source: DiagnosedData, folder: Path, log: Say) -> Outcome:
     """Learn from the training part; judge the test part by :mod:`iavlib.multiannotator.scores`."""
     from iavlib.multiannotator.scores import judge_prediction
 
     chosen, _ = _settings(experiment)
-    parts = two_parts(source, experiment, say)  # no method chooses an epoch
-    known = diagnoses(source, parts, chosen["diagnosis"], experiment.seed)
+    subsets = two_subsets(source, experiment, log)  # no method chooses an epoch
+    known = diagnoses(source, subsets, chosen["diagnosis"], experiment.seed)
     started = time.process_time()
-    prediction, parameters, history = _predict(experiment, chosen, parts, known, folder, say)
+    prediction, parameters, history = _predict(experiment, chosen, subsets, known, folder, log)
     seconds = time.process_time() - started
-    scores = _diagnose(experiment, chosen, source, prediction, say)
-    rows, metrics = judge_prediction(prediction, parts["test"], known["test"], scores)
+    scores = _diagnose(experiment, chosen, source, prediction, log)
+    rows, metrics = judge_prediction(prediction, subsets["test"], known["test"], scores)
     metrics |= {"n_parameters": float(parameters), "method_seconds": seconds}
-    metrics["n_images"] = float(sum(map(len, parts.values())))
+    metrics["n_images"] = float(sum(map(len, subsets.values())))
     shutil.rmtree(folder / "networks", ignore_errors=True)
     return Outcome(
-        rows.assign(part="test"),
+        rows.assign(subset="test"),
         {"test": metrics},
         history,
         {},
         {"source": NONE, "detail": f"random, seed {experiment.seed}", "is_random": True},
-        {**chosen, **about(source, experiment, parts), "method": experiment.method}
+        {**chosen, **about(source, experiment, subsets), "method": experiment.method}
         | {"sees_the_masks": experiment.method in SEE_THE_MASKS},
     )
 
 
-def _predict(experiment, chosen, parts, known, folder: Path, say: Say):
+def _predict(experiment, chosen, subsets, known, folder: Path, log: Say):
     """Return what the method says of the test part, its parameters, and its history."""
     import pandas as pd
 
     from iavlib.multiannotator.fusion import fuse
     from iavlib.multiannotator.scores import of_masks
 
-    name, test = experiment.method, parts["test"]
+    name, test = experiment.method, subsets["test"]
     if name in FUSIONS:
         return of_masks(fuse(test, name.removeprefix(FUSE))[:, 1], test), 0, pd.DataFrame()
     if name in (DIFF, DIFF_FUSED):
-        return _diff(experiment, chosen, parts, known, folder)
+        return _diff(experiment, chosen, subsets, known, folder)
     place = folder / "networks" / "method"
-    known_parts = {part: with_vote(one) for part, one in parts.items()}
-    fitted, _ = segmentation.learn(of_method(experiment), known_parts, place, say)
+    known_parts = {subset: with_vote(one) for subset, one in subsets.items()}
+    fitted, _ = segmentation.learn(of_method(experiment), known_parts, place, log)
     return fitted.predict(test), fitted.n_parameters, fitted.history
 
 
@@ -155,7 +155,7 @@ def with_vote(labelled):
     return replace(labelled, truth=majority_labels(labelled), truth_is="majority vote")
 
 
-def _diff(experiment, chosen, parts, known, folder: Path):
+def _diff(experiment, chosen, subsets, known, folder: Path):
     """Fuse the test part for its diagnoses, or draw what was learnt of such fusions."""
     import pandas as pd
 
@@ -165,39 +165,39 @@ def _diff(experiment, chosen, parts, known, folder: Path):
 
     recipe = _recipe(experiment.overrides)
     given = {**chosen, "learns": "expg"}
-    masks = take_give.masks_to_learn(experiment, given, recipe, parts, known, folder)
+    masks = take_give.masks_to_learn(experiment, given, recipe, subsets, known, folder)
     if experiment.method == DIFF_FUSED:
-        return of_masks(masks["test"], parts["test"]), 0, pd.DataFrame()
-    size, seed = parts["test"].images.shape[1], experiment.seed
+        return of_masks(masks["test"], subsets["test"]), 0, pd.DataFrame()
+    size, seed = subsets["test"].images.shape[1], experiment.seed
     made = TakeGive(chosen["encoder"], NONE, chosen["blocks"], seed, size)
     place = folder / "networks" / "take-give"
-    history = train(made, parts["train"], masks["train"], known["train"], recipe, seed, place)
-    drawn, _ = segment(made, parts["test"].images)
+    history = train(made, subsets["train"], masks["train"], known["train"], recipe, seed, place)
+    drawn, _ = segment(made, subsets["test"].images)
     parameters = sum(one.numel() for one in made.parameters())
-    return of_masks(drawn, parts["test"]), parameters, history
+    return of_masks(drawn, subsets["test"]), parameters, history
 
 
 _judges: dict[str, Any] = {"key": None, "net": None}
 
 
-def _diagnose(experiment, chosen, source: DiagnosedData, prediction, say: Say):
+def _diagnose(experiment, chosen, source: DiagnosedData, prediction, log: Say):
     """Let one net, the same for all methods, diagnose with the masks of the test part."""
     from iavlib.models.assisted import build_assisted
     from iavlib.multiannotator.assisted_training import diagnose, train
     from iavlib.multiannotator.fusion import fuse
 
-    parts = two_parts(source, experiment, lambda _: None)
-    key = repr((source.fingerprint, experiment.seed, sorted(chosen.items()), len(parts["train"])))
+    subsets = two_subsets(source, experiment, lambda _: None)
+    key = repr((source.fingerprint, experiment.seed, sorted(chosen.items()), len(subsets["train"])))
     if _judges["key"] != key:
-        known = diagnoses(source, parts, chosen["diagnosis"], experiment.seed)
-        seed, training = experiment.seed, parts["train"]
+        known = diagnoses(source, subsets, chosen["diagnosis"], experiment.seed)
+        seed, training = experiment.seed, subsets["train"]
         net = build_assisted("cat", chosen["encoder"], NONE, seed, training.images.shape[1])
         masks = fuse(training, "mode")[:, 1]
         recipe = _recipe({"epochs": chosen["diagnosis_epochs"]})
         train(net, training, masks, known["train"], recipe, seed)
-        say("the net that diagnoses with masks is trained")
+        log("the net that diagnoses with masks is trained")
         _judges.update(key=key, net=net)
-    test = parts["test"]
+    test = subsets["test"]
     return diagnose(_judges["net"], test.images, prediction.consensus[:, 1])
 
 

@@ -147,7 +147,7 @@ def _check_kind(name: str, value: Any, default: Any) -> None:
         raise ExperimentError(told, f"must be {kinds[kind]}", f"correct {name}")
 
 
-def diagnoses(source: DiagnosedData, parts: Mapping[str, Any], which: str, seed: int):
+def diagnoses(source: DiagnosedData, subsets: Mapping[str, Any], which: str, seed: int):
     """Return the diagnoses of each part's images, or a permutation of them within the part.
 
     Returns
@@ -161,8 +161,8 @@ def diagnoses(source: DiagnosedData, parts: Mapping[str, Any], which: str, seed:
         If a part has one class only.
     """
     generator, found = np.random.default_rng(seed), {}
-    for name, part in parts.items():
-        values = source.diagnosis.loc[part.ids].to_numpy()
+    for name, subset in subsets.items():
+        values = source.diagnosis.loc[subset.ids].to_numpy()
         if name != "val" and len(set(values.tolist())) < 2:
             told = f"part {name!r} of set {source.name!r}"
             raise ExperimentError(

@@ -21,7 +21,7 @@ import pandas as pd
 from iavlib.agreement.tables import image_level
 from iavlib.core.errors import DataError, ExperimentError, ModelError, TrainingError, suggest
 from iavlib.data.cohort import Cohort, target, target_names
-from iavlib.data.official_splits import check_parts
+from iavlib.data.official_splits import check_subsets
 from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment
 from iavlib.experiments.scores import diagnosis_baselines, diagnosis_by_part
 from iavlib.experiments.subsets import assign_parts
@@ -163,8 +163,8 @@ def read_settings(experiment: Experiment) -> tuple[DiagnosisSettings, dict[str, 
     chosen |= {name: given.pop(name) for name in _NAMES if name in given}
     for name, known in _VALUES.items():
         if chosen[name] not in known:
-            mend = suggest(str(chosen[name]), map(str, known))
-            raise ExperimentError(f"overrides.{name} = {chosen[name]!r}", "is not possible", mend)
+            hint = suggest(str(chosen[name]), map(str, known))
+            raise ExperimentError(f"overrides.{name} = {chosen[name]!r}", "is not possible", hint)
     settings = DiagnosisSettings(**chosen)
     _check(experiment, settings)
     recipe_fields = given if experiment.recipe == PROBE else _recipe_fields(experiment, given)
@@ -229,9 +229,9 @@ def _check(experiment: Experiment, settings: DiagnosisSettings) -> None:
     )
 
 
-def _refuse(wrong: bool, where: str, problem: str, mend: str) -> None:
+def _refuse(wrong: bool, where: str, problem: str, hint: str) -> None:
     if wrong:
-        raise ExperimentError(where, problem, mend)
+        raise ExperimentError(where, problem, hint)
 
 
 def targets(cohort: Cohort, rest: str = "out", images: str = "measured") -> pd.DataFrame:
@@ -320,7 +320,7 @@ def _check_probe(experiment: Experiment, fields) -> None:
 
 
 def _check_start(experiment: Experiment) -> None:
-    begun = experiment.begun_from
+    begun = experiment.init_from
     if begun is None:
         return
     problem = ""
@@ -333,11 +333,11 @@ def _check_start(experiment: Experiment) -> None:
     elif experiment.recipe == PROBE:
         problem = "is no start for a probe, which takes weights of a backbone"
     if problem:
-        mend = "start from a trained experiment of diagnosis or multitask"
-        raise ExperimentError(f"start = {begun.name}", problem, mend)
+        hint = "start from a trained experiment of diagnosis or multitask"
+        raise ExperimentError(f"start = {begun.name}", problem, hint)
 
 
-def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outcome:
+def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Say) -> Outcome:
     """Learn on the training part, choose by the validation part, predict every image.
 
     ``predictions`` has ``true`` (0 or 1), ``predicted`` (probability of 1), ``true_iaa`` and
@@ -346,24 +346,24 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outco
     """
     settings, _ = read_settings(experiment)
     table = targets(cohort, settings.rest, settings.images)
-    _tell_images(cohort, table, settings.rest, say)
+    _tell_images(cohort, table, settings.rest, log)
     used = _with_labels(cohort, table)
-    parts = assign_parts(used, experiment)
+    subsets = assign_parts(used, experiment)
     # the group asked for is never torn; lesions without patients may be, except by published parts
-    check_parts(used, parts, allow_leaks=not _keeps_lesions(experiment))
-    if not (parts == "val").any():
+    check_subsets(used, subsets, allow_leaks=not _keeps_lesions(experiment))
+    if not (subsets == "val").any():
         raise ExperimentError("split", "has no validation part", "give three fractions, or kfold")
     if experiment.recipe == PROBE:
         from iavlib.experiments.tasks.diagnosis_network import fit_diagnosis_probe as learn
     else:
         from iavlib.experiments.tasks.diagnosis_network import train_diagnosis as learn
-    learnt = learn(experiment, table, parts, folder, say)
+    learnt = learn(experiment, table, subsets, folder, log)
     check_finite(learnt.predictions["predicted"])
     columns = {"target": "true", "iaa": "true_iaa"}
-    predictions = table.loc[parts.index].drop(columns="path").rename(columns=columns)
-    predictions["part"] = parts
+    predictions = table.loc[subsets.index].drop(columns="path").rename(columns=columns)
+    predictions["subset"] = subsets
     predictions = predictions.join(learnt.predictions).reset_index()
-    first = ["image_id", "part", "true", "predicted", "true_iaa"]
+    first = ["image_id", "subset", "true", "predicted", "true_iaa"]
     predictions = predictions[[*first, *predictions.columns.difference(first, sort=False)]]
     return Outcome(
         predictions,
@@ -392,7 +392,7 @@ def _with_labels(cohort: Cohort, table: pd.DataFrame) -> Cohort:
     return replace(used, images=images)
 
 
-def _tell_images(cohort: Cohort, table: pd.DataFrame, rest: str, say: Say) -> None:
+def _tell_images(cohort: Cohort, table: pd.DataFrame, rest: str, log: Say) -> None:
     names, label = target_names(cohort), target(cohort, rest)
     counts = table["target"].value_counts().reindex([0, 1], fill_value=0)
     told = [f"{counts[value]:,} {names[value]}" for value in (0, 1)]
@@ -401,7 +401,7 @@ def _tell_images(cohort: Cohort, table: pd.DataFrame, rest: str, say: Say) -> No
     one_mask = len(label) - no_file - len(table)
     left = {"no label": no_label, "no file": no_file, "no measured agreement": one_mask}
     why = [f"{n:,} have {reason}" for reason, n in left.items() if n]
-    say(f"{len(table):,} images ({', '.join(told)})" + (f"; {', '.join(why)}" if why else ""))
+    log(f"{len(table):,} images ({', '.join(told)})" + (f"; {', '.join(why)}" if why else ""))
 
 
 TASKS = tuple(Task(name, targets, run, complete) for name in (DIAGNOSIS, MULTITASK))

@@ -85,7 +85,7 @@ def with_weights(experiment: Experiment, find_weights) -> Experiment:
     return replace(experiment, weights=found)
 
 
-def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -> Outcome:
+def run(experiment: Experiment, source: DiagnosedData, folder: Path, log: Say) -> Outcome:
     """Do what the module's description says.
 
     Metrics of the test part: ``auroc_<net>_<mask>`` of each net and mask, ``others_<mask>`` (mean
@@ -98,7 +98,7 @@ def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -
     """
     from iavlib.experiments.tasks.diagnosis_panel import Panel
 
-    panel = Panel(experiment, source, folder, say)
+    panel = Panel(experiment, source, folder, log)
     panel.fuse_plainly()
     panel.train_nets()
     panel.judge_plain_masks()
@@ -118,14 +118,14 @@ def recipe_of(experiment: Experiment, own: Mapping[str, Any]):
     return get_recipe(experiment.recipe, **{"select": None, "patience": None, **of_recipe}), chosen
 
 
-def two_parts(source: DiagnosedData, experiment: Experiment, say: Say) -> dict[str, Any]:
+def two_subsets(source: DiagnosedData, experiment: Experiment, log: Say) -> dict[str, Any]:
     """Return training and test part; what would be for validation is trained on."""
-    parts = set_parts(source, experiment, say)
-    if "val" not in parts:
-        return parts
-    chosen = [*parts["train"].ids, *parts["val"].ids]
-    there = source.labelled.of_annotators(parts["train"].annotators)
-    return {"train": there.select(chosen), "test": parts["test"]}
+    subsets = set_parts(source, experiment, log)
+    if "val" not in subsets:
+        return subsets
+    chosen = [*subsets["train"].ids, *subsets["val"].ids]
+    there = source.labelled.of_annotators(subsets["train"].annotators)
+    return {"train": there.select(chosen), "test": subsets["test"]}
 
 
 def weights_record(network) -> dict[str, Any]:
@@ -134,16 +134,16 @@ def weights_record(network) -> dict[str, Any]:
     return {"source": used.source, "detail": used.detail, "is_random": used.is_random}
 
 
-def about(source: DiagnosedData, experiment: Experiment, parts) -> dict[str, Any]:
+def about(source: DiagnosedData, experiment: Experiment, subsets) -> dict[str, Any]:
     """Say on what a run was made."""
     labelled = source.labelled
     return {
         "data": labelled_data.settings_of(experiment.overrides),
         "height": labelled.images.shape[1],
         "truth": labelled.truth_is,
-        "annotators": list(parts["test"].annotators),
+        "annotators": list(subsets["test"].annotators),
         "simulated_annotators": labelled.simulated_annotators,
-        "n_images": {name: len(part) for name, part in parts.items()},
+        "n_images": {name: len(subset) for name, subset in subsets.items()},
     }
 
 
@@ -159,7 +159,7 @@ def area(diagnosis: np.ndarray, score: np.ndarray) -> float:
 
 def predictions(ids, diagnosis, predicted, **others) -> pd.DataFrame:
     """Put the predictions of the test part together."""
-    first = {"image_id": list(ids), "part": "test", "true": diagnosis, "predicted": predicted}
+    first = {"image_id": list(ids), "subset": "test", "true": diagnosis, "predicted": predicted}
     return pd.DataFrame({**first, **others})
 
 

@@ -58,7 +58,7 @@ from iavlib.training.recipe import Recipe, get_recipe
 
 
 def train_diagnosis(
-    experiment: Experiment, table: pd.DataFrame, parts: pd.Series, folder: Path, say: Say
+    experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Say
 ) -> Learnt:
     """Train a network on the training part and predict every image.
 
@@ -69,26 +69,26 @@ def train_diagnosis(
     table : pandas.DataFrame
         As :func:`iavlib.experiments.tasks.diagnosis.targets`: all images that runs like this one
         look at, which are read together.
-    parts : pandas.Series
+    subsets : pandas.Series
         Part of each image that this one uses.
     folder : Path
         Run directory: the checkpoint is read and written there, and the model at the end. Models
         that others start from are beside it.
-    say : callable
+    log : callable
         Gets a line an epoch.
     """
     settings, fields = read_settings(experiment)
     recipe = get_recipe(experiment.recipe, **fields)
-    train = parts.index[parts == "train"]
+    train = subsets.index[subsets == "train"]
     network = _build(experiment, settings, recipe, table.loc[train, "iaa"], folder)
     cache = cache_images(table["path"], network.weights.input_size, progress=True)
-    table = table.loc[parts.index]
+    table = table.loc[subsets.index]
     batches = _batches(experiment, settings, network, cache, table, train)
     training = batches.select(train)
     weights = _class_weights(experiment, settings, table.loc[train, "target"])
     facts = _prepare(settings, recipe, network, cache, training, table.loc[train], experiment.seed)
     facts["class_weights"] = list(weights) if weights is not None else None
-    validation = batches.select(parts.index[parts == "val"])
+    validation = batches.select(subsets.index[subsets == "val"])
     objective = _objective(experiment, settings, recipe, weights, validation)
     history = fit(
         network,
@@ -97,7 +97,7 @@ def train_diagnosis(
         recipe,
         folder,
         experiment.seed,
-        progress=lambda row: say(_describe_epoch(row, recipe)),
+        progress=lambda row: log(_describe_epoch(row, recipe)),
     )
     if hasattr(network, WEIGHTING):
         facts["loss_weights"] = list(network.weighting.weights())
@@ -119,7 +119,7 @@ def _build(
     folder: Path,
 ) -> Network:
     """Build a network with its heads, or take that of the experiment it starts from, strictly."""
-    begun = experiment.begun_from
+    begun = experiment.init_from
     if begun is not None:
         network = load_network(folder.parents[1] / begun.task / begun.id)
     else:
@@ -272,7 +272,7 @@ def _describe_epoch(row: Mapping[str, Any], recipe: Recipe) -> str:
 
 
 def fit_diagnosis_probe(
-    experiment: Experiment, table: pd.DataFrame, parts: pd.Series, folder: Path, say: Say
+    experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Say
 ) -> Learnt:
     """Fit the head on the training part and predict every image.
 
@@ -283,7 +283,7 @@ def fit_diagnosis_probe(
         part is not used, as patients of the training part are held out to choose the penalty.
     """
     settings, _ = read_settings(experiment)
-    train = parts.index[parts == "train"]
+    train = subsets.index[subsets == "train"]
     network = build_network(
         experiment.backbone, {}, experiment.weights, experiment.seed, experiment.size
     )
@@ -294,13 +294,13 @@ def fit_diagnosis_probe(
         mean, std = channel_statistics(cache.pixels, cache.rows(train))
     network.weights = network.weights.with_normalisation(mean, std)
     network.backbone = MeanOverViews(network.backbone, settings.tta)
-    features = frozen_features(network, cache, mean, std).loc[parts.index]
+    features = frozen_features(network, cache, mean, std).loc[subsets.index]
     if settings.control == "iaa_input":
-        agreement = table.loc[parts.index, "iaa"]
+        agreement = table.loc[subsets.index, "iaa"]
         features = features.assign(iaa_input=agreement.to_numpy(np.float32))
     labels, groups = table.loc[train, "target"], table.loc[train, "cluster"]
     probe = fit_probe("logistic", features.loc[train], labels, groups, experiment.seed)
-    say(f"logistic regression on {features.shape[1]} features, C {probe.chosen['C']:g}")
+    log(f"logistic regression on {features.shape[1]} features, C {probe.chosen['C']:g}")
     predicted = pd.DataFrame({"predicted": probe.predict(features)}, index=features.index)
     about = asdict(network.weights) | {"is_random": network.weights.is_random}
     used = settings.to_json() | {"head": "logistic", "size": cache.size} | probe.chosen

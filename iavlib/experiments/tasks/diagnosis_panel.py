@@ -17,7 +17,7 @@ from iavlib.experiments.tasks.diagnosis_first import (
     area,
     predictions,
     recipe_of,
-    two_parts,
+    two_subsets,
     weights_record,
 )
 from iavlib.experiments.tasks.task import Outcome, Say
@@ -35,14 +35,14 @@ _CHECKPOINTS = "networks"
 class Panel:
     """Everything of a run; each method does one step and adds to ``metrics``."""
 
-    def __init__(self, experiment, source: DiagnosedData, folder: Path, say: Say):
-        self.experiment, self.source, self.folder, self.say = experiment, source, folder, say
+    def __init__(self, experiment, source: DiagnosedData, folder: Path, log: Say):
+        self.experiment, self.source, self.folder, self.log = experiment, source, folder, log
         self.recipe, self.chosen = recipe_of(experiment, SETTINGS)
-        self.parts = two_parts(source, experiment, say)
+        self.subsets = two_subsets(source, experiment, log)
         which, seed = self.chosen["diagnosis"], experiment.seed
-        self.diagnosis = diagnoses(source, self.parts, which, seed)
-        self.test, self.training = self.parts["test"], self.parts["train"]
-        n_images = sum(len(part) for part in self.parts.values())
+        self.diagnosis = diagnoses(source, self.subsets, which, seed)
+        self.test, self.training = self.subsets["test"], self.subsets["train"]
+        n_images = sum(len(subset) for subset in self.subsets.values())
         self.metrics: dict[str, float] = {"n_images": float(n_images)}
         self.scores: dict[str, dict[str, np.ndarray]] = {}
         self.histories: list[pd.DataFrame] = []
@@ -51,9 +51,9 @@ class Panel:
     def fuse_plainly(self) -> None:
         """Fuse the raters' masks of both parts without any diagnosis."""
         self.plain = {
-            name: {how: fuse(part, told)[:, 1] for how, told in _FUSIONS.items()}
-            | {"em": expectation_maximisation(part)[:, 1]}
-            for name, part in self.parts.items()
+            name: {how: fuse(subset, told)[:, 1] for how, told in _FUSIONS.items()}
+            | {"em": expectation_maximisation(subset)[:, 1]}
+            for name, subset in self.subsets.items()
         }
 
     def train_nets(self) -> None:
@@ -69,12 +69,12 @@ class Panel:
     def judge_raters(self) -> None:
         """Let nets diagnose with each rater's masks, and train some with these only."""
         for place, name in enumerate(self.test.annotators):
-            there = {part: ~one.missing[:, place] for part, one in self.parts.items()}
+            there = {subset: ~one.missing[:, place] for subset, one in self.subsets.items()}
             both = [np.bincount(self.diagnosis[p][t], minlength=2) for p, t in there.items()]
             if min(counts.min() for counts in both) < FEWEST:
-                self.say(f"rater {name} marked too few images of a class to be judged")
+                self.log(f"rater {name} marked too few images of a class to be judged")
                 continue
-            masks = {part: one.labels[:, place].clip(0) for part, one in self.parts.items()}
+            masks = {subset: one.labels[:, place].clip(0) for subset, one in self.subsets.items()}
             shown = self.test.take(there["test"])
             given = (
                 shown.images,
@@ -99,7 +99,7 @@ class Panel:
             self.metrics[f"high_{generator}"] = float(energy[~self.test.missing].mean())
             self.metrics["loss_before"] = float(found.before.mean())
             self.metrics[f"loss_{generator}"] = float(found.after.mean())
-            self.say(f"{generator}: loss {found.before.mean():.3f} to {found.after.mean():.3f}")
+            self.log(f"{generator}: loss {found.before.mean():.3f} to {found.after.mean():.3f}")
 
     def judge_the_clinic(self) -> None:
         """Judge masks that networks draw from the image alone, by what they learnt to draw."""
@@ -138,7 +138,7 @@ class Panel:
             weights_record(next(iter(self.nets.values())).backbone),
             self.recipe.to_dict()
             | {name: _plain(value) for name, value in self.chosen.items()}
-            | about(self.source, self.experiment, self.parts),
+            | about(self.source, self.experiment, self.subsets),
         )
 
     def _trained(self, net: str, masks: np.ndarray, name: str = "", there=None):
@@ -159,20 +159,20 @@ class Panel:
         place = self.folder / _CHECKPOINTS / name
         history = train(made, training, masks, diagnosis, self.recipe, self.experiment.seed, place)
         self.histories.append(history.assign(network=name))
-        self.say(f"{name}: loss {history['train_loss'].iloc[-1]:.3f}")
+        self.log(f"{name}: loss {history['train_loss'].iloc[-1]:.3f}")
         return made
 
     @property
     def _size(self) -> int:
         return self.test.images.shape[1]
 
-    def _optimise(self, generator: str, part: str):
-        one = self.parts[part]
+    def _optimise(self, generator: str, subset: str):
+        one = self.subsets[subset]
         return optimise_expertness(
             self.nets[self.chosen["source"]],
             one.images,
             one.labels,
-            self.diagnosis[part],
+            self.diagnosis[subset],
             generator,
             self.chosen["steps"],
             self.experiment.seed,

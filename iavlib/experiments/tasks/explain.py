@@ -19,7 +19,7 @@ from iavlib.agreement.tables import image_level
 from iavlib.core.errors import DataError, ExperimentError, suggest
 from iavlib.data.cohort import Cohort, target
 from iavlib.experiments.config import PROBE, Experiment
-from iavlib.experiments.store import PREDICTIONS
+from iavlib.experiments.store import PREDICTIONS, read_prediction_file
 from iavlib.experiments.tasks.diagnosis import DIAGNOSIS, MULTITASK
 from iavlib.experiments.tasks.iaa import NAME as IAA
 from iavlib.experiments.tasks.task import Outcome, Say, Task
@@ -81,8 +81,8 @@ def read_settings(overrides: Mapping[str, Any]) -> ExplainSettings:
         least = 0 if name in ("curve_steps", "cascade", "most", "band") else 1
         fits = isinstance(value, str) if isinstance(default, str) else number and value >= least
         if not (fits or (name == "stride" and value is None)):
-            mend = f"give a value like {default!r}"
-            raise ExperimentError(f"overrides.{name} = {value!r}", "does not fit", mend)
+            hint = f"give a value like {default!r}"
+            raise ExperimentError(f"overrides.{name} = {value!r}", "does not fit", hint)
     settings = ExplainSettings(**overrides)
     if settings.control not in CONTROLS:
         raise ExperimentError(
@@ -96,7 +96,7 @@ def read_settings(overrides: Mapping[str, Any]) -> ExplainSettings:
 def complete(experiment: Experiment) -> Experiment:
     """Refuse what cannot be run."""
     read_settings(experiment.overrides)
-    begun = experiment.begun_from
+    begun = experiment.init_from
     problem = "names no experiment whose network is to be explained"
     if begun is not None:
         problem = ""
@@ -105,8 +105,8 @@ def complete(experiment: Experiment) -> Experiment:
         elif begun.overrides.get("control") == "iaa_input":
             problem = "is a control whose network takes more than an image"
     if problem:
-        mend = f"start from a trained experiment of {', '.join(_STARTS)}"
-        raise ExperimentError("start", problem, mend)
+        hint = f"start from a trained experiment of {', '.join(_STARTS)}"
+        raise ExperimentError("start", problem, hint)
     return experiment
 
 
@@ -166,8 +166,8 @@ def unseen(table: pd.DataFrame, begun: Path) -> pd.DataFrame:
     ExperimentError
         If none is left.
     """
-    known = pd.read_csv(begun / PREDICTIONS, dtype={"image_id": str, "cluster": str})
-    seen = known[known["part"] != "test"]
+    known = read_prediction_file(begun / PREDICTIONS)
+    seen = known[known["subset"] != "test"]
     left = table[~table.index.isin(seen["image_id"]) & ~table["cluster"].isin(seen["cluster"])]
     if left.empty:
         told = f"its network has seen all {len(table):,} images, or their patients"
@@ -175,7 +175,7 @@ def unseen(table: pd.DataFrame, begun: Path) -> pd.DataFrame:
     return left
 
 
-def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outcome:
+def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Say) -> Outcome:
     """Explain the images that the network has not seen.
 
     ``predictions`` has a row an image, target and method: ``true`` and ``predicted`` (mean Dice,
@@ -188,15 +188,15 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outco
     """
     from iavlib.experiments.tasks.explaining import explain_images
 
-    begun = experiment.begun_from
+    begun = experiment.init_from
     settings = read_settings(experiment.overrides)
     source = folder.parents[1] / begun.task / begun.id
     table = targets(cohort)
     left = unseen(table, source)
     if settings.most:
         left = left.sort_index().head(settings.most)
-    say(f"{len(left):,} of {len(table):,} images with masks were not seen by {begun.name}")
-    rows, found, weights = explain_images(settings, experiment.seed, cohort, left, source, say)
+    log(f"{len(left):,} of {len(table):,} images with masks were not seen by {begun.name}")
+    rows, found, weights = explain_images(settings, experiment.seed, cohort, left, source, log)
     return Outcome(
         rows,
         {"test": found.pop("metrics")},

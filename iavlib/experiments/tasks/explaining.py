@@ -31,7 +31,7 @@ def explain_images(
     cohort: Cohort,
     table: pd.DataFrame,
     source: Path,
-    say: Say,
+    log: Say,
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """Explain the network of a run.
 
@@ -45,7 +45,7 @@ def explain_images(
         The images, as of :func:`iavlib.experiments.tasks.explain.targets`.
     source : Path
         Directory with ``model.safetensors``.
-    say : callable
+    log : callable
 
     Returns
     -------
@@ -70,7 +70,7 @@ def explain_images(
             regions = explain.read_regions(cohort, image_id, cache.size, settings.band)
             rows.add(batch, place, image_id, regions)
         rows.compare_methods(batch)
-        say(f"{rows.n_images:,} of {len(table):,} images")
+        log(f"{rows.n_images:,} of {len(table):,} images")
     found = _complete(rows.table(), table)
     told = {"agreement": rows.agreement(), "cascade": _cascade(explainer, batches, settings, seed)}
     told |= {"layer": explainer.layer.name, "side": explainer.layer.side, "size": cache.size}
@@ -104,7 +104,7 @@ def _complete(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     known = table.rename(columns={"target": "dice"}).drop(columns="path")
     found = rows.join(known, on="image_id").reset_index(drop=True)
     found["true"] = np.where(found["target"].isin(_AGREEMENT), found["dice"], found["label"])
-    first = ["image_id", "part", "true", "predicted", *_KEY]
+    first = ["image_id", "subset", "true", "predicted", *_KEY]
     return found[[*first, *found.columns.difference([*first, "dice", "label"], sort=False)]]
 
 
@@ -131,7 +131,7 @@ class _Rows:
         for (target, method), maps in batch.maps.items():
             heat, signed = maps[place], batch.signed[target, method][place]
             self.others.setdefault((target, method), explain.OtherMaps()).add(heat)
-            row = {"image_id": image_id, "part": "test", "target": target, "method": method}
+            row = {"image_id": image_id, "subset": "test", "target": target, "method": method}
             row["predicted"] = _shown(target, float(batch.levels[target][place]))
             absolute = float(np.abs(signed).sum())
             row["kept"] = float(np.maximum(signed, 0).sum()) / absolute if absolute else np.nan

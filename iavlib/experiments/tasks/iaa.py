@@ -112,7 +112,7 @@ def check_weights(weights: str) -> None:
     )
 
 
-def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outcome:
+def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Say) -> Outcome:
     """Learn on the training part, choose by the validation part, predict every image.
 
     ``metrics`` holds beside the errors ``reduction``: by what share the mean absolute error is
@@ -123,39 +123,39 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, say: Say) -> Outco
     table = targets(cohort)
     left_out = len(cohort.images) - len(table)
     if left_out:
-        say(f"{left_out:,} of {len(cohort.images):,} images have no file or fewer than two masks")
-    parts = assign_parts(cohort.select(table.index), experiment)
-    learnt, cache = _learn(experiment, table, parts, folder, say)
+        log(f"{left_out:,} of {len(cohort.images):,} images have no file or fewer than two masks")
+    subsets = assign_parts(cohort.select(table.index), experiment)
+    learnt, cache = _learn(experiment, table, subsets, folder, log)
     check_finite(learnt.predictions["predicted"])
-    known = table.loc[parts.index].rename(columns={"target": "true"}).assign(part=parts)
-    columns = ["part", "true", *learnt.predictions.columns, "malignancy", "n_masks", "cluster"]
+    known = table.loc[subsets.index].rename(columns={"target": "true"}).assign(subset=subsets)
+    columns = ["subset", "true", *learnt.predictions.columns, "malignancy", "n_masks", "cluster"]
     predictions = known.join(learnt.predictions)[columns].reset_index()
     metrics, baselines = judge(predictions, cache)
     return Outcome(predictions, metrics, learnt.history, baselines, learnt.weights, learnt.settings)
 
 
 def _learn(
-    experiment: Experiment, table: pd.DataFrame, parts: pd.Series, folder: Path, say: Say
+    experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Say
 ) -> tuple[Learnt, ImageCache]:
     """Train what the recipe says; images that a share leaves out are in the cache all the same."""
-    target = table.loc[parts.index, "target"].rename(NAME)
+    target = table.loc[subsets.index, "target"].rename(NAME)
     if split_settings(experiment)[0]["control"] == "shuffled_iaa":
-        target = _exchanged(target, parts, experiment.seed)
-    clusters = table.loc[parts.index, "cluster"]
+        target = _exchanged(target, subsets, experiment.seed)
+    clusters = table.loc[subsets.index, "cluster"]
     if experiment.recipe == PROBE:
         from iavlib.experiments.tasks.image import probe_images
 
-        return probe_images(experiment, target, parts, table["path"], clusters)
+        return probe_images(experiment, target, subsets, table["path"], clusters)
     from iavlib.experiments.tasks.image import train_network
 
-    return train_network(experiment, target, parts, table["path"], clusters, folder, say)
+    return train_network(experiment, target, subsets, table["path"], clusters, folder, log)
 
 
-def _exchanged(target: pd.Series, parts: pd.Series, seed: int) -> pd.Series:
+def _exchanged(target: pd.Series, subsets: pd.Series, seed: int) -> pd.Series:
     """Deal the targets of training images out anew among them."""
-    train = parts.index[parts == "train"]
+    train = subsets.index[subsets == "train"]
     dealt = np.random.default_rng(seed).permutation(target[train].to_numpy())
-    return target.where(parts != "train", pd.Series(dealt, index=train).reindex(target.index))
+    return target.where(subsets != "train", pd.Series(dealt, index=train).reindex(target.index))
 
 
 TASK = Task(NAME, targets, run, complete)

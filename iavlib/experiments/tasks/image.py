@@ -108,7 +108,7 @@ def judge(predictions: pd.DataFrame, cache: ImageCache) -> tuple[Scores, dict[st
     Parameters
     ----------
     predictions : pandas.DataFrame
-        Columns ``image_id``, ``part``, ``true``, ``predicted`` and ``cluster``.
+        Columns ``image_id``, ``subset``, ``true``, ``predicted`` and ``cluster``.
     cache : ImageCache
         The pixels of these images.
 
@@ -124,8 +124,8 @@ def judge(predictions: pd.DataFrame, cache: ImageCache) -> tuple[Scores, dict[st
     baselines = constant_baselines(predictions)
     baselines["image_statistics"] = statistics_scores(predictions, cache)
     metrics = scores_by_part(predictions)
-    for part, scores in metrics.items():
-        median = baselines["constant_median"][part]["mae"]
+    for subset, scores in metrics.items():
+        median = baselines["constant_median"][subset]["mae"]
         scores["reduction"] = 1 - scores["mae"] / median if median > 0 else float("nan")
     return metrics, baselines
 
@@ -136,7 +136,7 @@ def statistics_scores(predictions: pd.DataFrame, cache: ImageCache) -> Scores:
     Parameters
     ----------
     predictions : pandas.DataFrame
-        Columns ``image_id``, ``part``, ``true`` and ``cluster``.
+        Columns ``image_id``, ``subset``, ``true`` and ``cluster``.
     cache : ImageCache
         The pixels of these images.
 
@@ -147,7 +147,7 @@ def statistics_scores(predictions: pd.DataFrame, cache: ImageCache) -> Scores:
     """
     table = predictions.set_index("image_id")
     features = cached_statistics(cache).loc[table.index]
-    train = table["part"] == "train"
+    train = table["subset"] == "train"
     model = fit_statistics_baseline(
         features[train], table.loc[train, "true"], table.loc[train, "cluster"]
     )
@@ -203,11 +203,11 @@ class Learnt:
 def train_network(
     experiment: Experiment,
     target: pd.Series,
-    parts: pd.Series,
+    subsets: pd.Series,
     paths: pd.Series,
     clusters: pd.Series,
     folder: Path,
-    say: Say,
+    log: Say,
 ) -> tuple[Learnt, ImageCache]:
     """Train a network on the training part and predict every image.
 
@@ -217,7 +217,7 @@ def train_network(
         Its recipe is a name of :data:`iavlib.training.recipe.RECIPES`.
     target : pandas.Series
         Called as the head is to be; indexed by image id.
-    parts : pandas.Series
+    subsets : pandas.Series
         Part of each image, with the same index.
     paths : pandas.Series
         File of each of these images, and of any others that runs like this one look at: they
@@ -226,7 +226,7 @@ def train_network(
         Patient of each image.
     folder : Path
         Run directory: the checkpoint is read and written there, and the model at the end.
-    say : callable
+    log : callable
         Gets a line an epoch.
 
     Returns
@@ -235,11 +235,11 @@ def train_network(
     ImageCache
         The images as they were looked at.
     """
-    if not (parts == "val").any():
+    if not (subsets == "val").any():
         raise ExperimentError("split", "has no validation part", "give three fractions, or kfold")
     chosen, fields = split_settings(experiment)
     recipe = get_recipe(experiment.recipe, **fields)
-    name, train_ids = str(target.name), parts.index[parts == "train"]
+    name, train_ids = str(target.name), subsets.index[subsets == "train"]
     labels = _to_label(target, recipe)
     head = _head(recipe, chosen, labels[train_ids])
     network = build_network(
@@ -257,7 +257,7 @@ def train_network(
         fit_linear_head(network.heads[name], "ridge", features, mine, groups, experiment.seed)
     objective = RegressionObjective(
         name,
-        validation=batches.select(parts.index[parts == "val"]),
+        validation=batches.select(subsets.index[subsets == "val"]),
         loss_name=recipe.loss,
         batch_size=recipe.eval_batch_size,
     )
@@ -268,7 +268,7 @@ def train_network(
         recipe,
         folder,
         experiment.seed,
-        progress=lambda row: say(_describe_epoch(row, recipe)),
+        progress=lambda row: log(_describe_epoch(row, recipe)),
     )
     found = predict_views(network, name, batches, recipe, chosen["tta"])
     save_network(network, folder)
@@ -362,7 +362,7 @@ def _describe_epoch(row: Mapping[str, Any], recipe: Recipe) -> str:
 def probe_images(
     experiment: Experiment,
     target: pd.Series,
-    parts: pd.Series,
+    subsets: pd.Series,
     paths: pd.Series,
     clusters: pd.Series,
 ) -> tuple[Learnt, ImageCache]:
@@ -377,7 +377,7 @@ def probe_images(
         Its recipe is ``probe``; ``overrides`` may set ``head`` (ridge by default), ``tta``
         (features are the mean over so many views) and ``normalise``. Random weights look at
         pixels as they are, unless it says otherwise: features are then the same for every fold.
-    target, parts, clusters : pandas.Series
+    target, subsets, clusters : pandas.Series
         Target, part and patient of each image, with the same index.
     paths : pandas.Series
         File of each of these images, and of any others that runs like this one look at: they
@@ -395,7 +395,7 @@ def probe_images(
     network = _network(
         experiment.backbone, experiment.weights, experiment.seed, experiment.size, chosen["tta"]
     )
-    train = target.index[parts == "train"]
+    train = target.index[subsets == "train"]
     cache = cache_images(paths, network.weights.input_size, progress=True)
     mean, std = network.weights.mean, network.weights.std
     if chosen["normalise"] == "train":

@@ -211,7 +211,7 @@ def of_cohort(name: str, cohort: Cohort, wishes, experiment: Experiment) -> Labe
             names, truth = wishes["annotators"] or None, wishes["truth"] or None
             made = from_cohort(cohort, size, names, truth, wishes["at_least"], **common)
     except DataError as error:
-        raise ExperimentError(f"set {name!r}", error.problem, error.mend) from error
+        raise ExperimentError(f"set {name!r}", error.problem, error.hint) from error
     return LabelledData(_thinned(made, wishes, split["seed"]), cohort.citation)
 
 
@@ -229,5 +229,5 @@ def _thinned(made: MultiAnnotatorSet, wishes, seed: int) -> MultiAnnotatorSet:
     from dataclasses import replace
 
     single = made.one_label_per_image(seed).labels
-    training = (made.parts == "train")[:, None, None, None]
+    training = (made.subsets == "train")[:, None, None, None]
     return replace(made, labels=single * training + made.labels * ~training)

@@ -117,7 +117,7 @@ def targets(source: LabelledData) -> pd.DataFrame:
     return pd.DataFrame({"target": marked}, index=source.labelled.ids)
 
 
-def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) -> Outcome:
+def run(experiment: Experiment, source: LabelledData, folder: Path, log: Say) -> Outcome:
     """Learn from the training part; judge validation and test part.
 
     ``dice_with_labels`` is that of the prediction combined with the picture's own labels, to be
@@ -129,22 +129,22 @@ def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) ->
     from iavlib.multiannotator.fitting import clear_checkpoints, save_method
     from iavlib.multiannotator.scores import fusion_scores
 
-    parts = set_parts(source, experiment, say)
-    fitted, recipe = learn(experiment, parts, folder, say)
+    subsets = set_parts(source, experiment, log)
+    fitted, recipe = learn(experiment, subsets, folder, log)
     method = fitted.method
     rows, metrics, baselines, facts = [], {}, {}, {}
-    for part, labelled in parts.items():
-        if part != "train":
-            found, metrics[part], facts = _judge(fitted, labelled, parts)  # of the last: test
-            rows.append(found.assign(part=part))
+    for subset, labelled in subsets.items():
+        if subset != "train":
+            found, metrics[subset], facts = _judge(fitted, labelled, subsets)  # of the last: test
+            rows.append(found.assign(subset=subset))
             for fusion, scores in fusion_scores(labelled).items():
-                baselines.setdefault(f"fused_{fusion}", {})[part] = scores
-            sizes = {"n_parameters": fitted.n_parameters, "n_training": len(parts["train"])}
-            metrics[part] |= {name: float(size) for name, size in sizes.items()}
+                baselines.setdefault(f"fused_{fusion}", {})[subset] = scores
+            sizes = {"n_parameters": fitted.n_parameters, "n_training": len(subsets["train"])}
+            metrics[subset] |= {name: float(size) for name, size in sizes.items()}
     save_method(fitted, folder)
     clear_checkpoints(method, folder)
     table = pd.concat(rows, ignore_index=True)
-    first = ["image_id", "part", "true", "predicted"]
+    first = ["image_id", "subset", "true", "predicted"]
     annotators = list(fitted.problem.annotators)
     return Outcome(
         table[[*first, *(name for name in table if name not in first)]],
@@ -161,17 +161,17 @@ def run(experiment: Experiment, source: LabelledData, folder: Path, say: Say) ->
     )
 
 
-def learn(experiment: Experiment, parts: Mapping[str, Any], folder: Path, say: Say):
+def learn(experiment: Experiment, subsets: Mapping[str, Any], folder: Path, log: Say):
     """Train the method of an experiment.
 
     Parameters
     ----------
     experiment : Experiment
-    parts : mapping of str to MultiAnnotatorSet
+    subsets : mapping of str to MultiAnnotatorSet
         Of :func:`set_parts`.
     folder : Path
         For checkpoints.
-    say : callable
+    log : callable
 
     Returns
     -------
@@ -186,17 +186,17 @@ def learn(experiment: Experiment, parts: Mapping[str, Any], folder: Path, say: S
     recipe = get_recipe(experiment.recipe, **fields_of_recipe)
     fitted = fit(
         make_method(experiment.method, **settings),
-        parts["train"],
+        subsets["train"],
         recipe,
         experiment.seed,
         folder,
-        parts.get("val"),
-        progress=lambda row: say(_describe_epoch(row, recipe.epochs)),
+        subsets.get("val"),
+        progress=lambda row: log(_describe_epoch(row, recipe.epochs)),
     )
     return fitted, recipe
 
 
-def set_parts(source: LabelledData, experiment: Experiment, say: Say) -> dict[str, Any]:
+def set_parts(source: LabelledData, experiment: Experiment, log: Say) -> dict[str, Any]:
     """Split a set, leave out whom nothing can be learnt of, and take the share asked for.
 
     Raises
@@ -204,38 +204,38 @@ def set_parts(source: LabelledData, experiment: Experiment, say: Say) -> dict[st
     ExperimentError
         If there is no part for training or testing.
     """
-    labelled = _without_unseen(source.labelled, say)
+    labelled = _without_unseen(source.labelled, log)
     for note in labelled.notes:
-        say(note)
-    there = [name for name in ("train", "val", "test") if name in set(labelled.parts)]
+        log(note)
+    there = [name for name in ("train", "val", "test") if name in set(labelled.subsets)]
     if "train" not in there or "test" not in there:
         raise ExperimentError(
             f"set {source.name!r}",
             f"has {len(labelled)} pictures and no part for training or testing",
             "give it more pictures, or other fractions",
         )
-    parts = {name: labelled.part(name) for name in there}
+    subsets = {name: labelled.subset(name) for name in there}
     if experiment.train_share < 1:
         from iavlib.data.splits import share_of_clusters
 
-        train = parts["train"]
+        train = subsets["train"]
         clusters = pd.Series(train.clusters, index=train.ids)
         chosen = share_of_clusters(clusters, experiment.train_share, experiment.seed)
-        parts["train"] = train.select(chosen)
-    return parts
+        subsets["train"] = train.select(chosen)
+    return subsets
 
 
-def _without_unseen(labelled, say: Say):
+def _without_unseen(labelled, log: Say):
     """Leave out annotators who labelled nothing of the training part, and say so."""
-    if "train" not in set(labelled.parts):
+    if "train" not in set(labelled.subsets):
         return labelled
-    unseen = labelled.part("train").unseen
+    unseen = labelled.subset("train").unseen
     if not unseen:
         return labelled
     kept = [name for name in labelled.annotators if name not in unseen]
     found = labelled.of_annotators(kept)
     told = f"left out: {', '.join(unseen)}, who labelled no training picture"
-    say(f"{told} ({len(labelled) - len(found)} pictures have no other label)")
+    log(f"{told} ({len(labelled) - len(found)} pictures have no other label)")
     return found
 
 
@@ -246,7 +246,7 @@ def _weights(fitted, experiment: Experiment) -> dict[str, Any]:
     return {"source": fitted.weights.source, "detail": fitted.weights.detail, "is_random": False}
 
 
-def _judge(fitted, labelled, parts) -> tuple[pd.DataFrame, dict[str, float], dict[str, Any]]:
+def _judge(fitted, labelled, subsets) -> tuple[pd.DataFrame, dict[str, float], dict[str, Any]]:
     """Score a part: its pictures, all of them; and the facts behind the scores."""
     from iavlib.multiannotator.metrics import mean_dice
     from iavlib.multiannotator.scores import PreferenceScorer, Scorer, confusion_facts
@@ -262,7 +262,7 @@ def _judge(fitted, labelled, parts) -> tuple[pd.DataFrame, dict[str, float], dic
     if labelled.truth is not None:
         fused = fitted.fuse(labelled).argmax(axis=1)
         scores["dice_with_labels"] = mean_dice(fused, labelled.truth, labelled.n_classes)
-    confusion = confusion_facts(matrices, scorer.own_matrices(), parts)
+    confusion = confusion_facts(matrices, scorer.own_matrices(), subsets)
     return rows, scores | more, {"confusion": confusion} | facts
 
 

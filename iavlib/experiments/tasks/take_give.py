@@ -23,7 +23,7 @@ from iavlib.experiments.tasks.diagnosis_first import (
     check_recipe,
     predictions,
     recipe_of,
-    two_parts,
+    two_subsets,
     weights_record,
     with_weights,
 )
@@ -52,7 +52,7 @@ def complete(experiment: Experiment) -> Experiment:
     return with_weights(experiment, find_weights)
 
 
-def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -> Outcome:
+def run(experiment: Experiment, source: DiagnosedData, folder: Path, log: Say) -> Outcome:
     """Learn from the training part; judge the test part from its images alone.
 
     Metrics: ``soft_dice`` to the raters' mean vote, ``soft_dice_learnt`` to masks made as those
@@ -63,21 +63,21 @@ def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -
     from iavlib.multiannotator.assisted_training import segment, train
 
     recipe, chosen = recipe_of(experiment, SETTINGS)
-    parts = two_parts(source, experiment, say)
-    known = diagnoses(source, parts, chosen["diagnosis"], experiment.seed)
-    masks = masks_to_learn(experiment, chosen, recipe, parts, known, folder)
-    size = parts["test"].images.shape[1]
+    subsets = two_subsets(source, experiment, log)
+    known = diagnoses(source, subsets, chosen["diagnosis"], experiment.seed)
+    masks = masks_to_learn(experiment, chosen, recipe, subsets, known, folder)
+    size = subsets["test"].images.shape[1]
     given = (experiment.backbone, experiment.weights, chosen["blocks"], experiment.seed, size)
     made = TakeGive(*given)
     place = folder / "networks" / "take-give"
     history = train(
-        made, parts["train"], masks["train"], known["train"], recipe, experiment.seed, place
+        made, subsets["train"], masks["train"], known["train"], recipe, experiment.seed, place
     )
-    say(f"loss {history['train_loss'].iloc[-1]:.3f}")
-    drawn, diagnosis = segment(made, parts["test"].images)
-    rows, metrics = _judge(drawn, diagnosis, parts["test"], masks["test"], known["test"])
+    log(f"loss {history['train_loss'].iloc[-1]:.3f}")
+    drawn, diagnosis = segment(made, subsets["test"].images)
+    rows, metrics = _judge(drawn, diagnosis, subsets["test"], masks["test"], known["test"])
     metrics["n_parameters"] = float(sum(one.numel() for one in made.parameters()))
-    metrics["n_images"] = float(sum(map(len, parts.values())))
+    metrics["n_images"] = float(sum(map(len, subsets.values())))
     shutil.rmtree(folder / "networks", ignore_errors=True)
     return Outcome(
         rows,
@@ -85,11 +85,11 @@ def run(experiment: Experiment, source: DiagnosedData, folder: Path, say: Say) -
         history,
         {},
         weights_record(made.backbone["diagnosis"]),
-        recipe.to_dict() | chosen | about(source, experiment, parts),
+        recipe.to_dict() | chosen | about(source, experiment, subsets),
     )
 
 
-def masks_to_learn(experiment, chosen, recipe, parts, known, folder: Path):
+def masks_to_learn(experiment, chosen, recipe, subsets, known, folder: Path):
     """Return the masks of each part that are learnt from, or would be: part to (n, H, W)."""
     from iavlib.models.assisted import build_assisted
     from iavlib.multiannotator.assisted_training import train
@@ -98,8 +98,8 @@ def masks_to_learn(experiment, chosen, recipe, parts, known, folder: Path):
 
     how = {MAJORITY: "mode", MEAN: "mean"}.get(chosen["learns"])
     if how:
-        return {name: fuse(part, how)[:, 1] for name, part in parts.items()}
-    training, seed = parts["train"], experiment.seed
+        return {name: fuse(subset, how)[:, 1] for name, subset in subsets.items()}
+    training, seed = subsets["train"], experiment.seed
     size = training.images.shape[1]
     # the released code's net that judges masks: image and mask joined, of the majority
     net = build_assisted("cat", encoder_of(experiment, chosen), experiment.weights, seed, size)
@@ -107,9 +107,9 @@ def masks_to_learn(experiment, chosen, recipe, parts, known, folder: Path):
     train(net, training, voted, known["train"], recipe, seed, folder / "networks" / "cat")
     return {
         name: optimise_expertness(
-            net, part.images, part.labels, known[name], chosen["learns"], chosen["steps"], seed
+            net, subset.images, subset.labels, known[name], chosen["learns"], chosen["steps"], seed
         ).fused
-        for name, part in parts.items()
+        for name, subset in subsets.items()
     }
 
 

@@ -24,7 +24,7 @@ class Outcome:
     Parameters
     ----------
     predictions : pandas.DataFrame
-        Columns ``image_id``, ``part`` (train, val or test), ``true``, ``predicted``, and others.
+        Columns ``image_id``, ``subset`` (train, val or test), ``true``, ``predicted``, and others.
     metrics : mapping
         Part to name of a metric to value.
     history : pandas.DataFrame
