@@ -138,7 +138,7 @@ def test_empty_masks():
         assert getattr(library, name)(empty, empty) == 0
         assert np.isnan(getattr(library, name)(empty, some))
     with pytest.raises(ValueError, match="no surface"):
-        masks.surface_distances(some, empty)
+        library.surface_distances(some, empty)
 
 
 def test_masks_that_are_none_are_refused():
@@ -156,7 +156,7 @@ def test_masks_that_are_none_are_refused():
         with pytest.raises(ValueError, match=next(iter(options))):
             PairOptions(**options)
     with pytest.raises(ValueError, match="form"):
-        masks.hd95(mask, mask, form="max")
+        library.hd95(mask, mask, form="max")
 
 
 def test_numbers_above_zero_are_inside():
