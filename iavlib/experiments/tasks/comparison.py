@@ -71,11 +71,10 @@ def complete(experiment: Experiment) -> Experiment:
 
 def _settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tell apart this task's settings and those of the recipe, and what is neither."""
-    from dataclasses import fields
 
     from iavlib.training.recipe import Recipe
 
-    of_recipe = {field.name for field in fields(Recipe)}
+    of_recipe = set(Recipe.model_fields)
     known = {*SETTINGS, *DATA_SETTINGS, *DIAGNOSED_SETTINGS, *of_recipe}
     rest = {name: value for name, value in experiment.overrides.items() if name not in known}
     common = {name: experiment.overrides.get(name, value) for name, value in SETTINGS.items()}
