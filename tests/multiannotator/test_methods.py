@@ -57,7 +57,7 @@ def test_all_methods_are_found():
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_learns_and_predicts(discs, recipe, name):
     data = discs()
-    fitted = make_method(name, **SMALL).fit(data, replace(recipe, epochs=3))
+    fitted = make_method(name, **SMALL).fit(data, recipe.model_copy(update={"epochs": 3}))
     losses = fitted.history.groupby("stage")["train_loss"]
     assert np.isfinite(fitted.history["train_loss"]).all()
     assert (losses.last() < losses.first()).all()
@@ -284,7 +284,7 @@ def test_pictures_of_other_channels_and_augmentations_without_labels(discs, reci
     with pytest.raises(MethodError, match="pictures of shape"):
         fitted.predict(np.zeros((2, 16, 16, 3), np.uint8))
     with pytest.raises(TrainingError, match="cannot follow augmentation 'ours'"):
-        make_method("cm", **SMALL).fit(data, replace(recipe, augmentation="ours"))
+        make_method("cm", **SMALL).fit(data, recipe.model_copy(update={"augmentation": "ours"}))
     other = fitted.predict(np.zeros((1, 20, 12, 1), np.uint8))
     assert other.consensus.shape == (1, 2, 20, 12)
 
