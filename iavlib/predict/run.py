@@ -404,7 +404,7 @@ class Asking:
         Folders or ids of finished runs.
     out : Path
     masks : Path, optional
-        Table of masks or its folder; see :mod:`iavlib.data.folder`.
+        Table of masks or its folder; see :mod:`iavlib.data.datasets.folder`.
     alpha : float
         Share of truths that may lie outside of intervals.
     calibrate_on : {"val", "test"}
@@ -494,7 +494,7 @@ def _masks(table: Path | None) -> dict[str, list[tuple[str, str]]]:
     """Give annotators and files of the masks of each image."""
     if table is None:
         return {}
-    from iavlib.data.folder import read_listing
+    from iavlib.data.datasets.folder import read_listing
 
     found: dict[str, list[tuple[str, str]]] = {}
     for row in read_listing(table).rows.itertuples():

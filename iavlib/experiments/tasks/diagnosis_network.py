@@ -21,8 +21,8 @@ from iavlib.experiments.config import Experiment
 from iavlib.experiments.tasks.diagnosis import (
     MULTITASK,
     NORMALISATIONS,
-    PUBLISHED_WEIGHTS,
     DiagnosisSettings,
+    published_facts,
     read_settings,
 )
 from iavlib.experiments.tasks.image import Learnt, features_over_views, restore_folded_batchnorm
@@ -178,7 +178,7 @@ def _class_weights(experiment: Experiment, settings: DiagnosisSettings, labels: 
     if settings.weights_from == "none":
         return None
     if settings.weights_from == "published":
-        return PUBLISHED_WEIGHTS[experiment.cohort]
+        return published_facts(experiment.cohort, "class_weights")
     return tuple(map(float, class_weights(labels.to_numpy(), 2)))
 
 
