@@ -28,7 +28,7 @@ from iavlib.stats.regression import interval_coverage
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import ImageCache
 from iavlib.training.objectives import AGREEMENT, DIAGNOSIS
-from iavlib.training.predict import run_over
+from iavlib.training.predict import predict_features
 from iavlib.training.recipe import get_recipe
 
 IAA = "iaa"
@@ -102,9 +102,7 @@ class Predictor:
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         """Compute the pooled features of some images as they are, not turned: (n, F)."""
-        network = self.network
-        batches = self.batches(pixels)
-        return run_over(network, lambda x: {"features": network.features(x)}, batches)["features"]
+        return predict_features(self.network, self.batches(pixels))
 
     def batches(self, pixels: np.ndarray) -> ImageBatches:
         """Put images into batches, normalised as the network's weights say."""
