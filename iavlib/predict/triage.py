@@ -171,9 +171,9 @@ def _rank(table: pd.DataFrame, priority: pd.Series) -> pd.DataFrame:
     table = table.assign(priority=priority)
     ranked = table.sort_values("priority", ascending=False, kind="stable").reset_index()
     ranked["rank"] = range(1, len(ranked) + 1)
-    columns = "rank image_id priority predicted_dice lower upper spread true_dice".split()
+    columns = ["rank", "image_id", "priority", "predicted_dice", "lower", "upper", "spread"]
     optional = [name for name in ("n_masks", "malignancy", "cluster") if name in ranked]
-    return ranked[columns + optional]
+    return ranked[[*columns, "true_dice", *optional]]
 
 
 def in_words(result: Triage | None) -> dict[str, str]:
