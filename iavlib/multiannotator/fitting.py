@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.core.errors import MethodError
-from iavlib.models.model_files import cannot_build, read_sidecar, read_state, write_model
+from iavlib.models.model_files import read_model, write_model
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import posterior_classes
 from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood, make_method
@@ -351,26 +351,17 @@ def save_method(fitted: FittedMethod, folder: str | Path) -> Path:
 
 
 def load_method(folder: str | Path) -> FittedMethod:
-    """Read a model that :func:`save_method` wrote.
+    """Read a model that :func:`save_method` wrote; see :func:`iavlib.models.read_model`.
 
     Returns
     -------
     FittedMethod
         On the CPU, without a history.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one of the two files is not there.
-    DataError
-        If a file is damaged, or they do not belong together.
     """
-    sidecar = read_sidecar(folder)
-    try:
+
+    def build(sidecar) -> FittedMethod:
         method = make_method(sidecar["method"], **sidecar["settings"])
         problem = Problem.from_json(sidecar["problem"])
-        network = build_network(method, problem, 0)
-    except (ValueError, KeyError, TypeError, MethodError) as error:
-        raise cannot_build(folder, error) from error
-    read_state(folder, sidecar, network)
-    return FittedMethod(method, network.eval(), problem)
+        return FittedMethod(method, build_network(method, problem, 0), problem)
+
+    return read_model(folder, build)
