@@ -42,8 +42,9 @@ from iavlib.core.files import write_text
 from iavlib.core.home import cache_home
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_size, read_mask
-from iavlib.data.schemas import FACTORS, MALIGNANCY, METRICS, PAIR_COLUMNS, check_table
+from iavlib.data.schemas import FACTORS, MALIGNANCY, PAIR_TEXT, check_table, pair_columns
 from iavlib.data.tables import IMAGE_SUFFIXES, bare_id, read_csv
+from iavlib.masks.metrics import image_pairs, metric_names, registry_version
 
 TABLE = "masks.csv"
 FIRST_LINE = 2
@@ -269,8 +270,8 @@ def _stems(folder: Path, masks: set[str]) -> dict[str, str]:
     return {p.stem: str(p) for p in sorted(paths) if p.suffix.lower() in IMAGE_SUFFIXES}
 
 
-#: Raise when a metric changes: what an older version measured is measured again.
-VERSION = 2
+#: Raise when the cached file changes; the version of every metric is added to it.
+VERSION = 3
 
 
 def measured_pairs(listing: Listing, masks: pd.DataFrame) -> pd.DataFrame:
@@ -302,19 +303,15 @@ def measured_pairs(listing: Listing, masks: pd.DataFrame) -> pd.DataFrame:
         sides |= {f"{factor}_{side}": drawn[factor].to_numpy() for factor in FACTORS}
         sides["image_id"] = drawn["image_id"].to_numpy()
     pairs = measured.assign(**sides)
-    text = [column for column in PAIR_COLUMNS if column not in METRICS]
-    return pairs.astype(dict.fromkeys(text, "str"))[list(PAIR_COLUMNS)]
+    return pairs.astype(dict.fromkeys(PAIR_TEXT, "str"))[list(pair_columns())]
 
 
 def _measure(listing: Listing) -> pd.DataFrame:
-    # Here and not above: agreement is measured on cohorts, and knows this package.
-    from iavlib.masks.pairwise import image_pairs
-
     rows = []
     for _, group in listing.rows.groupby("image_id", sort=False):
         masks = {row.mask: _mask(listing, row) for row in group.itertuples()}
         rows += image_pairs(masks)
-    return _typed(pd.DataFrame(rows, columns=["mask_1", "mask_2", *METRICS]))
+    return _typed(pd.DataFrame(rows, columns=["mask_1", "mask_2", *metric_names()]))
 
 
 def _mask(listing: Listing, row) -> np.ndarray:
@@ -326,7 +323,7 @@ def _mask(listing: Listing, row) -> np.ndarray:
 
 def _key(listing: Listing) -> str:
     """Digest which masks belong to which image, and the size and time of each file."""
-    digest = hashlib.sha256(f"{VERSION}\n".encode())
+    digest = hashlib.sha256(f"{VERSION} {registry_version()}\n".encode())
     for row in listing.rows.itertuples():
         facts = os.stat(row.mask_path)
         line = (row.image_id, row.mask, row.mask_path, facts.st_size, facts.st_mtime_ns)
@@ -340,7 +337,7 @@ def _read_pairs(kept: Path) -> pd.DataFrame:
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    return table.astype({"mask_1": "str", "mask_2": "str"} | dict.fromkeys(METRICS, float))
+    return table.astype({"mask_1": "str", "mask_2": "str"} | dict.fromkeys(metric_names(), float))
 
 
 def _keep(measured: pd.DataFrame, kept: Path) -> None:

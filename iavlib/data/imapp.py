@@ -24,7 +24,7 @@ from iavlib.core.files import write_text
 from iavlib.core.home import data_home
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_size
-from iavlib.data.schemas import DISTANCE_METRICS, METRICS, check_known
+from iavlib.data.schemas import check_known
 from iavlib.data.tables import IMAGE_SUFFIXES, bare_id, read_table
 
 IMAPP_COMMIT = "9b20f49"
@@ -160,8 +160,10 @@ _factors = {
     "tool": pa.Column(str, pa.Check.isin(("T1", "T2", "T3", *CONSENSUS))),
     "skill_level": pa.Column(str, pa.Check.isin(("S1", "S2", *CONSENSUS))),
 }
-PUBLISHED_METRIC = {m: f"{m.removesuffix('_normalized')}_score" for m in METRICS}
-PUBLISHED_METRIC |= {f"{m}_normalized": f"{m}_score_normalized" for m in DISTANCE_METRICS}
+_OVERLAPS, _DISTANCES = ("dice", "jaccard"), ("hd", "hd95", "assd")
+#: Our name of each metric to the published one; metrics that are not published are absent.
+PUBLISHED_METRIC = {m: f"{m}_score" for m in (*_OVERLAPS, *_DISTANCES)}
+PUBLISHED_METRIC |= {f"{m}_normalized": f"{m}_score_normalized" for m in _DISTANCES}
 METADATA_SCHEMA = pa.DataFrameSchema(
     {
         "isic_id": pa.Column(str, unique=True),
@@ -182,12 +184,9 @@ _PAIRS = pa.DataFrameSchema(
         "mask1": _name,
         "mask2": _name,
         **{f"{factor}{side}": column for side in (1, 2) for factor, column in _factors.items()},
-        **{PUBLISHED_METRIC[m]: pa.Column(float, _unit) for m in ("dice", "jaccard")},
-        **{
-            PUBLISHED_METRIC[m]: pa.Column(float, pa.Check.ge(0), nullable=True)
-            for m in DISTANCE_METRICS
-        },
-        **{PUBLISHED_METRIC[f"{m}_normalized"]: pa.Column(float, _unit) for m in DISTANCE_METRICS},
+        **{f"{m}_score": pa.Column(float, _unit) for m in _OVERLAPS},
+        **{f"{m}_score": pa.Column(float, pa.Check.ge(0), nullable=True) for m in _DISTANCES},
+        **{f"{m}_score_normalized": pa.Column(float, _unit) for m in _DISTANCES},
     },
     unique=["mask1", "mask2"],
 )
@@ -387,7 +386,7 @@ def _pairs(metrics: pd.DataFrame) -> pd.DataFrame:
         for ours, theirs in sides.items():
             own = metrics[f"{theirs}{side}"]
             columns[f"{ours}_{side}"] = own.mask(swap, metrics[f"{theirs}{other}"])
-    return pd.DataFrame(columns | {m: metrics[PUBLISHED_METRIC[m]] for m in METRICS})
+    return pd.DataFrame(columns | {ours: metrics[name] for ours, name in PUBLISHED_METRIC.items()})
 
 
 def _optional(folder: Path) -> dict[str, pd.DataFrame]:

@@ -15,8 +15,7 @@ from iavlib.agreement import (
 )
 from iavlib.agreement.against_others import MEASURES
 from iavlib.core.errors import DataError
-from iavlib.masks import majority_vote
-from iavlib.masks.reference import dice
+from iavlib.masks import dice, majority_vote
 
 masks_of_one_image = st.integers(2, 4).flatmap(lambda n: arrays(bool, (n, 7, 9)))
 

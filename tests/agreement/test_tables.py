@@ -6,7 +6,8 @@ import pytest
 
 from iavlib.agreement import image_level, labelled_images, labelled_pairs
 from iavlib.data import Cohort
-from iavlib.data.schemas import METRICS, empty_pairs
+from iavlib.data.schemas import empty_pairs
+from iavlib.masks import metric_names
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def cohort() -> Cohort:
         rows = [row[position] for row in of_image]
         pairs[f"mask_{side}"] = masks.index[rows]
         pairs[f"annotator_{side}"] = masks["annotator"].iloc[rows].to_numpy()
-    for metric in METRICS:
+    for metric in metric_names():
         pairs[metric] = [0.2, 0.4, 0.9, 0.5, 0.6, 0.7]
     pairs.loc[0, ["hd", "hd95", "assd"]] = np.nan
     return Cohort("test", images, masks, pairs, synthetic=True)

@@ -11,7 +11,7 @@ from iavlib import data, stats
 from iavlib.agreement import labelled_images, labelled_pairs
 from iavlib.data import phantom, phantom as build
 from iavlib.data.images import read_image, read_mask
-from iavlib.masks.reference import dice, pair_metrics
+from iavlib.masks import dice, pair_metrics
 
 GOLDEN_MASKS = "bc698457e11cb68f3a407f522dea25cf3c444056762d5a15b0dfd3df25c8f091"
 GOLDEN_PAIRS = "941667c55e0ee5e9b2b550900cc50da6692c466202a61b1d2649032f2302ec6d"

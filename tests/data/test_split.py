@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from iavlib.data import Cohort, dice_range
-from iavlib.data.schemas import METRICS, empty_pairs
+from iavlib.data.schemas import empty_pairs
 from iavlib.data.splits import share_of_clusters
+from iavlib.masks import metric_names
 
 
 def cohort_of(patients, malignancy=None, dice=None) -> Cohort:
@@ -38,7 +39,7 @@ def cohort_of(patients, malignancy=None, dice=None) -> Cohort:
     pairs = empty_pairs().reindex(range(n))
     pairs["image_id"] = ids
     pairs["mask_1"], pairs["mask_2"] = masks.index[::2], masks.index[1::2]
-    for metric in METRICS:
+    for metric in metric_names():
         pairs[metric] = 0.5
     if dice is not None:
         pairs["dice"] = dice
