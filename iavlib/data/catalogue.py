@@ -6,7 +6,7 @@ group ``iavlib.datasets`` that names its :class:`Dataset`.
 
 >>> from iavlib import data
 >>> data.load("phantom", n_images=8, size=(48, 36))
-Cohort('phantom', synthetic, 8 images, 17 masks, 9 pairs)
+Cohort('phantom', synthetic, 8 images, 16 masks, 8 pairs)
 """
 
 from __future__ import annotations
