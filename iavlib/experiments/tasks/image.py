@@ -39,7 +39,6 @@ from iavlib.models.heads import (
 )
 from iavlib.models.model_files import save_network
 from iavlib.models.network import Network, build_network
-from iavlib.models.weights import normalisation
 from iavlib.stats.image_baselines import image_statistics
 from iavlib.stats.regression import fit_statistics_baseline
 from iavlib.training.batches import ImageBatches, channel_statistics
@@ -302,8 +301,8 @@ def normalise_by(network: Network, cache: ImageCache, train_ids, by: str):
     tuple of tuple of float
         Mean and standard deviation of red, green and blue.
     """
-    known = normalisation(network.weights)
-    if by == "weights" and known.known:
+    known = network.weights
+    if by == "weights" and known.defines_normalisation:
         return known.mean, known.std
     return channel_statistics(cache.pixels, cache.rows(train_ids))
 
