@@ -185,13 +185,6 @@ def test_paired_test_keeps_its_level():
     assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.03)
 
 
-def test_different_rows_are_independent(ovarian):
-    malignant, scores = ovarian
-    first, second = auroc(malignant, scores["kg"]), auroc(malignant, scores["protein"])
-    d = compare_independent_aurocs(first, second)
-    assert d.se == pytest.approx(np.hypot(first.se, second.se))
-    assert d.correlation == 0
-    assert d.difference == pytest.approx(0.07796, abs=1e-5)
 
 
 def test_ends_of_the_scale():

@@ -60,29 +60,8 @@ def test_standard_error_of_cluster_means():
     assert boot.n_clusters == 30
 
 
-def test_rows_and_weights_draw_the_same():
-    rng = np.random.default_rng(11)
-    values, clusters = clustered_sample(rng, n_clusters=12)
-    group = rng.random(len(values)) < 0.4
-    frame = pd.DataFrame({"value": values, "group": group, "patient": clusters})
-
-    def rank_biserial_of_rows(rows):
-        return weighted_rank_biserial(rows["value"], rows["group"], np.ones(len(rows)))
-
-    for method in ("percentile", "bca"):
-        fast = cluster_bootstrap(
-            lambda w: weighted_rank_biserial(values, group, w), clusters, 60, 4, method=method
-        )
-        slow = cluster_bootstrap_rows(frame, rank_biserial_of_rows, "patient", 60, 4, method=method)
-        np.testing.assert_allclose(fast.replicates, slow.replicates)
-        assert (fast.low, fast.high) == pytest.approx((slow.low, slow.high))
 
 
-def test_any_statistic_of_rows():
-    frame = pd.DataFrame({"x": [1.0, 2, 3, 4, 9, 7], "patient": list("aabbcc")})
-    boot = cluster_bootstrap_rows(frame, lambda rows: rows["x"].median(), "patient", n_boot=200)
-    assert boot.estimate == 3.5
-    assert 1.5 <= boot.low < boot.high <= 8
 
 
 def test_several_statistics_share_the_draws():

@@ -105,32 +105,10 @@ def test_curve_and_error_agree(sample, binning, n_bins):
         assert (curve["n"] > 0).all() and len(curve) <= n_bins
 
 
-def test_line_as_statsmodels():
-    malignant, score = cohort()
-    line = calibration_line(malignant, score, n_boot=20)["estimate"]
-    fit = sm.Logit(malignant, sm.add_constant(logit(score))).fit(disp=False)
-    assert line["slope"] == pytest.approx(fit.params[1], rel=1e-6)
-    family = sm.families.Binomial()
-    large = sm.GLM(malignant.astype(float), np.ones(300), family=family, offset=logit(score)).fit()
-    assert line["in_the_large"] == pytest.approx(large.params[0], rel=1e-6)
-    assert line["excess"] == pytest.approx(score.mean() - malignant.mean())
 
 
-def test_line_finds_what_was_planted():
-    rng = np.random.default_rng(3)
-    x = rng.normal(-1, 1.5, 20000)
-    malignant = rng.random(20000) < 1 / (1 + np.exp(-(0.4 + 0.6 * x)))
-    table = calibration_line(malignant, 1 / (1 + np.exp(-x)), n_boot=100)
-    low, high = table.loc["slope", ["ci_low", "ci_high"]]
-    assert low < 0.6 < high < low + 0.1
 
 
-def test_line_without_an_answer():
-    malignant = np.array([False, True] * 10)
-    assert np.isnan(calibration_line(malignant, np.full(20, 0.3), n_boot=20).loc["slope"].iloc[0])
-    apart = calibration_line(malignant, np.where(malignant, 0.8, 0.1), n_boot=20)
-    assert np.isnan(apart.loc["slope", "estimate"])
-    assert np.isfinite(apart.loc["in_the_large", "estimate"])
 
 
 def test_temperature_finds_what_was_planted():
