@@ -19,7 +19,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from scipy.stats import t as student
 
 from iavlib.plots.style import COLOURS, CYCLE, notice
-from iavlib.stats.gains import cell_gains
+from iavlib.stats import cell_gains
 from iavlib.stats.roc import Auroc
 
 SCORE_LABELS = {

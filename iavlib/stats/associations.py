@@ -38,7 +38,8 @@ def weighted_cohens_d(values, group, weights: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         degrees = np.maximum(m.n_1 + m.n_2 - 2, 0)
         deviation = np.sqrt((m.squares_1 + m.squares_2) / degrees)
-        return np.where(deviation > m.rounding, (m.mean_1 - m.mean_2) / deviation, np.nan)
+        defined = (degrees > 0) & (deviation > m.rounding)
+        return np.where(defined, (m.mean_1 - m.mean_2) / deviation, np.nan)
 
 
 def weighted_point_biserial(values, group, weights: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 Losses of a diagnosis, and ways to add the loss of a second task to it.
 
-:mod:`iavlib.stats.loss_formulas` has the same in plain numpy, and says more of each.
 Logits have shape (n, K); labels are whole numbers from 0, label 1 of two being malignant. All are
 computed in single precision at least, also where autocast has made the logits half.
 """
