@@ -149,7 +149,7 @@ class _Order:
             raise ValueError(f"{len(loss)} losses but {len(self.rows)} scores")
 
     def curves(self, weights: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute shares examined and found of each replicate, from 0 to 1; both (b, blocks + 1)."""
+        """Compute shares examined and found of each replicate, both (b, blocks + 1)."""
         weights = weights[:, self.rows]
         start = np.zeros((len(weights), 1))
         ends = []
