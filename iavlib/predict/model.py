@@ -22,12 +22,11 @@ from iavlib.experiments.tasks.image import predict_views
 from iavlib.models.model_files import load_network
 from iavlib.models.network import Network
 from iavlib.predict.ood import ALPHA, NEIGHBOURS, OodReference, load_ood_reference
-from iavlib.stats.conformal import Conformal, split_conformal
-from iavlib.stats.regression import interval_coverage
+from iavlib.stats import Conformal, interval_coverage, split_conformal
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import ImageCache
 from iavlib.training.objectives import AGREEMENT, DIAGNOSIS
-from iavlib.training.predict import run_over
+from iavlib.training.predict import predict_features
 from iavlib.training.recipe import get_recipe
 
 IAA = "iaa"
@@ -102,8 +101,7 @@ class Predictor:
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         """Compute the pooled features of some images, without test-time augmentation: (n, F)."""
-        network, batches = self.network, self.batches(pixels)
-        return run_over(network, lambda x: {"features": network.features(x)}, batches)["features"]
+        return predict_features(self.network, self.batches(pixels))
 
     def batches(self, pixels: np.ndarray) -> ImageBatches:
         """Put images into batches, normalised as the network's weights require."""

@@ -19,7 +19,7 @@ from PIL import Image
 
 from iavlib.core.errors import DataError, ExplainError, PredictionError
 from iavlib.core.files import write_json, write_text
-from iavlib.data.folder import read_listing
+from iavlib.data.datasets.folder import read_listing
 from iavlib.data.images import MAX_PIXELS, read_mask, read_photograph
 from iavlib.data.tables import IMAGE_SUFFIXES
 from iavlib.explain.cam import CENTRED, GRADCAM, LOWERS, MALIGNANT, RAISES
@@ -76,7 +76,7 @@ class PredictOptions:
         Folders or ids of finished runs.
     out : Path
     masks : Path, optional
-        Table of masks or its folder, for outlines; see :mod:`iavlib.data.folder`.
+        Table of masks or its folder, for outlines; see :mod:`iavlib.data.datasets.folder`.
     alpha : float
         Share of true values that may lie outside the intervals.
     calibrate_on : {"val", "test"}

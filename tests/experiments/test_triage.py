@@ -9,7 +9,7 @@ from iavlib.book.model_card import model_card
 from iavlib.cli.main import app
 from iavlib.core.errors import ExperimentError
 from iavlib.core.project import find_project
-from iavlib.data import phantom
+from iavlib.data.datasets import phantom
 from iavlib.experiments import RunStore
 from iavlib.experiments.tasks.iaa import targets
 from iavlib.predict.triage import describe, in_words, out_of_fold_runs, triage
