@@ -22,8 +22,7 @@ from iavlib.experiments.tasks.image import predict_views
 from iavlib.models.model_files import load_network
 from iavlib.models.network import Network
 from iavlib.predict.ood import ALPHA, NEIGHBOURS, OodReference, load_ood_reference
-from iavlib.stats.conformal import Conformal, split_conformal
-from iavlib.stats.regression import interval_coverage
+from iavlib.stats import Conformal, interval_coverage, split_conformal
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import ImageCache
 from iavlib.training.objectives import AGREEMENT, DIAGNOSIS

@@ -1,8 +1,7 @@
 """Losses of regression heads, of a two-class diagnosis, and of both together.
 
-:mod:`iavlib.stats.loss_formulas` has the same in plain numpy, with derivations. Raw outputs and
-logits have shape (n, k); labels are whole numbers from 0, where label 1 of two is malignant. All
-are computed in single precision at least, also where autocast has made the outputs half.
+Raw outputs and logits have shape (n, k); labels are whole numbers from 0, where label 1 of two is
+malignant. All are computed in single precision at least, also where autocast has made the outputs half.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
 import math
 
+import loss_formulas as plain
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
 from iavlib.core.errors import TrainingError
-from iavlib.stats import loss_formulas as plain
 from iavlib.training.losses import (
     CLASSIFICATION_LOSSES,
     UncertaintyWeighting,

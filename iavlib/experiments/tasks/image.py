@@ -39,8 +39,7 @@ from iavlib.models.heads import (
 )
 from iavlib.models.model_files import save_network
 from iavlib.models.network import Network, build_network
-from iavlib.stats.image_baselines import image_statistics
-from iavlib.stats.regression import fit_statistics_baseline
+from iavlib.stats import fit_statistics_baseline, image_statistics
 from iavlib.training.batches import ImageBatches, channel_statistics
 from iavlib.training.image_cache import ImageCache, cache_images
 from iavlib.training.loop import fit
