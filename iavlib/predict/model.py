@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from iavlib.core.errors import PredictionError
-from iavlib.experiments.config import PROBE, from_mapping, split_settings
+from iavlib.experiments.config import PROBE, from_mapping
 from iavlib.experiments.result import Result, read_facts
 from iavlib.experiments.store import METRICS, MODEL, SPEC, RunStore, read_json
-from iavlib.experiments.tasks.diagnosis import MULTITASK, read_settings
+from iavlib.experiments.tasks.diagnosis import MULTITASK, make_recipe
 from iavlib.experiments.tasks.diagnosis_network import predict_diagnosis
 from iavlib.experiments.tasks.image import predict_views
 from iavlib.models.model_files import load_network
@@ -29,7 +29,6 @@ from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import ImageCache
 from iavlib.training.objectives import AGREEMENT, DIAGNOSIS
 from iavlib.training.predict import run_over
-from iavlib.training.recipe import get_recipe
 
 IAA = "iaa"
 DICE, PROBABILITY = "predicted_dice", "malignancy_probability"
@@ -148,7 +147,7 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
         told = f"a run of task {experiment.task!r} predicts no agreement and no diagnosis"
         raise PredictionError(folder, told, f"give one of {IAA}, {MULTITASK} or {DIAGNOSIS}")
     if not (folder / MODEL).is_file():
-        probe = experiment.recipe == PROBE
+        probe = experiment.recipe.name == PROBE
         why = "a probe leaves no network" if probe else f"its {MODEL} is gone"
         hint = "give a run that trained a network" if probe else f"train it again: {folder.name}"
         raise PredictionError(folder, why, hint)
@@ -158,13 +157,10 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
 
 def _looking(experiment, network: Network) -> Callable[[ImageBatches], pd.DataFrame]:
     """Say how the run's task looks at images: how often turned, and by which recipe."""
+    settings = experiment.settings.with_defaults(experiment)
     if experiment.task == IAA:
-        chosen, fields = split_settings(experiment)
-        recipe = get_recipe(experiment.recipe, **fields)
-        return partial(_agreement, network, recipe, chosen["tta"])
-    settings, fields = read_settings(experiment)
-    recipe = get_recipe(experiment.recipe, **fields)
-    return partial(_diagnosis, network, settings, recipe)
+        return partial(_agreement, network, experiment.training_recipe(), settings.tta)
+    return partial(_diagnosis, network, settings, make_recipe(experiment))
 
 
 def _agreement(network, recipe, n_views: int, batches: ImageBatches) -> pd.DataFrame:

@@ -262,7 +262,7 @@ def example_maps(
     list of Example
         Empty where the network is not on this machine, as with stored results.
     """
-    folder = Path(run["folder"]).parents[1] / str(run["start"])
+    folder = Path(run["folder"]).parents[1] / str(run["init_from"])
     if not (folder / MODEL).is_file():
         return []
     from iavlib.experiments.tasks.explaining import explain_examples

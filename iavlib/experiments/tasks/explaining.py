@@ -13,7 +13,7 @@ from scipy.special import expit
 from iavlib import explain
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.tasks.explain import ExplainSettings
-from iavlib.experiments.tasks.task import Say
+from iavlib.experiments.tasks.task import Log
 from iavlib.explain.explainer import Explained, Explainer
 from iavlib.explain.localisation import Regions
 from iavlib.models.model_files import load_network
@@ -31,7 +31,7 @@ def explain_images(
     cohort: Cohort,
     table: pd.DataFrame,
     source: Path,
-    log: Say,
+    log: Log,
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """Explain the network of a run.
 
