@@ -24,9 +24,9 @@ from iavlib.agreement.tables import PROBLEM_COLUMNS, image_level, pair_table
 from iavlib.core.errors import DataError
 from iavlib.core.files import write_json, write_text
 from iavlib.data.cohort import Cohort
-from iavlib.data.folder import Listing, read_listing
+from iavlib.data.datasets.folder import Listing, read_listing
+from iavlib.data.datasets.imapp import PUBLISHED_METRIC
 from iavlib.data.images import image_size
-from iavlib.data.imapp import PUBLISHED_METRIC
 from iavlib.data.schemas import pair_columns
 from iavlib.masks.metrics import PairOptions
 
@@ -224,7 +224,7 @@ def analyse(
     Parameters
     ----------
     table : str or pathlib.Path
-        ``masks.csv`` or its folder; see :mod:`iavlib.data.folder`.
+        ``masks.csv`` or its folder; see :mod:`iavlib.data.datasets.folder`.
     out : str or pathlib.Path
         Output folder: new, empty, or of an earlier run, which is then continued.
     processes : int, optional

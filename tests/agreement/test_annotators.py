@@ -333,7 +333,7 @@ def test_measures_of_a_cohort(make_cohort):
 
 def test_biases_of_the_phantom(tmp_path):
     """Who draws large and who small, beside what the phantom's annotators were made with."""
-    from iavlib.data import phantom
+    from iavlib.data.datasets import phantom
 
     cohort = phantom.load(n_images=200, size=(64, 48), cache=tmp_path)
     measures = annotator_measures(cohort, processes=1)

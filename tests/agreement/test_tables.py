@@ -91,7 +91,7 @@ def test_images_follow_the_pairs_that_are_left(cohort):
 
 
 def test_the_published_means(imapp_home):
-    from iavlib.data import imapp
+    from iavlib.data.datasets import imapp
 
     pairs = labelled_pairs(imapp.load(imapp_home / "imapp"))
     means = pairs.groupby("malignant")["dice"].mean().round(4)

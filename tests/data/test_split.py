@@ -123,7 +123,7 @@ def test_dice_range_edges():
 
 
 def test_the_papers_part_sizes(imapp_home):
-    from iavlib.data import imapp
+    from iavlib.data.datasets import imapp
 
     multi = imapp.load(imapp_home / "imapp").multi_annotator()
     for group in (None, "patient"):
@@ -174,7 +174,7 @@ def test_shares_of_clusters_are_whole_large_enough_and_nested(patients, seed):
 
 
 def test_folds_of_the_papers_images(imapp_home):
-    from iavlib.data import imapp
+    from iavlib.data.datasets import imapp
 
     multi = imapp.load(imapp_home / "imapp").multi_annotator()
     split = multi.fold(0)

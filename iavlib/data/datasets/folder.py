@@ -1,6 +1,6 @@
 """Your own masks: a table ``masks.csv`` beside its files becomes a cohort.
 
-The table is described in :mod:`iavlib.data.folder`. Agreement is measured when the folder
+The table is described in :mod:`iavlib.data.datasets.folder`. Agreement is measured when the folder
 is first loaded, and kept in the cache until a mask changes.
 
 The table of a user's own masks: which columns it may have, and where its files are.
@@ -30,7 +30,8 @@ import hashlib
 import os
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ import pandera.pandas as pa
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.files import write_text
 from iavlib.core.home import cache_home
+from iavlib.data.catalogue import Dataset, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_size, read_mask
 from iavlib.data.schemas import FACTORS, MALIGNANCY, PAIR_TEXT, check_table, pair_columns
@@ -394,6 +396,28 @@ def load(path: str | Path = "") -> Cohort:
     )
 
 
+def load_published(dataset: Dataset, describe: Callable[[pd.DataFrame], pd.DataFrame]) -> Cohort:
+    """Load a published dataset whose folder in the data home has a table ``masks.csv``.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    describe : callable
+        From the images table to one with what is known about the images.
+
+    Raises
+    ------
+    DatasetUnavailable, DataError
+        As :func:`load`.
+    """
+    table = dataset.folder / TABLE
+    if not table.is_file():
+        raise DatasetUnavailable(dataset.name, f"there is no {table}", dataset.how)
+    cohort = load(table)
+    facts = {name: getattr(dataset, name) for name in ("name", "citation", "licence")}
+    return replace(cohort, images=describe(cohort.images), source=str(dataset.folder), **facts)
+
+
 def files(path: str | Path = "") -> list[Path]:
     """Return the table and every file that it names, whether it exists or not.
 
@@ -468,3 +492,18 @@ def _size(listing: Listing, row: int, path: str) -> tuple[int, int]:
     except DataError as error:
         problem, hint = f"{path}: {error.problem}", "put it there or correct its name in the table"
         raise listing.error([row], problem, hint) from None
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="folder",
+        load=load,
+        title="your own masks: a table masks.csv beside its files",
+        licence="yours",
+        citation="yours",
+        how="iavlib.data.load('folder', path=...), or -p cohort=folder -p path=... of a notebook",
+        options=("path",),
+        needs=("path",),
+        sources=files,
+    )
+)

@@ -58,6 +58,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from iavlib.core.home import cache_home
+from iavlib.data.catalogue import Dataset, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.schemas import pair_columns
 from iavlib.masks.metrics import image_pairs, registry_version, surface_distances
@@ -595,3 +596,16 @@ def _read(folder: Path) -> Cohort:
             "annotators": tables["annotators"].set_index("annotator"),
         },
     )
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="phantom",
+        load=load,
+        title="Invented lesions with known truth and known annotators",
+        licence="MIT",
+        citation="this project",
+        how="built in: generated when first loaded",
+        options=("n_images", "size", "seed"),
+    )
+)
