@@ -21,9 +21,12 @@ from iavlib.experiments.result import read_facts
 from iavlib.experiments.store import PREDICTIONS, read_prediction_file
 from iavlib.experiments.summary import MULTI, by_seed, finished_runs, pooled_scores
 from iavlib.experiments.tasks.labelled_data import SIMULATED
-from iavlib.stats.comparison import cluster_mean
-from iavlib.stats.gains import average_gain_on_other_images, paired_gains
-from iavlib.stats.resampling import mean_interval
+from iavlib.stats import (
+    average_gain_on_other_images,
+    bootstrap_mean,
+    mean_interval,
+    paired_gains,
+)
 
 #: Runs with different seeds that a claim takes at least.
 SEEDS = 3
@@ -236,7 +239,7 @@ def compare_images(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float
     names = ("image_points", "image_low", "image_high", "p_images")
     if len(gap) < 2 or not gap.any():
         return dict.fromkeys(names, np.nan) | {"images": len(gap)}
-    mean = cluster_mean(gap, gap.index, n_boot=2000)
+    mean = bootstrap_mean(gap, gap.index, n_boot=2000)
     numbers = (mean.value, mean.low, mean.high, float(stats.wilcoxon(gap).pvalue))
     return dict(zip(names, numbers, strict=True)) | {"images": len(gap)}
 

@@ -17,10 +17,13 @@ from iavlib.experiments.config import PROBE
 from iavlib.experiments.runner import read_predictions
 from iavlib.experiments.store import FINISHED
 from iavlib.experiments.tasks.diagnosis import DIAGNOSIS, MULTITASK
-from iavlib.stats.classification import choose_threshold, classification_scores
-from iavlib.stats.comparison import cluster_mean
-from iavlib.stats.effects import holm
-from iavlib.stats.resampling import mean_interval
+from iavlib.stats import (
+    bootstrap_mean,
+    choose_threshold,
+    classification_scores,
+    holm,
+    mean_interval,
+)
 
 #: Of a text where no run has measured what is asked for.
 NOT_RUN = "(not run)"
@@ -150,7 +153,7 @@ def paired_with_best(
         gap = wide[method] - wide[best]
         row = {"best": best, "difference": gap.mean(), "images": len(gap)}
         if method != best and len(gap) > 1:
-            mean = cluster_mean(gap, gap.index, n_boot, seed)
+            mean = bootstrap_mean(gap, gap.index, n_boot, seed)
             row |= {"low": mean.low, "high": mean.high}
             row["p"] = float(wilcoxon(gap).pvalue) if gap.any() else 1.0
         rows[method] = row
