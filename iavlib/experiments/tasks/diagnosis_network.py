@@ -31,7 +31,6 @@ from iavlib.experiments.tasks.tta import SYMMETRIES, MeanOverViews, turned
 from iavlib.models.heads import HeadSpec, build_head
 from iavlib.models.model_files import load_network, save_network
 from iavlib.models.network import Network, build_network
-from iavlib.models.weights import normalisation
 from iavlib.training.batches import ImageBatches, channel_statistics
 from iavlib.training.image_cache import ImageCache, cache_images
 from iavlib.training.loop import fit
@@ -163,8 +162,8 @@ def _batches(
     choice = settings.normalise
     if choice == "published":
         choice = "imapp" if experiment.cohort in ("imapp", "phantom") else "imagenet"
-    known = normalisation(network.weights)
-    mean, std = (known.mean, known.std) if known.known else (None, None)
+    known = network.weights
+    mean, std = (known.mean, known.std) if known.defines_normalisation else (None, None)
     if choice == "train":
         mean = std = None
     elif choice in NORMALISATIONS:
@@ -289,7 +288,7 @@ def fit_diagnosis_probe(
         experiment.backbone, {}, experiment.weights, experiment.seed, experiment.size
     )
     cache = cache_images(table["path"], network.weights.input_size, progress=True)
-    known = normalisation(network.weights)
+    known = network.weights
     mean, std = NORMALISATIONS.get(settings.normalise, (known.mean, known.std))
     if settings.normalise == "train":  # random weights look at pixels as they are
         mean, std = channel_statistics(cache.pixels, cache.rows(train))

@@ -39,7 +39,6 @@ from iavlib.models.heads import (
 )
 from iavlib.models.model_files import save_network
 from iavlib.models.network import Network, build_network
-from iavlib.models.weights import normalisation
 from iavlib.stats import fit_statistics_baseline, image_statistics
 from iavlib.training.batches import ImageBatches, channel_statistics
 from iavlib.training.image_cache import ImageCache, cache_images
@@ -301,8 +300,8 @@ def normalise_by(network: Network, cache: ImageCache, train_ids, by: str):
     tuple of tuple of float
         Mean and standard deviation of red, green and blue.
     """
-    known = normalisation(network.weights)
-    if by == "weights" and known.known:
+    known = network.weights
+    if by == "weights" and known.defines_normalisation:
         return known.mean, known.std
     return channel_statistics(cache.pixels, cache.rows(train_ids))
 
