@@ -21,6 +21,7 @@ from pydantic import Field
 
 from iavlib.agreement.tables import image_level
 from iavlib.core.errors import DataError, ExperimentError, ModelError, TrainingError
+from iavlib.data.catalogue import dataset_names, find_dataset
 from iavlib.data.cohort import Cohort, target, target_names
 from iavlib.data.official_splits import check_subsets
 from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment, TaskSettings
@@ -34,17 +35,6 @@ from iavlib.training.recipe import Recipe
 
 DIAGNOSIS, MULTITASK = "diagnosis", "multitask"
 PUBLISHED = ("paper", "paper_finetune")
-#: Times that the training part is gone through in an epoch of the published fine-tuning.
-PASSES = {"isic2018": 1, "isic2019": 1, "ph2": 25, "derm7pt": 3}
-#: Class weights as the published code has them. Those of IMA++ were counted on its test part, those
-#: of derm7pt on 1,923 cases of a dataset of 1,011.
-PUBLISHED_WEIGHTS = {
-    "imapp": (0.6340, 2.3663),
-    "isic2018": (0.5625, 4.4991),
-    "isic2019": (0.6087, 2.8009),
-    "ph2": (0.6250, 2.5000),
-    "derm7pt": (0.6120, 2.7315),
-}
 #: Mean and standard deviation of the channels, as the published code has them.
 NORMALISATIONS = {
     "imapp": ((0.7079, 0.5688, 0.5130), (0.1304, 0.1248, 0.1429)),
@@ -142,8 +132,9 @@ def make_recipe(experiment: Experiment) -> Recipe:
         If a field of the recipe does not go with the settings.
     """
     defaults: dict[str, Any] = {"select": ["balanced_accuracy", "max"]}
-    if experiment.recipe.name == "paper_finetune" and experiment.cohort in PASSES:
-        defaults["num_aug"] = PASSES[experiment.cohort]
+    passes = published_facts(experiment.cohort, "passes")
+    if experiment.recipe.name == "paper_finetune" and passes:
+        defaults["num_aug"] = passes
     if experiment.settings.trainable != "all":
         defaults["freeze_batchnorm"] = True
         _refuse(
@@ -153,6 +144,11 @@ def make_recipe(experiment: Experiment) -> Recipe:
             "leave it out, or train all stages",
         )
     return experiment.training_recipe(**defaults)
+
+
+def published_facts(cohort: str, name: str):
+    """Return what a dataset's description holds of the published code; None for other cohorts."""
+    return getattr(find_dataset(cohort), name) if cohort in dataset_names() else None
 
 
 def _check(experiment: Experiment) -> None:
@@ -184,6 +180,8 @@ def _check(experiment: Experiment) -> None:
         "has nothing to share: the features are frozen",
         "use the task diagnosis for a probe",
     )
+    published = settings.weights_from == "published" and experiment.cohort != AUTO
+    known = ", ".join(n for n in dataset_names() if published_facts(n, "class_weights"))
     _refuse(
         probe and bool(experiment.recipe.settings),
         f"recipe.{next(iter(experiment.recipe.settings), '')}",
@@ -191,10 +189,9 @@ def _check(experiment: Experiment) -> None:
         "leave it out",
     )
     _refuse(
-        settings.weights_from == "published" and experiment.cohort not in (*PUBLISHED_WEIGHTS, AUTO),
+        published and not published_facts(experiment.cohort, "class_weights"),
         "settings.weights_from = 'published'",
-        f"there are published weights for {', '.join(PUBLISHED_WEIGHTS)}, "
-        f"not for {experiment.cohort}",
+        f"there are published weights for {known}, not for {experiment.cohort}",
         "use 'train'",
     )
 
