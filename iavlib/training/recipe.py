@@ -34,7 +34,7 @@ class Recipe(Settings):
     schedule : {"step", "cosine", "constant"}
         step: lr times ``gamma`` every ``step_size`` epochs. cosine: from lr to nothing, by steps.
     warmup_epochs : float
-        Epochs over which the learning rate rises linearly, counted from the end of ``freeze_epochs``.
+        Epochs of linear warm-up of the learning rate, counted from the end of ``freeze_epochs``.
     epochs : int
         In total, including those with a frozen backbone.
     batch_size, eval_batch_size : int
