@@ -80,7 +80,8 @@ def draw_lines(ax: Axes, values: Mapping[str, float], vertical: bool) -> None:
     draw = ax.axvline if vertical else ax.axhline
     for number, (name, value) in enumerate(values.items()):
         dashes, colour = _LINES[number % len(_LINES)]
-        draw(value, lw=1.2, ls=dashes, color=colour, label=f"{name} {value:.3f}")
+        if pd.notna(value):
+            draw(value, lw=1.2, ls=dashes, color=colour, label=f"{name} {value:.3f}")
 
 
 def hide_ticks(axes) -> None:

@@ -38,7 +38,7 @@ def clustered_linear_model(
 
     .. math::
         \frac{G}{G-1}\,\frac{n-1}{n-k}\;
-        (X'X)^{-1} \Big(\sum_g X_g' e_g e_g' X_g\Big) (X'X)^{-1}
+        (X'X)^{-1} \left(\sum_g X_g' e_g e_g' X_g\right) (X'X)^{-1}
 
     with G clusters, n rows and k coefficients. Intervals and p-values take Student's t with G - 1
     degrees of freedom. These are the conventions of Stata's ``vce(cluster)``.
