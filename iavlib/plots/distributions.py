@@ -200,7 +200,8 @@ def predicted_against_true(predictions: pd.DataFrame, label: str = _AGREEMENT) -
     table = predictions.assign(malignancy="all")
     if "malignancy" in predictions:
         table["malignancy"] = predictions["malignancy"].astype(object).fillna("unknown")
-    grid = sns.JointGrid(table, x="predicted", y="true", height=5.4, xlim=limits, ylim=limits)
+    with plt.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays it out itself
+        grid = sns.JointGrid(table, x="predicted", y="true", height=5.4, xlim=limits, ylim=limits)
     main = grid.ax_joint
     main.plot(limits, limits, color="black", lw=0.8, label="predicted = true")
     for name, rows in table.groupby("malignancy"):
