@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from markupsafe import Markup
 
 from iavlib.agreement.against_others import annotator_measures
 from iavlib.agreement.annotator_bias import annotator_summary
@@ -142,7 +141,7 @@ def analyse(
     for name, frame in tables.items():
         keep_index = name in ("images", "consensus")
         write_text(out / f"{name}.csv", frame.to_csv(index=keep_index))
-    write_text(out / "report.html", _report(result, listing.path))
+    write_report(result, listing.path)
     summary = {name: len(frame) for name, frame in tables.items()} | {"table": str(listing.path)}
     write_json(out / SUMMARY, summary)
     return result
@@ -188,44 +187,54 @@ def _cohort(listing: Listing, masks: pd.DataFrame, pairs: pd.DataFrame) -> Cohor
     return Cohort("folder", images, masks, pairs[list(pair_columns())], synthetic=False)
 
 
-def _report(result: Analysis, table: Path) -> str:
-    """Render one HTML page that opens from the disk and loads nothing from elsewhere."""
-    pairs, problems, dice = result.pairs, result.problems, result.pairs["dice_score"]
-    left_out = int(problems["left_out"].sum())
+def write_report(result: Analysis, table: Path) -> Path:
+    """Write ``report.html`` into the output folder.
+
+    Parameters
+    ----------
+    result : Analysis
+    table : pathlib.Path
+        The user's table, named in the report.
+
+    Returns
+    -------
+    pathlib.Path
+        The page. It opens from the disk without network access.
+    """
+    pairs, images = result.pairs, result.images.sort_values("dice_score_mean")
     columns = ["dice_score_mean", "hd95_score_normalized_mean", "n_pairs"]
-    lowest = result.images.sort_values("dice_score_mean").head(10)[columns].reset_index()
     annotators = result.annotators[result.annotators["quantity"] == "dice"]
     annotators = annotators.sort_values("value", ascending=False)
-    findings = result.findings.groupby(["issue", "severity"]).size().rename("findings")
-    method = result.consensus["annotator"]
-    warned = result.consensus["warnings"].fillna("").ne("")
-    counts = {"masks": method.value_counts(), "with warnings": method[warned].value_counts()}
-    consensus = pd.DataFrame(counts).fillna(0).astype(int).rename_axis("method").reset_index()
-    return load_template("iavlib.agreement", "report.html").render(
-        table=table,
-        n_images=f"{len(result.images):,}",
-        n_pairs=f"{len(pairs):,}",
-        n_annotators=len(pd.unique(pairs[["annotator1", "annotator2"]].to_numpy().ravel())),
-        problems=_html(problems[["image_id", "mask_id", "problem", "hint"]].head(50))
-        if len(problems)
-        else "",
-        left_out=left_out,
-        kept=len(problems) - left_out,
-        histogram=_histogram(dice),
-        histogram_text=f"Histogram of Dice over {len(dice)} pairs, median {dice.median():.3f}",
-        pairs=_html(pairs[list(_SUMMARY)].describe().T.drop(columns="count")),
-        lowest=_html(lowest),
-        annotators=_html(annotators[["annotator", "value", "low", "high", "n_masks"]]),
-        findings=_html(findings.reset_index()),
-        consensus=_html(consensus),
+    consensus = result.consensus.assign(warned=result.consensus["warnings"].fillna("").ne(""))
+    consensus = consensus.groupby("annotator")["warned"].agg(["size", "sum"])
+    page = load_template("iavlib.agreement", "report.html").render(
+        source=table,
+        n_images=len(images),
+        n_pairs=len(pairs),
+        n_annotators=pd.unique(pairs[["annotator1", "annotator2"]].to_numpy().ravel()).size,
+        problems=result.problems,
+        left_out=int(result.problems["left_out"].sum()),
+        median=pairs["dice_score"].median(),
+        histogram=_histogram(pairs["dice_score"]),
+        pairs=pairs[list(_SUMMARY)].describe().T.drop(columns="count"),
+        lowest=images[columns].head(10).reset_index(),
+        annotators=annotators[["annotator", "value", "low", "high", "n_masks"]],
+        findings=result.findings.value_counts(["issue", "severity"], sort=False)
+        .rename("findings")
+        .reset_index(),
+        consensus=consensus.set_axis(["masks", "with warnings"], axis=1)
+        .rename_axis("method")
+        .reset_index(),
+        to_html=_to_html,
     )
+    path = result.out / "report.html"
+    write_text(path, page)
+    return path
 
 
-def _html(frame: pd.DataFrame) -> Markup:
-    if frame.empty:
-        return Markup("<p>None.</p>")
-    options = {"float_format": "{:.3f}".format, "border": 0, "na_rep": ""}
-    return Markup(frame.to_html(index=frame.index.dtype == "str", **options))
+def _to_html(frame: pd.DataFrame) -> str:
+    named = frame.index.dtype == "str"
+    return frame.to_html(index=named, float_format="{:.3f}".format, border=0, na_rep="")
 
 
 def _histogram(values: pd.Series) -> str:
@@ -234,7 +243,7 @@ def _histogram(values: pd.Series) -> str:
     figure = Figure(figsize=(6, 2.4), layout="constrained")
     ax = figure.subplots()
     ax.hist(values, bins=30, range=(0, 1), color="#44546A")
-    ax.set(xlabel="Dice of a pair", ylabel="Pairs")
+    ax.set(xlabel="Dice of a pair", ylabel="pairs")
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110)
     return data_uri(buffer.getvalue(), "png")
