@@ -26,6 +26,7 @@ from iavlib.experiments.store import (
     METRICS,
     PREDICTIONS,
     read_json,
+    read_prediction_file,
 )
 from iavlib.experiments.tasks.task import Outcome, check_finite
 

@@ -39,8 +39,8 @@ from torch import Tensor, nn
 
 from iavlib.core.errors import DataError, MethodError, ModelError, suggest
 from iavlib.models.unet import WIDTHS, UNet, stages_for
-from iavlib.multiannotator.batches import channel_statistics
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
+from iavlib.training.batches import channel_statistics
 
 
 def dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 from .associations import (
     Association as Association,
-    Estimate as Estimate,
     association as association,
 )
 from .calibration import (
@@ -116,8 +115,10 @@ from .regression import (
 )
 from .resampling import (
     Bootstrap as Bootstrap,
+    Estimate as Estimate,
     cluster_bootstrap as cluster_bootstrap,
     cluster_bootstrap_rows as cluster_bootstrap_rows,
+    mean_interval as mean_interval,
 )
 from .roc import (
     Auroc as Auroc,

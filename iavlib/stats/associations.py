@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from iavlib.stats import effects
-from iavlib.stats.resampling import Method, cluster_bootstrap
+from iavlib.stats.resampling import Estimate, Method, cluster_bootstrap
 from iavlib.stats.samples import TwoSamples, two_samples
 
 _WEIGHTED = {
@@ -19,16 +19,6 @@ _WEIGHTED = {
     "rank_biserial": effects.weighted_rank_biserial,
     "point_biserial": effects.weighted_point_biserial,
 }
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with the ends of its interval and, where there is a test, its p-value."""
-
-    value: float
-    low: float = float("nan")
-    high: float = float("nan")
-    p: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)

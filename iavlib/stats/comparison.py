@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from iavlib.stats.associations import Estimate, association
+from iavlib.stats.associations import association
 from iavlib.stats.effects import holm
 from iavlib.stats.factors import within_between
-from iavlib.stats.resampling import cluster_bootstrap
+from iavlib.stats.resampling import Estimate, cluster_bootstrap
 
 
 def cluster_mean(

@@ -14,9 +14,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iavlib.stats.associations import Estimate
 from iavlib.stats.effects import weighted_mean_difference
-from iavlib.stats.resampling import cluster_bootstrap
+from iavlib.stats.resampling import Estimate, cluster_bootstrap
 from iavlib.stats.samples import cluster_codes, finite_values, labels_of
 
 

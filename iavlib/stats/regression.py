@@ -37,9 +37,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.stats import beta
 
-from iavlib.stats.associations import Estimate
 from iavlib.stats.model_comparison import Errors, kruskal_wallis
-from iavlib.stats.resampling import Bootstrap, Method, cluster_bootstrap
+from iavlib.stats.resampling import Bootstrap, Estimate, Method, cluster_bootstrap
 from iavlib.stats.samples import (
     check_aligned,
     cluster_codes,

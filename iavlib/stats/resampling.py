@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from iavlib.stats.samples import cluster_codes, labels_of
 
@@ -30,6 +30,70 @@ _BLOCK = 256
 
 #: Above this share of replicates without a value no interval is given.
 _MOST_UNDEFINED = 0.1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval and, where there is a test, its p-value.
+
+    Attributes
+    ----------
+    value, low, high, p : float
+        NaN where it does not exist.
+    """
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+    p: float = float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper limit."""
+        return self.low, self.high
+
+
+def mean_interval(
+    values: ArrayLike,
+    level: float = 0.95,
+    within: tuple[float, float] = (-np.inf, np.inf),
+) -> Estimate:
+    """Average a few independent values, such as one score per seed, with Student's t interval.
+
+    Parameters
+    ----------
+    values : array_like of float, shape (n,)
+        In any unit; the result has the same.
+    level : float
+        Coverage of the interval, between 0 and 1.
+    within : pair of float
+        Possible range of the mean, for instance (0, 1) for Dice; the interval is cut there.
+
+    Returns
+    -------
+    Estimate
+        Mean, limits, and the two-sided p-value of the t test against a mean of 0. The limits are
+        NaN for fewer than two values, the p-value is also NaN where the values do not differ.
+
+    References
+    ----------
+    Student (1908). The probable error of a mean. Biometrika 6, 1-25.
+
+    Examples
+    --------
+    >>> from iavlib.stats import mean_interval
+    >>> estimate = mean_interval([0.81, 0.84, 0.86])
+    >>> round(estimate.value, 3), round(estimate.low, 3), round(estimate.high, 3)
+    (0.837, 0.774, 0.899)
+    """
+    values = np.asarray(list(values), dtype=float)
+    n = len(values)
+    if n < 2:
+        return Estimate(float(values[0]) if n else float("nan"))
+    mean, se = float(values.mean()), float(values.std(ddof=1) / np.sqrt(n))
+    half = float(t.ppf((1 + level) / 2, n - 1)) * se
+    p = float(2 * t.sf(abs(mean) / se, n - 1)) if se > 1e-12 * np.abs(values).max() else np.nan
+    return Estimate(mean, max(mean - half, within[0]), min(mean + half, within[1]), p)
 
 
 @dataclass(frozen=True, eq=False)

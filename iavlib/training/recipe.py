@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
 
 from iavlib.core.errors import TrainingError, suggest
+from iavlib.core.settings import Settings, read_settings
 
-_CHOICES = {
-    "optimizer": ("sgd", "adam", "adamw"),
-    "schedule": ("step", "cosine", "constant"),
-    "precision": ("fp32", "bf16", "fp16"),
-    "augmentation": ("none", "paper", "flips", "student", "ours"),
-}
-_NUMBERS = ("lr", "momentum", "weight_decay", "gamma", "dropout", "warmup_epochs", "l2sp")
-_NUMBERS += ("backbone_lr_factor",)
-_MAYBE_NUMBERS = ("ema", "clip_norm", "patience")
-_TRUTHS = ("nesterov", "decay_norms", "drop_last", "freeze_batchnorm")
-_WHOLE = ("freeze_epochs", "patience")
-_AT_LEAST_ONE = ("epochs", "batch_size", "eval_batch_size", "num_aug", "step_size")
-_NOT_NEGATIVE = ("weight_decay", "momentum", "warmup_epochs", "freeze_epochs", "l2sp")
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0)]
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """All choices of a training run but the network, the data and the seed.
 
     Attributes
@@ -87,87 +76,39 @@ class Recipe:
     loss: str = "smooth_l1"
     head: str = "paper"
     dropout: float = 0.5
-    optimizer: str = "adamw"
-    lr: float = 1e-3
-    momentum: float = 0.9
+    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    momentum: NonNegative = 0.9
     nesterov: bool = True
-    weight_decay: float = 1e-4
+    weight_decay: NonNegative = 1e-4
     decay_norms: bool = False
-    schedule: str = "cosine"
-    step_size: int = 10
+    schedule: Literal["step", "cosine", "constant"] = "cosine"
+    step_size: Count = 10
     gamma: float = 0.1
-    warmup_epochs: float = 0.0
-    epochs: int = 20
-    batch_size: int = 32
-    eval_batch_size: int = 64
-    num_aug: int = 1
+    warmup_epochs: NonNegative = 0.0
+    epochs: Count = 20
+    batch_size: Annotated[int, Field(ge=2)] = 32  # BatchNorm needs two images
+    eval_batch_size: Count = 64
+    num_aug: Count = 1
     drop_last: bool = False
-    augmentation: str = "ours"
-    label_transform: str = "none"
-    select: tuple[str, str] | None = ("mae", "min")
+    augmentation: Literal["none", "paper", "flips", "student", "ours"] = "ours"
+    label_transform: Literal["none", "logit"] = "none"
+    select: tuple[str, Literal["min", "max"]] | None = ("mae", "min")
     select_above: float | None = None
-    patience: int | None = None
-    ema: float | None = None
-    freeze_epochs: int = 0
-    backbone_lr_factor: float = 1.0
+    patience: Count | None = None
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = None
+    freeze_epochs: Annotated[int, Field(ge=0)] = 0
+    backbone_lr_factor: NonNegative = 1.0
     freeze_batchnorm: bool = False
-    l2sp: float = 0.0
-    clip_norm: float | None = None
-    precision: str = "fp32"
+    l2sp: NonNegative = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
-    def __post_init__(self):
-        if isinstance(self.select, list):  # as YAML and JSON give it
-            object.__setattr__(self, "select", tuple(self.select))
-        for field, known in _CHOICES.items():
-            _check(self, field, getattr(self, field) in known, f"one of {', '.join(known)}")
-        self._check_types()
-        for field in _AT_LEAST_ONE:
-            value = getattr(self, field)
-            _check(self, field, _is_whole(value) and value >= 1, "a whole number from 1")
-        for field in _NOT_NEGATIVE:
-            _check(self, field, getattr(self, field) >= 0, "0 or more")
-        _check(self, "lr", self.lr > 0, "above 0")
-        _check(self, "batch_size", self.batch_size > 1, "2 or more, as BatchNorm needs")
-        _check(self, "backbone_lr_factor", self.backbone_lr_factor >= 0, "0 or more")
-        _check(self, "ema", self.ema is None or 0 <= self.ema < 1, "None, or from 0 to below 1")
-        _check(self, "patience", self.patience is None or self.patience >= 1, "None, or 1 or more")
-        _check(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "None or above 0")
-        good = self.select is None or (len(self.select) == 2 and self.select[1] in ("min", "max"))
-        _check(self, "select", good, 'None, or a metric and "min" or "max"')
-        stops = self.patience is None or self.select is not None
-        _check(self, "patience", stops, "None where select is None")
-
-    def _check_types(self) -> None:
-        for field in _NUMBERS:
-            _check(self, field, _is_number(getattr(self, field)), "a number")
-        for field in _MAYBE_NUMBERS:
-            value = getattr(self, field)
-            _check(self, field, value is None or _is_number(value), "a number, or None")
-        for field in _TRUTHS:
-            _check(self, field, isinstance(getattr(self, field), bool), "True or False")
-        for field in _WHOLE:
-            value = getattr(self, field)
-            _check(self, field, value is None or _is_whole(value), "a whole number")
-
-    def to_dict(self) -> dict:
-        """Return the fields as JSON can hold them."""
-        fields = dataclasses.asdict(self)
-        return {**fields, "select": list(self.select) if self.select else None}
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check(recipe: Recipe, field: str, good: bool, must: str) -> None:
-    if not good:
-        raise TrainingError(
-            f"recipe {recipe.name!r}: {field} is {getattr(recipe, field)!r}, it must be {must}"
-        )
+    @model_validator(mode="after")
+    def _check_patience(self):
+        if self.patience is not None and self.select is None:
+            raise ValueError(f"patience is {self.patience}, it should be None where select is None")
+        return self
 
 
 #: The recipes by name. "paper" and "paper_finetune" are the published ones; "student" the
@@ -296,8 +237,5 @@ def get_recipe(name: str, **overrides) -> Recipe:
     """
     if name not in RECIPES:
         raise TrainingError(f"there is no recipe {name!r}; {suggest(name, RECIPES)}")
-    fields = [field.name for field in dataclasses.fields(Recipe) if field.name != "name"]
-    for field in overrides:
-        if field not in fields:
-            raise TrainingError(f"a recipe has no field {field!r}; {suggest(field, fields)}")
-    return dataclasses.replace(RECIPES[name], **overrides)
+    values = RECIPES[name].model_dump() | overrides
+    return read_settings(Recipe, values, f"recipe {name!r}", TrainingError)

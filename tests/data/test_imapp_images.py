@@ -98,8 +98,7 @@ def test_command_gets_what_is_missing(client, tiny_imapp):
     assert calls(client) == [["image", "download", "--collections", "482", staging]]
     names = sorted(path.name for path in (tiny_imapp / "images").iterdir())
     assert names == [f"ISIC_{i:07d}.jpg" for i in range(6)]
-    with pytest.warns(UserWarning, match="differ from the published"):
-        assert data.load("imapp").images["path"].notna().all()
+    assert data.load("imapp").images["path"].notna().all()
 
 
 def test_what_is_here_is_not_got_again(client, tiny_imapp, server):
@@ -226,8 +225,7 @@ def test_resized_copies_stay_and_make_way_when_they_are_gone(client, tiny_imapp)
     assert imapp.resized_images(tiny_imapp).index.tolist() == ["ISIC_0000001"]
     small.unlink()
     assert fetch().complete
-    with pytest.warns(UserWarning, match="differ from the published"):
-        assert set(data.load("imapp").images["geometry"]) == {"original"}
+    assert set(data.load("imapp").images["geometry"]) == {"original"}
 
 
 def test_an_image_of_the_wrong_size_is_replaced(client, tiny_imapp):

@@ -1,6 +1,5 @@
 """Diagnosis nets that a mask assists, and Take and Give."""
 
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,7 +52,7 @@ def test_a_net_learns_and_gives_probabilities(net, discs, recipe):
 def test_what_the_mask_alone_tells_is_learnt(net, halves, recipe):
     labelled, masks, diagnosis = halves
     made = build_assisted(net, "small", size=32)
-    train(made, labelled, masks, diagnosis, replace(recipe, epochs=8, lr=3e-3))
+    train(made, labelled, masks, diagnosis, recipe.model_copy(update={"epochs": 8, "lr": 3e-3}))
     shown, turned = (diagnose(made, labelled.images, one) for one in (masks, 1 - masks))
     assert auroc(diagnosis, shown).value > 0.9 and auroc(diagnosis, turned).value < 0.1
 
@@ -72,7 +71,7 @@ def test_folded_batch_norms_survive_the_first_batch(discs, recipe):
                 subset.bias.fill_(0.1)  # mean 0 and variance 1, but something was learnt
     before = diagnose(made, labelled.images, labelled.truth)
     masks = labelled.truth.astype(float)
-    train(made, labelled, masks, diagnosis, replace(recipe, epochs=1, lr=1e-9))
+    train(made, labelled, masks, diagnosis, recipe.model_copy(update={"epochs": 1, "lr": 1e-9}))
     after = diagnose(made, labelled.images, labelled.truth)
     np.testing.assert_allclose(after, before, atol=0.02)
 

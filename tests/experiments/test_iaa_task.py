@@ -176,7 +176,7 @@ def test_folds_test_every_image_once_and_shares_are_nested(phantom):
         ({"recipe": "papper"}, "did you mean 'paper'"),
         ({"overrides": {"epoch": 3}}, "no field 'epoch'; did you mean 'epochs'"),
         ({"overrides": {"tta": 3}}, "overrides.tta = 3"),
-        ({"overrides": {"lr": -1}}, "lr is -1, it must be above 0"),
+        ({"overrides": {"lr": -1}}, "lr is -1, it should be greater than 0"),
         ({"recipe": "probe", "overrides": {"head": "tree"}}, "known: ridge, svr, network"),
         ({"recipe": "probe", "overrides": {"lr": 1}}, "is nothing that a probe has"),
         ({"split": {"fractions": [0.8, 0.2]}}, "has no validation part"),

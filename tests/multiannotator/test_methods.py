@@ -17,11 +17,11 @@ from iavlib.multiannotator import (
     overall_scores,
     true_confusion,
 )
-from iavlib.multiannotator.batches import LabelledBatches
 from iavlib.multiannotator.fitting import build_network
 from iavlib.multiannotator.method import label_likelihood
 from iavlib.multiannotator.prediction import Prediction
 from iavlib.multiannotator.scores import Scorer, confusion_facts
+from iavlib.training.batches import ImageBatches
 from iavlib.training.recipe import get_recipe
 
 SMALL = {"widths": [4, 8]}
@@ -33,7 +33,9 @@ def batch_of(method, data, network, stage=None):
     method.start(network, data)
     problem = Problem.of(data)
     targets = method.targets(data, stage, network)
-    batches = LabelledBatches(data, targets, problem.mean, problem.std, "cpu")
+    batches = ImageBatches.from_arrays(
+        data.images, data.ids, targets, problem.mean, problem.std, "cpu"
+    )
     return batches.batch(range(len(data)))
 
 
@@ -57,7 +59,7 @@ def test_all_methods_are_found():
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_learns_and_predicts(discs, recipe, name):
     data = discs()
-    fitted = make_method(name, **SMALL).fit(data, replace(recipe, epochs=3))
+    fitted = make_method(name, **SMALL).fit(data, recipe.model_copy(update={"epochs": 3}))
     losses = fitted.history.groupby("stage")["train_loss"]
     assert np.isfinite(fitted.history["train_loss"]).all()
     assert (losses.last() < losses.first()).all()
@@ -284,7 +286,7 @@ def test_pictures_of_other_channels_and_augmentations_without_labels(discs, reci
     with pytest.raises(MethodError, match="pictures of shape"):
         fitted.predict(np.zeros((2, 16, 16, 3), np.uint8))
     with pytest.raises(TrainingError, match="cannot follow augmentation 'ours'"):
-        make_method("cm", **SMALL).fit(data, replace(recipe, augmentation="ours"))
+        make_method("cm", **SMALL).fit(data, recipe.model_copy(update={"augmentation": "ours"}))
     other = fitted.predict(np.zeros((1, 20, 12, 1), np.uint8))
     assert other.consensus.shape == (1, 2, 20, 12)
 
@@ -292,7 +294,7 @@ def test_pictures_of_other_channels_and_augmentations_without_labels(discs, reci
 def test_labels_turn_with_their_pictures(discs):
     data = discs()
     truth = {"labels": data.labels, "image": data.images[..., 0].astype(np.float32)}
-    batches = LabelledBatches(data, truth, (0.0,), (1.0,), "cpu")
+    batches = ImageBatches.from_arrays(data.images, data.ids, truth, (0.0,), (1.0,), "cpu")
     batch = batches.batch(range(8), torch.Generator().manual_seed(0), "flips")
     torch.testing.assert_close(batch["images"][:, 0] * 255, batch["image"])
     assert not torch.equal(batch["labels"], torch.from_numpy(data.labels))

@@ -62,6 +62,6 @@ def test_validation_is_measured_and_can_choose(discs, recipe):
     from dataclasses import replace
 
     split = replace(data, subsets=subsets)
-    chosen = replace(recipe, select=("nll", "min"))
+    chosen = recipe.model_copy(update={"select": ("nll", "min")})
     history = make_method("cm", **SMALL).fit(split, chosen).history
     assert {"nll", "dice"} <= set(history) and history["best"].sum() == 1

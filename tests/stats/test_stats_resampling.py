@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from iavlib.stats import cluster_bootstrap, cluster_bootstrap_rows
+from iavlib.stats import cluster_bootstrap, cluster_bootstrap_rows, mean_interval
 from iavlib.stats.effects import weighted_cohens_d, weighted_rank_biserial
 from iavlib.stats.resampling import cluster_weights
 
@@ -164,3 +164,23 @@ def test_coverage_with_clusters_and_without():
             hits[name] += boot.low <= 0 <= boot.high
     assert 0.89 <= hits["clusters"] / 300 <= 0.98
     assert hits["rows"] / 300 <= 0.85
+
+
+def test_mean_interval_is_students():
+    # Student's own sleep data (Biometrika 6, 1908): additional hours of sleep, paired differences.
+    hours = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
+    result = mean_interval(hours)
+    assert result.value == pytest.approx(1.58)
+    assert result.interval == pytest.approx((0.700, 2.460), abs=5e-4)
+    assert result.p == pytest.approx(0.002833, abs=1e-6)
+    cut = mean_interval(hours, within=(1, 2))
+    assert cut.interval == (1, 2)
+
+
+def test_mean_of_few_values_has_no_interval():
+    assert mean_interval([3]).value == 3
+    assert all(np.isnan(end) for end in mean_interval([3]).interval)
+    assert np.isnan(mean_interval([]).value)
+    same = mean_interval([0.3, 0.3, 0.3])
+    assert same.interval == pytest.approx((0.3, 0.3))
+    assert np.isnan(same.p)

@@ -107,27 +107,33 @@ def test_a_recipe_survives_json(name):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"epoch": 3}, "no field 'epoch'; did you mean 'epochs'"),
-        ({"epochs": 0}, "epochs is 0, it must be a whole number from 1"),
-        ({"epochs": 2.5}, "epochs is 2.5"),
-        ({"epochs": "many"}, "epochs is 'many'"),
-        ({"lr": 0}, "lr is 0, it must be above 0"),
-        ({"lr": "1e-4"}, "lr is '1e-4', it must be a number"),
+        ({"epoch": 3}, "recipe 'paper': no field 'epoch'; did you mean 'epochs'"),
+        ({"epochs": 0}, "epochs is 0, it should be greater than or equal to 1"),
+        ({"epochs": 2.5}, "epochs is 2.5, it should be a valid integer"),
+        ({"epochs": "many"}, "epochs is 'many', it should be a valid integer"),
+        ({"epochs": True}, "epochs is True, it should not be true or false"),
+        ({"lr": 0}, "lr is 0, it should be greater than 0"),
+        ({"lr": "quick"}, "lr is 'quick', it should be a valid number"),
         ({"weight_decay": -1}, "weight_decay is -1"),
-        ({"batch_size": 1}, "batch_size is 1, it must be 2 or more"),
-        ({"optimizer": "lion"}, "optimizer is 'lion', it must be one of sgd"),
+        ({"batch_size": 1}, "batch_size is 1, it should be greater than or equal to 2"),
+        ({"optimizer": "lion"}, "optimizer is 'lion', it should be 'sgd', 'adam' or 'adamw'"),
         ({"precision": "int8"}, "precision is 'int8'"),
         ({"augmentation": "strong"}, "augmentation is 'strong'"),
-        ({"select": ("mae", "least")}, "select is"),
-        ({"select": None, "patience": 3}, "patience is 3, it must be None where select is None"),
-        ({"ema": 1.0}, "ema is 1.0"),
-        ({"drop_last": "yes"}, "drop_last is 'yes', it must be True or False"),
-        ({"lr": float("nan")}, "lr is nan"),
+        ({"select": ("mae", "least")}, "select.1 is 'least', it should be 'min' or 'max'"),
+        ({"select": None, "patience": 3}, "patience is 3, it should be None where select is None"),
+        ({"ema": 1.0}, "ema is 1.0, it should be less than 1"),
+        ({"drop_last": "yes"}, "drop_last is 'yes', it should be true or false"),
+        ({"lr": float("nan")}, "lr is nan, it should be a finite number"),
     ],
 )
 def test_a_field_that_cannot_be_says_what_can(overrides, said):
     with pytest.raises(TrainingError, match=said):
         get_recipe("paper", **overrides)
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers():
+    changed = get_recipe("paper", lr="1e-4", epochs="3")
+    assert (changed.lr, changed.epochs) == (1e-4, 3)
 
 
 def test_an_unknown_recipe_suggests_one():

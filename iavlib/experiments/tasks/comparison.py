@@ -23,7 +23,6 @@ from iavlib.experiments.tasks.diagnosed_sets import DIAGNOSED_SETTINGS, Diagnose
 from iavlib.experiments.tasks.diagnosis_first import about, two_subsets
 from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS
 from iavlib.experiments.tasks.task import Outcome, Say, Task
-from iavlib.multiannotator.method import method_names
 
 NAME = "comparison"
 FUSE = "fuse-"
@@ -49,11 +48,15 @@ _STAGES = 3
 
 def compared() -> tuple[str, ...]:
     """Name all methods that can be compared."""
+    from iavlib.multiannotator.method import method_names  # needs PyTorch, which a list does not
+
     return (*FUSIONS, *method_names(), DIFF, DIFF_FUSED)
 
 
 def complete(experiment: Experiment) -> Experiment:
     """Fix the weights, and refuse what cannot be run."""
+    from iavlib.multiannotator.method import method_names
+
     if experiment.method not in compared():
         known = suggest(experiment.method, compared())
         raise ExperimentError("method", f"no method {experiment.method!r} to compare", known)
@@ -71,11 +74,10 @@ def complete(experiment: Experiment) -> Experiment:
 
 def _settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tell apart this task's settings and those of the recipe, and what is neither."""
-    from dataclasses import fields
 
     from iavlib.training.recipe import Recipe
 
-    of_recipe = {field.name for field in fields(Recipe)}
+    of_recipe = set(Recipe.model_fields)
     known = {*SETTINGS, *DATA_SETTINGS, *DIAGNOSED_SETTINGS, *of_recipe}
     rest = {name: value for name, value in experiment.overrides.items() if name not in known}
     common = {name: experiment.overrides.get(name, value) for name, value in SETTINGS.items()}

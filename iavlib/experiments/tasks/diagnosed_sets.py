@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -124,7 +124,7 @@ def split_settings(
     """
     from iavlib.training.recipe import Recipe
 
-    of_recipe = {field.name for field in fields(Recipe)} - {"name"}
+    of_recipe = set(Recipe.model_fields) - {"name"}
     chosen = dict(own) | settings_of(experiment.overrides)
     recipe = {}
     for name, value in experiment.overrides.items():

@@ -10,7 +10,7 @@ annotator's label of each training picture), ``level`` (annotation noise of simu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, An
         )
     defaults = METHODS[experiment.method].method.defaults
     of_method = [name for name in defaults if name not in _OF_EXPERIMENT]
-    of_recipe = {field.name for field in fields(Recipe)} - {"name"}
+    of_recipe = set(Recipe.model_fields) - {"name"}
     if both := of_recipe & set(of_method):
         raise ExperimentError(
             f"method {experiment.method!r}", f"{both} are settings of recipes", "rename them"
