@@ -1,4 +1,4 @@
-"""One run of a notebook with everything fixed: what it depends on, and whether its last result holds.
+"""One run of a notebook, everything fixed: what it depends on, whether its last result holds.
 
 A result holds when its manifest and executed notebook are there, whole, and made from the same
 inputs: the notebook's cells, its parameters, this library, the versions of the packages that
@@ -87,6 +87,8 @@ class NotebookExperiments:
 
     def reason_to_rerun(self, since: str) -> str | None:
         """Return why a notebook whose last run ended at `since` (UTC, ISO 8601) must run again."""
+        if not self.listed:
+            return None
         from iavlib.experiments.result import read_facts
 
         n = len(self.listed)
@@ -312,6 +314,7 @@ def find_experiments(
     if not any(stem in path.read_text(encoding="utf-8") for path in folder.glob("*.yaml")):
         return NotebookExperiments()
     from iavlib.experiments.lookup import notebook_experiments, shown_results, without_data
+    from iavlib.experiments.result import read_facts
     from iavlib.experiments.store import RunStore
 
     store = RunStore.of(project)
@@ -325,7 +328,7 @@ def find_experiments(
     own = {store.folder(experiment) for experiment in listed}
     others = hashlib.sha256()
     for path in sorted(path for path in shown_results(project, stem, store) if path not in own):
-        others.update(path.name.encode() + (path / "metrics.json").read_bytes())
+        others.update(path.name.encode() + json.dumps(read_facts(path)).encode())
     digest = others.hexdigest()[:16]
     return NotebookExperiments(tuple(listed), store, digest, tuple(unavailable))
 

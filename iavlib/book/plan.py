@@ -44,8 +44,6 @@ from iavlib.core.project import Project
 
 LOCAL = "local"
 EXPERIMENT, NOTEBOOK, BOOK = "experiment", "notebook", "book"
-#: Option of ``iav run`` under which notebooks only read experiments: these are jobs of their own.
-NO_TRAIN_OPTION = "--no-train"
 _REASONS = {
     "missing": "never run",
     "unfinished": "not finished",
@@ -110,6 +108,8 @@ class Request:
         Whether the book is built at the end.
     n_jobs : int
         Jobs at a time.
+    train : bool
+        Whether experiments that are not finished are trained.
     executor : str
         A folder of ``workflow/profiles``, or the path of one elsewhere: where jobs run.
     """
@@ -122,6 +122,7 @@ class Request:
     with_book: bool = False
     n_jobs: int = 1
     executor: str = LOCAL
+    train: bool = True
 
     @property
     def is_serial(self) -> bool:
@@ -142,7 +143,7 @@ class Request:
             If a parameter, a profile or the table of contents is wrong.
         """
         targets: dict[str, Target] = {}
-        if not self.is_serial:
+        if self.train and not self.is_serial:
             for job in self.jobs:
                 targets |= {target.id: target for target in _experiment_targets(job)}
         notebooks = [self._notebook_target(job) for job in self.jobs]
@@ -163,18 +164,18 @@ class Request:
             overrides[PATH_PARAMETER] = job.parameters[PATH_PARAMETER]
         command = ["run", job.stem, "--job", "--profile", job.profile]
         command += [word for name, value in overrides.items() for word in ("-p", f"{name}={value}")]
-        needs = ()
-        if job.experiments.listed and not self.is_serial:
-            command.append(NO_TRAIN_OPTION)
+        needs: tuple[str, ...] = ()
+        if not self.train:
+            command.append("--no-train")
+        elif job.experiments.listed and not self.is_serial:
+            command.append("--no-train")  # they are jobs of their own
             needs = tuple(_experiment_id(experiment) for experiment in job.experiments.listed)
-        return Target(
-            NOTEBOOK,
-            job.stem,
-            "forced" if self.force else reason_to_run(self.project, job),
-            (*command, *(["--force"] if self.force else [])),
-            needs,
-            NotebookFiles(self.project.executed, job.stem).failed_json.is_file,
-        )
+        command += ["--force"] if self.force else []
+        has_failed = NotebookFiles(self.project.executed, job.stem).failed_json.is_file
+        reason = "forced" if self.force else reason_to_run(self.project, job)
+        if reason is None and has_failed():
+            reason = "its last run failed, and its source was restored"
+        return Target(NOTEBOOK, job.stem, reason, tuple(command), needs, has_failed)
 
     def _book_target(self, notebooks: Sequence[Target]) -> Target:
         from iavlib.book.site import reason_to_build
