@@ -16,6 +16,7 @@ outputs of a job that fails.
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib.util
 import os
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,12 @@ from iavlib.book.jobs import (
     reason_to_run,
 )
 from iavlib.core.errors import ExecutionError, ProjectError, suggest
-from iavlib.core.files import only_one, write_json
+from iavlib.core.files import only_one, write_json, write_text
 from iavlib.core.project import Project
 
 LOCAL = "local"
 EXPERIMENT, NOTEBOOK, BOOK = "experiment", "notebook", "book"
+_MIN_FREE_BYTES = 1_000_000
 _REASONS = {
     "missing": "never run",
     "unfinished": "not finished",
@@ -237,8 +239,12 @@ def make(request: Request, log: Callable[[str], None]) -> list[Target]:
         If the request is wrong, or Snakemake failed for another reason than a job.
     """
     project, profile = request.project, find_executor(request.project, request.executor)
+    targets = request.targets()
+    if all(target.reason is None for target in targets):  # seen without writing anything
+        log(nothing_to_do(len(targets)))
+        return []
     with only_one(project.lock, "iav book" if request.with_book else "iav run"):
-        targets = request.targets()
+        targets = replace(request).targets()  # as they are after waiting
         todo = [target for target in targets if target.reason]
         if not todo:
             log(nothing_to_do(len(targets)))
@@ -252,6 +258,8 @@ def make(request: Request, log: Callable[[str], None]) -> list[Target]:
         receipts = folder / "done"
         left = [t for t in todo if not (receipts / t.id).exists() or t.failed()]
         if code and not any(target.failed() for target in left):
+            if shutil.disk_usage(folder).free < _MIN_FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
             log(f"Snakemake ended with status {code}: {_last_line(folder)}")
         elif not left:
             shutil.rmtree(folder)
@@ -329,7 +337,7 @@ def _run_snakemake(
         if target.reason is None:
             receipt.touch()
     # the copies travel with the jobs where no file system is shared
-    shutil.copyfile(source, folder / "Snakefile")
+    write_text(folder / "Snakefile", source.read_text(encoding="utf-8"))
     described = {t.id: {"command": list(t.command), "needs": list(t.needs)} for t in targets}
     n_cores = (os.cpu_count() or 1) if request.is_serial else request.n_jobs
     threads = n_cores if request.is_serial else 1  # all cores for the one job at a time
