@@ -7,8 +7,6 @@ The page that sums up an analysis of agreement: one HTML file that needs no othe
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +21,13 @@ from iavlib.agreement.mask_quality import check_masks
 from iavlib.agreement.tables import PROBLEM_COLUMNS, image_level, pair_table
 from iavlib.core.errors import DataError
 from iavlib.core.files import write_json, write_text
+from iavlib.core.html import data_uri, load_template
 from iavlib.data.cohort import Cohort
-from iavlib.data.folder import Listing, read_listing
+from iavlib.data.datasets.folder import Listing, read_listing
+from iavlib.data.datasets.imapp import PUBLISHED_METRIC
 from iavlib.data.images import image_size
-from iavlib.data.imapp import PUBLISHED_METRIC
-from iavlib.data.schemas import PAIR_COLUMNS
-from iavlib.masks.pairwise import PairOptions
+from iavlib.data.schemas import pair_columns
+from iavlib.masks.metrics import PairOptions
 
 _PAIR = {
     "image_id": "img_id",
@@ -60,102 +59,57 @@ def published_images(images: pd.DataFrame) -> pd.DataFrame:
     return images.rename(columns=names).rename_axis("img_id")
 
 
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto}
-th,td{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:left}
-img{max-width:100%}.warn{border-left:.4rem solid #d55e00;padding:.2rem .8rem;background:#fff4ec}
-"""
 _SUMMARY = ("dice_score", "jaccard_score", "hd95_score_normalized", "assd_score_normalized")
 
 
-def write_report(result, table: Path) -> Path:
+def write_report(result: Analysis, table: Path) -> Path:
     """Write ``report.html`` into the output folder.
 
     Parameters
     ----------
-    result : iavlib.agreement.analysis.Analysis
+    result : Analysis
     table : pathlib.Path
-        The user's table, named in the heading.
+        The user's table, named in the report.
 
     Returns
     -------
     pathlib.Path
-        The page. It opens from the disk and loads nothing from elsewhere.
+        The page. It opens from the disk without network access.
     """
-    annotators = pd.unique(result.pairs[["annotator1", "annotator2"]].to_numpy().ravel())
-    counts = f"{len(result.images):,} images, {len(result.pairs):,} pairs of masks"
-    subsets = [
-        f"<h1>Agreement of masks</h1><p>{html.escape(str(table))}: {counts}, "
-        f"{len(annotators)} annotators.</p>",
-        _problems(result.problems),
-        "<h2>Agreement of pairs</h2>",
-        _histogram(result.pairs["dice_score"]),
-        _table(result.pairs[list(_SUMMARY)].describe().T.drop(columns="count")),
-        "<h2>Where annotators agree least</h2>",
-        _table(_lowest(result.images)),
-        "<h2>Annotators</h2><p>Mean Dice with the majority vote of the image's other annotators, "
-        "with 95 % intervals. Annotators drew different images, so this describes the images as "
-        "well as the annotators.</p>",
-        _table(_annotators(result.annotators)),
-        "<h2>Quality</h2>",
-        _table(_findings(result.findings)),
-        "<h2>Consensus masks</h2>",
-        _table(_consensus(result.consensus)),
-        "<p>Everything is in the CSV files beside this page; columns are those of IMA++.</p>",
-    ]
-    page = (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Agreement of masks'
-        f'</title><meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
-        f"<body>{''.join(subsets)}</body></html>\n"
+    pairs, images = result.pairs, result.images.sort_values("dice_score_mean")
+    columns = ["dice_score_mean", "hd95_score_normalized_mean", "n_pairs"]
+    annotators = result.annotators[result.annotators["quantity"] == "dice"]
+    annotators = annotators.sort_values("value", ascending=False)
+    consensus = result.consensus.assign(warned=result.consensus["warnings"].fillna("").ne(""))
+    consensus = consensus.groupby("annotator")["warned"].agg(["size", "sum"])
+    page = load_template("iavlib.agreement", "report.html").render(
+        source=table,
+        n_images=len(images),
+        n_pairs=len(pairs),
+        n_annotators=pd.unique(pairs[["annotator1", "annotator2"]].to_numpy().ravel()).size,
+        problems=result.problems,
+        left_out=int(result.problems["left_out"].sum()),
+        median=pairs["dice_score"].median(),
+        histogram=_histogram(pairs["dice_score"]),
+        pairs=pairs[list(_SUMMARY)].describe().T.drop(columns="count"),
+        lowest=images[columns].head(10).reset_index(),
+        annotators=annotators[["annotator", "value", "low", "high", "n_masks"]],
+        findings=result.findings.value_counts(["issue", "severity"], sort=False)
+        .rename("findings")
+        .reset_index(),
+        consensus=consensus.set_axis(["masks", "with warnings"], axis=1)
+        .rename_axis("method")
+        .reset_index(),
+        to_html=_to_html,
     )
     path = result.out / "report.html"
     write_text(path, page)
     return path
 
 
-def _problems(problems: pd.DataFrame) -> str:
-    if problems.empty:
-        return "<p>Every mask could be used.</p>"
-    left_out = int(problems["left_out"].sum())
-    columns = ["image_id", "mask_id", "problem", "hint"]
-    return (
-        f'<div class="warn"><h2>Problems</h2><p>{left_out} masks were left out, '
-        f"{len(problems) - left_out} were used and deserve a look.</p>"
-        f"{_table(problems[columns].head(50))}</div>"
-    )
-
-
-def _lowest(images: pd.DataFrame) -> pd.DataFrame:
-    lowest = images.sort_values("dice_score_mean").head(10)
-    return lowest[["dice_score_mean", "hd95_score_normalized_mean", "n_pairs"]].reset_index()
-
-
-def _annotators(summary: pd.DataFrame) -> pd.DataFrame:
-    dice = summary[summary["quantity"] == "dice"].sort_values("value", ascending=False)
-    return dice[["annotator", "value", "low", "high", "n_masks"]]
-
-
-def _findings(findings: pd.DataFrame) -> pd.DataFrame:
-    counts = findings.groupby(["issue", "severity"]).size()
-    return counts.rename("findings").reset_index()
-
-
-def _consensus(consensus: pd.DataFrame) -> pd.DataFrame:
-    method = consensus["annotator"]
-    warned = consensus["warnings"].fillna("").ne("")
-    counts = pd.DataFrame(
-        {"masks": method.value_counts(), "with warnings": method[warned].value_counts()}
-    )
-    return counts.fillna(0).astype(int).rename_axis("method").reset_index()
-
-
-def _table(frame: pd.DataFrame) -> str:
-    if frame.empty:
-        return "<p>None.</p>"
-    return frame.to_html(
-        index=frame.index.dtype == "str", float_format="{:.3f}".format, border=0, na_rep=""
-    )
+def _to_html(frame: pd.DataFrame) -> str:
+    named = frame.index.dtype == "str"
+    return frame.to_html(index=named, float_format="{:.3f}".format, border=0, na_rep="")
 
 
 def _histogram(values: pd.Series) -> str:
@@ -167,9 +121,7 @@ def _histogram(values: pd.Series) -> str:
     ax.set(xlabel="Dice of a pair", ylabel="pairs")
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    alt = f"Histogram of Dice over {len(values)} pairs, median {values.median():.3f}"
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+    return data_uri(buffer.getvalue(), "png")
 
 
 SUMMARY = "agreement.json"
@@ -224,13 +176,13 @@ def analyse(
     Parameters
     ----------
     table : str or pathlib.Path
-        ``masks.csv`` or its folder; see :mod:`iavlib.data.folder`.
+        ``masks.csv`` or its folder; see :mod:`iavlib.data.datasets.folder`.
     out : str or pathlib.Path
         Output folder: new, empty, or of an earlier run, which is then continued.
     processes : int, optional
         One a core unless given.
     tolerance, spacing : float
-        Of the boundary metrics; see :class:`iavlib.masks.pairwise.PairOptions`.
+        Of the boundary metrics; see :class:`iavlib.masks.PairOptions`.
     methods : tuple of str
         Consensus masks to write; see :func:`iavlib.agreement.consensus_files.write_consensus`.
     progress : bool or callable
@@ -329,7 +281,7 @@ def _cohort(listing: Listing, masks: pd.DataFrame, pairs: pd.DataFrame) -> Cohor
             **text,
         }
     ).join(sizes)
-    return Cohort("folder", images, masks, pairs[list(PAIR_COLUMNS)], synthetic=False)
+    return Cohort("folder", images, masks, pairs[list(pair_columns())], synthetic=False)
 
 
 def _sizes(masks: pd.DataFrame) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """Learning from several annotators: every method has one interface.
 
 >>> from iavlib import multiannotator
->>> sorted(multiannotator.METHODS)[:2]
-['cm', 'cm-global']
+>>> "cm" in multiannotator.METHODS
+True
 
 >>> digits = iavlib.multiannotator.digits((400, 100, 200))           # doctest: +SKIP
 >>> method = multiannotator.make_method("cm", trace=0.01)        # doctest: +SKIP
@@ -14,9 +14,8 @@ Names that need PyTorch are imported when they are first used.
 
 Labels of several annotators to learn from: sets as arrays, simulated annotators, metrics.
 
->>> from iavlib import annotators
->>> digits = annotators.digits((40, 10, 20), level=0.5)
->>> annotators.true_confusion(digits).overall.shape
+>>> digits = multiannotator.digits((40, 10, 20), level=0.5)
+>>> multiannotator.true_confusion(digits).overall.shape
 (5, 2, 2)
 
 DiFF: masks fused, and lesions segmented, so that they serve the diagnosis (Wu et al. 2024).

@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from iavlib.core.errors import MethodError
-from iavlib.masks.overlap import SOFT_THRESHOLDS, dice, soft_dice
+from iavlib.masks.metrics import dice
+from iavlib.masks.overlap import SOFT_THRESHOLDS, soft_dice
 from iavlib.masks.sets import ged_released, generalised_energy_distance
 from iavlib.multiannotator.cohort_sets import majority_labels
 from iavlib.multiannotator.confusion import confusion_counts, normalised, true_confusion

@@ -12,7 +12,7 @@ from iavlib.agreement.analysis import analyse
 from iavlib.cli.main import app
 from iavlib.core.errors import DataError
 from iavlib.data.images import read_mask
-from iavlib.masks.reference import pair_metrics
+from iavlib.masks import pair_metrics
 
 
 @pytest.fixture
@@ -73,8 +73,8 @@ def test_the_report_stands_alone(folder, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "12 pairs of masks, 3 annotators" in page
     assert 'alt="Histogram of Dice over 12 pairs' in page
-    assert "http" not in page
-    assert "Every mask could be used" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "All masks could be used" in page
 
 
 def test_a_second_run_computes_no_pair_again(folder, tmp_path):

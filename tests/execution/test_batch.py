@@ -4,8 +4,6 @@ import functools
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest

@@ -57,7 +57,9 @@ def write_list(project, content, profile="quick"):
 
 
 def targets_of(project):
-    return Request(project, list(project.notebook_files().values()), "quick", {}, n_jobs=2).targets()
+    return Request(
+        project, list(project.notebook_files().values()), "quick", {}, n_jobs=2
+    ).targets()
 
 
 def job_of(project):

@@ -6,7 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from iavlib import plots
-from iavlib.experiments.results.explanation import Example
+from iavlib.experiments.tasks.explaining import Example
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.core.errors import MethodError, suggest
-from iavlib.models.confusion import (
+from iavlib.models.annotator_heads import (
     FixedConfusion,
     GlobalConfusion,
     LowRankConfusion,

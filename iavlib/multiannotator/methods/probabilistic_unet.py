@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.core.errors import MethodError
-from iavlib.models.probabilistic_unet import ProbabilisticUNet
-from iavlib.models.unet import WIDTHS, stages_for
+from iavlib.models.unet import WIDTHS, ProbabilisticUNet, stages_for
 from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood, register
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iavlib.models.confusion import apply_confusion
+from iavlib.models.annotator_heads import apply_confusion
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import posterior_classes
 from iavlib.multiannotator.method import Outputs, Problem, register, soft_cross_entropy

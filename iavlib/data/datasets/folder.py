@@ -1,0 +1,509 @@
+"""Your own masks: a table ``masks.csv`` beside its files becomes a cohort.
+
+The table is described in :mod:`iavlib.data.datasets.folder`. Agreement is measured when the folder
+is first loaded, and kept in the cache until a mask changes.
+
+The table of a user's own masks: which columns it may have, and where its files are.
+
+One row a mask. Columns, in any order and in capitals or not:
+
+- ``image``: the image file, or a name where there is no file; ``image_id`` (optional): what to
+  call it, otherwise its name without ending. A table with ``image_id`` alone has no image files
+  but those of that name.
+- ``mask``: the mask file; every pixel above 0 belongs to the lesion.
+- ``annotator``: who drew it.
+- Optional: ``tool``, ``skill`` (or ``skill_level``), ``malignancy`` (benign, malignant,
+  indeterminate or unknown), ``patient`` (or ``patient_id``), ``lesion`` (or ``lesion_id``).
+
+Other columns are not used. An empty cell says that something is not known. File names are
+relative to the table's folder, or to the folders ``images`` and ``masks`` in it, with ``/``
+between folders; a relative name must not lead outside. An absolute path says plainly where it
+leads, and is taken as it is.
+
+Agreement of a user's masks: measured once, kept until a mask changes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+
+from iavlib.core.errors import DataError, DatasetUnavailable
+from iavlib.core.files import write_text
+from iavlib.core.home import cache_home
+from iavlib.data.catalogue import Dataset, register_dataset
+from iavlib.data.cohort import Cohort
+from iavlib.data.images import image_size, read_mask
+from iavlib.data.schemas import FACTORS, MALIGNANCY, PAIR_TEXT, check_table, pair_columns
+from iavlib.data.tables import IMAGE_SUFFIXES, bare_id, read_csv
+from iavlib.masks.metrics import image_pairs, metric_names, registry_version
+
+TABLE = "masks.csv"
+FIRST_LINE = 2
+OPTIONAL = ("tool", "skill", "malignancy", "patient", "lesion")
+COLUMNS = ("image", "image_id", "mask", "annotator", *OPTIONAL)
+OTHER_NAMES = {"skill_level": "skill", "patient_id": "patient", "lesion_id": "lesion"}
+_MEND = (
+    "write a table with the columns image, mask and annotator, and if known "
+    f"{', '.join(OPTIONAL)}, separated by commas, one row a mask"
+)
+_MALIGNANCY = pa.Check.isin(MALIGNANCY, error=f"one of {', '.join(MALIGNANCY)}")
+_SCHEMA = pa.DataFrameSchema(
+    {
+        "image_id": pa.Column(str),
+        "mask": pa.Column(str),
+        "annotator": pa.Column(str),
+        "malignancy": pa.Column(str, _MALIGNANCY),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A user's table, checked, with the files it names.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The table.
+    rows : pandas.DataFrame
+        One row a mask, indexed by its place in the file: ``image_id``, ``image``, ``mask`` (as
+        named), ``annotator``, ``tool``, ``skill``, ``malignancy``, ``patient``, ``lesion``,
+        ``mask_path`` (absolute; the file may be missing) and ``image_path`` (absolute, missing
+        where there is no file).
+    """
+
+    path: Path
+    rows: pd.DataFrame
+
+    @property
+    def lost_images(self) -> list[str]:
+        """Image files that are named and not there; a bare name promises no file."""
+        lost = self.rows.loc[self.rows["image_path"].isna(), "image"].dropna().unique()
+        return [name for name in lost if name.lower().endswith(IMAGE_SUFFIXES)]
+
+    def error(self, rows, problem: str, hint: str) -> DataError:
+        """Make an error that names the lines of the first two of some rows."""
+        lines = [str(row + FIRST_LINE) for row in rows]
+        return DataError(
+            self.path, f"line{'s' * (len(lines) > 1)} {' and '.join(lines[:2])}: {problem}", hint
+        )
+
+
+def read_listing(path: str | Path, refuse_outside: bool = True) -> Listing:
+    """Read a table of masks and find its files.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The table, or the folder that holds it as ``masks.csv``.
+    refuse_outside : bool
+        Whether a name that leads outside the folder is an error. If not, the row has no
+        ``mask_path`` and it is for the caller to report it.
+
+    Raises
+    ------
+    DatasetUnavailable
+        If no path is given, or nothing is there.
+    DataError
+        If the table is no such table, a name leads outside the folder, a mask is listed twice,
+        or rows of one image contradict each other. Files are not opened.
+    """
+    table = _find(path)
+    listing = Listing(table, _read(table))
+    if refuse_outside:
+        _check_inside(listing)
+    rows = listing.rows.assign(
+        mask_path=[
+            None if _leads_out(name) else str(_first_file(table.parent, name, "masks"))
+            for name in listing.rows["mask"]
+        ]
+    )
+    listing = Listing(table, rows.assign(image_path=_image_paths(table.parent, rows)))
+    _check_masks(listing)
+    for column in ("image", "malignancy", "patient", "lesion"):
+        _check_one_value(listing, column)
+    return listing
+
+
+def _find(path: str | Path) -> Path:
+    hint = f"give path=, the table {TABLE} or the folder that holds it"
+    if not str(path or "").strip():
+        raise DatasetUnavailable("folder", "no path was given", hint)
+    table = Path(os.path.abspath(Path(path).expanduser()))
+    table = table / TABLE if table.is_dir() else table
+    if not table.is_file():
+        raise DatasetUnavailable("folder", f"there is no file {table}", hint)
+    return table
+
+
+def _read(table: Path) -> pd.DataFrame:
+    """Read the table as text, under our names of columns, and check it row by row."""
+    # Blank lines are read too, so that a row's place tells its line.
+    options = {"dtype": str, "keep_default_na": False, "na_values": [""], "skip_blank_lines": False}
+    raw = read_csv(table, _MEND, **options)
+    if not isinstance(raw.index, pd.RangeIndex):
+        raise DataError(table, "rows have more cells than the header has columns", _MEND)
+    raw.columns = _our_names(table, list(raw.columns))
+    rows = raw[[name for name in COLUMNS if name in raw]]
+    rows = rows.apply(lambda column: column.str.strip()).replace("", None).dropna(how="all")
+    for name in OPTIONAL:
+        if name not in rows:
+            rows[name] = pd.Series(None, index=rows.index, dtype="str")
+    for name in {"image", "mask"} & set(rows):
+        rows[name] = rows[name].map(os.path.normpath, na_action="ignore")
+    if "image" not in rows:
+        rows["image"] = rows["image_id"]
+    if "image_id" not in rows:
+        rows["image_id"] = bare_id(rows["image"].str.replace(r"^.*/", "", regex=True))
+    rows["malignancy"] = rows["malignancy"].str.lower().fillna("unknown")
+    check_table(_SCHEMA, rows, table, _MEND, FIRST_LINE)
+    return rows
+
+
+def _our_names(table: Path, columns: list[str]) -> list[str]:
+    """Give the columns our names, and say which are missing or look misspelt."""
+    # A column that is there twice is read with a number at its end.
+    plain = [re.sub(r"\.\d+$", "", str(name).strip().lower()) for name in columns]
+    names = [OTHER_NAMES.get(name, name) for name in plain]
+    for name in COLUMNS:
+        if names.count(name) > 1:
+            raise DataError(table, f"two columns for {name!r}", "keep one of them")
+    given = {"image"} if "image_id" in names else set()
+    others = set(names) - set(COLUMNS)
+    for name in COLUMNS:
+        near = difflib.get_close_matches(name, sorted(others), n=1, cutoff=0.85)
+        if near and name not in names and name != "image_id":
+            raise DataError(table, f"column {near[0]!r}: is {name!r} meant?", "rename the column")
+    if missing := [n for n in ("image", "mask", "annotator") if n not in names and n not in given]:
+        raise DataError(
+            table,
+            f"no column {', '.join(map(repr, missing))}; there are {', '.join(map(repr, columns))}",
+            _MEND,
+        )
+    return names
+
+
+def _check_inside(listing: Listing) -> None:
+    for column in ("mask", "image"):
+        names = listing.rows[column]
+        outside = names[names.map(_leads_out, na_action="ignore").eq(True)]
+        if len(outside):
+            raise listing.error(
+                outside.index[:1],
+                f"{column} {outside.iloc[0]}: path outside the folder",
+                "name files relative to the table and below it, or by their absolute path",
+            )
+
+
+def _leads_out(name: str) -> bool:
+    return name == ".." or name.startswith("../")
+
+
+def _check_masks(listing: Listing) -> None:
+    found = listing.rows.dropna(subset="mask_path")
+    twice = found[found.duplicated("mask_path", keep=False)]
+    if len(twice):
+        same = twice.index[twice["mask_path"] == twice["mask_path"].iloc[0]]
+        raise listing.error(
+            same,
+            f"mask {twice['mask'].iloc[0]} is listed twice",
+            "keep one row a mask; two annotators who agree in every pixel need a file each",
+        )
+    files = listing.rows.dropna(subset="image_path").drop_duplicates(["image_path", "image_id"])
+    several = files[files.duplicated("image_path", keep=False)]
+    if len(several):
+        same = several[several["image_path"] == several["image_path"].iloc[0]]
+        ids = " and ".join(same["image_id"].iloc[:2])
+        raise listing.error(same.index, f"{ids} have the same image file", "correct one of them")
+
+
+def _check_one_value(listing: Listing, column: str) -> None:
+    """Refuse an image whose rows say different things; an empty cell says nothing."""
+    stated = listing.rows[["image_id", column]].dropna()
+    stated = stated[stated[column] != "unknown"].drop_duplicates()
+    contradicting = stated[stated.duplicated("image_id", keep=False)]
+    if len(contradicting):
+        same = contradicting[contradicting["image_id"] == contradicting["image_id"].iloc[0]]
+        raise listing.error(
+            same.index,
+            f"image {same['image_id'].iloc[0]} has {column} {' and '.join(same[column].iloc[:2])}",
+            f"give all rows of an image one {column}, or tell images apart by a column image_id",
+        )
+
+
+def _first_file(folder: Path, name: str, kind: str) -> Path:
+    """Find a named file in the folder or its folder for that kind, else where it should be."""
+    places = (folder / name, folder / kind / name)
+    return next((place for place in places if place.is_file()), places[0])
+
+
+def _image_paths(folder: Path, rows: pd.DataFrame) -> pd.Series:
+    """Find each image's file by its name, or by its name and any ending of an image."""
+    masks, by_stem, found = set(rows["mask_path"]), {}, {}
+    for name in rows["image"].dropna().unique():
+        exact = _first_file(folder, name, "images")
+        if exact.is_file():
+            found[name] = str(exact)
+            continue
+        for place in (folder / name, folder / "images" / name):
+            if place.parent not in by_stem:
+                by_stem[place.parent] = _stems(place.parent, masks)
+            if place.name in by_stem[place.parent]:
+                found.setdefault(name, by_stem[place.parent][place.name])
+    return rows["image"].map(found).astype("str")
+
+
+def _stems(folder: Path, masks: set[str]) -> dict[str, str]:
+    """List the image files of a folder by name without ending; a mask is no image."""
+    if not folder.is_dir():
+        return {}
+    paths = [Path(e.path) for e in os.scandir(folder) if e.is_file() and e.path not in masks]
+    return {p.stem: str(p) for p in sorted(paths) if p.suffix.lower() in IMAGE_SUFFIXES}
+
+
+#: Raise when the cached file changes; the version of every metric is added to it.
+VERSION = 3
+
+
+def measured_pairs(listing: Listing, masks: pd.DataFrame) -> pd.DataFrame:
+    """Measure every pair of masks of one image, or take what was measured before.
+
+    Parameters
+    ----------
+    listing : Listing
+    masks : pandas.DataFrame
+        The cohort's masks, for who drew them and with what.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Pairs table of a cohort.
+
+    Raises
+    ------
+    DataError
+        If a mask cannot be read.
+    """
+    kept = cache_home() / "folder" / f"{_key(listing)}.csv"
+    measured = _read_pairs(kept) if kept.is_file() else _measure(listing)
+    if not kept.is_file():
+        _keep(measured, kept)
+    sides = {}
+    for side in (1, 2):
+        drawn = masks.loc[measured[f"mask_{side}"]]
+        sides |= {f"{factor}_{side}": drawn[factor].to_numpy() for factor in FACTORS}
+        sides["image_id"] = drawn["image_id"].to_numpy()
+    pairs = measured.assign(**sides)
+    return pairs.astype(dict.fromkeys(PAIR_TEXT, "str"))[list(pair_columns())]
+
+
+def _measure(listing: Listing) -> pd.DataFrame:
+    rows = []
+    for _, group in listing.rows.groupby("image_id", sort=False):
+        masks = {row.mask: _mask(listing, row) for row in group.itertuples()}
+        rows += image_pairs(masks)
+    return _typed(pd.DataFrame(rows, columns=["mask_1", "mask_2", *metric_names()]))
+
+
+def _mask(listing: Listing, row) -> np.ndarray:
+    try:
+        return read_mask(row.mask_path)
+    except DataError as error:
+        raise listing.error([row.Index], f"{error.where}: {error.problem}", error.hint) from None
+
+
+def _key(listing: Listing) -> str:
+    """Digest which masks belong to which image, and the size and time of each file."""
+    digest = hashlib.sha256(f"{VERSION} {registry_version()}\n".encode())
+    for row in listing.rows.itertuples():
+        facts = os.stat(row.mask_path)
+        line = (row.image_id, row.mask, row.mask_path, facts.st_size, facts.st_mtime_ns)
+        digest.update(f"{line!r}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _read_pairs(kept: Path) -> pd.DataFrame:
+    # Read as text: numbers are then the very ones that were written, and names stay names.
+    return _typed(pd.read_csv(kept, dtype="str", keep_default_na=False, na_values=[""]))
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    return table.astype({"mask_1": "str", "mask_2": "str"} | dict.fromkeys(metric_names(), float))
+
+
+def _keep(measured: pd.DataFrame, kept: Path) -> None:
+    try:
+        write_text(kept, measured.to_csv(index=False))
+    except OSError as error:
+        warnings.warn(
+            f"{kept}: agreement could not be kept ({error.strerror}) and is measured anew each "
+            "time. Set IAV_CACHE_HOME to a writable folder.",
+            stacklevel=3,
+        )
+
+
+def load(path: str | Path = "") -> Cohort:
+    """Load a user's own masks.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The table, or its folder when the table is called ``masks.csv``.
+
+    Returns
+    -------
+    Cohort
+        Missing values where there is no image file, and where the table tells no tool, skill,
+        patient or lesion. Width and height are those of the image file, else of the masks.
+
+    Raises
+    ------
+    DatasetUnavailable
+        If no path is given, or there is no table.
+    DataError
+        If the table or a file is not what it should be: naming the line, the file and the mend.
+    """
+    listing = read_listing(path)
+    if lost := listing.lost_images:
+        warnings.warn(
+            f"{listing.path}: {len(lost)} image files are missing, first {lost[0]}; their masks "
+            "are used without them.",
+            stacklevel=3,
+        )
+    sizes = _sizes(listing)
+    masks = _masks(listing)
+    return Cohort(
+        name="folder",
+        images=_images(listing, sizes),
+        masks=masks,
+        pairs=measured_pairs(listing, masks),
+        synthetic=False,
+        # Shown on pages that may be published: which table it was, and not where on whose disk.
+        citation=f"Your own masks ({listing.path.parent.name}/{listing.path.name})",
+        licence="not stated",
+        source=str(listing.path),
+    )
+
+
+def load_published(dataset: Dataset, describe: Callable[[pd.DataFrame], pd.DataFrame]) -> Cohort:
+    """Load a published dataset whose folder in the data home has a table ``masks.csv``.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    describe : callable
+        From the images table to one with what is known about the images.
+
+    Raises
+    ------
+    DatasetUnavailable, DataError
+        As :func:`load`.
+    """
+    table = dataset.folder / TABLE
+    if not table.is_file():
+        raise DatasetUnavailable(dataset.name, f"there is no {table}", dataset.how)
+    cohort = load(table)
+    facts = {name: getattr(dataset, name) for name in ("name", "citation", "licence")}
+    return replace(cohort, images=describe(cohort.images), source=str(dataset.folder), **facts)
+
+
+def files(path: str | Path = "") -> list[Path]:
+    """Return the table and every file that it names, whether it exists or not.
+
+    Raises
+    ------
+    DatasetUnavailable, DataError
+        As :func:`load`, for what the table alone tells.
+    """
+    listing = read_listing(path)
+    named = [*listing.rows["mask_path"], *listing.rows["image_path"].dropna()]
+    return [listing.path, *map(Path, dict.fromkeys(named))]
+
+
+def _masks(listing: Listing) -> pd.DataFrame:
+    columns = {"image_id": "image_id", "mask_path": "path"}
+    columns |= {name: name for name in ("annotator", "tool", "skill")}
+    rows = listing.rows.set_index("mask").rename_axis("mask_id")
+    return rows[list(columns)].rename(columns=columns)
+
+
+def _images(listing: Listing, sizes: pd.DataFrame) -> pd.DataFrame:
+    """Sum up the rows of each image; they were checked not to contradict each other."""
+    rows = listing.rows.assign(malignancy=listing.rows["malignancy"].replace("unknown", None))
+    first = rows.groupby("image_id", sort=False).first()
+    unknown = pd.Series(None, index=first.index, dtype="str")
+    return pd.DataFrame(
+        {
+            "path": first["image_path"],
+            "malignancy": first["malignancy"].fillna("unknown"),
+            "diagnosis": unknown,
+            "patient_id": first["patient"],
+            "lesion_id": first["lesion"],
+            "width": sizes["width"],
+            "height": sizes["height"],
+            "geometry": "original",
+            "licence": unknown,
+            "sex": unknown,
+            "age": pd.Series(float("nan"), index=first.index),
+            "site": unknown,
+        }
+    )
+
+
+def _sizes(listing: Listing) -> pd.DataFrame:
+    """Read width and height of each image from its file and its masks, which must agree.
+
+    Every file is opened here, though not decoded, so that a missing one is told of before
+    anything is measured.
+    """
+    sizes = {}
+    for image_id, group in listing.rows.groupby("image_id", sort=False):
+        found = {_size(listing, row, group["mask_path"][row]): row for row in group.index[::-1]}
+        image = group["image_path"].dropna()
+        if len(image):
+            found.setdefault(_size(listing, image.index[0], image.iloc[0]), image.index[0])
+        if len(found) > 1:
+            told = " and ".join(f"{width}x{height}" for width, height in found)
+            raise listing.error(
+                sorted(found.values()),
+                f"image {image_id} has masks, or a mask and an image, of sizes {told}",
+                "give all files of an image one size; take away an image file that is a smaller "
+                "copy, or enlarge it",
+            )
+        sizes[image_id] = next(iter(found))
+    table = pd.DataFrame.from_dict(sizes, orient="index", columns=["width", "height"])
+    return table.rename_axis("image_id")
+
+
+def _size(listing: Listing, row: int, path: str) -> tuple[int, int]:
+    try:
+        return image_size(path)
+    except DataError as error:
+        problem, hint = f"{path}: {error.problem}", "put it there or correct its name in the table"
+        raise listing.error([row], problem, hint) from None
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="folder",
+        load=load,
+        title="your own masks: a table masks.csv beside its files",
+        licence="yours",
+        citation="yours",
+        how="iavlib.data.load('folder', path=...), or -p cohort=folder -p path=... of a notebook",
+        options=("path",),
+        needs=("path",),
+        sources=files,
+    )
+)

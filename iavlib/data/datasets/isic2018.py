@@ -1,0 +1,92 @@
+"""ISIC 2018, task 3: dermoscopic images of seven classes (HAM10000), with official parts.
+
+Expected in the folder, as the challenge's archives unpack: ``ISIC2018_Task3_Training_Input``,
+``…_Validation_Input`` and ``…_Test_Input`` with JPEG files, the tables
+``ISIC2018_Task3_Training_GroundTruth.csv``, ``…_Validation_…`` and ``…_Test_…`` (each alone or in a
+folder of its name), and ``ISIC2018_Task3_Training_LesionGroupings.csv``, which names the lesion of
+the training images only. No patients are published.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.data.cohort import Cohort
+from iavlib.data.isic_challenge import Part, join, part_layout, read_parts
+from iavlib.data.labels import Label, build
+
+SUBSETS = tuple(
+    Part(subset, f"ISIC2018_Task3_{name}_GroundTruth.csv", f"ISIC2018_Task3_{name}_Input", n)
+    for subset, name, n in (
+        *(("train", "Training", 10015), ("val", "Validation", 193), ("test", "Test", 1512)),
+    )
+)
+LESIONS = "ISIC2018_Task3_Training_LesionGroupings.csv"
+#: Actinic keratoses and intraepithelial carcinoma are one class, so it is not told which it is.
+LABELS = {
+    "MEL": Label(1, "malignant"),
+    "NV": Label(0, "benign"),
+    "BCC": Label(0, "malignant"),
+    "AKIEC": Label(0, "indeterminate"),
+    "BKL": Label(0, "benign"),
+    "DF": Label(0, "benign"),
+    "VASC": Label(0, "benign"),
+}
+
+
+def layout(folder: Path) -> Layout:
+    """Tell where the files are, or would be."""
+    return part_layout(folder, SUBSETS, (LESIONS,))
+
+
+def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
+    """Load ISIC 2018 task 3.
+
+    Parameters
+    ----------
+    folder : pathlib.Path, optional
+        ``isic2018`` in the data home unless given.
+    incomplete : bool
+        Whether images without file and files without label are put up with.
+
+    Returns
+    -------
+    Cohort
+        ``diagnosis`` is the dataset's class, ``subset`` the official one. No masks.
+
+    Raises
+    ------
+    DatasetUnavailable
+        If the training labels are not here.
+    DataError
+        If a file is not what it should be; see :mod:`iavlib.data.labels`.
+    """
+    folder, images = read_parts(DATASET, folder, SUBSETS, LABELS, incomplete)
+    images = join(images, folder, LESIONS, {"lesion_id": "lesion_id"})
+    return build(DATASET, images, folder)
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="isic2018",
+        load=load,
+        title="ISIC 2018 task 3 (HAM10000): 10,015 training, 193 validation and 1,512 test images",
+        licence="CC BY-NC 4.0",
+        citation=(
+            "P. Tschandl, C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, 180161 "
+            "(2018), doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis Toward Melanoma "
+            "Detection 2018, arXiv:1902.03368"
+        ),
+        how=(
+            "from https://challenge.isic-archive.com/data/#2018 get the Task 3 archives (images and ground "
+            "truth of training, validation and test) and the training set's lesion groupings; no login is "
+            "needed. Unpack them into the folder isic2018 of the data home"
+        ),
+        layout=layout,
+        options=("incomplete",),
+        diagnosed=True,
+        passes=1,
+        class_weights=(0.5625, 4.4991),
+    )
+)

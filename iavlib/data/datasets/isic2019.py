@@ -1,0 +1,113 @@
+"""ISIC 2019: dermoscopic images of eight classes, and a test part that also has unknown ones.
+
+Expected in the folder, as the challenge's archives unpack: ``ISIC_2019_Training_Input`` and
+``ISIC_2019_Test_Input`` with JPEG files, ``ISIC_2019_Training_GroundTruth.csv``,
+``ISIC_2019_Test_GroundTruth.csv``, ``ISIC_2019_Training_Metadata.csv`` (age, sex, site, lesion) and
+``ISIC_2019_Test_Metadata.csv`` (age, sex, site). No validation part and no patients are published.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from iavlib.data import duplicates as overlaps
+from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.data.cohort import Cohort
+from iavlib.data.isic_challenge import Part, join, part_layout, read_parts
+from iavlib.data.labels import Label, build
+
+UNK = ("not melanoma", "leave out")
+SUBSETS = tuple(
+    Part(subset, f"ISIC_2019_{name}_GroundTruth.csv", f"ISIC_2019_{name}_Input", n)
+    for subset, name, n in (("train", "Training", 25331), ("test", "Test", 8238))
+)
+METADATA = ("ISIC_2019_Training_Metadata.csv", "ISIC_2019_Test_Metadata.csv")
+LABELS = {
+    "MEL": Label(1, "malignant"),
+    "NV": Label(0, "benign"),
+    "BCC": Label(0, "malignant"),
+    "AK": Label(0, "indeterminate"),
+    "BKL": Label(0, "benign"),
+    "DF": Label(0, "benign"),
+    "VASC": Label(0, "benign"),
+    "SCC": Label(0, "malignant"),
+    "UNK": Label(0, "unknown"),
+}
+#: The test part's metadata are published without lesions.
+COLUMNS = {"age_approx": "age", "sex": "sex", "anatom_site_general": "site"}
+
+
+def layout(folder: Path) -> Layout:
+    """Tell where the files are, or would be."""
+    return part_layout(folder, SUBSETS, METADATA)
+
+
+def load(
+    folder: Path | None = None,
+    incomplete: bool = False,
+    unk: str = "not melanoma",
+    overlap: str = "keep",
+) -> Cohort:
+    """Load ISIC 2019.
+
+    Parameters
+    ----------
+    folder : pathlib.Path, optional
+        ``isic2019`` in the data home unless given.
+    incomplete : bool
+        Whether images without file and files without label are put up with.
+    unk : {"not melanoma", "leave out"}
+        What the test part's class UNK is. The paper counts it as not melanoma, though it says
+        only that a lesion belongs to none of the eight classes; left out, its images stay in the
+        table without a label.
+    overlap : {"keep", "leave out"}
+        What to do with images that share image, patient or lesion with the multi-annotator
+        images of IMA++, see :mod:`iavlib.data.duplicates`.
+
+    Returns
+    -------
+    Cohort
+        ``diagnosis`` is the dataset's class, ``subset`` the official one. No masks.
+
+    Raises
+    ------
+    ValueError
+        If an option has no such value.
+    DatasetUnavailable
+        If the training labels are not here.
+    DataError
+        If a file is not what it should be; see :mod:`iavlib.data.labels`.
+    """
+    if unk not in UNK:
+        raise ValueError(f"unk={unk!r}: use one of {', '.join(map(repr, UNK))}")
+    labels = LABELS | ({} if unk == "not melanoma" else {"UNK": Label(float("nan"), "unknown")})
+    folder, images = read_parts(DATASET, folder, SUBSETS, labels, incomplete)
+    images = join(images, folder, METADATA[0], COLUMNS | {"lesion_id": "lesion_id"})
+    images = join(images, folder, METADATA[1], COLUMNS)
+    return overlaps.treat(build(DATASET, images, folder), overlap)
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="isic2019",
+        load=load,
+        title="ISIC 2019: 25,331 training and 8,238 test images",
+        licence="CC BY-NC 4.0",
+        citation=(
+            "M. Combalia et al.: BCN20000: Dermoscopic Lesions in the Wild, arXiv:1908.02288; P. Tschandl, "
+            "C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, 180161 (2018), "
+            "doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis Toward Melanoma "
+            "Detection, ISBI 2018, doi:10.1109/ISBI.2018.8363547"
+        ),
+        how=(
+            "from https://challenge.isic-archive.com/data/#2019 get images, metadata and ground truth of "
+            "training and test; no login is needed. Unpack them into the folder isic2019 of the data home"
+        ),
+        layout=layout,
+        options=("incomplete", "unk", "overlap"),
+        overlap="keep",
+        diagnosed=True,
+        passes=1,
+        class_weights=(0.6087, 2.8009),
+    )
+)

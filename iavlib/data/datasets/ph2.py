@@ -1,0 +1,155 @@
+"""PH2: 200 dermoscopic images of melanocytic lesions with masks, 40 of them melanoma.
+
+Two layouts are read. *Official*, as the archive unpacks (in the folder itself or in its
+``PH2Dataset``): ``PH2_dataset.txt`` and ``PH2 Dataset images/IMD003/`` with
+``IMD003_Dermoscopic_Image/IMD003.bmp`` and ``IMD003_lesion/IMD003_lesion.bmp``. In the table, cells
+are parted by ``||``: name, histological diagnosis (often empty), clinical diagnosis (0, 1 or 2),
+then criteria that are not used; a legend follows, which is passed over. The archive's
+``PH2_dataset.xlsx`` says the same and is not read. This form is known from descriptions and from
+programs that read it; it was not tried on the archive itself. *Simple*: ``images``, ``masks`` (the
+image's name and ``_lesion``) and ``labels.csv`` with image_id and clinical_diagnosis.
+
+There are neither patients nor official parts; every image counts as a patient of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pandera.pandas as pa
+
+from iavlib.core.errors import DataError, DatasetUnavailable
+from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.data.cohort import Cohort
+from iavlib.data.labels import Label, build, image_files, masks_table, match, meaning
+from iavlib.data.tables import read_table
+
+SIMPLE, OFFICIAL, IMAGES = "labels.csv", "PH2_dataset.txt", "PH2 Dataset images"
+NAMES = {0: "common nevus", 1: "atypical nevus", 2: "melanoma"}
+LABELS = {
+    "common nevus": Label(0, "benign"),
+    "atypical nevus": Label(0, "benign"),
+    "melanoma": Label(1, "malignant"),
+}
+TABLE = pa.DataFrameSchema(
+    {
+        "image_id": pa.Column(str, unique=True),
+        "clinical_diagnosis": pa.Column(int, pa.Check.isin(list(NAMES), error="0, 1 or 2")),
+    }
+)
+
+
+def layout(folder: Path) -> Layout:
+    """Tell where the files are, or would be; the official layout where there is neither."""
+    if (folder / SIMPLE).is_file():
+        return Layout({SIMPLE: 1, "images/*": 200, "masks/*": 200}, (SIMPLE,), "simple")
+    below = "PH2Dataset/" if (folder / "PH2Dataset" / OFFICIAL).is_file() else ""
+    files = {
+        below + OFFICIAL: 1,
+        f"{below}{IMAGES}/IMD*/*_Dermoscopic_Image/*": 200,
+        f"{below}{IMAGES}/IMD*/*_lesion/*": 200,
+    }
+    return Layout(files, (below + OFFICIAL,))
+
+
+def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
+    """Load PH2 with melanoma as the target.
+
+    Parameters
+    ----------
+    folder : pathlib.Path, optional
+        ``ph2`` in the data home unless given.
+    incomplete : bool
+        Whether images without file and files without label are put up with.
+
+    Returns
+    -------
+    Cohort
+        In the simple layout images are squashed, and width and height are those of the file.
+
+    Raises
+    ------
+    DatasetUnavailable
+        If the labels are not found.
+    DataError
+        If a file is not what it should be; see :mod:`iavlib.data.labels`.
+    """
+    folder = folder or DATASET.folder
+    found = layout(folder)
+    table = folder / found.required[0]
+    if not table.is_file():
+        raise DatasetUnavailable("ph2", f"{folder} lacks {found.required[0]}", DATASET.how)
+    if found.name == "simple":
+        hint = "list each image once, with clinical_diagnosis 0, 1 or 2"
+        codes = read_table(table, TABLE, hint).set_index("image_id")["clinical_diagnosis"]
+        files, outlines = (image_files(folder / kind) for kind in ("images", "masks"))
+    else:
+        codes = _read_text(table)
+        files = _nested(table.parent / IMAGES, "_Dermoscopic_Image")
+        outlines = _nested(table.parent / IMAGES, "_lesion")
+    names = codes.map(NAMES)
+    images = meaning(names, LABELS, table, "clinical_diagnosis").assign(
+        path=match(codes.index, files, table, table.parent, incomplete),
+        diagnosis=names,
+        geometry="squashed" if found.name == "simple" else "original",
+    )
+    masks = masks_table(outlines, "_lesion", images.index, "PH2")
+    return build(DATASET, images, folder, masks)
+
+
+def _read_text(path: Path) -> pd.Series:
+    """Read the clinical diagnosis of each image from the table that is framed by bars."""
+    codes = {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        cells = [cell.strip() for cell in line.split("||")]
+        if len(cells) < 4 or not re.fullmatch(r"IMD\d+", cells[1]):
+            continue
+        name, code = cells[1], cells[3]
+        if code not in map(str, NAMES):
+            raise DataError(
+                path,
+                f"line {number}: {name} has the clinical diagnosis {code!r}, outside the map "
+                "(0 common nevus, 1 atypical nevus, 2 melanoma)",
+                "put the published table there",
+            )
+        if name in codes:
+            raise DataError(path, f"line {number}: {name} is listed twice", "keep one line")
+        codes[name] = int(code)
+    if not codes:
+        what = "no line of the form '|| IMD003 || … || 0 ||' was found"
+        raise DataError(path, what, "put the published table there")
+    return pd.Series(codes)
+
+
+def _nested(folder: Path, ending: str) -> dict[str, Path]:
+    """List the one file in each image's folder of that ending."""
+    found = {}
+    for inner in sorted(folder.glob(f"IMD*/*{ending}")):
+        found |= image_files(inner)
+    return found
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="ph2",
+        load=load,
+        title="PH2: 200 images with lesion masks, 80 common nevi, 80 atypical nevi, 40 melanomas",
+        licence="for research and education, after registration",
+        citation=(
+            "T. Mendonça, P. M. Ferreira, J. S. Marques, A. R. S. Marcal, J. Rozeira: PH2 - A dermoscopic "
+            "image database for research and benchmarking, EMBC 2013, doi:10.1109/EMBC.2013.6610779"
+        ),
+        how=(
+            "ask for it on https://www.fc.up.pt/addi/ph2%20database.html and unpack the archive into the "
+            "folder ph2 of the data home"
+        ),
+        layout=layout,
+        options=("incomplete",),
+        diagnosed=True,
+        passes=25,
+        class_weights=(0.6250, 2.5000),
+    )
+)
