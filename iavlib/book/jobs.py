@@ -77,8 +77,8 @@ class NotebookExperiments:
         ordered: dict[Any, None] = {}
 
         def add(experiment: Any) -> None:
-            if experiment.init_from is not None and self.store.status(experiment) != "finished":
-                add(experiment.init_from)
+            if experiment.parent is not None and self.store.status(experiment) != "finished":
+                add(experiment.parent)
             ordered[experiment] = None
 
         for experiment in self.listed:
@@ -397,7 +397,7 @@ def exportable_runs(
 
     store = RunStore.of(project) if runs is None else RunStore(runs)
     folders = store.folders()
-    questions = {experiment.question() for experiment in all_listed(project)} if folders else set()
+    questions = {experiment.query_key() for experiment in all_listed(project)} if folders else set()
     full = listed(project, SCALES[-1]).values() if folders else ()
     named = [experiment for items in full for experiment in items if experiment.cohort != AUTO]
 
@@ -410,9 +410,9 @@ def exportable_runs(
             return str(error)
         if every_run:
             return None
-        if experiment.question() not in questions:
+        if experiment.query_key() not in questions:
             return "in no list of experiments"
-        if facts["synthetic"] and not any(experiment.answers(item) for item in named):
+        if facts["synthetic"] and not any(experiment.matches(item) for item in named):
             return "run on synthetic data"
         return None
 

@@ -196,7 +196,7 @@ def _experiment_targets(job: Job) -> list[Target]:
     """List a notebook's experiments. One that fails does not keep the notebook from running."""
     store, targets = job.experiments.store, []
     for experiment in job.experiments.with_parents():
-        folder, parent = store.folder(experiment), experiment.init_from
+        folder, parent = store.folder(experiment), experiment.parent
         reason = _REASONS.get(store.status(experiment))
         targets.append(
             Target(

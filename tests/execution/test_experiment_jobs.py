@@ -132,7 +132,7 @@ def test_results_of_other_scales_count_too(project):
     run(seven)
     assert reason_to_run(project, job_of(project)).startswith("experiments changed (other results")
     pretend_to_run(project, job_of(project))
-    run(type(seven)(**seven.to_json() | {"data": "", "seed": 99}))  # no list names it
+    run(type(seven)(**seven.to_dict() | {"data": "", "seed": 99}))  # no list names it
     assert reason_to_run(project, job_of(project)) is None
     assert stranger.id != seven.id
 
@@ -165,7 +165,7 @@ def test_a_batch_trains_then_reads_and_a_failure_stops_nothing(project, workshop
     """Snakemake, `iav train` and the notebook, each in a process of its own."""
     mended = tmp_path / "mended"
     bad = {"error": "value", "unless": str(mended)}
-    entries = [{"task": "constant", "seed": [0, 1]}, {"task": "constant", "overrides": bad}]
+    entries = [{"task": "constant", "seed": [0, 1]}, {"task": "constant", "settings": bad}]
     write_list(project, {STEM: entries})
     code, said = iav(tmp_path, "run", "--jobs", "2")
     ids = [item.id for item in for_notebook("quick", STEM, **OPTIONS)]
@@ -207,8 +207,8 @@ def iav(tmp_path, *arguments):
 
 
 def test_what_an_experiment_starts_from_is_a_job_before_it(project):
-    start = {"task": "constant", "overrides": {"shift": 1}}
-    write_list(project, {STEM: [{"task": "constant", "seed": [0, 1], "start": start}]})
+    start = {"task": "constant", "settings": {"shift": 1}}
+    write_list(project, {STEM: [{"task": "constant", "seed": [0, 1], "init_from": start}]})
     experiments = for_notebook("quick", STEM, **OPTIONS)
     begun = [one.init_from for one in experiments]
     assert [one.seed for one in begun] == [0, 1]
@@ -234,7 +234,8 @@ def test_what_an_experiment_starts_from_is_a_job_before_it(project):
     (folder / "model.safetensors").touch()
     assert CliRunner().invoke(app, targets[1].command[:2]).exit_code == 0
     left = targets_of(project)
-    assert [target.reason for target in left[:3]] == [None, None, "never run"]
+    assert [target.name for target in left[:3]] == names[1:], "what is finished needs no parent"
+    assert [target.reason for target in left[:3]] == [None, "never run", "never run"]
 
 
 def test_experiments_whose_data_are_not_here_wait_and_stop_no_other(project, monkeypatch):
