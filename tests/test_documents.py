@@ -1,5 +1,6 @@
 """What README, CONTRIBUTING and the book's pages tell users to type exists and runs."""
 
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -47,3 +48,9 @@ def test_the_python_of_the_readme_runs(monkeypatch, tmp_path, capsys):
     (code,) = blocks(ROOT / "README.md", "python")
     exec(compile(code, "README.md", "exec"), {})
     assert "rank_biserial" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_names_of_the_library_exist(path):
+    for name in re.findall(r"`(iavlib[\w.]*)", path.read_text("utf-8")):
+        assert pkgutil.resolve_name(name), name
