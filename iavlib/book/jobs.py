@@ -321,8 +321,6 @@ def find_experiments(
     try:
         listed = notebook_experiments(project, profile, stem, parameters)
         unavailable = without_data(profile, stem, project)
-    except ExecutionError:
-        raise
     except (DataError, DatasetUnavailable) as error:
         raise ParameterError(f"{stem}: its experiments: {error}") from error
     own = {store.folder(experiment) for experiment in listed}
