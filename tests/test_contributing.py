@@ -68,8 +68,8 @@ def test_task(module, tmp_path):
     options = {"cohort": "phantom", "cohort_options": {"n_images": 30, "size": [48, 36]}}
     experiment = Experiment(task="median", weights="none", **options)
     result = run(experiment, RunStore(tmp_path / "runs"))
-    assert result.predictions["predicted"].nunique() == 1
-    assert 0 < result.metrics["test"]["mae"] < 0.5
+    assert len(set(result.predictions["predicted"])) == 1
+    assert 0 < result.metrics["mae"] < 0.5
 
 
 def test_figure(module):
