@@ -228,7 +228,7 @@ _GROUPS = 8
 
 
 def residuals(predictions: pd.DataFrame, label: str = _AGREEMENT) -> Figure:
-    """Draw the error of each prediction against the prediction, with its mean along the way.
+    """Draw the error of each prediction against the prediction, with a running mean.
 
     Mean and 10 to 90 % range are those of eight groups of equally many images.
 

@@ -25,8 +25,8 @@ def _outline(ax: Axes, mask: np.ndarray, colour: str, extent=None) -> None:
         _, width, height, _ = extent or (0, mask.shape[1], mask.shape[0], 0)
         origin = 0 if extent else -0.5
         x, y = ((np.arange(n) + 0.5) / n for n in small.shape[::-1])
-        ends = width * x + origin, height * y + origin
-        ax.contour(*ends, small, levels=[0.5], colors=[colour], linewidths=1.2)
+        points = width * x + origin, height * y + origin
+        ax.contour(*points, small, levels=[0.5], colors=[colour], linewidths=1.2)
 
 
 def outlines(pictures: Sequence[Mapping], columns: int = 3, size: float = 3.0) -> Figure:

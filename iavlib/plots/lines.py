@@ -187,11 +187,11 @@ def reliability(bins: Mapping[str, pd.DataFrame]) -> Figure:
     _diagonal(top)
     for number, (name, curve) in enumerate(bins.items()):
         colour, filled = CYCLE[number % len(CYCLE)], curve[curve["n"] > 0]
-        ends = filled["observed"] - filled["ci_low"], filled["ci_high"] - filled["observed"]
+        limits = filled["observed"] - filled["ci_low"], filled["ci_high"] - filled["observed"]
         # Slightly apart where models have points at the same position.
         x = filled["predicted"] + 0.008 * (number - (len(bins) - 1) / 2)
         style = {"fmt": "o-", "color": colour, "capsize": 2, "ms": 5, "lw": 1.2}
-        top.errorbar(x, filled["observed"], yerr=np.abs(ends), label=name, **style)
+        top.errorbar(x, filled["observed"], yerr=np.abs(limits), label=name, **style)
         width = (curve["high"] - curve["low"]) / len(bins)
         left = curve["low"] + number * width
         bars = bottom.bar(left, curve["n"], width, align="edge", color=colour, ec="white", lw=0.4)
