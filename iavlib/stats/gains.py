@@ -356,6 +356,17 @@ def average_gain_on_other_images(
         When a run has test images of one class alone.
     ValueError
         When a label or patient is missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import average_gain_on_other_images
+    >>> rows = pd.DataFrame({"patient_id": list("abcdef"), "malignant": [True, False] * 3})
+    >>> rows = rows.assign(dataset="ph2", backbone="vgg16", seed=0)
+    >>> single = rows.assign(arm="single", called=[True, True, False, False, True, True])
+    >>> both = pd.concat([single, rows.assign(arm="multitask", called=rows["malignant"])])
+    >>> average_gain_on_other_images(both, n_boot=20).loc["patient", "estimate"].round(2).item()
+    0.5
     """
     needed = [*PAIR, arm, "patient_id", "malignant", "called"]
     missing = [name for name in needed if name not in predictions]
