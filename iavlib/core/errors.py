@@ -91,6 +91,10 @@ class ManifestError(ExecutionError):
     """A manifest is missing, half-written or does not say what it must."""
 
 
+class ClaimError(ExecutionError):
+    """A claim is badly written, unknown, or recorded with a value that cannot be one."""
+
+
 class BookError(ExecutionError):
     """The book cannot be assembled or built."""
 
