@@ -415,7 +415,7 @@ def build_book(project: Project, force: bool = False) -> BookResult:
 
     Raises
     ------
-    ExecutionError
+    IavError
         If the table of contents, the claims or a manifest is wrong, or no book could be built.
     """
     with only_one(project.build / "book.lock", "a build of the book"):
