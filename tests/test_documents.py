@@ -1,5 +1,6 @@
 """What README, CONTRIBUTING and the book's pages tell users to type exists and runs."""
 
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -34,9 +35,9 @@ def test_commands_and_their_options_exist(words):
         inner = command.get_command(context, words[0])
         if inner is None:
             break
-        command, words = inner, words[1:]
-        context = command.make_context(words, [], parent=context, resilient_parsing=True)
-    parameters = context.command.get_params(context)
+        context = inner.make_context(words[0], [], parent=context, resilient_parsing=True)
+        command, words = context.command, words[1:]
+    parameters = command.get_params(context)
     known = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}
     options = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
     assert options <= known
@@ -47,3 +48,21 @@ def test_the_python_of_the_readme_runs(monkeypatch, tmp_path, capsys):
     (code,) = blocks(ROOT / "README.md", "python")
     exec(compile(code, "README.md", "exec"), {})
     assert "rank_biserial" in capsys.readouterr().out
+
+
+#: Groups of entry points are no names of Python.
+ENTRY_POINTS = {"iavlib.datasets", "iavlib.methods", "iavlib.tasks"}
+
+
+def exists(name):
+    try:
+        return pkgutil.resolve_name(name) is not None
+    except (AttributeError, ImportError):
+        return False
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_names_of_the_library_exist(path):
+    names = set(re.findall(r"`(iavlib[\w.]*)", path.read_text("utf-8")))
+    missing = {name for name in names if not exists(name)}
+    assert not missing - ENTRY_POINTS
