@@ -20,7 +20,7 @@ from iavlib.data.cohort import Cohort, target
 from iavlib.experiments.config import PROBE, Experiment, TaskSettings
 from iavlib.experiments.store import PREDICTIONS, read_prediction_file
 from iavlib.experiments.tasks.image import DIAGNOSIS, IAA, MULTITASK
-from iavlib.experiments.tasks.task import Outcome, Log, Task
+from iavlib.experiments.tasks.task import Log, Outcome, Task
 
 NAME = "explain"
 _STARTS = (IAA, DIAGNOSIS, MULTITASK)
