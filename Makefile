@@ -28,9 +28,11 @@ test: $(INSTALLED)  ## Run the tests
 lab: $(INSTALLED)  ## Open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks
 
-lint: $(INSTALLED)  ## Check style of code and that notebooks hold no output
+lint: $(INSTALLED)  ## Check the style and layers of the code and that notebooks hold no output; report its size
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python tools/size.py
 	@$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
 bench: $(INSTALLED)  ## Run the benchmarks
@@ -38,4 +40,4 @@ bench: $(INSTALLED)  ## Run the benchmarks
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## Remove what can be made again; data, runs and the environment stay
-	rm -rf _build book/executed .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build book/executed .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -96,13 +96,15 @@ def time_steps(method, network, data, problem, stage: str, device: str) -> float
     """Return the median duration of a training step of a stage, in seconds."""
     import torch
 
-    from iavlib.multiannotator.batches import LabelledBatches
+    from iavlib.training.batches import ImageBatches
     from iavlib.training.optimisation import build_optimizer
     from iavlib.training.recipe import get_recipe
 
     targets = method.targets(data, stage, network)
     method.begin(network, stage)
-    batches = LabelledBatches(data, targets, problem.mean, problem.std, device)
+    batches = ImageBatches.from_arrays(
+        data.images, data.ids, targets, problem.mean, problem.std, device
+    )
     optimizer = build_optimizer(network, get_recipe("annotators"))
     seconds = []
     for _ in range(STEPS + 1):

@@ -54,6 +54,7 @@ def test_pre_commit_uses_the_pinned_tools():
     revisions = {hook["id"]: repo["rev"] for repo in config["repos"] for hook in repo["hooks"]}
     assert revisions["ruff"].lstrip("v") == pinned()["ruff"]
     assert revisions["nbstripout"] == pinned()["nbstripout"]
+    assert revisions["import-linter"].lstrip("v") == pinned()["import-linter"]
 
 
 def test_one_version_everywhere():

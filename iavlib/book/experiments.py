@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,9 +143,11 @@ def find_experiments(
 
 def _digest(folders: list[Path]) -> str:
     """Hash what finished runs found."""
+    from iavlib.experiments.result import read_facts
+
     total = hashlib.sha256()
     for folder in sorted(folders):
-        total.update(folder.name.encode() + (folder / "metrics.json").read_bytes())
+        total.update(folder.name.encode() + json.dumps(read_facts(folder)).encode())
     return total.hexdigest()[:16]
 
 

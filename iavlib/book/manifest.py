@@ -163,8 +163,21 @@ def read_manifest(path: Path, run_id: str | None = None) -> dict[str, Any]:
         If the file is missing, cut off, of another version, lacks something, or
         belongs to another run.
     """
-    content = _read_json(path)
-    _check_fields(content, _FIELDS, f"{path}")
+    content = check_manifest(_read_json(path), str(path))
+    if run_id is not None and content["run_id"] != run_id:
+        raise ManifestError(f"{path}: belongs to run {content['run_id']}, not to {run_id}")
+    return content
+
+
+def check_manifest(content: Any, path: str) -> dict[str, Any]:
+    """Check that what was read is a whole manifest, and return it.
+
+    Raises
+    ------
+    ManifestError
+        If it is of another version or lacks something; `path` is named.
+    """
+    _check_fields(content, _FIELDS, path)
     if content["schema_version"] != SCHEMA_VERSION:
         raise ManifestError(
             f"{path}: manifest version {content['schema_version']}, this library reads version "
@@ -176,8 +189,6 @@ def read_manifest(path: Path, run_id: str | None = None) -> dict[str, Any]:
         _check_fields(claim, _CLAIM_FIELDS, f"{path}, claim {number}")
         later = {key: kind for key, kind in _LATER_CLAIM_FIELDS.items() if key in claim}
         _check_fields(claim, later, f"{path}, claim {number}")
-    if run_id is not None and content["run_id"] != run_id:
-        raise ManifestError(f"{path}: belongs to run {content['run_id']}, not to {run_id}")
     return content
 
 

@@ -1,13 +1,12 @@
 """Results that outlive the machine that made them.
 
-``iav results export`` copies what finished runs found, never what they ran on or
-how, into ``book/results/``, small files that maintainers commit. A book built
-elsewhere shows them, labelled *stored*, for scales it has not run itself.
+``iav results export`` copies what finished runs measured, never what they ran on or how, into
+``book/results/``, a few files that maintainers commit. A book built elsewhere shows them, labelled
+*stored*, for scales it has not run itself.
 
-``book/results/notebooks/<stem>.<profile>.json`` holds the manifest of a notebook's
-run; ``book/results/runs/<task>/<id>/`` holds ``spec.json``, ``metrics.json`` and
-``predictions.csv`` of an experiment. Models stay where they are, and so do predictions
-of the images that a diagnosis learnt from: no page reads those.
+``book/results/notebooks.json`` holds the manifests of notebook runs by notebook and scale,
+``book/results/runs/`` the experiments (:mod:`iavlib.experiments.stored`). Models stay where they
+are, and so do predictions of the training images of a diagnosis: no page reads those.
 """
 
 from __future__ import annotations
@@ -16,26 +15,25 @@ import csv
 import hashlib
 import io
 import json
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from iavlib.book.experiments import exportable_runs
-from iavlib.book.manifest import read_manifest
+from iavlib.book.manifest import check_manifest, read_manifest
 from iavlib.book.notebook_source import read_cells
 from iavlib.book.parameters import SCALES
-from iavlib.core.errors import ExecutionError, ManifestError
-from iavlib.core.files import replacing, write_json
+from iavlib.core.errors import ExecutionError, ExperimentError, ManifestError
+from iavlib.core.files import write_json
 from iavlib.core.project import Project
+from iavlib.experiments.store import METRICS, PREDICTIONS, SPEC, read_json
+from iavlib.experiments.stored import write_stored
 
-#: What is copied of an experiment; a run is finished when its ``metrics.json`` is there.
-RUN_FILES = ("spec.json", "metrics.json", "predictions.csv")
-_FINISHED = "metrics.json"
-_PREDICTIONS, _LEARNT_FROM = "predictions.csv", "train"
-#: Tasks of which pages read nothing about images learnt from; of task iaa they take the median.
-_JUDGED_ON_OTHERS = ("diagnosis", "multitask")
-#: Files are committed to a repository: a larger one is refused, with its name.
+#: Tasks whose pages read nothing about training images; those of task iaa take their median.
+_WITHOUT_TRAINING_IMAGES = ("diagnosis", "multitask")
+#: Files are committed to a repository: a larger one is refused, by name.
 LARGEST = 5_000_000
 
 
@@ -49,20 +47,15 @@ class Export:
 
     Parameters
     ----------
-    written, unchanged : tuple of Path
-        Files of ``book/results/``.
+    written, unchanged : tuple of str
+        Notebook runs (``01_first.paper``) and experiments (``task/id``).
     skipped : tuple of str
         What was left out, each with the reason.
     """
 
-    written: tuple[Path, ...]
-    unchanged: tuple[Path, ...]
+    written: tuple[str, ...]
+    unchanged: tuple[str, ...]
     skipped: tuple[str, ...]
-
-
-def results_folder(project: Project) -> Path:
-    """Return the folder of stored results."""
-    return project.book / "results"
 
 
 def notebook_digest(path: Path) -> str:
@@ -92,39 +85,52 @@ def export_results(project: Project, runs: Path | None = None, every_run: bool =
         hand, on synthetic data alone, of an earlier version of their notebook, unfinished
         experiments, and unless `every_run` those in no list of
         ``notebooks/profiles/experiments/``, or on synthetic data that the list of the full scale
-        does not name itself. An older stored result of the same run is replaced, one that is the
-        same is not touched.
+        does not name itself. An older stored result of the same run is replaced; everything else
+        that is stored stays.
 
     Raises
     ------
     StoredResultsError
-        If a file is too large for a repository.
+        If a file would be too large for a repository, or predictions lack a column.
     """
     written, unchanged, skipped = [], [], []
+    manifests = _read_manifests(project)
     for stem, notebook in project.notebook_files().items():
         source = project.executed / f"{stem}.json"
         if not source.is_file():
             skipped.append(f"{stem}: not run here")
             continue
         manifest = read_manifest(source)
-        reason = _unfit(manifest, notebook, project.executed / f"{stem}.ipynb")
+        reason = _reason_to_skip(manifest, notebook, project.executed / f"{stem}.ipynb")
         if reason:
             skipped.append(f"{stem}: {reason}")
             continue
-        target = results_folder(project) / "notebooks" / f"{stem}.{manifest['profile']}.json"
-        same = target.is_file() and json.loads(target.read_text())["run_id"] == manifest["run_id"]
-        if not same:
-            stamp = {"exported": datetime.now(UTC).isoformat(timespec="seconds")}
-            stamp["notebook_digest"] = notebook_digest(notebook)
-            write_json(target, manifest | {"stored": stamp})
-        (unchanged if same else written).append(target)
-    for folder, reason in exportable_runs(project, runs, every_run):
-        if reason:
-            skipped.append(f"{folder.parent.name}/{folder.name}: {reason}")
+        name = f"{stem}.{manifest['profile']}"
+        if manifests.get(name, {}).get("run_id") == manifest["run_id"]:
+            unchanged.append(name)
             continue
-        target = results_folder(project) / "runs" / folder.parent.name / folder.name
-        changed = _copy_run(folder, target)
-        (written if changed else unchanged).append(target)
+        stamp = {"exported": datetime.now(UTC).isoformat(timespec="seconds")}
+        stamp["notebook_digest"] = notebook_digest(notebook)
+        manifest.pop("inputs", None)  # only a rerun on this machine compares them
+        manifests[name] = manifest | {"stored": stamp}
+        written.append(name)
+    if written:
+        write_json(_manifest_file(project), dict(sorted(manifests.items())))
+    by_task: dict[str, dict[str, tuple]] = defaultdict(dict)
+    for folder, reason in exportable_runs(project, runs, every_run):
+        name = f"{folder.parent.name}/{folder.name}"
+        if reason:
+            skipped.append(f"{name}: {reason}")
+            continue
+        content = read_json(folder / SPEC), read_json(folder / METRICS), _read_predictions(folder)
+        by_task[folder.parent.name][folder.name] = content
+    for task, of_task in by_task.items():
+        try:
+            changed = write_stored(project, task, of_task, LARGEST)
+        except ExperimentError as error:
+            raise StoredResultsError(str(error)) from error
+        for run_id in of_task:
+            (written if run_id in changed else unchanged).append(f"{task}/{run_id}")
     return Export(tuple(written), tuple(unchanged), tuple(skipped))
 
 
@@ -145,31 +151,45 @@ def read_stored(project: Project) -> list[dict[str, Any]]:
     Raises
     ------
     ManifestError
-        If a stored file is damaged.
+        If the file is damaged.
     """
     notebooks = project.notebook_files()
-    found = []
-    for path in sorted((results_folder(project) / "notebooks").glob("*.json")):
-        manifest = read_manifest(path)
+    manifests = []
+    for name, manifest in _read_manifests(project).items():
+        label = f"{_manifest_file(project)}, {name}"
+        check_manifest(manifest, label)
         stamp = manifest.get("stored")
         if not isinstance(stamp, dict) or not {"exported", "notebook_digest"} <= stamp.keys():
-            raise ManifestError(f"{path}: no stored result; make it with 'iav results export'")
+            raise ManifestError(f"{label}: no stored result; make it with 'iav results export'")
         if (notebook := notebooks.get(manifest["notebook"])) is not None:
             current = stamp["notebook_digest"] == notebook_digest(notebook)
-            found.append(manifest | {"stored": stamp | {"current": current}})
-    return found
+            manifests.append(manifest | {"stored": stamp | {"current": current}})
+    return manifests
 
 
 def describe_stored(manifest: dict[str, Any]) -> str:
-    """Say when and on what machine a stored result was made."""
+    """Describe in one line when and on what machine a stored result was made."""
     machine = manifest["hardware"]
     devices = [f"{machine['cpus']} CPUs", machine["system"], *machine.get("accelerators", [])]
     age = "" if manifest["stored"]["current"] else ", by an earlier version of the notebook"
     return f"stored {manifest['finished'][:10]}, {', '.join(devices)}{age}"
 
 
-def _unfit(manifest: dict[str, Any], notebook: Path, executed: Path) -> str | None:
-    """Say why a run is not to be kept, if so."""
+def _manifest_file(project: Project) -> Path:
+    return project.book / "results" / "notebooks.json"
+
+
+def _read_manifests(project: Project) -> dict[str, dict[str, Any]]:
+    """Read the stored manifests by notebook and scale, unchecked."""
+    path = _manifest_file(project)
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ManifestError(f"{path}: damaged ({error}); restore it from git") from error
+
+
+def _reason_to_skip(manifest: dict[str, Any], notebook: Path, executed: Path) -> str | None:
+    """Return why a notebook run is not to be kept, None if it is."""
     if manifest["overrides"]:
         return f"run with parameters set by hand ({', '.join(manifest['overrides'])})"
     if manifest["profile"] not in SCALES:
@@ -182,38 +202,18 @@ def _unfit(manifest: dict[str, Any], notebook: Path, executed: Path) -> str | No
     return None
 
 
-def _copy_run(folder: Path, target: Path) -> bool:
-    """Copy the small files of an experiment; return whether anything was new."""
-    changed = False
-    present = [folder / name for name in RUN_FILES if (folder / name).is_file()]
-    # the file that makes a run finished comes last, here as there
-    for path in sorted(present, key=lambda p: p.name == _FINISHED):
-        content = _kept(path)
-        if len(content) > LARGEST:
-            raise StoredResultsError(
-                f"{path} has {len(content):,} bytes to be kept, more than {LARGEST:,}: too large "
-                "for a repository; export fewer predictions"
-            )
-        copy = target / path.name
-        if copy.is_file() and copy.read_bytes() == content:
-            continue
-        with replacing(copy) as temporary:
-            temporary.write_bytes(content)
-        changed = True
-    return changed
-
-
-def _kept(path: Path) -> bytes:
-    """Read what is kept of a run's file: of a diagnosis no images that it learnt from."""
+def _read_predictions(folder: Path) -> bytes:
+    """Read a run's predictions, for a diagnosis without those of its training images."""
+    path = folder / PREDICTIONS
     content = path.read_bytes()
-    if path.name != _PREDICTIONS or path.parents[1].name not in _JUDGED_ON_OTHERS:
+    if folder.parent.name not in _WITHOUT_TRAINING_IMAGES:
         return content
     rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
     if rows and "subset" not in rows[0]:  # of version 1
         rows[0] = ["subset" if name == "part" else name for name in rows[0]]
     if not rows or "subset" not in rows[0]:
         raise StoredResultsError(f"{path}: no column 'subset'; remove the run and do it again")
-    place, kept = rows[0].index("subset"), io.StringIO()
+    column, kept = rows[0].index("subset"), io.StringIO()
     writer = csv.writer(kept, lineterminator="\n")
-    writer.writerows(row for row in rows if row and row[place] != _LEARNT_FROM)
+    writer.writerows(row for row in rows if row and row[column] != "train")
     return kept.getvalue().encode()

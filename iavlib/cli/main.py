@@ -299,10 +299,9 @@ def export(
     from iavlib.core.project import find_project
 
     with _clear_errors():
-        project = find_project()
-        done = export_results(project, runs, every_run)
-    for path in done.written:
-        typer.echo(f"stored: {path.relative_to(project.root)}")
+        done = export_results(find_project(), runs, every_run)
+    for name in done.written:
+        typer.echo(f"stored: {name}")
     for reason in done.skipped:
         typer.echo(f"left out: {reason}")
     typer.echo(f"{len(done.written)} stored, {len(done.unchanged)} as they were")

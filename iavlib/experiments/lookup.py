@@ -19,7 +19,8 @@ from iavlib.experiments.config import AUTO, Experiment, from_mapping
 from iavlib.experiments.grid import FOLDER, listed
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.runner import load_data, resolve_all
-from iavlib.experiments.store import FINISHED, METRICS, MISSING, SPEC, RunStore, read_json
+from iavlib.experiments.store import FINISHED, MISSING, SPEC, RunStore, read_json
+from iavlib.experiments.stored import stored_runs
 from iavlib.experiments.table import (
     HERE,
     NOWHERE,
@@ -230,20 +231,13 @@ def shown_results(project: Project, stem: str, store: RunStore) -> list[Path]:
     return [Path(row["folder"]) for experiment, row in found if experiment.question() in asked]
 
 
-def stored_folders(project: Project) -> list[Path]:
-    """List the experiments among the stored results."""
-    return sorted(
-        path.parent for path in (project.book / "results" / "runs").glob(f"*/*/{METRICS}")
-    )
-
-
 def _known(project: Project, store: RunStore) -> Iterator[Known]:
     """Go through every finished run that can be read, and every stored result."""
     for folder in store.finished():
         row = row_of(store, folder)
         if row["status"] == FINISHED:
             yield store.read_spec(folder), row
-    yield from map(_describe_stored, stored_folders(project))
+    yield from map(_describe_stored, stored_runs(project))
 
 
 def _describe_stored(folder: Path) -> Known:
@@ -252,7 +246,7 @@ def _describe_stored(folder: Path) -> Known:
         raise ExperimentError(
             folder / SPEC, "does not describe this stored result", "restore it from git"
         )
-    row = {"id": folder.name, "task": folder.parent.name, "reason": "", "folder": str(folder)}
+    row = {"id": folder.name, "task": experiment.task, "reason": "", "folder": str(folder)}
     row |= {"status": FINISHED, "origin": STORED} | spec_columns(experiment)
     return experiment, row | fact_columns(read_facts(folder))
 

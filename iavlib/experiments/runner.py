@@ -25,7 +25,15 @@ from iavlib.core.project import NO_TRAIN_VARIABLE
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.config import Experiment
 from iavlib.experiments.result import Result, read_facts, write_failure, write_result
-from iavlib.experiments.store import FINISHED, LOG, METRICS, MODEL, RunStore, read_prediction_file
+from iavlib.experiments.store import (
+    FINISHED,
+    LOG,
+    METRICS,
+    MODEL,
+    PREDICTIONS,
+    RunStore,
+    read_prediction_file,
+)
 from iavlib.experiments.table import as_table, row_of
 from iavlib.experiments.tasks import find_task
 
@@ -422,10 +430,7 @@ def read_predictions(table: pd.DataFrame) -> pd.DataFrame:
     """
     frames = []
     for row in table[table["status"] == FINISHED].to_dict("records"):
-        path = os.path.join(row["folder"], "predictions.csv")
-        if not os.path.isfile(path):
-            raise ExperimentError(path, "is missing", "remove the run and do it again")
-        found = read_prediction_file(path)
+        found = read_prediction_file(Path(row["folder"]) / PREDICTIONS)
         named = {name: row.get(name) for name in ("id", "label", "backbone", "seed")}
         frames.append(found.assign(**named)[[*named, *found.columns]])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -14,6 +14,7 @@ Removing runs that are of no use any more, never a finished one unless it is nam
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
@@ -30,6 +31,7 @@ from iavlib.core.errors import ExperimentError, suggest
 from iavlib.core.files import is_held, only_one, write_json
 from iavlib.core.project import Project, find_project
 from iavlib.experiments.config import Experiment, from_mapping
+from iavlib.experiments.stored import is_stored, read_stored, read_stored_predictions
 
 ENVIRONMENT_VARIABLE = "IAV_RUNS"
 FINISHED, FAILED, RUNNING = "finished", "failed", "running"
@@ -199,19 +201,34 @@ class RunStore:
 
 
 def read_prediction_file(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read ``predictions.csv`` of a run; files of version 1 call the column ``subset`` ``part``."""
-    table = pd.read_csv(path, dtype={"image_id": str, "cluster": str})
-    return table.rename(columns={"part": "subset"})
+    """Read ``predictions.csv`` of a run directory or of a stored run.
+
+    Raises
+    ------
+    ExperimentError
+        If it is missing.
+    """
+    path = Path(path)
+    if is_stored(path):
+        source: Any = io.BytesIO(read_stored_predictions(path.parent))
+    elif path.is_file():
+        source = path
+    else:
+        raise ExperimentError(path, "is missing", "remove the run and do it again")
+    table = pd.read_csv(source, dtype={"image_id": str, "cluster": str})
+    return table.rename(columns={"part": "subset"})  # as the column was called before
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of a run.
+    """Read a JSON file of a run directory or of a stored run.
 
     Raises
     ------
     ExperimentError
         If it cannot be read.
     """
+    if is_stored(path):
+        return read_stored(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -20,7 +20,9 @@ from .heads import (
 )
 from .model_files import (
     load_network as load_network,
+    read_model as read_model,
     save_network as save_network,
+    write_model as write_model,
 )
 from .network import (
     Network as Network,

@@ -1,24 +1,23 @@
-"""The two files of a saved model: its tensors, and beside them what it is.
+"""Saving a model and reading it back bit by bit.
 
-``model.safetensors`` holds the tensors. ``model.json`` is moved into place last and names their
-SHA-256, so that two files of different savings are never taken for one model.
-
-Saving a network, and reading it back bit by bit the same.
+``model.safetensors`` holds the tensors. ``model.json`` describes what they belong to; it is moved
+into place last and holds their SHA-256, so that files of different models are never combined.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from safetensors import torch as safetensors
 from torch import nn
 
-from iavlib.core.errors import DataError, ModelError
+from iavlib.core.errors import DataError
 from iavlib.core.files import write_bytes, write_json
 from iavlib.core.versions import loaded_versions
 from iavlib.models.heads import HeadSpec
@@ -28,12 +27,13 @@ from iavlib.models.weights import Weights
 
 TENSORS, SIDECAR = "model.safetensors", "model.json"
 HINT = "save the model again, or train it again"
+Model = TypeVar("Model")
 
 
 def write_model(
     network: nn.Module, folder: str | Path, sidecar: Mapping[str, Any], **metadata: str
 ) -> Path:
-    """Write a network's tensors and, last, what it is.
+    """Write a network's tensors and, last, the sidecar.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def write_model(
     folder : str or Path
         Created if needed.
     sidecar : mapping
-        What is to be told of it, as JSON; the number of parameters, the SHA-256 of the tensors
-        and the versions of packages are added.
+        What is needed to build the network again, as JSON. Memory format, number of parameters,
+        SHA-256 of the tensors and versions of packages are added.
     **metadata : str
         Written into the header of the tensors.
 
@@ -61,6 +61,7 @@ def write_model(
     state = {name: item.detach().cpu().contiguous() for name, item in network.state_dict().items()}
     content = safetensors.save(state, {"format": "pt", **metadata})
     added = {
+        "channels_last": any(map(_is_channels_last, network.parameters())),
         "parameters": sum(item.numel() for item in network.parameters()),
         "sha256": hashlib.sha256(content).hexdigest(),
         "versions": loaded_versions(),
@@ -70,8 +71,13 @@ def write_model(
     return folder / TENSORS
 
 
+def _is_channels_last(tensor: torch.Tensor) -> bool:
+    last = torch.channels_last
+    return tensor.ndim == 4 and tensor.is_contiguous(memory_format=last) > tensor.is_contiguous()
+
+
 def read_sidecar(folder: str | Path) -> dict[str, Any]:
-    """Read what a saved model is.
+    """Read the description of a saved model.
 
     Raises
     ------
@@ -90,55 +96,54 @@ def read_sidecar(folder: str | Path) -> dict[str, Any]:
     return content
 
 
-def read_state(folder: str | Path, sidecar: Mapping[str, Any], network: nn.Module) -> None:
-    """Read saved tensors into a network that was built as the sidecar says.
+def read_model(folder: str | Path, build: Callable[[dict[str, Any]], Model]) -> Model:
+    """Read a model that :func:`write_model` wrote.
+
+    Parameters
+    ----------
+    folder : str or Path
+    build : callable
+        From the sidecar to a network, or to an object whose attribute ``network`` is one. A
+        ValueError, KeyError, TypeError or AttributeError means that the sidecar is wrong.
+
+    Returns
+    -------
+    torch.nn.Module or object
+        What `build` returned, its network on the CPU, in evaluation mode, with every tensor and
+        the memory format as they were saved; kernels for another memory format differ in the last
+        bits.
 
     Raises
     ------
     FileNotFoundError
-        If they are not there.
+        If one of the two files is not there.
     DataError
-        If they are damaged, belong to another sidecar, or do not fit the network.
+        If a file is damaged, they do not belong together, or tensors do not fit.
     """
-    path = Path(folder) / TENSORS
+    sidecar, path = read_sidecar(folder), Path(folder) / TENSORS
+    try:
+        model = build(sidecar)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        problem = f"does not describe a model ({error!r})"
+        raise DataError(Path(folder) / SIDECAR, problem, HINT) from error
+    network: nn.Module = getattr(model, "network", model)
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sidecar["sha256"]:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sidecar["sha256"]:
         problem = f"is not the file that {SIDECAR} was written for (its SHA-256 differs)"
         raise DataError(path, problem, HINT)
     state = read_tensors(path)
     if wrong := differences(network.state_dict(), state):
-        raise DataError(path, f"tensors do not fit the model that {SIDECAR} tells: {wrong}", HINT)
+        raise DataError(path, f"tensors do not fit the model of {SIDECAR}: {wrong}", HINT)
     network.load_state_dict(state, strict=True)
-
-
-def cannot_build(folder: str | Path, error: Exception) -> DataError:
-    """Say that a sidecar does not describe what it should."""
-    return DataError(Path(folder) / SIDECAR, f"does not describe a model ({error!r})", HINT)
+    if sidecar.get("channels_last"):
+        network.to(memory_format=torch.channels_last)
+    network.eval()
+    return model
 
 
 def save_network(network: Network, folder: str | Path) -> Path:
-    """Write ``model.safetensors`` and ``model.json`` into a folder.
-
-    See :mod:`iavlib.models.model_files` for the two files.
-
-    Parameters
-    ----------
-    network : Network
-        On any device.
-    folder : str or Path
-        Created if needed.
-
-    Returns
-    -------
-    Path
-        Of the tensors.
-
-    Raises
-    ------
-    OSError
-        If the disk is full or not writable; what was there before is still there.
-    """
+    """Write a network with its heads; see :func:`write_model`."""
     sidecar = {
         "backbone": network.backbone_name,
         "timm_name": network.spec.timm_name,
@@ -151,40 +156,16 @@ def save_network(network: Network, folder: str | Path) -> Path:
 
 
 def load_network(folder: str | Path) -> Network:
-    """Read a network that :func:`save_network` wrote.
-
-    Parameters
-    ----------
-    folder : str or Path
-
-    Returns
-    -------
-    Network
-        On the CPU, in evaluation mode, with every tensor as it was saved.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one of the two files is not there.
-    iavlib.core.DataError
-        If a file is damaged, they do not belong together, or tensors do not fit.
-    """
-    sidecar = read_sidecar(folder)
-    network = _build(sidecar, folder)
-    read_state(folder, sidecar, network)
-    return network.eval()
+    """Read a network that :func:`save_network` wrote; see :func:`read_model`."""
+    return read_model(folder, _build)
 
 
-def _build(sidecar: dict, folder: str | Path) -> Network:
-    try:
-        heads = {name: HeadSpec(**spec) for name, spec in sidecar["heads"].items()}
-        weights = dict(sidecar["weights"])
-        weights |= {key: tuple(weights[key]) for key in ("mean", "std")}
-        record = Weights(**weights)
-        network = build_network(
-            sidecar["backbone"], heads, size=record.input_size, padding=record.padding
-        )
-        network.weights = record
-    except (KeyError, TypeError, AttributeError, ModelError) as error:
-        raise cannot_build(folder, error) from error
+def _build(sidecar: dict[str, Any]) -> Network:
+    heads = {name: HeadSpec(**spec) for name, spec in sidecar["heads"].items()}
+    record = dict(sidecar["weights"])
+    weights = Weights(**record | {key: tuple(record[key]) for key in ("mean", "std")})
+    network = build_network(
+        sidecar["backbone"], heads, size=weights.input_size, padding=weights.padding
+    )
+    network.weights = weights
     return network

@@ -17,10 +17,10 @@ from torch.nn import functional as F
 from iavlib.core.errors import DiagnosisFirstError
 from iavlib.models.assisted import AssistedNet, build_assisted
 from iavlib.models.heads import has_folded_batchnorm, restore_batchnorm
-from iavlib.multiannotator.batches import LabelledBatches
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.expertness import optimise_expertness
 from iavlib.multiannotator.fusion import fuse
+from iavlib.training.batches import ImageBatches
 from iavlib.training.loop import fit
 from iavlib.training.objectives import Objective
 from iavlib.training.predict import evaluating
@@ -94,7 +94,9 @@ def train(
     """
     check_targets(labelled, masks, diagnosis)
     targets = {"mask": np.asarray(masks, float), "diagnosis": np.asarray(diagnosis, float)}
-    batches = LabelledBatches(labelled, targets, *_AS_IT_IS)
+    batches = ImageBatches.from_arrays(
+        labelled.images, labelled.ids, targets, *_AS_IT_IS, key=labelled.fingerprint
+    )
     if not recipe.freeze_batchnorm:
         _restore_batchnorm(network, labelled.images, seed)
     objective = _AssistedObjective() if isinstance(network, AssistedNet) else _JointObjective()

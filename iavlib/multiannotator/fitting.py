@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.core.errors import MethodError
-from iavlib.models.model_files import cannot_build, read_sidecar, read_state, write_model
-from iavlib.multiannotator.batches import LabelledBatches, normalised
+from iavlib.models.model_files import read_model, write_model
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import posterior_classes
 from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood, make_method
 from iavlib.multiannotator.metrics import mean_dice
 from iavlib.multiannotator.prediction import Prediction, join_predictions
 from iavlib.training import checkpoint
+from iavlib.training.batches import ImageBatches, normalise
 from iavlib.training.hardware import choose_device, seeded
 from iavlib.training.loop import fit as train
 from iavlib.training.objectives import Objective
@@ -129,8 +129,7 @@ class FittedMethod:
         mean, std = (torch.tensor(v, device=device) for v in (self.problem.mean, self.problem.std))
         for first in range(0, len(pixels), batch_size):
             some = torch.from_numpy(np.ascontiguousarray(pixels[first : first + batch_size]))
-            batch = normalised(some.to(device), mean[:, None, None], std[:, None, None])
-            batch = batch.contiguous(memory_format=torch.channels_last)
+            batch = normalise(some.to(device), mean, std)
             with evaluating(self.network), torch.inference_mode():
                 yield first, self.method.outputs(self.network, batch, generator, n_samples)
 
@@ -200,8 +199,10 @@ def fit(
     for stage in method.stages:
         with evaluating(network):
             targets = method.targets(data, stage, network)
-        key = repr((method.name, method.settings, stage))
-        batches = LabelledBatches(data, targets, problem.mean, problem.std, device, key)
+        key = repr((data.fingerprint, method.name, method.settings, stage))
+        batches = ImageBatches.from_arrays(
+            data.images, data.ids, targets, problem.mean, problem.std, device, key
+        )
         method.begin(network, stage)
         objective = _StageObjective(method, stage, problem, validation)
         place = None if folder is None else _place(Path(folder), method, stage)
@@ -350,26 +351,17 @@ def save_method(fitted: FittedMethod, folder: str | Path) -> Path:
 
 
 def load_method(folder: str | Path) -> FittedMethod:
-    """Read a model that :func:`save_method` wrote.
+    """Read a model that :func:`save_method` wrote; see :func:`iavlib.models.read_model`.
 
     Returns
     -------
     FittedMethod
         On the CPU, without a history.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one of the two files is not there.
-    DataError
-        If a file is damaged, or they do not belong together.
     """
-    sidecar = read_sidecar(folder)
-    try:
+
+    def build(sidecar) -> FittedMethod:
         method = make_method(sidecar["method"], **sidecar["settings"])
         problem = Problem.from_json(sidecar["problem"])
-        network = build_network(method, problem, 0)
-    except (ValueError, KeyError, TypeError, MethodError) as error:
-        raise cannot_build(folder, error) from error
-    read_state(folder, sidecar, network)
-    return FittedMethod(method, network.eval(), problem)
+        return FittedMethod(method, build_network(method, problem, 0), problem)
+
+    return read_model(folder, build)

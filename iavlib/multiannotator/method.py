@@ -49,6 +49,7 @@ from torch import Tensor, nn
 from iavlib.core.errors import DataError, MethodError, ModelError, suggest
 from iavlib.models.unet import WIDTHS, UNet, stages_for
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
+from iavlib.training.batches import channel_statistics
 
 #: Probabilities are kept above this before their logarithm is taken.
 EPSILON = 1e-7

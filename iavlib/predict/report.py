@@ -20,7 +20,6 @@ from contourpy import contour_generator
 from PIL import Image
 
 from iavlib.explain.cam import LOWERS, MALIGNANT, RAISES, displayed
-from iavlib.plots.style import CYCLE
 
 #: The longer side of a picture, in pixels.
 SIDE = 320
@@ -85,6 +84,8 @@ def outline_paths(masks: Sequence[np.ndarray], size: tuple[int, int]) -> list[tu
         Of each mask its colour and the path of its outlines in SVG, in pixels of the picture;
         empty for an empty mask.
     """
+    from iavlib.plots.style import CYCLE  # loads matplotlib, whose cache must lie in the output
+
     return [(CYCLE[i % len(CYCLE)], _path(mask, size)) for i, mask in enumerate(masks)]
 
 

@@ -1,10 +1,8 @@
-"""Batches of cached images and their targets, put together on the device that trains.
-
-Where cached pixels lie while a network trains: on the device, or mapped from disk.
-"""
+"""Batches of images and their targets, assembled and augmented on the device that trains."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,117 +13,118 @@ import torch
 from torch import Tensor
 
 from iavlib.core.errors import TrainingError
-from iavlib.training.augment import affine_, augment
+from iavlib.training.augment import affine_, augment, turn
 from iavlib.training.hardware import choose_device
 from iavlib.training.image_cache import ImageCache
 
-_SHARE = 1 / 3  # of the device's free memory that pixels may fill
+#: Augmentations that label maps can follow. ``flips``: multiples of 90 degrees (of 180 where
+#: images are not square) and mirroring, drawn for each image.
+JOINT_AUGMENTATIONS = ("none", "flips")
+_MAX_SHARE = 1 / 3  # of the device's free memory that pixels may fill
 _BLOCK = 256  # images whose values are counted at a time
 
 
 class Pixels:
-    """The images of a cache, for one device.
+    """Images for one device: in its memory, or in that of the host where they would fill it.
 
     Parameters
     ----------
-    cache : ImageCache
+    images : numpy.ndarray, shape (n, height, width, channels)
+        uint8, or float from 0 to 1; may be mapped from disk.
     device : str or torch.device
-    memory : {"auto", "device", "host"}
-        See :meth:`iavlib.training.batches.ImageBatches.from_cache`.
 
     Attributes
     ----------
     device : torch.device
-    resident : bool
-        Whether the images lie in the device's memory. On a CPU they always do: the system keeps
-        what is read of the file in memory as long as there is room.
+    shape : tuple of int
+        Height, width and channels.
     ahead : bool
-        Whether it pays to read a batch while another is trained on.
+        Whether pixels are copied batch by batch, so that it pays to read the next batch while one
+        is trained on. Never on a CPU: the system keeps what is read of a file in memory.
     """
 
-    def __init__(self, cache: ImageCache, device: str | torch.device = "auto", memory="auto"):
-        if memory not in ("auto", "device", "host"):
-            raise TrainingError(f"memory is {memory!r}, it must be auto, device or host")
-        self.device, self.key, self.size = choose_device(device), cache.key, cache.size
-        self._pixels = torch.from_numpy(np.asarray(cache.pixels))
-        on_gpu = self.device.type == "cuda"
-        if memory == "auto" and on_gpu:
+    def __init__(self, images: np.ndarray, device: str | torch.device = "auto"):
+        self.device, self.shape = choose_device(device), images.shape[1:]
+        self._pixels = torch.from_numpy(np.ascontiguousarray(images))
+        self.ahead = False
+        if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
-            memory = "device" if self._pixels.nbytes < _SHARE * free else "host"
-        self.resident = not on_gpu or memory == "device"
-        self.ahead = not self.resident
-        if on_gpu and self.resident:
-            self._pixels = self._pixels.to(self.device)
+            self.ahead = self._pixels.nbytes >= _MAX_SHARE * free
+            if not self.ahead:
+                self._pixels = self._pixels.to(self.device)
 
     def rows(self, rows: Tensor) -> Tensor:
-        """Return some images as uint8 of shape (b, size, size, 3); pinned where they must move."""
-        rows = rows.to(self._pixels.device)
-        chosen = self._pixels.index_select(0, rows)
+        """Return some images, shape (b, height, width, channels); pinned where they must move."""
+        chosen = self._pixels.index_select(0, rows.to(self._pixels.device))
         return chosen.pin_memory() if self.ahead else chosen
 
 
-def channel_statistics(pixels: np.ndarray, rows: np.ndarray) -> tuple[tuple, tuple]:
+def channel_statistics(
+    images: np.ndarray, rows: np.ndarray | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Compute mean and standard deviation of each channel over all pixels of some images.
 
     Parameters
     ----------
-    pixels : numpy.ndarray of uint8, shape (n, size, size, 3)
-    rows : numpy.ndarray of int
-        The images that count; those of the training part.
+    images : numpy.ndarray, shape (n, height, width, channels)
+        uint8, or float from 0 to 1.
+    rows : numpy.ndarray of int, optional
+        The images that count, usually those of the training split; all unless given.
 
     Returns
     -------
-    mean, std : tuple of three floats
-        Of values from 0 to 1, exact but for the last digits. A channel of one value has the
-        deviation 1.
+    mean, std : tuple of float
+        One per channel, of values from 0 to 1, exact but for the last digits. A constant channel
+        has the deviation 1.
 
     Raises
     ------
     TrainingError
         If there is no image.
     """
+    rows = np.arange(len(images)) if rows is None else rows
     if len(rows) == 0:
-        raise TrainingError("mean and std of no images: the training part is empty")
-    counts = np.zeros((3, 256))
-    for start in range(0, len(rows), _BLOCK):
-        block = pixels[rows[start : start + _BLOCK]].reshape(-1, 3)
-        for channel in range(3):
-            counts[channel] += np.bincount(block[:, channel], minlength=256)
-    share, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
-    mean = share @ values
-    std = np.sqrt((share * (values - mean[:, None]) ** 2).sum(1))
+        raise TrainingError("mean and std of no images: the training split is empty")
+    channels = images.shape[-1]
+    if images.dtype == np.uint8:
+        counts = np.zeros((channels, 256))
+        for start in range(0, len(rows), _BLOCK):
+            block = images[rows[start : start + _BLOCK]].reshape(-1, channels)
+            counts += [np.bincount(block[:, channel], minlength=256) for channel in range(channels)]
+        share, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
+        mean = share @ values
+        std = np.sqrt((share * (values - mean[:, None]) ** 2).sum(1))
+    else:
+        values = images[rows].reshape(-1, channels)
+        mean, std = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
     return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
 
 
 class ImageBatches:
     """Images with their targets, any of which make a batch.
 
-    Parameters
-    ----------
-    pixels : Pixels
-        All images of a cache, in which these images are rows.
-    ids : pandas.Index
-        Ids of these images.
-    rows : numpy.ndarray of int, shape (n,)
-        Their rows in `pixels`.
-    targets : mapping of str to numpy.ndarray, shape (n, ...)
-        Whole numbers become int64, all others float32.
-    mean, std : sequence of three floats
-        By which images from 0 to 1 are normalised.
+    Built by :meth:`from_cache` (photographs by id, with a table of numbers) or by
+    :meth:`from_arrays` (images in memory, with numbers and label maps, which are augmented
+    jointly).
 
     Attributes
     ----------
     ids : pandas.Index
     device : torch.device
     mean, std : tuple of float
+        One per channel, by which images from 0 to 1 are normalised.
     """
 
-    def __init__(self, pixels: Pixels, ids, rows, targets: Mapping[str, np.ndarray], mean, std):
+    def __init__(self, pixels: Pixels, ids, rows, targets, mean, std, key: str, joint: bool):
         self._pixels, self.ids, self._rows = pixels, pd.Index(ids), np.asarray(rows, np.int64)
-        self.device = pixels.device
+        self.device, self._key, self._joint = pixels.device, key, joint
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise TrainingError(f"normalising takes three means and deviations, not {mean}, {std}")
+        channels = pixels.shape[-1]
+        if not channels == len(self.mean) == len(self.std) or min(self.std) <= 0:
+            raise TrainingError(
+                f"normalising takes {channels} means and deviations above 0, not {mean}, {std}"
+            )
+        self._moments = torch.tensor((self.mean, self.std), device=self.device)
         self._targets = {}
         for name, values in targets.items():
             if name in ("images", "index"):
@@ -133,8 +132,6 @@ class ImageBatches:
             if len(values) != len(self.ids):
                 raise TrainingError(f"{len(values)} values of {name!r} for {len(self.ids)} images")
             self._targets[name] = _tensor(name, values).to(self.device)
-        self._scale = torch.tensor(self.std, device=self.device).reciprocal()
-        self._shift = -torch.tensor(self.mean, device=self.device) * self._scale
 
     @classmethod
     def from_cache(
@@ -145,7 +142,6 @@ class ImageBatches:
         std: Sequence[float] | None = None,
         train=None,
         device: str | torch.device = "auto",
-        memory: str = "auto",
     ) -> ImageBatches:
         """Take images of a cache, with a table of targets.
 
@@ -153,21 +149,18 @@ class ImageBatches:
         ----------
         cache : ImageCache
         targets : pandas.DataFrame
-            Indexed by image id; one column a target. Decides which images there are.
+            Indexed by image id, one column per target; selects the images.
         mean, std : sequence of three floats, optional
-            Of the network's weights. Without them, those of the training part are computed.
+            Of the network's weights. Without them, those of the training split are computed.
         train : sequence of str, optional
-            Ids of the training part; only needed without `mean` and `std`.
+            Ids of the training split; only needed without `mean` and `std`.
         device : str or torch.device
             "auto" is a GPU if there is one.
-        memory : {"auto", "device", "host"}
-            Where pixels lie: on the device while they fill less than a third of what is free
-            there, else mapped from disk and copied batch by batch.
 
         Raises
         ------
         TrainingError
-            If normalisation is not given and the training part neither.
+            If neither normalisation nor the training split is given.
         KeyError
             If an image is not in the cache.
         """
@@ -177,25 +170,51 @@ class ImageBatches:
         if mean is None:
             if train is None:
                 raise TrainingError(
-                    "the weights bring no mean and std: give the ids of the training part, so that "
+                    "the weights have no mean and std: give the ids of the training split, so that "
                     "they are computed from it and from nothing else"
                 )
             mean, std = channel_statistics(cache.pixels, cache.rows(train))
         columns = {str(name): targets[name].to_numpy() for name in targets}
-        return cls(Pixels(cache, device, memory), targets.index, rows, columns, mean, std)
+        pixels = Pixels(cache.pixels, device)
+        return cls(pixels, targets.index, rows, columns, mean, std, cache.key, joint=False)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: np.ndarray,
+        ids,
+        targets: Mapping[str, np.ndarray],
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: str | torch.device = "auto",
+        key: str = "",
+    ) -> ImageBatches:
+        """Take images in memory, with targets that may be label maps.
+
+        Parameters
+        ----------
+        images : numpy.ndarray, shape (n, height, width, channels)
+            uint8, or float from 0 to 1.
+        ids : sequence of str, length n
+        targets : mapping of str to numpy.ndarray, shape (n, ...)
+            Those whose last two axes are height and width are augmented jointly with their images;
+            augmentation is limited to :data:`JOINT_AUGMENTATIONS`.
+        mean, std : sequence of float
+            One per channel.
+        device : str or torch.device
+        key : str
+            Identifies images and whatever else a run depends on, for :attr:`fingerprint`.
+        """
+        rows = np.arange(len(images))
+        return cls(Pixels(images, device), ids, rows, targets, mean, std, key, joint=True)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
-    def size(self) -> int:
-        """Width and height of the images in pixels."""
-        return self._pixels.size
-
-    @property
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that change with the images, targets and normalisation."""
-        digest = hashlib.sha256(repr((self._pixels.key, self.mean, self.std)).encode())
+        digest = hashlib.sha256(repr((self._key, self.mean, self.std)).encode())
         digest.update(self._rows.tobytes())
         for name, values in self._targets.items():
             digest.update(name.encode() + values.cpu().numpy().tobytes())
@@ -226,9 +245,10 @@ class ImageBatches:
         if (chosen < 0).any():
             unknown = pd.Index(ids)[chosen < 0]
             raise KeyError(f"no image {', '.join(map(str, unknown[:5]))} ({len(unknown)} unknown)")
-        targets = {name: values.cpu().numpy()[chosen] for name, values in self._targets.items()}
-        rows = self._rows[chosen]
-        return ImageBatches(self._pixels, self.ids[chosen], rows, targets, self.mean, self.std)
+        some = copy.copy(self)
+        some.ids, some._rows = self.ids[chosen], self._rows[chosen]
+        some._targets = {name: values[chosen] for name, values in self._targets.items()}
+        return some
 
     def batch(
         self,
@@ -236,7 +256,7 @@ class ImageBatches:
         generator: torch.Generator | None = None,
         augmentation: str = "none",
     ) -> dict[str, Tensor]:
-        """Put one batch together.
+        """Assemble one batch.
 
         Parameters
         ----------
@@ -245,13 +265,19 @@ class ImageBatches:
         generator : torch.Generator, optional
             Of the CPU; what augmentation draws from.
         augmentation : str
-            Name in :data:`iavlib.training.augment.AUGMENTATIONS`.
+            Name in :data:`iavlib.training.augment.AUGMENTATIONS`, or in
+            :data:`JOINT_AUGMENTATIONS` where targets may be label maps.
 
         Returns
         -------
         dict of str to torch.Tensor
-            ``images``, float32 of shape (b, 3, size, size), normalised, channels last;
+            ``images``, float32 of shape (b, channels, height, width), normalised, channels last;
             ``index``, the positions, on the CPU; and each target.
+
+        Raises
+        ------
+        TrainingError
+            If there is no such augmentation, or label maps cannot follow it.
         """
         indices = np.asarray(indices, np.int64)
         return self._finish(indices, self._fetch(indices), generator, augmentation)
@@ -262,10 +288,10 @@ class ImageBatches:
         generator: torch.Generator | None = None,
         augmentation: str = "none",
     ) -> Iterator[dict[str, Tensor]]:
-        """Put the batches of a plan together, one after the other.
+        """Assemble the batches of a plan, one after the other.
 
         Where pixels do not lie on the device, the next batch is read while one is trained on.
-        What is read is given by the plan and what is drawn is drawn here, so that nothing depends
+        The plan alone decides what is read, and all draws are made here, so that nothing depends
         on which is faster.
         """
         if not self._pixels.ahead:
@@ -284,13 +310,58 @@ class ImageBatches:
         return self._pixels.rows(torch.from_numpy(self._rows[indices]))
 
     def _finish(self, indices, pixels: Tensor, generator, augmentation: str) -> dict[str, Tensor]:
-        pixels = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        images = augment(pixels, augmentation, generator)
-        affine_(images.permute(0, 2, 3, 1), self._scale, self._shift)
-        index = torch.from_numpy(np.asarray(indices))
+        pixels = pixels.to(self.device, non_blocking=True)
+        index = torch.from_numpy(np.asarray(indices, np.int64))
         there = index.to(self.device, non_blocking=True)
         targets = {name: values[there] for name, values in self._targets.items()}
+        if self._joint:
+            pixels, targets = self._augment_jointly(pixels, targets, generator, augmentation)
+            images = normalise(pixels, *self._moments)
+        else:
+            images = augment(pixels.permute(0, 3, 1, 2), augmentation, generator)
+            mean, std = self._moments
+            scale = std.reciprocal()
+            affine_(images.permute(0, 2, 3, 1), scale, -mean * scale)
         return {"images": images, "index": index, **targets}
+
+    def _augment_jointly(self, pixels: Tensor, targets, generator, augmentation: str):
+        """Apply the same change to each image and its label maps."""
+        if augmentation not in JOINT_AUGMENTATIONS:
+            raise TrainingError(
+                f"label maps cannot follow augmentation {augmentation!r}; "
+                f"choose {' or '.join(JOINT_AUGMENTATIONS)}"
+            )
+        if augmentation == "none":
+            return pixels, targets
+        height, width, _ = self._pixels.shape
+        drawn = torch.randint(0, 8, (len(pixels),), generator=generator)
+        drawn = drawn if height == width else drawn - drawn % 2
+        mirrored = drawn >= 4
+        change = torch.where(mirrored, -drawn, drawn) % 4, mirrored, torch.zeros_like(mirrored)
+        for name, values in targets.items():
+            if values.ndim >= 3 and values.shape[-2:] == (height, width):
+                maps = values.reshape(len(values), -1, height, width).permute(0, 2, 3, 1)
+                changed = turn(maps.contiguous(), *change).permute(0, 3, 1, 2)
+                targets[name] = changed.reshape(values.shape).contiguous()
+        return turn(pixels, *change), targets
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Subtract the mean and divide by the deviation of each channel.
+
+    Parameters
+    ----------
+    images : torch.Tensor, shape (b, height, width, channels)
+        uint8, or float from 0 to 1.
+    mean, std : torch.Tensor, shape (channels,)
+
+    Returns
+    -------
+    torch.Tensor of float32, shape (b, channels, height, width), channels last in memory
+    """
+    values = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    values = (values - mean) / std
+    return values.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def plan_batches(n: int, batch_size: int, drop_last: bool, order: np.ndarray) -> list[np.ndarray]:
@@ -327,9 +398,13 @@ def plan_batches(n: int, batch_size: int, drop_last: bool, order: np.ndarray) ->
 
 
 def _tensor(name: str, values) -> Tensor:
+    """Single numbers become int64 or float32; whole numbers of label maps keep their type."""
     values = np.asarray(values)
     try:
-        whole = values.dtype.kind in "iub"
-        return torch.from_numpy(values.astype(np.int64 if whole else np.float32))
+        if values.ndim < 3 and values.dtype.kind in "iub":
+            values = values.astype(np.int64)
+        elif values.dtype.kind not in "iu":
+            values = values.astype(np.float32)
+        return torch.from_numpy(np.ascontiguousarray(values))
     except (TypeError, ValueError):
         raise TrainingError(f"target {name!r} is of {values.dtype}, not of numbers") from None

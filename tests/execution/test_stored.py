@@ -1,6 +1,7 @@
 """Results that are exported, and what the ledger and the pages make of them."""
 
 import json
+import shutil
 
 import nbformat
 import pytest
@@ -10,9 +11,12 @@ from iavlib.book.claims import ledger
 from iavlib.book.site import assemble
 from iavlib.book.stored import StoredResultsError, export_results, read_stored
 from iavlib.cli.main import app
-from iavlib.core.errors import ManifestError
+from iavlib.core.errors import ExperimentError, ManifestError
 from iavlib.core.project import Project
 from iavlib.experiments import Experiment
+from iavlib.experiments.result import read_facts
+from iavlib.experiments.store import read_json, read_prediction_file
+from iavlib.experiments.stored import read_stored_predictions, stored_runs
 
 CLAIM = """
 - id: mean
@@ -81,13 +85,16 @@ def lab(tmp_path, monkeypatch):
     return Lab(tmp_path.resolve())
 
 
-def stored_file(lab, profile="paper"):
-    return lab.project.book / "results" / "notebooks" / f"01_first.{profile}.json"
+STORED = "01_first.paper"
+
+
+def stored_file(lab):
+    return lab.project.book / "results" / "notebooks.json"
 
 
 def test_an_exported_value_outlives_its_machine(lab):
     lab.ran(0.501)
-    assert export_results(lab.project).written == (stored_file(lab),)
+    assert export_results(lab.project).written == (STORED,)
     lab.moved()
     (row,) = ledger(lab.project)
     assert (row["measured"], row["verdict"]) == (0.501, "reproduced")
@@ -99,10 +106,10 @@ def test_the_same_run_is_exported_once_and_a_later_one_replaces_it(lab):
     export_results(lab.project)
     before = stored_file(lab).read_bytes()
     again = export_results(lab.project)
-    assert (again.written, again.unchanged) == ((), (stored_file(lab),))
+    assert (again.written, again.unchanged) == ((), (STORED,))
     assert stored_file(lab).read_bytes() == before
     lab.ran(0.502, run_id="r2")
-    assert export_results(lab.project).written == (stored_file(lab),)
+    assert export_results(lab.project).written == (STORED,)
     lab.moved()
     assert ledger(lab.project)[0]["measured"] == 0.502
 
@@ -166,12 +173,12 @@ def test_a_damaged_stored_result_is_named(lab):
     lab.ran()
     export_results(lab.project)
     content = json.loads(stored_file(lab).read_text())
-    del content["stored"]
+    del content[STORED]["stored"]
     stored_file(lab).write_text(json.dumps(content))
-    with pytest.raises(ManifestError, match=r"01_first\.paper\.json: no stored result"):
+    with pytest.raises(ManifestError, match=r"notebooks\.json, 01_first\.paper: no stored result"):
         ledger(lab.project)
     stored_file(lab).write_text(json.dumps(content)[:-5])
-    with pytest.raises(ManifestError, match=r"half-written"):
+    with pytest.raises(ManifestError, match=r"damaged"):
         ledger(lab.project)
 
 
@@ -197,21 +204,65 @@ def finished_run(tmp_path):
 def test_finished_experiments_without_their_models(lab, tmp_path, finished_run):
     run, complete = finished_run
     name, store = f"iaa/{run.name}", tmp_path / "store"
-    target = lab.project.book / "results" / "runs" / "iaa" / run.name
+    target = lab.project.book / "results" / "runs" / "iaa.jsonl"
     assert f"{name}: not finished" in export_results(lab.project, store, every_run=True).skipped
     assert not target.exists()
     complete()
-    assert export_results(lab.project, store, every_run=True).written == (target,)
-    assert sorted(p.name for p in target.iterdir()) == [
-        *("metrics.json", "predictions.csv", "spec.json"),
-    ]
-    assert export_results(lab.project, store, every_run=True).unchanged == (target,)
-    (run / "predictions.csv").write_bytes(b"0" * 5_000_001)
-    with pytest.raises(StoredResultsError, match=r"predictions\.csv has 5,000,001 bytes"):
+    assert export_results(lab.project, store, every_run=True).written == (name,)
+    assert stored_runs(lab.project) == [target / run.name]
+    assert read_facts(target / run.name) == read_facts(run)
+    assert read_json(target / run.name / "spec.json") == read_json(run / "spec.json")
+    assert read_prediction_file(target / run.name / "predictions.csv")["predicted"].item() == 0.5
+    assert not [p for p in target.parent.iterdir() if p.suffix not in (".jsonl", ".zip")]
+    assert export_results(lab.project, store, every_run=True).unchanged == (name,)
+
+
+def test_exported_runs_join_the_stored_ones_and_replace_those_of_their_id(
+    lab, tmp_path, finished_run
+):
+    run, complete = finished_run
+    complete()
+    export_results(lab.project, tmp_path / "store", every_run=True)
+    (folder,) = stored_runs(lab.project)
+    other = Experiment(cohort="real", data="f", weights="hub", seed=2)
+    second = tmp_path / "second" / "iaa" / other.id
+    shutil.copytree(run, second)
+    (second / "spec.json").write_text(json.dumps(other.to_json()))
+    assert export_results(lab.project, tmp_path / "second", every_run=True).written == (
+        f"iaa/{other.id}",
+    )
+    assert {path.name for path in stored_runs(lab.project)} == {run.name, other.id}
+    complete(seconds=2)
+    (run / "predictions.csv").write_text("image_id,predicted\na,0.25\n")
+    export_results(lab.project, tmp_path / "store", every_run=True)
+    assert read_facts(folder)["seconds"] == 2
+    assert read_prediction_file(folder / "predictions.csv")["predicted"].item() == 0.25
+    assert len(stored_runs(lab.project)) == 2
+
+
+def test_what_is_too_large_or_damaged_is_named(lab, tmp_path, finished_run, monkeypatch):
+    _, complete = finished_run
+    complete()
+    store = tmp_path / "store"
+    monkeypatch.setattr("iavlib.book.stored.LARGEST", 100)
+    with pytest.raises(StoredResultsError, match=r"iaa\.zip.*more than 100"):
         export_results(lab.project, store, every_run=True)
+    assert stored_runs(lab.project) == []
+    monkeypatch.undo()
+    monkeypatch.chdir(lab.project.root)
+    export_results(lab.project, store, every_run=True)
+    (folder,) = stored_runs(lab.project)
+    with pytest.raises(ExperimentError, match="is missing"):
+        read_facts(folder.with_name("nothing"))
+    folder.parent.with_suffix(".zip").write_bytes(b"no archive")
+    with pytest.raises(ExperimentError, match="no predictions of"):
+        read_prediction_file(folder / "predictions.csv")
+    folder.parent.write_text("{}\n")
+    with pytest.raises(ExperimentError, match="line 1 is damaged"):
+        stored_runs(lab.project)
 
 
-def test_a_diagnosis_is_stored_without_the_images_it_learnt_from(lab, tmp_path, finished_run):
+def test_a_diagnosis_is_stored_without_its_training_images(lab, tmp_path, finished_run):
     run, complete = finished_run
     store = tmp_path / "store"
     experiment = Experiment(task="diagnosis", cohort="real", data="f", weights="hub", seed=1)
@@ -222,9 +273,11 @@ def test_a_diagnosis_is_stored_without_the_images_it_learnt_from(lab, tmp_path, 
     (moved / "spec.json").write_text(json.dumps(experiment.to_json()))
     head, kept = "image_id,subset,predicted\n", 'a,val,0.5\n"b,c",test,0.25\n'
     (moved / "predictions.csv").write_text(f"{head}x,train,0.9\n{kept}train,train,0.1\n")
-    (target,) = export_results(lab.project, store, every_run=True).written
-    assert (target / "predictions.csv").read_text() == head + kept
-    assert export_results(lab.project, store, every_run=True).unchanged == (target,)
+    name = f"diagnosis/{experiment.id}"
+    assert export_results(lab.project, store, every_run=True).written == (name,)
+    (folder,) = stored_runs(lab.project)
+    assert read_stored_predictions(folder).decode() == head + kept
+    assert export_results(lab.project, store, every_run=True).unchanged == (name,)
     (moved / "predictions.csv").write_text("image_id,predicted\na,0.5\n")
     with pytest.raises(StoredResultsError, match="no column 'subset'"):
         export_results(lab.project, store, every_run=True)
@@ -256,5 +309,5 @@ def test_the_command(lab):
     lab.ran(0.501)
     result = CliRunner().invoke(app, ["results", "export"])
     assert result.exit_code == 0
-    assert "stored: book/results/notebooks/01_first.paper.json" in result.output
+    assert "stored: 01_first.paper" in result.output
     assert "1 stored, 0 as they were" in result.output

@@ -1,7 +1,5 @@
 """Task ``explain``: what was seen is left out, rows and settings tell everything."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -123,12 +121,10 @@ def test_stored_results_are_read_where_nothing_was_run(looked_at, store, tmp_pat
     entry = {k: v for k, v in asked.to_json().items() if k not in ("version", "data", "files")}
     listed = yaml.safe_dump({"09_page": [entry]})
     (project.profiles / "experiments" / "paper.yaml").write_text(listed)
-    folder = Path(here.loc[0, "folder"])
-    written = [
-        path for path in export_results(project, store.root).written if "explain" in str(path)
-    ]
-    assert [path.name for path in written] == [folder.name]
-    assert sum(path.stat().st_size for path in written[0].iterdir()) < 30_000
+    name = f"explain/{here.loc[0, 'id']}"
+    assert [one for one in export_results(project, store.root).written if "expl" in one] == [name]
+    tables = (project.book / "results" / "runs").glob("explain.*")
+    assert sum(path.stat().st_size for path in tables) < 30_000
     nothing = experiments.RunStore(tmp_path / "no-runs")
     there = experiments.read_results("paper", "09_page", store=nothing, project=project)
     assert list(there["origin"]) == ["stored"]

@@ -19,6 +19,7 @@ from iavlib.experiments import (
     sweep,
 )
 from iavlib.experiments.grid import expand, listed
+from iavlib.experiments.stored import write_stored
 
 ROOT = Path(__file__).parent.parent.parent
 STEM = "03_regression"
@@ -116,12 +117,13 @@ def test_results_are_read_here_then_stored_then_missing(project):
     assert nothing["origin"].tolist() == ["nowhere"] * 3
     assert nothing[["cohort_name", "folder"]].isna().all(axis=None)
     table = sweep(experiments[:2])
+    runs = {}
     for item in experiments[:2]:
-        stored = project.book / "results" / "runs" / "constant" / item.id
-        shutil.copytree(project.root / "runs" / "constant" / item.id, stored)
-        facts = json.loads((stored / "metrics.json").read_text())
+        folder = project.root / "runs" / "constant" / item.id
+        facts = json.loads((folder / "metrics.json").read_text())
         facts["hardware"]["accelerators"] = ["A big one"]
-        (stored / "metrics.json").write_text(json.dumps(facts))
+        runs[item.id] = (item.to_json(), facts, (folder / "predictions.csv").read_bytes())
+    write_stored(project, "constant", runs, largest=100_000)
     shutil.rmtree(project.root / "runs" / "constant" / experiments[1].id)
     found = read_results("quick", STEM)
     assert found["origin"].tolist() == ["here", "stored", "nowhere"]

@@ -1,19 +1,24 @@
 """Write what the committed results say, so that a change of the code that moves a number is seen.
 
 Run as ``python tests/golden/make.py`` when numbers are meant to change, and say why in the commit.
+:mod:`tests.test_golden` compares.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from pathlib import Path
 
 from iavlib.book.claims import ledger
 from iavlib.core.project import Project
+from iavlib.experiments.result import read_facts
+from iavlib.experiments.stored import read_stored_predictions, stored_runs
 
 ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "tests" / "golden"
 
 
 def leaves(value):
@@ -35,22 +40,28 @@ def digest(values) -> str:
     return hashlib.sha256(json.dumps(list(values)).encode()).hexdigest()[:16]
 
 
-def main() -> None:
-    """Write the two golden files."""
-    folder = ROOT / "tests" / "golden"
-    (folder / "claims.json").write_text(json.dumps(ledger(Project(ROOT)), indent=1) + "\n")
+def claims() -> list[dict]:
+    """Give the ledger of claims, as ``iav claims --json`` prints it, of stored results alone."""
+    project = Project(ROOT)
+    return json.loads(json.dumps(ledger(project)))
+
+
+def run_digests() -> dict[str, dict]:
+    """Hash metrics, baselines and predictions of every stored run, by task and id."""
     runs = {}
-    for path in sorted((ROOT / "book/results/runs").glob("*/*/metrics.json")):
-        metrics = json.loads(path.read_text())
-        rows = list(csv.reader((path.parent / "predictions.csv").open(newline="")))
-        runs[f"{path.parent.parent.name}/{path.parent.name}"] = {
-            "metrics": digest(leaves(metrics["metrics"])),
-            "baselines": digest(leaves(metrics["baselines"])),
+    for folder in stored_runs(Project(ROOT)):
+        facts = read_facts(folder)
+        text = read_stored_predictions(folder).decode()
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+        runs[f"{folder.parent.stem}/{folder.name}"] = {
+            "metrics": digest(leaves(facts["metrics"])),
+            "baselines": digest(leaves(facts["baselines"])),
             "predictions": digest(cell for row in rows[1:] for cell in row),
             "rows": len(rows) - 1,
         }
-    (folder / "stored_runs.json").write_text(json.dumps(runs, indent=0) + "\n")
+    return runs
 
 
 if __name__ == "__main__":
-    main()
+    (FOLDER / "claims.json").write_text(json.dumps(claims(), indent=1) + "\n")
+    (FOLDER / "stored_runs.json").write_text(json.dumps(run_digests(), indent=0) + "\n")

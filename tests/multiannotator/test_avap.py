@@ -15,16 +15,18 @@ from iavlib.multiannotator import (
     make_method,
     save_method,
 )
-from iavlib.multiannotator.batches import LabelledBatches
 from iavlib.multiannotator.fitting import build_network
 from iavlib.multiannotator.scores import PreferenceScorer
+from iavlib.training.batches import ImageBatches
 
 SMALL = {"widths": [4, 8]}
 
 
 def loss_of(method, network, data, stage):
     problem = Problem.of(data)
-    batches = LabelledBatches(data, {"labels": data.labels}, problem.mean, problem.std, "cpu")
+    batches = ImageBatches.from_arrays(
+        data.images, data.ids, {"labels": data.labels}, problem.mean, problem.std, "cpu"
+    )
     torch.manual_seed(0)
     network.zero_grad(set_to_none=True)
     loss = method.loss(network, batches.batch(range(len(data))), 0, stage)

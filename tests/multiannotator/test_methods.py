@@ -17,11 +17,11 @@ from iavlib.multiannotator import (
     overall_scores,
     true_confusion,
 )
-from iavlib.multiannotator.batches import LabelledBatches
 from iavlib.multiannotator.fitting import build_network
 from iavlib.multiannotator.method import label_likelihood
 from iavlib.multiannotator.prediction import Prediction
 from iavlib.multiannotator.scores import Scorer, confusion_facts
+from iavlib.training.batches import ImageBatches
 from iavlib.training.recipe import get_recipe
 
 SMALL = {"widths": [4, 8]}
@@ -33,7 +33,9 @@ def batch_of(method, data, network, stage=None):
     method.start(network, data)
     problem = Problem.of(data)
     targets = method.targets(data, stage, network)
-    batches = LabelledBatches(data, targets, problem.mean, problem.std, "cpu")
+    batches = ImageBatches.from_arrays(
+        data.images, data.ids, targets, problem.mean, problem.std, "cpu"
+    )
     return batches.batch(range(len(data)))
 
 
@@ -292,7 +294,7 @@ def test_pictures_of_other_channels_and_augmentations_without_labels(discs, reci
 def test_labels_turn_with_their_pictures(discs):
     data = discs()
     truth = {"labels": data.labels, "image": data.images[..., 0].astype(np.float32)}
-    batches = LabelledBatches(data, truth, (0.0,), (1.0,), "cpu")
+    batches = ImageBatches.from_arrays(data.images, data.ids, truth, (0.0,), (1.0,), "cpu")
     batch = batches.batch(range(8), torch.Generator().manual_seed(0), "flips")
     torch.testing.assert_close(batch["images"][:, 0] * 255, batch["image"])
     assert not torch.equal(batch["labels"], torch.from_numpy(data.labels))

@@ -306,14 +306,3 @@ def test_masks_that_cannot_be_read_are_told(report):
     notes = read(report[0].parent)["notes"]
     assert "mask lost.png: the file is missing" in notes["a.png"]
     assert "lost" not in notes["b.png"]
-
-
-def test_help_loads_nothing_heavy():
-    code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom iavlib.cli.main import app\n"
-        "for one in ('predict', 'triage'):\n"
-        "    assert CliRunner().invoke(app, [one, '--help']).exit_code == 0\n"
-        "print(sorted({'torch', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.models.confusion import apply_confusion
-from iavlib.multiannotator.batches import normalised
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import posterior_classes
 from iavlib.multiannotator.method import Outputs, Problem, register, soft_cross_entropy
 from iavlib.multiannotator.methods.cm import ConfusionMatrices
+from iavlib.training.batches import normalise
 
 CONFUSION, TRUTH = "confusion", "truth"
 _BATCH = 32
@@ -95,7 +95,7 @@ def implied_truth(network: TwoNetworks, data: MultiAnnotatorSet) -> np.ndarray:
     for first in range(0, len(data), _BATCH):
         pixels = torch.from_numpy(np.ascontiguousarray(data.images[first : first + _BATCH]))
         with torch.inference_mode():
-            images = normalised(pixels.to(device), network.mean, network.std)
+            images = normalise(pixels.to(device), network.mean.flatten(), network.std.flatten())
             logits, confusion = network.first(images)
             prior = logits.softmax(1).float().cpu().numpy()
             matrices = confusion.float().cpu().numpy()

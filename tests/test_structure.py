@@ -1,0 +1,37 @@
+"""The structure of the library: its layers, and what importing it costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"matplotlib", "numpy", "pandas", "scipy", "sklearn", "torch", "torchvision"}
+
+
+def test_no_package_imports_a_package_above_it(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    status = lint_imports(cache_dir=None, is_debug_mode=False, no_logo=True)
+    assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+def modules_after(code):
+    """List the heavy modules that are loaded after `code` ran in a new interpreter."""
+    code += f"\nimport sys\nprint(*sorted({HEAVY} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1].split()
+
+
+def test_importing_iavlib_loads_nothing_heavy():
+    assert modules_after("import iavlib") == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["predict"], ["triage"], ["train"], ["book"], ["data"]])
+def test_help_loads_nothing_heavy(arguments):
+    code = (
+        "from typer.testing import CliRunner\nfrom iavlib.cli.main import app\n"
+        f"assert CliRunner().invoke(app, [*{arguments}, '--help']).exit_code == 0"
+    )
+    assert modules_after(code) == []
