@@ -121,17 +121,6 @@ class Problem:
         return asdict(self)
 
 
-def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Compute mean and standard deviation of each channel, of values from 0 to 1.
-
-    A channel of one value has the deviation 1.
-    """
-    scale = 255 if images.dtype == np.uint8 else 1
-    flat = images.reshape(-1, images.shape[-1])
-    mean, std = flat.mean(0, dtype=np.float64) / scale, flat.std(0, dtype=np.float64) / scale
-    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
-
-
 @dataclass
 class Outputs:
     """Predictions of a batch of images; see :class:`iavlib.multiannotator.Prediction`.

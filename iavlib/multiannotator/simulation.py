@@ -217,7 +217,7 @@ class SimulatedAnnotator:
 
 
 def named(annotators: Sequence[str | SimulatedAnnotator], level: float = 1.0):
-    """Make simulated annotators of kinds' names, at one level; return those already made as they are.
+    """Make simulated annotators of kinds, at one level; return those already made as they are.
 
     Raises
     ------
@@ -234,8 +234,10 @@ def named(annotators: Sequence[str | SimulatedAnnotator], level: float = 1.0):
     return made
 
 
-def random_annotators(n: int, seed: int = 0, kinds: Sequence[str] = ("good", "over", "under", "wrong")):
-    """Make any number of simulated annotators: kinds in turn, each at a level of its own from .2 to 1.
+def random_annotators(
+    n: int, seed: int = 0, kinds: Sequence[str] = ("good", "over", "under", "wrong")
+) -> tuple[SimulatedAnnotator, ...]:
+    """Make any number of annotators: kinds in turn, each at a level of its own from .2 to 1.
 
     Parameters
     ----------
@@ -421,7 +423,8 @@ def _draw(digit: int, generator: np.random.Generator) -> np.ndarray:
     shift = centre - matrix @ centre
     numbers = (*matrix[0], shift[0], *matrix[1], shift[1])
     how = (Image.Transform.AFFINE, numbers, Image.Resampling.BILINEAR)
-    return np.asarray(canvas.transform(canvas.size, *how).resize((SIDE, SIDE), Image.Resampling.BOX))
+    canvas = canvas.transform(canvas.size, *how)
+    return np.asarray(canvas.resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
 def _packed() -> Path:
@@ -441,7 +444,8 @@ def _idx_paths(subset: str) -> list[Path | None]:
 def _read_packed(subset: str) -> tuple[np.ndarray, np.ndarray]:
     path = _packed()
     if not path.is_file():
-        raise DatasetUnavailable("digits", f"there is no {path}", "put it there, or use MNIST's own files")
+        hint = "put it there, or use MNIST's own files"
+        raise DatasetUnavailable("digits", f"there is no {path}", hint)
     hint = "replace it: train_images, train_labels, test_images and test_labels, of uint8"
     try:
         with np.load(path, allow_pickle=False) as packed:

@@ -1,8 +1,8 @@
 """The methods by name; every file of this package adds its own with :func:`register`.
 
 Names are known without importing the methods, and thereby PyTorch: they are read off the files'
-``@register`` lines and off the entry points of other packages in the group ``iavlib.methods``, whose
-names are those of methods::
+``@register`` lines and off the entry points of other packages in the group ``iavlib.methods``,
+whose names are those of methods::
 
     [project.entry-points."iavlib.methods"]
     mine = "my_package.my_module"
