@@ -11,7 +11,7 @@ from pathlib import Path
 
 from iavlib.core.home import data_home
 from iavlib.data import available
-from iavlib.data.imapp import IMAPP_TABLES
+from iavlib.data.datasets.imapp import IMAPP_TABLES
 
 RESULT = Path(__file__).parent / "results" / "tables.json"
 PEAK = "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"

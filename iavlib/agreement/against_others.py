@@ -12,9 +12,9 @@ from scipy.spatial import KDTree
 from iavlib.core.errors import DataError
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import read_mask
-from iavlib.masks.overlap import dice_of
-from iavlib.masks.stack import mask_stack, read_stack
+from iavlib.data.images import read_mask, read_stack
+from iavlib.masks.overlap import array_dice
+from iavlib.masks.stack import mask_stack
 from iavlib.masks.surfaces import bounding_box, mask_surface
 
 #: Votes are summed in single precision here.
@@ -139,7 +139,8 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
     for number, (mask, name) in enumerate(zip(stack, annotators, strict=True)):
         row = dict.fromkeys(MEASURES, np.nan) | {"n_others": len(votes) - 1}
         own = np.flatnonzero(who == name)
-        row["self_dice"] = _self_dice(mask, stack[own[own != number]])
+        if len(own) > 1:
+            row["self_dice"] = float(np.mean(array_dice(mask, stack[own[own != number]])))
         if len(votes) > 1:
             share = (total - votes[name]) / (len(votes) - 1)
             row |= _overlap(mask, share, size) | _shift(mask, share, diagonal)
@@ -216,13 +217,6 @@ def _shift(mask: np.ndarray, share: np.ndarray, diagonal: float) -> dict[str, fl
     if not np.array_equal(larger, smaller):
         shift = (shift + boundary_shift(mask, smaller)) / 2
     return {"boundary_shift": shift, "boundary_shift_normalized": shift / diagonal}
-
-
-def _self_dice(mask: np.ndarray, own: np.ndarray) -> float:
-    """Mean Dice with an annotator's other masks."""
-    area = np.count_nonzero(mask)
-    dice = [dice_of(np.count_nonzero(mask & o), area, np.count_nonzero(o)) for o in own]
-    return float(np.mean(dice)) if dice else np.nan
 
 
 def _crop(stack: np.ndarray) -> np.ndarray:

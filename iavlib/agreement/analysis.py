@@ -24,11 +24,11 @@ from iavlib.agreement.tables import PROBLEM_COLUMNS, image_level, pair_table
 from iavlib.core.errors import DataError
 from iavlib.core.files import write_json, write_text
 from iavlib.data.cohort import Cohort
-from iavlib.data.folder import Listing, read_listing
+from iavlib.data.datasets.folder import Listing, read_listing
+from iavlib.data.datasets.imapp import PUBLISHED_METRIC
 from iavlib.data.images import image_size
-from iavlib.data.imapp import PUBLISHED_METRIC
-from iavlib.data.schemas import PAIR_COLUMNS
-from iavlib.masks.pairwise import PairOptions
+from iavlib.data.schemas import pair_columns
+from iavlib.masks.metrics import PairOptions
 
 _PAIR = {
     "image_id": "img_id",
@@ -224,13 +224,13 @@ def analyse(
     Parameters
     ----------
     table : str or pathlib.Path
-        ``masks.csv`` or its folder; see :mod:`iavlib.data.folder`.
+        ``masks.csv`` or its folder; see :mod:`iavlib.data.datasets.folder`.
     out : str or pathlib.Path
         Output folder: new, empty, or of an earlier run, which is then continued.
     processes : int, optional
         One a core unless given.
     tolerance, spacing : float
-        Of the boundary metrics; see :class:`iavlib.masks.pairwise.PairOptions`.
+        Of the boundary metrics; see :class:`iavlib.masks.PairOptions`.
     methods : tuple of str
         Consensus masks to write; see :func:`iavlib.agreement.consensus_files.write_consensus`.
     progress : bool or callable
@@ -329,7 +329,7 @@ def _cohort(listing: Listing, masks: pd.DataFrame, pairs: pd.DataFrame) -> Cohor
             **text,
         }
     ).join(sizes)
-    return Cohort("folder", images, masks, pairs[list(PAIR_COLUMNS)], synthetic=False)
+    return Cohort("folder", images, masks, pairs[list(pair_columns())], synthetic=False)
 
 
 def _sizes(masks: pd.DataFrame) -> pd.DataFrame:

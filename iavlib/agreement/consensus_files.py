@@ -15,9 +15,8 @@ from PIL import Image
 from iavlib.core.errors import DataError
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import read_mask
+from iavlib.data.images import read_mask, read_stack
 from iavlib.masks.consensus import Ties, majority_vote, random_annotator, spatial_staple, staple
-from iavlib.masks.stack import read_stack
 
 #: Code of each method, which takes the place of annotator, tool, skill and id in a file's name.
 METHODS = {
@@ -136,7 +135,7 @@ def write_consensus(
 def consensus_of_image(job: _Job) -> list[dict]:
     """Make and write one image's consensus masks; a failure becomes rows that tell it."""
     try:
-        stack = read_stack(job.paths, job.read, at_least=2)
+        stack = read_stack(job.paths, job.read, min_masks=2)
     except DataError as error:
         return _problems(job, error)
     rows = []

@@ -23,9 +23,8 @@ from iavlib.agreement.annotator_bias import near_duplicate_annotators, outlying_
 from iavlib.core.errors import DataError
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import MAX_PIXELS, read_mask
+from iavlib.data.images import MAX_PIXELS, read_file, read_mask
 from iavlib.masks.regions import region_sizes
-from iavlib.masks.stack import read_file
 from iavlib.masks.surfaces import bounding_box
 
 SecondRegion = Literal["largest", "found"]

@@ -16,7 +16,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,8 +26,16 @@ from iavlib.core.errors import DataError
 from iavlib.core.processes import ProcessDied, Progress, default_processes, run_all
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import read_mask
-from iavlib.data.schemas import FACTORS, METRICS, PAIR_COLUMNS, empty_pairs
-from iavlib.masks.pairwise import DEFAULT, PairOptions, image_pairs
+from iavlib.data.schemas import FACTORS, PAIR_TEXT
+from iavlib.masks.metrics import (
+    DEFAULT,
+    Metric,
+    PairOptions,
+    image_pairs,
+    metric_names,
+    registry_version,
+    selected_metrics,
+)
 from iavlib.masks.surfaces import PreparedMask, prepare
 
 
@@ -125,6 +133,7 @@ class _Image:
     masks: tuple[tuple[str, str | None], ...]
     read: Callable
     options: PairOptions
+    metrics: tuple[Metric, ...]
     folder: str | None
 
 
@@ -212,7 +221,7 @@ def compare_image(image: _Image) -> dict:
             hint = "see whether the annotator meant that; distances to it say little"
             problems.append(_problem(mask_id, paths[mask_id], told, hint, left_out=False))
     try:
-        pairs = image_pairs(prepared, image.options)
+        pairs = image_pairs(prepared, image.options, image.metrics)
     except MemoryError:
         return _lost(image.image_id, "not enough memory to compare its masks")
     pairs = [{name: _for_json(value) for name, value in pair.items()} for pair in pairs]
@@ -250,12 +259,12 @@ def _images(masks: pd.DataFrame, read, options, folder) -> list[_Image]:
     if len(unknown):
         raise DataError("masks table", f"mask {unknown[0]!r} has no image_id", hint)
     folder = None if folder is None else str(Path(folder).resolve())
-    images = []
+    metrics, images = selected_metrics(options.extra), []
     for image_id, rows in masks.groupby("image_id", sort=False):
         paths = [None if pd.isna(path) or path == "" else str(path) for path in rows["path"]]
         if len(paths) > 1:
             listed = tuple(zip(map(str, rows.index), paths, strict=True))
-            images.append(_Image(str(image_id), listed, read, options, folder))
+            images.append(_Image(str(image_id), listed, read, options, metrics, folder))
     return images
 
 
@@ -303,7 +312,8 @@ def _for_json(value):
 def _key(image: _Image) -> str:
     """Say, in a few characters, everything the record of an image depends on."""
     files = [[mask_id, path, *_state(path, image.folder)] for mask_id, path in image.masks]
-    facts = [VERSION, image.image_id, files, image.options.as_dict(), _name(image.read)]
+    options = [asdict(image.options), registry_version(image.options.extra)]
+    facts = [VERSION, image.image_id, files, *options, _name(image.read)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
 
 
@@ -335,18 +345,15 @@ def _stored(images: Iterable[_Image], keys: dict[str, str], store: ImageStore) -
 
 def _pairs(records: list[dict], masks: pd.DataFrame, options: PairOptions) -> pd.DataFrame:
     rows = [{"image_id": r["image_id"], **pair} for r in records for pair in r["pairs"]]
-    columns = [*PAIR_COLUMNS, *(name for name in options.metrics if name not in PAIR_COLUMNS)]
-    if not rows:
-        return empty_pairs().reindex(columns=columns)
-    table = pd.DataFrame(rows, columns=columns)
+    metrics = metric_names(selected_metrics(options.extra))
+    table = pd.DataFrame(rows, columns=[*PAIR_TEXT, *metrics])
     known = masks.set_axis(masks.index.astype("str"))
     for factor in FACTORS:
         for side in (1, 2):
             if factor in known:
                 of_mask = table[f"mask_{side}"].map(known[factor])
                 table[f"{factor}_{side}"] = of_mask.astype("str").where(of_mask.notna())
-    names = [column for column in columns if column not in options.metrics]
-    return table.astype(dict.fromkeys(names, "str") | dict.fromkeys(options.metrics, float))
+    return table.astype(dict.fromkeys(PAIR_TEXT, "str") | dict.fromkeys(metrics, float))
 
 
 def _problems(records: list[dict]) -> pd.DataFrame:
@@ -370,7 +377,7 @@ def image_level(pairs: pd.DataFrame) -> pd.DataFrame:
         Distances that do not exist (an empty mask) are left out of their mean.
     """
     groups = pairs.groupby("image_id", sort=False)
-    table = groups[list(METRICS)].agg(["mean", "std"])
+    table = groups[[name for name in metric_names() if name in pairs]].agg(["mean", "std"])
     table.columns = [f"{metric}_{statistic}" for metric, statistic in table.columns]
     return table.assign(n_pairs=groups.size())
 
@@ -442,4 +449,5 @@ def labelled_images(pairs: pd.DataFrame) -> pd.DataFrame:
     """
     groups = pairs.groupby("image_id", sort=False)
     facts = groups[["malignant", "cluster", "n_masks"]].first()
-    return groups[list(METRICS)].mean().join(facts).assign(n_pairs=groups.size())
+    metrics = [name for name in metric_names() if name in pairs]
+    return groups[metrics].mean().join(facts).assign(n_pairs=groups.size())

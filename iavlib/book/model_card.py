@@ -74,7 +74,7 @@ def _opening(model: str, images: pd.DataFrame) -> str:
 
 def _rows(images: pd.DataFrame) -> str:
     from iavlib.experiments.evaluation import with_intervals
-    from iavlib.stats.regression import errors_by_group, interval_coverage
+    from iavlib.stats import errors_by_group, interval_coverage
 
     bounded = with_intervals(images, 1 - _LEVEL)
     constant = (images["true"] - images["constant"]).abs()
@@ -125,7 +125,7 @@ def _factors(images: pd.DataFrame) -> dict[str, pd.Series]:
 
 def _known_factors(images: pd.DataFrame) -> dict[str, pd.Series]:
     """Give sex, age and site of the images; nothing without the tables of the cohort."""
-    from iavlib.stats.subgroups import NOT_RECORDED
+    from iavlib.stats import NOT_RECORDED
 
     facts = patient_facts(_COHORT)
     if facts is None:
@@ -148,7 +148,7 @@ def patient_facts(cohort: str) -> pd.DataFrame | None:
         where the cohort's tables are not at hand.
     """
     from iavlib import data
-    from iavlib.stats.subgroups import age_bands
+    from iavlib.stats import age_bands
 
     try:
         images = data.load(cohort).images
@@ -236,7 +236,7 @@ def _models(runs: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def _table(name: str, label: str, images: pd.DataFrame, facts: pd.DataFrame | None) -> str:
-    from iavlib.stats.subgroups import scores_by_group
+    from iavlib.stats import scores_by_group
 
     groups = facts.reindex(images.index) if facts is not None else {}
     table = scores_by_group(
@@ -279,7 +279,7 @@ def _with_ends(row: pd.Series, score: str) -> str:
 
 def _spread(label: str, table: pd.DataFrame) -> str:
     """Name the groups that are told apart worst and best."""
-    from iavlib.stats.subgroups import NOT_RECORDED
+    from iavlib.stats import NOT_RECORDED
 
     levels = table.index.get_level_values("level")
     measured = table[(table["note"] == "") & (levels != "all") & (levels != NOT_RECORDED)]

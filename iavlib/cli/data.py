@@ -66,7 +66,7 @@ def fetch_command(
 
 def _fetch_tables(attempts: int, timeout: float, dry_run: bool) -> bool:
     """Get the tables, or say that they would be got; return whether they are here."""
-    from iavlib.data import imapp as registry
+    from iavlib.data.datasets import imapp as registry
 
     if dry_run and (left := registry.imapp_tables_to_fetch()):
         typer.echo(

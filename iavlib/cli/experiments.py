@@ -210,17 +210,20 @@ def show(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson =
 
 
 @app.command()
-def familiarity(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
-    """Keep beside a network what `iav predict` compares new images with.
+def ood(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Save beside a network what `iav predict` compares new images with.
 
-    Needs the images that the run learnt from; predictions elsewhere then do without them.
+    It needs the images on which the run was trained; later predictions do not.
     """
     from iavlib.predict.model import load_predictor
-    from iavlib.predict.ood import make_familiarity
+    from iavlib.predict.ood import make_ood_reference
 
     with _clear_errors():
-        path = make_familiarity(load_predictor(run_id))
+        path = make_ood_reference(load_predictor(run_id))
     typer.echo(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+app.command("familiarity", hidden=True, deprecated=True)(ood)  # its name in version 1
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -43,13 +44,13 @@ def predict(
     Research software, no medical device. Ends with 1 when an image could not be used; the others
     are done. Nothing is written outside of --out.
     """
-    from iavlib.predict.run import Asking, predict_images
+    from iavlib.data.images import MAX_PIXELS
+    from iavlib.predict.run import PredictOptions, predict_images
 
-    asking = Asking(
-        images, model, out, masks, alpha, calibrate_on, heat_maps, overwrite, max_pixels, embedded
-    )
+    options = PredictOptions(images, model, out, masks, alpha, calibrate_on, heat_maps, overwrite)
+    options = replace(options, max_pixels=max_pixels or MAX_PIXELS, embedded=embedded)
     with _clear_errors():
-        table = predict_images(asking, log=lambda line: typer.echo(line, err=True))
+        table = predict_images(options, log=lambda line: typer.echo(line, err=True))
     failed = table[table["status"] == "failed"]
     for row in failed.itertuples():
         typer.echo(f"not predicted: {row.image}: {row.problem}; {row.hint}", err=True)

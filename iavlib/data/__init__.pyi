@@ -1,11 +1,15 @@
 from .catalogue import (
-    COHORTS as COHORTS,
     DEFAULT as DEFAULT,
-    DIAGNOSED as DIAGNOSED,
+    Dataset as Dataset,
+    Layout as Layout,
     available as available,
     choose as choose,
+    dataset_names as dataset_names,
+    diagnosed as diagnosed,
+    find_dataset as find_dataset,
     fingerprint as fingerprint,
     load as load,
+    register_dataset as register_dataset,
 )
 from .cohort import (
     Cohort as Cohort,

@@ -1,6 +1,12 @@
-"""The cohorts by name: what there is, whether it is here, how to load it.
+"""The datasets: which there are, whether they are on this machine, and how to load them.
 
-What the data home holds of each cohort.
+A dataset is one module of :mod:`iavlib.data.datasets` that calls :func:`register_dataset`. A
+dataset from outside this package is registered by the same call, or by an entry point of the
+group ``iavlib.datasets`` that names its :class:`Dataset`.
+
+>>> from iavlib import data
+>>> data.load("phantom", n_images=8, size=(48, 36))
+Cohort('phantom', synthetic, 8 images, 16 masks, 8 pairs)
 """
 
 from __future__ import annotations
@@ -8,178 +14,156 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
-from collections.abc import Callable
+import pkgutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from iavlib.core.home import data_home
+from iavlib.data import datasets
 from iavlib.data.cohort import Cohort
 
 DEFAULT = "auto"
-#: The same for what looks at images: tables alone will not do.
+#: As DEFAULT, but IMA++ only where images of it are present.
 WITH_IMAGES = "auto-images"
-_CHOOSING = (DEFAULT, WITH_IMAGES)
+_AUTOMATIC = (DEFAULT, WITH_IMAGES)
+GROUP = "iavlib.datasets"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One cohort of the catalogue.
+class Layout:
+    """How the files of a dataset lie in its folder.
+
+    Attributes
+    ----------
+    files : mapping of str to int
+        What a complete copy holds: file or ``folder/*`` to number of files.
+    required : tuple of str
+        Files and folders without which the dataset cannot be loaded, relative to its folder.
+    name : {"official", "simple"}
+    """
+
+    files: Mapping[str, int] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+    name: str = "official"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Description of a dataset.
 
     Attributes
     ----------
     name : str
-    module : str
-        Module of :mod:`iavlib.data` whose ``load`` gives the cohort.
-    title : str
-    licence, citation : str
-    how : str
-        How to get it.
-    files : mapping of str to int, optional
-        What the data home holds when it is complete: file or ``folder/*`` to number of files.
-        Empty for a cohort that is made, not fetched.
-    required : tuple of str
-        Files and folders without which the cohort cannot be loaded, in its folder or with their
-        whole path.
+        By which :func:`load` finds it.
+    load : callable
+        Returns its :class:`~iavlib.data.Cohort`; takes the options as keywords.
+    title, licence, citation, how : str
+        ``how`` states how to get the files.
+    layout : callable
+        From its folder to the :class:`Layout` of its files; without files where the dataset is
+        generated.
     options : tuple of str
-        Keywords that its ``load`` takes.
+        Keywords of ``load`` that users may set.
     needs : tuple of str
-        Those of them without which there is nothing to load.
-    given : dict of str to str
-        What its ``load`` is told besides, where one module serves several cohorts.
+        Options without which there is nothing to load.
     sources : callable, optional
-        Given the options, the files that a cohort is read from; those below :attr:`folder` unless
-        given.
-    also : tuple of pathlib.Path
-        Files of another cohort that it is read from too.
+        From the options to the files that a cohort is read from; unless given, all files in its
+        folder.
+    overlap : {"", "keep", "leave out"}
+        What happens by default to images that IMA++ has, too; empty where it shares none.
+    diagnosed : bool
+        Whether it is a dataset of diagnosis: images with the target melanoma.
+    passes : int, optional
+        Passes over the training split per epoch in the published fine-tuning.
+    class_weights : tuple of float, optional
+        Weights of both classes in the published code.
+    notes : callable, optional
+        From its folder to what is unusual about its files.
     """
 
     name: str
-    module: str
+    load: Callable[..., Cohort]
     title: str
     licence: str
     citation: str
     how: str
-    files: dict[str, int]
-    required: tuple[str, ...] = ()
+    layout: Callable[[Path], Layout] = lambda folder: Layout()
     options: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    given: dict[str, str] = field(default_factory=dict)
     sources: Callable[..., list[Path]] | None = None
-    also: tuple[Path, ...] = ()
+    overlap: str = ""
+    diagnosed: bool = False
+    passes: int | None = None
+    class_weights: tuple[float, float] | None = None
+    notes: Callable[[Path], list[str]] = lambda folder: []
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
+        """Folder of its files in the data home."""
         return data_home() / self.name
 
+    @property
+    def files(self) -> Mapping[str, int]:
+        """Files of a complete copy, as in :class:`Layout`."""
+        return self.layout(self.folder).files
 
-def _imapp() -> Entry:
-    from iavlib.data import imapp, imapp as registry
+    @property
+    def also(self) -> tuple[Path, ...]:
+        """Tables of IMA++ from which the overlap is known."""
+        if not self.overlap:
+            return ()
+        imapp = find_dataset("imapp")
+        return tuple(imapp.folder / name for name in imapp.layout(imapp.folder).required)
 
-    files = dict.fromkeys(registry.IMAPP_TABLES, 1) | {"images/*": 14967, "masks/*": 22472}
-    return Entry(
-        "imapp",
-        "imapp",
-        "IMA++ (2,394 images with 2 to 5 annotators, 14,967 in all)",
-        imapp.LICENCE,
-        imapp.CITATION,
-        "iav data fetch imapp --masks --images",
-        files,
-        imapp.REQUIRED,
-    )
-
-
-def _phantom() -> Entry:
-    return Entry(
-        "phantom",
-        "phantom",
-        "Invented lesions with known truth and known annotators",
-        "MIT",
-        "this project",
-        "built in: made when first asked for",
-        {},
-        options=("n_images", "size", "seed"),
-    )
+    @property
+    def missing(self) -> list[Path]:
+        """Required files that are absent."""
+        own = [self.folder / name for name in self.layout(self.folder).required]
+        needed = [*own, *(self.also if self.overlap == "leave out" else ())]
+        return [path for path in needed if not path.exists()]
 
 
-def _folder() -> Entry:
-    return Entry(
-        "folder",
-        "folder",
-        "your own masks: a table masks.csv beside its files",
-        "yours",
-        "yours",
-        "iavlib.data.load('folder', path=...), or -p cohort=folder -p path=... of a notebook",
-        {},
-        options=("path",),
-        needs=("path",),
-        sources=lambda path="": _module("folder").files(path),
-    )
+_registered: dict[str, Dataset] = {}
 
 
-def _diagnosed(name: str) -> Entry:
-    """Make the entry of a dataset of diagnosis, whose module says how its files lie."""
-    module, imapp = _module(name), _module("imapp")
-    here = module.layout(data_home() / name)
-    overlap = getattr(module, "OVERLAP", None)
-    told_by = tuple(data_home() / "imapp" / table for table in imapp.REQUIRED) if overlap else ()
-    needed = told_by if overlap == "leave out" else ()
-    return Entry(
-        *(name, name, module.TITLE, module.LICENCE, module.CITATION, module.HOW),
-        files=dict(here.files),
-        required=(*here.required, *map(str, needed)),
-        options=module.OPTIONS,
-        also=told_by,
-    )
+def register_dataset(dataset: Dataset) -> Dataset:
+    """Add a dataset to the catalogue; one of the same name is replaced."""
+    _registered[dataset.name] = dataset
+    return dataset
 
 
-DIAGNOSED = ("isic2017", "isic2018", "isic2019", "derm7pt", "ph2")
+def dataset_names() -> list[str]:
+    """Return the names of all datasets: those of this package, entry points, registered ones."""
+    own = [module.name for module in pkgutil.iter_modules(datasets.__path__)]
+    return list(dict.fromkeys([*own, *_outside(), *_registered]))
 
 
-def _two_annotators(name: str) -> Callable[[], Entry]:
-    def make() -> Entry:
-        from iavlib.data import two_annotators
+def find_dataset(name: str) -> Dataset:
+    """Return the description of a dataset.
 
-        return Entry(
-            name,
-            "two_annotators",
-            two_annotators.TITLES[name],
-            two_annotators.LICENCES[name],
-            two_annotators.CITATIONS[name],
-            f"put images, masks and masks.csv into {name} of the data home",
-            {"masks.csv": 1},
-            ("masks.csv",),
-            given={"dataset": name},
-        )
-
-    return make
-
-
-def _riga() -> Entry:
-    from iavlib.data import riga
-
-    return Entry(
-        "riga",
-        "riga",
-        "Optic disc and cup outlined by six annotators (750 fundus images)",
-        riga.LICENCE,
-        riga.CITATION,
-        "put BinRushed, Magrabia and MESSIDOR, as published, into riga of the data home",
-        {f"{source}/**/*prime.*": n for source, n in riga.COUNTS.items()},
-        tuple(riga.SOURCES),
-    )
+    Raises
+    ------
+    KeyError
+        If there is no such dataset.
+    """
+    if name not in _registered:
+        if name not in dataset_names():
+            near = difflib.get_close_matches(name, [*dataset_names(), *_AUTOMATIC], n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            known = f"{', '.join(dataset_names())} and {', '.join(_AUTOMATIC)}"
+            raise KeyError(f"no cohort {name!r}; there are {known}.{hint}")
+        if name in _outside():
+            register_dataset(_outside()[name].load())
+        else:
+            importlib.import_module(f"{datasets.__name__}.{name}")
+    return _registered[name]
 
 
-COHORTS: dict[str, Callable[[], Entry]] = {
-    "imapp": _imapp,
-    "phantom": _phantom,
-    "folder": _folder,
-    **{name: partial(_diagnosed, name) for name in DIAGNOSED},
-    "isic_two_annotators": _two_annotators("isic_two_annotators"),
-    "retina_two_observers": _two_annotators("retina_two_observers"),
-    "riga": _riga,
-}
+def diagnosed() -> list[str]:
+    """Return the names of the datasets of diagnosis."""
+    return [name for name in dataset_names() if find_dataset(name).diagnosed]
 
 
 def load(name: str = DEFAULT, **options) -> Cohort:
@@ -188,32 +172,33 @@ def load(name: str = DEFAULT, **options) -> Cohort:
     Parameters
     ----------
     name : str
-        A name of :data:`COHORTS`, or ``auto``: ``folder`` where a path is given, else ``imapp``
-        where its tables are, otherwise the phantom (whose ``synthetic`` is True). ``auto-images``
-        takes IMA++ only where images of it are, too.
+        A name of :func:`dataset_names`, or ``auto``: ``folder`` where a path is given, else
+        ``imapp`` where its tables are present, otherwise the phantom (whose ``synthetic`` is
+        True). ``auto-images`` takes IMA++ only where images of it are present, too.
     **options
-        What the cohort's own loader takes (the phantom: ``n_images``, ``size``, ``seed``; a
-        folder: ``path``, where an empty text is none; the datasets of diagnosis: ``incomplete``,
-        and ``overlap``, ``unk``, ``subsets`` or ``modality`` as their modules say). An option that
-        only another cohort takes has no effect, so that one call serves them all.
+        What the dataset's own loader takes (the phantom: ``n_images``, ``size``, ``seed``; a
+        folder: ``path``, where an empty text counts as none; the datasets of diagnosis:
+        ``incomplete``, and ``overlap``, ``unk``, ``subsets`` or ``modality`` as their modules
+        describe). An option that only another dataset takes has no effect, so that one call
+        serves all of them.
 
     Raises
     ------
     KeyError
-        If there is no such cohort.
+        If there is no such dataset.
     TypeError
-        If no cohort takes such an option.
+        If no dataset takes such an option.
     DatasetUnavailable
-        If its files are not here.
+        If its files are absent.
     DataError
-        If they are here but wrong.
+        If they are present but wrong.
     """
-    entry, own = _chosen(name, options)
-    return _module(entry.module).load(**entry.given, **own)
+    dataset, own = _resolve(name, options)
+    return dataset.load(**own)
 
 
 def choose(name: str = DEFAULT, **options) -> tuple[str, dict]:
-    """Say which cohort :func:`load` would give, and which of the options it takes.
+    """Return which dataset :func:`load` would load, and which of the options it takes.
 
     Parameters
     ----------
@@ -223,7 +208,7 @@ def choose(name: str = DEFAULT, **options) -> tuple[str, dict]:
     Returns
     -------
     str
-        A name of :data:`COHORTS`, never ``auto``.
+        A name of :func:`dataset_names`, never ``auto``.
     dict
         The options that have an effect.
 
@@ -232,22 +217,22 @@ def choose(name: str = DEFAULT, **options) -> tuple[str, dict]:
     KeyError, TypeError
         As :func:`load`.
     """
-    entry, own = _chosen(name, options)
-    return entry.name, own
+    dataset, own = _resolve(name, options)
+    return dataset.name, own
 
 
 def available() -> list[str]:
-    """Return the names of the cohorts that can be loaded on this machine by name alone."""
-    entries = [make() for make in COHORTS.values()]
-    return [entry.name for entry in entries if not entry.needs and not _missing(entry)]
+    """Return the names of the datasets that can be loaded on this machine by name alone."""
+    entries = map(find_dataset, dataset_names())
+    return [entry.name for entry in entries if not entry.needs and not entry.missing]
 
 
 def fingerprint(name: str = DEFAULT, **options) -> str:
-    """Return a short digest of a cohort's files by name, size and time, without reading them.
+    """Return a short digest of a dataset's files by name, size and time, without reading them.
 
-    It changes when a file is added, removed or rewritten, and with an option that the cohort's
-    loader takes: reason enough to run again what was computed from them. The content itself is
-    what :attr:`Cohort.fingerprint` digests.
+    It changes when a file is added, removed or rewritten, and with an option that the dataset's
+    loader takes: results computed from them are then out of date. The content itself is digested
+    by :attr:`Cohort.fingerprint`.
 
     Parameters
     ----------
@@ -261,85 +246,68 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
     DatasetUnavailable, DataError
         For a folder, whose table is read for the files it names, as :func:`load`.
     """
-    entry, own = _chosen(name, options)
-    digest = hashlib.sha256(entry.name.encode())
-    if not entry.sources:
+    dataset, own = _resolve(name, options)
+    digest = hashlib.sha256(dataset.name.encode())
+    if not dataset.sources:
         digest.update("".join(f"{key}={own[key]!r}\n" for key in sorted(own)).encode())
-    # asking for them again for each of many files takes seconds
-    folder, also = entry.folder, set(entry.also)
-    for path in sorted(_files(entry, own)):
+    folder, also, published = dataset.folder, set(dataset.also), bool(dataset.files)
+    if dataset.sources:
+        files = dataset.sources(**own)
+    else:
+        below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        # Hidden files are those of editors and systems, or still being fetched.
+        shown = (path for path in below if not any(part.startswith(".") for part in path.parts))
+        files = [*(folder / path for path in shown), *also] if published else []
+    for path in sorted(files):
         facts = path.stat() if path.exists() else None
         size_and_time = f"{facts.st_size}|{facts.st_mtime_ns}" if facts else "missing"
-        home = data_home() if path in also else folder
-        place = path.relative_to(home) if entry.files else path
+        place = path.relative_to(data_home() if path in also else folder) if published else path
         digest.update(f"{place}|{size_and_time}\n".encode())
     return digest.hexdigest()[:12]
 
 
-def _files(entry: Entry, own: dict) -> list[Path]:
-    if entry.sources:
-        return entry.sources(**own)
-    if not entry.files:
-        return []
-    folder = entry.folder
-    below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    # What is still being fetched, and what editors and systems hide, is not data.
-    shown = (path for path in below if not any(subset.startswith(".") for subset in path.parts))
-    return [*(folder / path for path in shown), *entry.also]
+def _outside() -> dict:
+    return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def _chosen(name: str, options: dict) -> tuple[Entry, dict]:
-    """Find the entry of a name, and those of the options that it takes."""
-    known = {option for make in COHORTS.values() for option in make().options}
-    if unknown := options.keys() - known:
-        raise TypeError(f"no cohort takes {', '.join(sorted(unknown))}; there are {sorted(known)}")
-    if name in _CHOOSING and options.get("path"):
+def _resolve(name: str, options: dict) -> tuple[Dataset, dict]:
+    """Return the dataset of a name, and those of the options that it takes."""
+    if name in _AUTOMATIC and options.get("path"):
         name = "folder"
-    entry = _entry(name)
-    return entry, {key: value for key, value in options.items() if key in entry.options}
-
-
-def _module(name: str):
-    return importlib.import_module(f"iavlib.data.{name}")
-
-
-def _entry(name: str) -> Entry:
-    if name in _CHOOSING:
-        imapp = COHORTS["imapp"]()
+    elif name in _AUTOMATIC:
+        imapp = find_dataset("imapp")
         images = name == DEFAULT or any((imapp.folder / "images").glob("*.jpg"))
-        name = "imapp" if images and not _missing(imapp) else "phantom"
-    if name not in COHORTS:
-        near = difflib.get_close_matches(name, [*COHORTS, *_CHOOSING], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        known = f"{', '.join(COHORTS)} and {', '.join(_CHOOSING)}"
-        raise KeyError(f"no cohort {name!r}; there are {known}.{hint}")
-    return COHORTS[name]()
-
-
-def _missing(entry: Entry) -> list[str]:
-    return [file for file in entry.required if not (entry.folder / file).exists()]
+        name = "imapp" if images and not imapp.missing else "phantom"
+    dataset = find_dataset(name)
+    if options.keys() - set(dataset.options):
+        known = {option for other in dataset_names() for option in find_dataset(other).options}
+        if unknown := options.keys() - known:
+            raise TypeError(
+                f"no cohort takes {', '.join(sorted(unknown))}; there are {sorted(known)}"
+            )
+    return dataset, {key: value for key, value in options.items() if key in dataset.options}
 
 
 @dataclass(frozen=True)
 class Status:
-    """What is here of one cohort.
+    """Which files of one dataset are present.
 
     Attributes
     ----------
     name, title, licence, citation, how : str
-        As in the catalogue; ``how`` says how to get what is missing.
+        As in :class:`Dataset`.
     state : {"present", "partial", "absent", "built in", "by path"}
-        ``partial`` cohorts are usable when ``usable`` is True; ``by path`` is what the user
+        ``partial`` datasets are usable when ``usable`` is True; ``by path`` is what the user
         points at.
     usable : bool
         Whether its name alone is enough to load it.
     counts : dict of str to (int, int)
-        Files present and files there would be, by file name or ``folder/*``.
+        Files present and files of a complete copy, by file name or ``folder/*``.
     bytes : int
         Size of the files present.
     folder : str
     notes : list of str
-        What is odd about the files (altered tables).
+        What is unusual about the files (altered tables).
     """
 
     name: str
@@ -360,52 +328,25 @@ class Status:
 
 
 def status() -> list[Status]:
-    """Return the status of every cohort of the catalogue."""
-    here = available()
-    return [_status(make(), here) for make in COHORTS.values()]
+    """Return the status of every dataset of the catalogue."""
+    usable = available()
+    return [_status(find_dataset(name), name in usable) for name in dataset_names()]
 
 
-def _status(entry: Entry, here: list[str]) -> Status:
-    counts, size = {}, 0
-    for pattern, expected in entry.files.items():
-        present = [p for p in entry.folder.glob(pattern) if p.is_file()]
+def _status(dataset: Dataset, usable: bool) -> Status:
+    folder, counts, size = dataset.folder, {}, 0
+    for pattern, expected in dataset.files.items():
+        present = [path for path in folder.glob(pattern) if path.is_file()]
         counts[pattern] = (len(present), expected)
         size += sum(path.stat().st_size for path in present)
-    return Status(
-        name=entry.name,
-        title=entry.title,
-        state="by path" if entry.needs else _state(counts),
-        usable=entry.name in here,
-        counts=counts,
-        bytes=size,
-        folder=_place(entry),
-        licence=entry.licence,
-        citation=entry.citation,
-        how=entry.how,
-        notes=_notes(entry.name, entry.folder),
-    )
-
-
-def _place(entry: Entry) -> str:
-    if entry.files:
-        return str(entry.folder)
-    return "where you say" if entry.needs else "made on demand"
-
-
-def _state(counts: dict[str, tuple[int, int]]) -> str:
-    if not counts:
-        return "built in"
-    if all(have >= expected for have, expected in counts.values()):
-        return "present"
-    return "partial" if any(have for have, _ in counts.values()) else "absent"
-
-
-def _notes(name: str, folder: Path) -> list[str]:
-    if name != "imapp":
-        return []
-    from iavlib.core.disk import STAGING
-    from iavlib.data.imapp import altered_tables
-
-    notes = [f"{table} differs from the published one" for table in altered_tables(folder)]
-    broken = [kind for kind in ("masks", "images") if (folder / kind / STAGING).is_dir()]
-    return notes + [f"fetching the {kind} broke off or is going on" for kind in broken]
+    if dataset.needs:
+        state, place = "by path", "where you say"
+    elif not counts:
+        state, place = "built in", "made on demand"
+    else:
+        complete = all(have >= expected for have, expected in counts.values())
+        some = any(have for have, _ in counts.values())
+        state, place = "present" if complete else "partial" if some else "absent", str(folder)
+    text = {name: getattr(dataset, name) for name in ("title", "licence", "citation", "how")}
+    facts = {"state": state, "usable": usable, "counts": counts, "bytes": size, "folder": place}
+    return Status(name=dataset.name, **text, **facts, notes=dataset.notes(folder))

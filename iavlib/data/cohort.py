@@ -18,8 +18,8 @@ from functools import cached_property
 import pandas as pd
 
 from iavlib.data import schemas
-from iavlib.data.schemas import METRICS
 from iavlib.data.splits import STRATIFY, Split, fold_images, split_images
+from iavlib.masks.metrics import METRICS, metric_names
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Cohort:
         Masks of annotators only; consensus masks are not annotators' work.
     pairs : pandas.DataFrame
         One row per unordered pair of masks of one image: ``image_id``, ``mask_1`` < ``mask_2``,
-        ``annotator_1`` …, ``skill_2``, and the metrics of :data:`iavlib.data.schemas.METRICS`.
+        ``annotator_1`` …, ``skill_2``, and the metrics registered in :mod:`iavlib.masks.metrics`.
         Distances in pixels; ``*_normalized`` divided by the image diagonal.
     synthetic : bool
         True where images were invented by a program.
@@ -78,7 +78,9 @@ class Cohort:
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that change when any table, or the files present, change."""
         digest = hashlib.sha256(self.name.encode())
-        for table in (self.images, self.masks, self.pairs):
+        # A metric that is added later must not change which runs belong to these data.
+        added = [c for m in METRICS.values() if m.column == "optional" for c in m.columns]
+        for table in (self.images, self.masks, self.pairs.drop(columns=added, errors="ignore")):
             content = table.assign(path=table["path"].notna()) if "path" in table else table
             digest.update(",".join(map(str, content.columns)).encode())
             digest.update(pd.util.hash_pandas_object(content).to_numpy().tobytes())
@@ -283,7 +285,11 @@ def licences(cohort: Cohort) -> pd.DataFrame:
 
 def pair_summary(pairs: pd.DataFrame) -> pd.DataFrame:
     """Summarise every metric over pairs: mean, sd (n - 1), minimum, quartiles and maximum."""
-    table = pairs[list(METRICS)].describe().T.rename(columns={"std": "sd"})
+    table = (
+        pairs[[name for name in metric_names() if name in pairs]]
+        .describe()
+        .T.rename(columns={"std": "sd"})
+    )
     return table.astype({"count": int})
 
 

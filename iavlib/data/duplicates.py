@@ -12,6 +12,7 @@ from dataclasses import replace
 import pandas as pd
 
 from iavlib.core.errors import DatasetUnavailable
+from iavlib.data.catalogue import find_dataset
 from iavlib.data.cohort import Cohort
 
 TREATMENTS = ("leave out", "keep")
@@ -115,13 +116,12 @@ def treat(cohort: Cohort, overlap: str) -> Cohort:
     DatasetUnavailable
         If images are to leave, and the tables of IMA++ are not here to say which.
     """
-    from iavlib.data import imapp
-
+    imapp = find_dataset("imapp")
     if overlap not in TREATMENTS:
         raise ValueError(f"overlap={overlap!r}: use one of {', '.join(map(repr, TREATMENTS))}")
-    if overlap == "keep" and not imapp.is_here():
+    if overlap == "keep" and imapp.missing:
         return cohort
-    if not imapp.is_here():
+    if imapp.missing:
         what = "which of its images IMA++ holds is told by tables that are not here"
         raise DatasetUnavailable(cohort.name, what, HINT)
     known = imapp.load()

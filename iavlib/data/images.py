@@ -6,7 +6,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from iavlib.core.errors import DataError
+from iavlib.masks.stack import mask_stack
 
 MAX_PIXELS = 10_000 * 10_000
 #: A photograph with a shorter side shows no lesion.
@@ -221,3 +222,42 @@ def _check_header(path, image: Image.Image, max_pixels: int) -> None:
     stored = str(image.tile[0][3]) if image.tile else ""
     if image.mode in _COLOUR and ";16" in stored:
         raise DataError(path, "several channels of 16 bits", "save it with 8 bits a channel")
+
+
+def read_stack(
+    paths: dict[str, str | None], read: Callable = read_mask, min_masks: int = 1
+) -> np.ndarray:
+    """Read the mask files of one image and stack them.
+
+    Parameters
+    ----------
+    paths : dict
+        Mask id to path; None where there is no file.
+    read : callable
+        From path to array of shape (height, width).
+    min_masks : int
+        Smallest number of masks.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (n, height, width)
+
+    Raises
+    ------
+    DataError
+        Naming the mask and the file.
+    """
+    return mask_stack([read_file(*item, read) for item in paths.items()], list(paths), min_masks)
+
+
+def read_file(mask_id: str, path: str | None, read: Callable = read_mask) -> np.ndarray:
+    """Read one mask file; any failure becomes a :class:`DataError`."""
+    if path is None:
+        raise DataError(mask_id, "there is no file", "put the file beside the others")
+    try:
+        return read(path)
+    except DataError:
+        raise
+    except Exception as error:  # a decoder may raise anything for a damaged file
+        problem = f"no readable mask ({type(error).__name__}: {error})"
+        raise DataError(path, problem, "replace or remove it") from error

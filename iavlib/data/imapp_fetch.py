@@ -46,6 +46,15 @@ from iavlib.core.disk import (
 )
 from iavlib.core.errors import DataError, FetchError
 from iavlib.core.home import data_home
+from iavlib.data.datasets.imapp import (
+    FETCH,
+    MASKS,
+    MASKS_SCHEMA,
+    METADATA,
+    METADATA_SCHEMA,
+    forget_resized,
+    resized_images,
+)
 from iavlib.data.download import (
     ENDINGS,
     Member,
@@ -60,15 +69,6 @@ from iavlib.data.download import (
     record_files,
 )
 from iavlib.data.images import image_size
-from iavlib.data.imapp import (
-    FETCH,
-    MASKS,
-    MASKS_SCHEMA,
-    METADATA,
-    METADATA_SCHEMA,
-    forget_resized,
-    resized_images,
-)
 from iavlib.data.tables import IMAGE_SUFFIXES, read_table
 
 CLIENT = "isic"

@@ -1,4 +1,4 @@
-"""The form that the ISIC challenges' tables share: one table of labels and one folder a part."""
+"""Format of the ISIC challenges: per split one table of labels and one folder of images."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import pandas as pd
 import pandera.pandas as pa
 
 from iavlib.core.errors import DataError, DatasetUnavailable
-from iavlib.core.home import data_home
+from iavlib.data.catalogue import Dataset, Layout
 from iavlib.data.labels import (
     Label,
-    Layout,
     image_files,
     known_number,
     known_text,
@@ -46,13 +45,12 @@ def part_layout(folder: Path, subsets: tuple[Part, ...], more: tuple[str, ...] =
         files[_relative(folder, place(folder, subset.truth))] = 1
         files[_relative(folder, place(folder, subset.folder)) + "/*.jpg"] = subset.n
     files |= {_relative(folder, place(folder, name)): 1 for name in more}
-    return Layout("official", files, (next(iter(files)),))
+    return Layout(files, (next(iter(files)),))
 
 
 def read_parts(
-    name: str,
+    dataset: Dataset,
     folder: Path | None,
-    module,
     subsets: tuple[Part, ...],
     labels: Mapping[str, Label],
     incomplete: bool,
@@ -72,9 +70,9 @@ def read_parts(
     DataError
         If a table is wrong, labels have no images or images no labels.
     """
-    folder = folder or data_home() / name
+    folder = folder or dataset.folder
     if not place(folder, subsets[0].truth).is_file():
-        raise DatasetUnavailable(name, f"{folder} lacks {subsets[0].truth}", module.HOW)
+        raise DatasetUnavailable(dataset.name, f"{folder} lacks {subsets[0].truth}", dataset.how)
     tables = []
     for subset in subsets:
         truth, images = place(folder, subset.truth), place(folder, subset.folder)
@@ -82,7 +80,7 @@ def read_parts(
             tables.append(_read_part(subset, truth, images, labels, incomplete))
         elif files := image_files(images):
             raise DataError(
-                images, f"{len(files)} images without label: {truth} is missing", module.HOW
+                images, f"{len(files)} images without label: {truth} is missing", dataset.how
             )
     return folder, pd.concat(tables)
 

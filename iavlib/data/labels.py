@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from iavlib.core.errors import DataError
+from iavlib.data.catalogue import Dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_size
 from iavlib.data.schemas import empty_masks, empty_pairs
@@ -134,24 +135,6 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How the files of a dataset lie in its folder.
-
-    Attributes
-    ----------
-    name : {"official", "simple"}
-    files : mapping of str to int
-        File or ``folder/*`` to the number of files when complete, as in the catalogue.
-    required : tuple of str
-        Files without which nothing can be loaded.
-    """
-
-    name: str
-    files: Mapping[str, int]
-    required: tuple[str, ...]
-
-
 def place(folder: Path, name: str, *below: str) -> Path:
     """Find a file or folder by name, also where an archive was unpacked into a folder like it.
 
@@ -259,20 +242,17 @@ def masks_table(files: Mapping[str, Path], ending: str, ids: pd.Index, annotator
     return pd.DataFrame(rows).assign(tool=empty, skill=empty).set_index("mask_id")
 
 
-def build(name: str, images: pd.DataFrame, module, folder: Path, masks=None, extras=None) -> Cohort:
+def build(dataset: Dataset, images: pd.DataFrame, folder: Path, masks=None) -> Cohort:
     """Put a cohort together.
 
     Parameters
     ----------
-    name : str
+    dataset : Dataset
     images : pandas.DataFrame
         Indexed by image; columns of :data:`COLUMNS`, of which those not given are missing. Width
         and height are read from the files, and stay missing where there is none.
-    module : module
-        With ``CITATION`` and ``LICENCE``.
     folder : pathlib.Path
     masks : pandas.DataFrame, optional
-    extras : mapping of str to pandas.DataFrame, optional
 
     Raises
     ------
@@ -286,7 +266,7 @@ def build(name: str, images: pd.DataFrame, module, folder: Path, masks=None, ext
         )
     masks = empty_masks() if masks is None else masks
     sizes = _sizes(images["path"], masks)
-    given = {"geometry": "original", "licence": module.LICENCE} | {c: images[c] for c in images}
+    given = {"geometry": "original", "licence": dataset.licence} | {c: images[c] for c in images}
     own = [c for c in images if c not in COLUMNS]
     table = pd.DataFrame(
         {c: given.get(c, sizes.get(c)) for c in (*COLUMNS, *own)},
@@ -294,15 +274,14 @@ def build(name: str, images: pd.DataFrame, module, folder: Path, masks=None, ext
     )
     number = table["age"].astype(float)
     return Cohort(
-        name=name,
+        name=dataset.name,
         images=table.assign(age=number),
         masks=masks,
         pairs=empty_pairs(),
         synthetic=False,
-        citation=module.CITATION,
-        licence=module.LICENCE,
+        citation=dataset.citation,
+        licence=dataset.licence,
         source=str(folder),
-        extras=extras or {},
     )
 
 

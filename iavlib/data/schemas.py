@@ -1,7 +1,8 @@
-"""What the tables of a cohort must look like, checked at the door.
+"""Schemas of the tables of a cohort.
 
-Checks are declared as pandera schemas; what they find is told as a :class:`DataError` that
-names the table, the rows and the mend.
+Checks are declared as pandera schemas; a failure becomes a :class:`DataError` that names the
+table, the rows and the remedy. The metrics of a pair are those registered in
+:mod:`iavlib.masks.metrics`.
 """
 
 from __future__ import annotations
@@ -10,25 +11,16 @@ import pandas as pd
 import pandera.pandas as pa
 
 from iavlib.core.errors import DataError
+from iavlib.masks.metrics import METRICS, metric_names
 
 MALIGNANCY = ("benign", "malignant", "indeterminate", "unknown")
 SUBSETS = ("train", "val", "test")
 GEOMETRY = ("original", "squashed", "cropped")
-OVERLAP_METRICS = ("dice", "jaccard")
-DISTANCE_METRICS = ("hd", "hd95", "assd")
-NORMALIZED_METRICS = tuple(f"{metric}_normalized" for metric in DISTANCE_METRICS)
-METRICS = OVERLAP_METRICS + DISTANCE_METRICS + NORMALIZED_METRICS
 FACTORS = ("annotator", "tool", "skill")
-PAIR_COLUMNS = (
-    "image_id",
-    "mask_1",
-    "mask_2",
+PAIR_TEXT = (
+    *("image_id", "mask_1", "mask_2"),
     *(f"{factor}_{side}" for side in (1, 2) for factor in FACTORS),
-    *METRICS,
 )
-
-_unit = pa.Check.in_range(0, 1)
-_not_negative = pa.Check.ge(0)
 
 IMAGES = pa.DataFrameSchema(
     {
@@ -61,24 +53,30 @@ MASKS = pa.DataFrameSchema(
     index=pa.Index(str, name="mask_id", unique=True),
 )
 
-PAIRS = pa.DataFrameSchema(
-    {
-        "image_id": pa.Column(str),
-        "mask_1": pa.Column(str),
-        "mask_2": pa.Column(str),
-        **{f"{f}_{side}": pa.Column(str, nullable=True) for side in (1, 2) for f in FACTORS},
-        **{metric: pa.Column(float, _unit) for metric in OVERLAP_METRICS},
-        **{metric: pa.Column(float, _not_negative, nullable=True) for metric in DISTANCE_METRICS},
-        **{metric: pa.Column(float, _unit) for metric in NORMALIZED_METRICS},
-    },
-    unique=["mask_1", "mask_2"],
-)
+
+def pair_columns() -> tuple[str, ...]:
+    """Return the columns of a table of pairs: names, then every registered metric."""
+    return (*PAIR_TEXT, *metric_names())
+
+
+def pairs_schema() -> pa.DataFrameSchema:
+    """Return the schema of a table of pairs; optional metrics may be absent."""
+    columns = {c: pa.Column(str, nullable=c not in PAIR_TEXT[:3]) for c in PAIR_TEXT}
+    for metric in METRICS.values():
+        required, distance = metric.column == "required", metric.kind == "distance"
+        nullable = distance or not required
+        bounds = pa.Check.in_range(metric.low, metric.high)
+        columns[metric.name] = pa.Column(float, bounds, nullable=nullable, required=required)
+        for name in metric.columns[1:]:
+            unit = pa.Check.in_range(0, 1)
+            columns[name] = pa.Column(float, unit, nullable=not required, required=required)
+    return pa.DataFrameSchema(columns, unique=["mask_1", "mask_2"])
 
 
 def empty_pairs() -> pd.DataFrame:
     """Return a pairs table without rows, with the right columns and types."""
     return pd.DataFrame(
-        {c: pd.Series(dtype=float if c in METRICS else "str") for c in PAIR_COLUMNS}
+        {c: pd.Series(dtype="str" if c in PAIR_TEXT else float) for c in pair_columns()}
     )
 
 
@@ -90,7 +88,7 @@ def empty_masks() -> pd.DataFrame:
 
 
 def check_table(schema: pa.DataFrameSchema, table: pd.DataFrame, where, hint: str, first_line=None):
-    """Validate a table and tell every failure at once.
+    """Validate a table and report every failure at once.
 
     Parameters
     ----------
@@ -113,7 +111,7 @@ def check_table(schema: pa.DataFrameSchema, table: pd.DataFrame, where, hint: st
     except pa.errors.SchemaErrors as failure:
         cases = failure.failure_cases
         groups = cases.groupby(["column", "check"], sort=False, dropna=False)
-        problems = [_tell(key, group, first_line) for key, group in groups]
+        problems = [_describe(key, group, first_line) for key, group in groups]
         raise DataError(where, "; ".join(problems), hint) from None
 
 
@@ -123,13 +121,13 @@ def check_cohort(name: str, images: pd.DataFrame, masks: pd.DataFrame, pairs: pd
     Raises
     ------
     DataError
-        Naming the table, the rows and the mend.
+        Naming the table, the rows and the remedy.
     """
     hint = "correct the table, or build the cohort with iavlib.data.load"
     for table, schema, label in (
         (images, IMAGES, "images"),
         (masks, MASKS, "masks"),
-        (pairs, PAIRS, "pairs"),
+        (pairs, pairs_schema(), "pairs"),
     ):
         check_table(schema, table, f"{name}, table {label}", hint)
     check_known(masks["image_id"], images.index, f"{name}, table masks", "image_id")
@@ -150,7 +148,7 @@ def check_known(values: pd.Series, known: pd.Index, where, column: str, hint: st
         )
 
 
-def _tell(key, group: pd.DataFrame, first_line: int | None) -> str:
+def _describe(key, group: pd.DataFrame, first_line: int | None) -> str:
     column, check = key
     if check == "column_in_dataframe":
         return f"column {group['failure_case'].iloc[0]!r} is missing"

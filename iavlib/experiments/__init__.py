@@ -2,8 +2,8 @@
 
 >>> from iavlib import experiments
 >>> experiment = experiments.Experiment(backbone="mobilenetv2_100", recipe="probe")
->>> result = experiments.run(experiment)
->>> result.metrics["mae"], result.predictions
+>>> result = experiments.run(experiment)  # doctest: +SKIP
+>>> result.metrics["mae"], result.predictions  # doctest: +SKIP
 
 A run is done once: asked for again it is read, interrupted it goes on. Nothing here loads PyTorch
 before something is trained.

@@ -10,11 +10,11 @@ import pandas as pd
 from iavlib.core.errors import ExperimentError
 from iavlib.experiments.runner import read_predictions
 from iavlib.experiments.store import FINISHED
-from iavlib.stats.conformal import out_of_fold_intervals
-from iavlib.stats.model_comparison import paired_differences
-from iavlib.stats.regression import (
+from iavlib.stats import (
     compare_errors,
     fit_statistics_baseline,
+    mean_interval,
+    out_of_fold_intervals,
     regression_errors,
     relative_reduction,
 )
@@ -116,10 +116,8 @@ def lead(errors: pd.DataFrame, model: str) -> dict:
     """
     whole = errors.dropna()
     other = whole.drop(columns=model).mean().idxmin()
-    row = paired_differences(whole[[model, other]], model).iloc[0]
-    sign = 1 if row["first"] == model else -1
-    ends = sorted((sign * row["ci_low"], sign * row["ci_high"]))
-    return {"value": sign * row["difference"], "interval": tuple(ends)}
+    difference = mean_interval(whole[model] - whole[other])
+    return {"value": difference.value, "interval": difference.interval}
 
 
 #: Name of the model that knows statistics of the images and no network.

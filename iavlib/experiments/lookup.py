@@ -14,7 +14,7 @@ import pandas as pd
 
 from iavlib.core.errors import DatasetUnavailable, ExperimentError
 from iavlib.core.project import RUN_VARIABLE, Project, find_project
-from iavlib.data.catalogue import COHORTS, available
+from iavlib.data.catalogue import available, dataset_names
 from iavlib.experiments.config import AUTO, Experiment, from_mapping
 from iavlib.experiments.grid import FOLDER, listed
 from iavlib.experiments.result import read_facts
@@ -129,7 +129,7 @@ def _missing_of(experiment: Experiment) -> str | None:
 def _absent_cohort(experiment: Experiment, task: Task) -> bool:
     """Tell whether the data that a task makes are made of a cohort that is not here."""
     name = task.choose(experiment)[0] if task.choose else experiment.cohort
-    return any(name == one or name.startswith(f"{one}-") for one in set(COHORTS) - set(available()))
+    return any(name == one or name.startswith(f"{one}-") for one in set(dataset_names()) - set(available()))
 
 
 def without_data(

@@ -1,11 +1,3 @@
-from .boundary import (
-    assd as assd,
-    boundary_f1 as boundary_f1,
-    hd as hd,
-    hd95 as hd95,
-    nsd as nsd,
-    surface_distances as surface_distances,
-)
 from .consensus import (
     SpatialStaple as SpatialStaple,
     Staple as Staple,
@@ -15,21 +7,33 @@ from .consensus import (
     spatial_staple as spatial_staple,
     staple as staple,
 )
-from .overlap import (
+from .metrics import (
+    METRICS as METRICS,
+    MaskPair as MaskPair,
+    Metric as Metric,
+    PairOptions as PairOptions,
+    assd as assd,
+    boundary_f1 as boundary_f1,
     cohens_kappa as cohens_kappa,
     dice as dice,
-    fleiss_kappa as fleiss_kappa,
+    hd as hd,
+    hd95 as hd95,
+    image_pairs as image_pairs,
     jaccard as jaccard,
+    metric_names as metric_names,
+    nsd as nsd,
+    pair_metrics as pair_metrics,
+    register_metric as register_metric,
+    surface_distances as surface_distances,
+)
+from .overlap import (
+    array_dice as array_dice,
+    class_dice as class_dice,
+    dice_from_counts as dice_from_counts,
+    fleiss_kappa as fleiss_kappa,
     soft_dice as soft_dice,
 )
-from .pairwise import (
-    PairOptions as PairOptions,
-    image_pairs as image_pairs,
-    pair_metrics as pair_metrics,
-)
 from .sets import (
-    dice_match as dice_match,
-    dice_max as dice_max,
     ged_released as ged_released,
     generalised_energy_distance as generalised_energy_distance,
 )

@@ -122,7 +122,7 @@ def majority_vote(masks, weights: ArrayLike | None = None, ties: Ties = "foregro
     """
     if ties not in ("foreground", "background"):
         raise ValueError(f"ties must be 'foreground' or 'background', not {ties!r}")
-    share = _votes(mask_stack(masks, at_least=2), weights)
+    share = _votes(mask_stack(masks, min_masks=2), weights)
     return share >= 0.5 - TIE if ties == "foreground" else share > 0.5 + TIE
 
 
@@ -230,7 +230,7 @@ def staple(
     Warfield, S. K., Zou, K. H. and Wells, W. M. (2004). Simultaneous truth and performance level
     estimation (STAPLE). IEEE Transactions on Medical Imaging 23(7), 903-921.
     """
-    stack = mask_stack(masks, names, at_least=2)
+    stack = mask_stack(masks, names, min_masks=2)
     if not 0 < confidence <= 1:
         raise ValueError(f"confidence must lie in (0, 1], not {confidence}")
     if max_iterations is not None and max_iterations < 1:
@@ -418,7 +418,7 @@ def spatial_staple(
     Asman, A. J. and Landman, B. A. (2012). Formulating spatially varying performance in the
     statistical fusion framework. IEEE Transactions on Medical Imaging 31(6), 1326-1336.
     """
-    stack = mask_stack(masks, names, at_least=2)
+    stack = mask_stack(masks, names, min_masks=2)
     shape = stack.shape[1:]
     side = _check_settings(window, prior_weight, max_iterations, tolerance, shape)
     given = _check_prior(prior, shape)

@@ -1,16 +1,14 @@
 """Agreement of two sets of masks of one image, such as a model's samples and the annotators'.
 
 A set is a sequence of masks, or an array of shape (n, height, width); values above 0 are inside.
-Both masks empty: Dice and IoU are 1. One empty: 0.
+Both masks empty: the IoU is 1. One empty: 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from iavlib.masks.surfaces import as_mask
 
@@ -46,7 +44,7 @@ def generalised_energy_distance(samples: Sequence, references: Sequence) -> floa
 
 
 def ged_released(samples: Sequence, references: Sequence, n_classes: int = 2) -> float:
-    """Return what the released code of the confusion-matrix method calls its GED.
+    """Return the quantity that the released code of the confusion-matrix method calls GED.
 
     ``E[D(Y, Y')] + E[D(S, S')] + 2 E[D(S, Y)]`` with D the Dice **similarity**, the mean over
     classes with the background among them. Every sign is a plus, so that it is no distance: it
@@ -69,11 +67,11 @@ def ged_released(samples: Sequence, references: Sequence, n_classes: int = 2) ->
 
     Notes
     -----
-    The released code adds 1e-6 to numerator and denominator, so that a class neither map has
-    counts as agreement, and reports the last picture of a set; averaging is up to the caller
-    here. It also adds 1 to the labels in place, and repeated calls there differ.
+    The released code adds 1e-6 to numerator and denominator, so that a class that neither map has
+    counts as agreement, and reports the last image of a set; here the caller averages. It also
+    adds 1 to the labels in place, so that repeated calls there differ.
     """
-    stacks = [np.asarray(one) for one in (samples, references)]
+    stacks = [np.asarray(maps) for maps in (samples, references)]
     if any(stack.ndim != 3 or len(stack) < 2 for stack in stacks):
         raise ValueError("each set must hold at least two label maps of one shape")
     if stacks[0].shape[1:] != stacks[1].shape[1:]:
@@ -91,89 +89,20 @@ def ged_released(samples: Sequence, references: Sequence, n_classes: int = 2) ->
 def _class_dice(first: np.ndarray, second: np.ndarray, n_classes: int) -> np.ndarray:
     """Dice of every map of one stack with every one of another, averaged over classes."""
     total = np.zeros((len(first), len(second)))
-    for one in range(n_classes):
-        a = (first == one).reshape(len(first), -1).astype(float)
-        b = (second == one).reshape(len(second), -1).astype(float)
+    for k in range(n_classes):
+        a = (first == k).reshape(len(first), -1).astype(float)
+        b = (second == k).reshape(len(second), -1).astype(float)
         areas = np.add.outer(a.sum(axis=1), b.sum(axis=1))
         total += (2 * a @ b.T + RELEASED_EPSILON) / (areas + RELEASED_EPSILON)
     return total / n_classes
 
 
-def dice_max(
-    samples: Sequence, references: Sequence, of: Literal["samples", "references"] = "samples"
-) -> float:
-    """Return the mean Dice of each mask with its best match in the other set.
-
-    Parameters
-    ----------
-    samples, references : sequence of array_like, shape (height, width)
-    of : {"samples", "references"}
-        Whose best matches are averaged. ``"samples"``: is each sample like some annotator
-        (``dice_max`` of D-Persona's code); ``"references"``: is each annotator met by some
-        sample (``dice_max_reverse`` there).
-
-    Raises
-    ------
-    ValueError
-        If a set is empty, the masks' shapes differ, or ``of`` is unknown.
-    """
-    if of not in ("samples", "references"):
-        raise ValueError(f"of is 'samples' or 'references', not {of!r}")
-    table = dice_table(samples, references)
-    return float(table.max(axis=1 if of == "samples" else 0).mean())
-
-
-def dice_match(samples: Sequence, references: Sequence) -> float:
-    """Return the mean Dice when masks of both sets are matched one to one, as well as possible.
-
-    The matching (Hungarian method) makes the sum of Dice largest; where one set is larger, its
-    remaining masks go unmatched and do not count.
-
-    Parameters
-    ----------
-    samples, references : sequence of array_like, shape (height, width)
-
-    Raises
-    ------
-    ValueError
-        If a set is empty or the masks' shapes differ.
-
-    References
-    ----------
-    Y. Wu et al.: Diversified and personalized multi-rater medical image segmentation. CVPR 2024.
-    """
-    table = dice_table(samples, references)
-    return float(table[linear_sum_assignment(table, maximize=True)].mean())
-
-
-def dice_table(samples: Sequence, references: Sequence) -> np.ndarray:
-    """Return the Dice of every mask of one set with every mask of the other.
-
-    Returns
-    -------
-    numpy.ndarray of float, shape (len(samples), len(references))
-
-    Raises
-    ------
-    ValueError
-        If a set is empty or the masks' shapes differ.
-    """
-    samples, references = _packed(samples, references)
-    common, areas = _counts(samples, references)
-    return np.where(areas > 0, 2 * common / np.maximum(areas, 1), 1.0)
-
-
 def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    common, areas = _counts(first, second)
-    union = areas - common
-    return np.where(union > 0, common / np.maximum(union, 1), 1.0)
-
-
-def _counts(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for every pair, the pixels in common and the sum of both areas."""
+    """Return the IoU of every mask of one set with every mask of the other."""
     common = np.array([[_ones(a & b) for b in second] for a in first])
     areas = np.add.outer([_ones(a) for a in first], [_ones(b) for b in second])
-    return common, areas
+    union = areas - common
+    return np.where(union > 0, common / np.maximum(union, 1), 1.0)
 
 
 def _ones(packed: np.ndarray) -> int:

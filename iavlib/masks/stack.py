@@ -1,16 +1,15 @@
-"""Masks of one image, checked and laid on top of each other."""
+"""Masks of one image, checked and stacked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from iavlib.core.errors import DataError
-from iavlib.data.images import read_mask
 
 
-def mask_stack(masks, names: Sequence[str] | None = None, at_least: int = 1) -> np.ndarray:
+def mask_stack(masks, names: Sequence[str] | None = None, min_masks: int = 1) -> np.ndarray:
     """Check the masks of one image and stack them.
 
     Parameters
@@ -20,8 +19,8 @@ def mask_stack(masks, names: Sequence[str] | None = None, at_least: int = 1) -> 
         0/1, 0/255 and their like.
     names : sequence of str, optional
         What to call the masks in messages; their position, from 1, unless given.
-    at_least : int
-        How many masks are needed.
+    min_masks : int
+        Smallest number of masks.
 
     Returns
     -------
@@ -34,10 +33,10 @@ def mask_stack(masks, names: Sequence[str] | None = None, at_least: int = 1) -> 
         pixels, holds NaN, a negative number or more than one value besides 0.
     """
     arrays = [np.asarray(mask) for mask in masks]
-    if len(arrays) < at_least:
+    if len(arrays) < min_masks:
         raise DataError(
             "masks of one image",
-            f"there are {len(arrays)}, at least {at_least} are needed",
+            f"there are {len(arrays)}, at least {min_masks} are needed",
             "leave out images with fewer masks",
         )
     labels = [f"mask {n}" for n in range(1, len(arrays) + 1)] if names is None else list(names)
@@ -54,51 +53,12 @@ def mask_stack(masks, names: Sequence[str] | None = None, at_least: int = 1) -> 
     return np.stack(checked)
 
 
-def read_stack(
-    paths: dict[str, str | None], read: Callable = read_mask, at_least: int = 1
-) -> np.ndarray:
-    """Read the mask files of one image and stack them.
-
-    Parameters
-    ----------
-    paths : dict
-        Mask id to path; None where there is no file.
-    read : callable
-        From path to array of shape (height, width).
-    at_least : int
-        How many masks are needed.
-
-    Returns
-    -------
-    numpy.ndarray of bool, shape (n, height, width)
-
-    Raises
-    ------
-    DataError
-        Naming the mask and the file.
-    """
-    return mask_stack([read_file(*item, read) for item in paths.items()], list(paths), at_least)
-
-
-def read_file(mask_id: str, path: str | None, read: Callable = read_mask) -> np.ndarray:
-    """Read one mask file; whatever is wrong with it becomes a :class:`DataError`."""
-    if path is None:
-        raise DataError(mask_id, "there is no file", "put the file beside the others")
-    try:
-        return read(path)
-    except DataError:
-        raise
-    except Exception as error:  # decoders raise what they like; all of it means the file is bad
-        told = f"no readable mask ({type(error).__name__}: {error})"
-        raise DataError(path, told, "replace or remove it") from error
-
-
 def _binary(array: np.ndarray, label: str) -> np.ndarray:
     if array.ndim != 2 or not array.size:
         raise DataError(
             label,
             f"an array of shape {array.shape}, not (height, width)",
-            "give one two-dimensional mask an annotator",
+            "give one two-dimensional mask per annotator",
         )
     if array.dtype == bool:
         return array
@@ -112,7 +72,7 @@ def _binary(array: np.ndarray, label: str) -> np.ndarray:
     if lowest < 0 or np.count_nonzero(inside) != np.count_nonzero(array == highest) * (highest > 0):
         raise DataError(
             label,
-            f"not binary: values from {lowest} to {highest}, besides 0 more than one of them",
+            f"not binary: values from {lowest} to {highest}, more than one of them besides 0",
             "threshold it, for instance 'mask > 0' or 'probability > 0.5'",
         )
     return inside

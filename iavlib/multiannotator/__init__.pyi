@@ -46,19 +46,15 @@ from .methods import (
     make_method as make_method,
     register as register,
 )
-from .metrics import (
-    Reliability as Reliability,
-    class_dice as class_dice,
-    dice_matrix as dice_matrix,
-    mean_dice as mean_dice,
-    reliability as reliability,
-)
 from .prediction import (
     Prediction as Prediction,
 )
 from .scores import (
+    Reliability as Reliability,
+    dice_matrix as dice_matrix,
     fusion_scores as fusion_scores,
     image_scores as image_scores,
+    reliability as reliability,
 )
 from .simulation import (
     MULTI_CLASS_ANNOTATORS as MULTI_CLASS_ANNOTATORS,

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.core.errors import MethodError
+from iavlib.masks import class_dice
 from iavlib.models.model_files import read_model, write_model
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import posterior_classes
 from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood
 from iavlib.multiannotator.methods import make_method
-from iavlib.multiannotator.metrics import mean_dice
 from iavlib.multiannotator.prediction import Prediction, join_predictions
 from iavlib.training import checkpoint
 from iavlib.training.batches import ImageBatches, normalise
@@ -276,9 +276,9 @@ def _validate(fitted: FittedMethod, dataset: MultiAnnotatorSet) -> dict[str, flo
         loss, given = label_likelihood(maps, torch.from_numpy(some.labels))
         total, n_given = total + float(loss[given].sum()), n_given + int(given.sum())
         if some.truth is not None:
-            dice += mean_dice(batch.labels, some.truth, dataset.n_classes) * len(batch)
+            dice += class_dice(batch.labels, some.truth, dataset.n_classes).mean() * len(batch)
     measured = {"nll": total / n_given}
-    return measured if dataset.truth is None else measured | {"dice": dice / len(dataset)}
+    return measured if dataset.truth is None else measured | {"dice": float(dice / len(dataset))}
 
 
 def _array(values: Tensor | None) -> np.ndarray | None:

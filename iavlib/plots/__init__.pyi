@@ -29,7 +29,6 @@ from .diagnosis import (
     intervals as intervals,
     methods_compared as methods_compared,
     paired_runs as paired_runs,
-    precision_recall as precision_recall,
     reliability as reliability,
     roc as roc,
     subgroup_forest as subgroup_forest,
@@ -44,13 +43,10 @@ from .explanations import (
 )
 from .prediction import (
     coverage_and_width as coverage_and_width,
-    critical_difference as critical_difference,
     learning_curve as learning_curve,
     model_forest as model_forest,
-    paired_by_seed as paired_by_seed,
     predicted_against_true as predicted_against_true,
     prediction_densities as prediction_densities,
-    prediction_intervals as prediction_intervals,
     residuals as residuals,
     triage_curves as triage_curves,
 )

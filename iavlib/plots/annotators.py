@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from iavlib.masks.overlap import dice, soft_dice
+from iavlib.masks import dice, soft_dice
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.prediction import Prediction
 from iavlib.plots.style import COLOURS, CYCLE, notice

@@ -19,7 +19,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from scipy.stats import t as student
 
 from iavlib.plots.style import COLOURS, CYCLE, notice
-from iavlib.stats.gains import cell_gains
+from iavlib.stats import cell_gains
 from iavlib.stats.roc import Auroc
 
 SCORE_LABELS = {
@@ -73,32 +73,6 @@ def roc(
     return figure
 
 
-def precision_recall(
-    curves: Mapping[str, pd.DataFrame], averages: Mapping[str, float], share: float
-) -> Figure:
-    """Draw precision against recall, in steps, beside what guessing gives.
-
-    Parameters
-    ----------
-    curves : mapping of str to pandas.DataFrame
-        Model to its curve from :func:`iavlib.stats.roc.precision_recall_curve`.
-    averages : mapping of str to float
-        Average precision of each.
-    share : float
-        Of malignant rows: the precision of guessing.
-    """
-    figure, ax = plt.subplots(figsize=(5.2, 4))
-    for (name, curve), colour in zip(curves.items(), _colours(len(curves)), strict=True):
-        recall = np.r_[0, curve["recall"]]
-        precision = np.r_[curve["precision"].iloc[0], curve["precision"]]
-        label = f"{name}: {averages[name]:.3f}"
-        # A step's height is the precision at its right end, as average precision counts it.
-        ax.step(recall, precision, where="pre", color=colour, lw=1.8, label=label)
-    ax.axhline(share, color="black", lw=0.8, ls=":", label=f"guessing: {share:.3f}")
-    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
-    ax.set(xlabel="recall (sensitivity)", ylabel="precision")
-    ax.legend(fontsize=8, title="average precision", title_fontsize=8)
-    return figure
 
 
 def reliability(curves: Mapping[str, pd.DataFrame]) -> Figure:

@@ -186,33 +186,6 @@ def coverage_and_width(tables: dict[str, pd.DataFrame], nominal: float) -> Figur
     return figure
 
 
-def prediction_intervals(predictions: pd.DataFrame, label: str = _LABEL) -> Figure:
-    """Draw every interval with its truth, from the lowest prediction to the highest.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        ``true``, ``predicted``, ``lower`` and ``upper``.
-    label : str
-        What is predicted, with its unit.
-    """
-    table = predictions.sort_values("predicted", kind="stable")
-    place = np.arange(1, len(table) + 1)
-    held = table["true"].between(table["lower"], table["upper"]).to_numpy()
-    figure, ax = plt.subplots(figsize=(7, 3.4))
-    ax.vlines(place, table["lower"], table["upper"], color="#B8CCE4", lw=1.2, label="interval")
-    ax.plot(place, table["predicted"], color=COLOURS["neutral"], lw=1.2, label="predicted")
-    truths = ((held, "highlight", "o", "inside"), (~held, "malignant", "x", "outside"))
-    for member, colour, marker, name in truths:
-        text = f"truth {name} ({member.sum():,})"
-        points = (place[member], table["true"].to_numpy()[member])
-        ax.scatter(
-            *points, s=11, marker=marker, color=COLOURS[colour], lw=0.8, label=text, zorder=3
-        )
-    ax.set(xlabel="images, by predicted value", ylabel=label, xlim=(0, len(table) + 1))
-    ax.grid(axis="x", visible=False)
-    figure.legend(loc="outside upper center", ncols=4, fontsize=8)
-    return figure
 
 
 def _by_malignancy(predictions: pd.DataFrame) -> Sequence[tuple[str, pd.DataFrame]]:
@@ -279,37 +252,6 @@ def model_forest(
     return figure
 
 
-def paired_by_seed(errors: pd.DataFrame, label: str = _MAE) -> Figure:
-    """Draw the error of each model in each seed; a line joins the runs of one seed.
-
-    Parameters
-    ----------
-    errors : pandas.DataFrame
-        One row a seed, one column a model.
-    label : str
-        What the errors are, with their unit.
-    """
-    figure, ax = plt.subplots(figsize=(max(3.2, 0.75 * errors.shape[1] + 1.8), 3.4))
-    place = np.arange(errors.shape[1])
-    for number, (seed, row) in enumerate(errors.iterrows()):
-        colour, marker = CYCLE[number % len(CYCLE)], "os^Dv"[number % 5]
-        ax.plot(place, row, color=colour, marker=marker, ms=4, lw=0.9, alpha=0.8, label=f"{seed}")
-    mean = errors.mean()
-    ax.hlines(mean, place - 0.25, place + 0.25, color="black", lw=2, label="mean", zorder=3)
-    ax.set(xticks=place, ylabel=label, xlim=(-0.5, place[-1] + 0.5))
-    crowded = errors.shape[1] > 4
-    ax.set_xticklabels(
-        errors.columns, rotation=40 if crowded else 0, ha="right" if crowded else "center"
-    )
-    ax.grid(axis="x", visible=False)
-    if len(errors) <= 10:
-        figure.legend(
-            loc="outside right upper",
-            title=errors.index.name or "seed",
-            fontsize=8,
-            title_fontsize=8,
-        )
-    return figure
 
 
 def learning_curve(
@@ -347,50 +289,8 @@ def learning_curve(
     return figure
 
 
-def critical_difference(ranks: pd.Series, difference: float) -> Figure:
-    """Draw mean ranks on a line; a bar joins models that the Nemenyi test does not tell apart.
-
-    Parameters
-    ----------
-    ranks : pandas.Series
-        Mean rank of each model, 1 the best, as :func:`iavlib.stats.friedman` gives them.
-    difference : float
-        Critical difference, as :func:`iavlib.stats.nemenyi` gives it.
-    """
-    ordered = ranks.sort_values(kind="stable")
-    groups = _alike(ordered.to_numpy(), difference)
-    figure, ax = plt.subplots(figsize=(7, 0.3 * (len(ordered) + len(groups)) + 1.2))
-    rows = np.arange(len(ordered))
-    ax.plot(ordered, rows, "o", color=COLOURS["neutral"], ms=6)
-    for rank, row in zip(ordered, rows, strict=True):
-        ax.annotate(
-            f"{rank:.2f}", (rank, row), (6, 0), textcoords="offset points", va="center", fontsize=8
-        )
-    for number, (first, last) in enumerate(groups):
-        height = len(ordered) - 0.2 + 0.6 * number
-        ends = ordered.iloc[[first, last]]
-        ax.plot(ends, [height] * 2, color=COLOURS["malignant"], lw=4, solid_capstyle="butt")
-        ax.vlines(ends, [first, last], height, color=COLOURS["malignant"], lw=0.5, ls=":")
-    ax.set(
-        yticks=rows, yticklabels=ordered.index, xlabel="mean rank over the blocks (1 = least error)"
-    )
-    ax.set_title(
-        f"critical difference {difference:.2f}; bars join what it does not tell apart", fontsize=9
-    )
-    ax.invert_yaxis()
-    ax.margins(x=0.12)
-    ax.grid(axis="y", visible=False)
-    return figure
 
 
-def _alike(ranks: np.ndarray, difference: float) -> list[tuple[int, int]]:
-    """Find the longest runs of sorted ranks that lie within the critical difference."""
-    runs: list[tuple[int, int]] = []
-    for first in range(len(ranks)):
-        last = int(np.flatnonzero(ranks - ranks[first] <= difference).max())
-        if last > first and (not runs or last > runs[-1][1]):
-            runs.append((first, last))
-    return runs
 
 
 def _draw_lines(ax: Axes, baselines: Mapping[str, float], vertical: bool) -> None:

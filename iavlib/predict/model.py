@@ -1,11 +1,8 @@
-"""Intervals about predicted agreement, from the images on which a run was validated.
-
-A finished run as something that predicts: its network, looked at exactly as in training.
-"""
+"""Finished runs as models for new images: predictions, conformal intervals, ensembles."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from iavlib.core.errors import PredictionError
 from iavlib.experiments.config import PROBE, from_mapping, split_settings
@@ -23,34 +21,36 @@ from iavlib.experiments.tasks.diagnosis_network import predict_diagnosis
 from iavlib.experiments.tasks.image import predict_views
 from iavlib.models.model_files import load_network
 from iavlib.models.network import Network
-from iavlib.stats.conformal import Conformal, split_conformal
-from iavlib.stats.regression import interval_coverage
+from iavlib.predict.ood import ALPHA, NEIGHBOURS, OodReference, load_ood_reference
+from iavlib.stats import Conformal, interval_coverage, split_conformal
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import ImageCache
 from iavlib.training.objectives import AGREEMENT, DIAGNOSIS
-from iavlib.training.predict import run_over
+from iavlib.training.predict import predict_features
 from iavlib.training.recipe import get_recipe
 
 IAA = "iaa"
 DICE, PROBABILITY = "predicted_dice", "malignancy_probability"
+#: Subsets of a run that its network was not trained on.
+SUBSETS = {"val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A trained network with all that its predictions depend on.
+    """A trained network with everything that its predictions depend on.
 
     Parameters
     ----------
     run : Result
         The finished run.
     network : Network
-    look : callable
+    predict_fn : callable
         From batches of images to the table of predictions that the run's task makes of them.
     """
 
     run: Result
     network: Network
-    look: Callable[[ImageBatches], pd.DataFrame]
+    predict_fn: Callable[[ImageBatches], pd.DataFrame]
 
     @property
     def name(self) -> str:
@@ -59,22 +59,22 @@ class Predictor:
 
     @property
     def size(self) -> int:
-        """Side of the images it looks at, in pixels."""
+        """Side of the network's input images in pixels."""
         return self.network.weights.input_size
 
     @property
-    def tells_agreement(self) -> bool:
-        """Whether it was trained to tell agreement."""
+    def predicts_agreement(self) -> bool:
+        """Whether it was trained to predict agreement."""
         return self.run.experiment.task in (IAA, MULTITASK)
 
     @property
-    def tells_malignancy(self) -> bool:
-        """Whether it was trained to tell malignant from benign."""
+    def predicts_malignancy(self) -> bool:
+        """Whether it was trained to distinguish malignant from benign lesions."""
         return self.run.experiment.task != IAA
 
     @cached_property
-    def learnt_from(self) -> frozenset[str]:
-        """Ids of the images of its training part."""
+    def training_ids(self) -> frozenset[str]:
+        """Ids of the images of its training split."""
         rows = self.run.predictions
         return frozenset(rows.loc[rows["subset"] == "train", "image_id"])
 
@@ -88,31 +88,31 @@ class Predictor:
         Returns
         -------
         pandas.DataFrame
-            One row an image: ``predicted_dice`` (clipped to [0, 1]) and
+            One row per image: ``predicted_dice`` (clipped to [0, 1]) and
             ``malignancy_probability``, those that it was trained for.
         """
-        found = self.look(self.batches(pixels))
-        columns = {}
-        if self.tells_agreement:
-            source = "predicted" if self.run.experiment.task == IAA else "predicted_iaa"
-            columns[DICE] = found[source].clip(0, 1).to_numpy()
-        if self.tells_malignancy:
-            columns[PROBABILITY] = found["predicted"].to_numpy()
+        table, columns = self.predict_fn(self.batches(pixels)), {}
+        if self.predicts_agreement:
+            source = "predicted_iaa" if self.predicts_malignancy else "predicted"
+            columns[DICE] = table[source].clip(0, 1).to_numpy()
+        if self.predicts_malignancy:
+            columns[PROBABILITY] = table["predicted"].to_numpy()
         return pd.DataFrame(columns)
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """Compute the pooled features of some images as they are, not turned: (n, F)."""
-        network = self.network
-        batches = self.batches(pixels)
-        return run_over(network, lambda x: {"features": network.features(x)}, batches)["features"]
+        """Compute the pooled features of some images, without test-time augmentation: (n, F)."""
+        return predict_features(self.network, self.batches(pixels))
 
     def batches(self, pixels: np.ndarray) -> ImageBatches:
-        """Put images into batches, normalised as the network's weights say."""
+        """Put images into batches, normalised as the network's weights require."""
         ids = pd.Index(map(str, range(len(pixels))), name="image_id")
         cache = ImageCache(ids, pixels, Path("new images"))  # in memory only
         weights = self.network.weights
-        targets = pd.DataFrame(index=ids)
-        return ImageBatches.from_cache(cache, targets, weights.mean, weights.std)
+        return ImageBatches.from_cache(cache, pd.DataFrame(index=ids), weights.mean, weights.std)
+
+    def to_input(self, pixels: np.ndarray) -> Tensor:
+        """Put images into one normalised batch, shape (n, 3, size, size)."""
+        return self.batches(pixels).batch(np.arange(len(pixels)))["images"]
 
 
 def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
@@ -128,55 +128,44 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
     Raises
     ------
     PredictionError
-        If the run is not finished, left no network, or tells neither agreement nor malignancy.
+        If the run is not finished, saved no network, or predicts neither agreement nor
+        malignancy.
     ExperimentError
         If there is no such run.
-    iavlib.core.DataError
+    DataError
         If a file of the network is damaged.
     """
     folder = Path(name)
     if not (folder / SPEC).is_file():
         if folder.is_absolute() or folder.is_dir():
-            told = f"holds no {SPEC}" if folder.is_dir() else "is not there"
-            raise PredictionError(folder, told, "give the folder of a finished run, or its id")
+            problem = f"holds no {SPEC}" if folder.is_dir() else "does not exist"
+            raise PredictionError(folder, problem, "give the folder of a finished run, or its id")
         folder = (store or RunStore()).find(name)
     if not (folder / METRICS).is_file():
         raise PredictionError(folder, "the run is not finished", f"'iav train {folder.name}'")
     path = folder / SPEC
     experiment, facts = from_mapping(read_json(path), path), read_facts(folder)
     if experiment.task not in (IAA, DIAGNOSIS, MULTITASK):
-        told = f"a run of task {experiment.task!r} predicts no agreement and no diagnosis"
-        raise PredictionError(folder, told, f"give one of {IAA}, {MULTITASK} or {DIAGNOSIS}")
+        problem = f"a run of task {experiment.task!r} predicts no agreement and no diagnosis"
+        raise PredictionError(folder, problem, f"give one of {IAA}, {MULTITASK} or {DIAGNOSIS}")
     if not (folder / MODEL).is_file():
-        probe = experiment.recipe == PROBE
-        why = "a probe leaves no network" if probe else f"its {MODEL} is gone"
-        hint = "give a run that trained a network" if probe else f"train it again: {folder.name}"
-        raise PredictionError(folder, why, hint)
+        if experiment.recipe == PROBE:
+            hint = "give a run that trained a network"
+            raise PredictionError(folder, "a probe saves no network", hint)
+        raise PredictionError(folder, f"its {MODEL} is missing", f"train it again: {folder.name}")
     network = load_network(folder)
-    return Predictor(Result(experiment, folder, facts), network, _looking(experiment, network))
+    return Predictor(Result(experiment, folder, facts), network, _predict_fn(experiment, network))
 
 
-def _looking(experiment, network: Network) -> Callable[[ImageBatches], pd.DataFrame]:
-    """Say how the run's task looks at images: how often turned, and by which recipe."""
+def _predict_fn(experiment, network: Network) -> Callable[[ImageBatches], pd.DataFrame]:
+    """Return the function by which the run's task predicts: its recipe and augmentation."""
     if experiment.task == IAA:
         chosen, fields = split_settings(experiment)
         recipe = get_recipe(experiment.recipe, **fields)
-        return partial(_agreement, network, recipe, chosen["tta"])
+        return lambda batches: predict_views(network, AGREEMENT, batches, recipe, chosen["tta"])
     settings, fields = read_settings(experiment)
     recipe = get_recipe(experiment.recipe, **fields)
-    return partial(_diagnosis, network, settings, recipe)
-
-
-def _agreement(network, recipe, n_views: int, batches: ImageBatches) -> pd.DataFrame:
-    return predict_views(network, AGREEMENT, batches, recipe, n_views)
-
-
-def _diagnosis(network, settings, recipe, batches: ImageBatches) -> pd.DataFrame:
-    return predict_diagnosis(network, batches, settings, recipe)
-
-
-#: Parts of a run that its network did not learn from.
-SUBSETS = ("val", "test")
+    return partial(predict_diagnosis, network, settings=settings, recipe=recipe)
 
 
 @dataclass(frozen=True)
@@ -187,12 +176,12 @@ class Calibration:
     ----------
     conformal : Conformal
     subset : {"val", "test"}
-        The images they are calibrated on.
+        The images on which they are calibrated.
     n : int
-        How many those are.
+        Number of those images.
     checked : dict or None
-        On the other part: ``subset``, ``n``, ``coverage`` with ``low`` and ``high`` (95 %,
-        binomial), and ``width`` (mean). None where that part is empty.
+        On the other subset: ``subset``, ``n``, ``coverage`` with ``low`` and ``high`` (95 %,
+        binomial), and ``width`` (mean). None where that subset is empty.
     """
 
     conformal: Conformal
@@ -202,52 +191,212 @@ class Calibration:
 
 
 def calibrate(predictor: Predictor, alpha: float = 0.1, subset: str = "val") -> Calibration:
-    """Calibrate intervals on a run's own predictions of one part, and check them on another.
+    """Calibrate intervals on a run's predictions of one subset, and check them on the other.
 
     Parameters
     ----------
     predictor : Predictor
-        That tells agreement.
+        It must predict agreement.
     alpha : float
-        Share of truths that may lie outside.
+        Share of true values that may lie outside the intervals.
     subset : {"val", "test"}
-        The validation part is left over by the split; but where the best epoch was chosen on it,
-        its errors are a little too small, and intervals a little too narrow. Calibrated on the
-        test part they are not, and nothing is left to check them on but the validation part.
+        Where the best epoch was chosen on the validation images, errors on them are slightly too
+        small and intervals slightly too narrow. Intervals calibrated on the test images do not
+        have this bias, but only the validation images are left to check them on.
 
     Raises
     ------
     PredictionError
-        If the run has too few predictions of that part for this level, so that every interval
+        If the run has too few predictions of that subset for this level, so that every interval
         would be the whole range.
     """
-    known = _known(predictor)
-    mine = known[known["subset"] == subset]
-    fewest = round(1 / alpha - 1)
-    if subset not in SUBSETS or len(mine) < fewest:
-        told = f"{len(mine)} images of known agreement in part {subset!r}"
-        hint = f"give a larger alpha, or a run with {fewest} such images or more"
-        raise PredictionError(predictor.run.folder, told, hint)
-    conformal = split_conformal(mine["true"], mine["predicted"], alpha)
-    other = next(name for name in SUBSETS if name != subset)
-    return Calibration(conformal, subset, len(mine), _check(conformal, known, other))
-
-
-def _known(predictor: Predictor) -> pd.DataFrame:
-    """Give part, true and predicted agreement of the run's images."""
     rows = predictor.run.predictions
-    if predictor.run.experiment.task != IAA:
+    if predictor.predicts_malignancy:
         rows = rows.assign(true=rows["true_iaa"], predicted=rows["predicted_iaa"])
     rows = rows[["subset", "true", "predicted"]].dropna()
-    return rows.assign(predicted=rows["predicted"].clip(0, 1))
+    rows = rows.assign(predicted=rows["predicted"].clip(0, 1))
+    own = rows[rows["subset"] == subset]
+    min_images = round(1 / alpha - 1)
+    if subset not in SUBSETS or len(own) < min_images:
+        problem = f"{len(own)} images of known agreement in subset {subset!r}"
+        hint = f"give a larger alpha, or a run with at least {min_images} such images"
+        raise PredictionError(predictor.run.folder, problem, hint)
+    conformal = split_conformal(own["true"], own["predicted"], alpha)
+    (other,) = SUBSETS.keys() - {subset}
+    rows, checked = rows[rows["subset"] == other], None
+    if len(rows):
+        bounds = conformal.intervals(rows["predicted"])
+        table = interval_coverage(rows["true"], bounds["lower"], bounds["upper"]).loc["all"]
+        names = {"coverage": "coverage", "low": "ci_low", "high": "ci_high", "width": "width_mean"}
+        checked = {name: float(table[column]) for name, column in names.items()}
+        checked |= {"subset": other, "n": len(rows)}
+    return Calibration(conformal, subset, len(own), checked)
 
 
-def _check(conformal: Conformal, known: pd.DataFrame, subset: str) -> dict[str, Any] | None:
-    rows = known[known["subset"] == subset]
-    if rows.empty:
-        return None
-    ends = conformal.intervals(rows["predicted"])
-    whole = interval_coverage(rows["true"], ends["lower"], ends["upper"]).loc["all"]
-    names = {"coverage": "coverage", "low": "ci_low", "high": "ci_high", "width": "width_mean"}
-    numbers = {name: float(whole[column]) for name, column in names.items()}
-    return {"subset": subset, "n": len(rows)} | numbers
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Models whose predictions are averaged.
+
+    Parameters
+    ----------
+    predictors : tuple of Predictor
+    calibrations : dict of str to Calibration
+        Of the models that predict agreement, by name.
+    references : dict of str to OodReference
+        Of the models that have one, by name.
+    alpha : float
+        Share of true values that may lie outside the intervals.
+    """
+
+    predictors: tuple[Predictor, ...]
+    calibrations: Mapping[str, Calibration]
+    references: Mapping[str, OodReference]
+    alpha: float
+
+    @property
+    def sizes(self) -> set[int]:
+        """Sides of the models' input images in pixels."""
+        return {predictor.size for predictor in self.predictors}
+
+    def trained_on(self, image_id: str) -> str:
+        """Name the models whose training images include one of this name; empty for none."""
+        names = [model.name for model in self.predictors if image_id in model.training_ids]
+        return f"an image of this name was used to train {', '.join(names)}" if names else ""
+
+    def predict(self, pixels: Mapping[int, np.ndarray]) -> pd.DataFrame:
+        """Predict some images.
+
+        Parameters
+        ----------
+        pixels : mapping of int to numpy.ndarray of uint8, shape (n, size, size, 3)
+            The same images at each of :attr:`sizes`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per image: ``predicted_dice`` and ``malignancy_probability`` (means over the
+            models that predict them), ``dice_low`` and ``dice_high`` (lowest and highest limit of
+            the models' intervals), ``ood_distance`` (largest) and ``ood_p`` (smallest over the
+            models), and ``out_of_distribution`` (``yes`` if it is for any model, ``unknown``
+            where no model has a reference). What no model predicts is missing.
+        """
+        predictions, bounds, scores = [], [], []
+        for model in self.predictors:
+            images = pixels[model.size]
+            predictions.append(model.predict(images))
+            if model.name in self.calibrations:
+                conformal = self.calibrations[model.name].conformal
+                bounds.append(conformal.intervals(predictions[-1][DICE]).reset_index(drop=True))
+            if model.name in self.references:
+                scores.append(self.references[model.name].score(model.features(images)))
+        columns = [DICE, PROBABILITY]
+        table = pd.concat(predictions).groupby(level=0).mean().reindex(columns=columns)
+        limits = pd.concat(bounds).groupby(level=0) if bounds else None
+        table["dice_low"] = limits["lower"].min() if bounds else np.nan
+        table["dice_high"] = limits["upper"].max() if bounds else np.nan
+        images = pd.concat(scores).groupby(level=0) if scores else None
+        table["ood_distance"] = images["ood_distance"].max() if scores else np.nan
+        table["ood_p"] = images["ood_p"].min() if scores else np.nan
+        flagged = images["out_of_distribution"].any() if scores else None
+        table["out_of_distribution"] = np.where(flagged, "yes", "no") if scores else "unknown"
+        return table
+
+
+def make_ensemble(
+    predictors: Sequence[Predictor], alpha: float = 0.1, subset: str = "val"
+) -> Ensemble:
+    """Calibrate the models and load their out-of-distribution references.
+
+    Parameters
+    ----------
+    predictors : sequence of Predictor
+    alpha, subset
+        As for :func:`calibrate`.
+
+    Raises
+    ------
+    PredictionError
+        If a model is given twice, or cannot be calibrated.
+    DataError
+        If a file beside a model is damaged.
+    """
+    names = [model.name for model in predictors]
+    if len(set(names)) < len(names):
+        raise PredictionError("--model", "a run is given twice", "give each once")
+    calibrations = {
+        model.name: calibrate(model, alpha, subset)
+        for model in predictors
+        if model.predicts_agreement
+    }
+    loaded = {model.name: load_ood_reference(model) for model in predictors}
+    references = {name: reference for name, reference in loaded.items() if reference}
+    return Ensemble(tuple(predictors), calibrations, references, alpha)
+
+
+def describe(ensemble: Ensemble) -> list[str]:
+    """Describe how predictions are made, one sentence per fact."""
+    sentences = []
+    for model in ensemble.predictors:
+        spec, facts = model.run.experiment, model.run.facts
+        sentences.append(
+            f"Run {model.name} ({spec.backbone}, {spec.recipe}) was trained on "
+            f"{facts['n'].get('train', 0):,} images of {facts['cohort']}, finished "
+            f"{facts['finished']}; images are scaled to {model.size} x {model.size} pixels."
+        )
+        if model.name in ensemble.calibrations:
+            sentences.append(_describe_intervals(ensemble.calibrations[model.name], ensemble.alpha))
+        reference = ensemble.references.get(model.name)
+        if reference:
+            sentences.append(
+                f"An image is out of distribution when the distance of its features to those of "
+                f"the {NEIGHBOURS}th nearest of {len(reference.features):,} training images "
+                f"exceeds {reference.threshold:.3f}, as for {ALPHA:.0%} of "
+                f"{len(reference.validation):,} validation images; p is the share of validation "
+                "images that are at least as far away. An image that is not flagged may still be "
+                "unusual."
+            )
+        if reference and reference.centre:
+            sentences.append(
+                "Its heat maps are centred Grad-CAM: what lowers or raises the prediction compared "
+                "with the mean validation image. Colours cannot be compared between images."
+            )
+    if len(ensemble.predictors) > 1:
+        sentences.append(
+            "Predictions are means over the runs; an interval extends from the lowest to the "
+            "highest limit of the runs' intervals, so its coverage is at least that of each run."
+        )
+    return sentences
+
+
+def _describe_intervals(calibration: Calibration, alpha: float) -> str:
+    subset, checked = SUBSETS[calibration.subset], calibration.checked
+    text = (
+        f"Its {1 - alpha:.0%} intervals are split-conformal, calibrated on the {calibration.n:,} "
+        f"images of its {subset} split, and valid for images like those"
+    )
+    if checked is None:
+        return text + "."
+    return (
+        f"{text}; on the {checked['n']:,} images of its {SUBSETS[checked['subset']]} split they "
+        f"contained the true value in {checked['coverage']:.1%} (95 % interval {checked['low']:.1%}"
+        f" to {checked['high']:.1%}) at a mean width of {checked['width']:.2f}."
+    )
+
+
+def limitations(ensemble: Ensemble) -> list[str]:
+    """List the warnings that a reader must see beside the numbers."""
+    warnings = []
+    for model in ensemble.predictors:
+        if model.run.facts["synthetic"]:
+            warnings.append(
+                f"Run {model.name} was trained on invented images ({model.run.facts['cohort']}): "
+                "its predictions for photographs are meaningless."
+            )
+        elif model.run.facts["weights_random"]:
+            warnings.append(f"Run {model.name} started from random weights.")
+        if model.name not in ensemble.references:
+            warnings.append(
+                f"Whether an image resembles the training images of run {model.name} is unknown: "
+                f"run 'iav runs ood {model.name}' where these images are."
+            )
+    return warnings

@@ -1,11 +1,10 @@
-r"""Does a new image look like those that a network learnt from?
+r"""Out-of-distribution scores: is a new image like those that a network was trained on?
 
-The distance of an image is that from its features, scaled to length 1, to those of the tenth
-nearest training image. The validation part, which the network did not learn from, says how far
-images of the same origin are: one is called *out of distribution* when it is farther than the
-:math:`\lceil (n + 1) \cdot 0.95 \rceil`-th of the :math:`n` validation images. Of images like
-those, at most one in twenty is called so by chance. An image that is not is merely not noticed: the
-features see what the network was trained to see.
+The distance of an image is that of its features, scaled to length 1, to those of the tenth
+nearest training image. An image is *out of distribution* when its distance exceeds the
+:math:`\lceil (n + 1) \cdot 0.95 \rceil`-th of the distances of the :math:`n` validation images,
+which the network was not trained on. At most 5 % of images like those are flagged by chance. An
+image that is not flagged may still be unusual in ways that the features do not represent.
 
 References
 ----------
@@ -16,9 +15,11 @@ neighbors. ICML, PMLR 162, 20827-20840.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -31,21 +32,23 @@ from iavlib.experiments.runner import load_data
 from iavlib.explain.cam import GRADCAM
 from iavlib.explain.explainer import Explainer
 from iavlib.models.model_files import read_sidecar
-from iavlib.predict.model import Predictor
 from iavlib.stats.conformal import conformal_quantile
-from iavlib.training.image_cache import ImageCache, cache_images
+from iavlib.training.image_cache import cache_images
 
-FILE = "familiarity.safetensors"
+if TYPE_CHECKING:
+    from iavlib.predict.model import Predictor
+
+FILE = "ood.safetensors"
+_OLD_FILE = "familiarity.safetensors"  # its name in version 1, read until version 3
 NEIGHBOURS = 10
-#: Share of images like the validation part's that are called out of distribution by chance.
+#: Share of images like the validation images that are flagged by chance.
 ALPHA = 0.05
 _BLOCK = 256
-_CENTRED_AT_A_TIME = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Familiarity:
-    """What new images are compared with.
+class OodReference:
+    """Features and distances that new images are compared with.
 
     Parameters
     ----------
@@ -64,11 +67,11 @@ class Familiarity:
 
     @property
     def threshold(self) -> float:
-        """An image at a greater distance is out of distribution; infinite below 19 images."""
+        """Distance above which an image is flagged; infinite for fewer than 19 images."""
         return conformal_quantile(self.validation, ALPHA)
 
-    def judge(self, features: np.ndarray) -> pd.DataFrame:
-        """Compare new images.
+    def score(self, features: np.ndarray) -> pd.DataFrame:
+        """Compare new images with the training images.
 
         Parameters
         ----------
@@ -77,39 +80,55 @@ class Familiarity:
         Returns
         -------
         pandas.DataFrame
-            ``distance`` (from 0 to 2), ``distance_p`` (share of validation images that are as far
-            or farther, the new one counted among them) and ``out_of_distribution``.
+            One row per image: ``ood_distance`` (0 to 2), ``ood_p`` (share of validation images
+            that are at least as far away, with the new image counted among them) and
+            ``out_of_distribution`` (bool).
         """
         distance = nearest_distance(features, self.features)
         farther = (self.validation[None] >= distance[:, None]).sum(1)
-        columns = {"distance": distance, "distance_p": (1 + farther) / (1 + len(self.validation))}
-        return pd.DataFrame(columns | {"out_of_distribution": distance > self.threshold})
+        p = (1 + farther) / (1 + len(self.validation))
+        flagged = distance > self.threshold
+        columns = {"ood_distance": distance, "ood_p": p, "out_of_distribution": flagged}
+        return pd.DataFrame(columns)
 
 
-def nearest_distance(features: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Give the distance to the tenth nearest of `known`, after scaling rows to length 1: (k,)."""
-    known = _unit(known)
-    neighbour = min(NEIGHBOURS, len(known)) - 1
-    found = []
+def nearest_distance(features: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """Compute the distance to the tenth nearest training image.
+
+    Parameters
+    ----------
+    features : numpy.ndarray of shape (k, F)
+    training : numpy.ndarray of shape (n, F)
+
+    Returns
+    -------
+    numpy.ndarray of float, shape (k,)
+        Euclidean distance after all rows are scaled to length 1; to the farthest image where
+        there are fewer than ten.
+    """
+    training = _unit(training)
+    neighbour = min(NEIGHBOURS, len(training)) - 1
+    distances = []
     for start in range(0, len(features), _BLOCK):
-        alike = _unit(features[start : start + _BLOCK]) @ known.T
-        squared = np.partition(2 - 2 * alike, neighbour, axis=1)[:, neighbour]
-        found.append(np.sqrt(np.maximum(squared, 0)))
-    return np.concatenate(found).astype(float)
+        cosine = _unit(features[start : start + _BLOCK]) @ training.T
+        squared = np.partition(2 - 2 * cosine, neighbour, axis=1)[:, neighbour]
+        distances.append(np.sqrt(np.maximum(squared, 0)))
+    return np.concatenate(distances).astype(float)
 
 
-def make_familiarity(predictor: Predictor) -> Path:
-    """Compute what new images are compared with, and keep it beside the network.
+def make_ood_reference(predictor: Predictor) -> Path:
+    """Compute what new images are compared with, and save it beside the network.
 
     Parameters
     ----------
     predictor : Predictor
-        Its training and validation images must be on this machine; later predictions do without.
+        Its training and validation images must be on this machine; later predictions do not
+        need them.
 
     Returns
     -------
-    Path
-        The file: features of the training part (two bytes a number) and distances.
+    pathlib.Path
+        The file: features of the training images (two bytes per number) and distances.
 
     Raises
     ------
@@ -121,29 +140,30 @@ def make_familiarity(predictor: Predictor) -> Path:
     run = predictor.run
     cohort = load_data(run.experiment)
     if cohort.fingerprint != run.experiment.data:
-        told = f"is not what the run learnt from ({cohort.fingerprint}, not {run.experiment.data})"
-        raise PredictionError(f"cohort {cohort.name!r}", told, "restore the data")
+        problem = f"is not what the run used ({cohort.fingerprint}, not {run.experiment.data})"
+        raise PredictionError(f"cohort {cohort.name!r}", problem, "restore the data")
     subsets = run.predictions.set_index("image_id")["subset"]
     subsets = subsets[subsets.isin(("train", "val"))]
-    cache = cache_images(
-        cohort.images["path"].reindex(subsets.index), predictor.size, progress=True
+    paths = cohort.images["path"].reindex(subsets.index)
+    pixels = cache_images(paths, predictor.size, progress=True).pixels
+    blocks = range(0, len(subsets), _BLOCK)
+    features = np.concatenate(
+        [predictor.features(np.asarray(pixels[i : i + _BLOCK])) for i in blocks]
     )
-    blocks = range(0, len(cache), _BLOCK)
-    found = np.concatenate(
-        [predictor.features(np.asarray(cache.pixels[i : i + _BLOCK])) for i in blocks]
-    )
-    train = _unit(found[(subsets == "train").to_numpy()]).astype(np.float16)
-    validation = nearest_distance(found[(subsets == "val").to_numpy()], train)
-    facts = {"model": _model(run.folder), "neighbours": str(NEIGHBOURS)}
-    facts["centre"] = json.dumps(
-        _centre(predictor, cache, cache.rows(subsets.index[subsets == "val"]))
-    )
-    write_bytes(run.folder / FILE, save({"train": train, "validation": validation}, facts))
+    validation = (subsets == "val").to_numpy()
+    training = _unit(features[~validation]).astype(np.float16)
+    tensors = {
+        "train": training,
+        "validation": nearest_distance(features[validation], training),
+    }
+    centre = _mean_activation(predictor, pixels, np.flatnonzero(validation))
+    facts = _identity(run.folder) | {"centre": json.dumps(centre)}
+    write_bytes(run.folder / FILE, save(tensors, facts))
     return run.folder / FILE
 
 
-def load_familiarity(predictor: Predictor) -> Familiarity | None:
-    """Read what :func:`make_familiarity` kept; None where nothing was.
+def load_ood_reference(predictor: Predictor) -> OodReference | None:
+    """Read what :func:`make_ood_reference` saved; None where nothing was saved.
 
     Raises
     ------
@@ -152,36 +172,38 @@ def load_familiarity(predictor: Predictor) -> Familiarity | None:
     """
     path = predictor.run.folder / FILE
     if not path.is_file():
-        return None
-    hint = f"'iav runs familiarity {predictor.name}' makes it anew"
+        path = path.with_name(_OLD_FILE)
+        if not path.is_file():
+            return None
+        problem = f"{path}: version 3 will not read this name; rename the file to {FILE}"
+        warnings.warn(problem, DeprecationWarning, stacklevel=2)
+    hint = f"'iav runs ood {predictor.name}' makes it again"
     try:
         with safe_open(path, framework="np") as file:
             facts = file.metadata() or {}
-            train, validation = file.get_tensor("train"), file.get_tensor("validation")
+            training, validation = file.get_tensor("train"), file.get_tensor("validation")
     except (SafetensorError, OSError) as error:
         raise DataError(path, f"cannot be read ({error})", hint) from error
-    known = {"model": _model(path.parent), "neighbours": str(NEIGHBOURS)}
-    if known.items() - facts.items() or "centre" not in facts:
+    if _identity(path.parent).items() - facts.items() or "centre" not in facts:
         raise DataError(path, "was made for another network", hint)
-    return Familiarity(train, validation, json.loads(facts["centre"]))
+    return OodReference(training, validation, json.loads(facts["centre"]))
 
 
-def _centre(predictor: Predictor, cache: ImageCache, rows: np.ndarray) -> dict[str, float]:
-    """Take the mean image as the zero of heat maps: a regression has none of its own."""
-    blocks = np.array_split(rows, -(-len(rows) // _CENTRED_AT_A_TIME))
+def _mean_activation(predictor: Predictor, pixels, rows: np.ndarray) -> dict[str, float]:
+    """Compute the zero of heat maps: a regression has none of its own."""
     batches = (
-        predictor.batches(np.asarray(cache.pixels[one])).batch(np.arange(len(one)))["images"]
-        for one in blocks
+        predictor.to_input(np.asarray(pixels[block]))
+        for block in np.array_split(rows, -(-len(rows) // 32))
     )
     try:
         return Explainer(predictor.network, None, [GRADCAM]).centre_on(batches).reference
-    except ExplainError:  # a map of a single place shows nothing
+    except ExplainError:  # a feature map of one pixel has no heat map
         return {}
 
 
-def _model(folder: Path) -> str:
-    """Name the network by the hash of its tensors."""
-    return str(read_sidecar(folder)["sha256"])
+def _identity(folder: Path) -> dict[str, str]:
+    """Identify the network by the hash of its tensors."""
+    return {"model": str(read_sidecar(folder)["sha256"]), "neighbours": str(NEIGHBOURS)}
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

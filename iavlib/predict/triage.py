@@ -1,8 +1,8 @@
-"""Which images of a cohort deserve a further annotator, told by runs that had not seen them.
+"""Which images of a cohort most need a further annotator, by runs not trained on them.
 
-The order is by predicted disagreement. How good it is can be measured, as the annotators of these
-images did draw: the share of the total disagreement found among the first images, beside a random
-order and beside image statistics that need no network.
+The order is by predicted disagreement. Its quality can be measured, because the annotators of
+these images are known: the share of the total disagreement among the first images, compared with
+a random order and with image statistics that need no network.
 """
 
 from __future__ import annotations
@@ -28,30 +28,28 @@ from iavlib.experiments.store import RunStore
 from iavlib.stats.triage import triage_gains
 
 TASK = "iaa"
-#: What the order may be by, each a column of the scores.
-DISAGREEMENT, UNCERTAINTY, BOTH = "disagreement", "uncertainty", "both"
-ORDERS = (DISAGREEMENT, UNCERTAINTY, BOTH)
+#: Possible orders, each a column of the scores.
+ORDERS = DISAGREEMENT, UNCERTAINTY, BOTH = "disagreement", "uncertainty", "both"
 _SIZE = 224
 
 
 @dataclass(frozen=True, eq=False)
 class Triage:
-    """Images in the order in which they deserve a further annotator.
+    """Images in the order of their need for a further annotator.
 
     Parameters
     ----------
     ranking : pandas.DataFrame
-        One row an image, the first the most deserving: ``rank``, ``image_id``, ``priority`` (the
-        greater, the sooner), ``predicted_dice``, ``lower`` and ``upper`` (90 %, from the
-        residuals of other folds), ``spread`` (standard deviation over the models, missing
-        for one), ``true_dice`` (of the annotators so far), ``n_masks``, ``malignancy``,
-        ``cluster``.
+        One row per image, the greatest need first: ``rank``, ``image_id``, ``priority`` (higher
+        is sooner), ``predicted_dice``, ``lower`` and ``upper`` (90 %, from the residuals of other
+        folds), ``spread`` (standard deviation over the models, missing for one model),
+        ``true_dice`` (of the annotators so far), ``n_masks``, ``malignancy``, ``cluster``.
     scores : pandas.DataFrame
-        Index ``image_id``; the score of each order that is compared, the first the one used.
+        Index ``image_id``; the score of each order that is compared, the first one is used.
     gains : pandas.DataFrame
         See :func:`iavlib.stats.triage_gains`.
     model, origin : str
-        Whose predictions are used, and where from: ``here`` or ``stored``.
+        Label of the model, and where its predictions are from: ``here`` or ``stored``.
     random : bool
         Whether that model started from random weights.
     """
@@ -67,7 +65,7 @@ class Triage:
 def out_of_fold_runs(
     cohort: Cohort, store: RunStore | None = None, project: Project | None = None
 ) -> pd.DataFrame:
-    """Find runs that together predict each image of a cohort without having seen it.
+    """Find runs that together predict each image of a cohort without having been trained on it.
 
     Parameters
     ----------
@@ -75,13 +73,13 @@ def out_of_fold_runs(
     store : RunStore, optional
         The default one if not given.
     project : Project, optional
-        The one of the working folder by default; its stored results count too.
+        The one of the working folder by default; its stored results are included.
 
     Returns
     -------
     pandas.DataFrame
         Rows as of :func:`iavlib.experiments.read_results`: complete folds on one state of the
-        data, the cohort's own where there are any, else that of most runs.
+        data, the cohort's own where there are any, else the most frequent one.
 
     Raises
     ------
@@ -106,7 +104,7 @@ def triage(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> Triage:
-    """Order the images of a cohort, and measure the order on them.
+    """Order the images of a cohort, and measure the quality of the order.
 
     Parameters
     ----------
@@ -114,40 +112,47 @@ def triage(
     runs : pandas.DataFrame
         From :func:`out_of_fold_runs`.
     by : {"disagreement", "uncertainty", "both"}
-        1 - predicted Dice; the spread of the models' predictions; or their sum.
+        1 - predicted Dice; the standard deviation of the models' predictions; or their sum.
     model : str, optional
-        Whose predictions; those of the least error unless given, which flatters them a little.
+        Label of the model whose predictions are used; by default the one with the least mean
+        absolute error, which makes the measured quality slightly optimistic.
     statistics : bool
-        Compare with a ridge regression on image statistics, where images are at hand.
+        Compare with a ridge regression on image statistics, where images are available.
     n_boot, seed : int
         Of the bootstrap over patients.
 
     Raises
     ------
     ExperimentError
-        If there is no such order or model, or one model has no spread.
+        If the order or model does not exist, or the spread of a single model is requested.
     """
     if by not in ORDERS:
-        raise ExperimentError(f"--by {by}", "is no order", suggest(by, ORDERS))
+        raise ExperimentError(f"--by {by}", "unknown order", suggest(by, ORDERS))
     tested = predictions_on_test(runs)
     chosen = _choose(tested, model)
     if by != DISAGREEMENT and tested["model"].nunique() < 2:
-        told = "takes runs of two models at least, whose predictions can differ"
-        raise ExperimentError(f"--by {by}", told, f"use {DISAGREEMENT}, or train another model")
-    table = with_intervals(per_image(tested[tested["model"] == chosen])).set_index("image_id")
-    wide = tested.pivot_table(index="image_id", columns="model", values="predicted")
-    wide = wide.reindex(table.index)
-    table["spread"] = wide.std(axis=1, ddof=1) if wide.shape[1] > 1 else float("nan")
-    scores = _scores(table, by)
+        problem = "needs runs of at least two models, whose predictions can differ"
+        raise ExperimentError(f"--by {by}", problem, f"use {DISAGREEMENT}, or train another model")
+    own = tested[tested["model"] == chosen]
+    table = with_intervals(per_image(own)).set_index("image_id")
+    by_model = tested.pivot_table(index="image_id", columns="model", values="predicted")
+    table["spread"] = by_model.std(axis=1, ddof=1).reindex(table.index)  # missing for one model
+    scores = pd.DataFrame({DISAGREEMENT: 1 - table["predicted"]})
+    if table["spread"].notna().all():
+        scores[UNCERTAINTY] = table["spread"]
+        scores[BOTH] = scores[DISAGREEMENT] + scores[UNCERTAINTY]
+    scores = scores[[by, *scores.columns.drop(by)]]
     paths = cohort.images["path"].reindex(table.index)
     if statistics and paths.notna().all():
-        scores[STATISTICS] = _statistics(tested, chosen, paths)
+        fitted = add_statistics_baseline(own, image_features(paths, _SIZE)).set_index("image_id")
+        predicted = fitted.loc[fitted["model"] == STATISTICS, "predicted"]
+        scores[STATISTICS] = (1 - predicted).reindex(table.index)
     reference = STATISTICS if STATISTICS in scores else None
     draw = {"reference": reference, "n_boot": n_boot, "seed": seed}
     gains = triage_gains(1 - table["true"], scores, table["cluster"], **draw)
-    origin = ", ".join(sorted(set(tested.loc[tested["model"] == chosen, "origin"])))
-    random = bool(tested.loc[tested["model"] == chosen, "random"].any())
-    return Triage(_ranking(table, scores.iloc[:, 0]), scores, gains, chosen, origin, random)
+    ranking = _rank(table, scores[by])
+    origin = ", ".join(sorted(set(own["origin"])))
+    return Triage(ranking, scores, gains, chosen, origin, bool(own["random"].any()))
 
 
 def _choose(tested: pd.DataFrame, model: str | None) -> str:
@@ -156,84 +161,63 @@ def _choose(tested: pd.DataFrame, model: str | None) -> str:
         if model not in names:
             raise ExperimentError(f"--model-name {model!r}", "no such model", suggest(model, names))
         return model
-    learnt = tested[~tested["random"]] if (~tested["random"]).any() else tested
-    errors = (learnt["true"] - learnt["predicted"]).abs().groupby(learnt["model"]).mean()
-    return str(errors.idxmin())
+    pretrained = tested[~tested["random"]] if not tested["random"].all() else tested
+    errors = (pretrained["true"] - pretrained["predicted"]).abs()
+    return str(errors.groupby(pretrained["model"]).mean().idxmin())
 
 
-def _scores(table: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Score the images by every order that can be, the one asked for first."""
-    scores = pd.DataFrame({DISAGREEMENT: 1 - table["predicted"]})
-    if table["spread"].notna().all():
-        scores[UNCERTAINTY] = table["spread"]
-        scores[BOTH] = scores[DISAGREEMENT] + scores[UNCERTAINTY]
-    return scores[[by, *(name for name in scores if name != by)]]
+def _rank(table: pd.DataFrame, priority: pd.Series) -> pd.DataFrame:
+    table = table.rename(columns={"predicted": "predicted_dice", "true": "true_dice"})
+    table = table.assign(priority=priority)
+    ranked = table.sort_values("priority", ascending=False, kind="stable").reset_index()
+    ranked["rank"] = range(1, len(ranked) + 1)
+    columns = ["rank", "image_id", "priority", "predicted_dice", "lower", "upper", "spread"]
+    optional = [name for name in ("n_masks", "malignancy", "cluster") if name in ranked]
+    return ranked[[*columns, "true_dice", *optional]]
 
 
-def _statistics(tested: pd.DataFrame, model: str, paths: pd.Series) -> pd.Series:
-    """Predict disagreement from image statistics, fitted on the other folds."""
-    own = tested[tested["model"] == model]
-    with_them = add_statistics_baseline(own, image_features(paths, _SIZE))
-    rows = with_them[with_them["model"] == STATISTICS].set_index("image_id")
-    return (1 - rows["predicted"]).reindex(paths.index)
-
-
-def _ranking(table: pd.DataFrame, priority: pd.Series) -> pd.DataFrame:
-    names = {"predicted": "predicted_dice", "true": "true_dice"}
-    columns = ["priority", "predicted_dice", "lower", "upper", "spread", "true_dice"]
-    ranked = table.rename(columns=names).assign(priority=priority)
-    ranked = ranked.sort_values("priority", ascending=False, kind="stable")
-    columns += [name for name in ("n_masks", "malignancy", "cluster") if name in ranked]
-    ranked = ranked[columns].reset_index()
-    ranked.insert(0, "rank", range(1, len(ranked) + 1))
-    return ranked
-
-
-def in_words(found: Triage | None) -> dict[str, str]:
-    """Say the figures of an order, or that they were not measured.
+def in_words(result: Triage | None) -> dict[str, str]:
+    """Format the main figures of an order, or that they were not measured.
 
     Returns
     -------
     dict of str to str
-        ``area`` gained over a random order, and ``more`` than statistics of the image gain, with
+        ``area`` gained over a random order, and ``more`` than image statistics gain, with
         intervals; ``tenth``, the share of disagreement among the first tenth of the images.
     """
     words = dict.fromkeys(("area", "more", "tenth"), "(not measured)")
-    if found is None:
+    if result is None:
         return words
-    row = found.gains.iloc[0]
+    row = result.gains.iloc[0]
     words["tenth"] = f"{row['found_10']:.0%}"
     for name, column in (("area", "area_gained"), ("more", "more_than_reference")):
         if column in row and pd.notna(row[column]):
-            low, high = row[f"{column}_low"], row[f"{column}_high"]
-            words[name] = f"{row[column]:.3f} ({low:.3f} to {high:.3f})"
+            words[name] = _interval(row, column)
     return words
 
 
-def describe(found: Triage, cohort: Cohort, first: int = 10) -> str:
-    """Say in text which images come first, and how good the order is."""
+def _interval(row: pd.Series, column: str) -> str:
+    return f"{row[column]:.3f} ({row[f'{column}_low']:.3f} to {row[f'{column}_high']:.3f})"
+
+
+def describe(result: Triage, cohort: Cohort, first: int = 10) -> str:
+    """Report the first images of an order and its quality as text."""
     lines = [
-        f"{cohort.name}: {len(found.ranking):,} images, by {found.scores.columns[0]}, predicted by "
-        f"{found.model!r} ({found.origin}), each by a run that had not seen it"
+        f"{cohort.name}: {len(result.ranking):,} images, by {result.scores.columns[0]}, predicted "
+        f"by {result.model!r} ({result.origin}), each by a run that was not trained on it"
     ]
     if cohort.synthetic:
-        lines.append("The images are invented: this shows that the code works, and no more.")
-    if found.random:
-        lines.append("The network started from random weights: this says nothing of trained ones.")
-    shown = found.ranking.head(first)[["rank", "image_id", "predicted_dice", "lower", "upper"]]
+        lines.append("The images are invented: this only shows that the code works.")
+    if result.random:
+        lines.append("The network started from random weights; pretrained ones may differ.")
+    shown = result.ranking.head(first)[["rank", "image_id", "predicted_dice", "lower", "upper"]]
     lines += ["", shown.to_string(index=False, float_format="{:.3f}".format), ""]
-    lines.append(
-        "Order, area gained over a random one (95 % interval), found in the first 10, 20 %:"
-    )
-    for name, row in found.gains.iterrows():
-        area = f"{row['area_gained']:.3f} ({row['area_gained_low']:.3f} to "
-        area += f"{row['area_gained_high']:.3f})"
-        lines.append(f"  {name:<18} {area}  {row['found_10']:.0%}, {row['found_20']:.0%}")
-    if "more_than_reference" in found.gains:
-        row = found.gains.iloc[0]
-        lines.append(
-            f"More than {STATISTICS}: {row['more_than_reference']:.3f} "
-            f"({row['more_than_reference_low']:.3f} to {row['more_than_reference_high']:.3f})"
-        )
-    lines.append("Shares are of the total 1 - Dice of the annotators so far.")
+    lines.append("Order, area gained over a random order (95 % interval), share of the total")
+    lines.append("disagreement (1 - Dice of the annotators so far) in the first 10 % and 20 %:")
+    for name, row in result.gains.iterrows():
+        shares = f"{row['found_10']:.0%}, {row['found_20']:.0%}"
+        lines.append(f"  {name:<18} {_interval(row, 'area_gained')}  {shares}")
+    if "more_than_reference" in result.gains:
+        gain = _interval(result.gains.iloc[0], "more_than_reference")
+        lines.append(f"More than {STATISTICS}: {gain}")
     return "\n".join(lines)

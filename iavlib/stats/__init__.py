@@ -1,7 +1,7 @@
-"""Does agreement tell anything, and can it be told? Statistics that know no dataset.
+"""Statistics of agreement, predictions and diagnoses, on arrays and tables.
 
-Rows of one patient or image resemble each other, so every interval here resamples clusters and
-every permutation moves labels between them.
+Rows of one patient or image are dependent, so every bootstrap interval resamples clusters and every
+permutation test moves labels between them.
 """
 
 import lazy_loader

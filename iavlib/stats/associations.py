@@ -1,23 +1,255 @@
-"""Does a number go with malignancy? Two groups compared in every usual way at once."""
+"""How a number goes with malignancy: effect sizes, and two groups compared in every usual way.
+
+Effect sizes are signed "first minus second": positive when the first group tends to be larger. The
+weighted forms take many weight vectors at once, which is what makes a cluster bootstrap fast: a
+replicate that draws a cluster twice is the same sample with weight two on its rows. They take
+their arguments as checked: values (n,), group (n,) of booleans, true for the first group, and
+frequency weights (..., n), none negative; each leading index is one replicate. Results have shape
+(...), NaN in replicates where a group has no weight.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-from iavlib.stats import effects
-from iavlib.stats.resampling import Estimate, Method, cluster_bootstrap
-from iavlib.stats.samples import TwoSamples, two_samples
+from iavlib.stats.resampling import Estimate, cluster_bootstrap
+from iavlib.stats.samples import Sample, finite_values, two_samples
 
-_WEIGHTED = {
-    "mean_difference": effects.weighted_mean_difference,
-    "cohens_d": effects.weighted_cohens_d,
-    "rank_biserial": effects.weighted_rank_biserial,
-    "point_biserial": effects.weighted_point_biserial,
+
+def weighted_mean_difference(values, group, weights: np.ndarray) -> np.ndarray:
+    """Weighted mean of the first group minus that of the second."""
+    moments = _moments(values, group, weights)
+    return moments.mean_1 - moments.mean_2
+
+
+def weighted_cohens_d(values, group, weights: np.ndarray) -> np.ndarray:
+    """Cohen's d with frequency weights; see :func:`cohens_d`.
+
+    The degrees of freedom are the sum of the weights minus two. NaN where nothing varies.
+    """
+    m = _moments(values, group, weights)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        degrees = np.maximum(m.n_1 + m.n_2 - 2, 0)
+        deviation = np.sqrt((m.squares_1 + m.squares_2) / degrees)
+        defined = (degrees > 0) & (deviation > m.rounding)
+        return np.where(defined, (m.mean_1 - m.mean_2) / deviation, np.nan)
+
+
+def weighted_point_biserial(values, group, weights: np.ndarray) -> np.ndarray:
+    """Point-biserial correlation with frequency weights; NaN where nothing varies."""
+    m = _moments(values, group, weights)
+    n = m.n_1 + m.n_2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = m.n_1 * m.n_2 / n * (m.mean_1 - m.mean_2) ** 2
+        deviation = np.sqrt((m.squares_1 + m.squares_2 + between) / n)
+        r = (m.mean_1 - m.mean_2) * np.sqrt(m.n_1 * m.n_2) / (n * deviation)
+    return np.where(deviation > m.rounding, r, np.nan)
+
+
+def weighted_rank_biserial(values, group, weights: np.ndarray) -> np.ndarray:
+    """Rank-biserial correlation with frequency weights; see :func:`rank_biserial`.
+
+    Rows are sorted once. At each distinct value the first group's weight meets the second group's
+    weight below it in full and its weight at the same value by half; the sum is Mann-Whitney's U.
+    """
+    order = np.argsort(values, kind="stable")
+    ordered, is_first = values[order], group[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    sorted_weights = np.asarray(weights, dtype=float)[..., order]
+    first = np.add.reduceat(sorted_weights * is_first, starts, axis=-1)
+    second = np.add.reduceat(sorted_weights * ~is_first, starts, axis=-1)
+    below = np.cumsum(second, axis=-1) - second / 2
+    u = np.sum(first * below, axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 2 * u / (first.sum(axis=-1) * second.sum(axis=-1)) - 1
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Weight, mean and sum of squared deviations of both groups, for many weight vectors."""
+
+    n_1: np.ndarray
+    mean_1: np.ndarray
+    squares_1: np.ndarray
+    n_2: np.ndarray
+    mean_2: np.ndarray
+    squares_2: np.ndarray
+    rounding: float
+
+
+def _moments(values: np.ndarray, group: np.ndarray, weights: np.ndarray) -> _Moments:
+    """Compute the moments of both groups for each weight vector."""
+    weights = np.asarray(weights, dtype=float)
+    groups = [_group_moments(values, member, weights) for member in (group, ~group)]
+    # The standard deviation below which values of this size count as constant.
+    rounding = max(1e-7 * np.ptp(values), 1e-12 * np.abs(values).max())
+    return _Moments(*groups[0], *groups[1], rounding)
+
+
+def _group_moments(values, member, weights):
+    """Sum of weights, weighted mean and weighted sum of squares about it, of one group."""
+    # Centred on the group's plain mean first: sums of squares of raw values lose digits when the
+    # mean is large beside the spread.
+    centre = values[member].mean()
+    deviations = np.where(member, values - centre, 0.0)
+    total = weights @ member.astype(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shift = (weights @ deviations) / total
+        squares = weights @ deviations**2 - total * shift**2
+    return total, centre + shift, np.maximum(squares, 0)
+
+
+def _plain(effect, first: ArrayLike, second: ArrayLike) -> float:
+    """Compute a weighted effect size of two groups of plain values."""
+    groups = [
+        finite_values(first, "values of the first group"),
+        finite_values(second, "values of the second group"),
+    ]
+    pooled = np.concatenate(groups)
+    return float(effect(pooled, np.arange(len(pooled)) < len(groups[0]), np.ones(len(pooled))))
+
+
+def cohens_d(first: ArrayLike, second: ArrayLike) -> float:
+    r"""Cohen's d, the difference of two means in units of the pooled standard deviation.
+
+    .. math::
+        d = \frac{\bar x_1 - \bar x_2}{s}, \qquad
+        s = \sqrt{\frac{(n_1 - 1) s_1^2 + (n_2 - 1) s_2^2}{n_1 + n_2 - 2}}
+
+    with variances over n - 1.
+
+    Parameters
+    ----------
+    first, second : array_like of float
+
+    Returns
+    -------
+    float
+        Without unit. NaN when there are fewer than three values or nothing varies within the
+        groups (a pooled standard deviation below 1e-7 of the range of the values counts as
+        rounding).
+
+    Raises
+    ------
+    ValueError
+        When a group is empty or holds NaN.
+
+    References
+    ----------
+    Cohen, J. (1988). Statistical Power Analysis for the Behavioral Sciences, 2nd ed., ch. 2.
+
+    Examples
+    --------
+    >>> from iavlib.stats import cohens_d
+    >>> round(cohens_d([1, 2, 3], [3, 5, 7]), 3)
+    -1.897
+    """
+    return _plain(weighted_cohens_d, first, second)
+
+
+def cohens_d_of_squared_variances(first: ArrayLike, second: ArrayLike) -> float:
+    r"""Effect size as the released IMA++ code computes it, which is not Cohen's d.
+
+    Its denominator pools the *squares* of the variances, :math:`s_1^4` and :math:`s_2^4`. For
+    values between 0 and 1, whose variances are small, the result is several times Cohen's d. It
+    exists only so that the difference can be measured.
+
+    Parameters, result and errors as :func:`cohens_d`.
+
+    Examples
+    --------
+    >>> from iavlib.stats import cohens_d_of_squared_variances
+    >>> round(cohens_d_of_squared_variances([0.1, 0.2, 0.3], [0.3, 0.5, 0.7]), 2)
+    -10.29
+    """
+    x, y = finite_values(first), finite_values(second)
+    if min(len(x), len(y)) < 2:
+        return float("nan")
+    squares = (len(x) - 1) * x.var(ddof=1) ** 2 + (len(y) - 1) * y.var(ddof=1) ** 2
+    deviation = np.sqrt(squares / (len(x) + len(y) - 2))
+    return float((x.mean() - y.mean()) / deviation) if deviation > 0 else float("nan")
+
+
+def rank_biserial(first: ArrayLike, second: ArrayLike) -> float:
+    r"""Rank-biserial correlation, the effect size of the Mann-Whitney test.
+
+    The share of pairs (one value of each group) in which the first group is larger, minus the
+    share in which it is smaller: :math:`2 U_1 / (n_1 n_2) - 1`. A tied pair counts half to each.
+    It equals Cliff's delta.
+
+    Parameters
+    ----------
+    first, second : array_like of float
+
+    Returns
+    -------
+    float
+        Between -1 and 1; positive when the first group tends to be larger.
+
+    Raises
+    ------
+    ValueError
+        When a group is empty or holds NaN.
+
+    References
+    ----------
+    Cureton, E. E. (1956). Rank-biserial correlation. Psychometrika 21, 287-290.
+    """
+    return _plain(weighted_rank_biserial, first, second)
+
+
+def holm(p_values: pd.Series, alpha: float = 0.05) -> pd.DataFrame:
+    """Holm's step-down correction of a labelled family of p-values.
+
+    Controls the probability of any false rejection in the family, whatever the dependence between
+    the tests.
+
+    Parameters
+    ----------
+    p_values : Series of float
+        Uncorrected p-values; the index names the tests.
+    alpha : float
+        Family-wise error rate.
+
+    Returns
+    -------
+    DataFrame
+        Index as given, in the order given; columns `p`, `p_holm` (at most 1) and `rejected`
+        (`p_holm` <= `alpha`).
+
+    Raises
+    ------
+    ValueError
+        When there is no p-value, or one is missing or outside 0 to 1.
+
+    References
+    ----------
+    Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal
+    of Statistics 6, 65-70.
+    """
+    outside = p_values[~p_values.between(0, 1)]
+    if len(outside) or p_values.empty:
+        raise ValueError(
+            f"{len(outside)} of {len(p_values)} p-values are missing or outside 0 to 1, for "
+            f"instance {outside.head(1).to_dict()}: leave out tests that were not run"
+        )
+    rejected, corrected, _, _ = multipletests(p_values.to_numpy(float), alpha, method="holm")
+    columns = {"p": p_values.astype(float), "p_holm": corrected, "rejected": rejected}
+    return pd.DataFrame(columns, index=p_values.index)
+
+
+_EFFECTS = {
+    "mean_difference": weighted_mean_difference,
+    "cohens_d": weighted_cohens_d,
+    "rank_biserial": weighted_rank_biserial,
+    "point_biserial": weighted_point_biserial,
 }
 
 
@@ -43,10 +275,6 @@ class Association:
     kolmogorov_smirnov : Estimate
         Value: D, the largest distance of the two empirical distributions; two-sided, exact for
         samples up to 10,000.
-    n_undefined : int
-        Most bootstrap replicates without a value in any one statistic.
-    level, method, n_boot
-        Settings of the bootstrap.
     """
 
     n: int
@@ -59,10 +287,6 @@ class Association:
     point_biserial: Estimate
     mann_whitney: Estimate
     kolmogorov_smirnov: Estimate
-    n_undefined: int
-    level: float
-    method: str
-    n_boot: int
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per statistic: estimate, ci_low, ci_high, p, n, n_clusters.
@@ -70,19 +294,15 @@ class Association:
         The index is named `statistic`. Intervals are NaN for the two test statistics, p is NaN for
         the effect sizes that have no test of their own.
         """
-        names = [*_WEIGHTED, "mann_whitney", "kolmogorov_smirnov"]
-        rows = [getattr(self, name) for name in names]
-        return pd.DataFrame(
-            {
-                "estimate": [row.value for row in rows],
-                "ci_low": [row.low for row in rows],
-                "ci_high": [row.high for row in rows],
-                "p": [row.p for row in rows],
-                "n": self.n,
-                "n_clusters": self.n_clusters,
-            },
-            index=pd.Index(names, name="statistic"),
+        rows = {
+            k: (v.value, v.low, v.high, v.p)
+            for k, v in vars(self).items()
+            if isinstance(v, Estimate)
+        }
+        table = pd.DataFrame.from_dict(
+            rows, orient="index", columns=["estimate", "ci_low", "ci_high", "p"]
         )
+        return table.assign(n=self.n, n_clusters=self.n_clusters).rename_axis("statistic")
 
 
 def association(
@@ -91,8 +311,6 @@ def association(
     clusters: ArrayLike | None = None,
     n_boot: int = 2000,
     seed: int | np.random.Generator = 0,
-    level: float = 0.95,
-    method: Method = "percentile",
 ) -> Association:
     """Compare the values of malignant rows with those of all other rows.
 
@@ -101,15 +319,12 @@ def association(
     values : array_like of float, shape (n,)
         For instance the mean Dice of each image.
     malignant : array_like of bool, shape (n,)
-        True (or 1) for malignant. Rows of unknown or indeterminate malignancy are to be left out
-        before, or put where the question wants them.
+        True (or 1) for malignant. Rows of unknown or indeterminate malignancy must be left out or
+        assigned to a group before.
     clusters : array_like, shape (n,), optional
         What the bootstrap resamples, for instance patients; without it each row by itself.
-    n_boot : int
-    seed : int or numpy.random.Generator
-    level : float
-    method : {"percentile", "bca"}
-        See :func:`iavlib.stats.resampling.cluster_bootstrap`.
+    n_boot, seed
+        See :func:`iavlib.stats.resampling.cluster_bootstrap`; intervals have 95 %.
 
     Returns
     -------
@@ -117,66 +332,123 @@ def association(
 
     Raises
     ------
+    OneClassError
+        When a group is empty.
     ValueError
-        When a group is empty, a value is NaN, a label is missing or not a yes/no, or pandas
-        arguments are indexed differently.
+        When a value is NaN, a label is missing or not a yes/no, or pandas arguments are indexed
+        differently.
 
-    Notes
-    -----
-    Mann, H. B. and Whitney, D. R. (1947). Annals of Mathematical Statistics 18, 50-60. The effect
-    sizes are described in :mod:`iavlib.stats.effects`.
+    References
+    ----------
+    Mann, H. B. and Whitney, D. R. (1947). Annals of Mathematical Statistics 18, 50-60.
+
+    Examples
+    --------
+    >>> from iavlib.stats import association
+    >>> dice = [0.9, 0.8, 0.85, 0.95, 0.7, 0.6, 0.75, 0.65]
+    >>> malignant = [False] * 4 + [True] * 4
+    >>> result = association(dice, malignant, n_boot=200)
+    >>> round(result.mean_difference.value, 2), result.rank_biserial.value
+    (-0.2, -1.0)
+    >>> list(result.to_frame().columns)
+    ['estimate', 'ci_low', 'ci_high', 'p', 'n', 'n_clusters']
     """
     sample = two_samples(values, malignant, clusters, names=("malignant", "other"))
-    boot = cluster_bootstrap(
-        lambda weights: _effects(sample, weights), sample.clusters, n_boot, seed, level, method
-    )
-    p_values = {"point_biserial": _point_biserial_p(sample)}
+
+    def effects(weights: np.ndarray) -> np.ndarray:
+        columns = [effect(sample.value, sample.group, weights) for effect in _EFFECTS.values()]
+        return np.stack(columns, axis=-1)
+
+    boot = cluster_bootstrap(effects, sample.clusters, n_boot, seed)
     estimates = {
-        name: Estimate(*map(float, ends), p_values.get(name, float("nan")))
-        for name, *ends in zip(_WEIGHTED, boot.estimate, boot.low, boot.high, strict=True)
+        name: Estimate(*map(float, ends))
+        for name, *ends in zip(_EFFECTS, boot.estimate, boot.low, boot.high, strict=True)
     }
+    r = estimates["point_biserial"]
+    if np.isfinite(r.value) and len(sample) > 2:
+        p = float(stats.pearsonr(sample.group.astype(float), sample.value).pvalue)
+        estimates["point_biserial"] = Estimate(r.value, r.low, r.high, p)
     mwu = stats.mannwhitneyu(sample.first, sample.second, method="asymptotic")
     ks = stats.ks_2samp(sample.first, sample.second)
     return Association(
-        n=len(sample.pooled),
-        n_malignant=len(sample.first),
-        n_clusters=sample.n_clusters,
+        **sample.counts,
         groups=_describe(sample),
         **estimates,
         mann_whitney=Estimate(float(mwu.statistic), p=float(mwu.pvalue)),
         kolmogorov_smirnov=Estimate(float(ks.statistic), p=float(ks.pvalue)),
-        n_undefined=int(np.max(boot.n_undefined)),
-        level=level,
-        method=method,
-        n_boot=n_boot,
     )
 
 
-def _effects(sample: TwoSamples, weights: np.ndarray) -> np.ndarray:
-    """All effect sizes for each weight vector, shape (b, 4)."""
-    columns = [effect(sample.pooled, sample.group, weights) for effect in _WEIGHTED.values()]
-    return np.stack(columns, axis=-1)
-
-
-def _point_biserial_p(sample: TwoSamples) -> float:
-    """P-value of r = 0, NaN where r has no value."""
-    r = effects.point_biserial(sample.pooled, sample.group)
-    if np.isnan(r) or len(sample.pooled) < 3:
-        return float("nan")
-    return float(stats.pearsonr(sample.group.astype(float), sample.pooled).pvalue)
-
-
-def _describe(sample: TwoSamples) -> pd.DataFrame:
+def _describe(sample: Sample) -> pd.DataFrame:
     """Size, clusters, mean, standard deviation and median of both groups."""
+    group = np.where(sample.group, "malignant", "other")
+    rows = pd.DataFrame({"group": group, "value": sample.value, "cluster": sample.clusters})
+    groups = rows.groupby("group")
+    value = groups["value"].agg(["mean", "std", "median"]).rename(columns={"std": "sd"})
+    sizes = {"n": groups.size(), "n_clusters": groups["cluster"].nunique()}
+    return pd.concat([pd.DataFrame(sizes), value], axis=1)
+
+
+def compare_associations(
+    samples: Mapping[str, tuple[pd.DataFrame, str]],
+    n_boot: int = 2000,
+    seed: int = 0,
+    min_n: int = 2,
+) -> pd.DataFrame:
+    """Compare malignant and other rows in each of several samples.
+
+    Parameters
+    ----------
+    samples : mapping of str to (DataFrame, str)
+        Label of the sample to its table (with ``malignant`` and ``cluster``) and the column
+        compared.
+    n_boot, seed
+        See :func:`association`.
+    min_n : int
+        Samples with fewer malignant, or fewer other, rows are left out.
+
+    Returns
+    -------
+    DataFrame
+        Index: the labels of the samples that are large enough. Columns ``n``, ``n_malignant``,
+        ``mean_other``, ``mean_malignant``, ``cohens_d`` with ``ci_low`` and ``ci_high`` (clusters
+        resampled), ``point_biserial`` with ``p_point_biserial``, ``p`` (Mann-Whitney) and
+        ``p_holm`` (of ``p``, over the samples).
+
+    Raises
+    ------
+    ValueError
+        When no sample is large enough, or as :func:`association`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import compare_associations
+    >>> table = pd.DataFrame({"dice": [0.9, 0.8, 0.7, 0.6], "cluster": list("abcd")})
+    >>> table["malignant"] = [False, False, True, True]
+    >>> compare_associations({"all": (table, "dice")}, n_boot=50)["n"]
+    all    4
+    Name: n, dtype: int64
+    """
     rows = {}
-    for name, member in (("malignant", sample.group), ("other", ~sample.group)):
-        values = sample.pooled[member]
-        rows[name] = {
-            "n": len(values),
-            "n_clusters": len(np.unique(sample.clusters[member])),
-            "mean": values.mean(),
-            "sd": values.std(ddof=1) if len(values) > 1 else np.nan,
-            "median": np.median(values),
+    for label, (table, column) in samples.items():
+        n_malignant = int(table["malignant"].sum())
+        if min(n_malignant, len(table) - n_malignant) < min_n:
+            continue
+        result = association(table[column], table["malignant"], table["cluster"], n_boot, seed)
+        rows[label] = {
+            "n": result.n,
+            "n_malignant": result.n_malignant,
+            "mean_other": result.groups.loc["other", "mean"],
+            "mean_malignant": result.groups.loc["malignant", "mean"],
+            "cohens_d": result.cohens_d.value,
+            "ci_low": result.cohens_d.low,
+            "ci_high": result.cohens_d.high,
+            "point_biserial": result.point_biserial.value,
+            "p_point_biserial": result.point_biserial.p,
+            "p": result.mann_whitney.p,
         }
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("group")
-    return table.astype({"n": int, "n_clusters": int})
+    if not rows:
+        raise ValueError(f"no sample has {min_n} malignant and {min_n} other rows")
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    return frame.assign(p_holm=holm(frame["p"])["p_holm"])

@@ -1,132 +1,179 @@
-"""How well probabilities tell malignant from benign: every usual measure, with its interval.
+"""How well probabilities separate malignant from benign: every usual measure, with its interval.
 
-Every interval resamples clusters (patients) by :func:`iavlib.stats.resampling.cluster_bootstrap`.
-A model calls a row malignant when its probability is **at least** the threshold; the threshold
-comes from elsewhere, .5 or a validation part (:mod:`iavlib.stats.classification`), never
-from the rows measured here.
+Calibration asks whether, of all rows to which a model gives a probability near .3, three in ten are
+malignant: by the reliability curve, the calibration error, and by temperature scaling, which fits
+one number on a validation split.
 
-The threshold above which a probability counts as malignant, chosen on a validation part.
+Intervals resample clusters (patients) by :func:`iavlib.stats.resampling.cluster_bootstrap`. A row
+is called malignant when its probability is **at least** the threshold; the threshold is .5 or is
+chosen on a validation split (:func:`choose_threshold`), never on the rows measured.
 
-Between two neighbouring scores every threshold calls the same rows malignant, so the candidates
-are the middles between neighbours, one below all scores and one above all. The middle is what
-generalises best when nothing else is known.
+The ``weighted_…`` measures take many weight vectors at once: checked labels (n,), scores (n,) and
+frequency weights (b, n), none negative; replicate `b` is the sample in which row `i` occurs
+``weights[b, i]`` times. They return shape (b,), NaN where a class that the measure needs has no
+weight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit as exact_logit
+from statsmodels.stats.proportion import proportion_confint
 
-from iavlib.stats import diagnosis_samples as weighted
-from iavlib.stats.calibration import Binning, bin_rows
-from iavlib.stats.diagnosis_samples import DiagnosisSample, diagnosis_sample, probabilities
-from iavlib.stats.resampling import Method, cluster_bootstrap
+from iavlib.stats.associations import weighted_rank_biserial
+from iavlib.stats.factors import natural_key
+from iavlib.stats.resampling import cluster_bootstrap
+from iavlib.stats.samples import probabilities, two_samples, weighted_mean
 
-Rule = Literal["balanced_accuracy", "specificity", "sensitivity"]
-
+#: Rates this close to the target count as reaching it, so that rounding does not decide.
 _ROUNDING = 1e-9
+
+
+def weighted_rates(
+    malignant: np.ndarray, score: np.ndarray, weights: np.ndarray, threshold: float
+) -> dict[str, np.ndarray]:
+    """Accuracy, balanced accuracy, F1, sensitivity and specificity at a threshold.
+
+    F1 is 0 when malignant rows exist and none is found.
+    """
+    called = score >= threshold
+    true_positive, positive = weights @ (called & malignant), weights @ malignant
+    true_negative, negative = weights @ (~called & ~malignant), weights @ ~malignant
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sensitivity = true_positive / positive
+        specificity = true_negative / negative
+        f1 = 2 * true_positive / (positive + weights @ called)
+        accuracy = (true_positive + true_negative) / (positive + negative)
+    return {
+        "accuracy": accuracy,
+        "balanced_accuracy": (sensitivity + specificity) / 2,
+        "f1": np.where(positive > 0, f1, np.nan),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+    }
+
+
+def weighted_auroc(malignant: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Probability that a malignant row scores above a benign one; a tie counts half."""
+    return (weighted_rank_biserial(score, malignant, weights) + 1) / 2
+
+
+def weighted_average_precision(
+    malignant: np.ndarray, score: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Sum of precision times step in recall, over all distinct scores from the top."""
+    hits, alarms, positive, _ = _from_the_top(malignant, score, weights)
+    steps = np.diff(hits, axis=-1, prepend=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.where(hits + alarms > 0, hits / (hits + alarms), 0)
+        return (steps * precision).sum(axis=-1) / positive
+
+
+def best_sensitivity(
+    malignant: np.ndarray, score: np.ndarray, weights: np.ndarray, specificity: float
+) -> np.ndarray:
+    """Highest sensitivity of any threshold whose specificity is at least the given one.
+
+    Thresholds are the scores themselves and one above all; nothing is interpolated.
+    """
+    hits, alarms, positive, negative = _from_the_top(malignant, score, weights)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        allowed = 1 - alarms / negative[:, None] >= specificity - _ROUNDING
+        best = np.where(allowed, hits, 0).max(axis=-1) / positive
+    return np.where(negative > 0, best, np.nan)
+
+
+def best_specificity(
+    malignant: np.ndarray, score: np.ndarray, weights: np.ndarray, sensitivity: float
+) -> np.ndarray:
+    """Highest specificity of any threshold whose sensitivity is at least the given one."""
+    hits, alarms, positive, negative = _from_the_top(malignant, score, weights)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        allowed = hits / positive[:, None] >= sensitivity - _ROUNDING
+        best = 1 - np.where(allowed, alarms, negative[:, None]).min(axis=-1) / negative
+    return np.where(positive > 0, best, np.nan)
+
+
+def _from_the_top(malignant: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple:
+    """Weight of true and of false alarms at each distinct score, and of both classes."""
+    order = np.argsort(-score, kind="stable")
+    ordered = score[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    by_rank = np.asarray(weights, dtype=float)[:, order]
+    label = malignant[order]
+    hits = np.cumsum(np.add.reduceat(by_rank * label, starts, axis=1), axis=1)
+    alarms = np.cumsum(np.add.reduceat(by_rank * ~label, starts, axis=1), axis=1)
+    return hits, alarms, hits[:, -1], alarms[:, -1]
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold and what it did on the rows that chose it.
+    """A threshold and its performance on the rows that chose it.
 
     Attributes
     ----------
     value : float
         A row is called malignant when its probability is at least this.
-    rule : str
-    target : float or None
-        The rate asked for, of the rules that fix one.
-    sensitivity, specificity, balanced_accuracy : float
-        On the rows that chose it: hopeful, and no result.
-    n, n_malignant : int
+    sensitivity, specificity : float
+        On the rows that chose it, and so optimistic.
     n_tied : int
-        Candidates that were as good, this one included.
+        Candidates with the same balanced accuracy, this one included.
     """
 
     value: float
-    rule: str
-    target: float | None
     sensitivity: float
     specificity: float
-    balanced_accuracy: float
-    n: int
-    n_malignant: int
     n_tied: int
 
 
-def choose_threshold(
-    malignant: ArrayLike,
-    probability: ArrayLike,
-    rule: Rule = "balanced_accuracy",
-    target: float | None = None,
-) -> Threshold:
-    """Choose a threshold on the rows of a validation part.
+def choose_threshold(malignant: ArrayLike, probability: ArrayLike) -> Threshold:
+    """Choose the threshold with the highest balanced accuracy on a validation split.
+
+    That is also the threshold with the highest Youden index (twice balanced accuracy minus 1).
+    Between two neighbouring scores every threshold calls the same rows malignant, so the
+    candidates are the midpoints between neighbours, one below all scores and one above all.
 
     Parameters
     ----------
     malignant : array_like of bool, shape (n,)
     probability : array_like of float, shape (n,)
-    rule : {"balanced_accuracy", "specificity", "sensitivity"}
-        The highest balanced accuracy, which is also the highest Youden index (twice balanced
-        accuracy minus 1); the highest sensitivity with a specificity of at least `target`; the
-        highest specificity with a sensitivity of at least `target`.
-    target : float, optional
-        Between 0 and 1, for the last two rules; .9 unless given.
 
     Returns
     -------
     Threshold
-        Of candidates that tie in balanced accuracy, that nearest to .5, because no row speaks for
-        moving it further; of two equally near, the lower one, which misses fewer malignancies.
-        The other two rules have no ties: of candidates alike in the rate asked for, the best in
-        the other rate is taken.
+        Of candidates that tie, the nearest to .5, because no row supports moving it further; of
+        two equally near, the lower one, which misses fewer malignancies.
 
     Raises
     ------
     OneClassError
         When a class is missing.
-    ValueError
-        When the rule is unknown, or the target makes no sense.
 
     References
     ----------
     Youden, W. J. (1950). Index for rating diagnostic tests. Cancer 3, 32-35.
+
+    Examples
+    --------
+    >>> from iavlib.stats import choose_threshold
+    >>> choose_threshold([False, False, True], [0.1, 0.3, 0.7]).value
+    0.5
     """
-    sample = diagnosis_sample(malignant, probability)
-    cuts, sensitivity, specificity = _candidates(sample.malignant, sample.score)
+    sample = two_samples(probability, malignant, probability=True)
+    cuts, sensitivity, specificity = _candidates(sample.group, sample.value)
     balanced = (sensitivity + specificity) / 2
-    target = _check_rule(rule, target)
-    if rule == "balanced_accuracy":
-        tied = np.flatnonzero(balanced >= balanced.max() - _ROUNDING)
-    else:
-        rates = {
-            "specificity": (specificity, sensitivity),
-            "sensitivity": (sensitivity, specificity),
-        }
-        asked, wanted = rates[rule]
-        allowed = np.where(asked >= target - _ROUNDING, wanted, -1.0)
-        best = allowed >= allowed.max() - _ROUNDING
-        tied = np.flatnonzero(best & (asked >= asked[best].max() - _ROUNDING))
-    chosen = min(tied, key=lambda i: (round(abs(cuts[i] - 0.5), 12), cuts[i]))
-    return Threshold(
-        value=float(cuts[chosen]),
-        rule=rule,
-        target=target,
-        sensitivity=float(sensitivity[chosen]),
-        specificity=float(specificity[chosen]),
-        balanced_accuracy=float(balanced[chosen]),
-        n=len(sample),
-        n_malignant=sample.n_malignant,
-        n_tied=len(tied),
-    )
+    tied = np.flatnonzero(balanced >= balanced.max() - _ROUNDING)
+    best = min(tied, key=lambda i: (round(abs(cuts[i] - 0.5), 12), cuts[i]))
+    rates = float(sensitivity[best]), float(specificity[best])
+    return Threshold(float(cuts[best]), *rates, len(tied))
 
 
 def _candidates(malignant: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -134,30 +181,11 @@ def _candidates(malignant: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, .
     values, which = np.unique(score, return_inverse=True)
     above = (values[-1] + 1) / 2 if values[-1] < 1 else np.nextafter(1, 2)
     cuts = np.r_[values[0] / 2, (values[1:] + values[:-1]) / 2, above]
-    # A middle may round down to its lower neighbour, which would then be called malignant.
+    # A midpoint may round down to its lower neighbour, which would then be called malignant.
     cuts[1:-1] = np.where(cuts[1:-1] > values[:-1], cuts[1:-1], values[1:])
-    positive = np.bincount(which, malignant, len(values))
-    negative = np.bincount(which, ~malignant, len(values))
-    missed = np.r_[0, np.cumsum(positive)]
-    spared = np.r_[0, np.cumsum(negative)]
+    missed = np.r_[0, np.cumsum(np.bincount(which, malignant, len(values)))]
+    spared = np.r_[0, np.cumsum(np.bincount(which, ~malignant, len(values)))]
     return cuts, 1 - missed / missed[-1], spared / spared[-1]
-
-
-def _check_rule(rule: str, target: float | None) -> float | None:
-    """Check rule and target; give the target's default."""
-    if rule not in ("balanced_accuracy", "specificity", "sensitivity"):
-        raise ValueError(
-            f"rule must be balanced_accuracy, specificity or sensitivity, not {rule!r} (the "
-            "Youden index is largest where balanced_accuracy is)"
-        )
-    if rule == "balanced_accuracy":
-        if target is not None:
-            raise ValueError("balanced_accuracy takes no target: it fixes no rate")
-        return None
-    target = 0.9 if target is None else target
-    if not 0 < target <= 1:
-        raise ValueError(f"target must lie between 0 and 1, for instance 0.9, not {target}")
-    return float(target)
 
 
 #: Rows of :func:`classification_scores`, in order.
@@ -183,12 +211,8 @@ def classification_scores(
     clusters: ArrayLike | None = None,
     n_boot: int = 2000,
     seed: int | np.random.Generator = 0,
-    level: float = 0.95,
-    method: Method = "percentile",
-    n_bins: int = 10,
-    binning: Binning = "width",
 ) -> pd.DataFrame:
-    r"""Measure a diagnosis in every usual way at once.
+    r"""Compute all usual measures of a diagnosis at once.
 
     Parameters
     ----------
@@ -199,10 +223,8 @@ def classification_scores(
         A row is called malignant when its probability is at least this.
     clusters : array_like, shape (n,), optional
         What the bootstrap resamples, for instance patients; without it each row by itself.
-    n_boot, seed, level, method
-        See :func:`iavlib.stats.resampling.cluster_bootstrap`.
-    n_bins, binning
-        Of the calibration error; see :func:`iavlib.stats.calibration.reliability_curve`.
+    n_boot, seed
+        See :func:`iavlib.stats.resampling.cluster_bootstrap`; intervals have 95 %.
 
     Returns
     -------
@@ -216,10 +238,11 @@ def classification_scores(
           guessing is the share of malignant rows;
         - ``sensitivity_at_90_specificity``: the highest of any threshold that gives these very
           rows a specificity of at least .9, and the reverse. It is a point of the ROC curve and
-          so a little hopeful; a threshold fixed on a validation part is not;
+          so slightly optimistic; a threshold fixed on a validation split is not;
         - ``brier``: mean squared difference of probability and label;
-        - ``ece``: expected calibration error. It is never negative and grows with fewer rows
-          in a bin even for perfect probabilities, so that its bootstrap interval lies too high.
+        - ``ece``: expected calibration error, 10 bins of equal width. It is never negative and
+          grows with fewer rows in a bin even for perfect probabilities, so that its bootstrap
+          interval lies too high.
 
     Raises
     ------
@@ -234,100 +257,368 @@ def classification_scores(
     Davis, J. and Goadrich, M. (2006). The relationship between precision-recall and ROC curves.
     ICML. Naeini, M. P. et al. (2015). Obtaining well calibrated probabilities using Bayesian
     binning. AAAI: the calibration error.
+
+    Examples
+    --------
+    >>> from iavlib.stats import classification_scores
+    >>> malignant, probability = [True, False, True, False, False], [0.9, 0.8, 0.6, 0.4, 0.1]
+    >>> table = classification_scores(malignant, probability, n_boot=50)
+    >>> table.loc[["auroc", "sensitivity", "brier"], "estimate"].round(3).tolist()
+    [0.833, 1.0, 0.196]
     """
-    sample = diagnosis_sample(malignant, probability, clusters)
-    bins = bin_rows(sample.score, n_bins, binning)
-    statistic = partial(_all_scores, sample.malignant, sample.score, threshold, bins)
-    return _table(statistic, sample, (n_boot, seed, level, method))
+    sample = two_samples(probability, malignant, clusters, probability=True)
+    statistic = partial(_all_scores, sample.group, sample.value, threshold)
+    boot = cluster_bootstrap(statistic, sample.clusters, n_boot, seed)
+    return boot.to_frame(CLASSIFICATION_SCORES, **sample.counts)
 
 
-def compare_scores(
-    malignant: ArrayLike,
-    first: ArrayLike,
-    second: ArrayLike,
-    thresholds: tuple[float, float] = (0.5, 0.5),
-    clusters: ArrayLike | None = None,
-    n_boot: int = 2000,
-    seed: int | np.random.Generator = 0,
-    level: float = 0.95,
-    method: Method = "percentile",
-    n_bins: int = 10,
-    binning: Binning = "width",
+def _all_scores(
+    malignant: np.ndarray, probability: np.ndarray, threshold: float, weights: np.ndarray
+) -> np.ndarray:
+    """All `CLASSIFICATION_SCORES` for each weight vector, shape (b, 11)."""
+    rows = (malignant, probability, weights)
+    scores = weighted_rates(*rows, threshold) | {
+        "auroc": weighted_auroc(*rows),
+        "average_precision": weighted_average_precision(*rows),
+        "sensitivity_at_90_specificity": best_sensitivity(*rows, 0.9),
+        "specificity_at_90_sensitivity": best_specificity(*rows, 0.9),
+        "brier": weighted_mean((probability - malignant) ** 2, weights),
+        "ece": weighted_ece(*rows, bin_rows(probability)),
+    }
+    return np.stack([scores[name] for name in CLASSIFICATION_SCORES], axis=-1)
+
+
+#: Probabilities are clipped this far inside (0, 1) before their logit is taken.
+EDGE = 1e-7
+
+
+def reliability_curve(
+    malignant: ArrayLike, probability: ArrayLike, n_bins: int = 10
 ) -> pd.DataFrame:
-    """Compare two models on the same rows, measure by measure.
+    """Compare the observed share of malignant rows with the predicted probability, bin by bin.
 
     Parameters
     ----------
     malignant : array_like of bool, shape (n,)
-    first, second : array_like of float, shape (n,)
-        Probabilities of malignancy.
-    thresholds : tuple of float
-        Of the first and of the second model.
-    clusters, n_boot, seed, level, method, n_bins, binning
-        See :func:`classification_scores`.
+        A single class is allowed.
+    probability : array_like of float, shape (n,)
+    n_bins : int
+        Bins of equal width from 0 to 1, closed below (the last one on both sides).
 
     Returns
     -------
     DataFrame
-        As :func:`classification_scores`, of each measure of `first` minus that of `second`; both
-        are measured in each replicate, so that what makes a row hard for both does not widen the
-        interval. For ``brier`` and ``ece`` a negative difference is the better one. The interval
-        speaks of other patients, with these two trained models; not of other seeds.
+        One row per bin: ``low``, ``high`` (its limits), ``n``, ``n_malignant``, ``predicted``
+        (mean probability), ``observed`` (share malignant), ``ci_low`` and ``ci_high`` (Wilson's
+        95 % interval of the share, which takes rows as independent). Empty bins have n 0 and NaN.
+
+    Raises
+    ------
+    ValueError
+        When a probability lies outside 0 to 1, or `n_bins` is not positive.
+
+    References
+    ----------
+    Wilson, E. B. (1927). Journal of the American Statistical Association 22, 209-212.
+
+    Examples
+    --------
+    >>> from iavlib.stats import reliability_curve
+    >>> curve = reliability_curve([False, True, False, True], [0.1, 0.3, 0.35, 0.9], n_bins=2)
+    >>> curve[["n", "predicted", "observed"]].round(3).to_numpy().tolist()
+    [[3.0, 0.25, 0.333], [1.0, 0.9, 1.0]]
+    """
+    sample = two_samples(probability, malignant, probability=True, require_both=False)
+    bins = bin_rows(sample.value, n_bins)
+    n = np.bincount(bins, minlength=n_bins)
+    positive = np.bincount(bins, sample.group, n_bins)
+    filled = np.where(n > 0, n, 1)
+    ci_low, ci_high = proportion_confint(positive, filled, method="wilson")
+    shares = {
+        "predicted": np.bincount(bins, sample.value, n_bins) / filled,
+        "observed": positive / filled,
+        "ci_low": np.maximum(ci_low, 0),
+        "ci_high": np.minimum(ci_high, 1),
+    }
+    edges = np.arange(n_bins + 1) / n_bins
+    counts = {"low": edges[:-1], "high": edges[1:], "n": n, "n_malignant": positive.astype(int)}
+    shares = {name: np.where(n > 0, value, np.nan) for name, value in shares.items()}
+    return pd.DataFrame(counts | shares)
+
+
+def expected_calibration_error(
+    malignant: ArrayLike, probability: ArrayLike, n_bins: int = 10
+) -> float:
+    """Mean distance of share and probability over bins, weighted by the rows in each.
+
+    Parameters as :func:`reliability_curve`. The value depends on the bins and is biased upwards
+    with few rows per bin, so that only values of the same bins on the same rows are comparable.
+
+    References
+    ----------
+    Naeini, M. P. et al. (2015). Obtaining well calibrated probabilities using Bayesian binning.
+    AAAI.
+
+    Examples
+    --------
+    >>> from iavlib.stats import expected_calibration_error
+    >>> round(expected_calibration_error([False, True], [0.1, 0.7]), 3)
+    0.2
+    """
+    sample = two_samples(probability, malignant, probability=True, require_both=False)
+    bins = bin_rows(sample.value, n_bins)
+    return float(weighted_ece(sample.group, sample.value, np.ones((1, len(sample))), bins)[0])
+
+
+def weighted_ece(
+    malignant: np.ndarray, score: np.ndarray, weights: np.ndarray, bins: np.ndarray
+) -> np.ndarray:
+    """Expected calibration error for each weight vector (b, n), given the bin of each row."""
+    member = np.eye(bins.max() + 1)[bins]
+    gaps = weights @ (member * (score - malignant)[:, None])
+    return np.abs(gaps).sum(axis=-1) / weights.sum(axis=-1)
+
+
+def bin_rows(score: np.ndarray, n_bins: int = 10) -> np.ndarray:
+    """Number the bin of each probability; see :func:`reliability_curve`."""
+    if n_bins < 1:
+        raise ValueError(f"n_bins must be at least 1, not {n_bins}")
+    # Compared with the limits as they are printed: .3 / .1 is slightly less than 3.
+    return np.searchsorted(np.arange(1, n_bins) / n_bins, score, side="right")
+
+
+def logit(probability: np.ndarray) -> np.ndarray:
+    """Log odds of probabilities, clipped `EDGE` inside 0 and 1."""
+    return exact_logit(np.clip(probability, EDGE, 1 - EDGE))
+
+
+#: Search range of the temperature.
+TEMPERATURE_RANGE = (0.01, 100.0)
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A fitted temperature.
+
+    Attributes
+    ----------
+    value : float
+        Above 1 where the model was overconfident.
+    loss_before, loss_after : float
+        Mean negative log-likelihood of the rows that fitted it, without and with it.
+    at_bound : bool
+        Whether the best value is a limit of the range searched, .01 to 100: there the rows
+        that fitted it do not determine it (at the lower end the classes are separated without
+        error, at the upper end the model is uninformative).
+    """
+
+    value: float
+    loss_before: float
+    loss_after: float
+    at_bound: bool
+
+    def apply(self, probability: ArrayLike) -> np.ndarray:
+        """Return probabilities with their log odds divided by the temperature.
+
+        Order, AUROC and the calls at .5 stay as they are.
+        """
+        return expit(logit(probabilities(probability)) / self.value)
+
+
+def fit_temperature(malignant: ArrayLike, probability: ArrayLike) -> Temperature:
+    r"""Fit the temperature T that makes the labels of a validation split most likely.
+
+    With two classes :math:`\mathrm{softmax}(z / T)` is :math:`\sigma(\mathrm{logit}(p) / T)`, so
+    that probabilities suffice. It corrects probabilities that are too extreme or too close to .5,
+    not a wrong share of malignant rows.
+
+    Parameters
+    ----------
+    malignant : array_like of bool, shape (n,)
+    probability : array_like of float, shape (n,)
+        Kept 1e-7 inside 0 and 1.
+
+    Returns
+    -------
+    Temperature
 
     Raises
     ------
     OneClassError
         When a class is missing.
     ValueError
-        As :func:`classification_scores`.
+        When a probability lies outside 0 to 1 or lengths or indexes differ.
+
+    References
+    ----------
+    Guo, C. et al. (2017). On calibration of modern neural networks. ICML.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iavlib.stats import fit_temperature
+    >>> probability = np.repeat([0.1, 0.9], 10)
+    >>> malignant = np.r_[np.arange(10) < 2, np.arange(10) < 8]
+    >>> fitted = fit_temperature(malignant, probability)
+    >>> round(fitted.value, 2), fitted.apply([0.9]).round(2)
+    (1.58, array([0.8]))
     """
-    sample = diagnosis_sample(malignant, first, clusters, second=second)
-    other = probabilities(second)
-    if len(other) != len(sample):
-        raise ValueError(f"{len(sample)} first probabilities but {len(other)} second ones")
+    sample = two_samples(probability, malignant, probability=True)
+    # The log odds of the label that came true: the loss is log(1 + exp(-margin / T)).
+    margin = np.where(sample.group, 1, -1) * logit(sample.value)
 
-    def difference(weights: np.ndarray) -> np.ndarray:
-        of_first, of_second = (
-            _all_scores(sample.malignant, p, t, bin_rows(p, n_bins, binning), weights)
-            for p, t in zip((sample.score, other), thresholds, strict=True)
-        )
-        return of_first - of_second
+    def loss(log_temperature: float) -> float:
+        return float(np.logaddexp(0, -margin / np.exp(log_temperature)).mean())
 
-    return _table(difference, sample, (n_boot, seed, level, method))
-
-
-def _table(statistic: Callable, sample: DiagnosisSample, settings: tuple) -> pd.DataFrame:
-    """Bootstrap a statistic of all scores and lay it out."""
-    n_boot, seed, level, method = settings
-    boot = cluster_bootstrap(statistic, sample.clusters, n_boot, seed, level, method)
-    return pd.DataFrame(
-        {
-            "estimate": boot.estimate,
-            "ci_low": boot.low,
-            "ci_high": boot.high,
-            "n": len(sample),
-            "n_malignant": sample.n_malignant,
-            "n_clusters": sample.n_clusters,
-        },
-        index=pd.Index(CLASSIFICATION_SCORES, name="statistic"),
+    ends = tuple(np.log(TEMPERATURE_RANGE))
+    best = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-9})
+    # The loss is convex in 1 / T, so one minimum is the minimum.
+    nearest = min((best.x, *ends), key=loss)
+    return Temperature(
+        value=float(np.exp(nearest)),
+        loss_before=loss(0.0),
+        loss_after=loss(nearest),
+        at_bound=bool(min(abs(nearest - end) for end in ends) < 1e-3),
     )
 
 
-def _all_scores(
-    malignant: np.ndarray,
-    probability: np.ndarray,
-    threshold: float,
-    bins: np.ndarray,
-    weights: np.ndarray,
-) -> np.ndarray:
-    """All `CLASSIFICATION_SCORES` for each weight vector, shape (b, 11)."""
-    rows = (malignant, probability, weights)
-    scores = weighted.weighted_rates(*rows, threshold) | {
-        "auroc": weighted.weighted_auroc(*rows),
-        "average_precision": weighted.weighted_average_precision(*rows),
-        "sensitivity_at_90_specificity": weighted.best_sensitivity(*rows, 0.9),
-        "specificity_at_90_sensitivity": weighted.best_specificity(*rows, 0.9),
-        "brier": weighted.weighted_brier(*rows),
-        "ece": weighted.weighted_ece(*rows, bins),
-    }
-    return np.stack([scores[name] for name in CLASSIFICATION_SCORES], axis=-1)
+#: First year of each age band but the first.
+AGE_LIMITS = (30, 45, 60, 75)
+
+#: Level of rows whose factor is missing.
+NOT_RECORDED = "not recorded"
+
+_SUBGROUP_SCORES = ("auroc", "balanced_accuracy", "sensitivity", "specificity")
+
+
+def age_bands(age: pd.Series) -> pd.Series:
+    """Sort ages into bands.
+
+    Parameters
+    ----------
+    age : Series of float
+        Years; ISIC rounds them to five. Missing ages stay missing.
+
+    Returns
+    -------
+    Series
+        Ordered categories such as "under 30", "30-44", "75 and over"; a band includes its first
+        year.
+
+    Raises
+    ------
+    ValueError
+        When an age lies outside 0 to 120.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import age_bands
+    >>> age_bands(pd.Series([25.0, 45.0, 80.0])).tolist()
+    ['under 30', '45-59', '75 and over']
+    """
+    years = pd.to_numeric(age)
+    wrong = years[(years < 0) | (years > 120)]
+    if len(wrong):
+        raise ValueError(
+            f"{len(wrong)} ages lie outside 0 to 120, for instance {wrong.iloc[0]:g} at "
+            f"{wrong.index[0]!r}: correct them, or make them missing"
+        )
+    between = [f"{low}-{high - 1}" for low, high in pairwise(AGE_LIMITS)]
+    labels = [f"under {AGE_LIMITS[0]}", *between, f"{AGE_LIMITS[-1]} and over"]
+    return pd.cut(years, [-np.inf, *AGE_LIMITS, np.inf], right=False, labels=labels)
+
+
+def scores_by_group(
+    malignant: ArrayLike,
+    probability: ArrayLike,
+    groups: Mapping[str, ArrayLike] | pd.DataFrame,
+    threshold: float = 0.5,
+    clusters: ArrayLike | None = None,
+    min_per_class: int = 10,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compute the main measures of a diagnosis within each subgroup.
+
+    Parameters
+    ----------
+    malignant : array_like of bool, shape (n,)
+    probability : array_like of float, shape (n,)
+    groups : DataFrame or mapping of str to array_like
+        Factors such as sex, age band and site, with the level of each row; a missing level
+        becomes "not recorded", a subgroup like any other.
+    threshold : float
+        The same in all subgroups.
+    clusters : array_like, shape (n,), optional
+        Patients.
+    min_per_class : int
+        Rows of *each* class below which a subgroup is not measured; at least 2.
+    n_boot, seed
+        See :func:`iavlib.stats.resampling.cluster_bootstrap`; intervals have 95 %.
+
+    Returns
+    -------
+    DataFrame
+        Index ``factor``, ``level``, the first row ("all", "all"); levels in their categories'
+        order, or in natural order. Columns ``n``, ``n_malignant``, ``n_clusters``; ``auroc``,
+        ``balanced_accuracy``, ``sensitivity`` and ``specificity``, each with ``_low`` and
+        ``_high``; ``note``, empty or the class with too few rows. Intervals are not corrected for
+        the number of subgroups.
+
+    Raises
+    ------
+    OneClassError
+        When a class is missing altogether.
+    ValueError
+        When a factor has another index or length than the rows, or as
+        :func:`classification_scores`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iavlib.stats import scores_by_group
+    >>> malignant = np.arange(40) % 2 == 0
+    >>> sex = {"sex": ["f", "m"] * 20}
+    >>> table = scores_by_group(malignant, 0.2 + 0.6 * malignant, sex, n_boot=9)
+    >>> table.loc[("all", "all"), ["n", "auroc"]].tolist(), table.loc[("sex", "f"), "note"]
+    ([40.0, 1.0], 'too few: 0 benign')
+    """
+    if min_per_class < 2:
+        raise ValueError(f"min_per_class must be at least 2, not {min_per_class}")
+    factors = {name: groups[name] for name in groups}
+    sample = two_samples(probability, malignant, clusters, probability=True, **factors)
+    members = {("all", "all"): np.ones(len(sample), dtype=bool)}
+    for name, labels in factors.items():
+        if len(labels) != len(sample):
+            raise ValueError(f"{len(sample)} rows but {len(labels)} levels of {name!r}")
+        members |= {(name, text): member for text, member in _levels(labels).items()}
+    rows = {}
+    for key, member in members.items():
+        label, score, cluster = (c[member] for c in (sample.group, sample.value, sample.clusters))
+        counts = {"malignant": int(label.sum()), "benign": int((~label).sum())}
+        few = [f"{count} {name}" for name, count in counts.items() if count < min_per_class]
+        n_clusters = len(np.unique(cluster))
+        few = few or (["1 patient"] if n_clusters < 2 else [])
+        row = {"n": len(label), "n_malignant": counts["malignant"], "n_clusters": n_clusters}
+        table = pd.DataFrame(np.nan, _SUBGROUP_SCORES, ["estimate", "ci_low", "ci_high"])
+        if not few:
+            table = classification_scores(label, score, threshold, cluster, n_boot, seed)
+        for name in _SUBGROUP_SCORES:
+            names = (name, f"{name}_low", f"{name}_high")
+            row |= dict(zip(names, table.loc[name], strict=False))
+        rows[key] = row | {"note": f"too few: {', '.join(few)}" if few else ""}
+    index = pd.MultiIndex.from_tuples(rows, names=["factor", "level"])
+    return pd.DataFrame(list(rows.values()), index=index)
+
+
+def _levels(labels: ArrayLike) -> dict[str, np.ndarray]:
+    """Rows of each level, in order, those without one last."""
+    column = labels if isinstance(labels, pd.Series) else pd.Series(labels)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        names = [name for name in column.cat.categories if (column == name).any()]
+    else:
+        names = sorted(column.dropna().unique(), key=natural_key)
+    members = {str(name): (column == name).fillna(False).to_numpy(dtype=bool) for name in names}
+    absent = column.isna().to_numpy()
+    return members | ({NOT_RECORDED: absent} if absent.any() else {})

@@ -1,12 +1,12 @@
-r"""Intervals about predictions that hold the truth as often as they promise, whatever the model.
+r"""Prediction intervals with guaranteed coverage, and the coverage that intervals reach.
 
-Split-conformal prediction takes rows that the model was not fitted on (the calibration part),
-measures how far off it is on them, and widens every later prediction by a quantile of that. When
-calibration and test rows are exchangeable, an interval at level :math:`1 - \alpha` holds the truth
-with at least that probability, for any model and any sample size. The promise is on average over
-images: it holds within subgroups only when each is calibrated by itself (Mondrian), and it does not
-hold on data of another origin. Images of one patient on both sides, or a model that was chosen on
-the calibration part, weaken it.
+Split-conformal prediction takes rows that the model was not fitted on (the calibration split),
+measures its errors on them, and widens every later prediction by a quantile of these errors. When
+calibration and test rows are exchangeable, an interval at level :math:`1 - \alpha` contains the
+truth with at least that probability, for any model and any sample size. The guarantee is on average
+over images: it holds within subgroups only when each is calibrated by itself (Mondrian), and it
+does not hold on data of another origin. Images of one patient on both sides, or a model that was
+chosen on the calibration split, weaken it.
 
 References
 ----------
@@ -24,8 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from statsmodels.stats.proportion import proportion_confint
 
-from iavlib.stats.samples import check_aligned, cluster_codes, finite_values
+from iavlib.stats.samples import check_aligned, cluster_codes, finite_values, group_members
 
 Bounds = tuple[float, float] | None
 
@@ -37,7 +38,7 @@ _ALL = "all"
 
 
 def conformal_rank(n: int, alpha: float) -> int:
-    r"""Give the rank of the calibration score to take, :math:`\lceil (n + 1)(1 - \alpha) \rceil`.
+    r"""Rank of the calibration score to take, :math:`\lceil (n + 1)(1 - \alpha) \rceil`.
 
     Parameters
     ----------
@@ -60,12 +61,12 @@ def conformal_rank(n: int, alpha: float) -> int:
         raise ValueError(f"alpha must lie between 0 and 1, for instance 0.1, not {alpha}")
     if n < 0:
         raise ValueError(f"n must not be negative, as {n} is")
-    # From the other side, with a grain of slack: (9 + 1) * (1 - 0.1) is not always 9 in binary.
+    # Counted from the other side with slack for rounding: (9 + 1) * (1 - 0.1) may differ from 9.
     return int(n + 1 - np.floor((n + 1) * alpha + 1e-9))
 
 
 def conformal_quantile(scores: ArrayLike, alpha: float) -> float:
-    """Take the score of rank :func:`conformal_rank`; infinite when there are too few."""
+    """Return the score of rank :func:`conformal_rank`; infinite when there are too few."""
     values = np.asarray(scores, dtype=float)
     if np.isnan(values).any():
         raise ValueError(f"{int(np.isnan(values).sum())} of {values.size} scores are NaN")
@@ -103,7 +104,7 @@ class Conformal:
         upper: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> pd.DataFrame:
-        """Give the interval of each new prediction.
+        """Compute the interval of each new prediction.
 
         Parameters
         ----------
@@ -113,13 +114,13 @@ class Conformal:
             Upper predicted quantiles; only and always for these.
         groups : array_like, shape (n,), optional
             Group of each row, where calibration had groups. A group that was not calibrated gets
-            the widest interval, as nothing is known of it.
+            the widest interval.
 
         Returns
         -------
         DataFrame
             ``lower`` and ``upper``, with the index of the predictions. Where a negative margin
-            turns an interval upside down, both ends are its middle, which covers no less.
+            inverts an interval, both ends are its midpoint, which covers no less.
 
         Raises
         ------
@@ -127,7 +128,7 @@ class Conformal:
             When quantiles or groups are missing or superfluous, or a value is not finite.
         """
         if (upper is None) == (self.kind == "quantile"):
-            raise ValueError(f"calibrated on {self.kind}s: give {_WANTED[self.kind]}")
+            raise ValueError(f"calibrated on {self.kind}s: give {_EXPECTED[self.kind]}")
         check_aligned(lower=lower, upper=upper, groups=groups)
         index = lower.index if isinstance(lower, pd.Series) else None
         low = finite_values(lower, "predictions")
@@ -153,7 +154,7 @@ class Conformal:
         return np.array([self.margins.get(label, np.inf) for label in labels], dtype=float)
 
 
-_WANTED = {"residual": "one prediction a row", "quantile": "lower and upper quantiles"}
+_EXPECTED = {"residual": "one prediction per row", "quantile": "lower and upper quantiles"}
 
 
 def split_conformal(
@@ -168,12 +169,12 @@ def split_conformal(
     Parameters
     ----------
     true, predicted : array_like of float, shape (n,)
-        Of the calibration part, which the model has not seen.
+        Of the calibration split, which the model has not seen.
     alpha : float
         Share of truths that may lie outside, for instance 0.1 for 90 % intervals.
     groups : array_like, shape (n,), optional
-        With it each group is calibrated by itself (Mondrian), so that the promise holds in each.
-        The group must be known of a new image before the truth is.
+        With it each group is calibrated by itself (Mondrian), so that the guarantee holds in
+        each. The group of a new image must be known before its truth.
     bounds : pair of float or None
         Range of the truth; intervals are clipped to it, and one from too few rows is all of it.
 
@@ -199,7 +200,7 @@ def conformalized_quantiles(
     groups: ArrayLike | None = None,
     bounds: Bounds = UNIT,
 ) -> Conformal:
-    r"""Calibrate predicted quantiles, so that intervals are wide where the model is unsure (CQR).
+    r"""Calibrate predicted quantiles, so that intervals widen where the model is uncertain (CQR).
 
     The score of a row is how far the truth lies outside its predicted interval, negative inside:
     :math:`\max(l - y, y - u)`.
@@ -207,7 +208,7 @@ def conformalized_quantiles(
     Parameters
     ----------
     true, lower, upper : array_like of float, shape (n,)
-        Of the calibration part; the quantiles are best predicted at `alpha` / 2 and
+        Of the calibration split; the quantiles are best predicted at `alpha` / 2 and
         1 - `alpha` / 2, but need not be.
     alpha, groups, bounds
         See :func:`split_conformal`.
@@ -236,11 +237,11 @@ def out_of_fold_intervals(
     groups: ArrayLike | None = None,
     bounds: Bounds = UNIT,
 ) -> pd.DataFrame:
-    """Give every out-of-fold prediction an interval from the residuals of the other folds.
+    """Compute an interval for every out-of-fold prediction from the residuals of the other folds.
 
-    For cross-validated predictions, of which no calibration part was kept apart. The models of
-    the folds differ a little and each saw most of the others' rows, so coverage is near its level
-    without the exact promise of :func:`split_conformal`.
+    For cross-validated predictions without a calibration split. The models of the folds differ
+    slightly and each saw most of the others' rows, so coverage is near its level without the exact
+    guarantee of :func:`split_conformal`.
 
     Parameters
     ----------
@@ -277,11 +278,11 @@ def out_of_fold_intervals(
 
 
 def _calibrate(scores, kind, alpha, groups, bounds) -> Conformal:
-    """Take the quantile of the scores, of each group by itself where there are groups."""
+    """Compute the quantile of the scores, of each group by itself where there are groups."""
     labels = np.full(len(scores), _ALL, dtype=object)
     if groups is not None:
         labels = np.asarray(groups, dtype=object)
-        cluster_codes(labels, len(scores))  # says which labels are missing
+        cluster_codes(labels, len(scores))  # refuses missing labels
         if set(labels) == {_ALL}:
             raise ValueError(f"groups holds the one label {_ALL!r}: leave groups out")
     subsets = {label: scores[labels == label] for label in dict.fromkeys(labels)}
@@ -304,3 +305,76 @@ def _differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     if len(first) != len(second):
         raise ValueError(f"{len(first)} true values but {len(second)} predicted ones")
     return first - second
+
+
+#: A truth at the very end of an interval lies in it, despite rounding.
+_ROUNDING = 1e-12
+
+
+def interval_coverage(
+    true: ArrayLike,
+    lower: ArrayLike,
+    upper: ArrayLike,
+    groups: ArrayLike | None = None,
+) -> pd.DataFrame:
+    """Count how often intervals contain the truth, overall and by subgroup.
+
+    Parameters
+    ----------
+    true, lower, upper : array_like of float, shape (n,)
+    groups : array_like, shape (n,), optional
+        Label of each row; a missing one makes the group ``missing``.
+
+    Returns
+    -------
+    DataFrame
+        Index ``group``: the labels, sorted, then ``missing`` and ``all``. Columns ``n``,
+        ``covered``, ``coverage`` with ``ci_low`` and ``ci_high`` (95 %, Clopper and Pearson, which
+        takes rows as independent), ``below`` and ``above`` (shares of truths that lie below, above
+        their interval), ``width_mean`` and ``width_median``.
+
+    Raises
+    ------
+    ValueError
+        When lengths or indexes differ, a truth is not finite, or an end is NaN or above the
+        other; ends may be infinite.
+
+    Examples
+    --------
+    >>> from iavlib.stats import interval_coverage
+    >>> table = interval_coverage([0.5, 0.7, 0.9], [0.4, 0.6, 0.6], [0.6, 0.8, 0.8])
+    >>> table.loc["all", ["n", "covered", "above"]].round(2).tolist()
+    [3.0, 2.0, 0.33]
+    """
+    check_aligned(true=true, lower=lower, upper=upper, groups=groups)
+    truth = finite_values(true, "true values")
+    low, high = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
+    if not len(truth) == len(low) == len(high):
+        raise ValueError(f"{len(truth)} true values, {len(low)} lower and {len(high)} upper ends")
+    wrong = ~(low <= high)  # so that a NaN is wrong too
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise ValueError(f"row {first} has no interval: its ends are {low[first]}, {high[first]}")
+    rows = {
+        label: _coverage(truth[member], low[member], high[member])
+        for label, member in group_members(groups, len(truth)).items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("group")
+    return table.astype({"n": int, "covered": int})
+
+
+def _coverage(true: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict[str, float]:
+    below, above = true < low - _ROUNDING, true > high + _ROUNDING
+    covered = int(len(true) - below.sum() - above.sum())
+    ci_low, ci_high = proportion_confint(covered, len(true), method="beta")
+    return {
+        "n": len(true),
+        "covered": covered,
+        "coverage": covered / len(true),
+        "ci_low": ci_low,
+        "ci_high": ci_high,
+        "below": below.mean(),
+        "above": above.mean(),
+        "width_mean": (high - low).mean(),
+        "width_median": np.median(high - low),
+    }

@@ -1,78 +1,39 @@
-r"""First-order stochastic dominance of one sample over another.
+r"""First-order stochastic dominance of one sample over another, tested by permuting labels.
 
 A sample dominates another to first order when its distribution function lies nowhere above the
 other's: at every value x the dominating sample has no larger share of values up to x. For agreement
 and malignancy the question is whether the agreement of non-malignant lesions dominates that of
 malignant ones, :math:`F_\mathrm{other}(x) \le F_\mathrm{malignant}(x)` for all x.
 
-Permutation tests that move labels between clusters instead of between rows.
-
-When all rows of a patient share a label, permuting rows would pretend that they got it one by one
-and make chance differences look rarer than they are. Here the labels move in the units in which
-they were given:
+When all rows of a patient share a label, permuting rows would treat them as independently labelled
+and make chance differences look rarer than they are. Labels are therefore permuted in the units in
+which they were given:
 
 - Clusters whose rows all carry one label exchange labels with one another. Cluster sizes stay with
-  the clusters, so the number of rows per group varies between permutations. The test takes it that
-  the number of rows of a cluster has nothing to do with its label.
+  the clusters, so the number of rows per group varies between permutations. The test assumes that
+  the number of rows of a cluster is independent of its label.
 - A cluster that mixes labels (a patient with a benign and a malignant lesion) keeps its mixture;
   its labels are shuffled among its own units. A *unit* is the smallest thing that has one label,
   for instance an image when rows are pairs of masks of an image; without units each row is one.
 
-Both moves leave the distribution of the data as it is when label and value have nothing to do with
-each other, which is what makes the p-value valid.
+Both moves leave the distribution of the data unchanged when label and value are independent, which
+is what makes the p-value valid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
-from iavlib.stats.samples import (
-    boolean_labels,
-    check_aligned,
-    cluster_codes,
-    finite_values,
-    two_samples,
-)
-
-Alternative = Literal["two-sided", "greater", "less"]
-
-_BLOCK = 256
+from iavlib.stats.resampling import block_sizes
+from iavlib.stats.samples import boolean_labels, check_aligned, cluster_codes, two_samples
 
 #: Statistics this close count as tied, so that rounding does not decide a p-value.
 _TIE = 1e-12
-
-
-@dataclass(frozen=True, eq=False)
-class PermutationTest:
-    """Outcome of a cluster permutation test.
-
-    Attributes
-    ----------
-    statistic : float
-        Value at the labels observed.
-    p : float
-        (1 + permutations at least as extreme) / (1 + permutations), so never zero.
-    alternative : str
-    n_permutations, n_clusters, n_mixed : int
-        `n_mixed` clusters carry both labels.
-    null : ndarray, shape (n_permutations,)
-        The statistic at the permuted labels.
-    """
-
-    statistic: float
-    p: float
-    alternative: str
-    n_permutations: int
-    n_clusters: int
-    n_mixed: int
-    null: np.ndarray = field(repr=False)
 
 
 class ClusterLabels:
@@ -123,8 +84,7 @@ class ClusterLabels:
 
     def permutations(self, n: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Yield blocks of permuted labels, shape (b, rows), `n` permutations in all."""
-        for start in range(0, n, _BLOCK):
-            size = min(_BLOCK, n - start)
+        for size in block_sizes(n):
             by_cluster = np.zeros((size, self.n_clusters), dtype=bool)
             by_cluster[:, self._pure] = _shuffles(self._pure_label, size, rng)
             by_unit = by_cluster[:, self._unit_cluster]
@@ -134,88 +94,8 @@ class ClusterLabels:
             yield by_unit[:, self._unit]
 
 
-def cluster_permutation_test(
-    statistic: Callable[[np.ndarray], np.ndarray],
-    labels: ArrayLike,
-    clusters: ArrayLike | None = None,
-    units: ArrayLike | None = None,
-    n_permutations: int = 2000,
-    seed: int | np.random.Generator = 0,
-    alternative: Alternative = "two-sided",
-) -> PermutationTest:
-    """Test whether labels have anything to do with values, moving labels between clusters.
-
-    Parameters
-    ----------
-    statistic : callable
-        Takes labels of shape (b, n) and returns the statistic in shape (b,), for instance
-        :func:`rank_biserial_of` or :func:`mean_difference_of` of the values.
-    labels : array_like of bool, shape (n,)
-    clusters, units : array_like, shape (n,), optional
-        See the module's text.
-    n_permutations : int
-    seed : int or numpy.random.Generator
-    alternative : {"two-sided", "greater", "less"}
-        Two-sided compares absolute values, so the statistic should be centred on zero.
-
-    Returns
-    -------
-    PermutationTest
-
-    Raises
-    ------
-    ValueError
-        As :class:`ClusterLabels`; or when `alternative` is none of the three.
-
-    References
-    ----------
-    Phipson, B. and Smyth, G. K. (2010). Permutation p-values should never be zero. Statistical
-    Applications in Genetics and Molecular Biology 9(1), article 39.
-    Winkler, A. M. et al. (2015). Multi-level block permutation. NeuroImage 123, 253-268.
-    """
-    extreme = {
-        "two-sided": lambda null, seen: np.abs(null) >= np.abs(seen) - _TIE,
-        "greater": lambda null, seen: null >= seen - _TIE,
-        "less": lambda null, seen: null <= seen + _TIE,
-    }
-    if alternative not in extreme:
-        raise ValueError(f"alternative must be one of {', '.join(extreme)}, not {alternative!r}")
-    design = ClusterLabels(labels, clusters, units)
-    seen = float(np.asarray(statistic(design.labels[None, :]))[0])
-    blocks = design.permutations(n_permutations, np.random.default_rng(seed))
-    null = np.concatenate([statistic(block) for block in blocks])
-    p = (1 + int(extreme[alternative](null, seen).sum())) / (1 + n_permutations)
-    return PermutationTest(
-        seen, p, alternative, n_permutations, design.n_clusters, design.n_mixed, null
-    )
-
-
-def mean_difference_of(values: ArrayLike) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function of labels (b, n): mean of the rows labelled true minus that of the rest."""
-    checked = finite_values(values)
-
-    def statistic(labels: np.ndarray) -> np.ndarray:
-        n_true = labels.sum(axis=1)
-        in_true = labels @ checked
-        return in_true / n_true - (checked.sum() - in_true) / (len(checked) - n_true)
-
-    return statistic
-
-
-def rank_biserial_of(values: ArrayLike) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function of labels (b, n): rank-biserial correlation, true rows first."""
-    ranks = rankdata(finite_values(values))
-
-    def statistic(labels: np.ndarray) -> np.ndarray:
-        n_true = labels.sum(axis=1)
-        u = labels @ ranks - n_true * (n_true + 1) / 2
-        return 2 * u / (n_true * (len(ranks) - n_true)) - 1
-
-    return statistic
-
-
 def _constant(of_rows: np.ndarray, unit: np.ndarray, n_units: int, what: str) -> np.ndarray:
-    """Reduce a row attribute to units, or say that a unit has more than one."""
+    """Reduce a row attribute to units, each of which must have a single value."""
     of_units = np.zeros(n_units, dtype=of_rows.dtype)
     of_units[unit] = of_rows
     torn = np.unique(unit[of_units[unit] != of_rows])
@@ -228,7 +108,7 @@ def _constant(of_rows: np.ndarray, unit: np.ndarray, n_units: int, what: str) ->
 
 
 def _shuffles(labels: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Give `n` independent shuffles of `labels`, one a row."""
+    """Give `n` independent shuffles of `labels`, one per row."""
     return rng.permuted(np.tile(labels, (n, 1)), axis=1)
 
 
@@ -280,7 +160,7 @@ class Dominance:
         return self.violation == 0
 
     def decision(self, alpha: float = 0.05) -> str:
-        """Say which of four answers both tests give together at level `alpha`.
+        """Return which of four answers both tests give together at level `alpha`.
 
         "other dominates" when only the reverse dominance is rejected, "malignant dominates" when
         only dominance of the other rows is, "curves cross" when both are and "no difference shown"
@@ -365,12 +245,20 @@ def first_order_dominance(
     Mathematical Psychology 93, 102281: both directions together.
     Leshno, M. and Levy, H. (2002). Preferred by "all" and preferred by "most" decision makers.
     Management Science 48, 1074-1085: the share of the area.
+
+    Examples
+    --------
+    >>> from iavlib.stats import first_order_dominance
+    >>> dice = [0.9, 0.8, 0.85, 0.95, 0.7, 0.6, 0.75, 0.65]
+    >>> result = first_order_dominance(dice, [False] * 4 + [True] * 4, n_permutations=200)
+    >>> result.strict, result.gap, result.decision()
+    (True, 1.0, 'other dominates')
     """
     check_aligned(values=values, malignant=malignant, clusters=clusters, units=units)
     sample = two_samples(values, malignant, clusters, names=("malignant", "other"))
     design = ClusterLabels(sample.group, sample.clusters if clusters is not None else None, units)
-    order = np.argsort(sample.pooled, kind="stable")
-    ordered = sample.pooled[order]
+    order = np.argsort(sample.value, kind="stable")
+    ordered = sample.value[order]
     lasts = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])
     below_malignant, below_other = _distributions(design.labels[None, :], order, lasts)
     difference = (below_malignant - below_other)[0]

@@ -7,6 +7,7 @@ natural order, so that A10 comes after A9.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iavlib.stats.effects import weighted_mean_difference
-from iavlib.stats.resampling import Estimate, cluster_bootstrap
+from iavlib.stats.associations import holm, weighted_mean_difference
+from iavlib.stats.resampling import Estimate, bootstrap_mean, cluster_bootstrap
 from iavlib.stats.samples import cluster_codes, finite_values, labels_of
 
 
@@ -82,22 +83,35 @@ class WithinBetween:
 
 def natural_key(label: str) -> tuple:
     """Sorting key that reads digits as numbers: A9 comes before A10."""
-    subsets = re.split(r"(\d+)", str(label))
-    numbered = tuple(
-        (int(subset), "") if subset.isdigit() else (-1, subset) for subset in subsets if subset
-    )
+    chunks = re.split(r"(\d+)", str(label))
+    numbered = tuple((int(c), "") if c.isdigit() else (-1, c) for c in chunks if c)
     # The label itself settles ties such as A1 and A01, so that the order never depends on chance.
     return numbered, str(label)
 
 
 def recorded_factors(pairs: pd.DataFrame, factors=("annotator", "tool", "skill")) -> list[str]:
-    """Return the factors that are known for every mask of the pairs and are not always the same."""
-    known = []
+    """Return the factors that are known for every mask of the pairs and are not always the same.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        One row per pair of masks, with columns ``<factor>_1`` and ``<factor>_2``.
+    factors : sequence of str
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import recorded_factors
+    >>> pairs = pd.DataFrame({"tool_1": ["T1", "T1"], "tool_2": ["T1", "T2"]})
+    >>> recorded_factors(pairs, ["tool"])
+    ['tool']
+    """
+    recorded = []
     for factor in factors:
         levels = pairs[[f"{factor}_1", f"{factor}_2"]]
         if levels.notna().all(axis=None) and pd.unique(levels.to_numpy().ravel()).size > 1:
-            known.append(factor)
-    return known
+            recorded.append(factor)
+    return recorded
 
 
 def factor_pair(pairs: pd.DataFrame, factor: str) -> pd.Series:
@@ -121,6 +135,13 @@ def factor_pair(pairs: pd.DataFrame, factor: str) -> pd.Series:
         When a column does not exist.
     ValueError
         When a level is missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import factor_pair
+    >>> factor_pair(pd.DataFrame({"tool_1": ["T2"], "tool_2": ["T1"]}), "tool").tolist()
+    ['T1-T2']
     """
     first, second = _levels(pairs, factor)
     labels = [f"{a}-{b}" for a, b in zip(first, second, strict=True)]
@@ -134,7 +155,6 @@ def factor_matrix(
     clusters: str | ArrayLike = "image_id",
     n_boot: int = 2000,
     seed: int | np.random.Generator = 0,
-    level: float = 0.95,
     min_clusters: int = 5,
 ) -> FactorMatrix:
     """Average a metric over the mask pairs of each unordered pair of factor levels.
@@ -146,8 +166,8 @@ def factor_matrix(
     factor, metric : str
     clusters : str or array_like
         Column name or labels; what the bootstrap of each cell resamples.
-    n_boot, seed, level
-        See :func:`iavlib.stats.resampling.cluster_bootstrap` (percentile interval).
+    n_boot, seed
+        See :func:`iavlib.stats.resampling.cluster_bootstrap`; intervals have 95 %.
     min_clusters : int
         Cells with fewer clusters get no interval (NaN): from so few it would be far too short.
 
@@ -162,6 +182,15 @@ def factor_matrix(
         When a column does not exist.
     ValueError
         When the metric is NaN somewhere, a level or a cluster label is missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import factor_matrix
+    >>> pairs = pd.DataFrame({"tool_1": ["T1", "T2", "T1"], "tool_2": ["T1", "T2", "T2"]})
+    >>> pairs = pairs.assign(dice=[0.9, 0.8, 0.7], image_id=["a", "b", "c"])
+    >>> print(factor_matrix(pairs, "tool").matrix.loc["T1", "T2"])
+    0.7
     """
     first, second = _levels(pairs, factor)
     values = finite_values(_column(pairs, metric), f"values of {metric}")
@@ -170,22 +199,14 @@ def factor_matrix(
     table = pd.DataFrame({"first": first, "second": second, "value": values, "cluster": codes})
     rows = []
     for (a, b), cell in table.groupby(["first", "second"], sort=False):
-        low, high = _mean_interval(cell, n_boot, rng, level, min_clusters)
-        rows.append(
-            {
-                "pair": f"{a}-{b}",
-                "first": a,
-                "second": b,
-                "within": a == b,
-                "mean": cell["value"].mean(),
-                "n": len(cell),
-                "n_clusters": cell["cluster"].nunique(),
-                "ci_low": low,
-                "ci_high": high,
-            }
-        )
-    rows.sort(key=lambda row: (natural_key(row["first"]), natural_key(row["second"])))
-    cells = pd.DataFrame(rows).set_index("pair")
+        n_clusters = cell["cluster"].nunique()
+        mean = Estimate(cell["value"].mean())
+        if n_clusters >= max(min_clusters, 2):
+            mean = bootstrap_mean(cell["value"], cell["cluster"], n_boot, rng)
+        rows.append((f"{a}-{b}", a, b, a == b, mean.value, len(cell), n_clusters, *mean.interval))
+    rows.sort(key=lambda row: (natural_key(row[1]), natural_key(row[2])))
+    columns = ["pair", "first", "second", "within", "mean", "n", "n_clusters", "ci_low", "ci_high"]
+    cells = pd.DataFrame(rows, columns=columns).set_index("pair")
     levels = sorted({*first, *second}, key=natural_key)
     return FactorMatrix(
         cells=cells,
@@ -201,13 +222,12 @@ def within_between(
     clusters: str | ArrayLike = "image_id",
     n_boot: int = 2000,
     seed: int | np.random.Generator = 0,
-    level: float = 0.95,
 ) -> WithinBetween:
     """Compare mask pairs that share a factor level with those that do not.
 
     Parameters
     ----------
-    pairs, factor, metric, clusters, n_boot, seed, level
+    pairs, factor, metric, clusters, n_boot, seed
         As :func:`factor_matrix`.
 
     Returns
@@ -234,7 +254,6 @@ def within_between(
         codes,
         n_boot,
         seed,
-        level,
     )
     inside, across = values[within], values[~within]
     mwu = stats.mannwhitneyu(inside, across, method="asymptotic")
@@ -248,7 +267,7 @@ def within_between(
         mean_between=float(across.mean()),
         sd_within=_sd(inside),
         sd_between=_sd(across),
-        difference=Estimate(float(boot.estimate), float(boot.low), float(boot.high)),
+        difference=boot.to_estimate(),
         mann_whitney=Estimate(float(mwu.statistic), p=float(mwu.pvalue)),
     )
 
@@ -262,32 +281,17 @@ def _levels(pairs: pd.DataFrame, factor: str) -> tuple[list, list]:
                 f"{int(column.isna().sum())} of {len(column)} rows have no {column.name}: name "
                 "the level or drop these rows"
             )
-    known = pd.unique(pd.concat(columns))
-    rank = {level: i for i, level in enumerate(sorted(known, key=natural_key))}
+    levels = sorted(pd.unique(pd.concat(columns)), key=natural_key)
+    rank = {level: i for i, level in enumerate(levels)}
     ordered = [sorted(pair, key=rank.__getitem__) for pair in zip(*columns, strict=True)]
     return [a for a, _ in ordered], [b for _, b in ordered]
 
 
 def _column(pairs: pd.DataFrame, name: str) -> pd.Series:
-    """Give a column, or say which there are."""
+    """Give a column, or list those present."""
     if name not in pairs.columns:
         raise KeyError(f"no column '{name}' in the pairs; they have {', '.join(pairs.columns)}")
     return pairs[name]
-
-
-def _mean_interval(cell, n_boot, rng, level, min_clusters) -> tuple[float, float]:
-    """Interval of a cell's mean, resampling the clusters of that cell alone."""
-    if cell["cluster"].nunique() < max(min_clusters, 2):
-        return float("nan"), float("nan")
-    values = cell["value"].to_numpy()
-    boot = cluster_bootstrap(
-        lambda weights: weights @ values / weights.sum(axis=1),
-        cell["cluster"].to_numpy(),
-        n_boot,
-        rng,
-        level,
-    )
-    return float(boot.low), float(boot.high)
 
 
 def _symmetric(cells: pd.DataFrame, column: str, levels: list, factor: str) -> pd.DataFrame:
@@ -301,3 +305,45 @@ def _symmetric(cells: pd.DataFrame, column: str, levels: list, factor: str) -> p
 def _sd(values: np.ndarray) -> float:
     """Standard deviation over n - 1, NaN of a single value."""
     return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+
+def compare_within_between(
+    pairs: pd.DataFrame,
+    factors: Sequence[str],
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare the Dice of pairs within and between the levels of several factors.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+    factors : sequence of str
+        Recorded for every mask. A factor whose pairs are all within, or all between, is left out.
+    n_boot, seed
+        See :func:`within_between`.
+
+    Returns
+    -------
+    DataFrame
+        One row per factor, as :meth:`WithinBetween.to_frame`, with ``p_holm``; possibly no row.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import compare_within_between
+    >>> pairs = pd.DataFrame({"tool_1": ["T1", "T2", "T1"], "tool_2": ["T1", "T2", "T2"]})
+    >>> pairs = pairs.assign(dice=[0.9, 0.8, 0.7], image_id=["a", "b", "c"])
+    >>> table = compare_within_between(pairs, ["tool"], n_boot=50)
+    >>> print(round(table.loc["tool", "difference"], 2))
+    0.15
+    """
+    rows = {}
+    for factor in factors:
+        if (pairs[f"{factor}_1"] == pairs[f"{factor}_2"]).nunique() == 2:
+            result = within_between(pairs, factor, n_boot=n_boot, seed=seed)
+            rows[factor] = result.to_frame().iloc[0].drop(["factor", "metric"])
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows).T.rename_axis("factor")
+    return table.assign(p_holm=holm(table["p"].astype(float))["p_holm"])

@@ -1,17 +1,26 @@
-"""Some thirty numbers of an image that need no learning: colour, contrast, sharpness, dark area.
+"""What a trained network must beat: a ridge regression on some thirty statistics of the pixels.
 
-A network that predicts agreement no better than these has learnt no more than that some images are
-dark, pale or blurred.
+Colour, contrast, sharpness and dark area need no learning. A network that predicts agreement no
+better than these has learnt no more than that some images are dark, pale or blurred.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+from skimage.filters import threshold_otsu
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-#: Images worked on at a time; one block of 224 pixels takes some 60 MB.
+from iavlib.stats.samples import check_aligned, cluster_codes, finite_values
+
+#: Images processed at a time; one block of 224 pixels takes some 60 MB.
 _BLOCK = 32
 
 #: Luminance of ITU-R BT.601, as Pillow's grey images.
@@ -98,27 +107,19 @@ def otsu_thresholds(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     thresholds : ndarray of int, shape (n,)
-        Pixels up to and with it are dark. The lowest of equally good ones; in an image of one
-        level that level.
+        Pixels up to and including it are dark; in an image of one level that level.
     separation : ndarray of float, shape (n,)
         Share of the variance between the two classes, 0 in an image of one level.
     """
-    n = len(levels)
-    flat = levels.reshape(n, -1)
-    offset = flat + 256 * np.arange(n)[:, None]
-    counts = np.bincount(offset.ravel(), minlength=256 * n).reshape(n, 256) / flat.shape[1]
-    level = np.arange(256)
-    below, mass = np.cumsum(counts, axis=1), np.cumsum(counts * level, axis=1)
-    mean = mass[:, -1:]
+    thresholds = np.array([threshold_otsu(image) for image in levels])
+    flat = levels.reshape(len(levels), -1).astype(float)
+    dark = flat <= thresholds[:, None]
+    share = dark.mean(axis=1)
+    gap = flat.mean(axis=1) - (flat * dark).mean(axis=1) / share
+    variance = flat.var(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        between = (mean * below - mass) ** 2 / (below * (1 - below))
-    # Rounding leaves below at 1 - 1e-16 past the last level, where the quotient means nothing.
-    between = np.where((below > 1e-12) & (below < 1 - 1e-12), between, 0)
-    variance = (counts * (level - mean) ** 2).sum(axis=1)
-    best = between.max(axis=1)
-    first = flat.min(axis=1).astype(int)
-    thresholds = np.where(best > 0, between.argmax(axis=1), first)
-    return thresholds, np.where(variance > 0, best / np.maximum(variance, 1e-300), 0)
+        between = gap**2 * share / (1 - share)
+        return thresholds, np.where(variance > 0, between / variance, 0)
 
 
 def _block_statistics(pixels: np.ndarray) -> pd.DataFrame:
@@ -151,7 +152,7 @@ def _light_columns(light: np.ndarray, levels: np.ndarray) -> dict[str, np.ndarra
     centred = light - light.mean(axis=(1, 2), keepdims=True)
     deviation = centred.std(axis=(1, 2), dtype=float)
     third = (centred**3).mean(axis=(1, 2), dtype=float)
-    # The deviation of a plain image is rounding; its skewness is 0, not what rounding makes of it.
+    # The deviation of a plain image is rounding; its skewness is 0, not the result of rounding.
     plain = deviation < 1e-5
     columns["light_skew"] = np.where(plain, 0, third / np.where(plain, 1, deviation) ** 3)
     return columns
@@ -190,10 +191,10 @@ def _dark_columns(light, levels, gradient) -> dict[str, np.ndarray]:
     count = np.maximum(dark.sum(axis=(1, 2)), 1)
     rest = np.maximum((~dark).sum(axis=(1, 2)), 1)
     contrast = (light * ~dark).sum(axis=(1, 2)) / rest - (light * dark).sum(axis=(1, 2)) / count
-    place = (np.arange(light.shape[1]) + 0.5) / light.shape[1] - 0.5
+    offset = (np.arange(light.shape[1]) + 0.5) / light.shape[1] - 0.5
     by_row, by_column = dark.sum(axis=2), dark.sum(axis=1)
-    y, x = by_row @ place / count, by_column @ place / count
-    spread = (by_row @ place**2 + by_column @ place**2) / count - x**2 - y**2
+    y, x = by_row @ offset / count, by_column @ offset / count
+    spread = (by_row @ offset**2 + by_column @ offset**2) / count - x**2 - y**2
     border = np.zeros_like(dark)
     border[:, 1:] |= dark[:, 1:] ^ dark[:, :-1]
     border[:, :, 1:] |= dark[:, :, 1:] ^ dark[:, :, :-1]
@@ -206,3 +207,113 @@ def _dark_columns(light, levels, gradient) -> dict[str, np.ndarray]:
         "dark_offset": np.hypot(x, y),
         "dark_edge": on_border,
     }
+
+
+#: Penalties tried for standardised features, weakest first.
+RIDGE_PENALTIES = tuple(float(10**power) for power in np.arange(-2, 5.5, 0.5))
+
+_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class StatisticsBaseline:
+    """A ridge regression on standardised features, fitted by :func:`fit_statistics_baseline`.
+
+    Attributes
+    ----------
+    penalty : float
+        The one chosen.
+    errors : Series
+        Cross-validated mean absolute error of each penalty tried; empty when one was given.
+    features : tuple of str
+        Names of the features, in their order.
+    model : sklearn.pipeline.Pipeline
+    """
+
+    penalty: float
+    errors: pd.Series
+    features: tuple[str, ...]
+    model: Pipeline = field(repr=False)
+
+    def predict(self, features: pd.DataFrame) -> np.ndarray:
+        """Predict each row, clipped to 0 and 1.
+
+        Raises
+        ------
+        KeyError
+            When a feature is missing.
+        ValueError
+            When one is not finite.
+        """
+        return np.clip(self.model.predict(_matrix(features, self.features)), 0, 1)
+
+
+def fit_statistics_baseline(
+    features: pd.DataFrame,
+    true: ArrayLike,
+    clusters: ArrayLike | None = None,
+    penalties: Sequence[float] = RIDGE_PENALTIES,
+) -> StatisticsBaseline:
+    """Fit a ridge regression on a table of features, its penalty chosen by cross-validation.
+
+    Parameters
+    ----------
+    features : DataFrame, shape (n, k)
+        One row per image of the training split, for instance from :func:`image_statistics`.
+    true : array_like of float, shape (n,)
+        From 0 to 1.
+    clusters : array_like, shape (n,), optional
+        Patients, whose rows stay in one fold; without it each row by itself.
+    penalties : sequence of float
+        The one with the least mean absolute error over five folds (fewer with fewer clusters) is
+        taken, the strongest among equals. With a single one nothing is cross-validated.
+
+    Returns
+    -------
+    StatisticsBaseline
+
+    Raises
+    ------
+    ValueError
+        When rows do not fit each other, a value is not finite, a penalty is not positive, or
+        there are fewer than two clusters to choose among several penalties.
+    """
+    check_aligned(features=features, true=true, clusters=clusters)
+    names = tuple(map(str, features.columns))
+    matrix, target = _matrix(features, names), finite_values(true, "true values")
+    if len(target) != len(matrix):
+        raise ValueError(f"{len(matrix)} rows of features but {len(target)} true values")
+    if not len(penalties) or min(penalties) <= 0:
+        raise ValueError(f"penalties must be positive numbers, one at least, not {penalties}")
+    codes, n_clusters = cluster_codes(clusters, len(target))
+    errors = pd.Series(dtype=float, name="mae")
+    if len(penalties) > 1:
+        if n_clusters < 2:
+            raise ValueError("one cluster only: give a single penalty, or more patients")
+        folds = GroupKFold(min(_FOLDS, n_clusters))
+        for penalty in sorted(penalties):
+            guess = cross_val_predict(_ridge(penalty), matrix, target, groups=codes, cv=folds)
+            errors[penalty] = np.abs(np.clip(guess, 0, 1) - target).mean()
+    penalty = float(errors.iloc[::-1].idxmin()) if len(errors) else float(penalties[0])
+    return StatisticsBaseline(penalty, errors, names, _ridge(penalty).fit(matrix, target))
+
+
+def _ridge(penalty: float) -> Pipeline:
+    """Standardise on the training rows, then ridge; constant features do no harm."""
+    return make_pipeline(StandardScaler(), Ridge(alpha=penalty))
+
+
+def _matrix(features: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """Return the named features as an array; none may be missing or not finite."""
+    table = features.rename(columns=str)
+    absent = [name for name in names if name not in table]
+    if absent:
+        raise KeyError(f"no feature {', '.join(absent)} in the table")
+    matrix = table[list(names)].to_numpy(dtype=float)
+    row, column = next(zip(*np.nonzero(~np.isfinite(matrix)), strict=True), (None, None))
+    if row is not None:
+        raise ValueError(
+            f"feature {names[column]!r} of row {table.index[row]!r} is NaN or infinite: leave the "
+            "image out, or correct the feature"
+        )
+    return matrix

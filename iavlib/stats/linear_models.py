@@ -1,6 +1,7 @@
-"""A linear mixed-effects model with images nested in patients.
+"""Linear models of clustered rows: cluster-robust errors, and mixed effects.
 
-Linear models with errors that are robust to clustering.
+:func:`clustered_linear_model` fits least squares with cluster-robust standard errors;
+:func:`mixed_effects_model` fits random intercepts of images nested in patients.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
 
-from iavlib.stats.samples import cluster_codes, labels_of
+from iavlib.stats.samples import check_level, cluster_codes, labels_of
 
 
 class DependentColumnsError(ValueError):
@@ -37,7 +38,7 @@ def clustered_linear_model(
 
     .. math::
         \frac{G}{G-1}\,\frac{n-1}{n-k}\;
-        (X'X)^{-1} \Big(\sum_g X_g' e_g e_g' X_g\Big) (X'X)^{-1}
+        (X'X)^{-1} \left(\sum_g X_g' e_g e_g' X_g\right) (X'X)^{-1}
 
     with G clusters, n rows and k coefficients. Intervals and p-values take Student's t with G - 1
     degrees of freedom. These are the conventions of Stata's ``vce(cluster)``.
@@ -76,9 +77,18 @@ def clustered_linear_model(
     Liang, K.-Y. and Zeger, S. L. (1986). Biometrika 73, 13-22.
     Cameron, A. C. and Miller, D. L. (2015). A practitioner's guide to cluster-robust inference.
     Journal of Human Resources 50, 317-372.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import clustered_linear_model
+    >>> malignant = [False, False, True, True]
+    >>> table = pd.DataFrame({"dice": [0.9, 0.8, 0.7, 0.5], "malignant": malignant})
+    >>> fit = clustered_linear_model(table, "dice ~ malignant", ["a", "b", "c", "d"])
+    >>> fit["estimate"].round(2).to_dict()
+    {'Intercept': 0.85, 'malignant': -0.25}
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, for instance 0.95, not {level}")
+    check_level(level)
     codes, n_clusters = cluster_codes(labels_of(frame, clusters), len(frame))
     if n_clusters < 2:
         raise ValueError("cluster-robust errors need at least two clusters")
@@ -102,7 +112,7 @@ def clustered_linear_model(
 
 
 def formula_model(frame: pd.DataFrame, formula: str):
-    """Build the least-squares model of a formula, refusing what would be dropped in silence.
+    """Build the least-squares model of a formula, refusing rows that would be dropped silently.
 
     Parameters
     ----------
@@ -120,7 +130,7 @@ def formula_model(frame: pd.DataFrame, formula: str):
         When a variable of the formula has missing values, or columns of the design are linearly
         dependent, so that no coefficient of theirs is determined.
     """
-    # Checked here because the formula engine drops such rows and says nothing.
+    # Checked here because the formula engine drops such rows silently.
     used = [
         name for name in frame.columns if re.search(rf"\b{re.escape(str(name))}\b(?!\()", formula)
     ]
@@ -139,7 +149,7 @@ def formula_model(frame: pd.DataFrame, formula: str):
     if undefined:
         raise ValueError(
             f"{undefined} of {len(frame)} rows have no finite value for a term of '{formula}', for "
-            "instance the logarithm of zero: compute the term in the table and mend it there"
+            "instance the logarithm of zero: compute the term in the table and correct it there"
         )
     if np.linalg.matrix_rank(model.exog) < model.exog.shape[1]:
         raise DependentColumnsError(
@@ -158,7 +168,7 @@ def identified_terms(frame: pd.DataFrame, formula: str, candidates: Sequence[str
     formula : str
         The model without the candidates.
     candidates : sequence of str
-        Columns to add, the most wanted first.
+        Columns to add, the most important first.
 
     Returns
     -------
@@ -170,6 +180,14 @@ def identified_terms(frame: pd.DataFrame, formula: str, candidates: Sequence[str
     ------
     ValueError
         When the formula itself is not determined, or a candidate has missing values.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import identified_terms
+    >>> table = pd.DataFrame({"y": [1.0, 2, 4, 3], "tool": list("aabb"), "same": list("ccdd")})
+    >>> identified_terms(table, "y ~ 1", ["tool", "same"])
+    ['tool']
     """
     chosen: list[str] = []
     formula_model(frame, formula)
@@ -191,7 +209,7 @@ _SINGULAR_SHARE = 1e-4
 
 
 class NotIdentifiedError(ValueError):
-    """The data cannot tell one variance component from another, so there is nothing to fit."""
+    """The data cannot separate one variance component from another, so nothing can be fitted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,13 +230,14 @@ class MixedEffects:
         smaller model.
     n, n_outer, n_inner, n_outer_repeated, n_inner_repeated : int
         Rows, groups, and groups with more than one member (inner groups of an outer group, rows of
-        an inner group). Only repeated groups tell a variance component from what is nested in it.
+        an inner group). Only repeated groups separate a variance component from what is nested in
+        it.
         Without inner groups `n_inner` is 0 and `n_outer_repeated` counts rows.
     log_likelihood : float
         Restricted when `reml`.
     reml : bool
     warnings : tuple of str
-        Everything the fit complained about.
+        Warnings of the fit.
     """
 
     coefficients: pd.DataFrame
@@ -276,15 +295,14 @@ def mixed_effects_model(
     Returns
     -------
     MixedEffects
-        Look at `sound` first. A fit that did not converge, or is singular, is returned as it is
-        and says so.
+        Check `sound` first. A fit that did not converge, or is singular, is returned and marked.
 
     Raises
     ------
     KeyError
         When a column does not exist.
     NotIdentifiedError
-        When no group is repeated, so that a variance component cannot be told from another.
+        When no group is repeated, so that a variance component cannot be separated from another.
     ValueError
         When a value or label is missing, an inner group lies in two outer groups, columns of the
         design are linearly dependent, or the response is constant.
@@ -292,9 +310,20 @@ def mixed_effects_model(
     References
     ----------
     Pinheiro, J. C. and Bates, D. M. (2000). Mixed-Effects Models in S and S-PLUS, ch. 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from iavlib.stats import mixed_effects_model
+    >>> patient = np.repeat(np.arange(20), 4)
+    >>> noise = np.random.default_rng(0).normal(size=80)
+    >>> table = pd.DataFrame({"y": 2 * np.sin(patient) + noise, "patient": patient})
+    >>> fit = mixed_effects_model(table, "y ~ 1", "patient", inner=None)
+    >>> fit.sound, list(fit.variances.index)
+    (True, ['outer', 'residual'])
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, for instance 0.95, not {level}")
+    check_level(level)
     outer_codes, n_outer = cluster_codes(labels_of(frame, outer), len(frame))
     inner_codes = None
     if inner is not None:
@@ -304,7 +333,7 @@ def mixed_effects_model(
     scale = float(np.std(design.endog))
     if scale <= 1e-12 * np.abs(design.endog).max():
         raise ValueError("the response is constant: there is no variation to model")
-    fit, complaints = _fit(design, scale, outer_codes, inner_codes, reml)
+    fit, messages = _fit(design, scale, outer_codes, inner_codes, reml)
     variances = _variances(fit, scale)
     # The restricted likelihood is that of n - k contrasts, so it is rescaled n - k times.
     n_scaled = len(frame) - (design.exog.shape[1] if reml else 0)
@@ -317,7 +346,7 @@ def mixed_effects_model(
         **counts,
         log_likelihood=float(fit.llf - n_scaled * np.log(scale)),
         reml=reml,
-        warnings=complaints,
+        warnings=messages,
     )
 
 
@@ -327,28 +356,28 @@ def _count_groups(outer: np.ndarray, inner: np.ndarray | None) -> dict[str, int]
     counts = {"n_inner": 0, "n_inner_repeated": 0}
     if inner is not None:
         parents = pd.Series(outer).groupby(inner).agg(["first", "nunique"])
-        torn = int((parents["nunique"] > 1).sum())
-        if torn:
-            raise ValueError(f"{torn} of {len(parents)} inner groups lie in two outer groups")
+        split = int((parents["nunique"] > 1).sum())
+        if split:
+            raise ValueError(f"{split} of {len(parents)} inner groups lie in two outer groups")
         members = parents["first"].to_numpy()
         repeated = int((np.bincount(inner) > 1).sum())
         counts = {"n_inner": len(parents), "n_inner_repeated": repeated}
         if not repeated:
             raise NotIdentifiedError(
-                "every inner group has one row, so its variance cannot be told from the "
-                "residual: pass inner=None"
+                "every inner group has one row, so its variance cannot be separated from "
+                "the residual: pass inner=None"
             )
     repeated = int((np.bincount(members) > 1).sum())
     if not repeated:
         raise NotIdentifiedError(
-            "every outer group has one member, so its variance cannot be told from what is "
-            "nested in it: use the inner groups as outer ones, or clustered_linear_model"
+            "every outer group has one member, so its variance cannot be separated from what "
+            "is nested in it: use the inner groups as outer ones, or clustered_linear_model"
         )
     return {"n_outer": int(outer.max()) + 1, "n_outer_repeated": repeated, **counts}
 
 
 def _fit(design, scale, outer, inner, reml):
-    """Fit the model to the scaled response; return it with the warnings it gave."""
+    """Fit the model to the scaled response; return it with its warnings."""
     model = MixedLM(
         design.endog / scale,
         design.exog,

@@ -1,54 +1,32 @@
-r"""Why z-normalising each model's errors empties a test of whether the models differ.
-
-A student study of agreement standardised the errors of each network by that network's own mean and
-standard deviation before a Kruskal-Wallis test. Afterwards every network has mean 0 and standard
-deviation 1, so nothing is left of a difference in size or spread, and the test answers the same
-however much the networks differ. What it answers is not chance either:
-
-- for errors that are about normal, such as means of whole runs, the means cannot scatter any more,
-  H keeps a share of :math:`1 - 3/\pi`, less than a twentieth, and p crowds towards 1;
-- for very skewed errors, such as squared errors of single images, dividing by a deviation that a
-  few large errors decide moves the many small errors past each other, and equal networks are
-  found to differ far too often, the more so the more images there are.
-
-How wrong predicted numbers are: errors, correlations and calibration, with their intervals.
+"""Predicted against true numbers: errors, correlations, calibration and distributions.
 
 Every interval resamples clusters (patients) by :func:`iavlib.stats.resampling.cluster_bootstrap`.
-The statistics are written with frequency weights, so that thousands of replicates cost little: a
-replicate that draws a cluster twice is the same sample with weight two on its rows.
+The statistics are written with frequency weights (b, n), so that thousands of replicates are
+cheap: replicate `b` is the sample in which row `i` occurs ``weights[b, i]`` times.
 
-What any model must beat: a constant, and a few statistics of the pixels.
-
-A baseline is fitted on the training part alone, as a model is. The regularisation of the ridge is
-chosen inside that part, by folds that divide no patient's images.
-
-How often intervals hold the truth, and how wide they are for it.
+The released evaluation of the agreement study concatenates three runs on the same test images
+before it tests them. That triples n without a new image: every true value is repeated three times,
+and p-values come out too small. Here each run is tested by itself; the pooled row and Fisher's
+combination are computed too, labelled as such, so that the effect can be seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
-from scipy.stats import beta
 
-from iavlib.stats.model_comparison import Errors, kruskal_wallis
-from iavlib.stats.resampling import Bootstrap, Estimate, Method, cluster_bootstrap
+from iavlib.stats.associations import association, rank_biserial
+from iavlib.stats.resampling import Estimate, cluster_bootstrap
 from iavlib.stats.samples import (
     check_aligned,
     cluster_codes,
     finite_values,
     group_members,
-    varies,
-    weighted_correlation,
     weighted_mean,
-    weighted_ranks,
-    weighted_second_moments,
 )
 
 #: Statistics of :func:`regression_errors`, in the order of its rows.
@@ -65,35 +43,23 @@ ERROR_STATISTICS = (
 )
 
 
-@dataclass(frozen=True)
-class _Predictions:
-    """Checked true and predicted values, with the cluster of each row."""
-
-    true: np.ndarray
-    predicted: np.ndarray
-    clusters: np.ndarray
-    n_clusters: int
-
-
 def regression_errors(
     true: ArrayLike,
     predicted: ArrayLike,
     clusters: ArrayLike | None = None,
     n_boot: int = 2000,
     seed: int | np.random.Generator = 0,
-    level: float = 0.95,
-    method: Method = "percentile",
 ) -> pd.DataFrame:
-    r"""Measure how far predictions are from the truth, in every usual way at once.
+    r"""Compute all usual errors of predictions, with their intervals.
 
     Parameters
     ----------
     true, predicted : array_like of float, shape (n,)
-        For instance the mean Dice of each image and what a model said of it.
+        For instance the mean Dice of each image and what a model predicted.
     clusters : array_like, shape (n,), optional
         What the bootstrap resamples, for instance patients; without it each row by itself.
-    n_boot, seed, level, method
-        See :func:`iavlib.stats.resampling.cluster_bootstrap`.
+    n_boot, seed
+        See :func:`iavlib.stats.resampling.cluster_bootstrap`; intervals have 95 %.
 
     Returns
     -------
@@ -122,13 +88,21 @@ def regression_errors(
     ----------
     Mincer, J. and Zarnowitz, V. (1969). The evaluation of economic forecasts. NBER: regression of
     the realised on the predicted value as calibration.
+
+    Examples
+    --------
+    >>> from iavlib.stats import regression_errors
+    >>> table = regression_errors([0.5, 0.7, 0.9], [0.6, 0.7, 0.8], n_boot=50)
+    >>> table.loc[["mae", "bias", "r2"], "estimate"].round(3).abs().tolist()
+    [0.067, 0.0, 0.75]
     """
-    rows = _checked(true, predicted, clusters)
-    return _error_table(rows, (n_boot, seed, level, method))
+    truth, guess, codes, n_clusters = _checked(true, predicted, clusters)
+    boot = cluster_bootstrap(lambda w: _all_errors(truth, guess, w), codes, n_boot, seed)
+    return boot.to_frame(ERROR_STATISTICS, n=len(truth), n_clusters=n_clusters)
 
 
 def point_errors(true: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
-    """Compute what :func:`regression_errors` does, without intervals.
+    """Compute the estimates of :func:`regression_errors`, without intervals.
 
     Parameters
     ----------
@@ -137,15 +111,14 @@ def point_errors(true: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        The rows of :func:`regression_errors` with their estimates.
 
     Raises
     ------
     ValueError
         When lengths differ or a value is not finite.
     """
-    rows = _checked(true, predicted, None)
-    values = _all_errors(rows.true, rows.predicted, np.ones((1, len(rows.true))))[0]
+    truth, guess, _, _ = _checked(true, predicted, None)
+    values = _all_errors(truth, guess, np.ones((1, len(truth))))[0]
     return dict(zip(ERROR_STATISTICS, map(float, values), strict=True))
 
 
@@ -156,34 +129,32 @@ def compare_errors(
     clusters: ArrayLike | None = None,
     n_boot: int = 2000,
     seed: int | np.random.Generator = 0,
-    level: float = 0.95,
-    method: Method = "percentile",
 ) -> Estimate:
     """Compare the mean absolute errors of two predictors on the same rows, pair by pair.
 
     Parameters
     ----------
     true, first, second : array_like of float, shape (n,)
-    clusters, n_boot, seed, level, method
+    clusters, n_boot, seed
         See :func:`regression_errors`.
 
     Returns
     -------
     Estimate
         MAE of `first` minus MAE of `second`, negative when `first` is better. The difference is
-        bootstrapped as one number, so what makes both err alike (a hard image) does not widen its
-        interval.
+        bootstrapped as one number, so an image that is hard for both does not widen its interval.
 
     Raises
     ------
     ValueError
         As :func:`regression_errors`.
     """
-    rows = _checked(true, first, clusters, second=second)
-    other = _checked(true, second, clusters)
-    difference = np.abs(rows.predicted - rows.true) - np.abs(other.predicted - other.true)
-    boot = _bootstrap(lambda w: weighted_mean(difference, w), rows, (n_boot, seed, level, method))
-    return Estimate(float(boot.estimate), float(boot.low), float(boot.high))
+    truth, guess, codes, _ = _checked(true, first, clusters, second=second)
+    other = _checked(true, second, clusters)[1]
+    difference = np.abs(guess - truth) - np.abs(other - truth)
+    return cluster_bootstrap(
+        lambda weights: weighted_mean(difference, weights), codes, n_boot, seed
+    ).to_estimate()
 
 
 def relative_reduction(
@@ -193,10 +164,8 @@ def relative_reduction(
     clusters: ArrayLike | None = None,
     n_boot: int = 2000,
     seed: int | np.random.Generator = 0,
-    level: float = 0.95,
-    method: Method = "percentile",
 ) -> Estimate:
-    r"""Say by which share a predictor's mean absolute error is below that of a baseline.
+    r"""Share by which a predictor's mean absolute error is below that of a baseline.
 
     .. math:: 1 - \mathrm{MAE}(\text{predicted}) / \mathrm{MAE}(\text{baseline})
 
@@ -207,9 +176,9 @@ def relative_reduction(
     ----------
     true, predicted : array_like of float, shape (n,)
     baseline : float or array_like of float, shape (n,)
-        What the baseline predicts: one number, such as the median of the training part, or one a
-        row, as with a median of its own for each fold. It is held fixed in the bootstrap.
-    clusters, n_boot, seed, level, method
+        What the baseline predicts: one number, such as the median of the training split, or one per
+        row, as with a separate median for each fold. It is held fixed in the bootstrap.
+    clusters, n_boot, seed
         See :func:`regression_errors`.
 
     Returns
@@ -223,18 +192,16 @@ def relative_reduction(
     ValueError
         As :func:`regression_errors`.
     """
-    rows = _checked(true, predicted, clusters, baseline=baseline)
-    each = [baseline] * len(rows.true) if np.ndim(baseline) == 0 else baseline
-    fixed = _checked(true, each, clusters).predicted
-    error, reference = np.abs(rows.predicted - rows.true), np.abs(fixed - rows.true)
+    truth, guess, codes, _ = _checked(true, predicted, clusters, baseline=baseline)
+    each = [baseline] * len(truth) if np.ndim(baseline) == 0 else baseline
+    error, reference = np.abs(guess - truth), np.abs(_checked(true, each, clusters)[1] - truth)
 
     def reduction(weights: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
             share = 1 - weighted_mean(error, weights) / weighted_mean(reference, weights)
         return np.where(np.isfinite(share), share, np.nan)
 
-    boot = _bootstrap(reduction, rows, (n_boot, seed, level, method))
-    return Estimate(float(boot.estimate), float(boot.low), float(boot.high))
+    return cluster_bootstrap(reduction, codes, n_boot, seed).to_estimate()
 
 
 def errors_by_group(
@@ -244,23 +211,22 @@ def errors_by_group(
     clusters: ArrayLike | None = None,
     n_boot: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> pd.DataFrame:
-    """Measure errors in each subgroup, such as each malignancy or number of masks.
+    """Compute errors in each subgroup, such as each malignancy or number of masks.
 
     Parameters
     ----------
     true, predicted : array_like of float, shape (n,)
     groups : array_like, shape (n,)
         Label of each row; a missing one makes the group ``missing``, so that no row is lost.
-    clusters, n_boot, seed, level
+    clusters, n_boot, seed
         See :func:`regression_errors`.
 
     Returns
     -------
     DataFrame
         Index ``group``: the labels, sorted, then ``missing`` and ``all``. Columns ``n``,
-        ``n_clusters``, ``mae`` with ``mae_low`` and ``mae_high``, so too ``bias`` and
+        ``n_clusters``, ``mae`` with ``mae_low`` and ``mae_high``, likewise ``bias`` and
         ``pearson``, and ``true_mean``. Intervals are NaN in a group of a single cluster.
 
     Raises
@@ -271,60 +237,39 @@ def errors_by_group(
     See Also
     --------
     iavlib.stats.associations.association : of the absolute errors, to test two groups.
+
+    Examples
+    --------
+    >>> from iavlib.stats import errors_by_group
+    >>> table = errors_by_group([0.5, 0.7, 0.9], [0.6, 0.7, 0.7], ["a", "a", "b"], n_boot=50)
+    >>> table["mae"].round(3).to_dict()
+    {'a': 0.05, 'b': 0.2, 'all': 0.1}
     """
-    rows = _checked(true, predicted, clusters, groups=groups)
-    members = group_members(groups, len(rows.true))
-    settings = (n_boot, seed, level, "percentile")
-    table = {label: _group_row(rows, member, settings) for label, member in members.items()}
+    truth, guess, codes, _ = _checked(true, predicted, clusters, groups=groups)
+    table = {}
+    for label, member in group_members(groups, len(truth)).items():
+        own_true, own_guess, own = truth[member], guess[member], codes[member]
+        row = {"n": len(own_true), "n_clusters": len(np.unique(own))}
+        errors = pd.DataFrame({"estimate": point_errors(own_true, own_guess)})
+        if row["n_clusters"] > 1:
+            errors = regression_errors(own_true, own_guess, own, n_boot, seed)
+        errors = errors.reindex(columns=["estimate", "ci_low", "ci_high"])
+        for name in ("mae", "bias", "pearson"):
+            names = (name, f"{name}_low", f"{name}_high")
+            row |= dict(zip(names, errors.loc[name], strict=True))
+        table[label] = row | {"true_mean": own_true.mean()}
     frame = pd.DataFrame.from_dict(table, orient="index").rename_axis("group")
     return frame.astype({"n": int, "n_clusters": int})
 
 
-def _error_table(rows: _Predictions, settings: tuple) -> pd.DataFrame:
-    """All statistics with their intervals, as :func:`regression_errors` describes."""
-    boot = _bootstrap(lambda w: _all_errors(rows.true, rows.predicted, w), rows, settings)
-    return pd.DataFrame(
-        {
-            "estimate": boot.estimate,
-            "ci_low": boot.low,
-            "ci_high": boot.high,
-            "n": len(rows.true),
-            "n_clusters": rows.n_clusters,
-        },
-        index=pd.Index(ERROR_STATISTICS, name="statistic"),
-    )
-
-
-def _group_row(rows: _Predictions, member: np.ndarray, settings: tuple) -> dict[str, float]:
-    """Errors of one subgroup; intervals only where there are two clusters to draw from."""
-    codes, n_clusters = cluster_codes(rows.clusters[member], int(member.sum()))
-    subset = _Predictions(rows.true[member], rows.predicted[member], codes, n_clusters)
-    if n_clusters > 1:
-        table = _error_table(subset, settings)
-    else:
-        alone = _all_errors(subset.true, subset.predicted, np.ones((1, len(subset.true))))[0]
-        table = pd.DataFrame({"estimate": alone}, index=list(ERROR_STATISTICS))
-        table = table.assign(ci_low=np.nan, ci_high=np.nan)
-    row = {"n": len(subset.true), "n_clusters": n_clusters}
-    for name in ("mae", "bias", "pearson"):
-        row |= dict(zip((name, f"{name}_low", f"{name}_high"), table.loc[name], strict=False))
-    return row | {"true_mean": subset.true.mean()}
-
-
-def _checked(true, predicted, clusters, **others) -> _Predictions:
-    """Check rows at the door: alignment, lengths, finite values."""
+def _checked(true, predicted, clusters, **others) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Check alignment, lengths and finite values; give truth, prediction and cluster codes."""
     check_aligned(true=true, predicted=predicted, clusters=clusters, **others)
     truth = finite_values(true, "true values")
     guess = finite_values(predicted, "predicted values")
     if len(truth) != len(guess):
         raise ValueError(f"{len(truth)} true values but {len(guess)} predicted ones")
-    codes, n_clusters = cluster_codes(clusters, len(truth))
-    return _Predictions(truth, guess, codes, n_clusters)
-
-
-def _bootstrap(statistic: Callable, rows: _Predictions, settings: tuple) -> Bootstrap:
-    n_boot, seed, level, method = settings
-    return cluster_bootstrap(statistic, rows.clusters, n_boot, seed, level, method)
+    return truth, guess, *cluster_codes(clusters, len(truth))
 
 
 def _all_errors(true: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -346,472 +291,231 @@ def _all_errors(true: np.ndarray, predicted: np.ndarray, weights: np.ndarray) ->
     return np.stack(columns, axis=-1)
 
 
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
+def weighted_second_moments(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Weighted variances and covariance; `x` and `y` are (1, n), or (b, n) as the weights."""
+    total = weights.sum(axis=-1, keepdims=True)
+    dx = x - (weights * x).sum(axis=-1, keepdims=True) / total
+    dy = y - (weights * y).sum(axis=-1, keepdims=True) / total
+    total = total[..., 0]
+    return tuple((weights * a * b).sum(axis=-1) / total for a, b in ((dx, dx), (dy, dy), (dx, dy)))
 
 
-Constant = Literal["median", "mean"]
+def weighted_correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted Pearson correlation of each replicate; NaN where either is constant."""
+    var_x, var_y, both = weighted_second_moments(x, y, weights)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = np.clip(both / np.sqrt(var_x * var_y), -1, 1)
+    return np.where(varies(var_x, x) & varies(var_y, y), r, np.nan)
 
-#: Penalties tried for standardised features, weakest first.
-RIDGE_PENALTIES = tuple(float(10**power) for power in np.arange(-2, 5.5, 0.5))
 
-_CONSTANTS: dict[str, Callable] = {"median": np.median, "mean": np.mean}
+def varies(variance: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Distinguish variances from rounding errors of constant values."""
+    return variance > (1e-12 * max(float(np.abs(values).max()), 1e-300)) ** 2
 
 
-def constant_baseline(true: ArrayLike, kind: Constant = "median") -> float:
-    """Fit the best constant prediction on a training part.
+def weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean ranks of rows that occur as often as their weight, shape (b, n)."""
+    _, inverse = np.unique(values, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(inverse[order]) > 0])
+    at_value = np.add.reduceat(weights[:, order], starts, axis=1)
+    below = np.cumsum(at_value, axis=1) - at_value
+    return (below + (at_value + 1) / 2)[:, inverse]
+
+
+#: Labels of the two rows that combine runs as the released evaluation does.
+POOLED = "runs concatenated (as published)"
+COMBINED = "Fisher's combination (as published)"
+
+_P_VALUES = ("ks_p", "mwu_p", "pearson_p", "spearman_p")
+
+
+def compare_distributions(true: ArrayLike, predicted: ArrayLike) -> pd.Series:
+    """Compare predicted with true values, as two samples and as pairs.
 
     Parameters
     ----------
-    true : array_like of float, shape (n,)
-        True values of the training part.
-    kind : {"median", "mean"}
-        The median has the least mean absolute error of all constants, the mean the least mean
-        squared error.
+    true, predicted : array_like of float, shape (n,)
 
     Returns
     -------
-    float
+    Series
+        - ``n``: rows;
+        - ``ks``, ``ks_p``: two-sample Kolmogorov-Smirnov (exact up to 10,000 rows);
+        - ``mwu``, ``mwu_p``: Mann-Whitney U of the predictions, two-sided normal approximation
+          with tie and continuity correction, and ``rank_biserial``, positive when predictions
+          tend to be larger;
+        - ``pearson``, ``pearson_p``, ``spearman``, ``spearman_p``: predicted with true;
+        - ``sd_ratio``: standard deviation of the predictions over that of the truth.
 
     Raises
     ------
     ValueError
-        When `kind` is neither, or a value is not finite.
+        When lengths or indexes differ, there are fewer than three rows, or a value is not finite.
+
+    Notes
+    -----
+    The first two take predictions and truth as independent samples, as the papers do, although
+    they are of the same images. A large p-value does not make the predictions good: true values
+    in another order have the same distribution. The correlations are NaN for constant predictions.
     """
-    if kind not in _CONSTANTS:
-        raise ValueError(f"kind must be 'median' or 'mean', not {kind!r}")
-    return float(_CONSTANTS[kind](finite_values(true, "true values")))
+    truth, guess, _, _ = _checked(true, predicted, None)
+    if len(truth) < 3:
+        raise ValueError(f"{len(truth)} true and predicted values: give three or more")
+    ks = stats.ks_2samp(guess, truth)
+    mwu = stats.mannwhitneyu(guess, truth, method="asymptotic")
+    varied = np.ptp(truth) > 0 and np.ptp(guess) > 0
+    pearson = stats.pearsonr(guess, truth) if varied else (np.nan, np.nan)
+    spearman = stats.spearmanr(guess, truth) if varied else (np.nan, np.nan)
+    values = {"n": len(truth), "ks": ks.statistic, "ks_p": ks.pvalue}
+    values |= {"mwu": mwu.statistic, "mwu_p": mwu.pvalue}
+    values |= {"rank_biserial": rank_biserial(guess, truth)}
+    values |= {"pearson": pearson[0], "pearson_p": pearson[1]}
+    values |= {"spearman": spearman[0], "spearman_p": spearman[1]}
+    values |= {"sd_ratio": guess.std() / truth.std() if np.ptp(truth) > 0 else np.nan}
+    return pd.Series(values, dtype=float)
 
 
-@dataclass(frozen=True, eq=False)
-class StatisticsBaseline:
-    """A ridge regression on standardised features, as :func:`fit_statistics_baseline` made it.
-
-    Attributes
-    ----------
-    penalty : float
-        The one chosen.
-    errors : Series
-        Cross-validated mean absolute error of each penalty tried; empty when one was given.
-    features : tuple of str
-        Names of the features, in their order.
-    """
-
-    penalty: float
-    errors: pd.Series
-    features: tuple[str, ...]
-    bounds: tuple[float, float] | None
-    model: Pipeline = field(repr=False)
-
-    def predict(self, features: pd.DataFrame) -> np.ndarray:
-        """Predict each row, clipped to the bounds that were set when fitting.
-
-        Raises
-        ------
-        KeyError
-            When a feature is missing.
-        ValueError
-            When one is not finite.
-        """
-        raw = self.model.predict(_matrix(features, self.features))
-        return raw if self.bounds is None else np.clip(raw, *self.bounds)
-
-    @property
-    def coefficients(self) -> pd.Series:
-        """Change of the prediction for one standard deviation of each feature."""
-        return pd.Series(self.model[-1].coef_, index=list(self.features), name="coefficient")
-
-
-def fit_statistics_baseline(
-    features: pd.DataFrame,
-    true: ArrayLike,
-    clusters: ArrayLike | None = None,
-    penalties: Sequence[float] = RIDGE_PENALTIES,
-    folds: int = 5,
-    bounds: tuple[float, float] | None = (0.0, 1.0),
-) -> StatisticsBaseline:
-    """Fit a ridge regression on a table of features, its penalty chosen within.
+def predictions_against_truth(runs: pd.DataFrame) -> pd.DataFrame:
+    """Test each run's predictions against the truth, and all runs as the released code does.
 
     Parameters
     ----------
-    features : DataFrame, shape (n, k)
-        One row an image of the training part, for instance
-        :func:`iavlib.stats.image_baselines.image_statistics`.
-    true : array_like of float, shape (n,)
-    clusters : array_like, shape (n,), optional
-        Patients, whose rows stay in one fold; without it each row by itself.
-    penalties : sequence of float
-        The one with the least mean absolute error over the folds is taken, the strongest among
-        equals. With a single one nothing is cross-validated.
-    folds : int
-        At most; fewer where there are fewer clusters.
-    bounds : pair of float, optional
-        Predictions are clipped to them.
+    runs : DataFrame
+        Predictions of all runs, one row per image and run: ``run``, ``image_id``, ``true``,
+        ``predicted``.
 
     Returns
     -------
-    StatisticsBaseline
+    DataFrame
+        One row per run, then, of two or more, :data:`POOLED` and :data:`COMBINED`. Columns as
+        :func:`compare_distributions`, with ``n_images``, the number of different images, after
+        ``n``. The combination has p-values only. Fisher's method takes the tests as independent,
+        which runs on the same images are not.
 
     Raises
     ------
+    KeyError
+        When a column is missing.
     ValueError
-        When rows do not fit each other, a value is not finite, a penalty is not positive, or
-        there are fewer than two clusters to choose among several penalties.
-    """
-    check_aligned(features=features, true=true, clusters=clusters)
-    names = tuple(map(str, features.columns))
-    matrix = _matrix(features, names)
-    target = finite_values(true, "true values")
-    if len(target) != len(matrix):
-        raise ValueError(f"{len(matrix)} rows of features but {len(target)} true values")
-    if not len(penalties) or min(penalties) <= 0:
-        raise ValueError(f"penalties must be positive numbers, one at least, not {penalties}")
-    codes, n_clusters = cluster_codes(clusters, len(target))
-    errors = pd.Series(dtype=float, name="mae")
-    if len(penalties) > 1:
-        if n_clusters < 2:
-            raise ValueError("one cluster only: give a single penalty, or more patients")
-        errors = _penalty_errors(matrix, target, codes, penalties, min(folds, n_clusters), bounds)
-        penalty = float(errors.iloc[::-1].idxmin())
-    else:
-        penalty = float(penalties[0])
-    model = _ridge(penalty).fit(matrix, target)
-    return StatisticsBaseline(penalty, errors, names, bounds, model)
-
-
-def out_of_fold(
-    predict: Callable[[np.ndarray, np.ndarray], ArrayLike | float], folds: ArrayLike
-) -> np.ndarray:
-    """Predict every row by what was fitted on the rows of the other folds.
-
-    Parameters
-    ----------
-    predict : callable
-        Takes the positions of the training rows and of the rows to be predicted; returns the
-        predictions of the latter, or one number for all.
-    folds : array_like, shape (n,)
-        Fold of each row.
-
-    Returns
-    -------
-    ndarray of float, shape (n,)
-
-    Raises
-    ------
-    ValueError
-        When there is a single fold, or a row has none.
-    """
-    codes, n_folds = cluster_codes(folds, len(folds))
-    if n_folds < 2:
-        raise ValueError("one fold only: nothing is left to fit on")
-    predicted = np.empty(len(codes))
-    for fold in range(n_folds):
-        inside = codes == fold
-        predicted[inside] = predict(np.flatnonzero(~inside), np.flatnonzero(inside))
-    return predicted
-
-
-def out_of_fold_constant(
-    true: ArrayLike, folds: ArrayLike, kind: Constant = "median"
-) -> np.ndarray:
-    """Predict every row by the constant of the other folds; see :func:`constant_baseline`."""
-    check_aligned(true=true, folds=folds)
-    target = finite_values(true, "true values")
-    return out_of_fold(lambda train, _: constant_baseline(target[train], kind), folds)
-
-
-def out_of_fold_statistics(
-    features: pd.DataFrame,
-    true: ArrayLike,
-    folds: ArrayLike,
-    clusters: ArrayLike | None = None,
-    **settings,
-) -> np.ndarray:
-    """Predict every row by the ridge of the other folds; see :func:`fit_statistics_baseline`."""
-    check_aligned(features=features, true=true, folds=folds, clusters=clusters)
-    target = finite_values(true, "true values")
-    codes, _ = cluster_codes(clusters, len(target))
-
-    def predict(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        model = fit_statistics_baseline(
-            features.iloc[train], target[train], codes[train], **settings
-        )
-        return model.predict(features.iloc[test])
-
-    return out_of_fold(predict, folds)
-
-
-def _penalty_errors(matrix, target, codes, penalties, folds, bounds) -> pd.Series:
-    """Mean absolute error of each penalty over folds that divide no cluster."""
-    from sklearn.model_selection import GroupKFold
-
-    subsets = list(GroupKFold(folds).split(matrix, target, codes))
-    errors = {}
-    for penalty in sorted(penalties):
-        absolute = np.empty(len(target))
-        for train, test in subsets:
-            guess = _ridge(penalty).fit(matrix[train], target[train]).predict(matrix[test])
-            guess = guess if bounds is None else np.clip(guess, *bounds)
-            absolute[test] = np.abs(guess - target[test])
-        errors[penalty] = absolute.mean()
-    return pd.Series(errors, name="mae").rename_axis("penalty")
-
-
-def _ridge(penalty: float) -> Pipeline:
-    """Standardise on the training rows, then ridge; constant features do no harm."""
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), Ridge(alpha=penalty))
-
-
-def _matrix(features: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """Give the named features as an array, or say which is missing or not finite."""
-    table = features.rename(columns=str)
-    absent = [name for name in names if name not in table]
-    if absent:
-        raise KeyError(f"no feature {', '.join(absent)} in the table")
-    matrix = table[list(names)].to_numpy(dtype=float)
-    row, column = next(zip(*np.nonzero(~np.isfinite(matrix)), strict=True), (None, None))
-    if row is not None:
-        raise ValueError(
-            f"feature {names[column]!r} of row {table.index[row]!r} is NaN or infinite: leave the "
-            "image out, or mend the feature"
-        )
-    return matrix
-
-
-#: A truth at the very end of an interval lies in it, whatever rounding did to the end.
-_ROUNDING = 1e-12
-
-
-def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Give the exact binomial interval of a share.
-
-    Parameters
-    ----------
-    successes, n : int
-    level : float
-
-    Returns
-    -------
-    tuple of float
-        Covers the true share with at least `level`, as its tails hold at most half the rest each.
-
-    Raises
-    ------
-    ValueError
-        When `successes` is not among 0 to `n`, `n` is not positive, or `level` makes no sense.
+        When a run has an image twice, or as :func:`compare_distributions`.
 
     References
     ----------
-    Clopper, C. and Pearson, E. S. (1934). The use of confidence or fiducial limits illustrated in
-    the case of the binomial. Biometrika 26, 404-413.
+    Fisher, R. A. (1932). Statistical Methods for Research Workers, 4th ed., sec. 21.1.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import predictions_against_truth
+    >>> run = pd.DataFrame({"run": 0, "image_id": list("abcd"), "true": [0.5, 0.6, 0.8, 0.9]})
+    >>> table = predictions_against_truth(run.assign(predicted=[0.6, 0.7, 0.75, 0.8]))
+    >>> table.loc[0, ["pearson", "sd_ratio"]].astype(float).round(2).tolist()
+    [0.96, 0.47]
     """
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"{successes} of {n} is no share")
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, for instance 0.95, not {level}")
-    tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else beta.ppf(tail, successes, n - successes + 1)
-    high = 1.0 if successes == n else beta.ppf(1 - tail, successes + 1, n - successes)
-    return float(low), float(high)
+    rows, images = {}, {}
+    for label, run in _runs(runs):
+        rows[label] = compare_distributions(run["true"], run["predicted"])
+        images[label] = run["image_id"].nunique()
+    if len(rows) > 1:
+        rows[POOLED] = compare_distributions(runs["true"], runs["predicted"])
+        single = pd.DataFrame(rows).T.drop(index=POOLED)
+        # A p-value that underflowed to 0 would make the logarithm infinite.
+        p_values = single[list(_P_VALUES)].clip(lower=np.finfo(float).tiny)
+        combined = {k: stats.combine_pvalues(p).pvalue for k, p in p_values.items()}
+        rows[COMBINED] = pd.Series(combined)
+        images[POOLED] = runs["image_id"].nunique()
+    table = pd.DataFrame(rows).T.rename_axis("run")
+    table.insert(1, "n_images", pd.Series(images))
+    columns = list(next(iter(rows.values())).index)
+    return table[["n", "n_images", *columns[1:]]].astype({"n": "Int64", "n_images": "Int64"})
 
 
-def interval_coverage(
-    true: ArrayLike,
-    lower: ArrayLike,
-    upper: ArrayLike,
-    groups: ArrayLike | None = None,
-    level: float = 0.95,
-) -> pd.DataFrame:
-    """Count how often intervals hold the truth, overall and by subgroup.
-
-    Parameters
-    ----------
-    true, lower, upper : array_like of float, shape (n,)
-    groups : array_like, shape (n,), optional
-        Label of each row; a missing one makes the group ``missing``.
-    level : float
-        Of the Clopper-Pearson interval of the coverage, which takes rows as independent.
-
-    Returns
-    -------
-    DataFrame
-        Index ``group``: the labels, sorted, then ``missing`` and ``all``. Columns ``n``,
-        ``covered``, ``coverage`` with ``ci_low`` and ``ci_high``, ``below`` and ``above`` (shares
-        of truths that lie below, above their interval), ``width_mean`` and ``width_median``.
-
-    Raises
-    ------
-    ValueError
-        When lengths or indexes differ, a truth is not finite, or an end is NaN or above the
-        other; ends may be infinite.
-    """
-    check_aligned(true=true, lower=lower, upper=upper, groups=groups)
-    truth = finite_values(true, "true values")
-    low, high = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
-    if not len(truth) == len(low) == len(high):
-        raise ValueError(f"{len(truth)} true values, {len(low)} lower and {len(high)} upper ends")
-    wrong = ~(low <= high)  # so that a NaN is wrong too
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        raise ValueError(f"row {first} has no interval: its ends are {low[first]}, {high[first]}")
-    rows = {
-        label: _row(truth[member], low[member], high[member], level)
-        for label, member in group_members(groups, len(truth)).items()
-    }
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("group")
-    return table.astype({"n": int, "covered": int})
-
-
-def _row(true: np.ndarray, low: np.ndarray, high: np.ndarray, level: float) -> dict[str, float]:
-    below, above = true < low - _ROUNDING, true > high + _ROUNDING
-    covered = int(len(true) - below.sum() - above.sum())
-    ci_low, ci_high = clopper_pearson(covered, len(true), level)
-    return {
-        "n": len(true),
-        "covered": covered,
-        "coverage": covered / len(true),
-        "ci_low": ci_low,
-        "ci_high": ci_high,
-        "below": below.mean(),
-        "above": above.mean(),
-        "width_mean": (high - low).mean(),
-        "width_median": np.median(high - low),
-    }
-
-
-#: Positive errors of mean about 1: names to a draw of a given shape.
-ERROR_SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {
-    # means over many images, one a run: close to normal, with a tenth of their size as spread
-    "run means": lambda rng, shape: rng.normal(1.0, 0.1, shape),
-    # absolute errors of single images: bounded by 0, most of them small
-    "absolute errors": lambda rng, shape: np.abs(rng.normal(size=shape)) * np.sqrt(np.pi / 2),
-    "squared errors": lambda rng, shape: rng.chisquare(1, shape),
-}
-
-
-def z_normalise(values: ArrayLike) -> np.ndarray:
-    """Subtract the mean and divide by the standard deviation (over n); 0 when nothing varies."""
-    array = finite_values(values)
-    deviation = array.std()
-    centred = array - array.mean()
-    if deviation <= 1e-12 * np.abs(array).max():
-        return np.zeros_like(array)
-    return centred / deviation
-
-
-def z_normalised_kruskal(errors: Errors) -> pd.DataFrame:
-    """Run Kruskal-Wallis on errors as they are and after z-normalising each model's.
-
-    Parameters
-    ----------
-    errors : DataFrame or mapping of str to array_like
-        Errors of each model.
-
-    Returns
-    -------
-    DataFrame
-        Rows ``as measured`` and ``z-normalised``; columns ``h``, ``p``, ``epsilon_squared``,
-        ``mean_range`` and ``sd_ratio`` (largest minus smallest mean of the models, largest over
-        smallest standard deviation). After normalisation the last two are 0 and 1, whatever the
-        models do.
-
-    Raises
-    ------
-    ValueError
-        As :func:`iavlib.stats.model_comparison.kruskal_wallis`.
-    """
-    plain = {name: finite_values(errors[name], f"errors of {name!r}") for name in errors}
-    ways = {
-        "as measured": plain,
-        "z-normalised": {name: z_normalise(values) for name, values in plain.items()},
-    }
-    return pd.DataFrame({way: _describe(values) for way, values in ways.items()}).T
-
-
-def kruskal_power(
-    differences: Sequence[float] = (0.0, 0.05, 0.1, 0.2),
-    n: int = 10,
-    n_models: int = 3,
-    shape: str = "run means",
-    n_simulations: int = 1000,
-    alpha: float = 0.05,
+def predictions_by_malignancy(
+    runs: pd.DataFrame,
+    indeterminate: str = "drop",
+    n_boot: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Simulate how often the test finds a known difference, with and without z-normalisation.
+    """Compare malignant with benign lesions, on the truth and on each run's predictions.
 
-    The errors of the last model are larger than those of the others by a known share.
+    A model that predicts agreement may show the difference between malignant and benign lesions
+    that the annotators show, less of it, or more.
 
     Parameters
     ----------
-    differences : sequence of float
-        That share, for instance 0.1 for errors a tenth larger; 0 gives the false-alarm rate.
-    n : int
-        Errors (runs or images) a model.
-    n_models : int
-    shape : str
-        Distribution of the errors, one of :data:`ERROR_SHAPES`.
-    n_simulations : int
-    alpha : float
-    seed : int
+    runs : DataFrame
+        As for :func:`predictions_against_truth`, with ``malignancy`` and, where patients are
+        known, ``cluster``, which the intervals resample.
+    indeterminate : {"drop", "benign"}
+        How to treat lesions that are neither benign nor malignant: leave them out, or count them
+        as benign as in the released evaluation.
+    n_boot, seed
+        See :func:`iavlib.stats.resampling.cluster_bootstrap`.
 
     Returns
     -------
     DataFrame
-        One row a difference and way, indexed by ``difference`` and ``errors`` (``as measured``,
-        ``z-normalised``); columns ``rejected`` (share of simulations with p < `alpha`) with
-        ``ci_low`` and ``ci_high`` (Clopper-Pearson), and ``h_median``, ``p_median``.
+        Index ``run`` and ``values`` (``true`` or ``predicted``); the rows :data:`POOLED` come
+        last where there are two or more runs. Columns ``n``, ``n_malignant``, ``mean_benign``,
+        ``sd_benign``, ``mean_malignant``, ``sd_malignant`` (over n - 1), ``difference``
+        (malignant minus benign) with ``ci_low`` and ``ci_high``, ``cohens_d``, ``mwu_p``. The
+        intervals resample `cluster`, or images without it, so that the repeated images of the
+        pooled rows do not narrow them; the p-values are narrowed.
 
     Raises
     ------
-    ValueError
-        When the shape is unknown, or there are fewer than two models or errors a model.
+    KeyError, ValueError
+        As :func:`predictions_against_truth` and :func:`iavlib.stats.associations.association`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import predictions_by_malignancy
+    >>> run = pd.DataFrame({"run": 0, "image_id": list("abcd"), "true": [0.9, 0.8, 0.6, 0.5]})
+    >>> run = run.assign(predicted=run["true"], malignancy=["benign"] * 2 + ["malignant"] * 2)
+    >>> table = predictions_by_malignancy(run, n_boot=50)
+    >>> print(round(table.loc[(0, "true"), "difference"], 2))
+    -0.3
     """
-    if shape not in ERROR_SHAPES:
-        raise ValueError(f"shape must be one of {', '.join(ERROR_SHAPES)}, not {shape!r}")
-    if n < 2 or n_models < 2:
-        raise ValueError("two models with two errors each are the least that can be compared")
-    drawn = ERROR_SHAPES[shape](np.random.default_rng(seed), (n_simulations, n_models, n))
+    if indeterminate not in ("drop", "benign"):
+        raise ValueError(f"indeterminate must be 'drop' or 'benign', not {indeterminate!r}")
+    labelled = list(_runs(runs, "malignancy"))
+    if len(labelled) > 1:
+        labelled.append((POOLED, runs))
     rows = {}
-    for difference in differences:
-        errors = drawn.copy()  # one draw for all, so that only the difference changes
-        errors[:, -1] *= 1 + difference
-        centred = errors - errors.mean(axis=2, keepdims=True)
-        ways = {"as measured": errors, "z-normalised": centred / errors.std(axis=2, keepdims=True)}
-        for way, values in ways.items():
-            h = _kruskal_h(values)
-            p = stats.chi2.sf(h, n_models - 1)
-            found = int((p < alpha).sum())
-            low, high = clopper_pearson(found, n_simulations)
-            rows[difference, way] = {
-                "rejected": found / n_simulations,
-                **{"ci_low": low, "ci_high": high},
-                **{"h_median": float(np.median(h)), "p_median": float(np.median(p))},
-            }
+    for label, run in labelled:
+        if indeterminate == "drop":
+            run = run[run["malignancy"].isin(["benign", "malignant"])]
+        clusters = run["cluster"] if "cluster" in run else run["image_id"]
+        malignant = run["malignancy"].eq("malignant")
+        for values in ("true", "predicted"):
+            result = association(run[values], malignant, clusters, n_boot, seed)
+            row = {"n": result.n, "n_malignant": result.n_malignant}
+            for group, name in (("other", "benign"), ("malignant", "malignant")):
+                row[f"mean_{name}"] = result.groups.loc[group, "mean"]
+                row[f"sd_{name}"] = result.groups.loc[group, "sd"]
+            row["difference"] = result.mean_difference.value
+            row["ci_low"], row["ci_high"] = result.mean_difference.interval
+            row |= {"cohens_d": result.cohens_d.value, "mwu_p": result.mann_whitney.p}
+            rows[label, values] = row
     table = pd.DataFrame.from_dict(rows, orient="index")
-    table.index = pd.MultiIndex.from_tuples(rows, names=["difference", "errors"])
+    table.index = pd.MultiIndex.from_tuples(rows, names=["run", "values"])
     return table
 
 
-def _describe(errors: dict[str, np.ndarray]) -> dict[str, float]:
-    result = kruskal_wallis(errors)
-    means = [values.mean() for values in errors.values()]
-    spreads = [values.std() for values in errors.values()]
-    return {
-        **{"h": result.h, "p": result.p, "epsilon_squared": result.epsilon_squared},
-        "mean_range": max(means) - min(means),
-        "sd_ratio": max(spreads) / min(spreads) if min(spreads) > 0 else float("nan"),
-    }
-
-
-def _kruskal_h(values: np.ndarray) -> np.ndarray:
-    """Kruskal and Wallis' H of many simulations at once, shape (b, k, n); no ties."""
-    b, k, n = values.shape
-    ranks = stats.rankdata(values.reshape(b, -1), axis=1).reshape(b, k, n)
-    total = k * n
-    return (
-        12 * n / (total * (total + 1)) * ((ranks.mean(axis=2) - (total + 1) / 2) ** 2).sum(axis=1)
-    )
+def _runs(runs: pd.DataFrame, *more: str) -> Iterator[tuple[object, pd.DataFrame]]:
+    """Yield the runs in order of appearance, each image once."""
+    missing = [c for c in ("run", "image_id", "true", "predicted", *more) if c not in runs]
+    if missing:
+        raise KeyError(f"no column {', '.join(missing)} in the predictions; give one row per image")
+    for label, run in runs.groupby("run", sort=False):
+        twice = run["image_id"].duplicated()
+        if twice.any():
+            raise ValueError(
+                f"run {label!r} has image {run.loc[twice, 'image_id'].iloc[0]} twice: give each "
+                "run its own label"
+            )
+        yield label, run

@@ -1,14 +1,8 @@
-"""Arrays and labels checked at the door, before any statistic sees them.
+"""Checks of arrays and labels, before any statistic sees them.
 
 Every public function of :mod:`iavlib.stats` passes its arguments through here, so that a missing
-value, an empty group or two tables in different row order stop the work with a message instead of
-changing a number.
-
-Means, covariances and ranks of rows with frequency weights, many weight vectors at once.
-
-All take weights of shape (b, n), none negative: replicate `b` is the sample in which row `i` is
-there `weights[b, i]` times. They are the inside of bootstrapped statistics, and take their
-arguments as checked.
+value, an empty group or two tables in different row order raise an error instead of changing a
+number.
 """
 
 from __future__ import annotations
@@ -20,35 +14,47 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 
+class OneClassError(ValueError):
+    """Only one class or group is present, so there is nothing to compare."""
+
+
 @dataclass(frozen=True)
-class TwoSamples:
-    """Checked values of two groups, with the cluster each row belongs to.
+class Sample:
+    """Checked values with a yes/no label and a cluster for each row.
 
     Attributes
     ----------
-    pooled : ndarray of float, shape (n,)
-        Values of both groups.
+    value : ndarray of float, shape (n,)
     group : ndarray of bool, shape (n,)
-        True for the first group.
+        True for the first group (malignant).
     clusters : ndarray of int, shape (n,)
         Codes from 0 to ``n_clusters - 1``.
     n_clusters : int
     """
 
-    pooled: np.ndarray
+    value: np.ndarray
     group: np.ndarray
     clusters: np.ndarray
     n_clusters: int
 
+    def __len__(self) -> int:
+        return len(self.value)
+
     @property
     def first(self) -> np.ndarray:
         """Values of the first group."""
-        return self.pooled[self.group]
+        return self.value[self.group]
 
     @property
     def second(self) -> np.ndarray:
         """Values of the second group."""
-        return self.pooled[~self.group]
+        return self.value[~self.group]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows, malignant rows and clusters, as columns of a result."""
+        n_malignant = int(self.group.sum())
+        return {"n": len(self), "n_malignant": n_malignant, "n_clusters": self.n_clusters}
 
 
 def two_samples(
@@ -56,8 +62,11 @@ def two_samples(
     group: ArrayLike,
     clusters: ArrayLike | None = None,
     *,
-    names: tuple[str, str] = ("first", "second"),
-) -> TwoSamples:
+    names: tuple[str, str] = ("malignant", "benign"),
+    probability: bool = False,
+    require_both: bool = True,
+    **others,
+) -> Sample:
     """Check one numeric column, a yes/no label and optional clusters, row by row.
 
     Parameters
@@ -68,35 +77,68 @@ def two_samples(
     clusters : array_like, shape (n,), optional
         Cluster label of each row; without it every row is a cluster of its own.
     names : tuple of str
-        What to call the two groups in messages.
+        Names of the two groups in messages.
+    probability : bool
+        Whether values must lie from 0 to 1.
+    require_both : bool
+        Whether both groups must be present.
+    **others
+        Further columns of the same rows, whose index must agree.
 
     Returns
     -------
-    TwoSamples
+    Sample
+
+    Raises
+    ------
+    OneClassError
+        When a group is empty.
+    ValueError
+        When lengths differ, when pandas objects carry different indexes, when a value is not
+        finite or not a probability, when a label is neither true nor false, or when a cluster
+        label is missing.
+    """
+    check_aligned(values=values, group=group, clusters=clusters, **others)
+    checked = probabilities(values) if probability else finite_values(values)
+    flags = boolean_labels(group)
+    if len(flags) != len(checked):
+        raise ValueError(f"{len(checked)} values but {len(flags)} group labels")
+    if require_both and flags.all() | ~flags.any():
+        present, absent = names if flags.all() else names[::-1]
+        raise OneClassError(
+            f"all {len(flags)} rows are {present} and none is {absent}: take rows with both (a "
+            "split stratified by class keeps them), or leave this comparison out"
+        )
+    codes, n_clusters = cluster_codes(clusters, len(checked))
+    return Sample(checked, flags, codes, n_clusters)
+
+
+def check_level(level: float) -> None:
+    """Refuse a coverage that is not between 0 and 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, for instance 0.95, not {level}")
+
+
+def probabilities(values: ArrayLike, name: str = "probabilities") -> np.ndarray:
+    """Return `values` as floats from 0 to 1.
 
     Raises
     ------
     ValueError
-        When lengths differ, when pandas objects carry different indexes, when a value is not
-        finite, when a label is neither true nor false, or when one group is empty.
+        When a value is missing or outside; logits are the usual reason.
     """
-    check_aligned(values=values, group=group, clusters=clusters)
-    checked = finite_values(values)
-    flags = boolean_labels(group)
-    if len(flags) != len(checked):
-        raise ValueError(f"{len(checked)} values but {len(flags)} group labels")
-    for flag, name in zip((True, False), names, strict=True):
-        if not np.any(flags == flag):
-            raise ValueError(
-                f"the group '{name}' is empty: all {len(flags)} rows belong to the other group, "
-                "so there is nothing to compare"
-            )
-    codes, n_clusters = cluster_codes(clusters, len(checked))
-    return TwoSamples(checked, flags, codes, n_clusters)
+    checked = finite_values(values, name)
+    outside = np.flatnonzero((checked < 0) | (checked > 1))
+    if outside.size:
+        raise ValueError(
+            f"{outside.size} of {checked.size} {name} lie outside 0 to 1 (first at row "
+            f"{outside[0]}: {checked[outside[0]]:g}): if they are logits, take the softmax first"
+        )
+    return checked
 
 
 def finite_values(values: ArrayLike, name: str = "values") -> np.ndarray:
-    """Return `values` as a one-dimensional float array, or say which are not finite.
+    """Return `values` as a one-dimensional float array.
 
     Raises
     ------
@@ -104,16 +146,15 @@ def finite_values(values: ArrayLike, name: str = "values") -> np.ndarray:
         When the array is empty, not one-dimensional, or holds NaN or infinity.
     """
     array = np.asarray(values, dtype=float)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must have one dimension, not {array.ndim}")
-    if array.size == 0:
-        raise ValueError(f"{name} is empty")
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name} must have one dimension and a row, not shape {array.shape}")
     bad = np.flatnonzero(~np.isfinite(array))
     if bad.size:
+        row = values.index[bad[0]] if isinstance(values, pd.Series) else int(bad[0])
         raise ValueError(
-            f"{bad.size} of {array.size} {name} are NaN or infinite (first at row "
-            f"{_label(values, bad[0])}): drop these rows together with their labels, or use a "
-            "metric that is defined for empty masks, such as a normalised distance"
+            f"{bad.size} of {array.size} {name} are NaN or infinite (first at row {row}): drop "
+            "these rows together with their labels, or use a metric that is defined for empty "
+            "masks, such as a normalised distance"
         )
     return array
 
@@ -126,19 +167,18 @@ def boolean_labels(group: ArrayLike) -> np.ndarray:
     ValueError
         When a label is missing or is anything else, for instance a word.
     """
-    labels = pd.Series(np.asarray(group, dtype=object)).rename("group")
+    labels = pd.Series(np.asarray(group, dtype=object))
     missing = int(labels.isna().sum())
     if missing:
         raise ValueError(
             f"{missing} of {len(labels)} group labels are missing: drop these rows or decide "
             "which group they belong to"
         )
-    known = labels.isin([True, False])
-    if not known.all():
-        example = labels[~known].iloc[0]
+    boolean = labels.isin([True, False])
+    if not boolean.all():
         raise ValueError(
-            f"group labels must be true or false, not {example!r}: compare first, for instance "
-            "images['malignancy'].eq('malignant')"
+            f"group labels must be true or false, not {labels[~boolean].iloc[0]!r}: compare "
+            "first, for instance images['malignancy'].eq('malignant')"
         )
     return labels.astype(bool).to_numpy()
 
@@ -162,7 +202,7 @@ def cluster_codes(clusters: ArrayLike | None, n: int) -> tuple[np.ndarray, int]:
     ------
     ValueError
         When the length is wrong or a label is missing. A missing label is never a shared cluster
-        and never a dropped row: the caller names it.
+        and never a dropped row: the caller decides.
     """
     if clusters is None:
         return np.arange(n), n
@@ -179,7 +219,7 @@ def cluster_codes(clusters: ArrayLike | None, n: int) -> tuple[np.ndarray, int]:
 
 
 def group_members(groups: ArrayLike | None, n: int) -> dict[object, np.ndarray]:
-    """Tell which rows belong to each subgroup, and which to all.
+    """Find the rows of each subgroup, and of all.
 
     Parameters
     ----------
@@ -204,8 +244,8 @@ def group_members(groups: ArrayLike | None, n: int) -> dict[object, np.ndarray]:
         labels = pd.Series(list(groups), dtype=object)
         if len(labels) != n:
             raise ValueError(f"{n} rows but {len(labels)} group labels")
-        known = sorted(labels.dropna().unique(), key=lambda label: (str(type(label)), label))
-        members |= {label: (labels == label).to_numpy() for label in known}
+        names = sorted(labels.dropna().unique(), key=lambda label: (str(type(label)), label))
+        members |= {label: (labels == label).to_numpy() for label in names}
         if labels.isna().any():
             members["missing"] = labels.isna().to_numpy()
     return {**members, "all": np.ones(n, dtype=bool)}
@@ -233,7 +273,7 @@ def check_aligned(**named) -> None:
     """Raise when two pandas objects do not share one index in one order.
 
     Matching rows by position although they are in different order is how an association gets lost
-    without anything failing; arrays have no index and are taken as they come.
+    without any error; arrays have no index and are taken as they come.
     """
     indexed = {k: v.index for k, v in named.items() if isinstance(v, (pd.Series, pd.DataFrame))}
     if len(indexed) < 2:
@@ -248,45 +288,6 @@ def check_aligned(**named) -> None:
             )
 
 
-def _label(values: ArrayLike, position: int):
-    """Give the index label of a row, or its position when there is no index."""
-    return values.index[position] if isinstance(values, pd.Series) else int(position)
-
-
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted mean of values (n,) or of several columns of them (n, k), for each replicate."""
+    """Weighted mean of values (n,) for each weight vector of (b, n)."""
     return weights @ values / weights.sum(axis=-1)
-
-
-def weighted_second_moments(
-    x: np.ndarray, y: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Weighted variances and covariance; `x` and `y` are (1, n), or (b, n) as the weights."""
-    total = weights.sum(axis=-1, keepdims=True)
-    dx = x - (weights * x).sum(axis=-1, keepdims=True) / total
-    dy = y - (weights * y).sum(axis=-1, keepdims=True) / total
-    total = total[..., 0]
-    return tuple((weights * a * b).sum(axis=-1) / total for a, b in ((dx, dx), (dy, dy), (dx, dy)))
-
-
-def weighted_correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted Pearson correlation of each replicate; NaN where one of both is constant."""
-    var_x, var_y, both = weighted_second_moments(x, y, weights)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r = np.clip(both / np.sqrt(var_x * var_y), -1, 1)
-    return np.where(varies(var_x, x) & varies(var_y, y), r, np.nan)
-
-
-def varies(variance: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Tell variances from what rounding leaves of constant values."""
-    return variance > (1e-12 * max(float(np.abs(values).max()), 1e-300)) ** 2
-
-
-def weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean ranks of rows that are there as often as their weight, shape (b, n)."""
-    _, inverse = np.unique(values, return_inverse=True)
-    order = np.argsort(inverse, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(inverse[order]) > 0])
-    at_value = np.add.reduceat(weights[:, order], starts, axis=1)
-    below = np.cumsum(at_value, axis=1) - at_value
-    return (below + (at_value + 1) / 2)[:, inverse]

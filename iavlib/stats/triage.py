@@ -1,10 +1,11 @@
-r"""Which images to look at first: what an order finds, against chance and the best order there is.
+r"""Triage: which images to review first, compared with a random and with the best possible order.
 
-Images are looked at in an order, and each holds a loss, such as the disagreement of its annotators,
+Images are reviewed in an order, and each has a loss, such as the disagreement of its annotators,
 :math:`1 - \mathrm{Dice}`. The curve of the share of the total loss found among the first :math:`k`
 of :math:`n` images, over :math:`k / n`, is a straight line for a random order and Lorenz's curve of
-the losses for the best one. The area between it and the line sums the order up; it needs no choice
-of :math:`k`. Images of one score are looked at in random order: the curve is straight between them.
+the losses for the best one. The area between the curve and the line summarises the order without a
+choice of :math:`k`. Images with equal scores are in random order: the curve is straight between
+them.
 
 References
 ----------
@@ -23,19 +24,19 @@ from numpy.typing import ArrayLike
 from iavlib.stats.resampling import cluster_bootstrap
 from iavlib.stats.samples import check_aligned, cluster_codes, finite_values
 
-#: Name of the order by the losses themselves, which nobody knows beforehand.
+#: Name of the order by the losses themselves, which is not known beforehand.
 BEST = "best possible"
 
 
 def triage_curve(loss: ArrayLike, score: ArrayLike) -> pd.DataFrame:
-    """Give the share of the total loss found among the first images, for each number of them.
+    """Compute the share of the total loss found among the first images, for each number of them.
 
     Parameters
     ----------
     loss : array_like of float, shape (n,)
         Not negative, for instance 1 - Dice.
     score : array_like of float, shape (n,)
-        The greatest is looked at first.
+        The greatest is reviewed first.
 
     Returns
     -------
@@ -47,6 +48,12 @@ def triage_curve(loss: ArrayLike, score: ArrayLike) -> pd.DataFrame:
     ------
     ValueError
         When rows do not fit each other, a value is not finite, or the losses are negative or all 0.
+
+    Examples
+    --------
+    >>> from iavlib.stats import triage_curve
+    >>> triage_curve([0.1, 0.3, 0.6], [1, 2, 3])["found"].round(2).tolist()
+    [0.0, 0.6, 0.9, 1.0]
     """
     check_aligned(loss=loss, score=score)
     values, ranks = _losses(loss), _Order(finite_values(score, "scores"))
@@ -72,11 +79,11 @@ def triage_gains(
     loss : array_like of float, shape (n,)
         See :func:`triage_curve`.
     scores : DataFrame, shape (n, m)
-        One column an order; the greatest score is looked at first.
+        One column per order; the greatest score is reviewed first.
     clusters : array_like, shape (n,), optional
         Patients, which the bootstrap draws; without it each row by itself.
     shares : sequence of float
-        Shares of the images after which to say what was found.
+        Shares of the images after which the share found is reported.
     reference : str, optional
         A column of `scores` with which the others are compared.
     n_boot, seed : int
@@ -85,7 +92,7 @@ def triage_gains(
     Returns
     -------
     DataFrame
-        One row a column of `scores`, and :data:`BEST`: ``area_gained`` (area between curve and
+        One row per column of `scores`, and :data:`BEST`: ``area_gained`` (area between curve and
         the straight line of chance, from -0.5 to 0.5), ``of_possible`` (its share of the best
         order's), ``found_10`` and so on for each of `shares` (share of the total loss), and with
         a reference ``more_than_reference`` (difference of areas); each with ``_low`` and
@@ -142,7 +149,7 @@ class _Order:
             raise ValueError(f"{len(loss)} losses but {len(self.rows)} scores")
 
     def curves(self, weights: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give shares examined and found of each replicate, from 0 to 1; both (b, blocks + 1)."""
+        """Compute shares examined and found of each replicate, both (b, blocks + 1)."""
         weights = weights[:, self.rows]
         start = np.zeros((len(weights), 1))
         ends = []
@@ -155,7 +162,7 @@ class _Order:
 
 
 def _summary(order: _Order, weights, loss, shares) -> np.ndarray:
-    """Give area gained, and loss found after each share, of each replicate: (b, 1 + shares)."""
+    """Compute area gained, and loss found after each share, of each replicate: (b, 1 + shares)."""
     examined, found = order.curves(weights, loss)
     area = (np.diff(examined) * (found[:, 1:] + found[:, :-1]) / 2).sum(1) - 0.5
     at = [np.interp(shares, *curve) for curve in zip(examined, found, strict=True)]
@@ -163,7 +170,7 @@ def _summary(order: _Order, weights, loss, shares) -> np.ndarray:
 
 
 def _table(drawn, names: list[str], columns: list[str]) -> pd.DataFrame:
-    """Put estimates and ends of intervals into a row an order."""
+    """Arrange estimates and limits of intervals, one row per order."""
     shape = (len(names), len(columns))
     subsets = {"": drawn.estimate, "_low": drawn.low, "_high": drawn.high}
     tables = [

@@ -12,7 +12,7 @@ from iavlib.agreement.analysis import analyse
 from iavlib.cli.main import app
 from iavlib.core.errors import DataError
 from iavlib.data.images import read_mask
-from iavlib.masks.reference import pair_metrics
+from iavlib.masks import pair_metrics
 
 
 @pytest.fixture

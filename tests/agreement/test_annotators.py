@@ -15,8 +15,7 @@ from iavlib.agreement import (
 )
 from iavlib.agreement.against_others import MEASURES
 from iavlib.core.errors import DataError
-from iavlib.masks import majority_vote
-from iavlib.masks.reference import dice
+from iavlib.masks import dice, majority_vote
 
 masks_of_one_image = st.integers(2, 4).flatmap(lambda n: arrays(bool, (n, 7, 9)))
 
@@ -334,7 +333,7 @@ def test_measures_of_a_cohort(make_cohort):
 
 def test_biases_of_the_phantom(tmp_path):
     """Who draws large and who small, beside what the phantom's annotators were made with."""
-    from iavlib.data import phantom
+    from iavlib.data.datasets import phantom
 
     cohort = phantom.load(n_images=200, size=(64, 48), cache=tmp_path)
     measures = annotator_measures(cohort, processes=1)

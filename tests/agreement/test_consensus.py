@@ -245,7 +245,7 @@ def test_staple_masks_of_small_images_as_published(images_with_two):
 @pytest.fixture(scope="module")
 def images_with_two(imapp_home):
     """One row an image with two masks: their Jaccard index, and that of MV and ST with each."""
-    from iavlib.data import imapp
+    from iavlib.data.datasets import imapp
 
     cohort = imapp.load(imapp_home / "imapp")
     consensus = cohort.extras["consensus_pairs"]

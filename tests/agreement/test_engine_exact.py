@@ -119,14 +119,14 @@ def test_directed_forms_by_their_definitions():
     ab, ba = masks.surface_distances(a, b)
     assert ab.tolist() == [0] * 10
     assert ba.tolist() == [0] * 10 + list(range(1, 21))
-    assert masks.hd95(a, b, form="directed") == pytest.approx(np.percentile(ba, 95))
+    assert masks.hd95(a, b, reduction="directed") == pytest.approx(np.percentile(ba, 95))
     assert masks.hd95(a, b) == pytest.approx(np.percentile([0] * 20 + list(range(1, 21)), 95))
-    assert masks.assd(a, b, form="directed") == pytest.approx((0 + 210 / 30) / 2)
+    assert masks.assd(a, b, reduction="directed") == pytest.approx((0 + 210 / 30) / 2)
     assert masks.assd(a, b) == pytest.approx(210 / 40)
-    options = masks.PairOptions(form="directed")
+    options = masks.PairOptions(reduction="directed")
     values = masks.pair_metrics(a, b, options)
-    assert values["hd95"] == masks.hd95(a, b, form="directed")
-    assert values["assd"] == masks.assd(a, b, form="directed")
+    assert values["hd95"] == masks.hd95(a, b, reduction="directed")
+    assert values["assd"] == masks.assd(a, b, reduction="directed")
 
 
 def test_shares_of_surface_within_a_tolerance():

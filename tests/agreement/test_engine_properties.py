@@ -6,10 +6,12 @@ from engine_shapes import KINDS, draw, related
 from hypothesis import given, settings, strategies as st
 
 from iavlib import masks as library
-from iavlib.data.schemas import DISTANCE_METRICS, METRICS, NORMALIZED_METRICS
-from iavlib.masks import PairOptions, image_pairs, pair_metrics, prepare
+from iavlib.masks import PairOptions, image_pairs, metric_names, pair_metrics, prepare
 
-FORMS = ("pooled", "directed")
+DISTANCE_METRICS = ("hd", "hd95", "assd")
+NORMALIZED_METRICS = tuple(f"{name}_normalized" for name in DISTANCE_METRICS)
+
+REDUCTIONS = ("pooled", "directed")
 
 
 @st.composite
@@ -22,35 +24,35 @@ def two_masks(draw_from):
     return first, second
 
 
-def metrics(a, b, form="pooled", spacing=1.0):
-    return pair_metrics(a, b, PairOptions(form=form, spacing=spacing, extra=True))
+def metrics(a, b, reduction="pooled", spacing=1.0):
+    return pair_metrics(a, b, PairOptions(reduction=reduction, spacing=spacing, extra=True))
 
 
 @settings(deadline=None)
-@given(two_masks(), st.sampled_from(FORMS))
-def test_symmetry(masks, form):
+@given(two_masks(), st.sampled_from(REDUCTIONS))
+def test_symmetry(masks, reduction):
     a, b = masks
-    assert metrics(a, b, form) == pytest.approx(metrics(b, a, form), abs=1e-12)
+    assert metrics(a, b, reduction) == pytest.approx(metrics(b, a, reduction), abs=1e-12)
 
 
 @settings(deadline=None)
-@given(two_masks(), st.sampled_from(FORMS))
-def test_identity(masks, form):
+@given(two_masks(), st.sampled_from(REDUCTIONS))
+def test_identity(masks, reduction):
     mask, other = masks
-    values = metrics(mask, mask, form)
+    values = metrics(mask, mask, reduction)
     assert [values[m] for m in ("dice", "jaccard", "kappa", "nsd", "boundary_f1")] == [1] * 5
     assert {values[m] for m in (*DISTANCE_METRICS, *NORMALIZED_METRICS)} == {0}
     if (mask != other).any():
         assert (
-            metrics(mask, other, form)["hd"] > 0
+            metrics(mask, other, reduction)["hd"] > 0
             or (library.mask_surface(mask) == library.mask_surface(other)).all()
         )
-        assert metrics(mask, other, form)["dice"] < 1
+        assert metrics(mask, other, reduction)["dice"] < 1
 
 
 @settings(deadline=None)
-@given(two_masks(), st.integers(0, 20), st.integers(0, 20), st.sampled_from(FORMS))
-def test_translation(masks, down, right, form):
+@given(two_masks(), st.integers(0, 20), st.integers(0, 20), st.sampled_from(REDUCTIONS))
+def test_translation(masks, down, right, reduction):
     shape = np.add(masks[0].shape, (25, 25))
     values = []
     for offset in ((1, 1), (1 + down, 1 + right)):
@@ -60,22 +62,22 @@ def test_translation(masks, down, right, form):
             rows, columns = (slice(o, o + n) for o, n in zip(offset, mask.shape, strict=True))
             frame[rows, columns] = mask
             moved.append(frame)
-        values.append(metrics(*moved, form))
+        values.append(metrics(*moved, reduction))
     assert values[0] == pytest.approx(values[1], abs=1e-12)
 
 
 @settings(deadline=None)
-@given(two_masks(), st.sampled_from(FORMS))
-def test_flips_and_transposition(masks, form):
-    expected = metrics(*masks, form)
+@given(two_masks(), st.sampled_from(REDUCTIONS))
+def test_flips_and_transposition(masks, reduction):
+    expected = metrics(*masks, reduction)
     for turn in (np.flipud, np.fliplr, np.transpose):
-        assert metrics(*map(turn, masks), form) == pytest.approx(expected, abs=1e-12)
+        assert metrics(*map(turn, masks), reduction) == pytest.approx(expected, abs=1e-12)
 
 
 @settings(deadline=None)
-@given(two_masks(), st.floats(0.01, 100), st.floats(0.01, 100), st.sampled_from(FORMS))
-def test_spacing_scales_distances_and_nothing_else(masks, sy, factor, form):
-    one, scaled = (metrics(*masks, form, s) for s in ((sy, 1.0), (sy * factor, factor)))
+@given(two_masks(), st.floats(0.01, 100), st.floats(0.01, 100), st.sampled_from(REDUCTIONS))
+def test_spacing_scales_distances_and_nothing_else(masks, sy, factor, reduction):
+    one, scaled = (metrics(*masks, reduction, s) for s in ((sy, 1.0), (sy * factor, factor)))
     for metric in DISTANCE_METRICS:
         assert scaled[metric] == pytest.approx(one[metric] * factor, rel=1e-9)
     for metric in ("dice", "jaccard", *NORMALIZED_METRICS):
@@ -101,8 +103,8 @@ def test_functions_agree_with_the_table(masks, tolerance):
     for name in ("dice", "jaccard", "hd", "hd95", "assd"):
         assert values[name] == getattr(library, name)(a, b)
     assert values["kappa"] == library.cohens_kappa(a, b)
-    assert values["nsd"] == library.nsd(a, b, tolerance)
-    assert values["boundary_f1"] == library.boundary_f1(a, b, tolerance)
+    assert values["nsd"] == library.nsd(a, b, tolerance=tolerance)
+    assert values["boundary_f1"] == library.boundary_f1(a, b, tolerance=tolerance)
 
 
 @settings(max_examples=40, deadline=None)
@@ -128,7 +130,7 @@ def test_empty_masks():
     empty, some = np.zeros((30, 40), bool), np.zeros((30, 40), bool)
     some[3:9, 4:7] = True
     both, one = metrics(empty, empty), metrics(some, empty)
-    assert list(both) == list(one) == [*METRICS, "kappa", "nsd", "boundary_f1"]
+    assert list(both) == list(one) == [*metric_names(), "kappa", "nsd", "boundary_f1"]
     assert [both[m] for m in ("dice", "jaccard", "kappa", "nsd", "boundary_f1")] == [1] * 5
     assert {both[m] for m in (*DISTANCE_METRICS, *NORMALIZED_METRICS)} == {0}
     assert [one[m] for m in ("dice", "jaccard", "kappa", "nsd", "boundary_f1")] == [0] * 5
@@ -152,11 +154,16 @@ def test_masks_that_are_none_are_refused():
     ):
         with pytest.raises(error, match=told):
             pair_metrics(mask, wrong)
-    for options in ({"form": "max"}, {"spacing": 0}, {"spacing": (1, 2, 3)}, {"tolerance": np.nan}):
+    for options in (
+        {"reduction": "max"},
+        {"spacing": 0},
+        {"spacing": (1, 2, 3)},
+        {"tolerance": np.nan},
+    ):
         with pytest.raises(ValueError, match=next(iter(options))):
             PairOptions(**options)
-    with pytest.raises(ValueError, match="form"):
-        library.hd95(mask, mask, form="max")
+    with pytest.raises(ValueError, match="reduction"):
+        library.hd95(mask, mask, reduction="max")
 
 
 def test_numbers_above_zero_are_inside():

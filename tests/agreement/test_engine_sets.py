@@ -1,13 +1,13 @@
 """Agreement of sets of masks, by hand and by its definition."""
 
-from itertools import permutations, product
+from itertools import product
 
 import numpy as np
 import pytest
 from engine_shapes import draw
 from hypothesis import given, settings, strategies as st
 
-from iavlib.masks import dice, dice_match, dice_max, generalised_energy_distance, jaccard
+from iavlib.masks import generalised_energy_distance, jaccard
 
 
 def strip(start: int, stop: int) -> np.ndarray:
@@ -60,39 +60,8 @@ def test_energy_distance_by_definition(seed, n, m):
     assert generalised_energy_distance(samples, samples[::-1]) == pytest.approx(0, abs=1e-12)
 
 
-def test_best_and_matched_dice_by_hand():
-    # Dice: A-A 1, A-B 4/6, A-C 0, B-B 1, B-C 0
-    assert dice_max([A, B], [A, C]) == pytest.approx((1 + 4 / 6) / 2)
-    assert dice_max([A, B], [A, C], of="references") == pytest.approx((1 + 0) / 2)
-    assert dice_match([A, B], [A, C]) == pytest.approx((1 + 0) / 2)
-    assert dice_match([A, B], [C, A]) == pytest.approx((1 + 0) / 2)
-    assert dice_match([A, B, C], [B]) == 1
-    assert dice_match([EMPTY, A], [A, EMPTY]) == 1
-    assert dice_max([EMPTY], [A, EMPTY]) == 1
-    assert dice_max([EMPTY], [A]) == dice_match([EMPTY], [A]) == 0
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 4))
-def test_matching_is_the_best_of_all(seed, n, m):
-    samples, references = random_sets(seed, n, m)
-    if n > m:
-        samples, references = references, samples
-    table = np.array([[dice(s, r) for r in references] for s in samples])
-    rows = range(len(samples))
-    best = max(
-        np.mean([table[row, column] for row, column in zip(rows, columns, strict=False)])
-        for columns in permutations(range(len(references)), len(samples))
-    )
-    assert dice_match(samples, references) == pytest.approx(best)
-    assert dice_max(samples, references) == pytest.approx(table.max(axis=1).mean())
-    assert dice_max(samples, references, of="references") == pytest.approx(table.max(axis=0).mean())
-
-
 def test_sets_that_are_none_are_refused():
     with pytest.raises(ValueError, match="at least one mask"):
         generalised_energy_distance([], [A])
     with pytest.raises(ValueError, match="one shape"):
-        dice_match([A], [np.ones((2, 2))])
-    with pytest.raises(ValueError, match="of is"):
-        dice_max([A], [A], of="all")
+        generalised_energy_distance([A], [np.ones((2, 2))])

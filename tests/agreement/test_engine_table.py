@@ -13,8 +13,8 @@ from iavlib.agreement import image_level, pair_table, tables
 from iavlib.core import processes as parallel
 from iavlib.core.errors import DataError
 from iavlib.data.images import read_mask
-from iavlib.data.schemas import METRICS, PAIR_COLUMNS, PAIRS, check_table
-from iavlib.masks import PairOptions, image_pairs, pair_metrics
+from iavlib.data.schemas import check_table, pair_columns, pairs_schema
+from iavlib.masks import PairOptions, image_pairs, metric_names, pair_metrics
 
 
 def dying(path):
@@ -31,7 +31,7 @@ def failing(path):
 def test_every_pair_of_every_image(mask_files):
     table = pair_table(mask_files)
     pairs = table.pairs
-    assert pairs.columns.tolist() == list(PAIR_COLUMNS)
+    assert pairs.columns.tolist() == list(pair_columns())
     found = pairs[["image_id", "mask_1", "mask_2"]].agg("-".join, axis=1).tolist()
     assert found == ["i0-a-b", "i0-a-c", "i0-b-c", "i1-d-e", "i3-g-h"]
     assert (table.n_images, table.n_reused, len(table.problems)) == (3, 0, 0)
@@ -40,27 +40,27 @@ def test_every_pair_of_every_image(mask_files):
     for _, pair in pairs.iterrows():
         paths = mask_files.loc[[pair["mask_1"], pair["mask_2"]], "path"]
         expected = pair_metrics(*map(read_mask, paths))
-        assert {metric: pair[metric] for metric in METRICS} == expected
-    check_table(PAIRS, pairs, "pairs", "")
+        assert {metric: pair[metric] for metric in metric_names()} == expected
+    check_table(pairs_schema(), pairs, "pairs", "")
     assert image_level(pairs)["n_pairs"].tolist() == [3, 1, 1]
 
 
 def test_options_reach_the_table(mask_files):
-    options = PairOptions(extra=True, tolerance=1, spacing=(2, 1), form="directed")
+    options = PairOptions(extra=True, tolerance=1, spacing=(2, 1), reduction="directed")
     pairs = pair_table(mask_files, options=options).pairs
-    assert pairs.columns.tolist() == [*PAIR_COLUMNS, "kappa", "nsd", "boundary_f1"]
+    assert pairs.columns.tolist() == [*pair_columns(), "kappa", "nsd", "boundary_f1"]
     last = pairs.iloc[-1]
     expected = pair_metrics(*map(read_mask, mask_files.loc[["g", "h"], "path"]), options)
-    assert {metric: last[metric] for metric in options.metrics} == expected
+    assert {metric: last[metric] for metric in expected} == expected
 
 
 def test_columns_that_are_not_known_are_missing_values(mask_files):
     pairs = pair_table(mask_files[["image_id", "path"]]).pairs
     assert pairs[["annotator_1", "tool_2", "skill_2"]].isna().all(axis=None)
-    check_table(PAIRS, pairs, "pairs", "")
+    check_table(pairs_schema(), pairs, "pairs", "")
     none = pair_table(mask_files[mask_files["image_id"] == "i2"])
     assert len(none.pairs) == 0
-    check_table(PAIRS, none.pairs, "pairs", "")
+    check_table(pairs_schema(), none.pairs, "pairs", "")
 
 
 def test_what_fails_is_told_and_the_rest_is_done(mask_files, tmp_path):
@@ -102,7 +102,7 @@ def test_what_fails_is_told_and_the_rest_is_done(mask_files, tmp_path):
     assert one_empty["dice"] == 0
     assert np.isnan(one_empty["hd"])
     assert one_empty["hd_normalized"] == 1
-    check_table(PAIRS, table.pairs, "pairs", "")
+    check_table(pairs_schema(), table.pairs, "pairs", "")
 
 
 def test_a_mask_of_another_size_than_most_is_left_out(mask_files, tmp_path):
@@ -145,10 +145,10 @@ def test_a_table_that_is_none_is_refused(mask_files):
 
 
 def test_an_image_too_large_for_memory_is_told(mask_files, monkeypatch):
-    def short(prepared, options):
+    def short(prepared, *options):
         if "d" in prepared:
             raise MemoryError
-        return image_pairs(prepared, options)
+        return image_pairs(prepared, *options)
 
     monkeypatch.setattr(tables, "image_pairs", short)
     table = pair_table(mask_files)

@@ -348,7 +348,7 @@ def test_findings_as_published(imapp_home):
     """Of the masks at hand: the forty smallest, and the ten smallest with a published finding."""
     from dataclasses import replace
 
-    from iavlib.data import imapp
+    from iavlib.data.datasets import imapp
 
     cohort = imapp.load(imapp_home / "imapp")
     here = cohort.masks[cohort.masks["path"].notna()]
@@ -366,7 +366,7 @@ def test_findings_as_published(imapp_home):
 
 
 def test_annotators_of_the_release(imapp_home):
-    from iavlib.data import imapp
+    from iavlib.data.datasets import imapp
 
     pairs = imapp.load(imapp_home / "imapp").pairs
     assert near_duplicate_annotators(pairs).empty

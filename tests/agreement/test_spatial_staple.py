@@ -6,8 +6,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from iavlib.core.errors import DataError
-from iavlib.masks import majority_vote, spatial_staple, staple
-from iavlib.masks.reference import dice
+from iavlib.masks import dice, majority_vote, spatial_staple, staple
 
 
 def disc(height, width, y, x, radius):

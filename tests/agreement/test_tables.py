@@ -6,7 +6,8 @@ import pytest
 
 from iavlib.agreement import image_level, labelled_images, labelled_pairs
 from iavlib.data import Cohort
-from iavlib.data.schemas import METRICS, empty_pairs
+from iavlib.data.schemas import empty_pairs
+from iavlib.masks import metric_names
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def cohort() -> Cohort:
         rows = [row[position] for row in of_image]
         pairs[f"mask_{side}"] = masks.index[rows]
         pairs[f"annotator_{side}"] = masks["annotator"].iloc[rows].to_numpy()
-    for metric in METRICS:
+    for metric in metric_names():
         pairs[metric] = [0.2, 0.4, 0.9, 0.5, 0.6, 0.7]
     pairs.loc[0, ["hd", "hd95", "assd"]] = np.nan
     return Cohort("test", images, masks, pairs, synthetic=True)
@@ -90,7 +91,7 @@ def test_images_follow_the_pairs_that_are_left(cohort):
 
 
 def test_the_published_means(imapp_home):
-    from iavlib.data import imapp
+    from iavlib.data.datasets import imapp
 
     pairs = labelled_pairs(imapp.load(imapp_home / "imapp"))
     means = pairs.groupby("malignant")["dice"].mean().round(4)

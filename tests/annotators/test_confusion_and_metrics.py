@@ -9,14 +9,12 @@ from sklearn.metrics import confusion_matrix
 from iavlib.core.errors import LabelError
 from iavlib.masks import dice, ged_released, generalised_energy_distance, soft_dice
 from iavlib.multiannotator import (
-    class_dice,
     confusion_counts,
     confusion_error,
     confusion_error_released,
     dice_matrix,
     error_rates,
     incompetence,
-    mean_dice,
     random_annotators,
     rank_by_competence,
     rate_correlations,
@@ -150,21 +148,6 @@ def test_an_identity_for_everybody_ranks_and_correlates_with_nothing():
     assert not any(value >= 0.8 for value in rates.values())
     good = rate_correlations(0.6 * true + 0.2, true, names)
     assert good == pytest.approx(dict.fromkeys(good, 1.0))
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    arrays(np.int8, (2, 6, 5), elements=st.integers(0, 2)),
-    arrays(np.int8, (2, 6, 5), elements=st.integers(0, 2)),
-)
-def test_class_dice_is_dice(predicted, truth):
-    found = class_dice(predicted, truth, 3)
-    for number in range(2):
-        for one in range(3):
-            expected = dice(predicted[number] == one, truth[number] == one)
-            assert found[number, one] == pytest.approx(expected)
-    assert mean_dice(predicted, predicted, 3) == 1
-    assert mean_dice(predicted, truth, 3) == pytest.approx(found.mean())
 
 
 def test_dice_of_models_with_annotators(make_set):

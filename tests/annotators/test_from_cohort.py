@@ -23,7 +23,7 @@ from iavlib.multiannotator import (
 
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory):
-    from iavlib.data import phantom
+    from iavlib.data.datasets import phantom
 
     return phantom.load(24, (96, 72), 3, cache=tmp_path_factory.mktemp("phantom"))
 

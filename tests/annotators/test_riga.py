@@ -7,7 +7,7 @@ from riga_layout import fundus, outlined, save
 
 from iavlib import data
 from iavlib.data.catalogue import status
-from iavlib.data.riga import CUP, RIM, labels_from_outlines
+from iavlib.data.datasets.riga import CUP, RIM, labels_from_outlines
 from iavlib.multiannotator import from_cohort
 
 FOLDERS = {

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from iavlib.data import phantom
+from iavlib.data.datasets import phantom
 
 pytestmark = pytest.mark.book
 

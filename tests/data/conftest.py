@@ -8,7 +8,7 @@ import pytest
 from fileserver import serving
 from PIL import Image
 
-from iavlib.data import imapp
+from iavlib.data.datasets import imapp
 
 METADATA_COLUMNS = [
     "isic_id",

@@ -3,7 +3,8 @@
 import pytest
 
 from iavlib.agreement import image_level
-from iavlib.data import cohort as describe, imapp
+from iavlib.data import cohort as describe
+from iavlib.data.datasets import imapp
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*differ from the published tables")
 

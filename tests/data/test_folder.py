@@ -12,7 +12,8 @@ from iavlib import data
 from iavlib.agreement import image_level
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.home import cache_home
-from iavlib.data import cohort as describe, folder as folder_pairs
+from iavlib.data import cohort as describe
+from iavlib.data.datasets import folder as folder_pairs
 
 SIZE = (20, 16)
 ROWS = [

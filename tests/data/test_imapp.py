@@ -13,7 +13,7 @@ from PIL import Image
 from iavlib import data
 from iavlib.agreement import image_level
 from iavlib.core.errors import DataError, DatasetUnavailable
-from iavlib.data import imapp
+from iavlib.data.datasets import imapp
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*differ from the published tables")
 

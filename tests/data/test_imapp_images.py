@@ -15,12 +15,8 @@ from iavlib.cli.data import app
 from iavlib.core import disk
 from iavlib.core.disk import STAGING
 from iavlib.core.errors import FetchError
-from iavlib.data import (
-    imapp,
-    imapp as registry,
-    imapp_fetch as imapp_images,
-    imapp_fetch as isic_client,
-)
+from iavlib.data import imapp_fetch
+from iavlib.data.datasets import imapp
 
 SIZE = (40, 30)
 # Like the real one it writes under another name and renames, passes over what is there with the
@@ -65,10 +61,10 @@ def client(tiny_imapp, server, tmp_path, monkeypatch, pauses):
     manner(folder, gives=names)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("IAV_DATA_HOME", str(tiny_imapp.parent))
-    monkeypatch.setattr(imapp_images, "API", server.address)
-    monkeypatch.setattr(isic_client, "LOOK_EVERY", 0.05)
-    tables = {n: registry.sha256(tiny_imapp / n) for n in imapp.REQUIRED}
-    monkeypatch.setattr(registry, "IMAPP_TABLES", tables)
+    monkeypatch.setattr(imapp_fetch, "API", server.address)
+    monkeypatch.setattr(imapp_fetch, "LOOK_EVERY", 0.05)
+    tables = {n: imapp.sha256(tiny_imapp / n) for n in imapp.REQUIRED}
+    monkeypatch.setattr(imapp, "IMAPP_TABLES", tables)
     server.files["/images/search/size/?query=&collections=482"] = b'{"size": 12000000}'
     return folder
 
@@ -82,7 +78,7 @@ def run(*options):
 
 
 def fetch(**options):
-    return imapp_images.fetch_images(imapp_images.plan_images(), **options)
+    return imapp_fetch.fetch_images(imapp_fetch.plan_images(), **options)
 
 
 def calls(folder):
@@ -155,7 +151,7 @@ def test_a_client_that_fails(client, tiny_imapp):
     output = result.output.replace("\n", " ")
     assert "the ISIC client failed: requests.exceptions.HTTPError: 500 from the archive" in output
     assert "1 images came and are kept, 4 are missing; run the same command again" in output
-    assert (tiny_imapp / "images" / STAGING / imapp_images.LOG).read_text().startswith("Traceback")
+    assert (tiny_imapp / "images" / STAGING / imapp_fetch.LOG).read_text().startswith("Traceback")
     assert len(calls(client)) == 3
     manner(client, gives=[f"ISIC_{i:07d}.jpg" for i in range(6)])
     assert fetch().complete
@@ -179,7 +175,7 @@ def test_images_move_while_the_client_runs(client, tiny_imapp):
 def test_no_client(client, monkeypatch, tmp_path):
     (client / "isic").unlink()
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(isic_client.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(imapp_fetch.sys, "executable", str(tmp_path / "python"))
     result = run()
     assert result.exit_code == 1
     assert "is not installed here; install it with pip install isic-cli" in result.output
@@ -187,8 +183,8 @@ def test_no_client(client, monkeypatch, tmp_path):
 
 def test_the_client_beside_python_is_found(client, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(isic_client.sys, "executable", str(client / "python"))
-    assert isic_client.find_client() == str(client / "isic")
+    monkeypatch.setattr(imapp_fetch.sys, "executable", str(client / "python"))
+    assert imapp_fetch.find_client() == str(client / "isic")
 
 
 def test_no_network(client, server):
@@ -239,7 +235,7 @@ def test_a_disk_without_links(client, monkeypatch):
     def no_links(*args):
         raise OSError(1, "Operation not permitted")
 
-    monkeypatch.setattr(imapp_images.os, "link", no_links)
+    monkeypatch.setattr(imapp_fetch.os, "link", no_links)
     told = []
     assert fetch(tell=told.append).complete
     assert "no links on this disk" in told[0]

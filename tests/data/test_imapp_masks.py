@@ -23,15 +23,10 @@ from iavlib.cli.data import app
 from iavlib.core import disk
 from iavlib.core.disk import STAGING
 from iavlib.core.errors import FetchError
-from iavlib.data import (
-    download as zenodo,
-    imapp,
-    imapp as registry,
-    imapp_fetch as fetching,
-    imapp_fetch as imapp_masks,
-)
+from iavlib.data import download, imapp_fetch
+from iavlib.data.datasets import imapp
 
-RECORD = imapp_masks.RECORD
+RECORD = imapp_fetch.RECORD
 
 
 def png(number: int) -> bytes:
@@ -79,9 +74,9 @@ def masks(tiny_imapp, server, monkeypatch, pauses):
     md5s = [hashlib.md5(c).hexdigest().upper() for c in content.values()]
     table.assign(mask_md5=md5s).to_csv(tiny_imapp / imapp.MASKS, index=False)
     monkeypatch.setenv("IAV_DATA_HOME", str(tiny_imapp.parent))
-    monkeypatch.setattr(zenodo, "API", server.address)
-    tables = {n: registry.sha256(tiny_imapp / n) for n in imapp.REQUIRED}
-    monkeypatch.setattr(registry, "IMAPP_TABLES", tables)
+    monkeypatch.setattr(download, "API", server.address)
+    tables = {n: imapp.sha256(tiny_imapp / n) for n in imapp.REQUIRED}
+    monkeypatch.setattr(imapp, "IMAPP_TABLES", tables)
     offer(server, zipped(content))
     return content
 
@@ -91,7 +86,7 @@ def run(*options, **more):
 
 
 def fetch(**options):
-    return imapp_masks.fetch_masks(imapp_masks.plan_masks(attempts=2), attempts=2, **options)
+    return imapp_fetch.fetch_masks(imapp_fetch.plan_masks(attempts=2), attempts=2, **options)
 
 
 def test_command_gets_verifies_and_tidies(masks, server, tiny_imapp):
@@ -151,7 +146,7 @@ def test_only_missing_and_damaged_masks_are_unpacked(masks, tiny_imapp):
     (tiny_imapp / "masks" / lost).unlink()
     (tiny_imapp / "masks" / damaged).write_bytes(b"half a ma")
     before = state(tiny_imapp / "masks")
-    assert imapp_masks.plan_masks().need.todo == 2
+    assert imapp_fetch.plan_masks().need.todo == 2
     assert fetch().complete
     after = state(tiny_imapp / "masks")
     assert {n for n in after if after[n] != before.get(n)} == {lost, damaged}
@@ -189,7 +184,7 @@ def test_fingerprint_sees_masks_but_not_what_is_being_fetched(masks, server, tin
         fetch()
     assert any((tiny_imapp / "masks" / STAGING).glob("*.part"))
     assert data.fingerprint("imapp") == before
-    assert "fetching the masks broke off" in CliRunner().invoke(app, ["status"]).output
+    assert "fetching the masks was interrupted" in CliRunner().invoke(app, ["status"]).output
     assert fetch().complete
     assert [r for p, r in server.asked if p.endswith("content")][-1].startswith("bytes=")
     assert data.fingerprint("imapp") != before
@@ -205,7 +200,7 @@ def test_an_unsafe_archive_is_refused_before_anything_is_written(masks, server, 
 
 
 def test_it_does_not_fit(masks, tiny_imapp, monkeypatch):
-    monkeypatch.setattr(fetching, "free_space", lambda folder: 1000)
+    monkeypatch.setattr(imapp_fetch, "free_space", lambda folder: 1000)
     monkeypatch.setattr(disk, "free_space", lambda folder: 1000)
     for options in (["--yes"], ["--dry-run"]):
         result = run(*options)
@@ -220,7 +215,7 @@ def test_a_disk_that_fills_while_unpacking(masks, tiny_imapp, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(imapp_masks, "open", lambda *args: Filling(), raising=False)
+        patch.setattr(imapp_fetch, "open", lambda *args: Filling(), raising=False)
         result = run("--yes")
     assert result.exit_code == 1
     assert "the disk is full" in result.output
@@ -251,7 +246,7 @@ def test_no_network(masks, server):
 def test_a_record_without_an_archive(masks, server):
     server.publish(RECORD, {"train.csv": b"x"}, {"train.csv": hashlib.md5(b"x").hexdigest()})
     with pytest.raises(FetchError, match=r"no archive of masks, only train\.csv"):
-        imapp_masks.plan_masks()
+        imapp_fetch.plan_masks()
 
 
 def test_one_fetch_at_a_time(masks, tiny_imapp):
@@ -265,7 +260,7 @@ def test_a_table_with_a_path_for_a_name(masks, tiny_imapp):
     path = tiny_imapp / imapp.MASKS
     path.write_text(path.read_text().replace("ISIC_0000000_A01", "../ISIC_0000000_A01"))
     with pytest.raises(data.DataError, match="is no plain file name"):
-        imapp_masks.plan_masks()
+        imapp_fetch.plan_masks()
 
 
 PROGRAM = """
@@ -304,11 +299,11 @@ def test_killed_while_unpacking_and_run_again(masks, server, tiny_imapp):
 
 def test_real_masks_are_verified_by_their_md5(imapp_home, monkeypatch):
     """Of the masks in the data home some are byte for byte the published ones, none is another."""
-    hashes = imapp_masks.mask_hashes(imapp_home / "imapp" / imapp.MASKS)
+    hashes = imapp_fetch.mask_hashes(imapp_home / "imapp" / imapp.MASKS)
     assert (len(hashes), int(hashes.duplicated().sum())) == (22472, 1414)
     present = list((imapp_home / "imapp" / "masks").glob("*.png"))
     if not present:
         pytest.skip("needs masks in the data home")
     monkeypatch.setenv("IAV_DATA_HOME", str(imapp_home))
-    verified = imapp_masks._verified(imapp_home / "imapp" / "masks", hashes)
+    verified = imapp_fetch._verified(imapp_home / "imapp" / "masks", hashes)
     assert 0 < len(verified) <= len(present)

@@ -8,7 +8,8 @@ import pytest
 
 from iavlib import data
 from iavlib.core.errors import DataError
-from iavlib.data import Cohort, imapp
+from iavlib.data import Cohort
+from iavlib.data.datasets import imapp
 from iavlib.data.schemas import empty_masks, empty_pairs
 from iavlib.data.splits import linked_clusters
 

@@ -9,9 +9,9 @@ import pytest
 
 from iavlib import data, stats
 from iavlib.agreement import labelled_images, labelled_pairs
-from iavlib.data import phantom, phantom as build
+from iavlib.data.datasets import phantom
 from iavlib.data.images import read_image, read_mask
-from iavlib.masks.reference import dice, pair_metrics
+from iavlib.masks import dice, pair_metrics
 
 GOLDEN_MASKS = "bc698457e11cb68f3a407f522dea25cf3c444056762d5a15b0dfd3df25c8f091"
 GOLDEN_PAIRS = "941667c55e0ee5e9b2b550900cc50da6692c466202a61b1d2649032f2302ec6d"
@@ -82,12 +82,12 @@ def test_another_seed_is_another_cohort(cohort, tmp_path):
 
 def test_a_second_load_draws_nothing(cohort, tmp_path, monkeypatch):
     first = phantom.load(n_images=2, size=(40, 32), cache=tmp_path)
-    monkeypatch.setattr(build, "_build", lambda *args: pytest.fail("drawn again"))
+    monkeypatch.setattr(phantom, "_build", lambda *args: pytest.fail("drawn again"))
     assert phantom.load(n_images=2, size=(40, 32), cache=tmp_path).fingerprint == first.fingerprint
 
 
 def test_a_broken_off_run_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "_write_tables", lambda *args: 1 / 0)
+    monkeypatch.setattr(phantom, "_write_tables", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         phantom.load(n_images=2, size=(40, 32), cache=tmp_path)
     monkeypatch.undo()

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from iavlib.cli.data import app
 from iavlib.core.errors import FetchError
-from iavlib.data import imapp as registry
+from iavlib.data.datasets import imapp as registry
 
 CONTENT = b"img_id,mask1\n" * 500
 NAME = "table.csv"

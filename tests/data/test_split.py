@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from iavlib.data import Cohort, dice_range
-from iavlib.data.schemas import METRICS, empty_pairs
+from iavlib.data.schemas import empty_pairs
 from iavlib.data.splits import share_of_clusters
+from iavlib.masks import metric_names
 
 
 def cohort_of(patients, malignancy=None, dice=None) -> Cohort:
@@ -38,7 +39,7 @@ def cohort_of(patients, malignancy=None, dice=None) -> Cohort:
     pairs = empty_pairs().reindex(range(n))
     pairs["image_id"] = ids
     pairs["mask_1"], pairs["mask_2"] = masks.index[::2], masks.index[1::2]
-    for metric in METRICS:
+    for metric in metric_names():
         pairs[metric] = 0.5
     if dice is not None:
         pairs["dice"] = dice
@@ -122,7 +123,7 @@ def test_dice_range_edges():
 
 
 def test_the_papers_part_sizes(imapp_home):
-    from iavlib.data import imapp
+    from iavlib.data.datasets import imapp
 
     multi = imapp.load(imapp_home / "imapp").multi_annotator()
     for group in (None, "patient"):
@@ -173,7 +174,7 @@ def test_shares_of_clusters_are_whole_large_enough_and_nested(patients, seed):
 
 
 def test_folds_of_the_papers_images(imapp_home):
-    from iavlib.data import imapp
+    from iavlib.data.datasets import imapp
 
     multi = imapp.load(imapp_home / "imapp").multi_annotator()
     split = multi.fold(0)

@@ -5,15 +5,15 @@ import json
 from typer.testing import CliRunner
 
 from iavlib.cli.data import app
-from iavlib.data.catalogue import COHORTS, choose, status
-from iavlib.data.imapp import IMAPP_TABLES
+from iavlib.data.catalogue import choose, dataset_names, status
+from iavlib.data.datasets.imapp import IMAPP_TABLES
 
 SHOWN = ("imapp", "phantom", "folder")
 
 
 def test_partial_home(tiny_imapp, monkeypatch):
     monkeypatch.setenv("IAV_DATA_HOME", str(tiny_imapp.parent))
-    imapp, phantom, folder = (row for row in status() if row.name in SHOWN)
+    folder, imapp, phantom = (row for row in status() if row.name in SHOWN)
     assert (imapp.state, imapp.usable, phantom.state) == ("partial", True, "built in")
     assert (folder.state, folder.usable) == ("by path", False)
     assert imapp.counts["images/*"] == (1, 14967)
@@ -34,13 +34,13 @@ def test_absent_home_says_how_to_get_it(tmp_path, monkeypatch):
 def test_json(tiny_imapp, monkeypatch):
     monkeypatch.setenv("IAV_DATA_HOME", str(tiny_imapp.parent))
     rows = json.loads(CliRunner().invoke(app, ["status", "--json"]).output)
-    assert {row["name"] for row in rows} == set(COHORTS)
+    assert {row["name"] for row in rows} == set(dataset_names())
     assert {"state", "counts", "bytes", "licence", "citation", "how"} <= set(rows[0])
 
 
 def test_published_tables_are_recognised(imapp_home, monkeypatch):
     monkeypatch.setenv("IAV_DATA_HOME", str(imapp_home))
-    imapp = status()[0]
+    imapp = next(row for row in status() if row.name == "imapp")
     assert imapp.usable
     assert not imapp.notes
     assert all(imapp.counts[table] == (1, 1) for table in IMAPP_TABLES)

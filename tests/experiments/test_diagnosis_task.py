@@ -138,7 +138,7 @@ def test_published_choices():
         ({"overrides": {"weights_from": "published"}}, "not for phantom"),
         ({"overrides": {"trainable": "most"}}, "give 'all', 'last' or a number"),
         ({"overrides": {"trainable": 2, "freeze_batchnorm": False}}, "leave it out, or train all"),
-        ({"overrides": {"lrr": 1}}, "a recipe has no field 'lrr'"),
+        ({"overrides": {"lrr": 1}}, "no field 'lrr'"),
         ({"recipe": "probe", "overrides": {"lr": 1}}, "a probe has no such setting"),
         ({"start": {"task": "iaa"}}, "leaves no network with a head of diagnosis"),
         ({**BOTH, "start": {"task": "diagnosis"}}, "has no head of agreement"),

@@ -9,7 +9,7 @@ from iavlib.book.model_card import model_card
 from iavlib.cli.main import app
 from iavlib.core.errors import ExperimentError
 from iavlib.core.project import find_project
-from iavlib.data import phantom
+from iavlib.data.datasets import phantom
 from iavlib.experiments import RunStore
 from iavlib.experiments.tasks.iaa import targets
 from iavlib.predict.triage import describe, in_words, out_of_fold_runs, triage
@@ -65,7 +65,7 @@ def test_the_order_is_by_the_better_model(study, runs):
     assert far.gains.loc["disagreement", "of_possible"] < 0.9
     assert "image statistics" not in far.gains.index
     told = describe(found, study, first=3)
-    assert "invented" in told and ranking["image_id"][0] in told and "random one" in told
+    assert "invented" in told and ranking["image_id"][0] in told and "random order" in told
 
 
 def test_other_orders(study, runs):
@@ -73,11 +73,11 @@ def test_other_orders(study, runs):
     assert spread["spread"].is_monotonic_decreasing
     both = triage(study, runs, by="both", statistics=False, n_boot=50).ranking
     np.testing.assert_allclose(both["priority"], 1 - both["predicted_dice"] + both["spread"])
-    with pytest.raises(ExperimentError, match="is no order"):
+    with pytest.raises(ExperimentError, match="unknown order"):
         triage(study, runs, by="chance")
     with pytest.raises(ExperimentError, match="no such model"):
         triage(study, runs, model="nearest")
-    with pytest.raises(ExperimentError, match="two models"):
+    with pytest.raises(ExperimentError, match="at least two models"):
         triage(study, runs[runs["label"] == "near"], by="both")
 
 

@@ -145,7 +145,7 @@ def test_training_sizes_have_a_panel_a_dataset():
 def test_subgroups_that_are_all_too_small_are_said_to_be():
     malignant, score = sample(12)
     groups = pd.DataFrame({"sex": ["f", "m"] * 6})
-    table = stats.scores_by_group(malignant, score, groups, fewest=100, n_boot=10)
+    table = stats.scores_by_group(malignant, score, groups, min_per_class=100, n_boot=10)
     assert table["auroc"].isna().all()
     ax = plots.subgroup_forest(table).axes[0]
     assert len(ax.texts) >= len(table)

@@ -11,7 +11,7 @@ from iavlib.agreement import labelled_images, labelled_pairs
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    from iavlib.data import phantom
+    from iavlib.data.datasets import phantom
 
     return phantom.load(n_images=60, size=(96, 72), cache=tmp_path_factory.mktemp("cache"))
 

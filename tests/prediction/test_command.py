@@ -152,7 +152,7 @@ def test_an_existing_folder_is_not_overwritten_unasked(predict, folder, tmp_path
     (out / "mine.txt").write_text("mine")
     refused = predict(folder, "--out", out)
     assert refused.exit_code == 2 and "not empty" in refused.output
-    assert predict(folder, "--out", out, "--overwrite").exit_code == 2  # no report of ours
+    assert predict(folder, "--out", out, "--overwrite").exit_code == 2  # no results of the command
     (out / "mine.txt").unlink()
     assert predict(folder / "first.png", "--out", out).exit_code == 0
     (out / "mine.txt").write_text("mine")
@@ -215,14 +215,14 @@ def test_memory_holds_a_few_images_at_a_time(predict, folder, photograph, tmp_pa
     for number in range(9):
         photograph.save(folder / f"more_{number}.png")
     seen = []
-    before = job._predict
+    before = job._predict_block
 
-    def watched(images, *rest):
-        seen.append(len(images))
-        return before(images, *rest)
+    def watched(pixels, *rest):
+        seen.extend(map(len, pixels.values()))
+        return before(pixels, *rest)
 
-    monkeypatch.setattr(job, "_AT_A_TIME", 4)
-    monkeypatch.setattr(job, "_predict", watched)
+    monkeypatch.setattr(job, "_BLOCK", 4)
+    monkeypatch.setattr(job, "_predict_block", watched)
     assert predict(folder, "--out", tmp_path / "out", "--embedded", 3).exit_code == 0
     assert seen == [4, 4, 3]
     page = (tmp_path / "out" / "report.html").read_text()

@@ -9,13 +9,12 @@ from iavlib import data
 from iavlib.core.errors import DataError, PredictionError
 from iavlib.data.images import read_image, read_photograph
 from iavlib.explain import CENTRED
-from iavlib.predict.ensemble import describe, make_ensemble, warn
-from iavlib.predict.model import calibrate, load_predictor
+from iavlib.predict.model import calibrate, describe, limitations, load_predictor, make_ensemble
 from iavlib.predict.ood import (
     FILE,
-    Familiarity,
-    load_familiarity,
-    make_familiarity,
+    OodReference,
+    load_ood_reference,
+    make_ood_reference,
     nearest_distance,
 )
 from iavlib.predict.run import find_explainers
@@ -63,7 +62,7 @@ def test_intervals_are_those_of_the_validation_part(runs, predictors):
 
 
 def test_too_few_images_for_a_level_are_told(predictors):
-    with pytest.raises(PredictionError, match="in part 'val'"):
+    with pytest.raises(PredictionError, match="in subset 'val'"):
         calibrate(predictors["iaa"], 0.001)
 
 
@@ -79,8 +78,8 @@ def test_several_models_are_one_prediction(runs, predictors):
         ends = ensemble.calibrations[one.name].conformal.intervals(found["predicted_dice"])
         assert (together["dice_low"] <= ends["lower"]).all()
         assert (together["dice_high"] >= ends["upper"]).all()
-    told = " ".join([*describe(ensemble), *warn(ensemble)])
-    for subset in ("validation part", "test part", "invented images", "Predictions are means"):
+    told = " ".join([*describe(ensemble), *limitations(ensemble)])
+    for subset in ("validation split", "test split", "invented images", "Predictions are means"):
         assert subset in told
     with pytest.raises(PredictionError, match="given twice"):
         make_ensemble([predictors["iaa"]] * 2)
@@ -97,19 +96,19 @@ def test_images_like_those_learnt_from_are_rarely_flagged():
     centre = rng.normal(size=32)
     draw = lambda n: centre + 0.3 * rng.normal(size=(n, 32))  # noqa: E731
     train = draw(200)
-    familiar = Familiarity(train.astype(np.float16), nearest_distance(draw(99), train))
-    alike, strange = familiar.judge(draw(2000)), familiar.judge(rng.normal(size=(50, 32)))
+    familiar = OodReference(train.astype(np.float16), nearest_distance(draw(99), train))
+    alike, strange = familiar.score(draw(2000)), familiar.score(rng.normal(size=(50, 32)))
     assert 0.01 < alike["out_of_distribution"].mean() < 0.12
     assert strange["out_of_distribution"].all()
-    assert strange["distance_p"].eq(1 / 100).all()
-    assert 0.4 < alike["distance_p"].mean() < 0.6
+    assert strange["ood_p"].eq(1 / 100).all()
+    assert 0.4 < alike["ood_p"].mean() < 0.6
 
 
 def test_what_new_images_are_compared_with_is_kept_beside_the_network(runs, predictors):
     one = predictors["iaa"]
-    assert load_familiarity(one) is None
-    path = make_familiarity(one)
-    kept = load_familiarity(one)
+    assert load_ood_reference(one) is None
+    path = make_ood_reference(one)
+    kept = load_ood_reference(one)
     n = one.run.facts["n"]
     assert (len(kept.features), len(kept.validation)) == (n["train"], n["val"])
     assert set(kept.centre) == {"lowers agreement", "raises agreement"}
@@ -117,13 +116,13 @@ def test_what_new_images_are_compared_with_is_kept_beside_the_network(runs, pred
     explainers, reasons = find_explainers(make_ensemble([one], 0.2))
     (explainer,) = {pair[1] for pair in explainers.values()}
     assert explainer.methods == (CENTRED,) and not reasons
-    maps = explainer.explain(one.batches(squares(runs[1]["iaa"], 64)).batch(np.arange(7))["images"])
+    maps = explainer.explain(one.to_input(squares(runs[1]["iaa"], 64)))
     signed = [maps.signed[name, CENTRED] for name in kept.centre]
     np.testing.assert_allclose(signed[0], -signed[1], atol=1e-5)
-    own = kept.judge(one.features(squares(runs[1]["iaa"], 64)))
+    own = kept.score(one.features(squares(runs[1]["iaa"], 64)))
     subsets = one.run.predictions["subset"].iloc[:7]
     expected = nearest_distance(one.features(squares(runs[1]["iaa"], 64)), kept.features)
-    np.testing.assert_allclose(own["distance"], expected)
+    np.testing.assert_allclose(own["ood_distance"], expected)
     assert subsets.isin(["train", "val", "test"]).all()
     assert (
         make_ensemble([one], 0.2)
@@ -134,12 +133,16 @@ def test_what_new_images_are_compared_with_is_kept_beside_the_network(runs, pred
     other = predictors["multitask"].run.folder / FILE
     other.write_bytes(path.read_bytes())
     with pytest.raises(DataError, match="made for another network"):
-        load_familiarity(predictors["multitask"])
+        load_ood_reference(predictors["multitask"])
     other.write_bytes(b"no tensors")
     with pytest.raises(DataError, match="cannot be read"):
-        load_familiarity(predictors["multitask"])
+        load_ood_reference(predictors["multitask"])
     other.unlink()
-    path.unlink()
+    path.rename(path.with_name("familiarity.safetensors"))
+    with pytest.warns(DeprecationWarning, match="rename the file to ood.safetensors"):
+        old = load_ood_reference(one)
+    np.testing.assert_array_equal(old.features, kept.features)
+    path.with_name("familiarity.safetensors").unlink()
 
 
 def test_runs_that_predict_nothing_are_refused(runs, tmp_path):
@@ -148,7 +151,7 @@ def test_runs_that_predict_nothing_are_refused(runs, tmp_path):
     folder.mkdir()
     for name in ("spec.json", "metrics.json"):
         (folder / name).write_bytes((made["iaa"].folder / name).read_bytes())
-    with pytest.raises(PredictionError, match=r"model\.safetensors is gone"):
+    with pytest.raises(PredictionError, match=r"model\.safetensors is missing"):
         load_predictor(str(folder), store)
     (folder / "metrics.json").unlink()
     with pytest.raises(PredictionError, match="not finished"):

@@ -27,21 +27,6 @@ def test_each_row_is_the_association_of_its_sample():
     assert table.loc["b", "p_holm"] == table.loc["b", "p"] > 0.05
 
 
-def test_mean_with_interval():
-    values = np.repeat([0.0, 1.0], 50)
-    one_by_one = stats.cluster_mean(values, np.arange(100))
-    in_pairs = stats.cluster_mean(np.tile(values, 2), np.tile(np.arange(100), 2))
-    assert one_by_one.value == in_pairs.value == 0.5
-    # The standard error of a mean of 100 coin flips is .05; doubling every row adds no knowledge.
-    assert one_by_one.high - one_by_one.low == pytest.approx(4 * 0.05, rel=0.15)
-    assert in_pairs.high - in_pairs.low == pytest.approx(4 * 0.05, rel=0.15)
-
-
-def test_mean_of_missing_values_is_refused():
-    with pytest.raises(ValueError, match="1 of 3 values are NaN"):
-        stats.cluster_mean([1, 2, np.nan], [1, 2, 3])
-
-
 def test_released_formula_squares_the_variances():
     first, second = np.array([0.0, 0.2, 0.4]), np.array([0.3, 0.5, 0.7])
     variance = 0.04
@@ -86,10 +71,10 @@ def test_within_and_between_only_where_there_are_both():
 
 def test_small_samples_are_left_out():
     samples = {"large": (sample(-2), "v"), "small": (sample(-2).head(4), "v")}
-    table = stats.compare_associations(samples, n_boot=20, smallest=3)
+    table = stats.compare_associations(samples, n_boot=20, min_n=3)
     assert table.index.tolist() == ["large"]
     with pytest.raises(ValueError, match="no sample has 30 malignant"):
-        stats.compare_associations(samples, smallest=30)
+        stats.compare_associations(samples, min_n=30)
 
 
 def test_terms_that_are_determined():

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
-from statsmodels.stats.proportion import proportion_confint
 
 from iavlib import stats
 
@@ -168,17 +167,14 @@ def test_folds_are_calibrated_on_one_another():
     )
 
 
-@pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (7, 10), (90, 100)])
-def test_exact_binomial_interval_as_statsmodels(successes, n):
-    theirs = proportion_confint(successes, n, method="beta")
-    assert stats.clopper_pearson(successes, n) == pytest.approx(theirs)
-
-
-def test_exact_binomial_interval_of_the_textbook():
+def test_coverage_has_the_exact_binomial_interval_of_the_textbook():
     # Newcombe (1998), Statistics in Medicine 17, 857-872, table I, method 5: 81 of 263.
-    assert stats.clopper_pearson(81, 263) == pytest.approx((0.2527, 0.3676), abs=5e-5)
-    # No success among n: the upper end solves (1 - p)^n = .025.
-    assert stats.clopper_pearson(0, 20)[1] == pytest.approx(1 - 0.025 ** (1 / 20))
+    true = np.where(np.arange(263) < 81, 0.5, 0.9)
+    row = stats.interval_coverage(true, np.full(263, 0.4), np.full(263, 0.6)).loc["all"]
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((0.2527, 0.3676), abs=5e-5)
+    # No success among n: the upper limit solves (1 - p)^n = .025.
+    none = stats.interval_coverage([0.9] * 20, [0.4] * 20, [0.6] * 20).loc["all"]
+    assert (none["ci_low"], none["ci_high"]) == (0, pytest.approx(1 - 0.025 ** (1 / 20)))
 
 
 def test_coverage_counts_both_sides():
@@ -210,7 +206,6 @@ def test_coverage_counts_both_sides():
             "calibrated on residuals: give one prediction",
         ),
         (lambda: stats.interval_coverage([0.5], [0.6], [0.4]), "row 0 has no interval"),
-        (lambda: stats.clopper_pearson(3, 2), "3 of 2 is no share"),
         (lambda: stats.out_of_fold_intervals([0.5], [0.5], ["a"]), "one fold only"),
     ],
 )

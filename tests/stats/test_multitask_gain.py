@@ -1,22 +1,22 @@
-"""The gain of a second task: pairs, tests, mixed model and intervals, against planted truths."""
+"""The gain of a second task: pairs, tests and intervals, against planted truths."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import stats
-from statsmodels.regression.mixed_linear_model import MixedLM
 
-from iavlib.stats.diagnosis_samples import OneClassError
-from iavlib.stats.gains import (
+from iavlib.stats import (
+    OneClassError,
     UnpairedRunsError,
     average_gain,
     average_gain_on_other_images,
     cell_gains,
-    gain_model,
+    cluster_bootstrap,
     gain_tests,
     paired_gains,
 )
+from iavlib.stats.classification import weighted_rates
 
 # Hollander and Wolfe (1973), p. 29, in R's ?wilcox.test: depression scores of nine patients.
 BEFORE = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
@@ -125,74 +125,6 @@ def test_signs_of_gains_turn_with_the_arms(values):
         assert one.loc[test, "ci_low"] == pytest.approx(-two.loc[test, "ci_high"], nan_ok=True)
 
 
-def test_mixed_model_is_the_analysis_of_variance():
-    # In a balanced table whose mean squares allow it, restricted likelihood gives the classical
-    # components of a crossed two-way analysis of variance.
-    gains = planted(np.random.default_rng(7), sds=(0.03, 0.02, 0.02, 0.02), sizes=(6, 4, 3))
-    g = gains["gain"].to_numpy().reshape(6, 4, 3)
-    cell, d, b, grand = g.mean(2), g.mean((1, 2)), g.mean((0, 2)), g.mean()
-    ms_d, ms_b = 12 * d.var(ddof=1), 18 * b.var(ddof=1)
-    ms_c = 3 * ((cell - d[:, None] - b + grand) ** 2).sum() / 15
-    ms_e = ((g - cell[:, :, None]) ** 2).sum() / 48
-    expected = [(ms_d - ms_c) / 12, (ms_b - ms_c) / 18, (ms_c - ms_e) / 3, ms_e]
-    assert min(expected) > 0
-    fit = gain_model(gains)
-    assert fit.components["variance"].tolist() == pytest.approx(expected, rel=2e-3)
-    assert fit.estimate == pytest.approx(grand)
-    assert fit.se**2 == pytest.approx((ms_d + ms_b - ms_c) / 72, rel=2e-3)
-    assert fit.converged and fit.model == "mixed model with random dataset, backbone, cell"
-
-
-def test_mixed_model_as_statsmodels():
-    # Unbalanced: a cell is missing and cells have one to four seeds.
-    gains = planted(np.random.default_rng(7), sds=(0.03, 0.02, 0.02, 0.02), sizes=(6, 4, 4))
-    keep = np.random.default_rng(0).random(len(gains)) < 0.7
-    gains = gains[keep & ~gains.eval("dataset == 'd1' and backbone == 'b1'")]
-    subsets = {"dataset": "0 + dataset", "backbone": "0 + backbone", "cell": "0 + dataset:backbone"}
-    table = gains.assign(gain=gains["gain"] * 50, all=0)
-    other = MixedLM.from_formula(
-        "gain ~ 1", table, groups="all", re_formula="0", vc_formula=subsets
-    )
-    other = other.fit(gtol=1e-7)
-    fit = gain_model(gains)
-    named = dict(zip(other.model.exog_vc.names, other.vcomp, strict=True))
-    expected = [named[name] / 2500 for name in subsets] + [other.scale / 2500]
-    assert fit.components["variance"].tolist() == pytest.approx(expected, rel=0.01)
-    assert fit.estimate == pytest.approx(other.fe_params.iloc[0] / 50, rel=1e-4)
-    assert fit.se == pytest.approx(other.bse_fe.iloc[0] / 50, rel=1e-3)
-
-
-def test_mixed_model_covers():
-    rng = np.random.default_rng(8)
-    inside = narrow = 0
-    for _ in range(150):
-        gains = planted(rng)
-        fit = gain_model(gains)
-        inside += fit.ci_low <= 0.042 <= fit.ci_high
-        row = gain_tests(gains).loc[("pair", "t")]
-        narrow += row["ci_low"] <= 0.042 <= row["ci_high"]
-    assert inside >= 133 and narrow < 120
-
-
-def test_what_is_fallen_back_on_is_named():
-    gains = planted(np.random.default_rng(1))
-    one = gain_model(gains[gains["dataset"] == "d0"])
-    assert one.model.startswith("mixed model with random backbone (dataset left out: one dataset")
-    assert one.components.loc["cell", "note"] == "left out: not to be told from backbone"
-    single = gain_model(gains[gains["seed"] == 0])
-    assert "one pair a cell" in single.components.loc["cell", "note"]
-    cell = gains[(gains["dataset"] == "d0") & (gains["backbone"] == "b0")]
-    last = gain_model(cell)
-    assert last.model.startswith("mean over pairs with its t interval")
-    expected = stats.ttest_1samp(cell["gain"], 0)
-    assert (last.p, last.degrees) == (pytest.approx(expected.pvalue), 2)
-    calm = planted(np.random.default_rng(2), sds=(0, 0, 0, 0.02))
-    notes = gain_model(calm).components["note"]
-    assert (notes == "estimated as zero").any()
-    with pytest.raises(ValueError, match="gains do not differ"):
-        gain_model(table_of({("d", "b"): [0.1, 0.1]}))
-
-
 def test_average_and_its_intervals():
     gains = planted(np.random.default_rng(3), sizes=(5, 3, 8))
     table = average_gain(gains, n_boot=1000)
@@ -259,21 +191,20 @@ def test_other_images_draw_patients_for_all_runs_at_once():
 
 
 def test_one_dataset_of_one_pair_is_the_paired_bootstrap():
-    from iavlib.stats.classification import compare_scores
-
     predictions = predictions_of(np.random.default_rng(5), sizes=(1, 1, 1))
     table = average_gain_on_other_images(predictions, n_boot=2000)
     multi, single = (predictions[predictions["arm"] == a] for a in ("multitask", "single"))
-    expected = compare_scores(
-        single["malignant"].to_numpy(),
-        multi["called"].to_numpy(float),
-        single["called"].to_numpy(float),
-        clusters=single["patient_id"].to_numpy(),
-    ).loc["balanced_accuracy"]
+    rows = single["malignant"].to_numpy(), single["patient_id"].to_numpy()
+    called = [arm["called"].to_numpy(float) for arm in (multi, single)]
+
+    def difference(weights):
+        one, two = (weighted_rates(rows[0], c, weights, 0.5)["balanced_accuracy"] for c in called)
+        return one - two
+
+    expected = cluster_bootstrap(difference, rows[1])
     found = table.loc["patient", ["estimate", "ci_low", "ci_high"]].to_numpy(float)
-    assert found == pytest.approx(
-        expected[["estimate", "ci_low", "ci_high"]].to_numpy(float), abs=0.008
-    )
+    ends = [expected.estimate, expected.low, expected.high]
+    assert found == pytest.approx(ends, abs=0.008)
     assert table.loc["patient, seed", "note"] == "one seed only"
 
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from iavlib import stats
-from iavlib.stats.predictions import COMBINED, POOLED
+from iavlib.stats.regression import COMBINED, POOLED
 
 
 def predictions(n=80, runs=3, shift=0.0, seed=0):

@@ -107,13 +107,6 @@ def test_clusters_widen_the_interval_and_leave_the_rest():
     assert 1.3 < widths[0] / widths[1] < 2.2
 
 
-def test_bca_is_close_to_percentiles_for_a_mean(cars):
-    bca = association(MPG, MANUAL, n_boot=400, method="bca")
-    assert bca.mean_difference.low == pytest.approx(cars.mean_difference.low, abs=0.8)
-    assert bca.mean_difference.value == cars.mean_difference.value
-    assert bca.method == "bca"
-
-
 def test_the_same_seed_gives_the_same_table():
     first, second = (association(MPG, MANUAL, n_boot=80, seed=5).to_frame() for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
@@ -127,7 +120,7 @@ def test_constant_values_have_no_r_and_no_p():
 
 
 def test_errors_name_the_group_and_the_rows():
-    with pytest.raises(ValueError, match="'malignant' is empty"):
+    with pytest.raises(ValueError, match="all 2 rows are other and none is malignant"):
         association([0.1, 0.2], [False, False])
     with pytest.raises(ValueError, match="1 of 3 values are NaN"):
         association([0.1, np.nan, 0.3], [True, False, False])

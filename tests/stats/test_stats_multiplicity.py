@@ -56,11 +56,9 @@ def test_one_test_needs_no_correction():
 @pytest.mark.parametrize(
     ("p", "error", "message"),
     [
-        ([0.1, 0.2], TypeError, "pandas Series"),
-        (pd.Series([], dtype=float), ValueError, "empty"),
-        (pd.Series({"a": np.nan, "b": 0.1}), ValueError, "1 p-values are missing or outside"),
-        (pd.Series({"a": 1.2}), ValueError, "'a' = 1.2"),
-        (pd.Series([0.1, 0.2], index=["a", "a"]), ValueError, "'a' is named twice"),
+        (pd.Series([], dtype=float), ValueError, "0 of 0 p-values"),
+        (pd.Series({"a": np.nan, "b": 0.1}), ValueError, "1 of 2 p-values are missing or outside"),
+        (pd.Series({"a": 1.2}), ValueError, "{'a': 1.2}"),
     ],
 )
 def test_errors(p, error, message):

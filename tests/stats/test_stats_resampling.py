@@ -1,12 +1,10 @@
-"""The cluster bootstrap against SciPy's bootstrap, against itself row by row, and for coverage."""
+"""The cluster bootstrap against SciPy's bootstrap and for coverage; Student's t interval."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
-from iavlib.stats import cluster_bootstrap, cluster_bootstrap_rows, mean_interval
-from iavlib.stats.effects import weighted_cohens_d, weighted_rank_biserial
+from iavlib.stats import bootstrap_mean, cluster_bootstrap, mean_interval, weighted_cohens_d
 from iavlib.stats.resampling import cluster_weights
 
 
@@ -37,16 +35,15 @@ def test_weights_are_counts_of_whole_clusters():
 
 def test_rows_as_clusters_agree_with_scipy():
     values = np.random.default_rng(5).gamma(2, size=40)
-    for method, scipy_method in (("percentile", "percentile"), ("bca", "BCa")):
-        mine = cluster_bootstrap(mean_of(values), np.arange(40), 9999, seed=1, method=method)
-        theirs = stats.bootstrap(
-            (values,), np.mean, n_resamples=9999, method=scipy_method, rng=np.random.default_rng(2)
-        )
-        expected = theirs.confidence_interval
-        width = expected.high - expected.low
-        assert mine.low == pytest.approx(expected.low, abs=0.04 * width)
-        assert mine.high == pytest.approx(expected.high, abs=0.04 * width)
-        assert mine.se == pytest.approx(theirs.standard_error, rel=0.04)
+    mine = cluster_bootstrap(mean_of(values), np.arange(40), 9999, seed=1)
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=9999, method="percentile", rng=np.random.default_rng(2)
+    )
+    expected = theirs.confidence_interval
+    width = expected.high - expected.low
+    assert mine.low == pytest.approx(expected.low, abs=0.04 * width)
+    assert mine.high == pytest.approx(expected.high, abs=0.04 * width)
+    assert mine.se == pytest.approx(theirs.standard_error, rel=0.04)
 
 
 def test_standard_error_of_cluster_means():
@@ -58,31 +55,6 @@ def test_standard_error_of_cluster_means():
     assert boot.estimate == pytest.approx(values.mean())
     assert boot.se == pytest.approx(means.std() / np.sqrt(30), rel=0.03)
     assert boot.n_clusters == 30
-
-
-def test_rows_and_weights_draw_the_same():
-    rng = np.random.default_rng(11)
-    values, clusters = clustered_sample(rng, n_clusters=12)
-    group = rng.random(len(values)) < 0.4
-    frame = pd.DataFrame({"value": values, "group": group, "patient": clusters})
-
-    def rank_biserial_of_rows(rows):
-        return weighted_rank_biserial(rows["value"], rows["group"], np.ones(len(rows)))
-
-    for method in ("percentile", "bca"):
-        fast = cluster_bootstrap(
-            lambda w: weighted_rank_biserial(values, group, w), clusters, 60, 4, method=method
-        )
-        slow = cluster_bootstrap_rows(frame, rank_biserial_of_rows, "patient", 60, 4, method=method)
-        np.testing.assert_allclose(fast.replicates, slow.replicates)
-        assert (fast.low, fast.high) == pytest.approx((slow.low, slow.high))
-
-
-def test_any_statistic_of_rows():
-    frame = pd.DataFrame({"x": [1.0, 2, 3, 4, 9, 7], "patient": list("aabbcc")})
-    boot = cluster_bootstrap_rows(frame, lambda rows: rows["x"].median(), "patient", n_boot=200)
-    assert boot.estimate == 3.5
-    assert 1.5 <= boot.low < boot.high <= 8
 
 
 def test_several_statistics_share_the_draws():
@@ -136,7 +108,6 @@ def test_undefined_replicates_are_counted_and_too_many_give_no_interval():
     [
         ({"level": 95}, "level must lie between 0 and 1"),
         ({"n_boot": 0}, "n_boot must be at least 2"),
-        ({"method": "basic"}, "method must be 'percentile' or 'bca'"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):
@@ -184,3 +155,18 @@ def test_mean_of_few_values_has_no_interval():
     same = mean_interval([0.3, 0.3, 0.3])
     assert same.interval == pytest.approx((0.3, 0.3))
     assert np.isnan(same.p)
+
+
+def test_mean_with_interval():
+    values = np.repeat([0.0, 1.0], 50)
+    one_by_one = bootstrap_mean(values, np.arange(100))
+    in_pairs = bootstrap_mean(np.tile(values, 2), np.tile(np.arange(100), 2))
+    assert one_by_one.value == in_pairs.value == 0.5
+    # The standard error of a mean of 100 coin flips is .05; doubling every row adds no knowledge.
+    assert one_by_one.high - one_by_one.low == pytest.approx(4 * 0.05, rel=0.15)
+    assert in_pairs.high - in_pairs.low == pytest.approx(4 * 0.05, rel=0.15)
+
+
+def test_mean_of_missing_values_is_refused():
+    with pytest.raises(ValueError, match="1 of 3 values are NaN"):
+        bootstrap_mean([1, 2, np.nan], [1, 2, 3])

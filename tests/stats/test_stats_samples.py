@@ -54,12 +54,12 @@ def test_nan_values_are_counted_and_named():
 
 @pytest.mark.parametrize(("flag", "empty"), [(True, "benign"), (False, "malignant")])
 def test_an_empty_group_is_named(flag, empty):
-    with pytest.raises(ValueError, match=f"'{empty}' is empty: all 2 rows"):
+    with pytest.raises(ValueError, match=f"all 2 rows are .* and none is {empty}"):
         two_samples([1.0, 2.0], [flag, flag], names=("malignant", "benign"))
 
 
 def test_no_rows_at_all():
-    with pytest.raises(ValueError, match="values is empty"):
+    with pytest.raises(ValueError, match=r"not shape \(0,\)"):
         two_samples([], [])
 
 

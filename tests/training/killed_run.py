@@ -9,7 +9,7 @@ from tiny_network import TinyNetwork
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import cache_images
 from iavlib.training.loop import fit
-from iavlib.training.objectives import RegressionObjective
+from iavlib.training.objectives import ImageObjective
 from iavlib.training.predict import predict
 from iavlib.training.recipe import get_recipe
 
@@ -36,7 +36,7 @@ def main(recipe: str, table: str, images: str, folder: str) -> None:
     ids = pictures.index
     batches = ImageBatches.from_cache(cache, pictures[["iaa"]], train=ids[:17], device="cpu")
     chosen = get_recipe(recipe, **OVERRIDES)
-    objective = RegressionObjective("iaa", batches.select(ids[17:]), loss_name=chosen.loss)
+    objective = ImageObjective(batches.select(ids[17:]), "iaa", chosen.loss)
     model = TinyNetwork(outputs=2 if chosen.head == "beta" else 1)
     history = fit(model, batches.select(ids[:17]), objective, chosen, Path(folder), seed=5)
     result = {

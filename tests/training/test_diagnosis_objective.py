@@ -1,5 +1,7 @@
 """The objective of a diagnosis, alone and beside agreement; stages; heads that begin fitted."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,12 +15,12 @@ from iavlib.models import HeadSpec, build_network
 from iavlib.training.batches import ImageBatches
 from iavlib.training.loop import fit
 from iavlib.training.losses import (
-    MultitaskSum,
     UncertaintyWeighting,
-    WeightedCrossEntropy,
+    classification_loss,
     get_loss,
+    multitask_sum,
 )
-from iavlib.training.objectives import DiagnosisObjective, malignant_probability, predict_heads
+from iavlib.training.objectives import ImageObjective, malignant_probability, predict_heads
 from iavlib.training.optimisation import backbone_stages, train_last_stages
 from iavlib.training.probe import fit_linear_head
 from iavlib.training.recipe import get_recipe
@@ -40,13 +42,16 @@ def batches(cache, pictures):
 
 
 def objective(batches, **changes):
-    return DiagnosisObjective(WeightedCrossEntropy(), batches, **changes)
+    loss = classification_loss("cross_entropy", (1.0, 1.0))
+    return ImageObjective(batches, class_loss=loss, **changes)
 
 
 def test_unknown_agreement_takes_no_part(batches):
     model = network().eval()
     batch = batches.batch(np.arange(9))
-    both = objective(batches, regression_loss="mse", combine=MultitaskSum(0.3))
+    both = objective(
+        batches, regression="iaa", loss_name="mse", combine=partial(multitask_sum, alpha=0.3)
+    )
     alone = objective(batches).loss(model, batch, 0)
     known = batch["iaa"].isfinite()
     raw = model(batch["images"])["iaa"]
@@ -63,7 +68,7 @@ def test_unknown_agreement_takes_no_part(batches):
 
 def test_measures_by_hand(batches):
     model = network().eval()
-    judge = objective(batches, regression_loss="mae", combine=MultitaskSum(0.5))
+    judge = objective(batches, regression="iaa", loss_name="mae", combine=torch.add)
     measured = judge.evaluate(model)
     raw = predict_heads(model, batches)
     labels = batches.target("diagnosis")
@@ -94,7 +99,7 @@ def test_learned_weights_are_learned(batches):
     model = network()
     model.weighting = UncertaintyWeighting("smooth_l1")
     recipe = get_recipe("smoke", epochs=2, select=["auroc", "max"])
-    fit(model, batches, objective(batches, regression_loss="smooth_l1"), recipe, seed=0)
+    fit(model, batches, objective(batches, regression="iaa"), recipe, seed=0)
     assert model.weighting.weights() != (1.0, 1.0)
 
 
@@ -117,8 +122,8 @@ def test_a_missing_class_is_named(batches):
     with pytest.raises(TrainingError, match="validation images are all of class 1"):
         objective(ones).check(batches)
     nothing = batches.select(batches.ids[::3])
-    with pytest.raises(TrainingError, match="no training image has a known agreement"):
-        objective(batches, regression_loss="mse").check(nothing)
+    with pytest.raises(TrainingError, match="no training image has a known 'iaa'"):
+        objective(batches, regression="iaa").check(nothing)
 
 
 def test_an_epoch_must_pass_the_bar(batches):

@@ -11,7 +11,7 @@ from torch import nn
 from iavlib.core.errors import NonFiniteLossError, TrainingError
 from iavlib.training.batches import ImageBatches, plan_batches
 from iavlib.training.loop import fit
-from iavlib.training.objectives import Objective, RegressionObjective
+from iavlib.training.objectives import ImageObjective, Objective
 from iavlib.training.optimisation import build_optimizer, build_scheduler, moving_average
 from iavlib.training.predict import predict
 from iavlib.training.recipe import RECIPES, get_recipe
@@ -19,7 +19,7 @@ from iavlib.training.recipe import RECIPES, get_recipe
 
 def train(subsets, model, recipe="smoke", **overrides):
     chosen = get_recipe(recipe, **overrides)
-    objective = RegressionObjective("iaa", subsets[1], loss_name=chosen.loss)
+    objective = ImageObjective(subsets[1], "iaa", chosen.loss)
     return fit(model, subsets[0], objective, chosen, seed=1)
 
 
@@ -213,20 +213,22 @@ def test_targets_that_cannot_be_are_named_before_training(cache, pictures, tiny,
         fit(
             tiny(2),
             subset[0],
-            RegressionObjective("iaa", subset[1], loss_name=loss),
+            ImageObjective(subset[1], "iaa", loss),
             get_recipe("smoke"),
         )
 
 
 def test_what_does_not_fit_together_is_said(subsets, tiny):
     recipe = get_recipe("smoke", epochs=1)
-    with pytest.raises(TrainingError, match="no output 'dice'; it has: iaa"):
-        fit(tiny(), subsets[0], RegressionObjective("iaa", subsets[1], head="dice"), recipe)
+    model = tiny()
+    model.heads["dice"] = model.heads.pop("iaa")
+    with pytest.raises(TrainingError, match="no output 'iaa'; it has: dice"):
+        fit(model, subsets[0], ImageObjective(subsets[1], "iaa"), recipe)
     with pytest.raises(TrainingError, match="no target 'dice'; there are: iaa"):
-        fit(tiny(), subsets[0], RegressionObjective("dice", subsets[1]), recipe)
+        fit(tiny(), subsets[0], ImageObjective(subsets[1], "dice"), recipe)
     with pytest.raises(TrainingError, match="select asks for 'auroc', and measured are: mae"):
         train(subsets, tiny(), select=["auroc", "max"])
-    with pytest.raises(TrainingError, match="one output an image, and the head gives"):
+    with pytest.raises(TrainingError, match="one output per image, not"):
         train(subsets, tiny(2))
     with pytest.raises(TrainingError, match="no part called backbone"):
         model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 24 * 24, 1))
@@ -259,7 +261,7 @@ def test_one_image_cannot_be_trained_on(subsets, tiny):
 
 def test_progress_is_told(subsets, tiny, capsys):
     told = []
-    objective = RegressionObjective("iaa", subsets[1])
+    objective = ImageObjective(subsets[1], "iaa")
     recipe = get_recipe("smoke")
     fit(tiny(), subsets[0], objective, recipe, progress=told.append)
     assert [row["epoch"] for row in told] == [0, 1]
@@ -271,14 +273,14 @@ def test_progress_is_told(subsets, tiny, capsys):
 def test_half_precision_covers_forward_and_loss(subsets, tiny):
     kinds = []
 
-    class Seen(RegressionObjective):
+    class Seen(ImageObjective):
         def loss(self, model, batch, epoch):
             raw = model(batch["images"])["iaa"]
             kinds.append((raw.dtype, torch.is_autocast_enabled("cpu")))
             return super().loss(model, batch, epoch)
 
     history = fit(
-        tiny(), subsets[0], Seen("iaa", subsets[1]), get_recipe("smoke", precision="bf16", epochs=1)
+        tiny(), subsets[0], Seen(subsets[1], "iaa"), get_recipe("smoke", precision="bf16", epochs=1)
     )
     assert set(kinds) == {(torch.bfloat16, True)}
     assert history["precision"].tolist() == ["bf16"]

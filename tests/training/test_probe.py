@@ -12,9 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
 from iavlib.core.errors import TrainingError
-from iavlib.training import features as module
-from iavlib.training.features import frozen_features
-from iavlib.training.predict import predict
+from iavlib.training import predict as module
+from iavlib.training.predict import frozen_features, predict
 from iavlib.training.probe import PROBES, fit_probe, ridge_path
 
 HALF = (0.5, 0.5, 0.5)
@@ -33,27 +32,27 @@ def data():
 
 def test_features_are_the_networks_and_computed_once(cache, tiny, tmp_path, monkeypatch):
     network = tiny()
-    first = frozen_features(network, cache, HALF, HALF, "cpu", 5, tmp_path)
+    first = frozen_features(network, cache, HALF, HALF, tmp_path)
     assert first.index.equals(cache.ids) and first.shape == (len(cache), 8)
     with torch.inference_mode():
         images = torch.from_numpy(np.array(cache.pixels)).permute(0, 3, 1, 2) / 255
         expected = network.eval().features((images - 0.5) / 0.5).numpy()
     assert first.to_numpy() == pytest.approx(expected, abs=1e-5)
     monkeypatch.setattr(module, "_compute", lambda *_: pytest.fail("computed again"))
-    assert frozen_features(tiny(), cache, HALF, HALF, "cpu", 5, tmp_path).equals(first)
+    assert frozen_features(tiny(), cache, HALF, HALF, tmp_path).equals(first)
 
 
 def test_other_weights_or_normalisation_are_other_features(cache, tiny, tmp_path):
-    first = frozen_features(tiny(), cache, HALF, HALF, "cpu", 64, tmp_path)
-    other = frozen_features(tiny(seed=1), cache, HALF, HALF, "cpu", 64, tmp_path)
-    brighter = frozen_features(tiny(), cache, (0.4,) * 3, HALF, "cpu", 64, tmp_path)
+    first = frozen_features(tiny(), cache, HALF, HALF, tmp_path)
+    other = frozen_features(tiny(seed=1), cache, HALF, HALF, tmp_path)
+    brighter = frozen_features(tiny(), cache, (0.4,) * 3, HALF, tmp_path)
     assert not first.equals(other) and not first.equals(brighter)
     assert len(list(tmp_path.glob("*.npy"))) == 3
 
 
 @pytest.mark.parametrize("damage", ["short", "changed", "no index"])
 def test_damaged_features_are_computed_anew(cache, tiny, tmp_path, damage):
-    first = frozen_features(tiny(), cache, HALF, HALF, "cpu", 64, tmp_path)
+    first = frozen_features(tiny(), cache, HALF, HALF, tmp_path)
     (path,) = tmp_path.glob("*.npy")
     content = path.read_bytes()
     if damage == "short":
@@ -62,7 +61,7 @@ def test_damaged_features_are_computed_anew(cache, tiny, tmp_path, damage):
         path.write_bytes(content[:-4] + b"1234")
     else:
         path.with_suffix(".json").unlink()
-    assert frozen_features(tiny(), cache, HALF, HALF, "cpu", 64, tmp_path).equals(first)
+    assert frozen_features(tiny(), cache, HALF, HALF, tmp_path).equals(first)
     assert path.read_bytes() == content
 
 
@@ -70,14 +69,14 @@ def test_features_that_are_not_finite_name_images(cache, tiny, tmp_path):
     network = tiny()
     network.backbone[0].weight.data.fill_(float("nan"))
     with pytest.raises(TrainingError, match="24 images are NaN or infinite: image_00, image_01"):
-        frozen_features(network, cache, HALF, HALF, "cpu", 64, tmp_path)
+        frozen_features(network, cache, HALF, HALF, tmp_path)
     assert not list(tmp_path.glob("*.npy"))
 
 
 def test_a_head_on_kept_features_is_the_network(cache, subsets, tiny, tmp_path):
     network = tiny().eval()
     mean, std = subsets[0].mean, subsets[0].std
-    kept = frozen_features(network, cache, mean, std, "cpu", 64, tmp_path)
+    kept = frozen_features(network, cache, mean, std, tmp_path)
     with torch.inference_mode():
         chosen = torch.tensor(kept.loc[subsets[1].ids].to_numpy())
         raw = network.heads["iaa"](chosen).numpy()

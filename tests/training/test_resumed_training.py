@@ -16,7 +16,7 @@ import torch
 from iavlib.core.errors import CheckpointError
 from iavlib.training import checkpoint
 from iavlib.training.loop import fit
-from iavlib.training.objectives import RegressionObjective
+from iavlib.training.objectives import ImageObjective
 from iavlib.training.recipe import get_recipe
 
 TEMPORARY = ".checkpoint.pt.tmp"
@@ -111,7 +111,7 @@ def run(subsets, tiny, folder, epochs_before_stop=None, **overrides):
         if row["epoch"] + 1 == epochs_before_stop:
             raise Stopped
 
-    objective = RegressionObjective("iaa", subsets[1])
+    objective = ImageObjective(subsets[1], "iaa")
     return fit(tiny(), subsets[0], objective, recipe, folder, seed=1, progress=stop)
 
 

@@ -18,7 +18,7 @@ from iavlib.core.errors import ExperimentError
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.results.segmentation import SEEDS, by_seed, finished_runs, interval_of_mean
 from iavlib.experiments.store import PREDICTIONS, read_prediction_file
-from iavlib.stats.comparison import cluster_mean
+from iavlib.stats import bootstrap_mean
 
 #: The paper's name of each method, and its soft Dice in per cent on RIGA (Table II): averaged over
 #: annotators, disc and cup; with their mean vote, disc and cup.
@@ -145,7 +145,7 @@ def difference(first: pd.DataFrame, second: pd.DataFrame, measure: str = "averag
     found = [np.nan] * 3
     p_images = np.nan
     if len(apart) > 1 and (apart != 0).any():
-        estimate = cluster_mean(apart, apart.index, n_boot=2000)
+        estimate = bootstrap_mean(apart, apart.index, n_boot=2000)
         found = [estimate.value, estimate.low, estimate.high]
         p_images = stats.wilcoxon(apart).pvalue
     return Difference(values, mean, low, high, float(p), *found, float(p_images), len(apart))

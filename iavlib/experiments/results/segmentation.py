@@ -23,8 +23,7 @@ from iavlib.experiments.runner import read_predictions
 from iavlib.experiments.store import FINISHED
 from iavlib.experiments.tasks.comparison import DIFF_FUSED, SEE_THE_MASKS
 from iavlib.multiannotator.metrics import rate_correlations
-from iavlib.stats.comparison import cluster_mean
-from iavlib.stats.effects import holm
+from iavlib.stats import bootstrap_mean, holm
 
 #: Runs with different seeds that a claim takes at least.
 SEEDS = 3
@@ -612,7 +611,7 @@ def _against_best(wide: pd.DataFrame, measure: str, n_boot: int, seed: int, coho
         gap = wide[method] - wide[best]
         row = {"best": best, "difference": gap.mean(), "images": len(gap)}
         if method != best and len(gap) > 1:
-            found = cluster_mean(gap, gap.index, n_boot, seed)
+            found = bootstrap_mean(gap, gap.index, n_boot, seed)
             row |= {"low": found.low, "high": found.high}
             row["p"] = 1.0 if not gap.any() else float(stats.wilcoxon(gap).pvalue)
         rows[(cohort, method)] = row

@@ -20,6 +20,7 @@ import pandas as pd
 
 from iavlib.agreement.tables import image_level
 from iavlib.core.errors import DataError, ExperimentError, ModelError, TrainingError, suggest
+from iavlib.data.catalogue import dataset_names, find_dataset
 from iavlib.data.cohort import Cohort, target, target_names
 from iavlib.data.official_splits import check_subsets
 from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment
@@ -32,17 +33,6 @@ from iavlib.models.weights import find_weights
 
 DIAGNOSIS, MULTITASK = "diagnosis", "multitask"
 PUBLISHED = ("paper", "paper_finetune")
-#: Times that the training part is gone through in an epoch of the published fine-tuning.
-PASSES = {"isic2018": 1, "isic2019": 1, "ph2": 25, "derm7pt": 3}
-#: Class weights as the published code has them. Those of IMA++ were counted on its test part, those
-#: of derm7pt on 1,923 cases of a dataset of 1,011.
-PUBLISHED_WEIGHTS = {
-    "imapp": (0.6340, 2.3663),
-    "isic2018": (0.5625, 4.4991),
-    "isic2019": (0.6087, 2.8009),
-    "ph2": (0.6250, 2.5000),
-    "derm7pt": (0.6120, 2.7315),
-}
 #: Mean and standard deviation of the channels, as the published code has them.
 NORMALISATIONS = {
     "imapp": ((0.7079, 0.5688, 0.5130), (0.1304, 0.1248, 0.1429)),
@@ -179,10 +169,16 @@ def read_settings(experiment: Experiment) -> tuple[DiagnosisSettings, dict[str, 
     return settings, recipe_fields
 
 
+def published_facts(cohort: str, name: str):
+    """Return what a dataset's description holds of the published code; None for other cohorts."""
+    return getattr(find_dataset(cohort), name) if cohort in dataset_names() else None
+
+
 def _recipe_fields(experiment: Experiment, given: dict[str, Any]) -> dict[str, Any]:
     own: dict[str, Any] = {"select": ["balanced_accuracy", "max"]}
-    if experiment.recipe == "paper_finetune" and experiment.cohort in PASSES:
-        own["num_aug"] = PASSES[experiment.cohort]
+    passes = published_facts(experiment.cohort, "passes")
+    if experiment.recipe == "paper_finetune" and passes:
+        own["num_aug"] = passes
     return own | given
 
 
@@ -211,8 +207,9 @@ def _check(experiment: Experiment, settings: DiagnosisSettings) -> None:
         "has nothing to share: the features are frozen",
         "use the task diagnosis for a probe",
     )
-    constants = settings.weights_from == "published" and experiment.cohort not in PUBLISHED_WEIGHTS
-    known = ", ".join(PUBLISHED_WEIGHTS)
+    published = settings.weights_from == "published"
+    constants = published and not published_facts(experiment.cohort, "class_weights")
+    known = ", ".join(n for n in dataset_names() if published_facts(n, "class_weights"))
     _refuse(
         constants and experiment.cohort != "auto",
         "overrides.weights_from = 'published'",

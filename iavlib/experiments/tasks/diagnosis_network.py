@@ -21,8 +21,8 @@ from iavlib.experiments.config import Experiment
 from iavlib.experiments.tasks.diagnosis import (
     MULTITASK,
     NORMALISATIONS,
-    PUBLISHED_WEIGHTS,
     DiagnosisSettings,
+    published_facts,
     read_settings,
 )
 from iavlib.experiments.tasks.image import Learnt, features_over_views, restore_folded_batchnorm
@@ -33,26 +33,26 @@ from iavlib.models.model_files import load_network, save_network
 from iavlib.models.network import Network, build_network
 from iavlib.models.weights import normalisation
 from iavlib.training.batches import ImageBatches, channel_statistics
-from iavlib.training.features import frozen_features
 from iavlib.training.image_cache import ImageCache, cache_images
 from iavlib.training.loop import fit
 from iavlib.training.losses import (
-    MultitaskSum,
     UncertaintyWeighting,
     class_weights,
     classification_loss,
     get_loss,
+    multitask_sum,
 )
 from iavlib.training.objectives import (
     AGREEMENT,
     DIAGNOSIS,
     INPUT,
     WEIGHTING,
-    DiagnosisObjective,
+    ImageObjective,
     malignant_probability,
     predict_heads,
 )
 from iavlib.training.optimisation import train_last_stages
+from iavlib.training.predict import frozen_features
 from iavlib.training.probe import fit_linear_head, fit_probe
 from iavlib.training.recipe import Recipe, get_recipe
 
@@ -178,7 +178,7 @@ def _class_weights(experiment: Experiment, settings: DiagnosisSettings, labels: 
     if settings.weights_from == "none":
         return None
     if settings.weights_from == "published":
-        return PUBLISHED_WEIGHTS[experiment.cohort]
+        return published_facts(experiment.cohort, "class_weights")
     return tuple(map(float, class_weights(labels.to_numpy(), 2)))
 
 
@@ -226,14 +226,15 @@ def _objective(
     recipe: Recipe,
     weights,
     validation: ImageBatches,
-) -> DiagnosisObjective:
+) -> ImageObjective:
     both = experiment.task == MULTITASK
     summed = both and settings.combine == "alpha"
-    return DiagnosisObjective(
-        classification_loss(settings.class_loss, (1.0, 1.0) if weights is None else weights),
+    return ImageObjective(
         validation,
-        recipe.loss if both else None,
-        MultitaskSum(experiment.alpha) if summed else None,
+        AGREEMENT if both else None,
+        recipe.loss,
+        classification_loss(settings.class_loss, (1.0, 1.0) if weights is None else weights),
+        partial(multitask_sum, alpha=experiment.alpha) if summed else None,
         run_all_heads=settings.mimic_moving_statistics,
         with_input=settings.control == "iaa_input",
         batch_size=recipe.eval_batch_size,

@@ -40,15 +40,13 @@ from iavlib.models.heads import (
 from iavlib.models.model_files import save_network
 from iavlib.models.network import Network, build_network
 from iavlib.models.weights import normalisation
-from iavlib.stats.image_baselines import image_statistics
-from iavlib.stats.regression import fit_statistics_baseline
+from iavlib.stats import fit_statistics_baseline, image_statistics
 from iavlib.training.batches import ImageBatches, channel_statistics
-from iavlib.training.features import frozen_features
 from iavlib.training.image_cache import ImageCache, cache_images
 from iavlib.training.loop import fit
 from iavlib.training.losses import EDGE, get_loss
-from iavlib.training.objectives import RegressionObjective
-from iavlib.training.predict import predict
+from iavlib.training.objectives import ImageObjective
+from iavlib.training.predict import frozen_features, predict
 from iavlib.training.probe import fit_linear_head, fit_probe
 from iavlib.training.recipe import Recipe, get_recipe
 
@@ -255,10 +253,10 @@ def train_network(
         features = features_over_views(network, cache, training, chosen["tta"]).to_numpy()
         mine, groups = labels[train_ids].to_numpy(), clusters[train_ids]
         fit_linear_head(network.heads[name], "ridge", features, mine, groups, experiment.seed)
-    objective = RegressionObjective(
+    objective = ImageObjective(
+        batches.select(subsets.index[subsets == "val"]),
         name,
-        validation=batches.select(subsets.index[subsets == "val"]),
-        loss_name=recipe.loss,
+        recipe.loss,
         batch_size=recipe.eval_batch_size,
     )
     history = fit(

@@ -112,8 +112,9 @@ def choose(experiment: Experiment) -> tuple[str, dict[str, Any]]:
         name = name if name == "folder" or name in data.available() else "phantom"
     simulated = name.endswith(SIMULATED)
     base = name.removesuffix(SIMULATED)
-    if base not in data.COHORTS:
-        known = [*DIGITS, *data.COHORTS, *(one + SIMULATED for one in data.COHORTS)]
+    if base not in data.dataset_names():
+        names = data.dataset_names()
+        known = [*DIGITS, *names, *(name + SIMULATED for name in names)]
         raise ExperimentError("cohort", f"no set {name!r}", suggest(name, known))
     try:
         _, own = data.choose(base, **options)

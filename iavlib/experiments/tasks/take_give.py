@@ -119,7 +119,7 @@ def encoder_of(experiment: Experiment, chosen) -> str:
 
 
 def _judge(drawn, diagnosis, test, learnt, known) -> tuple[pd.DataFrame, dict[str, float]]:
-    from iavlib.masks.overlap import dice, soft_dice
+    from iavlib.masks import dice, soft_dice
 
     mean = test.mean_map()
     columns = {

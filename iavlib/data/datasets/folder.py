@@ -1,6 +1,6 @@
 """Your own masks: a table ``masks.csv`` beside its files becomes a cohort.
 
-The table is described in :mod:`iavlib.data.folder`. Agreement is measured when the folder
+The table is described in :mod:`iavlib.data.datasets.folder`. Agreement is measured when the folder
 is first loaded, and kept in the cache until a mask changes.
 
 The table of a user's own masks: which columns it may have, and where its files are.
@@ -30,7 +30,8 @@ import hashlib
 import os
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +41,12 @@ import pandera.pandas as pa
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.files import write_text
 from iavlib.core.home import cache_home
+from iavlib.data.catalogue import Dataset, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_size, read_mask
-from iavlib.data.schemas import FACTORS, MALIGNANCY, METRICS, PAIR_COLUMNS, check_table
+from iavlib.data.schemas import FACTORS, MALIGNANCY, PAIR_TEXT, check_table, pair_columns
 from iavlib.data.tables import IMAGE_SUFFIXES, bare_id, read_csv
+from iavlib.masks.metrics import image_pairs, metric_names, registry_version
 
 TABLE = "masks.csv"
 FIRST_LINE = 2
@@ -269,8 +272,8 @@ def _stems(folder: Path, masks: set[str]) -> dict[str, str]:
     return {p.stem: str(p) for p in sorted(paths) if p.suffix.lower() in IMAGE_SUFFIXES}
 
 
-#: Raise when a metric changes: what an older version measured is measured again.
-VERSION = 2
+#: Raise when the cached file changes; the version of every metric is added to it.
+VERSION = 3
 
 
 def measured_pairs(listing: Listing, masks: pd.DataFrame) -> pd.DataFrame:
@@ -302,19 +305,15 @@ def measured_pairs(listing: Listing, masks: pd.DataFrame) -> pd.DataFrame:
         sides |= {f"{factor}_{side}": drawn[factor].to_numpy() for factor in FACTORS}
         sides["image_id"] = drawn["image_id"].to_numpy()
     pairs = measured.assign(**sides)
-    text = [column for column in PAIR_COLUMNS if column not in METRICS]
-    return pairs.astype(dict.fromkeys(text, "str"))[list(PAIR_COLUMNS)]
+    return pairs.astype(dict.fromkeys(PAIR_TEXT, "str"))[list(pair_columns())]
 
 
 def _measure(listing: Listing) -> pd.DataFrame:
-    # Here and not above: agreement is measured on cohorts, and knows this package.
-    from iavlib.masks.pairwise import image_pairs
-
     rows = []
     for _, group in listing.rows.groupby("image_id", sort=False):
         masks = {row.mask: _mask(listing, row) for row in group.itertuples()}
         rows += image_pairs(masks)
-    return _typed(pd.DataFrame(rows, columns=["mask_1", "mask_2", *METRICS]))
+    return _typed(pd.DataFrame(rows, columns=["mask_1", "mask_2", *metric_names()]))
 
 
 def _mask(listing: Listing, row) -> np.ndarray:
@@ -326,7 +325,7 @@ def _mask(listing: Listing, row) -> np.ndarray:
 
 def _key(listing: Listing) -> str:
     """Digest which masks belong to which image, and the size and time of each file."""
-    digest = hashlib.sha256(f"{VERSION}\n".encode())
+    digest = hashlib.sha256(f"{VERSION} {registry_version()}\n".encode())
     for row in listing.rows.itertuples():
         facts = os.stat(row.mask_path)
         line = (row.image_id, row.mask, row.mask_path, facts.st_size, facts.st_mtime_ns)
@@ -340,7 +339,7 @@ def _read_pairs(kept: Path) -> pd.DataFrame:
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    return table.astype({"mask_1": "str", "mask_2": "str"} | dict.fromkeys(METRICS, float))
+    return table.astype({"mask_1": "str", "mask_2": "str"} | dict.fromkeys(metric_names(), float))
 
 
 def _keep(measured: pd.DataFrame, kept: Path) -> None:
@@ -395,6 +394,28 @@ def load(path: str | Path = "") -> Cohort:
         licence="not stated",
         source=str(listing.path),
     )
+
+
+def load_published(dataset: Dataset, describe: Callable[[pd.DataFrame], pd.DataFrame]) -> Cohort:
+    """Load a published dataset whose folder in the data home has a table ``masks.csv``.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    describe : callable
+        From the images table to one with what is known about the images.
+
+    Raises
+    ------
+    DatasetUnavailable, DataError
+        As :func:`load`.
+    """
+    table = dataset.folder / TABLE
+    if not table.is_file():
+        raise DatasetUnavailable(dataset.name, f"there is no {table}", dataset.how)
+    cohort = load(table)
+    facts = {name: getattr(dataset, name) for name in ("name", "citation", "licence")}
+    return replace(cohort, images=describe(cohort.images), source=str(dataset.folder), **facts)
 
 
 def files(path: str | Path = "") -> list[Path]:
@@ -471,3 +492,18 @@ def _size(listing: Listing, row: int, path: str) -> tuple[int, int]:
     except DataError as error:
         problem, hint = f"{path}: {error.problem}", "put it there or correct its name in the table"
         raise listing.error([row], problem, hint) from None
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="folder",
+        load=load,
+        title="your own masks: a table masks.csv beside its files",
+        licence="yours",
+        citation="yours",
+        how="iavlib.data.load('folder', path=...), or -p cohort=folder -p path=... of a notebook",
+        options=("path",),
+        needs=("path",),
+        sources=files,
+    )
+)

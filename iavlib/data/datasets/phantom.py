@@ -58,9 +58,10 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from iavlib.core.home import cache_home
+from iavlib.data.catalogue import Dataset, register_dataset
 from iavlib.data.cohort import Cohort
-from iavlib.data.schemas import PAIR_COLUMNS
-from iavlib.masks.reference import all_pairs
+from iavlib.data.schemas import pair_columns
+from iavlib.masks.metrics import image_pairs, registry_version, surface_distances
 
 N_ANGLES = 720
 ANGLES = np.linspace(-np.pi, np.pi, N_ANGLES, endpoint=False)
@@ -450,6 +451,7 @@ def load(
     width, height = _check(n_images, size, seed)
     root = Path(cache or cache_home()) / "phantom"
     facts = {"version": VERSION, "n_images": n_images, "size": [width, height], "seed": seed}
+    facts["metrics"] = registry_version()
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     folder = root / key
     if not folder.is_dir():
@@ -518,9 +520,19 @@ def _image(work: Path, number: int, width, height, seed, annotators) -> dict[str
             {"mask_id": name, **own, "path": f"masks/{name}", **_who(outline)}
             for name, outline in zip(names, outlines, strict=True)
         ],
-        "pairs": [own | pair for pair in all_pairs(masks)],
+        "pairs": [own | pair for pair in _measured(masks)],
         "truth": [own | {"path": f"truth/{image_id}.png"} | known],
     }
+
+
+def _measured(masks: dict[str, np.ndarray]) -> list[dict]:
+    """Measure every pair; the order in which ASSD is summed keeps its last bit, and so the ids."""
+    pairs = image_pairs(masks)
+    for pair in pairs:
+        first, second = masks[pair["mask_1"]], masks[pair["mask_2"]]
+        pair["assd"] = float(np.concatenate(surface_distances(first, second)).mean())
+        pair["assd_normalized"] = pair["assd"] / float(np.hypot(*first.shape))
+    return pairs
 
 
 def _who(outline: Outline) -> dict[str, str]:
@@ -557,7 +569,7 @@ def _write_tables(work: Path, rows: list[dict], annotators: pd.DataFrame) -> Non
     for side in (1, 2):
         for factor in ("annotator", "tool", "skill"):
             pairs[f"{factor}_{side}"] = pairs[f"mask_{side}"].map(masks[factor])
-    tables["pairs"] = pairs[list(PAIR_COLUMNS)]
+    tables["pairs"] = pairs[list(pair_columns())]
     tables["annotators"] = annotators.reset_index()
     for name, table in tables.items():
         table.to_csv(work / f"{name}.csv", index=False)
@@ -584,3 +596,16 @@ def _read(folder: Path) -> Cohort:
             "annotators": tables["annotators"].set_index("annotator"),
         },
     )
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="phantom",
+        load=load,
+        title="Invented lesions with known truth and known annotators",
+        licence="MIT",
+        citation="this project",
+        how="built in: generated when first loaded",
+        options=("n_images", "size", "seed"),
+    )
+)

@@ -30,9 +30,10 @@ from scipy import ndimage
 
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.files import replacing, write_text
-from iavlib.core.home import cache_home, data_home
-from iavlib.data import folder
+from iavlib.core.home import cache_home
+from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
+from iavlib.data.datasets import folder
 from iavlib.data.images import read_image
 from iavlib.data.tables import IMAGE_SUFFIXES
 
@@ -129,11 +130,6 @@ def _enclosed(line: np.ndarray, closing: int) -> tuple[np.ndarray, np.ndarray, n
 
 SOURCES = {"BinRushed": "train", "MESSIDOR": "train", "Magrabia": "test"}
 COUNTS = {"BinRushed": 195, "MESSIDOR": 460, "Magrabia": 95}
-LICENCE = "as the source states (University of Michigan, Deep Blue Data)"
-CITATION = (
-    "A. Almazroa et al.: Retinal fundus images for glaucoma analysis: the RIGA dataset. SPIE "
-    "Medical Imaging 2018, doi:10.1117/12.2293584"
-)
 #: Raise when what is read off the outlines changes.
 VERSION = 1
 _PICTURE = re.compile(r"^(?P<name>.+?)prime$", re.IGNORECASE)
@@ -158,7 +154,7 @@ def load() -> Cohort:
     DataError
         If there are no pictures with outlines in them.
     """
-    home = data_home() / "riga"
+    home = DATASET.folder
     absent = [source for source in SOURCES if not (home / source).is_dir()]
     if absent:
         told = f"no folder {', '.join(absent)} in {home}"
@@ -174,9 +170,9 @@ def load() -> Cohort:
     return replace(
         read,
         name="riga",
-        images=read.images.assign(licence=LICENCE),
-        citation=CITATION,
-        licence=LICENCE,
+        images=read.images.assign(licence=DATASET.licence),
+        citation=DATASET.citation,
+        licence=DATASET.licence,
         source=str(home),
         extras={
             "classes": pd.DataFrame(
@@ -269,3 +265,21 @@ def _kept(files: pd.DataFrame) -> Path:
 def _keep(labels: np.ndarray, kept: Path, name: str) -> None:
     with replacing(kept / "masks" / name) as partial:
         Image.fromarray(labels).save(partial, "PNG")
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="riga",
+        load=load,
+        title="Optic disc and cup outlined by six annotators (750 fundus images)",
+        licence="as the source states (University of Michigan, Deep Blue Data)",
+        citation=(
+            "A. Almazroa et al.: Retinal fundus images for glaucoma analysis: the RIGA dataset. SPIE "
+            "Medical Imaging 2018, doi:10.1117/12.2293584"
+        ),
+        how="put BinRushed, Magrabia and MESSIDOR, as published, into riga of the data home",
+        layout=lambda home: Layout(
+            {f"{source}/**/*prime.*": n for source, n in COUNTS.items()}, tuple(SOURCES)
+        ),
+    )
+)

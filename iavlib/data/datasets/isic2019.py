@@ -8,28 +8,14 @@ Expected in the folder, as the challenge's archives unpack: ``ISIC_2019_Training
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from iavlib.data import duplicates as overlaps
+from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.isic_challenge import Part, join, part_layout, read_parts
-from iavlib.data.labels import Label, Layout, build
+from iavlib.data.labels import Label, build
 
-TITLE = "ISIC 2019: 25,331 training and 8,238 test images"
-LICENCE = "CC BY-NC 4.0"
-CITATION = (
-    "M. Combalia et al.: BCN20000: Dermoscopic Lesions in the Wild, arXiv:1908.02288; P. Tschandl, "
-    "C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, 180161 (2018), "
-    "doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis Toward Melanoma "
-    "Detection, ISBI 2018, doi:10.1109/ISBI.2018.8363547"
-)
-HOW = (
-    "from https://challenge.isic-archive.com/data/#2019 get images, metadata and ground truth of "
-    "training and test; no login is needed. Unpack them into the folder isic2019 of the data home"
-)
-OPTIONS = ("incomplete", "unk", "overlap")
-OVERLAP = "keep"
 UNK = ("not melanoma", "leave out")
 SUBSETS = tuple(
     Part(subset, f"ISIC_2019_{name}_GroundTruth.csv", f"ISIC_2019_{name}_Input", n)
@@ -60,7 +46,7 @@ def load(
     folder: Path | None = None,
     incomplete: bool = False,
     unk: str = "not melanoma",
-    overlap: str = OVERLAP,
+    overlap: str = "keep",
 ) -> Cohort:
     """Load ISIC 2019.
 
@@ -94,9 +80,34 @@ def load(
     """
     if unk not in UNK:
         raise ValueError(f"unk={unk!r}: use one of {', '.join(map(repr, UNK))}")
-    module = sys.modules[__name__]
     labels = LABELS | ({} if unk == "not melanoma" else {"UNK": Label(float("nan"), "unknown")})
-    folder, images = read_parts("isic2019", folder, module, SUBSETS, labels, incomplete)
+    folder, images = read_parts(DATASET, folder, SUBSETS, labels, incomplete)
     images = join(images, folder, METADATA[0], COLUMNS | {"lesion_id": "lesion_id"})
     images = join(images, folder, METADATA[1], COLUMNS)
-    return overlaps.treat(build("isic2019", images, module, folder), overlap)
+    return overlaps.treat(build(DATASET, images, folder), overlap)
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="isic2019",
+        load=load,
+        title="ISIC 2019: 25,331 training and 8,238 test images",
+        licence="CC BY-NC 4.0",
+        citation=(
+            "M. Combalia et al.: BCN20000: Dermoscopic Lesions in the Wild, arXiv:1908.02288; P. Tschandl, "
+            "C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, 180161 (2018), "
+            "doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis Toward Melanoma "
+            "Detection, ISBI 2018, doi:10.1109/ISBI.2018.8363547"
+        ),
+        how=(
+            "from https://challenge.isic-archive.com/data/#2019 get images, metadata and ground truth of "
+            "training and test; no login is needed. Unpack them into the folder isic2019 of the data home"
+        ),
+        layout=layout,
+        options=("incomplete", "unk", "overlap"),
+        overlap="keep",
+        diagnosed=True,
+        passes=1,
+        class_weights=(0.6087, 2.8009),
+    )
+)

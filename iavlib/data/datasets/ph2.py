@@ -15,29 +15,17 @@ There are neither patients nor official parts; every image counts as a patient o
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
 
 from iavlib.core.errors import DataError, DatasetUnavailable
-from iavlib.core.home import data_home
+from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
-from iavlib.data.labels import Label, Layout, build, image_files, masks_table, match, meaning
+from iavlib.data.labels import Label, build, image_files, masks_table, match, meaning
 from iavlib.data.tables import read_table
 
-TITLE = "PH2: 200 images with lesion masks, 80 common nevi, 80 atypical nevi, 40 melanomas"
-LICENCE = "for research and education, after registration"
-CITATION = (
-    "T. Mendonça, P. M. Ferreira, J. S. Marques, A. R. S. Marcal, J. Rozeira: PH2 - A dermoscopic "
-    "image database for research and benchmarking, EMBC 2013, doi:10.1109/EMBC.2013.6610779"
-)
-HOW = (
-    "ask for it on https://www.fc.up.pt/addi/ph2%20database.html and unpack the archive into the "
-    "folder ph2 of the data home"
-)
-OPTIONS = ("incomplete",)
 SIMPLE, OFFICIAL, IMAGES = "labels.csv", "PH2_dataset.txt", "PH2 Dataset images"
 NAMES = {0: "common nevus", 1: "atypical nevus", 2: "melanoma"}
 LABELS = {
@@ -56,14 +44,14 @@ TABLE = pa.DataFrameSchema(
 def layout(folder: Path) -> Layout:
     """Tell where the files are, or would be; the official layout where there is neither."""
     if (folder / SIMPLE).is_file():
-        return Layout("simple", {SIMPLE: 1, "images/*": 200, "masks/*": 200}, (SIMPLE,))
+        return Layout({SIMPLE: 1, "images/*": 200, "masks/*": 200}, (SIMPLE,), "simple")
     below = "PH2Dataset/" if (folder / "PH2Dataset" / OFFICIAL).is_file() else ""
     files = {
         below + OFFICIAL: 1,
         f"{below}{IMAGES}/IMD*/*_Dermoscopic_Image/*": 200,
         f"{below}{IMAGES}/IMD*/*_lesion/*": 200,
     }
-    return Layout("official", files, (below + OFFICIAL,))
+    return Layout(files, (below + OFFICIAL,))
 
 
 def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
@@ -84,16 +72,16 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     Raises
     ------
     DatasetUnavailable
-        If the labels are not here.
+        If the labels are not found.
     DataError
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
-    folder = folder or data_home() / "ph2"
-    here = layout(folder)
-    table = folder / here.required[0]
+    folder = folder or DATASET.folder
+    found = layout(folder)
+    table = folder / found.required[0]
     if not table.is_file():
-        raise DatasetUnavailable("ph2", f"{folder} lacks {here.required[0]}", HOW)
-    if here.name == "simple":
+        raise DatasetUnavailable("ph2", f"{folder} lacks {found.required[0]}", DATASET.how)
+    if found.name == "simple":
         hint = "list each image once, with clinical_diagnosis 0, 1 or 2"
         codes = read_table(table, TABLE, hint).set_index("image_id")["clinical_diagnosis"]
         files, outlines = (image_files(folder / kind) for kind in ("images", "masks"))
@@ -105,10 +93,10 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     images = meaning(names, LABELS, table, "clinical_diagnosis").assign(
         path=match(codes.index, files, table, table.parent, incomplete),
         diagnosis=names,
-        geometry="squashed" if here.name == "simple" else "original",
+        geometry="squashed" if found.name == "simple" else "original",
     )
     masks = masks_table(outlines, "_lesion", images.index, "PH2")
-    return build("ph2", images, sys.modules[__name__], folder, masks)
+    return build(DATASET, images, folder, masks)
 
 
 def _read_text(path: Path) -> pd.Series:
@@ -142,3 +130,26 @@ def _nested(folder: Path, ending: str) -> dict[str, Path]:
     for inner in sorted(folder.glob(f"IMD*/*{ending}")):
         found |= image_files(inner)
     return found
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="ph2",
+        load=load,
+        title="PH2: 200 images with lesion masks, 80 common nevi, 80 atypical nevi, 40 melanomas",
+        licence="for research and education, after registration",
+        citation=(
+            "T. Mendonça, P. M. Ferreira, J. S. Marques, A. R. S. Marcal, J. Rozeira: PH2 - A dermoscopic "
+            "image database for research and benchmarking, EMBC 2013, doi:10.1109/EMBC.2013.6610779"
+        ),
+        how=(
+            "ask for it on https://www.fc.up.pt/addi/ph2%20database.html and unpack the archive into the "
+            "folder ph2 of the data home"
+        ),
+        layout=layout,
+        options=("incomplete",),
+        diagnosed=True,
+        passes=25,
+        class_weights=(0.6250, 2.5000),
+    )
+)

@@ -9,26 +9,13 @@ the training images only. No patients are published.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.isic_challenge import Part, join, part_layout, read_parts
-from iavlib.data.labels import Label, Layout, build
+from iavlib.data.labels import Label, build
 
-TITLE = "ISIC 2018 task 3 (HAM10000): 10,015 training, 193 validation and 1,512 test images"
-LICENCE = "CC BY-NC 4.0"
-CITATION = (
-    "P. Tschandl, C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, 180161 "
-    "(2018), doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis Toward Melanoma "
-    "Detection 2018, arXiv:1902.03368"
-)
-HOW = (
-    "from https://challenge.isic-archive.com/data/#2018 get the Task 3 archives (images and ground "
-    "truth of training, validation and test) and the training set's lesion groupings; no login is "
-    "needed. Unpack them into the folder isic2018 of the data home"
-)
-OPTIONS = ("incomplete",)
 SUBSETS = tuple(
     Part(subset, f"ISIC2018_Task3_{name}_GroundTruth.csv", f"ISIC2018_Task3_{name}_Input", n)
     for subset, name, n in (
@@ -75,7 +62,31 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     DataError
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
-    module = sys.modules[__name__]
-    folder, images = read_parts("isic2018", folder, module, SUBSETS, LABELS, incomplete)
+    folder, images = read_parts(DATASET, folder, SUBSETS, LABELS, incomplete)
     images = join(images, folder, LESIONS, {"lesion_id": "lesion_id"})
-    return build("isic2018", images, module, folder)
+    return build(DATASET, images, folder)
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="isic2018",
+        load=load,
+        title="ISIC 2018 task 3 (HAM10000): 10,015 training, 193 validation and 1,512 test images",
+        licence="CC BY-NC 4.0",
+        citation=(
+            "P. Tschandl, C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, 180161 "
+            "(2018), doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis Toward Melanoma "
+            "Detection 2018, arXiv:1902.03368"
+        ),
+        how=(
+            "from https://challenge.isic-archive.com/data/#2018 get the Task 3 archives (images and ground "
+            "truth of training, validation and test) and the training set's lesion groupings; no login is "
+            "needed. Unpack them into the folder isic2018 of the data home"
+        ),
+        layout=layout,
+        options=("incomplete",),
+        diagnosed=True,
+        passes=1,
+        class_weights=(0.5625, 4.4991),
+    )
+)

@@ -12,19 +12,17 @@ empty cell under melanoma is no label.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
 
 from iavlib.core.errors import DataError, DatasetUnavailable
-from iavlib.core.home import data_home
 from iavlib.data import duplicates as overlaps
+from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.labels import (
     Label,
-    Layout,
     build,
     image_files,
     known_number,
@@ -37,20 +35,6 @@ from iavlib.data.labels import (
 from iavlib.data.schemas import SUBSETS, empty_masks
 from iavlib.data.tables import read_table
 
-TITLE = "ISIC 2017 part 3: 2,000 training, 150 validation and 600 test images"
-LICENCE = "CC-0"
-CITATION = (
-    "N. Codella et al.: Skin Lesion Analysis Toward Melanoma Detection: A Challenge at ISBI 2017, "
-    "ISBI 2018, doi:10.1109/ISBI.2018.8363547"
-)
-HOW = (
-    "from https://challenge.isic-archive.com/data/#2017 get data, part 3 ground truth and, for "
-    "masks, part 1 ground truth of training, validation and test (v2); no login is needed. Unpack "
-    "them into the folder isic2017 of the data home. Which images are also in IMA++ is told by its "
-    "tables: iav data fetch imapp"
-)
-OPTIONS = ("incomplete", "overlap")
-OVERLAP = "leave out"
 SIMPLE = "labels.csv"
 STEMS = {"train": "ISIC-2017_Training", "val": "ISIC-2017_Validation", "test": "ISIC-2017_Test_v2"}
 SIZES = {"train": 2000, "val": 150, "test": 600}
@@ -88,7 +72,7 @@ HINT = "put the table there as it was published"
 def layout(folder: Path) -> Layout:
     """Tell where the files are, or would be; the official layout where there is neither."""
     if (folder / SIMPLE).is_file():
-        return Layout("simple", {SIMPLE: 1, "images/*": 2750, "masks/*": 2750}, (SIMPLE,))
+        return Layout({SIMPLE: 1, "images/*": 2750, "masks/*": 2750}, (SIMPLE,), "simple")
     truths = {
         subset: _name(folder, f"{stem}_Part3_GroundTruth.csv") for subset, stem in STEMS.items()
     }
@@ -96,10 +80,12 @@ def layout(folder: Path) -> Layout:
     for subset, stem in STEMS.items():
         files[_name(folder, f"{stem}_Data") + "/*.jpg"] = SIZES[subset]
         files[_name(folder, f"{stem}_Part1_GroundTruth") + "/*.png"] = SIZES[subset]
-    return Layout("official", files, (truths["train"],))
+    return Layout(files, (truths["train"],))
 
 
-def load(folder: Path | None = None, incomplete: bool = False, overlap: str = OVERLAP) -> Cohort:
+def load(
+    folder: Path | None = None, incomplete: bool = False, overlap: str = "leave out"
+) -> Cohort:
     """Load ISIC 2017 with melanoma as the target.
 
     Parameters
@@ -127,13 +113,13 @@ def load(folder: Path | None = None, incomplete: bool = False, overlap: str = OV
     DataError
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
-    folder = folder or data_home() / "isic2017"
-    here = layout(folder)
-    if not (folder / here.required[0]).is_file():
-        raise DatasetUnavailable("isic2017", f"{folder} lacks {here.required[0]}", HOW)
-    read = _simple if here.name == "simple" else _official
+    folder = folder or DATASET.folder
+    found = layout(folder)
+    if not (folder / found.required[0]).is_file():
+        raise DatasetUnavailable("isic2017", f"{folder} lacks {found.required[0]}", DATASET.how)
+    read = _simple if found.name == "simple" else _official
     images, masks = read(folder, incomplete)
-    cohort = build("isic2017", images, sys.modules[__name__], folder, masks)
+    cohort = build(DATASET, images, folder, masks)
     return overlaps.treat(cohort, overlap)
 
 
@@ -173,7 +159,7 @@ def _official(folder: Path, incomplete: bool) -> tuple[pd.DataFrame, pd.DataFram
             masks.append(masks_table(outlines, "_segmentation", images[-1].index, "ISIC 2017"))
         elif files:
             what = f"{len(files)} images without label: {truth.name} is missing"
-            raise DataError(place(folder, f"{stem}_Data"), what, HOW)
+            raise DataError(place(folder, f"{stem}_Data"), what, DATASET.how)
     drawn = [table for table in masks if len(table)]
     return pd.concat(images), pd.concat(drawn) if drawn else empty_masks()
 
@@ -201,3 +187,27 @@ def _read_part(folder, subset, stem, truth, files, incomplete) -> pd.DataFrame:
 
 def _name(folder: Path, name: str) -> str:
     return place(folder, name).relative_to(folder).as_posix()
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="isic2017",
+        load=load,
+        title="ISIC 2017 part 3: 2,000 training, 150 validation and 600 test images",
+        licence="CC-0",
+        citation=(
+            "N. Codella et al.: Skin Lesion Analysis Toward Melanoma Detection: A Challenge at ISBI 2017, "
+            "ISBI 2018, doi:10.1109/ISBI.2018.8363547"
+        ),
+        how=(
+            "from https://challenge.isic-archive.com/data/#2017 get data, part 3 ground truth and, for "
+            "masks, part 1 ground truth of training, validation and test (v2); no login is needed. Unpack "
+            "them into the folder isic2017 of the data home. Which images are also in IMA++ is told by its "
+            "tables: iav data fetch imapp"
+        ),
+        layout=layout,
+        options=("incomplete", "overlap"),
+        overlap="leave out",
+        diagnosed=True,
+    )
+)

@@ -18,13 +18,14 @@ import pandera.pandas as pa
 import pooch
 import requests
 
-from iavlib.core.disk import check_writable, disk_error
+from iavlib.core.disk import STAGING, check_writable, disk_error
 from iavlib.core.errors import DataError, DatasetUnavailable, FetchError
 from iavlib.core.files import write_text
 from iavlib.core.home import data_home
+from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_size
-from iavlib.data.schemas import DISTANCE_METRICS, METRICS, check_known
+from iavlib.data.schemas import check_known
 from iavlib.data.tables import IMAGE_SUFFIXES, bare_id, read_table
 
 IMAPP_COMMIT = "9b20f49"
@@ -140,12 +141,6 @@ RESIZED = "images.csv"
 ANNOTATORS = tuple(f"A{number:02d}" for number in range(16))
 CONSENSUS = ("MV", "ST")
 FETCH = "run 'iav data fetch imapp', which replaces a table that is not as published"
-CITATION = (
-    "K. Abhishek, J. Kawahara, G. Hamarneh: What Can We Learn from Inter-Annotator Variability in "
-    "Skin Lesion Segmentation? MICCAI ISIC workshop 2025, LNCS 16149, "
-    "doi:10.1007/978-3-032-05825-6_3"
-)
-LICENCE = "CC BY-NC-ND 4.0 (masks and tables); images CC-0 or CC BY-NC by image"
 
 MALIGNANCY = {
     "benign": "benign",
@@ -160,8 +155,10 @@ _factors = {
     "tool": pa.Column(str, pa.Check.isin(("T1", "T2", "T3", *CONSENSUS))),
     "skill_level": pa.Column(str, pa.Check.isin(("S1", "S2", *CONSENSUS))),
 }
-PUBLISHED_METRIC = {m: f"{m.removesuffix('_normalized')}_score" for m in METRICS}
-PUBLISHED_METRIC |= {f"{m}_normalized": f"{m}_score_normalized" for m in DISTANCE_METRICS}
+_OVERLAPS, _DISTANCES = ("dice", "jaccard"), ("hd", "hd95", "assd")
+#: Our name of each metric to the published one; metrics that are not published are absent.
+PUBLISHED_METRIC = {m: f"{m}_score" for m in (*_OVERLAPS, *_DISTANCES)}
+PUBLISHED_METRIC |= {f"{m}_normalized": f"{m}_score_normalized" for m in _DISTANCES}
 METADATA_SCHEMA = pa.DataFrameSchema(
     {
         "isic_id": pa.Column(str, unique=True),
@@ -182,12 +179,9 @@ _PAIRS = pa.DataFrameSchema(
         "mask1": _name,
         "mask2": _name,
         **{f"{factor}{side}": column for side in (1, 2) for factor, column in _factors.items()},
-        **{PUBLISHED_METRIC[m]: pa.Column(float, _unit) for m in ("dice", "jaccard")},
-        **{
-            PUBLISHED_METRIC[m]: pa.Column(float, pa.Check.ge(0), nullable=True)
-            for m in DISTANCE_METRICS
-        },
-        **{PUBLISHED_METRIC[f"{m}_normalized"]: pa.Column(float, _unit) for m in DISTANCE_METRICS},
+        **{f"{m}_score": pa.Column(float, _unit) for m in _OVERLAPS},
+        **{f"{m}_score": pa.Column(float, pa.Check.ge(0), nullable=True) for m in _DISTANCES},
+        **{f"{m}_score_normalized": pa.Column(float, _unit) for m in _DISTANCES},
     },
     unique=["mask1", "mask2"],
 )
@@ -242,17 +236,11 @@ def load(folder: Path | None = None) -> Cohort:
         masks=masks[by_annotator],
         pairs=pairs[~consensus].reset_index(drop=True),
         synthetic=False,
-        citation=CITATION,
-        licence=LICENCE,
+        citation=DATASET.citation,
+        licence=DATASET.licence,
         source=str(folder),
         extras=extras,
     )
-
-
-def is_here(folder: Path | None = None) -> bool:
-    """Tell whether the tables that cannot be done without are here."""
-    folder = folder or data_home() / "imapp"
-    return all((folder / name).is_file() for name in REQUIRED)
 
 
 def resized_images(folder: Path) -> pd.DataFrame:
@@ -387,7 +375,7 @@ def _pairs(metrics: pd.DataFrame) -> pd.DataFrame:
         for ours, theirs in sides.items():
             own = metrics[f"{theirs}{side}"]
             columns[f"{ours}_{side}"] = own.mask(swap, metrics[f"{theirs}{other}"])
-    return pd.DataFrame(columns | {m: metrics[PUBLISHED_METRIC[m]] for m in METRICS})
+    return pd.DataFrame(columns | {ours: metrics[name] for ours, name in PUBLISHED_METRIC.items()})
 
 
 def _optional(folder: Path) -> dict[str, pd.DataFrame]:
@@ -411,3 +399,31 @@ def _paths(folder: Path, names: pd.Index, strip: bool) -> pd.Series:
             if ending.lower() in IMAGE_SUFFIXES:
                 found[stem if strip else entry.name] = entry.path
     return pd.Series(names, index=names).map(found)
+
+
+def _notes(folder: Path) -> list[str]:
+    notes = [f"{table} differs from the published one" for table in altered_tables(folder)]
+    broken = [kind for kind in ("masks", "images") if (folder / kind / STAGING).is_dir()]
+    return notes + [f"fetching the {kind} was interrupted or is in progress" for kind in broken]
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="imapp",
+        load=load,
+        title="IMA++ (2,394 images with 2 to 5 annotators, 14,967 in all)",
+        licence="CC BY-NC-ND 4.0 (masks and tables); images CC-0 or CC BY-NC by image",
+        citation=(
+            "K. Abhishek, J. Kawahara, G. Hamarneh: What Can We Learn from Inter-Annotator Variability in "
+            "Skin Lesion Segmentation? MICCAI ISIC workshop 2025, LNCS 16149, "
+            "doi:10.1007/978-3-032-05825-6_3"
+        ),
+        how="iav data fetch imapp --masks --images",
+        layout=lambda folder: Layout(
+            dict.fromkeys(IMAPP_TABLES, 1) | {"images/*": 14967, "masks/*": 22472}, REQUIRED
+        ),
+        # Counted by the authors on the test split.
+        class_weights=(0.6340, 2.3663),
+        notes=_notes,
+    )
+)

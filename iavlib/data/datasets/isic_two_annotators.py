@@ -1,0 +1,59 @@
+"""Skin lesions outlined by two annotators: crops of ISIC 2017 and 2018 that IMA++ has, too.
+
+The folder in the data home holds a table ``masks.csv`` as :mod:`iavlib.data.datasets.folder`
+reads it. The two masks of an image, those of the challenges of 2017 and of 2018, are by different
+annotators of IMA++.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from iavlib.core.errors import DatasetUnavailable
+from iavlib.data.catalogue import Dataset, Layout, find_dataset, register_dataset
+from iavlib.data.cohort import Cohort
+from iavlib.data.datasets.folder import TABLE, load_published
+
+_FACTS = ("malignancy", "diagnosis", "patient_id", "lesion_id", "licence", "sex", "age", "site")
+
+
+def load() -> Cohort:
+    """Load the two annotators' masks.
+
+    Returns
+    -------
+    Cohort
+        Malignancy, patient and other facts about a lesion are those of IMA++'s tables, where
+        these are in the data home.
+
+    Raises
+    ------
+    DatasetUnavailable
+        If the folder is absent.
+    DataError
+        If its table or a file is not what it should be.
+    """
+    return load_published(DATASET, _with_facts)
+
+
+def _with_facts(images: pd.DataFrame) -> pd.DataFrame:
+    try:
+        facts = find_dataset("imapp").load().images.reindex(images.index)
+    except DatasetUnavailable:
+        return images
+    facts["malignancy"] = facts["malignancy"].fillna("unknown")
+    return images.assign(**{name: facts[name] for name in _FACTS})
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="isic_two_annotators",
+        load=load,
+        title="Skin lesions outlined by two annotators (61 crops of ISIC 2017 and 2018)",
+        licence="CC-0 or CC BY-NC by image (ISIC archive)",
+        citation="N. Codella et al.: Skin lesion analysis toward melanoma detection (ISIC 2017, "
+        "2018); annotators by K. Abhishek et al.: IMA++",
+        how="put images, masks and masks.csv into isic_two_annotators of the data home",
+        layout=lambda folder: Layout({TABLE: 1}, (TABLE,)),
+    )
+)

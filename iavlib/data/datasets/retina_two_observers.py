@@ -1,0 +1,47 @@
+"""Fundus images of CHASE_DB1 and DRIVE whose vessels two observers outlined.
+
+The folder in the data home holds a table ``masks.csv`` as :mod:`iavlib.data.datasets.folder`
+reads it.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.data.cohort import Cohort
+from iavlib.data.datasets.folder import TABLE, load_published
+
+
+def load() -> Cohort:
+    """Load the two observers' masks; the two eyes of a child of CHASE_DB1 are one patient.
+
+    Raises
+    ------
+    DatasetUnavailable
+        If the folder is absent.
+    DataError
+        If its table or a file is not what it should be.
+    """
+    return load_published(DATASET, _with_patients)
+
+
+def _with_patients(images: pd.DataFrame) -> pd.DataFrame:
+    """Name the children of CHASE_DB1, whose images are ``Image_01L`` and ``Image_01R``."""
+    child = images.index.to_series().str.extract(r"^Image_(\d+)[LR]$", expand=False)
+    return images.assign(patient_id=("CHASE_" + child).astype("str"))
+
+
+DATASET = register_dataset(
+    Dataset(
+        name="retina_two_observers",
+        load=load,
+        title="Retinal vessels drawn by two observers (CHASE_DB1 and DRIVE, 48 images)",
+        licence="research use, as the sources state",
+        citation="M. M. Fraz et al.: An ensemble classification-based approach applied to retinal "
+        "blood vessel segmentation, IEEE TBME 2012 (CHASE_DB1); J. Staal et al.: Ridge-based "
+        "vessel segmentation in color images of the retina, IEEE TMI 2004 (DRIVE)",
+        how="put images, masks and masks.csv into retina_two_observers of the data home",
+        layout=lambda folder: Layout({TABLE: 1}, (TABLE,)),
+    )
+)
