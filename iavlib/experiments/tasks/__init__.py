@@ -4,19 +4,16 @@ from importlib.metadata import entry_points
 
 from iavlib.core.errors import ExperimentError, suggest
 from iavlib.experiments.tasks import (
-    comparison,
+    annotators,
     diagnosis,
     diagnosis_first,
     explain,
     iaa,
-    segmentation,
-    take_give,
 )
 from iavlib.experiments.tasks.task import Outcome, Task, check_finite
 
 #: A package adds its own by an entry point of the group ``iavlib.tasks`` that names a Task.
-_OF_ANNOTATORS = (segmentation.TASK, diagnosis_first.TASK, take_give.TASK, comparison.TASK)
-_ALL = (iaa.TASK, *diagnosis.TASKS, *_OF_ANNOTATORS, explain.TASK)
+_ALL = (iaa.TASK, *diagnosis.TASKS, *annotators.TASKS, diagnosis_first.TASK, explain.TASK)
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 GROUP = "iavlib.tasks"
 
