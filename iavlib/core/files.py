@@ -1,16 +1,16 @@
-"""Writing files so that a reader sees the old one or the new one, never a half.
+"""Writing files atomically, one process at a time, and explaining what the disk refuses.
 
-One process at a time: the others wait, and say for whom.
-
-The system frees a lock when the last process that holds it ends, however it
-ends, so that no lock is ever left behind to be removed by hand.
+A reader sees a file as it was or as it will be, never half of it. A lock is released by the system
+when the last process that holds it ends, however it ends, so that none is ever left behind.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +18,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from iavlib.core.errors import FetchError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to, and move it into place at the end.
+    """Provide a temporary name beside `path` to write to, and move it into place at the end.
 
     Parameters
     ----------
@@ -43,24 +45,15 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
-    except OSError as error:
-        error.filename = str(path)  # a full disk is reported without it
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk is reported without it
         raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to a file, atomically, and see it on the disk before it is in place.
-
-    Parameters
-    ----------
-    path : Path
-        File to write; its folder is created if needed.
-    content : bytes
-    """
+    """Write `content` to a file atomically; it is on the disk before it is in place."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(content)
         file.flush()
@@ -68,27 +61,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to a file as UTF-8 with Unix line ends, atomically.
-
-    Parameters
-    ----------
-    path : Path
-        File to write; its folder is created if needed.
-    text : str
-    """
+    """Write `text` to a file as UTF-8 with Unix line ends, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as strict JSON (no NaN, no infinity), atomically.
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    content : object
-        Anything :mod:`json` can write.
 
     Raises
     ------
@@ -103,17 +82,21 @@ def _to_stderr(text: str) -> None:
 
 
 @contextmanager
-def only_one(lock: Path, task: str, log: Callable[[str], None] = _to_stderr) -> Iterator[IO[str]]:
+def only_one(
+    lock: Path, task: str, log: Callable[[str], None] = _to_stderr, wait: bool = True
+) -> Iterator[IO[str]]:
     """Do something while no other process does it.
 
     Parameters
     ----------
     lock : Path
-        File that stands for the right to do it; it is made and stays.
+        File that stands for the right to do it; it is created and stays.
     task : str
-        What is done, for those who have to wait.
+        What is done, reported to those who have to wait.
     log : callable, optional
-        Gets one line, if we have to wait ourselves.
+        Receives one line, if this process has to wait.
+    wait : bool
+        Whether to wait for the other process.
 
     Yields
     ------
@@ -122,8 +105,10 @@ def only_one(lock: Path, task: str, log: Callable[[str], None] = _to_stderr) -> 
 
     Raises
     ------
+    BlockingIOError
+        If another process holds the lock and we do not wait.
     OSError
-        If the file cannot be written, or its file system knows no locks.
+        If the file cannot be written, or its file system has no locks.
     """
     import fcntl
 
@@ -132,26 +117,24 @@ def only_one(lock: Path, task: str, log: Callable[[str], None] = _to_stderr) -> 
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                raise
             stream.seek(0)
             log(f"waiting for {stream.read() or 'another process'} to end; Ctrl-C stops waiting")
             fcntl.flock(stream, fcntl.LOCK_EX)
-        _sign(stream, task)
+        stream.truncate(0)
+        owner = f"process {os.getpid()} on {platform.node()}, since {datetime.now():%H:%M:%S}"
+        try:
+            stream.write(f"{task} ({owner})")
+            stream.flush()
+        except OSError as error:
+            error.filename = stream.name  # a full disk is reported without it
+            raise
         yield stream
 
 
 def is_held(lock: Path) -> bool:
-    """Tell whether a process holds a lock, without waiting for it.
-
-    Parameters
-    ----------
-    lock : Path
-        As for :func:`only_one`.
-
-    Returns
-    -------
-    bool
-        False also if the file has never been made.
-    """
+    """Return whether a process holds the lock of :func:`only_one`, without waiting for it."""
     import fcntl
 
     if not lock.exists():
@@ -164,13 +147,62 @@ def is_held(lock: Path) -> bool:
     return False
 
 
-def _sign(stream: IO[str], task: str) -> None:
-    """Write into a lock who holds it."""
-    since = f"{datetime.now():%H:%M:%S}"
-    stream.truncate(0)
+_OTHER_HOME = "Set IAV_DATA_HOME to a writable folder"
+
+
+def megabytes(size: int) -> str:
+    """Write a number of bytes as megabytes (of a million bytes)."""
+    return f"{size / 1e6:,.1f} MB"
+
+
+def existing(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that exists."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def free_space(folder: Path) -> int:
+    """Return the bytes free on the disk that holds (or would hold) a folder."""
+    return shutil.disk_usage(existing(folder)).free
+
+
+def check_room(folder: Path, needed: int, what: str) -> None:
+    """Raise :class:`FetchError` when a folder's disk has fewer than `needed` bytes free."""
+    free = free_space(folder)
+    if needed > free:
+        raise FetchError(
+            f"{what} do not fit: they need about {megabytes(needed)}, and {megabytes(free)} are "
+            f"free in {folder}. Free some space, or set IAV_DATA_HOME to a folder of another disk."
+        )
+
+
+def check_writable(folder: Path) -> None:
+    """Create a folder, and raise :class:`FetchError` when nothing can be written into it."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise FetchError(f"{folder} is read-only. {_OTHER_HOME}.")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write into the data home into a :class:`FetchError`."""
     try:
-        stream.write(f"{task} (process {os.getpid()} on {platform.node()}, since {since})")
-        stream.flush()
-    except OSError as error:
-        error.filename = stream.name  # a full disk is reported without it
+        yield
+    except FetchError:
         raise
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def disk_error(path: Path, error: OSError) -> FetchError:
+    """Describe a failure of the disk in one sentence: full, read-only, or as the system does."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FetchError(
+            f"{path}: the disk is full. Free some space, or set IAV_DATA_HOME to a folder of "
+            "another disk; the next run continues with what is here."
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return FetchError(f"{path}: read-only or not yours ({error.strerror}). {_OTHER_HOME}.")
+    return FetchError(f"{path}: could not be written ({error.strerror or error}). {_OTHER_HOME}.")

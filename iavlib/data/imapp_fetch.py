@@ -1,18 +1,11 @@
-"""The masks of IMA++: an archive on Zenodo, and an MD5 for each mask in the published table.
+"""Fetching the images and masks of IMA++.
 
-Zenodo's record could not be reached while this was written. That it holds the masks as archives
-whose members have the names of the table is known from programs that use it; which archives, how
-large and with which hash is taken from the record itself each time.
-
-Running the ISIC archive's own client, the program ``isic`` of the package isic-cli.
-
-It is run as a program and not imported: it brings its own dependencies, stops when a newer major
-version of itself exists, and is free to change. It was read, and its options were tried, in
-version 12.4; the archive itself could not be reached while this was written.
-
-What a fetch takes, said before it begins, and what came of it, said at its end.
-
-The images of IMA++: collection 482 of the ISIC archive, by the archive's own client.
+Masks: an archive on Zenodo, and an MD5 for each mask in the published table. Which archives the
+record holds, how large and with which hash, is read from the record each time; it could not be
+reached when this was written. Images: collection 482 of the ISIC archive, by the archive's own
+client, the program ``isic`` of the package isic-cli. It is run as a program and not imported: it
+has its own dependencies and stops when a newer major version of itself exists. Its options were
+tried in version 12.4.
 """
 
 from __future__ import annotations
@@ -32,10 +25,11 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+import requests
 from PIL import Image
 
-from iavlib.core.disk import (
-    STAGING,
+from iavlib.core.errors import DataError, FetchError
+from iavlib.core.files import (
     check_room,
     check_writable,
     existing,
@@ -44,7 +38,6 @@ from iavlib.core.disk import (
     only_one,
     writing,
 )
-from iavlib.core.errors import DataError, FetchError
 from iavlib.core.home import data_home
 from iavlib.data.datasets.imapp import (
     FETCH,
@@ -52,18 +45,19 @@ from iavlib.data.datasets.imapp import (
     MASKS_SCHEMA,
     METADATA,
     METADATA_SCHEMA,
+    STAGING,
     forget_resized,
     resized_images,
 )
 from iavlib.data.download import (
-    ENDINGS,
+    ARCHIVE_SUFFIXES,
+    Log,
     Member,
     RemoteFile,
-    Tell,
+    digest,
     download,
-    fetch_json,
+    failure,
     is_whole,
-    md5_of,
     open_archive,
     part_of,
     record_files,
@@ -78,7 +72,7 @@ _ERROR = re.compile(r"[\w.]*(Error|Exception|Timeout)\b")
 
 
 def find_client() -> str:
-    """Find the client on the path, or beside the Python that runs.
+    """Find the client on the path, or beside the running Python.
 
     Raises
     ------
@@ -86,22 +80,18 @@ def find_client() -> str:
         If it is not installed.
     """
     # An environment that was not activated has its programs beside its Python.
-    found = shutil.which(CLIENT) or shutil.which(CLIENT, path=str(Path(sys.executable).parent))
-    if found is None:
+    beside = str(Path(sys.executable).parent)
+    client = shutil.which(CLIENT) or shutil.which(CLIENT, path=beside)
+    if client is None:
         raise FetchError(
             "the images come by the ISIC archive's own client, which is not installed here; "
             f"install it with {INSTALL} and run the same command again."
         )
-    return found
+    return client
 
 
 def download_collection(
-    client: str,
-    collection: str,
-    folder: Path,
-    log: Path,
-    look: Callable[[], bool],
-    patience: float,
+    client: str, collection: str, folder: Path, log: Path, look: Callable[[], bool], patience: float
 ) -> str | None:
     """Let the client download a collection into a folder.
 
@@ -112,20 +102,20 @@ def download_collection(
     collection : str
         Number of the collection.
     folder : pathlib.Path
-        Where it writes. An image that is there with the right length is passed over.
+        Where it writes. It skips an image that is there with the right length.
     log : pathlib.Path
-        Where everything it says is kept.
+        Receives all of its output.
     look : callable
         Called every few seconds; returns whether something new came.
     patience : float
         Seconds without anything new after which the client is stopped. Without a network it
-        tries for hours and says nothing.
+        retries for hours without output.
 
     Returns
     -------
     str or None
-        What went wrong, as a sentence; None when it ended well, which does not mean that every
-        image came: it passes over single failures.
+        What went wrong, as a sentence; None when it succeeded, which does not mean that every
+        image came: it skips single failures.
     """
     command = [client, "image", "download", "--collections", collection, str(folder)]
     news = time.monotonic()
@@ -141,19 +131,19 @@ def download_collection(
     if process.returncode == 0:
         return None
     return (
-        f"the ISIC client failed: {_last_words(log)} (all it said is in {log}). If it asks for a "
+        f"the ISIC client failed: {_last_error(log)} (its output is in {log}). If it asks for a "
         "newer version of itself: pip install --upgrade isic-cli."
     )
 
 
 @contextmanager
 def _started(command: list[str], log: Path) -> Iterator[subprocess.Popen]:
-    """Start the client, and stop it whatever happens here."""
+    """Start the client, and stop it in any case."""
     with writing(log):
         output = open(log, "wb")  # noqa: SIM115
     with output:
         try:
-            # Without input its questions (go on though the disk is full?) are answered by no.
+            # Without input its questions (continue though the disk is full?) are answered by no.
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
@@ -170,19 +160,19 @@ def _started(command: list[str], log: Path) -> Iterator[subprocess.Popen]:
             process.wait()
 
 
-def _last_words(log: Path) -> str:
-    """Find the line of the client's output that says most: its last error, else its last line."""
+def _last_error(log: Path) -> str:
+    """Return the last error in the client's output, else its last line."""
     with open(log, "rb") as stream:
         stream.seek(max(0, log.stat().st_size - 20_000))
         text = stream.read().decode(errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR.match(line)]
-    return (errors or lines or ["it said nothing"])[-1][:200]
+    return (errors or lines or ["no output"])[-1][:200]
 
 
 @dataclass(frozen=True)
 class Need:
-    """What one part of a fetch takes.
+    """What fetching the masks or the images takes.
 
     Attributes
     ----------
@@ -191,11 +181,11 @@ class Need:
     todo, total : int
         Files to get, and files there would be.
     download : int or None
-        Bytes still to be downloaded; None where the server does not say.
+        Bytes still to be downloaded; None where the server does not state it.
     disk : int or None
-        Bytes of room it takes, what is temporary included.
+        Bytes on the disk, temporary files included.
     folder : pathlib.Path
-        Where it goes.
+        Folder of the files.
     """
 
     what: str
@@ -228,20 +218,32 @@ def check_needs(needs: Iterable[Need]) -> None:
         check_room(together[0].folder, sum(need.disk for need in together), what)
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    check_writable(folder)
+    try:
+        with only_one(folder / f"{STAGING}.lock", "iav data fetch", wait=False):
+            yield
+    except BlockingIOError:
+        raise FetchError(
+            f"another 'iav data fetch' is at work in {folder}; wait for it to end."
+        ) from None
+
+
 @dataclass(frozen=True)
 class Fetched:
-    """What came of a fetch.
+    """Result of a fetch.
 
     Attributes
     ----------
     what : str
         ``masks`` or ``images``.
     verified : int
-        Files that are here as published.
+        Files that are present as published.
     missing, different : list of str
-        Files that are not here, and files that came (or are here) otherwise than published.
+        Files that are absent, and files that differ from the published ones.
     hint : str
-        What to do about the last two.
+        What to do about those.
     """
 
     what: str
@@ -264,13 +266,13 @@ class Fetched:
             if names:
                 more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
                 lines.append(f"  {kind}: {', '.join(names[:3])}{more}")
-        return "\n".join(lines if self.complete else [*lines, f"  to mend it: {self.hint}"])
+        return "\n".join(lines if self.complete else [*lines, f"  to fix it: {self.hint}"])
 
 
 COLLECTION = "482"
 API = "https://api.isic-archive.com/api/v2"
 LOG = "isic.log"
-#: The client waits long between its own tries; it is given up after so many times our timeout.
+#: The client waits long between its own attempts; it is stopped after this many timeouts.
 PATIENCE = 20
 REPORT_EVERY = 30
 
@@ -311,15 +313,13 @@ class ImagePlan:
         return Need("images", todo, total, size, size, self.folder)
 
 
-def plan_images(attempts: int = 5, timeout: float = 30, api: str | None = None) -> ImagePlan:
+def plan_images(attempts: int = 5, timeout: float = 30) -> ImagePlan:
     """Find out which images are missing and what getting them takes; writes nothing.
 
     Parameters
     ----------
     attempts, timeout
         As :func:`iavlib.data.download.download`.
-    api : str, optional
-        Address of the archive's interface, for tests.
 
     Raises
     ------
@@ -334,32 +334,41 @@ def plan_images(attempts: int = 5, timeout: float = 30, api: str | None = None) 
     present = _present(home, sizes)
     size, client = 0, ""
     if len(present) < len(sizes):
-        client = find_client()
-        url = f"{api or API}/images/search/size/?query=&collections={COLLECTION}"
-        size = fetch_json(url, attempts, timeout).get("size")
-    known = size if isinstance(size, int) else None
-    return ImagePlan(sizes, present, known, client, home / "images")
+        client, size = find_client(), _collection_size(timeout)
+    return ImagePlan(sizes, present, size, client, home / "images")
+
+
+def _collection_size(timeout: float) -> int | None:
+    """Ask the archive for the bytes of the collection; None where it does not state them."""
+    url = f"{API}/images/search/size/?query=&collections={COLLECTION}"
+    try:
+        response = requests.get(url, timeout=timeout)
+        response.raise_for_status()
+        size = response.json().get("size")
+    except (requests.RequestException, AttributeError) as error:
+        raise FetchError(f"{url}: {failure(error)}. Check the network and try again.") from None
+    return size if isinstance(size, int) else None
 
 
 def fetch_images(
-    plan: ImagePlan, attempts: int = 5, timeout: float = 30, tell: Tell = lambda text: None
+    plan: ImagePlan, attempts: int = 5, timeout: float = 30, log: Log = lambda text: None
 ) -> Fetched:
     """Get the missing images by the archive's client.
 
     Each image that the client has completed is checked (listed in the published table, readable
-    to its end, of its published size) and moved into place; all else the client writes is left
-    out. Originals that are here are shown to the client as links, so that it does not get them
-    again; a copy that ``images.csv`` lists as resized is left as it is.
+    to its end, of its published size) and moved into place; everything else that the client writes
+    is discarded. Originals that are here are shown to the client as links, so that it skips them;
+    a copy that ``images.csv`` lists as resized is left as it is.
 
     Parameters
     ----------
     plan : ImagePlan
     attempts : int
-        Runs of the client that bring no image before giving up.
+        Consecutive runs of the client without a new image before giving up.
     timeout : float
         The client is stopped after twenty times as many seconds without a new image.
-    tell : callable
-        Takes a line now and then on how far it is.
+    log : callable
+        Receives a line on the progress now and then.
 
     Raises
     ------
@@ -369,19 +378,19 @@ def fetch_images(
     if not plan.need.todo:
         return _report(plan, set(plan.present), {})
     check_needs([plan.need])
-    with only_one(plan.folder.parent):
+    with _locked(plan.folder.parent):
         check_writable(plan.folder)
         with writing(plan.folder):
             forget_resized(plan.folder.parent, plan.sizes.index.difference(plan.present))
         placed, wrong = set(plan.present), {}
-        # Left by a run that was killed: whole images are welcome.
+        # A killed run may have left complete images.
         _harvest(plan, placed, wrong)
-        problem = _run_until_complete(plan, placed, wrong, attempts, timeout, tell)
+        problem = _run_until_complete(plan, placed, wrong, attempts, timeout, log)
         if problem and len(placed) < len(plan.sizes):
             came = len(placed) - len(plan.present)
             raise FetchError(
                 f"{problem} {came:,} images came and are kept, {len(plan.sizes) - len(placed):,} "
-                "are missing; run the same command again to go on."
+                "are missing; run the same command again to continue."
             )
     return _report(plan, placed, wrong)
 
@@ -406,13 +415,13 @@ def _size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _run_until_complete(plan, placed, wrong, attempts, timeout, tell) -> str | None:
-    """Run the client as long as it brings something; return what its last run failed of."""
+def _run_until_complete(plan, placed, wrong, attempts, timeout, log) -> str | None:
+    """Run the client as long as it brings new images; return the error of its last run."""
     problem, failures = None, 0
-    look = _Look(plan, placed, wrong, tell)
+    look = _Look(plan, placed, wrong, log)
     while failures < attempts and len(placed) < len(plan.sizes):
         before = len(placed)
-        _prepare(plan, placed, tell)
+        _prepare(plan, placed, log)
         wrong.clear()
         problem = download_collection(
             plan.client, COLLECTION, plan.staging, plan.staging / LOG, look, PATIENCE * timeout
@@ -420,29 +429,29 @@ def _run_until_complete(plan, placed, wrong, attempts, timeout, tell) -> str | N
         look()
         failures = 0 if len(placed) > before else failures + 1
         if failures and problem is None:
-            # It ended well and brought nothing: the archive has no more.
+            # It succeeded without a new image: the archive has no more.
             break
     _clean(plan.staging, keep=LOG if problem else None)
     return problem
 
 
 class _Look:
-    """Move what has come, and say how far it is now and then."""
+    """Move complete images, and report the progress now and then."""
 
-    def __init__(self, plan: ImagePlan, placed: set[str], wrong: dict[str, str], tell: Tell):
-        self.plan, self.placed, self.wrong, self.tell = plan, placed, wrong, tell
-        self.told = time.monotonic()
+    def __init__(self, plan: ImagePlan, placed: set[str], wrong: dict[str, str], log: Log):
+        self.plan, self.placed, self.wrong, self.log = plan, placed, wrong, log
+        self.reported = time.monotonic()
 
     def __call__(self) -> bool:
         came = _harvest(self.plan, self.placed, self.wrong)
-        if time.monotonic() - self.told > REPORT_EVERY:
-            self.told = time.monotonic()
-            self.tell(f"images: {len(self.placed):,} of {len(self.plan.sizes):,}")
+        if time.monotonic() - self.reported > REPORT_EVERY:
+            self.reported = time.monotonic()
+            self.log(f"images: {len(self.placed):,} of {len(self.plan.sizes):,}")
         return came > 0
 
 
-def _prepare(plan: ImagePlan, placed: set[str], tell: Tell) -> None:
-    """Empty the staging folder, and link there the originals: the client passes over them."""
+def _prepare(plan: ImagePlan, placed: set[str], log: Log) -> None:
+    """Empty the staging folder, and link the originals there: the client skips them."""
     _clean(plan.staging)
     check_writable(plan.staging)
     resized = set(resized_images(plan.folder.parent).index)
@@ -451,14 +460,16 @@ def _prepare(plan: ImagePlan, placed: set[str], tell: Tell) -> None:
             try:
                 os.link(path, plan.staging / path.name)
             except OSError as error:
-                tell(f"no links on this disk ({error.strerror}): what is here comes once more")
+                log(
+                    f"no links on this disk ({error.strerror}): images that are here are downloaded again"
+                )
                 return
 
 
 def _harvest(plan: ImagePlan, placed: set[str], wrong: dict[str, str]) -> int:
     """Move the images that the client has completed; return how many there were.
 
-    The client writes under another name and renames, so that an image under its own is whole.
+    The client writes under another name and renames, so that an image under its name is complete.
     """
     came = 0
     for name, path in _names(plan.staging).items():
@@ -475,7 +486,7 @@ def _harvest(plan: ImagePlan, placed: set[str], wrong: dict[str, str]) -> int:
 
 
 def _fault(path: Path, width: int, height: int) -> str | None:
-    """Say what is wrong with an image file, reading it to its end at an eighth of its size."""
+    """Return what is wrong with an image file, reading it to its end at an eighth of its size."""
     try:
         with Image.open(path) as image:
             size = image.size
@@ -495,7 +506,7 @@ def _names(folder: Path) -> dict[str, Path]:
 
 
 def _clean(staging: Path, keep: str | None = None) -> None:
-    """Remove what is left in the staging folder, and the folder unless a file of it is kept."""
+    """Empty the staging folder, and remove it unless a file of it is kept."""
     with writing(staging):
         for left in list(staging.iterdir()) if staging.is_dir() else []:
             if left.is_dir() and not left.is_symlink():
@@ -510,14 +521,14 @@ def _report(plan: ImagePlan, placed: set[str], wrong: dict[str, str]) -> Fetched
     missing = [n for n in plan.sizes.index if n not in placed and n not in wrong]
     different = [f"{name} ({fault})" for name, fault in wrong.items()]
     hint = (
-        "run the same command again; what the archive does not give stays a missing value, and "
+        "run the same command again; images that the archive lacks stay missing values, and "
         "nothing downstream needs every image"
     )
     return Fetched("images", len(placed), missing, different, hint)
 
 
 RECORD = "14201693"  # version DOI 10.5281/zenodo.14201693
-#: Room a file takes beyond its length, at most: it fills whole blocks of the disk.
+#: Bytes that a file takes on the disk beyond its length, at most.
 BLOCK = 4096
 
 
@@ -537,7 +548,7 @@ class MaskPlan:
 
     @cached_property
     def need(self) -> Need:
-        """What the fetch takes; unpacked masks are taken to be as large as packed ones."""
+        """What the fetch takes, supposing that unpacked masks are as large as packed ones."""
         todo = len(self.hashes) - len(self.verified)
         missing = sum(file.size - _have(file, self.staging) for file in self.archives)
         packed = sum(file.size for file in self.archives)
@@ -545,15 +556,13 @@ class MaskPlan:
         return Need("masks", todo, len(self.hashes), missing, missing + unpacked, self.folder)
 
 
-def plan_masks(attempts: int = 5, timeout: float = 30, api: str | None = None) -> MaskPlan:
+def plan_masks(attempts: int = 5, timeout: float = 30) -> MaskPlan:
     """Find out which masks are missing and what getting them takes; writes nothing.
 
     Parameters
     ----------
     attempts, timeout
         As :func:`iavlib.data.download.download`.
-    api : str, optional
-        Address of Zenodo's interface, for tests.
 
     Raises
     ------
@@ -567,8 +576,8 @@ def plan_masks(attempts: int = 5, timeout: float = 30, api: str | None = None) -
     verified = _verified(home / "masks", hashes)
     archives = []
     if len(verified) < len(hashes):
-        files = record_files(RECORD, attempts, timeout, api)
-        archives = [file for file in files if file.name.lower().endswith(ENDINGS)]
+        files = record_files(RECORD, timeout)
+        archives = [file for file in files if file.name.lower().endswith(ARCHIVE_SUFFIXES)]
         if not archives:
             raise FetchError(
                 f"Zenodo's record {RECORD} holds no archive of masks, only "
@@ -578,18 +587,18 @@ def plan_masks(attempts: int = 5, timeout: float = 30, api: str | None = None) -
 
 
 def fetch_masks(
-    plan: MaskPlan, attempts: int = 5, timeout: float = 30, tell: Tell = lambda text: None
+    plan: MaskPlan, attempts: int = 5, timeout: float = 30, log: Log = lambda text: None
 ) -> Fetched:
     """Download and unpack the masks that are missing, each verified by its published MD5.
 
-    A mask is unpacked beside its place and moved there only when its MD5 is right; a good one is
-    never replaced and never unpacked twice. The archive is removed when all masks are right, and
+    A mask is unpacked beside its place and moved there only if its MD5 is right; a correct one is
+    never replaced and never unpacked twice. The archive is removed when all masks are correct, and
     kept otherwise.
 
     Parameters
     ----------
     plan : MaskPlan
-    attempts, timeout, tell
+    attempts, timeout, log
         As :func:`iavlib.data.download.download`.
 
     Raises
@@ -600,12 +609,12 @@ def fetch_masks(
     if not plan.archives:
         return _report_masks(plan, set(plan.verified), set())
     check_needs([plan.need])
-    with only_one(plan.folder.parent):
+    with _locked(plan.folder.parent):
         check_writable(plan.staging)
         verified, different = set(plan.verified), set()
         for file in plan.archives:
-            path = download(file, plan.staging, attempts, timeout, tell)
-            _extract(path, plan, verified, different, tell)
+            path = download(file, plan.staging, attempts, timeout, log)
+            _extract(path, plan, verified, different, log)
         report = _report_masks(plan, verified, different)
         if report.complete:
             _clear(plan.staging)
@@ -632,7 +641,7 @@ def _verified(folder: Path, hashes: pd.Series) -> frozenset[str]:
     if not folder.is_dir():
         return frozenset()
     present = [e.name for e in os.scandir(folder) if e.is_file() and e.name in hashes.index]
-    return frozenset(name for name in present if md5_of(folder / name) == hashes[name])
+    return frozenset(name for name in present if digest(folder / name, "md5") == hashes[name])
 
 
 def _have(file: RemoteFile, staging: Path) -> int:
@@ -642,7 +651,7 @@ def _have(file: RemoteFile, staging: Path) -> int:
     return min(subset.stat().st_size, file.size) if subset.exists() else 0
 
 
-def _extract(path: Path, plan: MaskPlan, verified: set, different: set, tell: Tell) -> None:
+def _extract(path: Path, plan: MaskPlan, verified: set, different: set, log: Log) -> None:
     with open_archive(path) as members:
         wanted = [m for m in members if m.name in plan.hashes.index and m.name not in verified]
         check_room(plan.folder, sum(m.size + BLOCK for m in wanted), "unpacked masks")
@@ -651,19 +660,19 @@ def _extract(path: Path, plan: MaskPlan, verified: set, different: set, tell: Te
                 good = _place(member, plan)
                 (verified if good else different).add(member.name)
             if count % 5000 == 0:
-                tell(f"masks: {count:,} of {len(wanted):,} unpacked")
+                log(f"masks: {count:,} of {len(wanted):,} unpacked")
 
 
 def _place(member: Member, plan: MaskPlan) -> bool:
     """Unpack one mask beside its place and move it there if it is the published one."""
     unpacked = plan.staging / member.name
-    digest = hashlib.md5(usedforsecurity=False)
+    md5 = hashlib.md5(usedforsecurity=False)
     with writing(unpacked):
         with open(unpacked, "wb") as stream:
             for chunk in member.chunks():
-                digest.update(chunk)
+                md5.update(chunk)
                 stream.write(chunk)
-        if digest.hexdigest() != plan.hashes[member.name]:
+        if md5.hexdigest() != plan.hashes[member.name]:
             unpacked.unlink()
             return False
         os.replace(unpacked, plan.folder / member.name)

@@ -1,14 +1,19 @@
 from .config import (
     Experiment as Experiment,
+    TaskSettings as TaskSettings,
+    experiment_schema as experiment_schema,
 )
 from .lookup import (
     current_profile as current_profile,
     for_notebook as for_notebook,
+    known_results as known_results,
     read_results as read_results,
+    select as select,
     without_data as without_data,
 )
 from .result import (
     Result as Result,
+    read_facts as read_facts,
 )
 from .runner import (
     read_predictions as read_predictions,
@@ -19,6 +24,13 @@ from .runner import (
 )
 from .store import (
     RunStore as RunStore,
+)
+from .summary import (
+    by_seed as by_seed,
+    finished_runs as finished_runs,
+    mean_text as mean_text,
+    paired_with_best as paired_with_best,
+    summarise as summarise,
 )
 from .table import (
     run_table as run_table,

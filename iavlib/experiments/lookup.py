@@ -1,4 +1,10 @@
-"""What a notebook asks for: the experiments of its scale, and results of scales not run here."""
+"""Which runs a notebook trains, and which it shows: those of its own scale and stored ones.
+
+A page shows the results of the full scale wherever they exist for its data, finished on this
+machine or stored with the book, and trains only the first experiment of its list, as a live
+example. Otherwise it trains its list. :func:`for_notebook` and :func:`select` follow one rule, so
+that nothing is trained that no page shows.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +12,12 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from iavlib.core.errors import DatasetUnavailable, ExperimentError
+from iavlib.core.errors import DatasetUnavailable, ExperimentError, suggest
 from iavlib.core.project import RUN_VARIABLE, Project, find_project
 from iavlib.data.catalogue import available, dataset_names
 from iavlib.experiments.config import AUTO, Experiment, from_mapping
@@ -29,12 +34,18 @@ from iavlib.experiments.table import (
     fact_columns,
     row_of,
     spec_columns,
+    used_settings,
 )
 from iavlib.experiments.tasks import find_task
 from iavlib.experiments.tasks.task import Task
 
 #: Parameters of a notebook that say which data it works on.
 COHORT_PARAMETERS = ("path", "n_images", "seed", "size")
+#: Whose results a page shows.
+SOURCES = (AUTO, HERE, STORED)
+FULL_SCALE = "paper"
+#: A user's own masks: another folder is another cohort of the same name.
+_OWN_FILES = "folder"
 Known = tuple[Experiment, dict[str, Any]]
 
 
@@ -48,12 +59,13 @@ def for_notebook(
     profile: str | None,
     stem: str,
     cohort: str = AUTO,
+    source: str = HERE,
     project: Project | None = None,
     **options: Any,
 ) -> list[Experiment]:
-    """List the experiments that a notebook reads at a scale, on the data it works on.
+    """List the experiments that a notebook trains at a scale, on the data it works on.
 
-    Those that name a cohort themselves whose files are not here are left out; :func:`without_data`
+    Experiments that name a cohort whose files are not here are left out; :func:`without_data`
     lists them.
 
     Parameters
@@ -64,6 +76,10 @@ def for_notebook(
         Name of the notebook without ending.
     cohort : str
         Name of its cohort, for experiments that name none themselves.
+    source : {"auto", "here", "stored"}
+        As for :func:`select`. ``auto`` leaves out what results of the full scale replace, except
+        for the first experiment, which the page shows as a live example; at the full scale
+        nothing is left out. ``here`` leaves out nothing, ``stored`` everything.
     project : Project, optional
         The one of the working folder by default.
     **options
@@ -73,27 +89,130 @@ def for_notebook(
     Returns
     -------
     list of Experiment
-        Resolved; give them to :func:`iavlib.experiments.runner`.
+        Resolved; give them to :func:`iavlib.experiments.sweep`.
 
     Raises
     ------
     ExperimentError
-        If the list is wrong.
+        If the list is wrong, or `source` is unknown.
     """
-    wanted = listed(project or find_project(), profile or current_profile()).get(stem, [])
+    _check_source(source)
+    project, profile = project or find_project(), profile or current_profile()
+    if source == STORED:
+        return []
+    entries = listed(project, profile).get(stem, [])
     known: dict[str, str | None] = {}
-    present = [item for item in wanted if data_missing(item, known) is None]
+    present = [item for item in entries if data_missing(item, known) is None]
     given = [_on_cohort(item, cohort, options) for item in present]
-    return list(dict.fromkeys(item for item, _ in resolve_all(given)))
+    wanted = list(dict.fromkeys(item for item, _ in resolve_all(given)))
+    if source == HERE or profile == FULL_SCALE or not wanted:
+        return wanted
+    full = read_results(FULL_SCALE, stem, project=project)
+    about = pd.DataFrame(
+        {
+            "task": item.task,
+            "cohort": item.cohort,
+            "init_from_cohort": item.parent.cohort if item.parent else None,
+            "data": item.data,
+        }
+        for item in wanted
+    )
+    named = _OWN_FILES if options.get("path") else cohort
+    replaced = _replaced(about, _shown_at_full_scale(about, full, named), named)
+    return [item for n, item in enumerate(wanted) if n == 0 or not replaced.iloc[n]]
+
+
+def select(
+    here: pd.DataFrame, full: pd.DataFrame, cohort: str = AUTO, source: str = AUTO
+) -> pd.DataFrame:
+    """Choose the runs that a page shows, by cohort first.
+
+    Parameters
+    ----------
+    here : pandas.DataFrame
+        Runs of the page's scale, from :func:`iavlib.experiments.sweep`.
+    full : pandas.DataFrame
+        What is known of the full scale, from :func:`read_results`.
+    cohort : str
+        ``auto`` for the page of the book, which shows every cohort of the full scale. A name, or
+        ``folder`` for a user's own masks, is answered with runs on that cohort alone, and with
+        runs on other cohorts only where `here` has runs on them too (simulated digits, say).
+    source : {"auto", "here", "stored"}
+        ``auto``: finished runs of the full scale, and `here` for cohorts that have none.
+        ``here``: `here` alone; ``stored``: results that are stored with the book alone.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows of both tables, the full scale first, with ``scale`` (``full`` or ``own``) and
+        ``source``: ``here``, or ``stored`` with date and hardware. A run of `here` that is not
+        among them is the page's live example.
+
+    Raises
+    ------
+    ExperimentError
+        If `source` is unknown, or there is no row.
+    """
+    _check_source(source)
+    shown = _shown_at_full_scale(here, full, cohort)
+    own = here
+    if source == HERE:
+        shown = shown.iloc[:0]
+    elif source == STORED:
+        shown, own = shown[shown["origin"] == STORED], here.iloc[:0]
+    else:
+        own = here[~_replaced(here, shown, cohort)]
+    tables = [rows for rows in (shown.assign(scale="full"), own.assign(scale="own")) if len(rows)]
+    if not tables:
+        hint = "run the notebook with source='auto', or with another cohort"
+        raise ExperimentError(f"cohort {cohort!r}", f"there are no results ({source})", hint)
+    runs = pd.concat(tables, ignore_index=True)
+    made = "stored " + runs["finished"].astype(str).str[:10] + ", " + runs["hardware"].astype(str)
+    return runs.assign(source=made.where(runs["origin"] == STORED, runs["origin"]))
+
+
+def _check_source(source: str) -> None:
+    if source not in SOURCES:
+        raise ExperimentError(f"source {source!r}", "is unknown", suggest(source, SOURCES))
+
+
+def _is_auto(cohort: str) -> bool:
+    return cohort.partition("-")[0] == AUTO
+
+
+def _keys(table: pd.DataFrame, with_start: bool) -> pd.Series:
+    """Give task, cohort, and the cohort of the run that each row starts from, in one value."""
+    names = ["task", "cohort"] + (["init_from_cohort"] if with_start else [])
+    columns = table.reindex(columns=names).fillna("").astype(str)
+    return columns.agg("/".join, axis=1) if len(table) else pd.Series(dtype=str)
+
+
+def _shown_at_full_scale(wanted: pd.DataFrame, full: pd.DataFrame, cohort: str) -> pd.DataFrame:
+    """Keep the finished runs of the full scale that a page on a cohort may show."""
+    done = full[full["status"] == FINISHED]
+    if not len(done):
+        return done
+    learnt_from = done.reindex(columns=["init_from_cohort"])["init_from_cohort"].fillna(done["cohort"])
+    if not _is_auto(cohort):
+        same = _keys(done, True).isin(set(_keys(wanted, True)))
+        done = done[same | (learnt_from == cohort)]
+    own_files = (done["cohort"] == _OWN_FILES) | (learnt_from[done.index] == _OWN_FILES)
+    return done[~own_files | done["data"].isin(set(wanted.get("data", ())))]
+
+
+def _replaced(wanted: pd.DataFrame, shown: pd.DataFrame, cohort: str) -> pd.Series:
+    """Tell which rows stand for a cohort that the full scale has results of."""
+    with_start = not _is_auto(cohort)
+    keys = set(_keys(shown, with_start)) if len(shown) else set()
+    return _keys(wanted, with_start).isin(keys).set_axis(wanted.index)
 
 
 def _on_cohort(item: Experiment, cohort: str, options: Mapping[str, Any]) -> Experiment:
     """Fill in a notebook's cohort, also in what the experiment starts from."""
-    begun = item.init_from
-    if begun is not None:
-        item = replace(item, start=_on_cohort(begun, cohort, options).to_json())
+    if item.parent is not None:
+        item = item.replace(init_from=_on_cohort(item.parent, cohort, options))
     if item.cohort == AUTO:
-        item = replace(item, cohort=cohort, cohort_options={**options, **item.cohort_options})
+        item = item.replace(cohort=cohort, cohort_options={**options, **item.cohort_options})
     return item
 
 
@@ -111,8 +230,8 @@ def data_missing(experiment: Experiment, known: dict[str, str | None] | None = N
     key = repr((experiment.cohort, experiment.cohort_options))
     if key not in known:
         known[key] = _missing_of(experiment) if experiment.cohort != AUTO else None
-    begun = experiment.init_from
-    return known[key] or (data_missing(begun, known) if begun is not None else None)
+    parent = experiment.parent
+    return known[key] or (data_missing(parent, known) if parent is not None else None)
 
 
 def _missing_of(experiment: Experiment) -> str | None:
@@ -128,8 +247,9 @@ def _missing_of(experiment: Experiment) -> str | None:
 
 def _absent_cohort(experiment: Experiment, task: Task) -> bool:
     """Tell whether the data that a task makes are made of a cohort that is not here."""
-    name = task.choose(experiment)[0] if task.choose else experiment.cohort
-    return any(name == one or name.startswith(f"{one}-") for one in set(dataset_names()) - set(available()))
+    name = task.resolve_dataset(experiment)[0] if task.resolve_dataset else experiment.cohort
+    absent = set(dataset_names()) - set(available())
+    return any(name == one or name.startswith(f"{one}-") for one in absent)
 
 
 def without_data(
@@ -193,8 +313,8 @@ def read_results(
     known: dict[str, list[Known]] = defaultdict(list)
     for experiment, row in _known(project, store):
         if cohort in (None, row["cohort_name"]):
-            known[experiment.question()].append((experiment, row))
-    return as_table([_best(item, known[item.question()]) for item in wanted])
+            known[experiment.query_key()].append((experiment, row))
+    return as_table([_best(item, known[item.query_key()]) for item in wanted])
 
 
 def known_results(
@@ -226,9 +346,9 @@ def shown_results(project: Project, stem: str, store: RunStore) -> list[Path]:
     """List the directories of results that answer an experiment of a notebook at any scale."""
     files = (project.profiles / FOLDER).glob("*.yaml")
     lists = [listed(project, path.stem).get(stem, []) for path in sorted(files)]
-    asked = {experiment.question() for experiments in lists for experiment in experiments}
+    asked = {experiment.query_key() for experiments in lists for experiment in experiments}
     found = _known(project, store)
-    return [Path(row["folder"]) for experiment, row in found if experiment.question() in asked]
+    return [Path(row["folder"]) for experiment, row in found if experiment.query_key() in asked]
 
 
 def _known(project: Project, store: RunStore) -> Iterator[Known]:
@@ -246,14 +366,15 @@ def _describe_stored(folder: Path) -> Known:
         raise ExperimentError(
             folder / SPEC, "does not describe this stored result", "restore it from git"
         )
+    facts = read_facts(folder)
     row = {"id": folder.name, "task": experiment.task, "reason": "", "folder": str(folder)}
-    row |= {"status": FINISHED, "origin": STORED} | spec_columns(experiment)
-    return experiment, row | fact_columns(read_facts(folder))
+    row = used_settings(facts) | row | {"status": FINISHED, "origin": STORED}
+    return experiment, row | spec_columns(experiment) | fact_columns(facts)
 
 
 def _best(wanted: Experiment, known: list[Known]) -> dict[str, Any]:
     """Choose among the results of one experiment: real, of this machine, the latest."""
-    fitting = [row for experiment, row in known if experiment.answers(wanted)]
+    fitting = [row for experiment, row in known if experiment.matches(wanted)]
     if not fitting:
         row = {"id": "", "task": wanted.task, "status": MISSING, "origin": NOWHERE, "reason": ""}
         # pages ask any table for these, also one in which nothing was run
@@ -265,9 +386,9 @@ def _best(wanted: Experiment, known: list[Known]) -> dict[str, Any]:
 def notebook_experiments(
     project: Project, profile: str, stem: str, parameters: Mapping[str, Any]
 ) -> list[Experiment]:
-    """List a notebook's experiments, given its parameters; without a list nothing is loaded."""
+    """List what a notebook trains, given its parameters; without a list nothing is loaded."""
     if not listed(project, profile).get(stem):
         return []
     options = {name: parameters[name] for name in COHORT_PARAMETERS if name in parameters}
-    cohort = parameters.get("cohort", AUTO)
-    return for_notebook(profile, stem, cohort, project=project, **options)
+    cohort, source = parameters.get("cohort", AUTO), parameters.get("source", HERE)
+    return for_notebook(profile, stem, cohort, source, project=project, **options)

@@ -94,15 +94,15 @@ class Result:
         return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    """Read ``metrics.json`` of a run and check that it is whole.
+def read_facts(folder: str | Path) -> dict[str, Any]:
+    """Read ``metrics.json`` of a run, here or stored, and check that it is whole.
 
     Raises
     ------
     ExperimentError
         If it is missing or damaged.
     """
-    path = folder / METRICS
+    path = Path(folder) / METRICS
     facts = read_json(path)
     for name, kind in _NEEDED.items():
         if not isinstance(facts, dict) or not isinstance(facts.get(name), kind):

@@ -18,6 +18,9 @@ from .heads import (
     quantile_levels as quantile_levels,
     restore_batchnorm as restore_batchnorm,
 )
+from .loading import (
+    read_released as read_released,
+)
 from .model_files import (
     load_network as load_network,
     read_model as read_model,
@@ -27,17 +30,11 @@ from .model_files import (
 from .network import (
     Network as Network,
     build_network as build_network,
-    load_state as load_state,
-)
-from .released import (
-    read_released as read_released,
 )
 from .take_give import (
     TakeGive as TakeGive,
 )
 from .weights import (
-    Normalisation as Normalisation,
     Weights as Weights,
     find_weights as find_weights,
-    normalisation as normalisation,
 )

@@ -22,16 +22,12 @@ class Backbone:
     timm_name : str
         Architecture and, after a dot, the tag of its pre-trained weights.
     features : int or None
-        Length of the feature vector; None where it is found out by building the network.
+        Length of the feature vector; None where it is determined by building the network.
     size : int
         Side of the square input in pixels.
-    same_weights : bool
-        True where timm's tag holds the very weights of the torchvision model of the paper.
-        torchvision re-published two of timm's files, EfficientNet-B0 and B1, under its own
-        tensor names; they count as the same.
     bypassed : tuple of str
-        Parts of timm's network between its last feature map and the classifier that the paper's
-        network lacks; they are taken out after weights are loaded.
+        Modules of timm's network between its last feature map and the classifier that the paper's
+        network lacks; they are removed after weights are loaded.
     drop_path : float or None
         Largest stochastic depth rate while training, torchvision's default for the paper's
         networks; None leaves timm's.
@@ -41,7 +37,6 @@ class Backbone:
     timm_name: str
     features: int | None
     size: int = 224
-    same_weights: bool = False
     bypassed: tuple[str, ...] = ()
     drop_path: float | None = None
 
@@ -50,35 +45,24 @@ class Backbone:
         """The timm name without the tag of its weights."""
         return self.timm_name.partition(".")[0]
 
-    @property
-    def in_paper(self) -> bool:
-        """True for one of the paper's thirteen, asked for by the paper's name."""
-        return self.name in PAPER_BACKBONES
 
-
-# Order and names of the paper's code. What differs from timm's own pooled features:
+# Order and names of the paper's code. timm's tags tv_in1k are torchvision's own weights, which the
+# paper used; torchvision re-published timm's EfficientNet-B0 and B1 under its own tensor names.
+# What differs from timm's own pooled features:
 # VGG-16 pools its last 512 maps and has no fully connected layers; MobileNet-V3 pools the 960
 # maps before its head convolution; ConvNeXt pools without the layer norm of its classifier.
+_MOBILENET_V3 = ("conv_head", "norm_head", "act2")
 PAPER_BACKBONES: dict[str, Backbone] = {
     item.name: item
     for item in (
-        Backbone("vgg16", "vgg16_bn.tv_in1k", 512, same_weights=True, bypassed=("pre_logits",)),
-        Backbone("resnet18", "resnet18.tv_in1k", 512, same_weights=True),
-        Backbone("resnet50", "resnet50.tv_in1k", 2048, same_weights=True),
-        Backbone("densenet121", "densenet121.tv_in1k", 1024, same_weights=True),
+        Backbone("vgg16", "vgg16_bn.tv_in1k", 512, bypassed=("pre_logits",)),
+        Backbone("resnet18", "resnet18.tv_in1k", 512),
+        Backbone("resnet50", "resnet50.tv_in1k", 2048),
+        Backbone("densenet121", "densenet121.tv_in1k", 1024),
         Backbone("mobilenetv2", "mobilenetv2_100.ra_in1k", 1280),
-        Backbone(
-            "mobilenetv3l",
-            "mobilenetv3_large_100.ra_in1k",
-            960,
-            bypassed=("conv_head", "norm_head", "act2"),
-        ),
-        Backbone(
-            "efficientnetb0", "efficientnet_b0.ra_in1k", 1280, same_weights=True, drop_path=0.2
-        ),
-        Backbone(
-            "efficientnetb1", "efficientnet_b1.ft_in1k", 1280, same_weights=True, drop_path=0.2
-        ),
+        Backbone("mobilenetv3l", "mobilenetv3_large_100.ra_in1k", 960, bypassed=_MOBILENET_V3),
+        Backbone("efficientnetb0", "efficientnet_b0.ra_in1k", 1280, drop_path=0.2),
+        Backbone("efficientnetb1", "efficientnet_b1.ft_in1k", 1280, drop_path=0.2),
         Backbone(
             "convnext_tiny", "convnext_tiny.fb_in1k", 768, bypassed=("head.norm",), drop_path=0.1
         ),
@@ -109,24 +93,12 @@ def find_backbone(name: str) -> Backbone:
     import timm  # slow, and it brings torch: only for names that are not the paper's
 
     architecture, _, tag = name.partition(".")
-    tags = {item.partition(".")[2] for item in timm.list_pretrained(architecture)}
-    if not timm.is_model(architecture) or (tag and tag not in tags):
-        raise UnknownBackboneError(f"unknown backbone {name!r}; {_near(name, tags)}")
-    settings = timm.get_pretrained_cfg(name) if tags else None
-    size = settings.input_size[-1] if settings is not None else 224
-    return Backbone(name, name, None, size=size)
-
-
-def _near(name: str, tags: set[str]) -> str:
-    import timm
-
-    architecture, _, tag = name.partition(".")
-    if tags:
-        near = difflib.get_close_matches(tag, sorted(tags), n=3) or sorted(tags)[:5]
-        return "its weights are tagged " + ", ".join(f"{architecture}.{item}" for item in near)
-    ours = difflib.get_close_matches(name.lower(), PAPER_BACKBONES, n=3, cutoff=0.6)
-    others = difflib.get_close_matches(architecture.lower(), timm.list_models(), n=3, cutoff=0.6)
-    near = list(dict.fromkeys([*ours, *others]))
-    if near:
-        return "did you mean " + " or ".join(repr(item) for item in near) + "?"
-    return "the paper's are " + ", ".join(PAPER_BACKBONES) + "; timm.list_models() lists the others"
+    tagged = [item for item in timm.list_pretrained(architecture) if "." in item]
+    if not timm.is_model(architecture) or (tag and name not in tagged):
+        known = tagged or [*PAPER_BACKBONES, *timm.list_models()]
+        near = " or ".join(map(repr, difflib.get_close_matches(name.lower(), known)))
+        paper = f"the paper's are {', '.join(PAPER_BACKBONES)}; timm.list_models() lists the others"
+        hint = f"did you mean {near}?" if near else paper
+        raise UnknownBackboneError(f"unknown backbone {name!r}; {hint}")
+    settings = timm.get_pretrained_cfg(name) if tagged else None
+    return Backbone(name, name, None, size=settings.input_size[-1] if settings else 224)

@@ -1,26 +1,56 @@
-"""Building a backbone and reading pre-trained weights into it.
+"""Building a backbone of timm and reading pre-trained weights into it.
 
-Whether tensors fit a network, said tensor by tensor.
+The authors of the paper released, at https://huggingface.co/kabhishe/skin-IAV, the best of three
+runs of three backbones. Each file is the state of their wrapper around a torchvision model:
+``backbone.<torchvision's name>``, and ``regression_head.<n>`` or ``classification_head.<n>``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from iavlib.core.errors import DataError, ModelError, WeightsUnavailable
-from iavlib.models import weights as hub
-from iavlib.models.backbones import Backbone
-from iavlib.models.weights import Weights, describe_file, short_hash, weights_file
+from iavlib.core.home import data_home
+from iavlib.models.backbones import PAPER_BACKBONES, Backbone
+from iavlib.models.weights import (
+    Weights,
+    describe_file,
+    download,
+    fetch_weights,
+    short_hash,
+    weights_file,
+)
 
-SHOWN = 5  # tensors named in a message
-COUNTER = "num_batches_tracked"  # of a batch norm; many files leave it out, and zero does
+_SHOWN = 5  # tensors named in a message
+_COUNTER = "num_batches_tracked"  # of a batch norm; many files leave it out, and zero does
+
+REPOSITORY = "kabhishe/skin-IAV"
+FOLDER = "predict_IAA/saved_models"  # the models that predict agreement
+# With which the authors normalised the images of IMA++ (their predict_IAA/dataloader.py).
+MEAN, STD = (0.7079, 0.5688, 0.5130), (0.1304, 0.1248, 0.1429)
+#: The wrapper's heads, and the names of heads here that they are given to.
+HEADS = {
+    "regression_head": ("iaa", "regression", "agreement"),
+    "classification_head": ("diagnosis", "classification", "malignancy"),
+}
+#: The released backbones: torchvision's name and its first tensor.
+_TORCHVISION = {
+    "resnet18": ("resnet18", "conv1.weight"),
+    "mobilenetv2": ("mobilenet_v2", "features.0.0.weight"),
+    "efficientnetb1": ("efficientnet_b1", "features.0.0.weight"),
+}
+_CLASSIFIERS = ("fc.", "classifier.")  # of torchvision
+# What may stand before torchvision's names, longest first: parallel training and torch.compile
+# prepend their own word to the attribute of the wrapper.
+_PREFIXES = ("module.backbone.", "_orig_mod.backbone.", "backbone.", "model.", "base_model.")
+_PREFIXES += ("net.", "module.", "")
 
 
 def differences(
@@ -42,34 +72,50 @@ def differences(
     str
         A half-sentence for an error message, empty where the tensors fit.
     """
-    optional = set(optional)
-    may_miss = {name for name in expected if name in optional or name.endswith(COUNTER)}
-    missing = [name for name in expected if name not in given and name not in may_miss]
-    unexpected = [name for name in given if name not in expected]
-    misshapen = [
-        f"{name} {_shape(given[name])} instead of {_shape(expected[name])}"
-        for name in expected
-        if name in given and given[name].shape != expected[name].shape
-    ]
-    subsets = [("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)]
-    return "; ".join(f"{len(names)} {word}: {_some(names)}" for word, names in subsets if names)
-
-
-def as_float32(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the state with floating point tensors in single precision, others as they are."""
-    return {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in state.items()
+    absent = expected.keys() - given.keys() - set(optional)
+    wrong = {
+        "missing": [name for name in expected if name in absent and not name.endswith(_COUNTER)],
+        "unexpected": [name for name in given if name not in expected],
+        "misshapen": [
+            f"{name} {tuple(given[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in expected
+            if name in given and given[name].shape != expected[name].shape
+        ],
     }
-
-
-def _shape(tensor: torch.Tensor) -> str:
-    return "(" + ", ".join(map(str, tensor.shape)) + ")"
+    return "; ".join(
+        f"{len(names)} {word}: {_some(names)}" for word, names in wrong.items() if names
+    )
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file, or of a PyTorch file with tensors only.
+
+    Raises
+    ------
+    iavlib.core.DataError
+        If the file is damaged, or holds more than tensors and so would have to run code.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # zip, pickle and safetensors each have errors of their own
+        problem = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        hint = "get the file again; nothing but tensors is read from it"
+        raise DataError(path, f"cannot be read as weights ({problem})", hint) from error
+
+
+def _as_float32(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        name: item.float() if item.is_floating_point() else item for name, item in state.items()
+    }
 
 
 def create(
@@ -87,7 +133,7 @@ def create(
         Side of the input in pixels. Networks with positions for a fixed number of patches are
         built for it; the others take any.
     state : mapping of str to torch.Tensor, optional
-        Tensors as timm publishes them; timm renames and resizes what must be.
+        Tensors as timm publishes them; timm renames and resizes where needed.
     padding : {"", "same"}
         Of strided convolutions; see :class:`Weights`.
 
@@ -96,6 +142,8 @@ def create(
     ModelError
         If this network has no choice of padding.
     """
+    import timm
+
     options = {} if backbone.drop_path is None else {"drop_path_rate": backbone.drop_path}
     settings = timm.get_pretrained_cfg(backbone.timm_name)
     if size is not None and settings is not None and settings.fixed_input_size:
@@ -113,7 +161,7 @@ def create(
 
 
 def strip(network: nn.Module, backbone: Backbone) -> nn.Module:
-    """Take the classifier, and what the paper's network lacks, out of timm's network."""
+    """Remove the classifier, and what the paper's network lacks, from timm's network."""
     network.reset_classifier(0)
     for name in backbone.bypassed:
         parent, _, child = name.rpartition(".")
@@ -131,17 +179,18 @@ def from_hub(backbone: Backbone, size: int | None = None) -> tuple[nn.Module, We
     iavlib.core.DataError
         If the file is damaged or does not fit.
     """
-    hint = f"put a file at {weights_file(backbone)}, or ask for weights 'none'"
-    path = hub.fetch_weights(backbone, hint)
+    import timm
+
+    path = fetch_weights(backbone)
     settings = timm.get_pretrained_cfg(backbone.timm_name)
     try:
-        network = create(backbone, size, as_float32(read_tensors(path)))
+        network = create(backbone, size, _as_float32(read_tensors(path)))
     except (RuntimeError, KeyError) as error:  # torch names the tensors
         problem = f"does not fit {backbone.timm_name}: {error}"
         raise DataError(path, problem, "remove it, so that it is downloaded again") from error
-    place = settings.hf_hub_id if path.suffix == ".safetensors" else settings.url
-    detail = f"{place}, sha256 {short_hash(path)}"
+    origin = settings.hf_hub_id if path.suffix == ".safetensors" else settings.url
     mean, std = tuple(settings.mean), tuple(settings.std)
+    detail = f"{origin}, sha256 {short_hash(path)}"
     return network, Weights("hub", detail, mean, std, size or backbone.size)
 
 
@@ -150,7 +199,7 @@ def from_file(
 ) -> tuple[nn.Module, Weights]:
     """Return the network with the weights of a safetensors file.
 
-    The file names tensors as timm does, in any floating point precision; its metadata say
+    The file names tensors as timm does, in any floating point precision; its metadata contain
     ``mean`` and ``std`` (three numbers, or one, separated by commas) and ``input_size``. They may
     name the network (``timm``), the ``padding`` of strided convolutions (``same`` as in
     TensorFlow, or ``symmetric``) and the ``source``: without a padding, that of a ``.tflite``
@@ -171,13 +220,15 @@ def from_file(
     iavlib.core.DataError
         If it is damaged, of another network, or tensors are missing, unexpected or misshapen.
     """
-    path = _existing(backbone, path)
-    (mean, std, file_size, padding) = _metadata(path, backbone)
-    state = as_float32(read_tensors(path))
+    path = weights_file(backbone) if path is None else path
+    mean, std, file_size, padding = _metadata(path, backbone)
+    state = _as_float32(read_tensors(path))
     network = create(backbone, size, padding=padding)
+    classifiers = network.pretrained_cfg.get("classifier") or ()
+    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
     expected = network.state_dict()
-    wrong = differences(expected, state, optional=_classifier(network, expected))
-    if wrong:
+    optional = [name for name in expected if name.rpartition(".")[0] in classifiers]
+    if wrong := differences(expected, state, optional):
         hint = f"give a file of {backbone.architecture} with timm's names, or another backbone"
         raise DataError(path, f"tensors do not fit {backbone.architecture}: {wrong}", hint)
     network.load_state_dict(state, strict=False)
@@ -186,7 +237,7 @@ def from_file(
 
 
 def padding_of_file(backbone: Backbone) -> str:
-    """Return how the weights file of a backbone wants strided convolutions padded.
+    """Return how the weights file of a backbone requires strided convolutions to be padded.
 
     Returns
     -------
@@ -197,73 +248,179 @@ def padding_of_file(backbone: Backbone) -> str:
     WeightsUnavailable, iavlib.core.DataError
         As :func:`from_file`.
     """
-    return _metadata(_existing(backbone), backbone)[-1] or "symmetric"
-
-
-def _existing(backbone: Backbone, path: Path | None = None) -> Path:
-    path = weights_file(backbone) if path is None else Path(path)
-    if not path.is_file():
-        reason, hint = f"there is no file {path}", "put it there, or ask for 'hub' or 'none'"
-        raise WeightsUnavailable(backbone.name, "file", reason, hint)
-    return path
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a safetensors file, or of a PyTorch file with tensors only.
-
-    Raises
-    ------
-    iavlib.core.DataError
-        If the file is damaged, or holds more than tensors and so would have to run code.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # zip, pickle and safetensors each have errors of their own
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        hint = "get the file again; nothing but tensors is read from it"
-        raise DataError(path, f"cannot be read as weights ({said})", hint) from error
-
-
-def _classifier(network: nn.Module, names: Mapping) -> list[str]:
-    heads = network.pretrained_cfg.get("classifier") or ()
-    heads = (heads,) if isinstance(heads, str) else heads
-    return [name for name in names if name.rpartition(".")[0] in heads]
+    return _metadata(weights_file(backbone), backbone)[-1] or "symmetric"
 
 
 def _metadata(path: Path, backbone: Backbone):
     """Return mean, std, input size and padding of a weights file."""
+    if not path.is_file():
+        reason, hint = f"there is no file {path}", "put it there, or choose 'hub' or 'none'"
+        raise WeightsUnavailable(backbone.name, "file", reason, hint)
     try:
         with safe_open(path, "pt") as file:
             content = file.metadata() or {}
     except SafetensorError as error:
         problem = f"cannot be read as weights ({error})"
         raise DataError(path, problem, "get the file again") from error
-    hint = "write mean, std and input_size into its metadata, such as '0.5,0.5,0.5' and '224'"
     named = content.get("timm", backbone.architecture)
     if named.partition(".")[0] != backbone.architecture:
         problem = f"holds weights of {named}, not of {backbone.architecture}"
         raise DataError(path, problem, "give the file of this backbone")
-    values = {}
-    for key, counts in (("mean", (1, 3)), ("std", (1, 3)), ("input_size", (1,))):
+
+    def numbers(key: str, *counts: int) -> tuple[float, ...]:
         try:
-            values[key] = tuple(float(item) for item in content[key].split(","))
-        except (KeyError, ValueError) as error:
-            said = repr(content[key]) if key in content else "missing"
-            raise DataError(path, f"metadata {key} is {said}", hint) from error
-        if len(values[key]) not in counts:
-            raise DataError(path, f"metadata {key} is {content[key]!r}", hint)
-    mean, std = (item * 3 if len(item) == 1 else item for item in (values["mean"], values["std"]))
-    return mean, std, int(values["input_size"][0]), _padding(content, path)
+            values = tuple(map(float, content[key].split(",")))
+        except (KeyError, ValueError):
+            values = ()
+        if len(values) not in counts:
+            problem = f"metadata {key} is {repr(content[key]) if key in content else 'missing'}"
+            hint = "write mean, std and input_size into them, such as '0.5,0.5,0.5' and '224'"
+            raise DataError(path, problem, hint)
+        return values * 3 if counts != (1,) and len(values) == 1 else values
+
+    mean, std, size = numbers("mean", 1, 3), numbers("std", 1, 3), numbers("input_size", 1)
+    guess = "same" if ".tflite" in content.get("source", "") else "symmetric"
+    padding = content.get("padding", guess)
+    if padding not in ("same", "symmetric"):
+        hint = "write 'same' (TensorFlow's) or 'symmetric'"
+        raise DataError(path, f"metadata padding is {padding!r}", hint)
+    return mean, std, int(size[0]), "same" if padding == "same" else ""
 
 
-def _padding(content: Mapping[str, str], path: Path) -> str:
-    guessed = "same" if ".tflite" in content.get("source", "") else "symmetric"
-    named = content.get("padding", guessed)
-    if named not in ("same", "symmetric"):
-        problem = f"metadata padding is {named!r}"
-        raise DataError(path, problem, "write 'same' (TensorFlow's) or 'symmetric'")
-    return "same" if named == "same" else ""
+@dataclass(frozen=True)
+class Released:
+    """A checkpoint that the authors released, taken apart.
+
+    Attributes
+    ----------
+    backbone : dict of str to torch.Tensor
+        In timm's names, without a classifier.
+    heads : dict of str to dict of str to torch.Tensor
+        State of each head of the wrapper, by the wrapper's name.
+    weights : Weights
+        With the authors' normalisation.
+    """
+
+    backbone: dict[str, torch.Tensor]
+    heads: dict[str, dict[str, torch.Tensor]]
+    weights: Weights
+
+
+def read_released(
+    backbone: Backbone, path: Path | None = None, size: int | None = None
+) -> Released:
+    """Return a checkpoint of the authors.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        ResNet-18, MobileNet-V2 or EfficientNet-B1.
+    path : Path, optional
+        Default: the model that predicts agreement, from ``weights/skin-IAV`` in the data home
+        (laid out as the repository), else from Hugging Face's cache, else from there.
+    size : int, optional
+        Side of the input in pixels, where it is not to be the paper's.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If none was released for this backbone, or it cannot be had.
+    iavlib.core.DataError
+        If the file is damaged or holds other tensors than this backbone's.
+    """
+    if backbone.name not in _TORCHVISION:
+        reason = "the authors released " + ", ".join(_TORCHVISION)
+        raise WeightsUnavailable(backbone.name, "released", reason, "choose one of these")
+    path = _find_released(backbone) if path is None else path
+    if not path.is_file():
+        reason = f"there is no file {path}"
+        raise WeightsUnavailable(backbone.name, "released", reason, "correct the path")
+    state = read_tensors(path)
+    state = state.get("state_dict", state)
+    odd = [str(name) for name, item in state.items() if not isinstance(item, torch.Tensor)]
+    if odd:
+        hint = "give the state of a network, not a whole checkpoint"
+        raise DataError(path, f"{odd[0]} is no tensor", hint)
+    body, heads = _take_apart(backbone.name, _as_float32(state), path)
+    names = timm_names(backbone.name)
+    body = {names.get(name, name): tensor for name, tensor in body.items()}
+    weights = Weights("released", describe_file(path), MEAN, STD, size or backbone.size)
+    return Released(body, heads, weights)
+
+
+def timm_names(name: str) -> dict[str, str]:
+    """Return timm's name of every tensor of a torchvision model, by torchvision's name.
+
+    Both define the same layers in the same order.
+
+    Parameters
+    ----------
+    name : {"resnet18", "mobilenetv2", "efficientnetb1"}
+
+    Returns
+    -------
+    dict of str to str
+        Without the classifier.
+    """
+    import torchvision
+
+    backbone = PAPER_BACKBONES[name]
+    with torch.device("meta"):  # names only: no memory, no random numbers
+        theirs = getattr(torchvision.models, _TORCHVISION[name][0])().state_dict()
+        ours = strip(create(backbone), backbone).state_dict()
+    body = [item for item in theirs if not item.startswith(_CLASSIFIERS)]
+    return dict(zip(body, ours, strict=True))
+
+
+def _take_apart(name: str, state: Mapping[str, torch.Tensor], path: Path):
+    """Return the tensors of the torchvision model, and those of each head."""
+    first, hint = _TORCHVISION[name][1], f"give a released checkpoint of {name}"
+    prefix = next((item for item in _PREFIXES if item + first in state), None)
+    if prefix is None:
+        problem = f"no tensor {first} of torchvision's {name} after any of the prefixes {_PREFIXES}"
+        raise DataError(path, f"{problem}; it begins with {', '.join([*state][:_SHOWN])}", hint)
+    outer = prefix.removesuffix("backbone.") if prefix.endswith("backbone.") else ""
+    heads: dict[str, dict[str, torch.Tensor]] = {}
+    body, left = {}, []
+    for key, tensor in state.items():
+        head, _, name_in_head = key.removeprefix(outer).partition(".")
+        if head in HEADS:
+            heads.setdefault(head, {})[name_in_head] = tensor
+        elif not key.startswith(prefix):
+            left.append(key)
+        elif not key.removeprefix(prefix).startswith(_CLASSIFIERS):
+            body[key.removeprefix(prefix)] = tensor
+    if left:
+        problem = f"{len(left)} tensors belong to no part of the network: {_some(left)}"
+        raise DataError(path, problem, hint)
+    return body, heads
+
+
+def _find_released(backbone: Backbone) -> Path:
+    """Return the released file of a backbone, from this machine if it is there."""
+    import huggingface_hub
+
+    name, local = backbone.name, data_home() / "weights" / REPOSITORY.partition("/")[2]
+    hint = f"put the repository's {FOLDER}/{name} under {local}, or choose other weights"
+
+    def candidates(root: Path) -> list[Path]:
+        suffixes = (".pth", ".pt", ".bin", ".safetensors")
+        paths = (root / FOLDER / name).rglob("*")
+        return sorted(path for path in paths if path.suffix in suffixes)
+
+    def snapshot(**options) -> str:
+        pattern = f"{FOLDER}/{name}/*"
+        return huggingface_hub.snapshot_download(REPOSITORY, allow_patterns=pattern, **options)
+
+    paths = candidates(local)
+    if not paths:
+        try:
+            paths = candidates(Path(snapshot(local_files_only=True)))
+        except FileNotFoundError:
+            paths = []
+    if not paths:
+        paths = candidates(download(snapshot, backbone, "released", REPOSITORY, hint))
+    if len(paths) != 1:
+        reason = f"{REPOSITORY} has {len(paths)} files for it: {', '.join(map(str, paths))}"
+        raise WeightsUnavailable(name, "released", reason, "give the path of one as the weights")
+    return paths[0]

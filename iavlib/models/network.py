@@ -14,8 +14,16 @@ from torch import nn
 from iavlib.core.errors import DataError, ModelError
 from iavlib.models.backbones import Backbone, find_backbone
 from iavlib.models.heads import HeadSpec, build_head
-from iavlib.models.loading import create, differences, from_file, from_hub, strip
-from iavlib.models.released import HEADS, Released, read_released
+from iavlib.models.loading import (
+    HEADS,
+    Released,
+    create,
+    differences,
+    from_file,
+    from_hub,
+    read_released,
+    strip,
+)
 from iavlib.models.weights import SOURCES, Weights, random_weights
 
 
@@ -68,7 +76,7 @@ class Network(nn.Module):
 
     @property
     def backbone_name(self) -> str:
-        """The name by which the backbone was asked for."""
+        """The name by which the backbone was chosen."""
         return self.spec.name
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -120,7 +128,7 @@ def build_network(
         path ``*.safetensors`` is read as such a file, a path ``*.pth`` as a checkpoint of the
         authors. A released head is given to a head of kind ``paper`` of the same shape that is
         called ``iaa`` or ``regression``, or ``diagnosis`` or ``classification``; then
-        ``weights.detail`` says so.
+        ``weights.detail`` states it.
     seed : int
         Of all random starts; the random state of the process is left as it was.
     size : int, optional
@@ -135,75 +143,43 @@ def build_network(
     iavlib.core.DataError
         If a file is damaged or its tensors do not fit.
     """
-    spec = find_backbone(backbone)
+    spec, chosen, released = find_backbone(backbone), str(weights), None
+    path = None if chosen in SOURCES else Path(chosen)
     with _seeded(seed):
-        if str(weights) == "none":
+        if chosen == "none":
             body = create(spec, size, padding=padding)
-            used, released = random_weights(spec, seed, size, padding), None
+            used = random_weights(spec, seed, size, padding)
+        elif chosen == "hub":
+            body, used = from_hub(spec, size)
+        elif chosen == "file" or chosen.endswith(".safetensors"):
+            body, used = from_file(spec, path, size)
+        elif chosen == "released" or chosen.endswith((".pth", ".pt")):
+            released = read_released(spec, path, size)
+            body, used = create(spec, size), released.weights
         else:
-            body, used, released = _pretrained(spec, str(weights), size)
+            known = ", ".join(SOURCES)
+            hint = f"known are {known}, or a path *.safetensors or *.pth"
+            raise ModelError(f"weights {chosen!r}: {hint}")
         body = strip(body, spec)
         n_features = spec.features or _count_features(body, used.input_size)
     network = Network(body, heads, spec, used, n_features, seed)
     if released is not None:
-        _give_released(network, released)
+        _load_released(network, released)
     return network
 
 
-def _pretrained(
-    spec: Backbone, chosen: str, size: int | None
-) -> tuple[nn.Module, Weights, Released | None]:
-    """Return timm's whole network; a released checkpoint comes beside it, not yet put in."""
-    if chosen == "hub":
-        return *from_hub(spec, size), None
-    if chosen == "file" or chosen.endswith(".safetensors"):
-        return *from_file(spec, None if chosen == "file" else Path(chosen), size), None
-    if chosen == "released" or chosen.endswith((".pth", ".pt")):
-        released = read_released(spec, None if chosen == "released" else Path(chosen), size)
-        return create(spec, size), released.weights, released
-    known = ", ".join(SOURCES)
-    raise ModelError(f"weights {chosen!r}: known are {known}, or a path *.safetensors or *.pth")
-
-
-def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], strict: bool = True) -> None:
-    """Put tensors into a network.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-    state : mapping of str to torch.Tensor
-    strict : bool
-        False leaves tensors that are missing as they are and ignores those unexpected; shapes
-        must fit all the same.
-
-    Raises
-    ------
-    ModelError
-        Naming the tensors that are missing, unexpected or misshapen; the network is unchanged.
-    """
-    expected = network.state_dict()
-    if not strict:
-        state = {name: tensor for name, tensor in state.items() if name in expected}
-    wrong = differences(expected, state, optional=() if strict else expected)
-    if wrong:
-        raise ModelError(f"tensors do not fit the network: {wrong}")
-    network.load_state_dict(state, strict=False)
-
-
-def _give_released(network: Network, released: Released) -> None:
-    """Put a released checkpoint into a network, and say which heads it filled."""
+def _load_released(network: Network, released: Released) -> None:
+    """Put a released checkpoint into a network, and record which heads it filled."""
     path = released.weights.detail
-    wrong = differences(network.backbone.state_dict(), released.backbone)
-    if wrong:
+    if wrong := differences(network.backbone.state_dict(), released.backbone):
         hint = f"give a released checkpoint of {network.backbone_name}"
         raise DataError(path, f"tensors do not fit {network.spec.architecture}: {wrong}", hint)
     network.backbone.load_state_dict(released.backbone, strict=False)
     filled = []
     for wrapper, state in released.heads.items():
         for name in HEADS[wrapper]:
-            if name not in network.heads or network.specs[name].kind != "paper":
-                continue
-            if not differences(network.heads[name].state_dict(), state):
+            paper = name in network.heads and network.specs[name].kind == "paper"
+            if paper and not differences(network.heads[name].state_dict(), state):
                 network.heads[name].load_state_dict(state, strict=False)
                 filled.append(name)
     what = f"with head {', '.join(filled)}" if filled else "backbone only"
@@ -211,7 +187,7 @@ def _give_released(network: Network, released: Released) -> None:
 
 
 def _count_features(body: nn.Module, size: int) -> int:
-    """Return the length of the features, by one image: timm's attributes do not always say it."""
+    """Return the length of the features, by one image: timm's attributes are not always right."""
     training = body.training
     with torch.no_grad():  # not inference mode: what a network caches must stay usable
         count = body.eval()(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
@@ -221,7 +197,7 @@ def _count_features(body: nn.Module, size: int) -> int:
 
 @contextmanager
 def _seeded(seed: int):
-    """Draw the CPU's random numbers from a seed; the process's own go on after."""
+    """Draw the CPU's random numbers from a seed; the process's own state is restored after."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' too
         yield

@@ -1,16 +1,15 @@
-"""A U-Net with instance normalisation, as deep as its images allow.
+"""U-Nets: with instance normalisation, on an encoder of timm, and probabilistic.
 
-Each stage is two 3 x 3 convolutions (zero-padded by one pixel, without bias), each followed by
-instance normalisation and a leaky ReLU. Stages are joined by 2 x 2 max-pooling on the way down and
-by 2 x 2 transposed convolutions on the way up. Images whose sides are no multiple of the last
-stage's stride are padded to the next one, by repeating their border on all sides, and what was
-added is cut off at the end: 28 x 28 digits become 32 x 32 within.
+The plain U-Net is as deep as its images allow. Each stage is two 3 x 3 convolutions (zero-padded by
+one pixel, without bias), each followed by instance normalisation and a leaky ReLU. Stages are
+joined by 2 x 2 max-pooling in the encoder and by 2 x 2 transposed convolutions in the decoder.
+Images whose sides are no multiple of the last stage's stride are padded to the next one, by
+repeating their border on all sides, and the result is cropped: 28 x 28 digits become 32 x 32
+within.
 
-A U-Net on an encoder of timm, built by segmentation-models-pytorch, with weights of our own.
-
-The library's downloads are not used: weights come as those of every other backbone here, from the
-hub's cache or a file of the data home (:mod:`iavlib.models.loading`), so that what a network
-started from is known to the last digit.
+The U-Net on an encoder of timm is built by segmentation-models-pytorch; weights come as those of
+every other backbone here (:mod:`iavlib.models.loading`), not by that library's downloads, so that
+the start of a network is known to the last digit.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
+from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn import functional as F
 
 from iavlib.core.errors import ModelError
@@ -30,8 +29,14 @@ from iavlib.models.weights import Weights
 
 #: Channels of the stages, from the finest to the coarsest, in Zhang et al. (2023).
 WIDTHS = (32, 64, 128, 256)
-#: Pixels that the coarsest map keeps at least: normalising a map of one pixel leaves nothing.
-SMALLEST = 4
+#: Minimum side of the coarsest map in pixels: normalising a map of one pixel leaves nothing.
+MIN_SIDE = 4
+#: Channels of the decoder on an encoder of timm, finest first: the library's own.
+DECODER = (16, 32, 64, 128, 256)
+#: Padding of strided convolutions: as PyTorch's (both sides), or as TensorFlow's.
+PADDINGS = ("symmetric", "same")
+#: Bound of the absolute logarithms of the standard deviations of codes.
+_MAX_LOG = 7.0
 
 
 def stages_for(height: int, width: int, widths: Sequence[int] = WIDTHS) -> tuple[int, ...]:
@@ -50,7 +55,7 @@ def stages_for(height: int, width: int, widths: Sequence[int] = WIDTHS) -> tuple
         The first of `widths`, so many that the coarsest map has at least 4 x 4 pixels.
     """
     n = 1
-    while n < len(widths) and -(-min(height, width) // 2**n) >= SMALLEST:
+    while n < len(widths) and -(-min(height, width) // 2**n) >= MIN_SIDE:
         n += 1
     return tuple(widths[:n])
 
@@ -70,7 +75,7 @@ class ConvBlock(nn.Sequential):
 
 
 class Encoder(nn.Module):
-    """The way down: from images to one map of features a stage.
+    """From images to one map of features per stage.
 
     Parameters
     ----------
@@ -82,13 +87,12 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, widths: Sequence[int] = WIDTHS):
         super().__init__()
-        before = (channels, *widths[:-1])
-        pairs = zip(before, widths, strict=True)
+        pairs = zip((channels, *widths[:-1]), widths, strict=True)
         self.stages = nn.ModuleList(ConvBlock(old, new) for old, new in pairs)
         self.stride = 2 ** (len(widths) - 1)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Give the maps of all stages, finest first; sides must be multiples of ``stride``."""
+        """Return the maps of all stages, finest first; sides must be multiples of ``stride``."""
         maps = []
         for number, stage in enumerate(self.stages):
             images = stage(F.max_pool2d(images, 2) if number else images)
@@ -104,8 +108,8 @@ class UNet(nn.Module):
     channels : int
         Of the images.
     widths : sequence of int
-        Channels of each stage, such as :func:`stages_for` gives; their number less one is how
-        often the sides are halved.
+        Channels of each stage, such as :func:`stages_for` returns; the sides are halved between
+        stages.
 
     Attributes
     ----------
@@ -129,7 +133,7 @@ class UNet(nn.Module):
         self.features = widths[0]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give features (B, features, H, W) of images (B, channels, H, W)."""
+        """Return features (B, features, H, W) of images (B, channels, H, W)."""
         height, width = images.shape[-2:]
         padded, top, left = pad_to_multiple(images, self.encoder.stride)
         *skipped, deepest = self.encoder(padded)
@@ -156,17 +160,8 @@ def pad_to_multiple(images: Tensor, stride: int) -> tuple[Tensor, int, int]:
     return images, top, left
 
 
-#: Channels of the decoder's stages, finest first: the library's own.
-DECODER = (16, 32, 64, 128, 256)
-#: Sides are halved as often as the decoder has stages, up to this.
-DEEPEST = 5
-#: Padding of strided convolutions: as PyTorch's (both sides), or as TensorFlow's.
-PADDINGS = ("symmetric", "same")
-_NO_MAPS = "{name!r} gives no maps of five resolutions: choose a network of convolutions"
-
-
 class EncoderUNet(nn.Module):
-    """From images to features of the same height and width, as :class:`iavlib.models.unet.UNet`.
+    """From images to features of the same height and width, as :class:`UNet`.
 
     Parameters
     ----------
@@ -197,13 +192,15 @@ class EncoderUNet(nn.Module):
         decoder: Sequence[int] = DECODER,
         padding: str = PADDINGS[0],
     ):
+        import segmentation_models_pytorch as smp  # slow to import
+
         super().__init__()
-        if not 1 <= len(decoder) <= DEEPEST:
-            raise ModelError(f"a decoder has 1 to {DEEPEST} stages, not {len(decoder)}")
+        if not 1 <= len(decoder) <= len(DECODER):
+            raise ModelError(f"a decoder has 1 to {len(DECODER)} stages, not {len(decoder)}")
         self.spec, self.channels = find_backbone(backbone), channels
         options = {"pad_type": "same"} if padding == "same" else {}
         try:
-            made = smp.Unet(
+            network = smp.Unet(
                 f"tu-{self.spec.architecture}",
                 encoder_depth=len(decoder),
                 encoder_weights=None,
@@ -212,19 +209,20 @@ class EncoderUNet(nn.Module):
                 **options,
             )
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-            raise ModelError(_NO_MAPS.format(name=backbone) + f" ({error})") from error
-        self.encoder, self.decoder = made.encoder, made.decoder
+            problem = f"{backbone!r} gives no maps of five resolutions ({error})"
+            raise ModelError(f"{problem}: choose a network of convolutions") from error
+        self.encoder, self.decoder = network.encoder, network.decoder
         self.features, self.stride = decoder[0], 2 ** len(decoder)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give features (B, features, H, W) of images (B, channels, H, W)."""
+        """Return features (B, features, H, W) of images (B, channels, H, W)."""
         height, width = images.shape[-2:]
         padded, top, left = pad_to_multiple(images, self.stride)
-        found = self.decoder(self.encoder(padded))
-        return found[..., top : top + height, left : left + width]
+        features = self.decoder(self.encoder(padded))
+        return features[..., top : top + height, left : left + width]
 
     def load(self, weights: str) -> Weights:
-        """Put pre-trained weights into the encoder.
+        """Load pre-trained weights into the encoder.
 
         Parameters
         ----------
@@ -236,25 +234,24 @@ class EncoderUNet(nn.Module):
         WeightsUnavailable, ModelError, iavlib.core.DataError
             If they are not here, or do not fit.
         """
+
+        def flat(name: str) -> str:  # in a network cut into stages, timm writes stages_0
+            return name.replace(".", "_")
+
         if self.channels != 3:
             raise ModelError(f"weights are of colour images; these have {self.channels} channels")
         network, record = (from_file if weights == "file" else from_hub)(self.spec)
-        there = {_flat(name): values for name, values in network.state_dict().items()}
-        wanted = self.encoder.model.state_dict()
-        if absent := [name for name in wanted if _flat(name) not in there]:
+        given = {flat(name): values for name, values in network.state_dict().items()}
+        expected = self.encoder.model.state_dict()
+        if absent := [name for name in expected if flat(name) not in given]:
             raise ModelError(f"weights of {self.spec.name} lack {', '.join(absent[:3])}")
-        self.encoder.model.load_state_dict({name: there[_flat(name)] for name in wanted})
+        self.encoder.model.load_state_dict({name: given[flat(name)] for name in expected})
         return record
-
-
-def _flat(name: str) -> str:
-    """Name a tensor as timm does in a network cut into stages, where ``stages.0`` is another."""
-    return name.replace(".", "_")
 
 
 @functools.cache
 def try_encoder(backbone: str, decoder: tuple[int, ...], padding: str) -> None:
-    """Build a U-Net once, to see whether it can be.
+    """Build a U-Net once, to see whether that is possible.
 
     Raises
     ------
@@ -265,21 +262,22 @@ def try_encoder(backbone: str, decoder: tuple[int, ...], padding: str) -> None:
 
 
 def load_encoders(network: nn.Module, weights: str) -> Weights:
-    """Put pre-trained weights into every encoder of a network; return where they are from.
+    """Load pre-trained weights into every encoder of a network; return where they are from.
 
     Raises
     ------
     ModelError
         If it has none; see also :meth:`EncoderUNet.load`.
     """
-    encoders = [subset for subset in network.modules() if isinstance(subset, EncoderUNet)]
+    encoders = [module for module in network.modules() if isinstance(module, EncoderUNet)]
     if not encoders:
         raise ModelError(f"weights {weights!r} are for an encoder, and the network has none")
-    return next(encoder.load(weights) for encoder in encoders)
+    records = [encoder.load(weights) for encoder in encoders]
+    return records[0]
 
 
 def padding_for(backbone: str, weights: str) -> str:
-    """Say how strided convolutions are padded where weights come from.
+    """Return how strided convolutions are padded where weights come from.
 
     Raises
     ------
@@ -287,3 +285,95 @@ def padding_for(backbone: str, weights: str) -> str:
         If a file is asked for that is not there or damaged.
     """
     return padding_of_file(find_backbone(backbone)) if weights == "file" else PADDINGS[0]
+
+
+class _Codes(nn.Module):
+    """From maps of the image's size to a normal distribution of codes."""
+
+    def __init__(self, channels: int, widths: Sequence[int], latent: int):
+        super().__init__()
+        self.encoder = Encoder(channels, widths)
+        self.last = nn.Conv2d(widths[-1], 2 * latent, 1)
+
+    def forward(self, maps: Tensor) -> Independent:
+        padded, _, _ = pad_to_multiple(maps, self.encoder.stride)
+        pooled = self.encoder(padded)[-1].mean((2, 3), keepdim=True)
+        mean, log_scale = self.last(pooled)[..., 0, 0].chunk(2, 1)
+        return Independent(Normal(mean, log_scale.clamp(-_MAX_LOG, _MAX_LOG).exp()), 1)
+
+
+class ProbabilisticUNet(nn.Module):
+    """A U-Net whose last layers see a latent code drawn for the whole image.
+
+    Two encoders predict a normal distribution of codes each: the *prior* sees the image, the
+    *posterior* the image and one annotator's label of it. Training draws from the posterior and
+    keeps the two alike; prediction draws from the prior, each draw one plausible segmentation.
+
+    Parameters
+    ----------
+    channels, classes : int
+    widths : sequence of int
+        Of the U-Net and of both encoders of codes.
+    latent : int
+        Length of a code.
+    blocks : int
+        1 x 1 convolutions that join code and features, before the last.
+
+    References
+    ----------
+    Kohl, S. A. A. et al. (2018). A probabilistic U-Net for segmentation of ambiguous images.
+    NeurIPS.
+    """
+
+    def __init__(self, channels, classes, widths=WIDTHS, latent: int = 6, blocks: int = 2):
+        super().__init__()
+        self.classes, self.latent = classes, latent
+        self.backbone = UNet(channels, widths)
+        self.prior = _Codes(channels, widths, latent)
+        self.posterior = _Codes(channels + classes, widths, latent)
+        layers: list[nn.Module] = []
+        inputs, features = self.backbone.features + latent, self.backbone.features
+        for _ in range(blocks):
+            layers += [nn.Conv2d(inputs, features, 1), nn.LeakyReLU(0.01)]
+            inputs = features
+        self.join = nn.Sequential(*layers, nn.Conv2d(inputs, classes, 1))
+
+    def decode(self, features: Tensor, codes: Tensor) -> Tensor:
+        """Return logits (B, C, H, W) of features (B, F, H, W) and codes (B, latent)."""
+        spread = codes[..., None, None].expand(-1, -1, *features.shape[-2:])
+        return self.join(torch.cat((features, spread), 1))
+
+    def reconstruct(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits by a code drawn from the posterior, and the divergence from the prior.
+
+        Parameters
+        ----------
+        images : torch.Tensor, shape (B, channels, H, W)
+        labels : torch.Tensor of int64, shape (B, H, W)
+
+        Returns
+        -------
+        logits : torch.Tensor, shape (B, C, H, W)
+        divergence : torch.Tensor, shape (B,)
+            Kullback-Leibler, of the posterior from the prior, in nats.
+        """
+        marked = F.one_hot(labels, self.classes).movedim(-1, 1).to(images.dtype)
+        posterior = self.posterior(torch.cat((images, marked - 0.5), 1))
+        divergence = kl_divergence(posterior, self.prior(images))
+        return self.decode(self.backbone(images), posterior.rsample()), divergence
+
+    def sample(self, images: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return the probabilities of `n` draws from the prior: (B, n, C, H, W).
+
+        Parameters
+        ----------
+        images : torch.Tensor, shape (B, channels, H, W)
+        n : int
+        generator : torch.Generator, optional
+            Of the CPU, so that a seed draws the same codes on every device.
+        """
+        prior = self.prior(images).base_dist
+        features = self.backbone(images)
+        drawn = torch.randn(n, *prior.loc.shape, generator=generator).to(prior.loc)
+        codes = prior.loc + prior.scale * drawn
+        return torch.stack([self.decode(features, code).softmax(1) for code in codes], 1)

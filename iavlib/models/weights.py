@@ -1,8 +1,7 @@
 """Where pre-trained weights come from, and how images must be normalised for them.
 
-Nothing here imports torch until weights are read.
-
-Files of Hugging Face: from the cache without asking, from the network only if they must be.
+Files of Hugging Face are taken from its cache, from the network only if they must be. Nothing here
+imports torch until weights are looked for.
 """
 
 from __future__ import annotations
@@ -16,155 +15,19 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from iavlib.core.errors import WeightsUnavailable
 from iavlib.core.home import data_home
 from iavlib.models.backbones import Backbone, find_backbone
 
-FILE = "model.safetensors"
-
-
-def cached_weights(backbone: Backbone) -> Path | None:
-    """Return timm's weights of a backbone where a cache of this machine has them.
-
-    Parameters
-    ----------
-    backbone : Backbone
-
-    Returns
-    -------
-    Path or None
-        A safetensors file of Hugging Face's cache, or the file that timm names by address in
-        PyTorch's (``torch.hub``).
-    """
-    import huggingface_hub
-    import timm
-
-    settings = timm.get_pretrained_cfg(backbone.timm_name)
-    if settings is None:
-        return None
-    if settings.hf_hub_id:
-        name = settings.hf_hub_filename or FILE
-        found = huggingface_hub.try_to_load_from_cache(settings.hf_hub_id, name)
-        if isinstance(found, str):
-            return Path(found)
-    return _torch_cached(settings.url)
-
-
-def _torch_cached(url: str | None) -> Path | None:
-    if not url or not url.endswith((".pth", ".pt")):
-        return None
-    import torch
-
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urllib.parse.urlparse(url).path).name
-    return path if path.is_file() else None
-
-
-def fetch_weights(backbone: Backbone, hint: str) -> Path:
-    """Return timm's weights of a backbone, from a cache or else from Hugging Face.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    hint : str
-        What else a user can do without a network, for the message.
-
-    Raises
-    ------
-    WeightsUnavailable
-        If timm has none, or they are in no cache and cannot be downloaded.
-    """
-    found = cached_weights(backbone)
-    if found is not None:
-        return found
-    import huggingface_hub
-    import timm
-
-    settings = timm.get_pretrained_cfg(backbone.timm_name)
-    if settings is None or not settings.hf_hub_id:
-        reason = f"timm has none on Hugging Face for {backbone.timm_name!r}"
-        raise WeightsUnavailable(backbone.name, "hub", reason, hint)
-    repository, name = settings.hf_hub_id, settings.hf_hub_filename or FILE
-    path = download(
-        lambda: huggingface_hub.hf_hub_download(repository, name),
-        (backbone.name, "hub"),
-        repository,
-        hint,
-    )
-    return Path(path)
-
-
-def download(action: Callable[[], str], what: tuple[str, str], repository: str, hint: str) -> str:
-    """Call what downloads, and say clearly why it did not.
-
-    Parameters
-    ----------
-    action : callable
-        Downloads and returns a path.
-    what : tuple of str
-        Backbone and source, for the message.
-    repository : str
-        On Hugging Face.
-    hint : str
-        What else a user can do.
-
-    Raises
-    ------
-    WeightsUnavailable
-        If the network is off or does not answer, or the repository has no such file.
-    OSError
-        If the disk is full or not writable.
-    """
-    away = _why_unreachable()
-    place = f"{repository} is not in the cache of Hugging Face"
-    if away:
-        raise WeightsUnavailable(*what, f"{place} and {away}", _online(hint))
-    try:
-        return action()
-    except Exception as error:  # its HTTP client has a family of errors of its own
-        if isinstance(error, OSError) and error.errno in (
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.EACCES,
-            errno.EROFS,
-        ):
-            raise
-        said = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
-        raise WeightsUnavailable(
-            *what, f"{place} and no download: {said}", _online(hint)
-        ) from error
-
-
-def _online(hint: str) -> str:
-    return f"run once with a network, or copy a cache here and set HF_HOME to it; or {hint}"
-
-
-def _why_unreachable() -> str:
-    """Return why there is no use in trying, empty where there is.
-
-    The client of Hugging Face tries for half a minute before it says that a host is unknown.
-    """
-    from huggingface_hub import constants
-
-    if constants.is_offline_mode():
-        return "HF_HUB_OFFLINE forbids the network"
-    host = urllib.parse.urlparse(constants.ENDPOINT).hostname or ""
-    if urllib.request.getproxies().get("https") or os.environ.get("ALL_PROXY"):
-        return ""  # the proxy looks names up, this machine need not
-    try:
-        socket.getaddrinfo(host, 443)
-    except OSError:
-        return f"there is no network here ({host} is not found)"
-    return ""
-
-
 SOURCES = ("hub", "file", "released", "none")
+FILE = "model.safetensors"
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Which weights a network started from; it goes into every result.
+    """Which weights a network started from; stored with every result.
 
     Attributes
     ----------
@@ -191,51 +54,28 @@ class Weights:
 
     @property
     def is_random(self) -> bool:
-        """True where nothing was learnt before; such a result supports no claim."""
+        """True without pre-training; such a result supports no claim."""
         return self.source == "none"
 
+    @property
+    def defines_normalisation(self) -> bool:
+        """False for random weights: mean 0 and std 1 then stand for pixels as they are.
+
+        Whoever trains such a network computes both from the training split.
+        """
+        return not self.is_random or self.mean != (0.0, 0.0, 0.0)
+
     def with_normalisation(self, mean, std) -> Weights:
-        """Return the same weights with another mean and std, such as the training part's."""
+        """Return the same weights with another mean and std, such as the training split's."""
         return replace(self, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
-
-
-class Normalisation(NamedTuple):
-    """How pixels in [0, 1] become a network's input: ``(pixel - mean) / std`` at ``size``.
-
-    ``known`` is False where no weights say so: mean 0 and std 1 then stand for pixels as they
-    are, and whoever trains computes both from the training part.
-    """
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    size: int
-    known: bool
-
-
-def normalisation(weights: Weights) -> Normalisation:
-    """Return mean, std and input size that go with some weights."""
-    known = not weights.is_random or weights.mean != (0.0, 0.0, 0.0)
-    return Normalisation(weights.mean, weights.std, weights.input_size, known)
 
 
 def random_weights(
     backbone: Backbone, seed: int, size: int | None = None, padding: str = ""
 ) -> Weights:
     """Return the record of a network that starts at random."""
-    nothing, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return Weights("none", f"random, seed {seed}", nothing, one, size or backbone.size, padding)
-
-
-def weights_file(backbone: Backbone) -> Path:
-    """Return where the weights file of a backbone lies, or would have to lie.
-
-    ``<timm name>.imagenet.safetensors`` in ``weights`` of the data home, looked for with the tag
-    of the weights first, then without.
-    """
-    folder = data_home() / "weights"
-    names = (backbone.timm_name, backbone.architecture)
-    paths = [folder / f"{name}.imagenet.safetensors" for name in names]
-    return next((path for path in paths if path.is_file()), paths[-1])
+    zeros, ones = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return Weights("none", f"random, seed {seed}", zeros, ones, size or backbone.size, padding)
 
 
 def find_weights(backbone: str | Backbone) -> str:
@@ -251,11 +91,130 @@ def find_weights(backbone: str | Backbone) -> str:
         A file in the data home; else timm's weights where Hugging Face's or PyTorch's cache has
         them; else none.
     """
-    if isinstance(backbone, str):
-        backbone = find_backbone(backbone)
+    backbone = find_backbone(backbone) if isinstance(backbone, str) else backbone
     if weights_file(backbone).is_file():
         return "file"
     return "none" if cached_weights(backbone) is None else "hub"
+
+
+def weights_file(backbone: Backbone) -> Path:
+    """Return where the weights file of a backbone lies, or would have to lie.
+
+    ``<timm name>.imagenet.safetensors`` in ``weights`` of the data home, looked for with the tag
+    of the weights first, then without.
+    """
+    names = (backbone.timm_name, backbone.architecture)
+    paths = [data_home() / "weights" / f"{name}.imagenet.safetensors" for name in names]
+    return next((path for path in paths if path.is_file()), paths[-1])
+
+
+def cached_weights(backbone: Backbone) -> Path | None:
+    """Return timm's weights of a backbone where a cache of this machine has them.
+
+    Returns
+    -------
+    Path or None
+        A safetensors file of Hugging Face's cache, or the file that timm names by address in
+        PyTorch's (``torch.hub``).
+    """
+    import huggingface_hub
+    import timm
+    import torch
+
+    settings = timm.get_pretrained_cfg(backbone.timm_name)
+    if settings is None:
+        return None
+    if settings.hf_hub_id:
+        name = settings.hf_hub_filename or FILE
+        path = huggingface_hub.try_to_load_from_cache(settings.hf_hub_id, name)
+        if isinstance(path, str):
+            return Path(path)
+    if not settings.url or not settings.url.endswith((".pth", ".pt")):
+        return None
+    name = Path(urllib.parse.urlparse(settings.url).path).name
+    path = Path(torch.hub.get_dir(), "checkpoints", name)
+    return path if path.is_file() else None
+
+
+def fetch_weights(backbone: Backbone) -> Path:
+    """Return timm's weights of a backbone, from a cache or else from Hugging Face.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If timm has none, or they are in no cache and cannot be downloaded.
+    """
+    path = cached_weights(backbone)
+    if path is not None:
+        return path
+    import huggingface_hub
+    import timm
+
+    hint = f"put a file at {weights_file(backbone)}, or choose weights 'none'"
+    settings = timm.get_pretrained_cfg(backbone.timm_name)
+    if settings is None or not settings.hf_hub_id:
+        reason = f"timm has none on Hugging Face for {backbone.timm_name!r}"
+        raise WeightsUnavailable(backbone.name, "hub", reason, hint)
+    repository, name = settings.hf_hub_id, settings.hf_hub_filename or FILE
+
+    def fetch() -> str:
+        return huggingface_hub.hf_hub_download(repository, name)
+
+    return download(fetch, backbone, "hub", repository, hint)
+
+
+def download(
+    fetch: Callable[[], str], backbone: Backbone, source: str, repository: str, hint: str
+) -> Path:
+    """Download from Hugging Face, or state why that was not possible.
+
+    Parameters
+    ----------
+    fetch : callable
+        Downloads and returns a path.
+    backbone, source, repository : Backbone, str and str
+        For the message.
+    hint : str
+        What else a user can do.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If the network is off or does not answer, or the repository has no such file.
+    OSError
+        If the disk is full or not writable.
+    """
+    reason, cause = _why_unreachable(), None
+    if not reason:
+        try:
+            return Path(fetch())
+        except Exception as error:  # its HTTP client has a family of errors of its own
+            if isinstance(error, OSError) and error.errno in _DISK:
+                raise
+            problem = str(error).strip().splitlines()[0][:200]
+            reason, cause = f"no download: {type(error).__name__}: {problem}", error
+    reason = f"{repository} is not in the cache of Hugging Face and {reason}"
+    hint = f"run once with a network, or copy a cache here and set HF_HOME to it; or {hint}"
+    raise WeightsUnavailable(backbone.name, source, reason, hint) from cause
+
+
+def _why_unreachable() -> str:
+    """Return why there is no use in trying, empty where there is.
+
+    The client of Hugging Face tries for half a minute before it reports an unknown host.
+    """
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return "HF_HUB_OFFLINE forbids the network"
+    host = urllib.parse.urlparse(constants.ENDPOINT).hostname or ""
+    if urllib.request.getproxies().get("https") or os.environ.get("ALL_PROXY"):
+        return ""  # the proxy looks names up, this machine need not
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return f"there is no network here ({host} is not found)"
+    return ""
 
 
 def describe_file(path: Path) -> str:

@@ -121,7 +121,7 @@ def from_cohort(
     size: int | tuple[int, int] = 64,
     annotators: Sequence[str] | None = None,
     truth: str | None = None,
-    min_annotators: int = 1,
+    min_masks: int = 1,
     fractions: Sequence[float] | str | None = FRACTIONS,
     seed: int = 0,
 ) -> MultiAnnotatorSet:
@@ -144,7 +144,7 @@ def from_cohort(
         (ties are foreground; with several classes the lowest of the most voted), the first
         annotator of each image, or one annotator (other images are left out). By default the known
         truth, otherwise none.
-    min_annotators : int
+    min_masks : int
         Annotators an image must have.
     fractions : sequence of float, "published" or None
         Shares of train, val and test, split by patient; the cohort's published split; none.
@@ -167,7 +167,7 @@ def from_cohort(
     truth = _checked_truth(cohort, truth, wanted)
     height, width = (size, size) if isinstance(size, int) else tuple(size)
     values = LabelValues.of(cohort)
-    chosen, notes = _usable(cohort, wanted, truth, min_annotators)
+    chosen, notes = _usable(cohort, wanted, truth, min_masks)
     if annotators is None:
         wanted = tuple(sorted({name for paths in chosen.values() for name in paths}))
     labels = np.full((len(chosen), len(wanted), height, width), MISSING, np.int8)
@@ -261,7 +261,7 @@ def _checked_truth(cohort: Cohort, truth: str | None, wanted: tuple[str, ...]) -
     )
 
 
-def _usable(cohort: Cohort, wanted, truth: str | None, min_annotators: int):
+def _usable(cohort: Cohort, wanted, truth: str | None, min_masks: int):
     """Choose images and one mask file per annotator; note what is left out."""
     masks = cohort.masks[cohort.masks["annotator"].isin(wanted)]
     here = masks[masks["path"].notna()].sort_index()
@@ -273,7 +273,7 @@ def _usable(cohort: Cohort, wanted, truth: str | None, min_annotators: int):
     chosen, left_out = {}, {}
     for image_id, row in cohort.images.iterrows():
         own = paths.get(image_id, {})
-        if reason := _reason(image_id, row, own, wanted, truth, min_annotators):
+        if reason := _reason(image_id, row, own, wanted, truth, min_masks):
             left_out[reason] = left_out.get(reason, 0) + 1
         else:
             chosen[image_id] = own
@@ -286,14 +286,14 @@ def _usable(cohort: Cohort, wanted, truth: str | None, min_annotators: int):
     return chosen, notes
 
 
-def _reason(image_id, row, own: dict[str, str], wanted, truth, min_annotators: int) -> str | None:
+def _reason(image_id, row, own: dict[str, str], wanted, truth, min_masks: int) -> str | None:
     """Return why an image is left out; None where it is not."""
     if not own:
         return "no mask here"
     if pd.isna(row["path"]):
         return "no image file"
-    if len(own) < min_annotators:
-        return f"fewer than {min_annotators} annotators"
+    if len(own) < min_masks:
+        return f"fewer than {min_masks} annotators"
     if truth in wanted and truth not in own:
         return f"no mask by {truth}"
     sizes = mask_sizes(own)

@@ -19,10 +19,9 @@ from iavlib.multiannotator.fusion import posterior_classes
 from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood
 from iavlib.multiannotator.methods import make_method
 from iavlib.multiannotator.prediction import Prediction, join_predictions
-from iavlib.training import checkpoint
 from iavlib.training.batches import ImageBatches, normalise
 from iavlib.training.hardware import choose_device, seeded
-from iavlib.training.loop import fit as train
+from iavlib.training.loop import CHECKPOINT, fit as train
 from iavlib.training.objectives import Objective
 from iavlib.training.predict import evaluating
 from iavlib.training.recipe import Recipe
@@ -240,7 +239,7 @@ def clear_checkpoints(method: Method, folder: Path) -> None:
     """Remove the checkpoints of a finished training."""
     for stage in method.stages:
         subfolder = _stage_folder(Path(folder), method, stage)
-        (subfolder / checkpoint.NAME).unlink(missing_ok=True)
+        (subfolder / CHECKPOINT).unlink(missing_ok=True)
         if subfolder != Path(folder) and subfolder.is_dir() and not any(subfolder.iterdir()):
             subfolder.rmdir()
 

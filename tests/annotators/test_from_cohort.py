@@ -65,7 +65,7 @@ def test_phantom(phantom):
 
 
 def test_subsets_of_annotators_and_pictures(phantom):
-    both = from_cohort(phantom, 32, ["A01", "A00"], min_annotators=2, fractions=None)
+    both = from_cohort(phantom, 32, ["A01", "A00"], min_masks=2, fractions=None)
     assert both.annotators == ("A01", "A00")
     assert both.subsets is None
     assert not both.missing.any()

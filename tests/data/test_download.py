@@ -9,7 +9,7 @@ import pytest
 
 from iavlib.core.errors import FetchError
 from iavlib.data import download as module
-from iavlib.data.download import RemoteFile, download, fetch_json, part_of
+from iavlib.data.download import RemoteFile, download, part_of
 
 CONTENT = np.random.default_rng(0).bytes(700_000)
 
@@ -147,16 +147,3 @@ def test_a_failing_disk_is_said_in_a_sentence(server, file, tmp_path, monkeypatc
     monkeypatch.setattr(module, "open", lambda *args: Failing(), raising=False)
     with pytest.raises(FetchError, match=rf"big\.zip\.part: {message}.*IAV_DATA_HOME"):
         download(file, tmp_path)
-
-
-def test_json_is_asked_for_again_and_checked(server, pauses):
-    server.files |= {"/good": b'{"a": 1}', "/bad": b"<html>", "/list": b"[1]"}
-    assert fetch_json(f"{server.address}/good") == {"a": 1}
-    with pytest.raises(FetchError, match="no JSON"):
-        fetch_json(f"{server.address}/bad")
-    with pytest.raises(FetchError, match="no object"):
-        fetch_json(f"{server.address}/list")
-    server.manner = "503"
-    with pytest.raises(FetchError, match=r"503 .*Check the network"):
-        fetch_json(f"{server.address}/good", attempts=3)
-    assert pauses == [7, 7]

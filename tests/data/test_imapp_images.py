@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 
 from iavlib import data
 from iavlib.cli.data import app
-from iavlib.core import disk
-from iavlib.core.disk import STAGING
+from iavlib.core import files
 from iavlib.core.errors import FetchError
 from iavlib.data import imapp_fetch
 from iavlib.data.datasets import imapp
+from iavlib.data.datasets.imapp import STAGING
+from iavlib.data.download import digest
 
 SIZE = (40, 30)
 # Like the real one it writes under another name and renames, passes over what is there with the
@@ -63,7 +64,7 @@ def client(tiny_imapp, server, tmp_path, monkeypatch, pauses):
     monkeypatch.setenv("IAV_DATA_HOME", str(tiny_imapp.parent))
     monkeypatch.setattr(imapp_fetch, "API", server.address)
     monkeypatch.setattr(imapp_fetch, "LOOK_EVERY", 0.05)
-    tables = {n: imapp.sha256(tiny_imapp / n) for n in imapp.REQUIRED}
+    tables = {n: digest(tiny_imapp / n) for n in imapp.REQUIRED}
     monkeypatch.setattr(imapp, "IMAPP_TABLES", tables)
     server.files["/images/search/size/?query=&collections=482"] = b'{"size": 12000000}'
     return folder
@@ -204,7 +205,7 @@ def test_a_size_that_is_not_stated_is_said(client, server):
 
 
 def test_it_does_not_fit(client, monkeypatch):
-    monkeypatch.setattr(disk, "free_space", lambda folder: 9_000_000)
+    monkeypatch.setattr(files, "free_space", lambda folder: 9_000_000)
     result = run()
     assert result.exit_code == 1
     assert "images do not fit: they need about 10.0 MB" in result.output
@@ -236,6 +237,6 @@ def test_a_disk_without_links(client, monkeypatch):
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(imapp_fetch.os, "link", no_links)
-    told = []
-    assert fetch(tell=told.append).complete
-    assert "no links on this disk" in told[0]
+    lines = []
+    assert fetch(log=lines.append).complete
+    assert "no links on this disk" in lines[0]

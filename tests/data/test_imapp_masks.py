@@ -16,15 +16,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from pooch.downloaders import ZenodoRepository
 from typer.testing import CliRunner
 
 from iavlib import data
 from iavlib.cli.data import app
-from iavlib.core import disk
-from iavlib.core.disk import STAGING
+from iavlib.core import files
 from iavlib.core.errors import FetchError
-from iavlib.data import download, imapp_fetch
+from iavlib.data import imapp_fetch
 from iavlib.data.datasets import imapp
+from iavlib.data.datasets.imapp import STAGING
+from iavlib.data.download import digest
 
 RECORD = imapp_fetch.RECORD
 
@@ -74,8 +76,8 @@ def masks(tiny_imapp, server, monkeypatch, pauses):
     md5s = [hashlib.md5(c).hexdigest().upper() for c in content.values()]
     table.assign(mask_md5=md5s).to_csv(tiny_imapp / imapp.MASKS, index=False)
     monkeypatch.setenv("IAV_DATA_HOME", str(tiny_imapp.parent))
-    monkeypatch.setattr(download, "API", server.address)
-    tables = {n: imapp.sha256(tiny_imapp / n) for n in imapp.REQUIRED}
+    monkeypatch.setattr(ZenodoRepository, "base_api_url", f"{server.address}/records")
+    tables = {n: digest(tiny_imapp / n) for n in imapp.REQUIRED}
     monkeypatch.setattr(imapp, "IMAPP_TABLES", tables)
     offer(server, zipped(content))
     return content
@@ -165,7 +167,7 @@ def test_a_mask_that_differs_is_left_out_and_named(masks, server, tiny_imapp):
     assert "masks: 9 verified, 1 missing, 2 different" in result.output
     assert f"missing: {absent}" in result.output
     assert f"different: {fresh}, {mine}" in result.output
-    assert "to mend it:" in result.output
+    assert "to fix it:" in result.output
     assert not (tiny_imapp / "masks" / fresh).exists()
     assert (tiny_imapp / "masks" / good).read_bytes() == masks[good]
     assert (tiny_imapp / "masks" / mine).read_bytes() == b"edited by me"
@@ -201,7 +203,7 @@ def test_an_unsafe_archive_is_refused_before_anything_is_written(masks, server, 
 
 def test_it_does_not_fit(masks, tiny_imapp, monkeypatch):
     monkeypatch.setattr(imapp_fetch, "free_space", lambda folder: 1000)
-    monkeypatch.setattr(disk, "free_space", lambda folder: 1000)
+    monkeypatch.setattr(files, "free_space", lambda folder: 1000)
     for options in (["--yes"], ["--dry-run"]):
         result = run(*options)
         assert result.exit_code == 1
@@ -226,7 +228,7 @@ def test_a_disk_that_fills_while_unpacking(masks, tiny_imapp, monkeypatch):
 
 def test_a_read_only_data_home(masks, monkeypatch, tiny_imapp):
     with monkeypatch.context() as patch:
-        patch.setattr(disk.os, "access", lambda *args: False)
+        patch.setattr(files.os, "access", lambda *args: False)
         result = run("--yes")
     assert result.exit_code == 1
     assert "is read-only. Set IAV_DATA_HOME" in result.output
@@ -238,7 +240,7 @@ def test_no_network(masks, server):
     server.server_close()
     result = run("--yes", "--timeout", "0.5")
     assert result.exit_code == 1
-    assert "not fetched: http://127.0.0.1" in result.output
+    assert "not fetched: 10.5281/zenodo.14201693" in result.output
     assert "the server cannot be reached" in result.output
     assert "Traceback" not in result.output
 
@@ -250,7 +252,7 @@ def test_a_record_without_an_archive(masks, server):
 
 
 def test_one_fetch_at_a_time(masks, tiny_imapp):
-    with disk.only_one(tiny_imapp):
+    with files.only_one(tiny_imapp / f"{STAGING}.lock", "iav data fetch"):
         result = run("--yes")
     assert result.exit_code == 1
     assert "another 'iav data fetch' is at work" in result.output
@@ -265,13 +267,15 @@ def test_a_table_with_a_path_for_a_name(masks, tiny_imapp):
 
 PROGRAM = """
 import os, sys, time
+from pooch.downloaders import ZenodoRepository
 from iavlib.data import imapp_fetch
+ZenodoRepository.base_api_url = sys.argv[1] + "/records"
 real = os.replace
 def slowly(source, target):
     time.sleep(0.05)
     real(source, target)
 imapp_fetch.os.replace = slowly
-imapp_fetch.fetch_masks(imapp_fetch.plan_masks(api=sys.argv[1]))
+imapp_fetch.fetch_masks(imapp_fetch.plan_masks())
 """
 
 

@@ -1,8 +1,9 @@
-"""What a record of Zenodo may look like."""
+"""The files of a Zenodo record, by pooch; what cannot be used is refused."""
 
 import json
 
 import pytest
+from pooch.downloaders import ZenodoRepository
 
 from iavlib.core.errors import FetchError
 from iavlib.data.download import record_files
@@ -20,35 +21,29 @@ def entry(**changes):
     return {k: v for k, v in (full | changes).items() if v is not None}
 
 
-def ask(server, files):
-    server.files["/records/14201693"] = json.dumps({"files": files}).encode()
-    return record_files("14201693", api=server.address)
+@pytest.fixture
+def ask(server, monkeypatch):
+    monkeypatch.setattr(ZenodoRepository, "base_api_url", f"{server.address}/records")
+
+    def files_of(files):
+        content = json.dumps({"id": 14201693, "files": files}).encode()
+        server.files["/records/14201693"] = content
+        return record_files("14201693")
+
+    return files_of
 
 
-def test_files_of_a_record(server):
-    (file,) = ask(server, [entry()])
+def test_files_of_a_record(ask):
+    (file,) = ask([entry()])
     assert (file.name, file.size, file.md5) == ("segs.zip", 12, MD5)
     assert file.url == "http://there/segs.zip"
 
 
-@pytest.mark.parametrize(
-    "files",
-    [
-        [entry(key=None, size=None, filename="segs.zip", filesize=12, checksum=MD5, links=None)],
-        {"entries": [entry(links={})]},
-        {"entries": {"segs.zip": entry(links={})}},
-    ],
-    ids=["October 2023", "list of entries", "entries by name"],
-)
-def test_other_forms_of_the_same(server, files):
-    (file,) = ask(server, files)
+def test_the_other_api_of_zenodo(ask):
+    other = {"filename": "segs.zip", "filesize": 12, "checksum": MD5}
+    (file,) = ask([other])
     assert (file.name, file.size, file.md5) == ("segs.zip", 12, MD5)
-    assert file.url == f"{server.address}/records/14201693/files/segs.zip/content"
-
-
-def test_content_before_description(server):
-    links = {"self": "http://there/about", "content": "http://there/itself"}
-    assert ask(server, [entry(links=links)])[0].url == "http://there/itself"
+    assert file.url == "https://zenodo.org/records/14201693/files/segs.zip?download=1"
 
 
 @pytest.mark.parametrize(
@@ -56,14 +51,24 @@ def test_content_before_description(server):
     [
         ([], "lists no files"),
         (None, "lists no files"),
-        ([entry(key=None)], "no key or filename; Zenodo's answer has changed"),
-        ([entry(checksum=None)], "no checksum"),
-        ([entry(checksum="sha256:00")], "not an MD5"),
+        ([entry(key=None)], "lists no files as expected.*by hand"),
+        ([entry(checksum=None)], "checksum"),
+        ([entry(checksum="sha256:00")], "checksum 'sha256:00'"),
         ([entry(size="12")], "size '12'"),
-        ([entry(key="../segs.zip")], "no plain name"),
-        ([entry(key="/etc/passwd")], "no plain name"),
+        ([entry(key="../segs.zip")], "file name"),
+        ([entry(key="/etc/passwd")], "file name"),
     ],
 )
-def test_what_cannot_be_used_is_said(server, files, message):
+def test_what_cannot_be_used_is_reported(ask, files, message):
     with pytest.raises(FetchError, match=message):
-        ask(server, files)
+        ask(files)
+
+
+def test_a_busy_or_silent_zenodo(server, monkeypatch):
+    monkeypatch.setattr(ZenodoRepository, "base_api_url", f"{server.address}/records")
+    with pytest.raises(FetchError, match="as expected"):
+        record_files("14201693")
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(FetchError, match="cannot be reached.*Check the network"):
+        record_files("14201693", timeout=0.5)

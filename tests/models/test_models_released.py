@@ -79,7 +79,7 @@ def test_a_plain_torchvision_state(tmp_path):
 
 
 def test_mobilenet_map_covers_every_tensor_once():
-    from iavlib.models.released import timm_names
+    from iavlib.models.loading import timm_names
 
     for name in ("mobilenetv2", "efficientnetb1"):
         builder, classifier = BUILDERS[name]
@@ -126,7 +126,9 @@ def test_what_does_not_fit_is_named(how, said, tmp_path):
 def test_another_networks_checkpoint(tmp_path):
     path = tmp_path / "best_model.pth"
     torch.save(wrapped("efficientnetb1").state_dict(), path)
-    with pytest.raises(DataError, match="are not of mobilenetv2"):
+    with pytest.raises(
+        DataError, match=r"do not fit mobilenetv2_100: \d+ missing: .*; \d+ unexpected"
+    ):
         build_network("mobilenetv2", {}, path)
 
 

@@ -70,8 +70,7 @@ def test_file_in_half_precision(home):
     assert network.weights.mean == (0.5, 0.4, 0.3) and network.weights.std == (0.2,) * 3
     assert network.weights.detail.startswith("weights/test_resnet.imagenet.safetensors, sha256 ")
     assert not network.weights.is_random
-    how = models.normalisation(network.weights)
-    assert how.size == 64 and how.known and how.mean == (0.5, 0.4, 0.3)
+    assert network.weights.input_size == 64 and network.weights.defines_normalisation
 
 
 def test_file_by_its_path_and_without_classifier(home, tmp_path):
@@ -84,9 +83,10 @@ def test_file_by_its_path_and_without_classifier(home, tmp_path):
 
 def test_random_weights_leave_normalisation_to_the_training_part():
     weights = build_network("test_resnet", {}).weights
-    assert not models.normalisation(weights).known
+    assert not weights.defines_normalisation
     weights = weights.with_normalisation(np.array([0.7, 0.6, 0.5]), [0.1, 0.1, 0.1])
-    assert models.normalisation(weights) == ((0.7, 0.6, 0.5), (0.1, 0.1, 0.1), 160, True)
+    assert (weights.mean, weights.std) == ((0.7, 0.6, 0.5), (0.1, 0.1, 0.1))
+    assert weights.defines_normalisation and weights.input_size == 160
 
 
 def test_tensors_that_do_not_fit_are_named(home):
@@ -176,21 +176,6 @@ def test_hub_file_that_does_not_fit(home):
         build_network("test_resnet", {}, "hub")
 
 
-def test_load_state_names_tensors_and_changes_nothing():
-    network = build_network("test_resnet", HEADS, seed=0)
-    before = {key: item.clone() for key, item in network.state_dict().items()}
-    wrong = dict(before)
-    wrong["heads.iaa.4.weight"] = torch.zeros(3, 256)
-    with pytest.raises(models.ModelError, match=r"heads.iaa.4.weight \(3, 256\) instead of"):
-        models.load_state(network, wrong)
-    with pytest.raises(models.ModelError, match=r"missing: .*heads.iaa.0.weight"):
-        models.load_state(network, {k: v for k, v in before.items() if "iaa" not in k})
-    models.load_state(network, {"heads.iaa.4.bias": torch.ones(1), "new": torch.ones(1)}, False)
-    after = network.state_dict()
-    assert after.pop("heads.iaa.4.bias").item() == 1
-    assert all(torch.equal(after[key], before[key]) for key in after)
-
-
 @pytest.mark.parametrize(
     ("extra", "padding"),
     [
@@ -236,7 +221,8 @@ def test_the_published_mobilenet_file():
     assert len(state) == 262
     body = {key: item for key, item in state.items() if not key.startswith("classifier.")}
     assert all(torch.equal(ours[key], item.float()) for key, item in body.items())
-    assert models.normalisation(network.weights) == ((0.5,) * 3, (0.5,) * 3, 224, True)
+    weights = network.weights
+    assert (weights.mean, weights.std, weights.input_size) == ((0.5,) * 3, (0.5,) * 3, 224)
     with torch.inference_mode():
         features = network.features(torch.rand(2, 3, 224, 224) * 2 - 1)
     assert features.shape == (2, 1280) and features.isfinite().all() and features.max() <= 6

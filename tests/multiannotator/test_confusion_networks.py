@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from iavlib.core.errors import ModelError
-from iavlib.models.confusion import (
+from iavlib.models.annotator_heads import (
     FixedConfusion,
     GlobalConfusion,
     LowRankConfusion,
@@ -15,8 +15,7 @@ from iavlib.models.confusion import (
     confusion_flops,
     mean_trace,
 )
-from iavlib.models.probabilistic_unet import ProbabilisticUNet
-from iavlib.models.unet import UNet, pad_to_multiple, stages_for
+from iavlib.models.unet import ProbabilisticUNet, UNet, pad_to_multiple, stages_for
 
 
 def test_the_four_numbers_of_table_4():

@@ -9,11 +9,10 @@ import torch
 from torch.nn import functional as F
 
 from iavlib.core.errors import ModelError
-from iavlib.models.preference import (
+from iavlib.models.annotator_heads import (
     AgreementHead,
     PreferenceHead,
     convolve_each,
-    dynamic_parameters,
 )
 from iavlib.multiannotator.method import dice_loss, overlap_loss
 from iavlib.multiannotator.methods.avap import (
@@ -37,9 +36,8 @@ def test_every_picture_is_convolved_by_its_own_kernels():
 
 
 def test_the_controller_writes_as_many_numbers_as_the_layers_take():
-    assert dynamic_parameters(8, 2) == 584 + 584 + 18
     head = PreferenceHead(5, 3, 2)
-    assert head.controller.weight.shape[:2] == (1186, 5 + 3)
+    assert head.controller.weight.shape[:2] == (584 + 584 + 18, 5 + 3)
     assert PreferenceHead(5, 3, 2, condition="code").controller.in_channels == 3
     with pytest.raises(ModelError, match="no condition 'codes'"):
         PreferenceHead(5, 3, 2, condition="codes")
@@ -145,13 +143,14 @@ def test_weights_of_a_file_reach_the_encoder(tmp_path, monkeypatch):
     (tmp_path / "weights").mkdir()
     facts = {"mean": "0.5", "std": "0.5", "input_size": "64", "padding": "symmetric"}
     save_file(state, tmp_path / "weights" / "test_resnet.imagenet.safetensors", facts)
-    network = torch.nn.Sequential(EncoderUNet(3, "test_resnet", (4, 8)))
+    network = torch.nn.ModuleList(EncoderUNet(3, "test_resnet", (4, 8)) for _ in range(2))
     record = load_encoders(network, "file")
     assert not record.is_random and "test_resnet.imagenet" in record.detail
     assert padding_for("test_resnet", "file") == "symmetric"
     there = {name.replace(".", "_"): values for name, values in state.items()}
-    for name, values in network[0].encoder.model.state_dict().items():
-        torch.testing.assert_close(values, there[name.replace(".", "_")])
+    for each in network:
+        for name, values in each.encoder.model.state_dict().items():
+            torch.testing.assert_close(values, there[name.replace(".", "_")])
     with pytest.raises(ModelError, match="the network has none"):
         load_encoders(torch.nn.Conv2d(1, 1, 1), "file")
 

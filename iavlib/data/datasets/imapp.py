@@ -1,14 +1,12 @@
 """IMA++: 14,967 dermoscopic images, 2,394 of them outlined by two to five annotators.
 
-Tables as published in the authors' repository (Abhishek, Kawahara and Hamarneh 2025); the
-images and masks that lie beside them are used, the others are missing values.
-
-What can be downloaded, from where, and with which SHA-256.
+Tables as published in the authors' repository (Abhishek, Kawahara and Hamarneh 2025), with their
+addresses and SHA-256. Images and masks that lie beside them are used; absent ones are missing
+values. :mod:`iavlib.data.imapp_fetch` downloads these.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from pathlib import Path
@@ -18,16 +16,19 @@ import pandera.pandas as pa
 import pooch
 import requests
 
-from iavlib.core.disk import STAGING, check_writable, disk_error
 from iavlib.core.errors import DataError, DatasetUnavailable, FetchError
-from iavlib.core.files import write_text
+from iavlib.core.files import check_writable, disk_error, write_text
 from iavlib.core.home import data_home
 from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
+from iavlib.data.download import digest
 from iavlib.data.images import image_size
 from iavlib.data.schemas import check_known
 from iavlib.data.tables import IMAGE_SUFFIXES, bare_id, read_table
 
+#: Files being fetched lie in a folder of this name until they are verified; it is in the folder
+#: they are meant for, so that moving a file into place never crosses disks.
+STAGING = ".fetching"
 IMAPP_COMMIT = "9b20f49"
 IMAPP_TABLES = {
     "IMAplusplus_img_metadata.csv": (
@@ -49,23 +50,17 @@ IMAPP_TABLES = {
         "c12460ce7745d3b273176d4da200291dc0ae8cfefb8be6438fedd7f787821878"
     ),
 }
-# A table may stand in either folder of the authors' repository; the hash decides what is right.
+# A table may be in either folder of the authors' repository; the hash decides which is right.
 IMAPP_URLS = tuple(
     f"https://raw.githubusercontent.com/sfu-mial/IMAplusplus/{IMAPP_COMMIT}/output/{folder}/"
     for folder in ("metrics", "metadata")
 )
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def imapp_tables_to_fetch() -> list[str]:
     """Return the names of the published IMA++ tables that are absent or damaged here."""
     folder = data_home() / "imapp"
-    return [n for n, known in IMAPP_TABLES.items() if not _is_published(folder / n, known)]
+    return [name for name in IMAPP_TABLES if not _is_published(folder / name)]
 
 
 def fetch_imapp_tables(attempts: int = 3, timeout: float = 30, base_urls=IMAPP_URLS) -> list[Path]:
@@ -74,9 +69,9 @@ def fetch_imapp_tables(attempts: int = 3, timeout: float = 30, base_urls=IMAPP_U
     Parameters
     ----------
     attempts : int
-        Tries per file and address, with a pause of a second or more between them.
+        Per file and address, with a pause of a second or more between them.
     timeout : float
-        Seconds without an answer after which a try is given up.
+        Seconds without an answer after which an attempt is given up.
     base_urls : sequence of str
         Addresses to try in turn; each ends with a slash.
 
@@ -92,47 +87,38 @@ def fetch_imapp_tables(attempts: int = 3, timeout: float = 30, base_urls=IMAPP_U
         the published hash. Files that were there before are kept.
     """
     folder = data_home() / "imapp"
-    return [
-        _fetch(folder, name, f"sha256:{digest}", base_urls, attempts, timeout)
-        for name, digest in IMAPP_TABLES.items()
-    ]
+    for name in imapp_tables_to_fetch():
+        check_writable(folder)
+        _fetch(folder, name, base_urls, attempts, timeout)
+    return [folder / name for name in IMAPP_TABLES]
 
 
-def _fetch(folder: Path, name, known_hash, base_urls, attempts, timeout) -> Path:
-    target = folder / name
-    if _is_published(target, known_hash.removeprefix("sha256:")):
-        return target
-    check_writable(folder)
+def _fetch(folder: Path, name: str, base_urls, attempts: int, timeout: float) -> None:
     failures = []
     for base in base_urls:
-        store = pooch.create(
-            folder, base, registry={name: known_hash}, retry_if_failed=attempts - 1
-        )
+        registry = {name: f"sha256:{IMAPP_TABLES[name]}"}
+        store = pooch.create(folder, base, registry=registry, retry_if_failed=attempts - 1)
         try:
-            downloader = pooch.HTTPDownloader(timeout=timeout)
-            return Path(store.fetch(name, downloader=downloader))
+            store.fetch(name, downloader=pooch.HTTPDownloader(timeout=timeout))
+            return
         except (requests.ConnectionError, requests.Timeout) as error:
             # The server cannot be reached: another folder of it would not answer either.
             failures.append(f"{base}: {error.__class__.__name__}")
             break
         except (requests.RequestException, ValueError) as error:
-            reason = "other content than published" if _is_hash(error) else str(error)
-            failures.append(f"{base}: {reason}")
+            altered = isinstance(error, ValueError) and "hash" in str(error)
+            failures.append(f"{base}: {'other content than published' if altered else error}")
         except OSError as error:
-            raise disk_error(target, error) from error
-    kept = " The file that is there was kept." if target.exists() else ""
+            raise disk_error(folder / name, error) from error
+    kept = " The file that is there was kept." if (folder / name).exists() else ""
     raise FetchError(
         f"{name} could not be downloaded ({'; '.join(failures)}).{kept} Check the network and run "
         f"'iav data fetch imapp' again, or put the file into {folder} by hand."
     )
 
 
-def _is_published(path: Path, digest: str) -> bool:
-    return path.exists() and sha256(path) == digest
-
-
-def _is_hash(error: Exception) -> bool:
-    return isinstance(error, ValueError) and "hash" in str(error)
+def _is_published(path: Path) -> bool:
+    return path.exists() and digest(path) == IMAPP_TABLES[path.name]
 
 
 METADATA, PAIR_METRICS, IMAGE_METRICS, MULTI_MASKS, MASKS, QA = IMAPP_TABLES
@@ -198,7 +184,7 @@ def load(folder: Path | None = None) -> Cohort:
     Parameters
     ----------
     folder : pathlib.Path, optional
-        Where the tables lie; ``imapp`` in the data home unless given.
+        Folder of the tables; ``imapp`` in the data home unless given.
 
     Returns
     -------
@@ -210,7 +196,7 @@ def load(folder: Path | None = None) -> Cohort:
     Raises
     ------
     DatasetUnavailable
-        If none of the tables is there, or one that cannot be done without is missing.
+        If a required table is absent.
     DataError
         If a table, or an image's size, is not what it should be.
     """
@@ -244,7 +230,7 @@ def load(folder: Path | None = None) -> Cohort:
 
 
 def resized_images(folder: Path) -> pd.DataFrame:
-    """Read ``images.csv``: which image files are no originals, and how they were resized.
+    """Read ``images.csv``: which image files are resized copies, and how they were resized.
 
     Returns
     -------
@@ -259,21 +245,19 @@ def resized_images(folder: Path) -> pd.DataFrame:
 
 
 def forget_resized(folder: Path, image_ids: pd.Index) -> None:
-    """Strike images off ``images.csv``, as their originals are to come."""
+    """Remove images from ``images.csv``, because their originals will be downloaded."""
     listing, described = folder / RESIZED, resized_images(folder)
     kept = described[~described.index.isin(image_ids)]
-    if len(kept) == len(described):
-        return
     if kept.empty:
-        listing.unlink()
-        return
-    write_text(listing, kept.to_csv())
+        listing.unlink(missing_ok=True)
+    elif len(kept) < len(described):
+        write_text(listing, kept.to_csv())
 
 
 def altered_tables(folder: Path) -> list[str]:
     """Return the names of tables whose content is not the published one."""
-    present = [name for name in IMAPP_TABLES if (folder / name).exists()]
-    return [name for name in present if sha256(folder / name) != IMAPP_TABLES[name]]
+    present = [folder / name for name in IMAPP_TABLES if (folder / name).exists()]
+    return [path.name for path in present if not _is_published(path)]
 
 
 def _check_present(folder: Path) -> None:
@@ -323,7 +307,7 @@ def _images(metadata: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 
 def _geometry(folder: Path, images: pd.DataFrame) -> pd.Series:
-    """Tell how each image file relates to its published pixels, and check that it does."""
+    """Return how each image file relates to its published pixels, and check its size."""
     text = resized_images(folder)["geometry"].reindex(images.index).fillna("original")
     geometry = pd.Series("original", index=images.index)
     geometry = geometry.mask(text.str.contains("squash"), "squashed")
@@ -391,14 +375,13 @@ def _optional(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def _paths(folder: Path, names: pd.Index, strip: bool) -> pd.Series:
-    """Find the file of each name (``strip``: names have no ending); missing where there is none."""
-    found = {}
-    if folder.is_dir():
-        for entry in os.scandir(folder):
-            stem, ending = os.path.splitext(entry.name)
-            if ending.lower() in IMAGE_SUFFIXES:
-                found[stem if strip else entry.name] = entry.path
-    return pd.Series(names, index=names).map(found)
+    """Find the file of each name (``strip``: names without suffix); missing where there is none."""
+    paths = {}
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        stem, suffix = os.path.splitext(entry.name)
+        if suffix.lower() in IMAGE_SUFFIXES:
+            paths[stem if strip else entry.name] = entry.path
+    return pd.Series(names, index=names).map(paths)
 
 
 def _notes(folder: Path) -> list[str]:

@@ -7,19 +7,18 @@ Each function says so where no run at hand has measured what it is asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from iavlib import explain
-from iavlib.data.cohort import Cohort
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.results.segmentation import finished_runs
 from iavlib.experiments.runner import read_predictions
-from iavlib.experiments.store import FINISHED, MODEL
+from iavlib.experiments.store import FINISHED
 from iavlib.experiments.table import STORED
+from iavlib.experiments.tasks.explaining import example_maps as example_maps
 from iavlib.stats.resampling import cluster_bootstrap
 
 GAINS = ("deletion_gain", "insertion_gain")
@@ -28,31 +27,6 @@ _KEPT = ("kept", "half_area", "opposite")
 #: What every row has, so that tables without rows can be asked the same.
 _ALWAYS = ("id", "label", "backbone", "seed", "image_id", "subset", "true", "predicted", "target")
 _ALWAYS += ("method", "cluster", "total", *_KEPT)
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """An image with its maps, as the network saw it.
-
-    Attributes
-    ----------
-    image_id : str
-    picture : numpy.ndarray of uint8, shape (S, S, 3)
-    maps : dict of str to numpy.ndarray, shape (S, S)
-        By method or target, scaled from 0 to 1.
-    masks : tuple of numpy.ndarray of bool, shape (S, S)
-    lesion, disagreement : numpy.ndarray of bool, or None
-        As of :class:`iavlib.explain.Regions`.
-    predicted : float
-    """
-
-    image_id: str
-    picture: np.ndarray
-    maps: dict[str, np.ndarray]
-    masks: tuple[np.ndarray, ...]
-    lesion: np.ndarray
-    disagreement: np.ndarray | None
-    predicted: float
 
 
 def read_rows(runs: pd.DataFrame) -> pd.DataFrame:
@@ -239,39 +213,6 @@ def best_known(runs: pd.DataFrame, full: pd.DataFrame) -> pd.DataFrame:
     labels = {label for group in done for label in group["label"]}
     mine = runs[~runs["label"].isin(labels)]
     return pd.concat([*done, mine], ignore_index=True)
-
-
-def example_maps(
-    run: pd.Series, cohort: Cohort, shown: dict[str, tuple[str, str]], n: int = 3
-) -> list[Example]:
-    """Explain some images of a run anew, to look at them.
-
-    Parameters
-    ----------
-    run : pandas.Series
-        A finished row of :func:`iavlib.experiments.runner`.
-    cohort : Cohort
-        Its images.
-    shown : dict of str to (str, str)
-        Title to target and method.
-    n : int
-        How many, evenly spaced from the lowest to the highest prediction.
-
-    Returns
-    -------
-    list of Example
-        Empty where the network is not on this machine, as with stored results.
-    """
-    folder = Path(run["folder"]).parents[1] / str(run["start"])
-    if not (folder / MODEL).is_file():
-        return []
-    from iavlib.experiments.tasks.explaining import explain_examples
-
-    rows = read_rows(pd.DataFrame([run])).drop_duplicates("image_id").sort_values("predicted")
-    places = np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)
-    ids = rows["image_id"].iloc[places].tolist()
-    found = explain_examples(folder, cohort, rows["image_id"].tolist(), ids, shown)
-    return [Example(*one) for one in found]
 
 
 #: In the words of a page, for what no run at hand has measured.

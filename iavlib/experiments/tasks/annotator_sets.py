@@ -11,29 +11,21 @@ given, else the lesions with two annotators where available, else the phantom.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictInt,
-    ValidationError,
-    field_validator,
-)
+from pydantic import Field, field_validator
 
 from iavlib import data
 from iavlib.core.errors import DataError, ExperimentError, suggest
 from iavlib.data.cohort import target
 from iavlib.data.splits import share_of_clusters
-from iavlib.experiments.config import AUTO, Experiment
-from iavlib.experiments.tasks.task import Say
+from iavlib.experiments.config import AUTO, Experiment, TaskSettings
+from iavlib.experiments.tasks.task import Log
 from iavlib.multiannotator.cohort_sets import from_cohort, simulated_on
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.simulation import (
@@ -56,66 +48,54 @@ _ALIASES = {"simulated_mnist": "digits", "simulated_mnist-classes": "digits-clas
 _PIXELS = 64
 
 
-class AnnotatorData(BaseModel):
+class AnnotatorData(TaskSettings):
     """Settings of the data of several annotators.
 
     Attributes
     ----------
     labels : {"dense", "single"}
         All labels, or one annotator's label of each training image.
-    level : float
+    noise : float
         Annotation noise of simulated annotators, in [0, 1].
     annotators : int or tuple of str
-        How many simulated annotators (those of the papers if 0), their kinds, or whose labels.
+        How many simulated annotators (2 or more), their kinds, or whose labels; 0 for all.
     truth : str
         As for :func:`iavlib.multiannotator.from_cohort`; its default if empty.
-    min_annotators : int
+    min_masks : int
         Annotators an image must have.
+    """
+
+    VERSION_1: ClassVar = {"noise": ("level", {}), "min_masks": ("at_least", {})}
+
+    labels: Literal["dense", "single"] = "dense"
+    noise: Annotated[float, Field(ge=0, le=1)] = 1.0
+    annotators: Annotated[int, Field(ge=0)] | tuple[str, ...] = 0
+    truth: str = ""
+    min_masks: Annotated[int, Field(ge=0)] = 1
+
+    @field_validator("annotators")
+    @classmethod
+    def _two_or_more(cls, value):
+        if value == 1:
+            raise ValueError("it should be 2 or more simulated annotators, or a list of names")
+        return value
+
+
+class DiagnosedData(AnnotatorData):
+    """Settings of the data of tasks that use the diagnosis of each image too.
+
+    Attributes
+    ----------
     images : int
-        Images with a diagnosis that are used, both classes alike as far as possible, drawn by the
-        seed of the split; all if 0.
+        Images that are used, both classes alike as far as possible, drawn by the seed of the split;
+        all if 0.
     diagnosis : {"true", "permuted"}
         Whether diagnoses are exchanged at random within each subset of the split, so that what
         still predicts them has seen them.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
-
-    labels: Literal["dense", "single"] = "dense"
-    level: float = Field(1.0, ge=0, le=1)
-    annotators: StrictInt | tuple[str, ...] = 0
-    truth: str = ""
-    min_annotators: int = Field(
-        1, ge=1, validation_alias=AliasChoices("min_annotators", "at_least")
-    )
-    images: StrictInt = Field(0, ge=0)
+    images: Annotated[int, Field(ge=0)] = 0
     diagnosis: Literal["true", "permuted"] = TRUE
-
-    @field_validator("annotators")
-    @classmethod
-    def _two_or_more(cls, value):
-        if isinstance(value, int) and (value == 1 or value < 0):
-            raise ValueError("give a number of simulated annotators from 2, or a list of names")
-        return value
-
-    @classmethod
-    def of(cls, experiment: Experiment) -> AnnotatorData:
-        """Read them from an experiment.
-
-        Raises
-        ------
-        ExperimentError
-            If a value is not possible.
-        """
-        try:
-            return cls.model_validate(dict(experiment.overrides))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = f"overrides.{first['loc'][0]} = {first['input']!r}"
-            raise ExperimentError(where, first["msg"], f"correct {first['loc'][0]}") from error
-
-
-DATA_SETTINGS = (*AnnotatorData.model_fields, "at_least")
 
 
 def choose(experiment: Experiment) -> tuple[str, dict[str, Any]]:
@@ -128,6 +108,8 @@ def choose(experiment: Experiment) -> tuple[str, dict[str, Any]]:
     """
     name, options = experiment.cohort, dict(experiment.cohort_options)
     name = _ALIASES.get(name, name)
+    if name in DIGITS and isinstance(experiment.settings, DiagnosedData):
+        raise ExperimentError(f"set {name!r}", "has no diagnoses", "name a cohort of lesions")
     if name in DIGITS:
         if wrong := [key for key in options if key not in _DIGITS]:
             raise ExperimentError(f"set {name!r}", f"no {wrong[0]!r}", suggest(wrong[0], _DIGITS))
@@ -147,62 +129,40 @@ def choose(experiment: Experiment) -> tuple[str, dict[str, Any]]:
     return name, own
 
 
-def choose_diagnosed(experiment: Experiment) -> tuple[str, dict[str, Any]]:
-    """Return the name of a set whose images have a diagnosis; see :func:`choose`."""
-    name, options = choose(experiment)
-    if name in DIGITS:
-        raise ExperimentError(f"set {name!r}", "has no diagnoses", "name a cohort of lesions")
-    return name, options
-
-
 def load(experiment: Experiment) -> MultiAnnotatorSet:
     """Load the set of an experiment, split into subsets; the last one is kept.
 
     Raises
     ------
     ExperimentError
-        If a name, an option or a setting is wrong.
+        If a name, an option or a setting is wrong, or diagnoses are needed and fewer than two
+        images of a class are available.
     DataError, DatasetUnavailable
         If files are wrong or absent.
     """
-    return _load(*_key(experiment, *choose(experiment)), False)
-
-
-def load_diagnosed(experiment: Experiment) -> MultiAnnotatorSet:
-    """Load the set of an experiment with the diagnosis of each image.
-
-    Raises
-    ------
-    ExperimentError
-        As :func:`load`, or if fewer than two images of a class are available.
-    """
-    return _load(*_key(experiment, *choose_diagnosed(experiment)), True)
-
-
-def _key(experiment: Experiment, name: str, options: Mapping[str, Any]) -> tuple:
-    """Return everything that a set depends on, as arguments of :func:`_load`."""
-    split = experiment.split
-    if split["kind"] not in ("holdout", "official"):
+    (name, options), split = choose(experiment), experiment.split
+    if split.kind not in ("holdout", "official"):
         raise ExperimentError("split", "sets are split once", "give kind: holdout")
-    if split["kind"] == "official" and name in DIGITS:
+    if split.kind == "official" and name in DIGITS:
         raise ExperimentError("split", f"set {name!r} has no official one", "give kind: holdout")
     content = "" if name in DIGITS else data.fingerprint(name.removesuffix(SIMULATED), **options)
-    texts = (json.dumps(options, default=str), json.dumps(dict(split)))
-    return name, *texts, AnnotatorData.of(experiment), experiment.size, content
+    settings = data_settings(experiment)
+    return _load(name, json.dumps(options, default=str), split, settings, experiment.size, content)
+
+
+def data_settings(experiment: Experiment) -> AnnotatorData:
+    """Return those settings of an experiment that the data depend on."""
+    settings = experiment.settings
+    kind = DiagnosedData if isinstance(settings, DiagnosedData) else AnnotatorData
+    return kind.model_construct(**{name: getattr(settings, name) for name in kind.model_fields})
 
 
 @lru_cache(maxsize=1)
 def _load(
-    name: str,
-    options: str,
-    split: str,
-    settings: AnnotatorData,
-    size: int | None,
-    _content,
-    diagnosed,
+    name: str, options: str, split, settings: AnnotatorData, size: int | None, _content: str
 ) -> MultiAnnotatorSet:
-    options, split = json.loads(options), json.loads(split)
-    many, seed = settings.annotators, split["seed"]
+    options, many, seed = json.loads(options), settings.annotators, split.seed
+    diagnosed = isinstance(settings, DiagnosedData)
 
     def simulated(kinds, seed: int):
         if isinstance(many, tuple):
@@ -214,21 +174,21 @@ def _load(
         chosen = {**_DIGITS, **options, **fixed}
         seed, n = chosen["seed"], tuple(chosen.pop("n"))
         kinds, side = simulated(kinds, seed), size or 28 * chosen.get("tiles", 1)
-        dataset = simulated_mnist(n, kinds, settings.level, size=side, **chosen)
+        dataset = simulated_mnist(n, kinds, settings.noise, size=side, **chosen)
         dataset = replace(dataset, citation="MNIST (LeCun et al. 1998)")
         return _with_single_labels(dataset, settings, seed)
     cohort = data.load(name.removesuffix(SIMULATED), **options)
     if diagnosed:
         kept = _balanced(cohort, settings.images, seed, name)
         cohort = cohort.select(kept.index)
-    fractions = "published" if split["kind"] == "official" else tuple(split["fractions"])
+    fractions = "published" if split.kind == "official" else tuple(split.fractions)
     size, common = size or _PIXELS, {"fractions": fractions, "seed": seed}
     try:
         if name.endswith(SIMULATED):
             kinds, truth = simulated(PAPER_ANNOTATORS, seed), settings.truth or "first"
-            dataset = simulated_on(cohort, size, kinds, settings.level, truth, **common)
+            dataset = simulated_on(cohort, size, kinds, settings.noise, truth, **common)
         else:
-            given = (many or None, settings.truth or None, settings.min_annotators)
+            given = (many or None, settings.truth or None, settings.min_masks)
             dataset = from_cohort(cohort, size, *given, **common)
     except DataError as error:
         raise ExperimentError(f"set {name!r}", error.problem, error.hint) from error
@@ -273,33 +233,8 @@ def targets(dataset: MultiAnnotatorSet) -> pd.DataFrame:
     return pd.DataFrame({"target": values}, index=dataset.ids)
 
 
-def split_settings(
-    experiment: Experiment, own: Collection[str]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Divide ``overrides`` into fields of the recipe and settings of a task or method.
-
-    Raises
-    ------
-    ExperimentError
-        If a setting belongs to neither, nor to the data; near names are suggested.
-    """
-    from iavlib.training.recipe import Recipe
-
-    recipe, settings = {}, {}
-    fields = set(Recipe.model_fields) - {"name"}
-    for name, value in experiment.overrides.items():
-        if name in own:
-            settings[name] = value
-        elif name in fields:
-            recipe[name] = value
-        elif name not in DATA_SETTINGS:
-            known = [*own, *fields, *DATA_SETTINGS]
-            raise ExperimentError(f"overrides.{name}", "is no setting", suggest(name, known))
-    return recipe, settings
-
-
 def subsets_of(
-    dataset: MultiAnnotatorSet, experiment: Experiment, log: Say
+    dataset: MultiAnnotatorSet, experiment: Experiment, log: Log
 ) -> dict[str, MultiAnnotatorSet]:
     """Split a set, leave out annotators without training images, and take the share asked for.
 
@@ -330,11 +265,11 @@ def subsets_of(
 
 
 def diagnosed_subsets(
-    dataset: MultiAnnotatorSet, experiment: Experiment, log: Say
+    dataset: MultiAnnotatorSet, experiment: Experiment, log: Log
 ) -> dict[str, MultiAnnotatorSet]:
     """Return the subsets ``train``, with what would be for validation, and ``test``.
 
-    Diagnoses are permuted within each where :class:`AnnotatorData` asks for that.
+    Diagnoses are permuted within each where :class:`DiagnosedData` asks for that.
 
     Raises
     ------
@@ -346,7 +281,7 @@ def diagnosed_subsets(
         ids = [*subsets["train"].ids, *subsets["val"].ids]
         whole = dataset.of_annotators(subsets["train"].annotators)
         subsets = {"train": whole.select(ids), "test": subsets["test"]}
-    permuted = AnnotatorData.of(experiment).diagnosis == PERMUTED
+    permuted = experiment.settings.diagnosis == PERMUTED
     return with_diagnoses(subsets, permuted, experiment.seed)
 
 
@@ -371,7 +306,7 @@ def about(
 ) -> dict[str, Any]:
     """Describe the data of a run, ready for JSON."""
     return {
-        "data": AnnotatorData.of(experiment).model_dump(mode="json"),
+        "data": data_settings(experiment).to_dict(),
         "classes": dataset.n_classes,
         "height": dataset.images.shape[1],
         "width": dataset.images.shape[2],

@@ -1,15 +1,14 @@
 """Learning from several annotators' masks: tasks ``segmentation``, ``comparison``, ``take-give``.
 
-``method`` names one of :data:`iavlib.multiannotator.METHODS`, and ``overrides`` set fields of the
-recipe, settings of the method, and of the data
-(:class:`~iavlib.experiments.tasks.annotator_sets.AnnotatorData`).
+``method`` names one of :data:`iavlib.multiannotator.METHODS`, with its settings; ``settings`` are
+those of the data (:mod:`~iavlib.experiments.tasks.annotator_sets`) and of the task.
 
 - ``segmentation`` scores what is predicted of validation and test subset against the truth, each
   annotator and all of them; ``backbone`` is ``unet`` or a network of timm under a U-Net's decoder;
 - ``comparison`` scores all methods with the same measures and small networks, and lets one net,
   the same for all, diagnose with their masks. It also knows fusions of the test image's own masks
   (``fuse-mean``, ``fuse-mode``, ``fuse-staple``, ``fuse-spatial-staple``) and ``fuse-diff``, DF-GT
-  of the test image, which uses its diagnosis. :data:`SETTINGS` are its own;
+  of the test image, which uses its diagnosis;
 - ``take-give`` scores the segmentation and diagnosis of Take and Give.
 """
 
@@ -20,25 +19,25 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from iavlib.core.errors import (
     ExperimentError,
     MethodError,
     ModelError,
-    TrainingError,
     suggest,
 )
 from iavlib.experiments.config import AUTO, Experiment
 from iavlib.experiments.tasks import annotator_sets as sets
-from iavlib.experiments.tasks.task import Outcome, Say, Task
+from iavlib.experiments.tasks.task import Log, Outcome, Task
 from iavlib.masks import class_dice, soft_dice
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import fuse, majority_labels
-from iavlib.multiannotator.methods import METHODS
+from iavlib.multiannotator.methods import METHODS, make_method
 
 SEGMENTATION, COMPARISON, TAKE_GIVE = "segmentation", "comparison", "take-give"
 UNET, NONE = "unet", "none"
@@ -46,15 +45,42 @@ FUSIONS = ("fuse-mean", "fuse-mode", "fuse-staple", "fuse-spatial-staple")
 DIFF, DIFF_FUSED, _FUSION_OF_DIFF = "diff", "fuse-diff", "df-gt"
 #: Methods that are given the test image's own masks.
 SEE_THE_MASKS = (*FUSIONS, DIFF_FUSED)
-#: ``width``: channels of the finest stage of U-Nets, doubled at each of three; ``encoder`` of DiFF
-#: and of the net that diagnoses with every method's masks, and its ``diagnosis_epochs``.
-SETTINGS: dict[str, Any] = {"width": 8, "encoder": "small", "diagnosis_epochs": 10}
 #: Recipe of the small networks of DiFF.
 _OF_DIFF = {"lr": 3e-3, "batch_size": 16, "warmup_epochs": 0}
 #: Tasks without validation select no epoch.
 _NO_SELECTION = {"select": None, "patience": None}
 _NETWORKS = "networks"
 _judges: dict[tuple, Any] = {}
+
+
+class ComparisonSettings(sets.DiagnosedData):
+    """Settings of task ``comparison``.
+
+    Attributes
+    ----------
+    width : int
+        Channels of the finest stage of U-Nets, doubled at each of three.
+    encoder : str
+        Of DiFF, and of the net that diagnoses with every method's masks.
+    diagnosis_epochs : int
+        Of that net.
+    steps, blocks : int
+        Of DiFF.
+    """
+
+    width: Annotated[int, Field(ge=1)] = 8
+    encoder: str = "small"
+    diagnosis_epochs: Annotated[int, Field(ge=1)] = 10
+    steps: Annotated[int, Field(ge=1)] = 20
+    blocks: Annotated[int, Field(ge=0, le=4)] = 4
+
+
+class TakeGiveSettings(sets.DiagnosedData):
+    """Settings of task ``take-give``, those of the method: see :mod:`iavlib.multiannotator`."""
+
+    blocks: Annotated[int, Field(ge=0, le=4)] = 4
+    learns: str = "majority"
+    steps: Annotated[int, Field(ge=1)] = 20
 
 
 def compared() -> tuple[str, ...]:
@@ -77,45 +103,36 @@ def method_of(experiment: Experiment):
     ExperimentError
         If there is no such method or setting, or a value is impossible.
     """
-    from iavlib.multiannotator.methods import make_method
     from iavlib.training.recipe import get_recipe
 
-    task, name = experiment.task, experiment.method
+    task, chosen, backbone = experiment.task, experiment.settings, experiment.backbone
+    name = TAKE_GIVE if task == TAKE_GIVE else experiment.method.name
     known: Any = compared() if task == COMPARISON else METHODS
-    name = TAKE_GIVE if task == TAKE_GIVE else name
     if name not in known:
         problem = f"no method {name!r}{' to compare' if task == COMPARISON else ''}"
         raise ExperimentError("method", problem, suggest(name, known))
+    recipe = experiment.training_recipe(**({} if task == SEGMENTATION else _NO_SELECTION))
+    if name in FUSIONS:
+        return None, recipe
     name = _FUSION_OF_DIFF if name == DIFF_FUSED else name
-    defaults = {} if name in FUSIONS else METHODS[name].method.defaults
-    of_experiment = ("encoder", "weights", "segments")
-    own = [key for key in defaults if key not in of_experiment]
-    common = set(SETTINGS) | {"steps", "blocks"} if task == COMPARISON else set()
-    fields, settings = sets.split_settings(experiment, {*own, *common})
-    shared = {key: settings.pop(key, value) for key, value in SETTINGS.items() if common}
-    settings = {key: value for key, value in settings.items() if key in own}
-    recipe, chosen = experiment.recipe, fields
-    if task == COMPARISON:
-        if min(shared["width"], shared["diagnosis_epochs"]) < 1:
-            raise ExperimentError("overrides", "width or epochs below 1", "give 1 or more")
-        if "widths" in own:
-            settings.setdefault("widths", [shared["width"] * 2**stage for stage in range(3)])
-        if name in (DIFF, _FUSION_OF_DIFF):
-            settings["encoder"] = shared["encoder"]
-            same = {key: fields[key] for key in ("epochs", "augmentation") if key in fields}
-            recipe, chosen = "annotators", _OF_DIFF | same
-    elif experiment.backbone != UNET and "encoder" in defaults:
-        settings |= {"encoder": experiment.backbone, "weights": experiment.weights}
-    elif experiment.backbone != UNET:
-        problem = f"method {name!r} is not built on it"
-        raise ExperimentError(
-            f"backbone = {experiment.backbone!r}", problem, f"write backbone: {UNET}"
-        )
-    selection = {} if task == SEGMENTATION else _NO_SELECTION
+    defaults, settings = METHODS[name].method.defaults, experiment.method.settings
+    if METHODS[name].method.needs_diagnosis:
+        shared = ("blocks", "learns", "steps", "encoder")
+        settings |= {key: getattr(chosen, key) for key in shared if hasattr(chosen, key)}
+    if task == COMPARISON and name in (DIFF, _FUSION_OF_DIFF):
+        given = experiment.recipe.settings
+        same = {key: given[key] for key in ("epochs", "augmentation") if key in given}
+        recipe = get_recipe("annotators", **_NO_SELECTION, **_OF_DIFF, **same)
+    elif task == COMPARISON and "widths" in defaults:
+        settings.setdefault("widths", [chosen.width * 2**stage for stage in range(3)])
+    elif task != COMPARISON and backbone != UNET:
+        if "encoder" not in defaults:
+            problem = f"method {name!r} is not built on it"
+            raise ExperimentError(f"backbone = {backbone!r}", problem, f"write backbone: {UNET}")
+        settings |= {"encoder": backbone, "weights": experiment.weights}
     try:
-        made = None if name in FUSIONS else make_method(name, **settings)
-        return made, get_recipe(recipe, **{**selection, **chosen})
-    except (MethodError, ModelError, TrainingError) as error:
+        return make_method(name, **settings), recipe
+    except MethodError as error:
         raise ExperimentError("experiment", str(error), "correct the specification") from error
 
 
@@ -147,17 +164,17 @@ def with_weights(experiment: Experiment) -> Experiment:
     from iavlib.models.weights import find_weights
 
     if experiment.task == COMPARISON:
-        return replace(experiment, weights=NONE)
+        return experiment.replace(weights=NONE)
     if experiment.weights != AUTO:
         return experiment
     try:
         plain = experiment.backbone in (UNET, SMALL)
-        return replace(experiment, weights=NONE if plain else find_weights(experiment.backbone))
+        return experiment.replace(weights=NONE if plain else find_weights(experiment.backbone))
     except ModelError as error:
         raise ExperimentError("experiment", str(error), "correct the specification") from error
 
 
-def run(experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: Say) -> Outcome:
+def run(experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: Log) -> Outcome:
     """Learn from the training subset; score the others.
 
     Of ``segmentation``, ``dice`` is that of a prediction from the image alone, and
@@ -187,7 +204,7 @@ def run(experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: S
     first = ["image_id", "subset", "true", "predicted"]
     device = str(next(fitted.network.parameters()).device)
     settings = recipe.to_dict() | fitted.method.settings | facts
-    settings |= {"method": experiment.method, "device": device}
+    settings |= {"method": experiment.method.name, "device": device}
     return Outcome(
         table[[*first, *(name for name in table if name not in first)]],
         metrics,
@@ -198,7 +215,7 @@ def run(experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: S
     )
 
 
-def learn(experiment: Experiment, subsets: Mapping[str, Any], folder: Path, log: Say):
+def learn(experiment: Experiment, subsets: Mapping[str, Any], folder: Path, log: Log):
     """Train the method of an experiment.
 
     Returns
@@ -252,7 +269,7 @@ def _scores(fitted, dataset, subsets) -> tuple[pd.DataFrame, dict[str, float], d
 
 
 def run_with_diagnosis(
-    experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: Say
+    experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: Log
 ) -> Outcome:
     """Learn from training and validation subset; score lesions and diagnosis of the test subset.
 
@@ -263,7 +280,7 @@ def run_with_diagnosis(
     """
     from iavlib.multiannotator.scores import lesion_scores, of_masks
 
-    subsets, name = sets.diagnosed_subsets(dataset, experiment, log), experiment.method
+    subsets, name = sets.diagnosed_subsets(dataset, experiment, log), experiment.method.name
     test, started = subsets["test"], time.process_time()
     parameters, history, weights, settings = 0, pd.DataFrame(), None, {}
     if name in FUSIONS:
@@ -279,9 +296,8 @@ def run_with_diagnosis(
             parameters, weights = fitted.n_parameters, fitted.weights
     seconds = time.process_time() - started
     if experiment.task == COMPARISON:
-        shared = {key: experiment.overrides.get(key, value) for key, value in SETTINGS.items()}
-        settings |= shared
-        diagnosis = _diagnose(experiment, shared, subsets, prediction.consensus[:, 1], log)
+        settings |= experiment.settings.to_dict()
+        diagnosis = _diagnose(experiment, subsets, prediction.consensus[:, 1], log)
         rows, metrics = lesion_scores(prediction, test, diagnosis)
         metrics["method_seconds"] = seconds
     else:
@@ -313,16 +329,17 @@ def _with_vote(dataset: MultiAnnotatorSet) -> MultiAnnotatorSet:
     return replace(dataset, truth=majority_labels(dataset), truth_is="majority vote")
 
 
-def _diagnose(experiment, shared, subsets, masks: np.ndarray, log: Say) -> np.ndarray:
+def _diagnose(experiment, subsets, masks: np.ndarray, log: Log) -> np.ndarray:
     """Let one net, the same for all methods, diagnose with the masks of the test subset."""
     from iavlib.models.assisted import build_assisted
     from iavlib.multiannotator.assisted_training import diagnose, train
     from iavlib.training.recipe import get_recipe
 
-    training, seed, epochs = subsets["train"], experiment.seed, shared["diagnosis_epochs"]
-    key = (training.fingerprint, seed, shared["encoder"], epochs)
+    training, seed, encoder = subsets["train"], experiment.seed, experiment.settings.encoder
+    epochs = experiment.settings.diagnosis_epochs
+    key = (training.fingerprint, seed, encoder, epochs)
     if key not in _judges:
-        net = build_assisted("cat", shared["encoder"], NONE, seed, training.images.shape[1])
+        net = build_assisted("cat", encoder, NONE, seed, training.images.shape[1])
         recipe = get_recipe("annotators", **_OF_DIFF, epochs=epochs)
         train(net, training, fuse(training, "mode")[:, 1], recipe, seed)
         log("the net that diagnoses with masks is trained")
@@ -331,9 +348,17 @@ def _diagnose(experiment, shared, subsets, masks: np.ndarray, log: Say) -> np.nd
     return diagnose(_judges[key], subsets["test"].images, masks)
 
 
-_DIAGNOSED = {"choose": sets.choose_diagnosed, "load": sets.load_diagnosed}
-TASKS = (
-    Task(SEGMENTATION, sets.targets, run, complete, choose=sets.choose, load=sets.load),
-    Task(TAKE_GIVE, sets.targets, run_with_diagnosis, complete, **_DIAGNOSED),
-    Task(COMPARISON, sets.targets, run_with_diagnosis, complete, methods=compared, **_DIAGNOSED),
+_DATA = {"resolve_dataset": sets.choose, "load": sets.load}
+SEGMENTATION_TASK = Task(SEGMENTATION, sets.targets, run, complete, sets.AnnotatorData, **_DATA)
+TAKE_GIVE_TASK = Task(
+    TAKE_GIVE, sets.targets, run_with_diagnosis, complete, TakeGiveSettings, **_DATA
+)
+COMPARISON_TASK = Task(
+    COMPARISON,
+    sets.targets,
+    run_with_diagnosis,
+    complete,
+    ComparisonSettings,
+    methods=compared,
+    **_DATA,
 )

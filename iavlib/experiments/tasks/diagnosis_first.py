@@ -1,27 +1,25 @@
 """Task ``diagnosis-first``: masks of raters fused for the diagnosis, and whom that helps.
 
 One run trains diagnosis nets with the majority's masks, optimises the fused mask (DF-GT) of every
-test image *with its diagnosis* on one of them, the ``source``, and lets all nets diagnose with
+test image *with its diagnosis* on one of them, ``optimised_net``, and lets all nets diagnose with
 every mask. As masks that could be had in clinical use, a network that learnt DF-GT of the training
-subset predicts masks from the image alone. ``overrides`` set fields of the recipe, of the data
-(:class:`~iavlib.experiments.tasks.annotator_sets.AnnotatorData`), and :class:`DiagnosisFirst`.
-"""
+subset predicts masks from the image alone."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import Field
 
-from iavlib.core.errors import ExperimentError, TrainingError, suggest
+from iavlib.core.errors import ExperimentError, suggest
 from iavlib.experiments.config import Experiment
 from iavlib.experiments.tasks import annotator_sets as sets
 from iavlib.experiments.tasks.annotators import weights_record, with_weights
-from iavlib.experiments.tasks.task import Outcome, Say, Task
+from iavlib.experiments.tasks.task import Log, Outcome, Task
 from iavlib.masks import soft_dice
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 
@@ -33,14 +31,14 @@ MIN_PER_CLASS = 2
 _NETWORKS = "networks"
 
 
-class DiagnosisFirst(BaseModel):
+class DiagnosisFirstSettings(sets.DiagnosedData):
     """Settings of the task.
 
     Attributes
     ----------
     nets : tuple of str
         Diagnosis nets that judge masks.
-    source : str
+    optimised_net : str
         The one that masks are optimised on.
     by_rater : tuple of str
         Nets that are also trained with each rater's masks.
@@ -48,63 +46,49 @@ class DiagnosisFirst(BaseModel):
         Ways to parametrise expertness maps.
     steps : int
         Of their optimisation.
-    clinic : str
+    image_only : str
         The generator whose masks of the training subset a network learns to predict; none if empty.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    VERSION_1: ClassVar = {
+        **sets.DiagnosedData.VERSION_1,
+        "optimised_net": ("source", {}),
+        "image_only": ("clinic", {}),
+    }
 
-    nets: tuple[str, ...] = ("cat", "roi", "att", "seat")
-    source: str = "cat"
+    nets: Annotated[tuple[str, ...], Field(min_length=2)] = ("cat", "roi", "att", "seat")
+    optimised_net: str = "cat"
     by_rater: tuple[str, ...] = ()
     generators: tuple[str, ...] = ("pixel", "robust", "fourier", "expg", "expg-released")
-    steps: StrictInt = Field(20, ge=1)
-    clinic: str = "expg"
+    steps: Annotated[int, Field(ge=1)] = 20
+    image_only: str = "expg"
 
 
-def settings_of(experiment: Experiment):
-    """Return the recipe and the settings of an experiment.
+def complete(experiment: Experiment) -> Experiment:
+    """Fix the weights, and refuse what cannot be run.
 
     Raises
     ------
     ExperimentError
-        If a setting is unknown, or a value is impossible.
+        If there is no such net or generator.
     """
     from iavlib.models.assisted import NETS
     from iavlib.multiannotator.expertness import GENERATORS
-    from iavlib.training.recipe import get_recipe
 
-    fields, given = sets.split_settings(experiment, DiagnosisFirst.model_fields)
-    try:
-        chosen = DiagnosisFirst(**given)
-        # No epoch is selected: there is no subset for that.
-        recipe = get_recipe(experiment.recipe, **{"select": None, "patience": None, **fields})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = f"overrides.{first['loc'][0]} = {first['input']!r}"
-        raise ExperimentError(where, first["msg"], f"correct {first['loc'][0]}") from error
-    except TrainingError as error:
-        raise ExperimentError("experiment", str(error), "correct the specification") from error
-    values = [("nets", (*chosen.nets, *chosen.by_rater), NETS)]
-    values.append(("generators", (*chosen.generators, *filter(None, [chosen.clinic])), GENERATORS))
-    for field, names, known in values:
+    chosen = experiment.settings
+    generators = (*chosen.generators, *filter(None, [chosen.image_only]))
+    choices = {"nets": (chosen.nets, NETS), "by_rater": (chosen.by_rater, NETS)}
+    choices |= {"generators": (generators, GENERATORS)}
+    choices |= {"optimised_net": ([chosen.optimised_net], chosen.nets)}
+    for field, (names, known) in choices.items():
         for name in names:
             if name not in known:
                 hint = suggest(name, known)
-                raise ExperimentError(f"overrides.{field}", f"there is no {name!r}", hint)
-    if chosen.source not in chosen.nets or len(chosen.nets) < 2:
-        raise ExperimentError("overrides", "source is none of two nets or more", "correct them")
-    return recipe, chosen
-
-
-def complete(experiment: Experiment) -> Experiment:
-    """Fix the weights, and refuse what cannot be run."""
-    settings_of(experiment)
-    sets.AnnotatorData.of(experiment)
+                raise ExperimentError(f"settings.{field}", f"there is no {name!r}", hint)
     return with_weights(experiment)
 
 
-def run(experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: Say) -> Outcome:
+def run(experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: Log) -> Outcome:
     """Run the experiment of the module's description.
 
     Metrics of the test subset: ``auroc_<net>_<mask>`` of each net and mask; ``heldout_nets_<mask>``
@@ -127,11 +111,13 @@ def run(experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: S
 class _Panel:
     """The networks and masks of a run; each method is one step and adds to ``metrics``."""
 
-    def __init__(self, experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: Say):
+    def __init__(self, experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: Log):
         from iavlib.multiannotator.fusion import expectation_maximisation, fuse
 
         self.experiment, self.folder, self.log = experiment, folder, log
-        self.recipe, self.chosen = settings_of(experiment)
+        self.chosen: Any = experiment.settings
+        # No epoch is selected: there is no subset for that.
+        self.recipe = experiment.training_recipe(select=None, patience=None)
         self.subsets = sets.diagnosed_subsets(dataset, experiment, log)
         self.train, self.test = self.subsets["train"], self.subsets["test"]
         self.metrics = {"n_images": float(len(self.train) + len(self.test))}
@@ -144,7 +130,7 @@ class _Panel:
         }
         masks = self.plain["train"]["majority"]
         self.nets = {net: self._train_net(net, self.train, masks) for net in self.chosen.nets}
-        self.heldout = [net for net in self.nets if net != self.chosen.source]
+        self.heldout = [net for net in self.nets if net != self.chosen.optimised_net]
 
     def score_plain_masks(self) -> None:
         """Let the nets diagnose with masks that do not depend on a diagnosis."""
@@ -187,7 +173,7 @@ class _Panel:
         from iavlib.models.take_give import BaselineSegmentation
         from iavlib.multiannotator.assisted_training import segment
 
-        generator, one = self.chosen.clinic, self.experiment
+        generator, one = self.chosen.image_only, self.experiment
         if not generator:
             return
         fused = self._optimise(generator, self.train).fused
@@ -202,10 +188,10 @@ class _Panel:
 
     def outcome(self, dataset: MultiAnnotatorSet) -> Outcome:
         """Collect the results of the run."""
-        name = self.chosen.clinic
+        name = self.chosen.image_only
         predicted = self.scores[f"image_only_{name}" if name else "heldout_nets_majority"]
         columns = {"image_id": list(self.test.ids), "subset": "test", "true": self.test.diagnosis}
-        settings = self.recipe.to_dict() | self.chosen.model_dump(mode="json")
+        settings = self.recipe.to_dict() | self.chosen.to_dict()
         net: Any = next(iter(self.nets.values()))
         return Outcome(
             pd.DataFrame(columns | {"predicted": predicted} | self.scores),
@@ -236,7 +222,7 @@ class _Panel:
     def _optimise(self, generator: str, dataset: MultiAnnotatorSet):
         from iavlib.multiannotator.expertness import optimise_expertness
 
-        source, steps = self.nets[self.chosen.source], self.chosen.steps
+        source, steps = self.nets[self.chosen.optimised_net], self.chosen.steps
         return optimise_expertness(source, dataset, generator, steps, self.experiment.seed)
 
     def _score(self, name: str, masks: np.ndarray, predicted: bool = False) -> None:
@@ -245,7 +231,7 @@ class _Panel:
         areas = {net: area for net, (area, _) in found.items()}
         if not predicted:
             self.metrics |= {f"auroc_{net}_{name}": area for net, area in areas.items()}
-            self.metrics[f"optimised_net_{name}"] = areas[self.chosen.source]
+            self.metrics[f"optimised_net_{name}"] = areas[self.chosen.optimised_net]
         key = f"{'image_only' if predicted else 'heldout_nets'}_{name}"
         self.metrics[key] = float(np.mean([areas[net] for net in self.heldout]))
         self.scores[key] = np.mean([found[net][1] for net in self.heldout], axis=0)
@@ -261,5 +247,11 @@ class _Panel:
 
 
 TASK = Task(
-    NAME, sets.targets, run, complete, choose=sets.choose_diagnosed, load=sets.load_diagnosed
+    NAME,
+    sets.targets,
+    run,
+    complete,
+    DiagnosisFirstSettings,
+    resolve_dataset=sets.choose,
+    load=sets.load,
 )

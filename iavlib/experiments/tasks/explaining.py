@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from scipy.special import expit
 
 from iavlib import explain
 from iavlib.data.cohort import Cohort
+from iavlib.experiments.store import MODEL, PREDICTIONS, read_prediction_file
 from iavlib.experiments.tasks.explain import ExplainSettings
-from iavlib.experiments.tasks.task import Say
+from iavlib.experiments.tasks.task import Log
 from iavlib.explain.explainer import Explained, Explainer
 from iavlib.explain.localisation import Regions
 from iavlib.models.model_files import load_network
@@ -31,7 +32,7 @@ def explain_images(
     cohort: Cohort,
     table: pd.DataFrame,
     source: Path,
-    log: Say,
+    log: Log,
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """Explain the network of a run.
 
@@ -234,14 +235,60 @@ def _metrics(rows: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def explain_examples(source: Path, cohort: Cohort, every, chosen, shown) -> list[tuple]:
-    """Explain chosen images, with all of them as the reference of the centred method.
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An image with its maps, as the network saw it.
+
+    Attributes
+    ----------
+    image_id : str
+    picture : numpy.ndarray of uint8, shape (S, S, 3)
+    maps : dict of str to numpy.ndarray, shape (S, S)
+        By method or target, scaled from 0 to 1.
+    masks : tuple of numpy.ndarray of bool, shape (S, S)
+    lesion, disagreement : numpy.ndarray of bool, or None
+        As of :class:`iavlib.explain.Regions`.
+    predicted : float
+    """
+
+    image_id: str
+    picture: np.ndarray
+    maps: dict[str, np.ndarray]
+    masks: tuple[np.ndarray, ...]
+    lesion: np.ndarray
+    disagreement: np.ndarray | None
+    predicted: float
+
+
+def example_maps(
+    run: pd.Series, cohort: Cohort, shown: dict[str, tuple[str, str]], n: int = 3
+) -> list[Example]:
+    """Explain some images of a run again, to look at them.
+
+    Parameters
+    ----------
+    run : pandas.Series
+        A finished row of :func:`iavlib.experiments.sweep`.
+    cohort : Cohort
+        Its images.
+    shown : dict of str to (str, str)
+        Title to target and method.
+    n : int
+        How many, evenly spaced from the lowest to the highest prediction.
 
     Returns
     -------
-    list of tuple
-        What :class:`iavlib.experiments.results.explanation.Example` holds.
+    list of Example
+        Empty where the network is not on this machine, as with stored results. All images of the
+        run are the reference of the centred method.
     """
+    source = Path(run["folder"]).parents[1] / str(run["init_from"])
+    if not (source / MODEL).is_file():
+        return []
+    rows = read_prediction_file(Path(run["folder"]) / PREDICTIONS)
+    rows = rows.drop_duplicates("image_id").sort_values("predicted")
+    positions = np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)
+    every, chosen = rows["image_id"].tolist(), rows["image_id"].iloc[positions].tolist()
     network = load_network(source)
     targets = list(dict.fromkeys(target for target, _ in shown.values()))
     methods = list(dict.fromkeys(method for _, method in shown.values()))
@@ -251,7 +298,7 @@ def explain_examples(source: Path, cohort: Cohort, every, chosen, shown) -> list
     batches = ImageBatches.from_cache(cache, pd.DataFrame(index=pd.Index(every)), mean, std)
     plan = np.array_split(np.arange(len(batches)), -(-len(batches) // _BATCH))
     explainer.centre_on(batch["images"] for batch in batches.stream(plan))
-    found = []
+    examples = []
     for batch in explainer.over(batches.select(chosen), _BATCH):
         for place, image_id in enumerate(batch.ids):
             regions = explain.read_regions(cohort, image_id, cache.size)
@@ -262,5 +309,5 @@ def explain_examples(source: Path, cohort: Cohort, every, chosen, shown) -> list
             picture = np.asarray(cache.pixels[cache.rows([image_id])[0]])
             level = _shown(targets[0], float(batch.levels[targets[0]][place]))
             own = (regions.masks, regions.lesion, regions.disagreement)
-            found.append((image_id, picture, maps, *own, level))
-    return found
+            examples.append(Example(image_id, picture, maps, *own, level))
+    return examples

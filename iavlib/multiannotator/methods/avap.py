@@ -1,8 +1,8 @@
 r"""AVAP: annotator variation and annotator preference (Guo et al. 2022).
 
-A U-Net's features F are read by two heads (:mod:`iavlib.models.preference`). The first predicts for
+A U-Net's features F are read by two heads (:mod:`iavlib.models.annotator_heads`). One predicts for
 every structure how many of the M annotators mark a pixel, in M + 1 classes; from these follows the
-calibrated map. The second predicts the marks of any annotator, by convolutions that a controller
+calibrated map. The other predicts the marks of any annotator, by convolutions that a controller
 writes from the pooled features and the annotator's code. Both learn by cross-entropy and Dice.
 
 Training has two stages, each of all the recipe's epochs: U-Net and agreement; then, these frozen,
@@ -35,7 +35,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from iavlib.models.preference import CHANNELS, CONDITIONS, AgreementHead, PreferenceHead
+from iavlib.models.annotator_heads import CHANNELS, CONDITIONS, AgreementHead, PreferenceHead
 from iavlib.multiannotator.method import (
     EPSILON,
     UNET_SETTINGS,

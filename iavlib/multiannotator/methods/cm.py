@@ -42,7 +42,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iavlib.models.confusion import (
+from iavlib.models.annotator_heads import (
     FixedConfusion,
     GlobalConfusion,
     LowRankConfusion,

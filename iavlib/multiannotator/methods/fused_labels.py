@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from iavlib.models.confusion import FixedConfusion, apply_confusion
+from iavlib.models.annotator_heads import FixedConfusion, apply_confusion
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import FUSIONS, fuse, fused_confusion
 from iavlib.multiannotator.method import (

@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from iavlib.models.probabilistic_unet import ProbabilisticUNet
-from iavlib.models.unet import WIDTHS, stages_for
+from iavlib.models.unet import WIDTHS, ProbabilisticUNet, stages_for
 from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood
 from iavlib.multiannotator.methods import register
 

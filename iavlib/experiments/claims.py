@@ -1,0 +1,502 @@
+"""The arithmetic of claims that finished runs measure.
+
+Functions take rows of runs (:func:`iavlib.experiments.select`) or predictions
+(:func:`iavlib.experiments.summary.held_out_predictions`) and return what
+:func:`iavlib.book.record` takes. A claim over seeds takes three of them. Which runs a page shows,
+and how it arranges them, is in its notebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from iavlib.experiments.result import read_facts
+from iavlib.experiments.store import PREDICTIONS, read_prediction_file
+from iavlib.experiments.summary import MULTI, by_seed, finished_runs, pooled_scores
+from iavlib.experiments.tasks.annotator_sets import SIMULATED
+from iavlib.stats import (
+    average_gain_on_other_images,
+    bootstrap_mean,
+    mean_interval,
+    paired_gains,
+)
+
+#: Runs with different seeds that a claim takes at least.
+SEEDS = 3
+_ANY = (-np.inf, np.inf)
+CORRELATION, SHARE, PER_CENT = (-1, 1), (0, 1), (0, 100)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The data of a claim, where a page shows runs on data that are not on this machine.
+
+    Attributes
+    ----------
+    name : str
+        Of the cohort.
+    synthetic : bool
+        Whether its images, or the weights that training began from, mean nothing.
+    simulated : bool
+        Whether the images are real and their annotators simulated.
+    """
+
+    name: str
+    synthetic: bool
+    simulated: bool = False
+    #: For :func:`iavlib.book.record`: the manifest need not list these data.
+    of_runs: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, runs: pd.DataFrame, trained: bool = False) -> RunData:
+        """Describe the data of runs on one cohort.
+
+        Parameters
+        ----------
+        runs : pandas.DataFrame
+        trained : bool
+            Whether random weights make the result as good as invented.
+        """
+        name = str(runs["cohort_name"].iloc[0])
+        synthetic = bool(runs["synthetic"].astype(bool).any())
+        random = trained and bool(runs["weights_random"].astype(bool).any())
+        # the digits' annotators are simulated too
+        simulated = name.endswith(SIMULATED) or name.startswith("digits")
+        return cls(name, synthetic or random, simulated)
+
+
+def over_seeds(values: pd.Series, within: tuple[float, float] = _ANY) -> dict[str, Any] | None:
+    """Give ``value``, ``interval`` and ``n`` (seeds) of a claim; None with fewer than three."""
+    if np.isfinite(np.asarray(values, dtype=float)).sum() < SEEDS:
+        return None
+    mean = mean_interval(values, within=within)
+    return {"value": mean.value, "interval": mean.interval, "n": len(values)}
+
+
+def difference(runs: pd.DataFrame, first: str, second: str, scale: float = 100) -> pd.Series:
+    """Subtract one measure from another by seed; empty where either is missing."""
+    if first not in runs or second not in runs:
+        return pd.Series(dtype=float)
+    values = runs.set_index("seed")
+    return (scale * (values[first] - values[second])).dropna()
+
+
+# Confusion matrices (CM)
+
+#: Dice in per cent and error of confusion matrices on MNIST (Zhang et al. 2023, Tables 1 and 2).
+PUBLISHED_CM = {
+    "dense": {
+        "mean-labels": (38.36, None),
+        "mode-labels": (62.89, None),
+        "prob-unet": (65.12, None),
+        "separate": (70.44, None),
+        "staple": (78.03, 0.1241),
+        "spatial-staple": (78.96, 0.1195),
+        "cm-global": (79.21, 0.1132),
+        "cm-no-trace": (79.63, 0.1125),
+        "cm": (82.92, 0.0893),
+        "cm-oracle": (83.29, 0.0238),
+    },
+    "single": {
+        "every-label": (32.79, None),
+        "staple": (54.07, 0.2617),
+        "spatial-staple": (56.73, 0.2384),
+        "cm-global": (59.01, 0.1953),
+        "cm-no-trace": (74.48, 0.1538),
+        "cm": (76.48, 0.1329),
+    },
+}
+#: Digits that MNIST holds for training, of which the paper took its own.
+_PUBLISHED_DIGITS = 60_000
+
+
+def ordering_by_seed(tables: Mapping[str, pd.DataFrame]) -> pd.Series:
+    """Correlate the order of methods with the printed one, seed by seed, averaged over tables.
+
+    Parameters
+    ----------
+    tables : mapping of {"dense", "single"} to pandas.DataFrame
+        Runs, by which published table they are compared with.
+
+    Returns
+    -------
+    pandas.Series
+        Mean of Spearman's correlations over tables, for the seeds of all; of each table the
+        methods that were printed and run with all its seeds. Empty where a table has fewer than
+        three such methods, of which there is no order.
+    """
+    correlations = []
+    for which, runs in tables.items():
+        runs = finished_runs(runs)
+        if not len(runs):
+            return pd.Series(dtype=float)
+        dice = runs.pivot_table(index="seed", columns="method", values="dice").dropna(axis=1)
+        printed = {name: dice_ for name, (dice_, _) in PUBLISHED_CM[which].items() if name in dice}
+        if len(printed) < 3:
+            return pd.Series(dtype=float)
+        order = dice[list(printed)].T.corrwith(pd.Series(printed), method="spearman")
+        correlations.append(order)
+    return pd.concat(correlations, axis=1).dropna().mean(axis=1)
+
+
+def cm_claims(dense: pd.DataFrame, single: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Measure the claims of CM on the digits of one source.
+
+    Parameters
+    ----------
+    dense, single : pandas.DataFrame
+        Runs with all labels of an image, and with one.
+
+    Returns
+    -------
+    dict of str to dict
+        By claim: ``value``, ``interval``, ``n`` and ``coverage`` (training digits, of the paper's).
+    """
+    measured = {
+        "cm-trace-helps": (dense, 100 * by_seed(dense, "cm", less="cm-no-trace"), _ANY),
+        "cm-ordering": (dense, ordering_by_seed({"dense": dense, "single": single}), CORRELATION),
+        "cm-ged-table": (dense, by_seed(dense, "cm", "ged"), (0, 2)),
+    }
+    for which, runs in (("dense", dense), ("single", single)):
+        measured[f"cm-mnist-{which}-dice"] = (runs, 100 * by_seed(runs, "cm"), PER_CENT)
+        measured[f"cm-mnist-{which}-error"] = (runs, by_seed(runs, "cm", "cm_error"), SHARE)
+    claims = {}
+    for name, (runs, values, within) in measured.items():
+        if entry := over_seeds(values, within):
+            digits = min(int(runs["n_training"].max()), _PUBLISHED_DIGITS)
+            claims[name] = entry | {"coverage": (digits, _PUBLISHED_DIGITS)}
+    return claims
+
+
+# Preferences of annotators (AVAP)
+
+#: Images that a set's source holds: those of RIGA, and of IMA++ with several annotators.
+_WHOLE = {"riga": 750, "isic_two_annotators": 2394}
+
+
+def pretrained_first(runs: pd.DataFrame) -> pd.DataFrame:
+    """Keep the finished runs whose encoder was trained before, where there are some; else all."""
+    runs = finished_runs(runs)
+    if not len(runs):
+        return runs
+    learnt = ~runs["weights_random"].astype(bool)
+    return runs[learnt] if learnt.any() else runs
+
+
+def comparisons(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """Pair the runs of one set as the claims of AVAP do.
+
+    Returns
+    -------
+    dict of str to (pandas.DataFrame, pandas.DataFrame)
+        Claim to the runs that are to score more and those that are to score less; pairs of which
+        one side was not run are left out. Of several joint losses the best on average is taken.
+    """
+    main, runs = pretrained_first(runs), finished_runs(runs)
+    if not len(runs):
+        return {}
+    of = {name: main[main["method"] == name] for name in ("avap", "mh-unet", "avap-features")}
+    joint = main[main["method"] == "avap-joint"]
+    if len(joint) and "joint_weight" in joint:
+        weights = joint["joint_weight"].fillna(0.5)
+        joint = joint[weights == joint.groupby(weights)["average"].mean().idxmax()]
+    started = runs[(runs["method"] == "avap") & (runs["backbone"] != "unet")]
+    random = started["weights_random"].astype(bool)
+    pairs = {
+        "avap-average-over-mh": (of["avap"], of["mh-unet"]),
+        "avap-two-step": (of["avap"], joint),
+        "avap-encoding-over-features": (of["avap"], of["avap-features"]),
+        "avap-pretraining": (started[~random], started[random]),
+    }
+    return {name: pair for name, pair in pairs.items() if len(pair[0]) and len(pair[1])}
+
+
+def points_ahead(first: pd.DataFrame, second: pd.DataFrame) -> pd.Series:
+    """Subtract the soft Dice of two groups of runs by seed (points), several of a seed averaged."""
+    pair = map(finished_runs, (first, second))
+    scores = [rows.groupby("seed")["average"].mean() for rows in pair]
+    return (100 * (scores[0] - scores[1])).dropna()
+
+
+def compare_images(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
+    """Compare two groups of runs on the test images of both.
+
+    Returns
+    -------
+    dict of str to float
+        ``image_points``: mean difference of the hard Dice with each annotator, background
+        included, in points, with ``image_low`` and ``image_high`` (images drawn again);
+        ``p_images`` of Wilcoxon's test; ``images``. NaN where nothing differs.
+    """
+    gap = (100 * (_dice_by_image(first) - _dice_by_image(second))).dropna()
+    names = ("image_points", "image_low", "image_high", "p_images")
+    if len(gap) < 2 or not gap.any():
+        return dict.fromkeys(names, np.nan) | {"images": len(gap)}
+    mean = bootstrap_mean(gap, gap.index, n_boot=2000)
+    numbers = (mean.value, mean.low, mean.high, float(stats.wilcoxon(gap).pvalue))
+    return dict(zip(names, numbers, strict=True)) | {"images": len(gap)}
+
+
+def _dice_by_image(runs: pd.DataFrame) -> pd.Series:
+    """Average each test image's Dice over annotators and runs."""
+    columns = []
+    for folder in map(Path, runs["folder"]):
+        rows = read_prediction_file(folder / PREDICTIONS)
+        rows = rows[rows["subset"] == "test"].set_index("image_id")
+        names = [f"dice_{name}" for name in read_facts(folder)["settings"]["annotators"]]
+        columns.append(rows[names].mean(axis=1))
+    return pd.concat(columns, axis=1).mean(axis=1)
+
+
+def avap_claims(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Measure the claims of AVAP on the runs of one set.
+
+    Returns
+    -------
+    dict of str to dict
+        By claim: ``value``, ``interval`` and ``n``.
+    """
+    measured = {name: (points_ahead(*pair), _ANY) for name, pair in comparisons(runs).items()}
+    main = pretrained_first(runs)
+    vote = "mean_voting_cup" if "mean_voting_cup" in main else "mean_voting"
+    measured["avap-own-annotator-best"] = (by_seed(main, "avap", "own_best"), SHARE)
+    measured["avap-mean-voting"] = (100 * by_seed(main, "avap", vote), PER_CENT)
+    entries = {name: over_seeds(*pair) for name, pair in measured.items()}
+    return {name: entry for name, entry in entries.items() if entry}
+
+
+def coverage(cohort: str, n_images: int) -> tuple[int, int] | None:
+    """Return how many images of a set's source are at hand, and of how many; None if all are."""
+    whole = _WHOLE.get(cohort, n_images)
+    return (n_images, whole) if n_images < whole else None
+
+
+# Masks for the diagnosis (DiFF)
+
+#: Images of the paper's experiment with several masks per image.
+_PAPER_IMAGES = 1600
+_INFLATED = "masks of test images are made with their diagnosis; nets not optimised on judge"
+_ALONE = "from test images alone"
+
+
+def range_over_raters(runs: pd.DataFrame, kind: str = "own") -> pd.Series:
+    """Measure by how many points the best rater's masks beat the worst one's.
+
+    The largest less the smallest of several AUROCs is above 0 by chance alone. Here the best and
+    the worst rater are named by the *other* runs, and their difference is taken in each run.
+
+    Returns
+    -------
+    pandas.Series
+        By seed; empty with fewer than two runs or raters.
+    """
+    columns = [name for name in runs if name.startswith(f"{kind}_")]
+    table = runs.set_index("seed")[columns].dropna(axis=1) if columns else pd.DataFrame()
+    if len(table) < 2 or table.shape[1] < 2:
+        return pd.Series(dtype=float)
+    ranges = {}
+    for seed, row in table.iterrows():
+        others = table.drop(index=seed).mean()
+        ranges[seed] = 100 * (row[others.idxmax()] - row[others.idxmin()])
+    return pd.Series(ranges, dtype=float)
+
+
+def with_blocks(runs: pd.DataFrame) -> pd.DataFrame:
+    """Add ``blocks``, the number of connected blocks of Take and Give (4 unless set)."""
+    given = runs.get("blocks", pd.Series(index=runs.index, dtype=float))
+    return runs.assign(blocks=given.fillna(4).astype(int))
+
+
+def gain_of_blocks(runs: pd.DataFrame, measure: str = "soft_dice") -> pd.Series:
+    """Subtract the measure without connected blocks from that with all four, by seed (points)."""
+    table = with_blocks(runs).pivot_table(index="seed", columns="blocks", values=measure)
+    if not {0, 4} <= set(table):
+        return pd.Series(dtype=float)
+    return (100 * (table[4] - table[0])).dropna()
+
+
+def order_of_blocks(runs: pd.DataFrame, measure: str = "soft_dice") -> pd.Series:
+    """Correlate the number of connected blocks (1 to 4) with the measure, by seed (Spearman)."""
+    table = with_blocks(runs).pivot_table(index="seed", columns="blocks", values=measure)
+    table = table[[name for name in table if name > 0]].dropna()
+    if table.shape[1] < 3:
+        return pd.Series(dtype=float)
+    order = {seed: stats.spearmanr(table.columns, row).statistic for seed, row in table.iterrows()}
+    return pd.Series(order, dtype=float).dropna()
+
+
+def diff_claims(
+    fused: pd.DataFrame, blocks: pd.DataFrame, learnt: pd.DataFrame, generator: str = "expg"
+) -> pd.DataFrame:
+    """Measure the claims of DiFF on each cohort.
+
+    Parameters
+    ----------
+    fused, blocks, learnt : pandas.DataFrame
+        Finished runs of fused masks, of connected blocks, and of Take and Give that learnt DF-GT.
+    generator : str
+        How expertness maps are written.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``claim``, ``cohort`` (:class:`RunData`), ``values`` (by seed), ``entry``: what is to be
+        recorded, None with fewer than three seeds or with encoders that had learnt nothing.
+    """
+    rows = []
+
+    def add(claim: str, runs: pd.DataFrame, values: pd.Series, note: str) -> None:
+        n_images = min(int(runs["n_images"].max()), _PAPER_IMAGES)
+        entry = over_seeds(values) if not runs["weights_random"].astype(bool).any() else None
+        facts = {"coverage": (n_images, _PAPER_IMAGES), "note": note}
+        data = RunData.of(runs)
+        entry = entry and entry | facts | {"simulated": data.simulated}
+        if len(values):
+            rows.append({"claim": claim, "cohort": data, "values": values, "entry": entry})
+
+    for runs in _by_cohort(fused):
+        name = f"others_{generator}"
+        waves = "share of the variance of weights beyond a quarter of a cycle a pixel"
+        shift = difference(runs, f"high_{generator}", "high_pixel", 1)
+        ranges = range_over_raters(runs)
+        add("diff-raters-differ", runs, ranges, "raters named by the other seeds")
+        add("diff-fusion-auc", runs, difference(runs, name, "others_majority"), _INFLATED)
+        add("diff-expg-smooth", runs, shift, waves)
+        add("diff-expg-generalises", runs, difference(runs, name, "others_pixel"), _INFLATED)
+    for runs in _by_cohort(blocks):
+        add("diff-tg-dice", runs, gain_of_blocks(runs), _ALONE)
+        add("diff-tg-blocks", runs, order_of_blocks(runs), _ALONE)
+    for runs in _by_cohort(learnt):
+        add("diff-auc", runs, 100 * runs.set_index("seed")["auroc"].dropna(), _ALONE)
+    return pd.DataFrame(rows, columns=["claim", "cohort", "values", "entry"])
+
+
+def _by_cohort(runs: pd.DataFrame) -> Iterable[pd.DataFrame]:
+    groups = runs.groupby("cohort_name") if len(runs) else ()
+    return [group.dropna(axis=1, how="all") for _, group in groups]
+
+
+# Diagnosis with agreement as a second task; gains are in balanced accuracy at one half
+
+_PAIR = ["dataset", "backbone", "seed"]
+
+
+def both_arms(
+    predictions: pd.DataFrame, treatment: str, control: str, arm: str = "arm"
+) -> pd.DataFrame:
+    """Keep the predictions of two arms (values of the column `arm`) whose runs have a partner."""
+    of_arms = predictions[predictions[arm].isin([treatment, control])]
+    return of_arms[of_arms.groupby(_PAIR)[arm].transform("nunique") == 2]
+
+
+def gains_between(
+    predictions: pd.DataFrame,
+    contrasts: Sequence[tuple[str, str]],
+    n_boot: int = 2000,
+    seed: int = 0,
+    arm: str = "arm",
+) -> pd.DataFrame:
+    """Average the gain of each arm over another, drawing patients, and seeds, again.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        From :func:`iavlib.experiments.summary.held_out_predictions`, with one weight of the losses.
+    contrasts : sequence of tuple of str
+        Treatment and control; those without a pair of runs are left out.
+    n_boot, seed : int
+        Of the bootstrap.
+    arm : str
+        Column that tells the arms apart.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``treatment``, ``control``; ``n_pairs`` of runs, ``n`` test images, ``estimate``,
+        ``ci_low`` and ``ci_high`` (patients and, where there are several, seeds drawn again), and
+        ``auroc_gain``, the mean difference of AUROC.
+    """
+    rows = {}
+    for treatment, control in contrasts:
+        pairs = both_arms(predictions, treatment, control, arm)
+        if pairs.empty:
+            continue
+        names = {"arm": arm, "treatment": treatment, "control": control}
+        table = average_gain_on_other_images(pairs, **names, n_boot=n_boot, seed=seed)
+        drawn = table.loc["patient, seed"]
+        if not np.isfinite(drawn["ci_low"]):
+            drawn = table.loc["patient"]
+        rows[treatment, control] = {
+            "n_pairs": int(drawn["n_pairs"]),
+            "n": len(pairs.drop_duplicates(["dataset", "image_id"])),
+            **drawn[["estimate", "ci_low", "ci_high"]].to_dict(),
+            "auroc_gain": paired_gains(pooled_scores(pairs), "auroc", **names)["gain"].mean(),
+        }
+    index = pd.MultiIndex.from_tuples(list(rows), names=["treatment", "control"])
+    return pd.DataFrame(list(rows.values()), index=index)
+
+
+def best_weight(
+    runs: pd.DataFrame, predictions: pd.DataFrame, n_boot: int = 1000, seed: int = 0
+) -> dict[str, Any] | None:
+    """Choose the weight of the diagnosis loss on validation, and measure its lead on test.
+
+    Only seeds at which every weight was run are used, so that weights and not seeds are compared.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        From :func:`iavlib.experiments.summary.describe_arms`.
+    predictions : pandas.DataFrame
+        Held-out predictions of the same runs.
+    n_boot, seed : int
+        Of the bootstrap of patients.
+
+    Returns
+    -------
+    dict or None
+        ``alpha``, ``lead`` (balanced accuracy of its test predictions less the mean over the
+        other weights), ``low``, ``high``, ``n`` (images) and ``scores`` (mean on validation and
+        on test by weight); None where only one weight was run.
+    """
+    multi = runs[runs["arm"] == MULTI]
+    n_weights = multi["alpha"].nunique()
+    multi = multi[multi.groupby(_PAIR)["alpha"].transform("nunique") == n_weights]
+    if n_weights < 2 or multi.empty:
+        return None
+    val = multi.groupby("alpha")["val_balanced_accuracy"].mean()
+    best = float(val.idxmax())
+    tested = predictions[predictions["arm"] == MULTI]
+    tested = tested.merge(multi[_PAIR].drop_duplicates(), on=_PAIR)
+    right = tested.assign(
+        right=(tested["called"] == tested["malignant"]).astype(float),
+        patient=pd.factorize(tested["dataset"] + "|" + tested["patient_id"])[0],
+    )
+    n = right["patient"].max() + 1
+    cells = right.groupby(["alpha", "malignant", "patient"])["right"].agg(["sum", "size"])
+    wide = cells.unstack("patient").fillna(0)
+    hits, sizes = (wide[name].reindex(columns=range(n)) for name in ("sum", "size"))
+
+    def scores(weights: np.ndarray) -> pd.Series:
+        return ((hits @ weights) / (sizes @ weights)).groupby("alpha").mean()
+
+    def lead(weights: np.ndarray) -> float:
+        of_weight = scores(weights)
+        return float(of_weight[best] - of_weight.drop(best).mean())
+
+    generator = np.random.default_rng(seed)
+    drawn = [lead(generator.multinomial(n, np.full(n, 1 / n))) for _ in range(n_boot)]
+    low, high = map(float, np.nanquantile(drawn, [0.025, 0.975]))
+    table = pd.DataFrame({"validation": val, "test": scores(np.ones(n))})
+    images = tested["image_id"].nunique()
+    return {
+        **{"alpha": best, "lead": lead(np.ones(n)), "low": low, "high": high},
+        **{"n": images, "scores": table},
+    }
