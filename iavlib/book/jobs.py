@@ -32,7 +32,7 @@ from iavlib.book.parameters import SCALES, load_profile, parameter_defaults, res
 from iavlib.core.errors import (
     DataError,
     DatasetUnavailable,
-    ExecutionError,
+    IavError,
     ManifestError,
     ParameterError,
     suggest,
@@ -321,8 +321,6 @@ def find_experiments(
     try:
         listed = notebook_experiments(project, profile, stem, parameters)
         unavailable = without_data(profile, stem, project)
-    except ExecutionError:
-        raise
     except (DataError, DatasetUnavailable) as error:
         raise ParameterError(f"{stem}: its experiments: {error}") from error
     own = {store.folder(experiment) for experiment in listed}
@@ -406,7 +404,7 @@ def exportable_runs(
             return "not finished"
         try:
             experiment, facts = store.read_spec(folder), read_facts(folder)
-        except ExecutionError as error:
+        except IavError as error:
             return str(error)
         if every_run:
             return None

@@ -75,7 +75,7 @@ def learning_runs(runs: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         ``model``, ``n_train`` (the mean over runs of one share, which differ by a few images) and
-        ``error``, as :func:`iavlib.plots.learning_curve` takes them.
+        ``error``, as :func:`iavlib.plots.curves` takes them.
     """
     done = runs[runs["status"] == FINISHED]
     done = done.assign(model=done.apply(model_name, axis=1))
