@@ -15,10 +15,10 @@ TASKS: dict[str, Task | str] = {
     "iaa": f"{_HERE}.image:IAA_TASK",
     "diagnosis": f"{_HERE}.image:DIAGNOSIS_TASK",
     "multitask": f"{_HERE}.image:MULTITASK_TASK",
-    "segmentation": f"{_HERE}.segmentation:TASK",
+    "segmentation": f"{_HERE}.annotators:SEGMENTATION_TASK",
     "diagnosis-first": f"{_HERE}.diagnosis_first:TASK",
-    "take-give": f"{_HERE}.take_give:TASK",
-    "comparison": f"{_HERE}.comparison:TASK",
+    "take-give": f"{_HERE}.annotators:TAKE_GIVE_TASK",
+    "comparison": f"{_HERE}.annotators:COMPARISON_TASK",
     "explain": f"{_HERE}.explain:TASK",
 }
 GROUP = "iavlib.tasks"
