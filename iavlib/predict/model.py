@@ -24,7 +24,7 @@ from iavlib.predict.ood import ALPHA, NEIGHBOURS, OodReference, load_ood_referen
 from iavlib.stats import Conformal, interval_coverage, split_conformal
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import ImageCache
-from iavlib.training.objectives import AGREEMENT, DIAGNOSIS
+from iavlib.training.objectives import DIAGNOSIS
 from iavlib.training.predict import predict_features
 
 IAA = "iaa"
