@@ -18,7 +18,7 @@ from iavlib.experiments.results.segmentation import finished_runs
 from iavlib.experiments.runner import read_predictions
 from iavlib.experiments.store import FINISHED
 from iavlib.experiments.table import STORED
-from iavlib.experiments.tasks.explaining import example_maps as example_maps
+from iavlib.experiments.tasks.explain import example_maps as example_maps
 from iavlib.stats.resampling import cluster_bootstrap
 
 GAINS = ("deletion_gain", "insertion_gain")
