@@ -1,26 +1,29 @@
-"""The ledger: every claim with what was measured for it and a verdict.
-
-How far an error lies below a constant guess: the part of a claim that other data can share.
+"""Claims: what was measured for each, the verdict, and the ledger of all as tables.
 
 A mean absolute error depends on how much the target varies in the data it was measured on. Its
 reduction against the constant median of the same data depends on that far less. A claim with a
 ``baseline`` (the paper's own constant-median error) is therefore judged on both.
-
-Judging one measured value against one claim.
 """
 
 from __future__ import annotations
 
+import math
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
-from iavlib.book.claim_definitions import Claim, load_claims
 from iavlib.book.manifest import read_manifest
 from iavlib.book.parameters import SCALES
+from iavlib.book.recording import Claim, Measurement, load_claims
 from iavlib.book.stored import describe_stored, read_stored
 from iavlib.core.project import Project, find_project
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def judge(
         take its interval, which must lie above zero. Both: reproduced; one:
         partly; neither: contradicted.
     """
-    alone = _RULES[claim.kind](claim, measured, interval)
+    alone = _judge_alone(claim, measured, interval)
     reported = reported_reduction(claim)
     if reported is None:
         return alone
@@ -151,56 +154,32 @@ def _within(distance: float, allowed: float) -> bool:
     return distance <= allowed * (1 + 1e-9) + 1e-12
 
 
-def _equal(claim: Claim, measured: float, _: Interval) -> str:
-    return _graded(measured == claim.reported)
-
-
-def _close(claim: Claim, measured: float, interval: Interval) -> str:
-    distance, tolerance = abs(measured - claim.reported), claim.options["tolerance"]
-    covered = interval is not None and interval[0] <= claim.reported <= interval[1]
-    return _graded(_within(distance, tolerance), covered or _within(distance, 2 * tolerance))
-
-
-def _p_below(claim: Claim, measured: float, _: Interval) -> str:
-    return _graded(measured < claim.options["threshold"], measured < CONVENTIONAL_LEVEL)
-
-
-def _p_above(claim: Claim, measured: float, _: Interval) -> str:
-    return _graded(measured > claim.options["threshold"])
-
-
-def _negative(_: Claim, measured: float, interval: Interval) -> str:
-    return _graded(interval is not None and interval[1] < 0, measured < 0)
-
-
-def _positive(_: Claim, measured: float, interval: Interval) -> str:
-    return _graded(interval is not None and interval[0] > 0, measured > 0)
-
-
-def _at_most(claim: Claim, measured: float, interval: Interval) -> str:
-    limit, tolerance = claim.options.get("limit", claim.reported), claim.options.get("tolerance", 0)
-    reaches = interval is not None and interval[0] <= limit
-    excess = measured - limit
-    return _graded(_within(excess, tolerance), reaches or _within(excess, 2 * tolerance))
-
-
-def _at_least(claim: Claim, measured: float, interval: Interval) -> str:
-    limit, tolerance = claim.options.get("limit", claim.reported), claim.options.get("tolerance", 0)
-    reaches = interval is not None and interval[1] >= limit
-    shortfall = limit - measured
-    return _graded(_within(shortfall, tolerance), reaches or _within(shortfall, 2 * tolerance))
-
-
-_RULES: dict[str, Callable[[Claim, float, Interval], str]] = {
-    "equal": _equal,
-    "close": _close,
-    "p-below": _p_below,
-    "p-above": _p_above,
-    "negative": _negative,
-    "positive": _positive,
-    "at-most": _at_most,
-    "at-least": _at_least,
-}
+def _judge_alone(claim: Claim, measured: float, interval: Interval) -> str:
+    kind, threshold, tolerance = (
+        claim.compare.kind,
+        claim.compare.threshold,
+        claim.compare.tolerance,
+    )
+    low, high = (math.nan, math.nan) if interval is None else interval  # NaN compares as false
+    if kind == "equal":
+        return _graded(measured == claim.reported)
+    if kind == "p-below":
+        return _graded(measured < threshold, measured < CONVENTIONAL_LEVEL)
+    if kind == "p-above":
+        return _graded(measured > threshold)
+    if kind == "negative":
+        return _graded(high < 0, measured < 0)
+    if kind == "positive":
+        return _graded(low > 0, measured > 0)
+    limit = claim.reported if claim.compare.limit is None else claim.compare.limit
+    if kind == "close":
+        distance, reaches = abs(measured - limit), low <= limit <= high
+    elif kind == "at-most":
+        distance, reaches = measured - limit, low <= limit
+    else:
+        distance, reaches = limit - measured, high >= limit
+    tolerance = claim.compare.tolerance or 0
+    return _graded(_within(distance, tolerance), reaches or _within(distance, 2 * tolerance))
 
 
 #: Keys of a row, in order; `iav claims --json` prints exactly these.
@@ -225,9 +204,6 @@ KEYS = (
     "reported_baseline",
     "reported_reduction",
 )
-
-#: What manifests of earlier versions do not say of a recorded value.
-_UNSAID = {"coverage": None, "simulated": False, "baseline": None, "reduction_interval": None}
 
 
 def ledger(project: Project | None = None) -> list[dict[str, Any]]:
@@ -294,7 +270,9 @@ def _measurements(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str,
                 "finished": datetime.fromisoformat(run["finished"]),
                 "here": "stored" not in run,
             }
-            found.setdefault(entry["id"], []).append({**_UNSAID, **entry, **origin})
+            found.setdefault(entry["id"], []).append(
+                {**Measurement(**entry).model_dump(), **origin}
+            )
     return found
 
 
@@ -334,3 +312,167 @@ def _best(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any] | None:
         ),
         default=None,
     )
+
+
+Row = Mapping[str, Any]
+
+_COLOURS = {REPRODUCED: "green", PARTLY: "yellow", CONTRADICTED: "red", NOT_RUN: "dim"}
+_BADGES = {
+    REPRODUCED: "{bdg-success}`reproduced`",
+    PARTLY: "{bdg-warning}`partly`",
+    CONTRADICTED: "{bdg-danger}`contradicted`",
+    NOT_RUN: "{bdg-light}`not run`",
+}
+_NOTHING = "–"
+
+
+def format_number(value: float | None) -> str:
+    """Write a number for a table: whole ones with thousands marked, others to four digits."""
+    if value is None:
+        return _NOTHING
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}"
+
+
+def format_reported(row: Row) -> str:
+    """Write the reported value of a row with its reduction against a constant."""
+    text = format_number(row["reported"])
+    if row["reported_reduction"] is not None:
+        constant = format_number(row["reported_baseline"])
+        text += f"; {format_share(row['reported_reduction'])} below a constant's {constant}"
+    return text
+
+
+def format_measured(row: Row) -> str:
+    """Write the measured value of a row with its interval and its reduction."""
+    text = format_number(row["measured"])
+    if row["interval"] is not None:
+        low, high = (format_number(end) for end in row["interval"])
+        text += f" [{low}, {high}]"
+    if row["reduction"] is not None:
+        low, high = row["reduction_interval"]
+        bounds = f" [{format_share(low)}, {format_share(high)}]" if low != high else ""
+        text += f"; {format_share(row['reduction'])}{bounds}"
+        text += f" below a constant's {format_number(row['baseline'])}"
+    return text
+
+
+def format_share(share: float) -> str:
+    """Write a share in per cent to one digit."""
+    return f"{100 * share:.1f}\u00a0%"
+
+
+def format_data(row: Row) -> str:
+    """Say on what the value of a row was measured."""
+    if row["cohort"] is None:
+        return _NOTHING
+    kind = ", simulated annotators" if row["simulated"] else ""
+    if row["synthetic"]:
+        kind = ", synthetic"
+    text = f"{row['cohort']}{kind}, n\u00a0=\u00a0{row['n']:,}"
+    if row["coverage"] is not None:
+        subset, whole = row["coverage"]
+        text += f", {subset:,} of the paper's {whole:,}"
+    return f"{text} ({row['profile']})"
+
+
+def count_verdicts(rows: Iterable[Row]) -> str:
+    """Sum the verdicts up in a sentence."""
+    counts = Counter(row["verdict"] for row in rows)
+    measured = sum(counts[verdict] for verdict in (REPRODUCED, PARTLY, CONTRADICTED))
+    return (
+        f"{measured} of {counts.total()} claims have a verdict: {counts[REPRODUCED]} reproduced, "
+        f"{counts[PARTLY]} partly, {counts[CONTRADICTED]} contradicted; {counts[NOT_RUN]} not run."
+    )
+
+
+def rich_table(rows: Sequence[Row]) -> Table:
+    """Lay the ledger out for a terminal, grouped by source.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        What :func:`iavlib.book.claims.ledger` gives.
+
+    Returns
+    -------
+    rich.table.Table
+        One line a claim.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(show_lines=False, pad_edge=False)
+    for header in ("claim", "reported", "measured", "data", "verdict"):
+        table.add_column(header, justify="right" if header == "reported" else "left")
+    for source, group in _by_source(rows):
+        table.add_section()
+        table.add_row(f"[bold]{escape(source)}[/bold]")
+        for row in group:
+            colour = _COLOURS[row["verdict"]]
+            table.add_row(
+                f"{escape(row['id'])}\n[dim]{escape(row['statement'])}[/dim]",
+                format_reported(row),
+                escape(format_measured(row)),
+                escape(format_data(row)),
+                f"[{colour}]{row['verdict']}[/{colour}]",
+            )
+    return table
+
+
+def markdown_table(rows: Sequence[Row], source_title: Callable[[str], str] = str) -> str:
+    """Lay the ledger out in MyST Markdown, one table a source.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        What :func:`iavlib.book.claims.ledger` gives, or part of it.
+    source_title : callable, optional
+        Source key to the Markdown that introduces its table.
+
+    Returns
+    -------
+    str
+        Tables; a claim without a value says what it needs.
+    """
+    subsets = []
+    for source, group in _by_source(rows):
+        lines = [
+            f"**{source_title(source)}**",
+            "",
+            "| Claim | Verdict | Reported | Measured | Data |",
+            "| :-- | :-- | --: | :-- | :-- |",
+        ]
+        lines += [_markdown_line(row) for row in group]
+        subsets.append("\n".join(lines))
+    return "\n\n".join(subsets) + "\n"
+
+
+def _markdown_line(row: Row) -> str:
+    data = format_data(row)
+    if row["measured"] is None:
+        data = f"needs {row['needs']}"
+    elif row["synthetic"]:
+        data = "{bdg-warning}`synthetic` " + data.replace(", synthetic,", ",")
+    elif row["simulated"]:
+        data = "{bdg-info}`simulated annotators` " + data.replace(", simulated annotators,", ",")
+    cells = (
+        row["statement"],
+        _BADGES[row["verdict"]],  # second, so that a narrow screen shows it
+        format_reported(row),
+        format_measured(row),
+        data,
+    )
+    return (
+        "| "
+        + " | ".join(re.sub(r"[ \t\n]+", " ", cell).replace("|", r"\|") for cell in cells)
+        + " |"
+    )
+
+
+def _by_source(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
+    """Group rows by source, sources in the order they first appear."""
+    order = list(dict.fromkeys(row["source"] for row in rows))
+    ordered = sorted(rows, key=lambda row: order.index(row["source"]))
+    return ((source, list(group)) for source, group in groupby(ordered, lambda r: r["source"]))

@@ -32,7 +32,7 @@ from iavlib.book.parameters import SCALES, load_profile, parameter_defaults, res
 from iavlib.core.errors import (
     DataError,
     DatasetUnavailable,
-    ExecutionError,
+    IavError,
     ManifestError,
     ParameterError,
     suggest,
@@ -404,7 +404,7 @@ def exportable_runs(
             return "not finished"
         try:
             experiment, facts = store.read_spec(folder), read_facts(folder)
-        except ExecutionError as error:
+        except IavError as error:
             return str(error)
         if every_run:
             return None

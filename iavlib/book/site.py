@@ -28,8 +28,13 @@ from typing import Any
 
 import yaml
 
-from iavlib.book.chapter import (
+from iavlib.book.claims import ledger
+from iavlib.book.jobs import NotebookFiles
+from iavlib.book.model_card import PAGE as MODEL_CARD, diagnosis_card, model_card
+from iavlib.book.notebook_source import load_notebook, notebook_title
+from iavlib.book.pages import (
     FOLDER,
+    SYNTHETIC_CLASS,
     claims_table,
     failed_page,
     finished_page,
@@ -37,11 +42,6 @@ from iavlib.book.chapter import (
     provenance_table,
     scorecard,
 )
-from iavlib.book.claims import ledger
-from iavlib.book.jobs import NotebookFiles
-from iavlib.book.model_card import PAGE as MODEL_CARD, diagnosis_card, model_card
-from iavlib.book.notebook_source import load_notebook, notebook_title
-from iavlib.book.pages import SYNTHETIC_CLASS
 from iavlib.book.stored import describe_stored, read_stored
 from iavlib.core.errors import BookError, suggest
 from iavlib.core.files import only_one, write_json, write_text
@@ -415,7 +415,7 @@ def build_book(project: Project, force: bool = False) -> BookResult:
 
     Raises
     ------
-    ExecutionError
+    IavError
         If the table of contents, the claims or a manifest is wrong, or no book could be built.
     """
     with only_one(project.build / "book.lock", "a build of the book"):

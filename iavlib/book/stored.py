@@ -25,7 +25,7 @@ from iavlib.book.jobs import exportable_runs
 from iavlib.book.manifest import check_manifest, read_manifest
 from iavlib.book.notebook_source import read_cells
 from iavlib.book.parameters import SCALES
-from iavlib.core.errors import ExecutionError, ExperimentError, ManifestError
+from iavlib.core.errors import ExperimentError, IavError, ManifestError
 from iavlib.core.files import write_json
 from iavlib.core.project import Project
 from iavlib.experiments.store import METRICS, PREDICTIONS, SPEC, read_json
@@ -37,7 +37,7 @@ _WITHOUT_TRAINING_IMAGES = ("diagnosis", "multitask")
 LARGEST = 5_000_000
 
 
-class StoredResultsError(ExecutionError):
+class StoredResultsError(IavError):
     """A result cannot be exported, or a stored one is damaged."""
 
 

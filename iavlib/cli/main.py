@@ -249,7 +249,7 @@ def claims(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
 ) -> None:
     """Show what the papers say beside what was measured here."""
-    from iavlib.book.claims import ledger
+    from iavlib.book.claims import count_verdicts, ledger, rich_table
 
     with clear_errors():
         rows = ledger()
@@ -257,8 +257,6 @@ def claims(
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False))
         return
     from rich.console import Console
-
-    from iavlib.book.claims_report import count_verdicts, rich_table
 
     console = Console()
     console.print(rich_table(rows))

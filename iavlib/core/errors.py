@@ -78,6 +78,10 @@ class ManifestError(IavError):
     """A manifest is missing, incomplete or lacks a field."""
 
 
+class ClaimError(IavError):
+    """A claim is not valid or unknown, or a value recorded for it does not fit."""
+
+
 class BookError(IavError):
     """The book cannot be assembled or built."""
 

@@ -3,8 +3,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from iavlib.book.claims import KEYS, ledger
-from iavlib.book.claims_report import count_verdicts, markdown_table
+from iavlib.book.claims import KEYS, count_verdicts, ledger, markdown_table
 from iavlib.cli.main import app
 from iavlib.core.errors import ManifestError
 
