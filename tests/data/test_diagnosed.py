@@ -72,7 +72,7 @@ def test_isic2017_official(home):
     assert set(cohort.masks["annotator"]) == {"ISIC 2017"}
     assert check_masks(cohort).empty
     split = data.official_split(cohort)
-    assert (split.rule, split.sizes) == ("published parts", {"train": 8, "val": 4, "test": 6})
+    assert (split.rule, split.sizes) == ("published subsets", {"train": 8, "val": 4, "test": 6})
 
 
 def test_isic2017_unpacked_twice_deep(home):
@@ -122,7 +122,7 @@ def test_isic2018_classes_parts_and_lesions(home):
     ]
     assert images["lesion_id"].notna().sum() == 14
     assert images["lesion_id"].nunique() == 7
-    assert data.official_split(cohort).rule == "published parts"
+    assert data.official_split(cohort).rule == "published subsets"
 
 
 def test_isic2019_unknown_classes(home):
@@ -175,7 +175,7 @@ def test_derm7pt(home):
         "val": 10,
         "test": 10,
     }
-    assert data.official_split(official).rule == "published parts"
+    assert data.official_split(official).rule == "published subsets"
     with pytest.raises(ValueError, match="subsets='theirs'"):
         load("derm7pt", subsets="theirs")
 

@@ -57,7 +57,7 @@ def test_isic2017_overlap(isic2017):
 def test_isic2017_split(isic2017):
     cohort, _, _ = isic2017
     split = data.official_split(cohort, seed=1)
-    assert "the published test part has 0 labelled images" in split.rule
+    assert "the published test subset has 0 labelled images" in split.rule
     table = data.check_subsets(cohort, split.assignment)
     assert table["images"].sum() == 1486
     assert table["melanoma"].sum() == 225
