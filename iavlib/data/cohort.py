@@ -328,10 +328,11 @@ def pictures(cohort: Cohort, image_ids: Iterable[str]) -> list[dict]:
         facts = cohort.images.loc[image_id]
         masks = cohort.masks[(cohort.masks["image_id"] == image_id) & cohort.masks["path"].notna()]
         masks = masks.iloc[:0] if facts["geometry"] == "cropped" else masks
-        names = [
-            "/".join(map(str, row.dropna()))
-            for _, row in masks[["annotator", "tool", "skill"]].iterrows()
-        ]
+        who = masks[["annotator", "tool", "skill"]].apply(
+            lambda row: "/".join(map(str, row.dropna())), axis="columns", result_type="reduce"
+        )
+        again = who.groupby(who).cumcount() + 1  # masks of one annotator, tool and skill
+        names = [f"{name} ({n})" if n > 1 else name for name, n in zip(who, again, strict=True)]
         agreement = f", Dice {mean_dice[image_id]:.2f}" if image_id in mean_dice else ""
         shown.append(
             {
