@@ -21,11 +21,11 @@ from scipy.special import expit
 from iavlib import explain
 from iavlib.agreement.tables import image_level
 from iavlib.core.errors import DataError, ExperimentError
-from iavlib.data.cohort import Cohort, target
+from iavlib.data.cohort import Cohort, target as label_of
 from iavlib.experiments.config import PROBE, Experiment, TaskSettings
 from iavlib.experiments.store import MODEL, PREDICTIONS, read_prediction_file
+from iavlib.experiments.tasks import Log, Outcome, Task
 from iavlib.experiments.tasks.image import DIAGNOSIS, IAA, MULTITASK
-from iavlib.experiments.tasks.task import Log, Outcome, Task
 
 if TYPE_CHECKING:
     from iavlib.explain import Explained, Explainer
@@ -117,7 +117,7 @@ def targets(cohort: Cohort) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "target": agreement.reindex(ids),
-            "label": target(cohort).reindex(ids),
+            "label": label_of(cohort).reindex(ids),
             "path": cohort.images.loc[ids, "path"],
             "malignancy": cohort.images.loc[ids, "malignancy"],
             "n_masks": here["image_id"].value_counts().reindex(ids, fill_value=0),
