@@ -162,9 +162,7 @@ def _predict_fn(experiment, network: Network) -> Callable[[ImageBatches], pd.Dat
     if experiment.task == IAA:
         recipe = experiment.training_recipe()
         return lambda batches: predict_views(network, AGREEMENT, batches, recipe, settings.tta)
-    return partial(
-        predict_diagnosis, network, settings=settings, recipe=make_recipe(experiment)
-    )
+    return partial(predict_diagnosis, network, settings=settings, recipe=make_recipe(experiment))
 
 
 @dataclass(frozen=True)
