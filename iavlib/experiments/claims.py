@@ -20,7 +20,7 @@ from scipy import stats
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.store import PREDICTIONS, read_prediction_file
 from iavlib.experiments.summary import MULTI, by_seed, finished_runs, pooled_scores
-from iavlib.experiments.tasks.labelled_data import SIMULATED
+from iavlib.experiments.tasks.annotator_sets import SIMULATED
 from iavlib.stats import (
     average_gain_on_other_images,
     bootstrap_mean,

@@ -29,8 +29,7 @@ from safetensors.numpy import save
 from iavlib.core.errors import DataError, ExplainError, PredictionError
 from iavlib.core.files import write_bytes
 from iavlib.experiments.runner import load_data
-from iavlib.explain.cam import GRADCAM
-from iavlib.explain.explainer import Explainer
+from iavlib.explain.attribution import GRADCAM, Explainer
 from iavlib.models.model_files import read_sidecar
 from iavlib.stats.conformal import conformal_quantile
 from iavlib.training.image_cache import cache_images

@@ -12,7 +12,7 @@ from contourpy import contour_generator
 from PIL import Image
 
 from iavlib.core.html import data_uri, load_template
-from iavlib.explain.cam import displayed
+from iavlib.explain.attribution import displayed
 
 STATEMENT = (
     "Research software, no medical device. Nothing on this page is a diagnosis, and no decision "

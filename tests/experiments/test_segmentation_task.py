@@ -11,7 +11,7 @@ from iavlib.experiments.results import (
     segmentation as confusion,
     segmentation as segmentation_results,
 )
-from iavlib.experiments.tasks import labelled_data
+from iavlib.experiments.tasks import annotator_sets
 from iavlib.multiannotator import true_confusion
 
 TINY = {"epochs": 2, "widths": [4, 8], "batch_size": 4, "warmup_epochs": 0}
@@ -69,8 +69,7 @@ def test_what_is_asked_of_the_data_makes_another_experiment(make_run):
     }
     assert len(ids) == 4
     dense, single = (
-        labelled_data.load(make_run(overrides={"labels": kind})).labelled
-        for kind in ("dense", "single")
+        annotator_sets.load(make_run(overrides={"labels": kind})) for kind in ("dense", "single")
     )
     assert (~single.subset("train").missing).sum(axis=1).max() == 1
     assert not single.subset("test").missing.any() and not dense.missing.any()
@@ -81,14 +80,14 @@ def test_cohorts_are_sets_too(make_run, store):
     result = run(make_run(cohort="phantom", method="mode-labels", **fields), store)
     assert result.facts["synthetic"] and not result.facts["simulated_annotators"]
     simulated = make_run(cohort="phantom-simulated", overrides={"annotators": 2}, **fields)
-    made = labelled_data.load(simulated)
-    assert made.simulated_annotators and len(made.labelled.annotators) == 2
+    made = annotator_sets.load(simulated)
+    assert made.simulated_annotators and len(made.annotators) == 2
 
 
 def test_an_annotator_of_no_training_picture_is_left_out(make_run, store):
     fields = {"cohort_options": {"n_images": 24, "size": [64, 64]}, "size": 16}
     experiment = make_run(cohort="phantom", method="mode-labels", **fields)
-    unseen = labelled_data.load(experiment).labelled.subset("train").unseen
+    unseen = annotator_sets.load(experiment).subset("train").unseen
     said = []
     result = run(experiment, store, log=said.append)
     assert unseen
@@ -109,7 +108,7 @@ def test_rates_are_compared_on_the_pictures_that_each_annotator_labelled(make_ru
     assert as_told["false_positive_r"] == pytest.approx(runs.loc[0, "false_positive_r"], abs=1e-3)
     settings = run(make_run(cohort="phantom", overrides=wishes, **fields), store).facts["settings"]
     told = settings["confusion"]
-    labelled = labelled_data.load(make_run(cohort="phantom", overrides=wishes, **fields)).labelled
+    labelled = annotator_sets.load(make_run(cohort="phantom", overrides=wishes, **fields))
     np.testing.assert_allclose(told["true_all"], true_confusion(labelled).overall, atol=1e-5)
     assert told["n_images"] == labelled.subset("test").counts.tolist()
     assert not np.allclose(learnt, told["learnt_own"]), "annotators labelled a part each"
@@ -144,9 +143,9 @@ def test_runs_stand_beside_the_published_figures(make_run, store):
         ({"backbone": "vit_b_16"}, "maps of five resolutions"),
         ({"weights": "file"}, "has none but random ones"),
         ({"cohort": "digit"}, "no set 'digit'.*did you mean 'digits'"),
-        ({"overrides": {"tracee": 1}}, "overrides.tracee.*did you mean 'trace'"),
+        ({"overrides": {"tracee": 1}}, "no setting 'tracee'; did you mean 'trace'"),
         ({"overrides": {"labels": "sparse"}}, "labels is 'sparse'"),
-        ({"overrides": {"annotators": 1}}, "overrides.annotators = 1"),
+        ({"overrides": {"annotators": 1}}, "annotators is 1, it should be 2 or more"),
         ({"overrides": {"form": "pixle"}}, "no form 'pixle'"),
         ({"overrides": {"lr": -1}}, "lr is -1"),
         ({"cohort_options": {"m": 1}}, "no 'm'"),

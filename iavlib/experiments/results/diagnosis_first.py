@@ -14,8 +14,7 @@ from scipy import stats
 
 from iavlib.experiments.results.diagnosis import RunData
 from iavlib.experiments.results.segmentation import SEEDS, finished_runs, in_words, interval_of_mean
-from iavlib.experiments.tasks.diagnosed_sets import PERMUTED, TRUE
-from iavlib.experiments.tasks.labelled_data import SIMULATED
+from iavlib.experiments.tasks.annotator_sets import PERMUTED, SIMULATED, TRUE
 
 POINTS = 100
 #: How AUROCs with a mask are averaged: the net it was optimised on, the other nets, and these with

@@ -21,8 +21,8 @@ from iavlib.core.errors import ExperimentError
 from iavlib.experiments.result import read_facts
 from iavlib.experiments.runner import read_predictions
 from iavlib.experiments.store import FINISHED
-from iavlib.experiments.tasks.comparison import DIFF_FUSED, SEE_THE_MASKS
-from iavlib.multiannotator.metrics import rate_correlations
+from iavlib.experiments.tasks.annotators import DIFF_FUSED, SEE_THE_MASKS
+from iavlib.multiannotator.confusion import rate_correlations
 from iavlib.stats import bootstrap_mean, holm
 
 #: Runs with different seeds that a claim takes at least.
@@ -480,7 +480,7 @@ def seen_by(method: str) -> str:
 
 def title_of(method: str) -> str:
     """Return a method's usual name."""
-    from iavlib.multiannotator.method import METHODS
+    from iavlib.multiannotator.methods import METHODS
 
     return TITLES[method] if method in TITLES else METHODS[method].title
 
