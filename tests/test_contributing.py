@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from iavlib.book.claim_definitions import load_claims
 from matplotlib.figure import Figure
 from PIL import Image
 
 from iavlib import data
+from iavlib.book.recording import load_claims
 from iavlib.data import catalogue
 from iavlib.experiments import TASKS, Experiment, RunStore, run
 from iavlib.masks.metrics import METRICS
+from iavlib.multiannotator import METHODS, MultiAnnotatorSet, fit, make_method
+from iavlib.training.recipe import get_recipe
 
 TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"^```python\n# (\w+)\.py.*?\n(.*?)^```$", TEXT, re.M | re.S))
@@ -40,7 +42,7 @@ def module(request, tmp_path, monkeypatch):
 
 
 def test_every_example_is_tested():
-    assert set(BLOCKS) == {"volume_similarity", "tiny", "median", "dice_histogram"}
+    assert set(BLOCKS) == {"volume_similarity", "tiny", "mean_label", "median", "dice_histogram"}
 
 
 def test_metric(module):
@@ -61,6 +63,25 @@ def test_dataset(module, tmp_path):
     module("tiny")
     assert "tiny" in data.available()
     assert data.target(data.load("tiny")).sum() == 8
+
+
+def test_method(module, monkeypatch):
+    monkeypatch.setattr(METHODS, "_entries", dict(METHODS._entries))
+    module("mean_label")
+    images, ids = np.zeros((6, 16, 16, 1), np.uint8), [f"i{n}" for n in range(6)]
+    labels = np.zeros((6, 2, 16, 16), np.int8)
+    images[:, 4:12, 4:12], labels[:, :, 4:12, 4:12] = 200, 1
+    dataset = MultiAnnotatorSet(
+        name="squares",
+        images=images,
+        labels=labels,
+        annotators=("a", "b"),
+        ids=pd.Index(ids),
+        n_classes=2,
+    )
+    recipe = get_recipe("annotators", epochs=1, batch_size=3, warmup_epochs=0)
+    model = fit(make_method("mean-label"), dataset, recipe)
+    assert model.predict(dataset).consensus.shape == (6, 2, 16, 16)
 
 
 def test_task(module, tmp_path):
