@@ -36,8 +36,16 @@ from iavlib.core.home import cache_home
 from iavlib.data.catalogue import Dataset, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_size, read_mask
-from iavlib.data.schemas import FACTORS, MALIGNANCY, PAIR_TEXT, check_table, pair_columns
-from iavlib.data.tables import IMAGE_SUFFIXES, bare_id, read_csv
+from iavlib.data.schemas import (
+    FACTORS,
+    IMAGE_SUFFIXES,
+    MALIGNANCY,
+    PAIR_TEXT,
+    bare_id,
+    check_table,
+    pair_columns,
+    read_csv,
+)
 from iavlib.masks.metrics import image_pairs, metric_names, registry_version
 
 TABLE = "masks.csv"
