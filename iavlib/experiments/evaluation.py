@@ -222,7 +222,7 @@ def image_features(paths: pd.Series, size: int = 224) -> pd.DataFrame:
     pandas.DataFrame
         As :func:`iavlib.stats.image_baselines`, indexed by image id.
     """
-    from iavlib.experiments.tasks.image import cached_statistics
+    from iavlib.experiments.scores import cached_statistics
     from iavlib.training.image_cache import cache_images
 
     return cached_statistics(cache_images(paths, size, progress=True))

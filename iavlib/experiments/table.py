@@ -98,7 +98,11 @@ def spec_columns(experiment: Experiment) -> dict[str, Any]:
     row |= {key: _cell(value) for key, value in settings.items()}
     values = experiment.to_dict()
     row |= {f"split_{key}": _cell(value) for key, value in values.pop("split").items()}
-    return row | {k: v for k, v in values.items() if k not in _NO_COLUMNS} | _parent_columns(experiment)
+    return (
+        row
+        | {k: v for k, v in values.items() if k not in _NO_COLUMNS}
+        | _parent_columns(experiment)
+    )
 
 
 def used_settings(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def fit(
         method.begin(network, stage)
         objective = _StageObjective(method, stage, problem, validation)
         subfolder = None if folder is None else _stage_folder(Path(folder), method, stage)
-        history = train(network, batches, objective, recipe, subfolder, seed, device, progress)
+        history = train(network, batches, objective, recipe, subfolder, seed, progress)
         histories.append(history.assign(stage=stage))
     network.requires_grad_(True)
     history = pd.concat(histories, ignore_index=True)

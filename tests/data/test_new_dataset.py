@@ -100,7 +100,7 @@ def test_by_entry_point(tiny, monkeypatch):
 
 
 def test_the_task_of_diagnosis_knows_what_was_published(tiny):
-    from iavlib.experiments.tasks.diagnosis import published_facts
+    from iavlib.experiments.tasks.image import published_facts
 
     importlib.import_module(tiny)
     assert published_facts("tiny", "passes") == 2

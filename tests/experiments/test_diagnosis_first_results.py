@@ -35,9 +35,7 @@ def test_the_order_of_blocks_is_a_rank_correlation_a_seed():
         for s in (0, 1)
         for b in (0, 1, 2, 3)
     ]
-    rows += [
-        {"seed": s, "blocks": np.nan, "soft_dice": 0.6 if s else 0.4} for s in (0, 1)
-    ]
+    rows += [{"seed": s, "blocks": np.nan, "soft_dice": 0.6 if s else 0.4} for s in (0, 1)]
     found = results.order_of_blocks(pd.DataFrame(rows))
     assert found.to_dict() == pytest.approx({0: -1, 1: 1})
     gains = results.gain_of_blocks(pd.DataFrame(rows))

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from iavlib import data
 from iavlib.core.errors import DataError, ExperimentError, ExperimentFailed
 from iavlib.experiments import Experiment, RunStore, resolve, run
-from iavlib.experiments.tasks.diagnosis import make_recipe, targets
+from iavlib.experiments.tasks.image import diagnosis_targets as targets, make_recipe
 
 PHANTOM = {"n_images": 40, "size": [64, 64], "seed": 5}
 BOTH = {"task": "multitask", "settings": {"alpha": 0.5}}
@@ -154,8 +154,14 @@ def test_published_choices():
         ({"init_from": {"task": "iaa"}}, "leaves no network with a head of diagnosis"),
         ({**BOTH, "init_from": {"task": "diagnosis"}}, "has no head of agreement"),
         ({"init_from": {"task": "diagnosis", "recipe": "probe"}}, "leaves no network"),
-        ({"init_from": {"task": "diagnosis", "backbone": "test_vit"}}, "give both the same backbone"),
-        ({"split": {"kind": "official", "leaks": "kep"}}, "it should be 'leave out', 'keep' or 'error'"),
+        (
+            {"init_from": {"task": "diagnosis", "backbone": "test_vit"}},
+            "give both the same backbone",
+        ),
+        (
+            {"split": {"kind": "official", "leaks": "kep"}},
+            "should be 'leave out', 'keep'",
+        ),
         ({"split": {"kind": "official", "group": "patient"}}, "no field 'group'"),
     ],
 )
@@ -198,7 +204,7 @@ def test_images_without_a_label_or_a_file_are_left_out():
     paths.iloc[3] = None
     changed = cohort(malignancy=labels, path=paths)
     assert len(targets(changed)) == 36
-    assert targets(changed, rest="negative")["target"].iloc[:3].tolist() == [0, 0, 0]
+    assert targets(changed, indeterminate="benign")["target"].iloc[:3].tolist() == [0, 0, 0]
     one_mask = replace(changed, pairs=changed.pairs[changed.pairs["image_id"] != labels.index[5]])
     assert len(targets(one_mask)) == 35
     assert targets(one_mask, require_agreement=False)["iaa"].isna().sum() == 1

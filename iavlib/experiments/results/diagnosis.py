@@ -25,7 +25,7 @@ from iavlib.core.errors import ExperimentError
 from iavlib.experiments.config import PROBE
 from iavlib.experiments.runner import read_predictions
 from iavlib.experiments.store import FINISHED
-from iavlib.experiments.tasks.diagnosis import DIAGNOSIS, MULTITASK
+from iavlib.experiments.tasks.image import DIAGNOSIS, MULTITASK
 from iavlib.stats.classification import choose_threshold, classification_scores
 from iavlib.stats.gains import average_gain_on_other_images, paired_gains
 
