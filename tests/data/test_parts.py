@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from diagnosed_layouts import label_map
 
 from iavlib import data
 from iavlib.core.errors import DataError
@@ -120,11 +121,11 @@ def test_target_of_malignancy(tiny_imapp):
     with pytest.warns(UserWarning, match="differ from the published"):
         own = imapp.load(tiny_imapp)
     assert data.target(own).tolist() == [0, 1, 0, 1]
-    assert data.target(own, rest="negative").tolist() == [0, 1, 0, 0, 0, 1]
+    assert data.target(own, indeterminate="benign").tolist() == [0, 1, 0, 0, 0, 1]
     assert data.target_names(own) == ("benign", "malignant")
-    assert data.label_map(own)["class"].value_counts()["left out"] == 2
-    with pytest.raises(ValueError, match="rest='drop'"):
-        data.target(own, rest="drop")
+    assert label_map(own)["class"].value_counts()["left out"] == 2
+    with pytest.raises(ValueError, match="'drop' or 'benign'"):
+        data.target(own, indeterminate="out")
 
 
 def test_phantom_has_a_target_and_parts():

@@ -279,7 +279,7 @@ def _image_table(cohort: Cohort) -> pd.DataFrame:
 
 
 def _labels(cohort: Cohort, indeterminate: str) -> pd.Series:
-    return target(cohort, "negative" if indeterminate == "benign" else "out")
+    return target(cohort, indeterminate)
 
 
 def resolve(experiment: Experiment) -> Experiment:
