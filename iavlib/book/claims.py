@@ -43,9 +43,9 @@ class Reduction:
     high: float
 
     def holds_against(self, reported: float) -> bool:
-        """Tell whether it is as large as the reported one, give or take its interval.
+        """Return whether it is as large as the reported one, within its interval.
 
-        The interval must lie above zero besides: what is not shown to beat a constant has not
+        The interval must also lie above zero: what is not shown to beat a constant has not
         reproduced a gain over one, however wide its interval.
         """
         return self.low > 0 and self.high >= reported - 1e-12
@@ -150,7 +150,7 @@ def _graded(fully: bool, half: bool = False) -> str:
 
 
 def _within(distance: float, allowed: float) -> bool:
-    """Compare with a grain of slack, so that .786 is within .005 of .781 in binary too."""
+    """Compare with a small tolerance, so that .786 is within .005 of .781 in binary too."""
     return distance <= allowed * (1 + 1e-9) + 1e-12
 
 
@@ -182,32 +182,8 @@ def _judge_alone(claim: Claim, measured: float, interval: Interval) -> str:
     return _graded(_within(distance, tolerance), reaches or _within(distance, 2 * tolerance))
 
 
-#: Keys of a row, in order; `iav claims --json` prints exactly these.
-KEYS = (
-    "id",
-    "source",
-    "statement",
-    "reported",
-    "measured",
-    "interval",
-    "n",
-    "cohort",
-    "synthetic",
-    "profile",
-    "verdict",
-    "needs",
-    "coverage",
-    "simulated",
-    "baseline",
-    "reduction",
-    "reduction_interval",
-    "reported_baseline",
-    "reported_reduction",
-)
-
-
 def ledger(project: Project | None = None) -> list[dict[str, Any]]:
-    """Set every claim beside what was measured.
+    """Compare every claim with what was measured.
 
     Parameters
     ----------
@@ -217,17 +193,15 @@ def ledger(project: Project | None = None) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        One row a claim, in the order of ``book/claims.yml``, with the keys
-        `KEYS`. A claim measured on one of its cohorts has a verdict; one
-        measured only on synthetic data shows that value, with ``synthetic``
-        true and the verdict ``"not run"``; one not measured has None. Values
-        from other data (a user's own) are left out. Of several values the
-        one on real data, with real annotators, at the larger scale, of the
-        later run is taken; at the same scale one measured here goes before a
-        stored one, which says in ``profile`` that it is stored.
+        One row per claim, in the order of ``book/claims.yml``. A claim measured on one of its
+        cohorts has a verdict; one measured only on synthetic data shows that value, with
+        ``synthetic`` true and the verdict ``"not run"``; one not measured has None. Values from
+        other data (a user's own) are left out. Of several values the one on real data, with real
+        annotators, at the larger scale, of the later run is taken; at the same scale one measured
+        here takes precedence over a stored one, whose ``profile`` says that it is stored.
 
         ``coverage`` is how many of the paper's units were at hand, and of how
-        many; ``simulated`` tells of simulated annotators on real images;
+        many; ``simulated`` marks simulated annotators on real images;
         ``reduction`` is that of a measured error against ``baseline``, the
         constant median's on the same data, ``reported_reduction`` the paper's.
 
@@ -252,15 +226,14 @@ def read_runs(project: Project) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        In the order of the notebooks. A manifest whose notebook is gone counts
-        no more.
+        In the order of the notebooks. A manifest whose notebook was removed is left out.
     """
     paths = [project.executed / f"{stem}.json" for stem in project.notebook_files()]
     return [read_manifest(path) for path in paths if path.is_file()]
 
 
 def _measurements(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Collect what was recorded for each claim, with the run it comes from."""
+    """Collect what was recorded for each claim, with facts of the run."""
     found: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         for entry in run["claims"]:
@@ -283,23 +256,31 @@ def describe_profile(run: Mapping[str, Any]) -> str:
 
 
 def _row(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(KEYS)
-    row |= {key: getattr(claim, key) for key in ("id", "source", "statement", "reported", "needs")}
-    row |= {"synthetic": False, "simulated": False, "verdict": NOT_RUN}
-    row |= {"reported_baseline": claim.baseline, "reported_reduction": reported_reduction(claim)}
     entry = _best(claim, entries)
-    if entry is None:
-        return row
-    row |= {key: entry[key] for key in ("interval", "n", "cohort", "synthetic", "profile")}
-    row |= {key: entry[key] for key in ("coverage", "simulated", "baseline")}
-    row["measured"] = entry["value"]
-    reduction = measured_reduction(entry)
-    if reduction is not None:
-        row["reduction"] = reduction.value
-        row["reduction_interval"] = [reduction.low, reduction.high]
-    if not entry["synthetic"]:
-        row["verdict"] = judge(claim, entry["value"], entry["interval"], reduction)
-    return row
+    of = (entry or {}).get
+    reduction = measured_reduction(entry) if entry else None
+    has_verdict = entry is not None and not entry["synthetic"]
+    return {
+        "id": claim.id,
+        "source": claim.source,
+        "statement": claim.statement,
+        "reported": claim.reported,
+        "measured": of("value"),
+        "interval": of("interval"),
+        "n": of("n"),
+        "cohort": of("cohort"),
+        "synthetic": of("synthetic", False),
+        "profile": of("profile"),
+        "verdict": judge(claim, of("value"), of("interval"), reduction) if has_verdict else NOT_RUN,
+        "needs": claim.needs,
+        "coverage": of("coverage"),
+        "simulated": of("simulated", False),
+        "baseline": of("baseline"),
+        "reduction": reduction.value if reduction else None,
+        "reduction_interval": [reduction.low, reduction.high] if reduction else None,
+        "reported_baseline": claim.baseline,
+        "reported_reduction": reported_reduction(claim),
+    }
 
 
 def _best(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -364,7 +345,7 @@ def format_share(share: float) -> str:
 
 
 def format_data(row: Row) -> str:
-    """Say on what the value of a row was measured."""
+    """Describe the data on which the value of a row was measured."""
     if row["cohort"] is None:
         return _NOTHING
     kind = ", simulated annotators" if row["simulated"] else ""
@@ -378,7 +359,7 @@ def format_data(row: Row) -> str:
 
 
 def count_verdicts(rows: Iterable[Row]) -> str:
-    """Sum the verdicts up in a sentence."""
+    """Summarize the verdicts in a sentence."""
     counts = Counter(row["verdict"] for row in rows)
     measured = sum(counts[verdict] for verdict in (REPRODUCED, PARTLY, CONTRADICTED))
     return (
@@ -398,7 +379,7 @@ def rich_table(rows: Sequence[Row]) -> Table:
     Returns
     -------
     rich.table.Table
-        One line a claim.
+        One line per claim.
     """
     from rich.markup import escape
     from rich.table import Table
@@ -422,7 +403,7 @@ def rich_table(rows: Sequence[Row]) -> Table:
 
 
 def markdown_table(rows: Sequence[Row], source_title: Callable[[str], str] = str) -> str:
-    """Lay the ledger out in MyST Markdown, one table a source.
+    """Lay the ledger out in MyST Markdown, one table per source.
 
     Parameters
     ----------
@@ -434,7 +415,7 @@ def markdown_table(rows: Sequence[Row], source_title: Callable[[str], str] = str
     Returns
     -------
     str
-        Tables; a claim without a value says what it needs.
+        Tables; a claim without a value shows what it needs.
     """
     subsets = []
     for source, group in _by_source(rows):

@@ -90,7 +90,7 @@ def test_how_much_was_at_hand_and_against_what_is_plain(lab):
         reduction_interval=np.array([-0.1, 0.1]),
         simulated=np.True_,
     )
-    ((entry, of_runs),) = take_pending()
+    ((entry, _),) = take_pending()
     assert entry["coverage"] == [1053, 2394] and type(entry["coverage"][0]) is int
     assert entry["baseline"] == 0.5 and type(entry["baseline"]) is float
     assert entry["reduction_interval"] == [-0.1, 0.1]

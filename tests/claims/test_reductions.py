@@ -129,7 +129,5 @@ def test_a_manifest_with_or_without_the_later_fields_is_read(lab):
     read_manifest(lab.ran("01_first", {"value": 0.5}))
     read_manifest(lab.ran("01_first", {"coverage": None, "simulated": False, "baseline": 0.1}))
     path = lab.ran("01_first", {"simulated": "yes"})
-    with pytest.raises(
-        ManifestError, match="claims.0.simulated is 'yes', it should be a valid boolean"
-    ):
+    with pytest.raises(ManifestError, match="simulated is 'yes', it should be a valid boolean"):
         read_manifest(path)
