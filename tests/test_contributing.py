@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from iavlib.book.claim_definitions import load_claims
 from matplotlib.figure import Figure
 from PIL import Image
 
 from iavlib import data
-from iavlib.book.recording import load_claims
 from iavlib.data import catalogue
 from iavlib.experiments import TASKS, Experiment, RunStore, run
 from iavlib.masks.metrics import METRICS
-from iavlib.multiannotator import METHODS, MultiAnnotatorSet, fit, make_method
-from iavlib.training.recipe import get_recipe
+from iavlib.multiannotator import METHODS
 
 TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"^```python\n# (\w+)\.py.*?\n(.*?)^```$", TEXT, re.M | re.S))
@@ -27,8 +26,8 @@ def module(request, tmp_path, monkeypatch):
     """Import an example as a module, and forget what it registered afterwards."""
     monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("IAV_CACHE_HOME", str(tmp_path / "cache"))
-    for registry in (METRICS, TASKS, catalogue._registered):
-        for name in ("volume_similarity", "median", "tiny"):
+    for registry in (METRICS, TASKS, catalogue._registered, METHODS._entries):
+        for name in ("volume_similarity", "median", "tiny", "brightness"):
             monkeypatch.setitem(registry, name, None)
             monkeypatch.delitem(registry, name)
     monkeypatch.syspath_prepend(tmp_path)
@@ -42,7 +41,7 @@ def module(request, tmp_path, monkeypatch):
 
 
 def test_every_example_is_tested():
-    assert set(BLOCKS) == {"volume_similarity", "tiny", "mean_label", "median", "dice_histogram"}
+    assert set(BLOCKS) == {"volume_similarity", "tiny", "median", "brightness", "dice_histogram"}
 
 
 def test_metric(module):
@@ -65,25 +64,6 @@ def test_dataset(module, tmp_path):
     assert data.target(data.load("tiny")).sum() == 8
 
 
-def test_method(module, monkeypatch):
-    monkeypatch.setattr(METHODS, "_entries", dict(METHODS._entries))
-    module("mean_label")
-    images, ids = np.zeros((6, 16, 16, 1), np.uint8), [f"i{n}" for n in range(6)]
-    labels = np.zeros((6, 2, 16, 16), np.int8)
-    images[:, 4:12, 4:12], labels[:, :, 4:12, 4:12] = 200, 1
-    dataset = MultiAnnotatorSet(
-        name="squares",
-        images=images,
-        labels=labels,
-        annotators=("a", "b"),
-        ids=pd.Index(ids),
-        n_classes=2,
-    )
-    recipe = get_recipe("annotators", epochs=1, batch_size=3, warmup_epochs=0)
-    model = fit(make_method("mean-label"), dataset, recipe)
-    assert model.predict(dataset).consensus.shape == (6, 2, 16, 16)
-
-
 def test_task(module, tmp_path):
     module("median")
     options = {"cohort": "phantom", "cohort_options": {"n_images": 30, "size": [48, 36]}}
@@ -91,6 +71,21 @@ def test_task(module, tmp_path):
     result = run(experiment, RunStore(tmp_path / "runs"))
     assert len(set(result.predictions["predicted"])) == 1
     assert 0 < result.metrics["mae"] < 0.5
+
+
+def test_method(module, tmp_path):
+    module("brightness")
+    experiment = Experiment(
+        task="segmentation",
+        cohort="phantom",
+        cohort_options={"n_images": 24, "size": [48, 48]},
+        size=16,
+        backbone="unet",
+        method={"name": "brightness", "width": 4},
+        recipe={"name": "annotators", "epochs": 1},
+    )
+    result = run(experiment, RunStore(tmp_path / "runs"))
+    assert 0 < result.metrics["dice"] < 1 and result.metrics["n_parameters"] == 4 * 4 + 5 * 2
 
 
 def test_figure(module):
