@@ -37,4 +37,5 @@ from .tasks import (
     TASKS as TASKS,
     Outcome as Outcome,
     Task as Task,
+    find_task as find_task,
 )

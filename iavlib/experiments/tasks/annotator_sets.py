@@ -40,10 +40,7 @@ TRUE, PERMUTED = "true", "permuted"
 _DIGITS = {"n": [400, 100, 200], "seed": 0, "source": "auto", "background_noise": 0.0}
 _CLASSES = {"groups": ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9)), "tiles": 2}
 #: Set of digits to its kinds of annotators, and options that are fixed.
-DIGITS = {
-    "digits": (PAPER_ANNOTATORS, {}),
-    "digits-classes": (MULTI_CLASS_ANNOTATORS, _CLASSES),
-}
+DIGITS = {"digits": (PAPER_ANNOTATORS, {}), "digits-classes": (MULTI_CLASS_ANNOTATORS, _CLASSES)}
 _ALIASES = {"simulated_mnist": "digits", "simulated_mnist-classes": "digits-classes"}
 _PIXELS = 64
 

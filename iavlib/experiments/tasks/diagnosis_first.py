@@ -169,7 +169,7 @@ class _Panel:
 
     def score_predicted_masks(self) -> None:
         """Score masks that networks predict from the image alone, by the masks they learnt."""
-        from iavlib.models.take_give import BaselineSegmentation
+        from iavlib.models.assisted import BaselineSegmentation
         from iavlib.multiannotator.assisted_training import segment
 
         generator, one = self.chosen.image_only, self.experiment
