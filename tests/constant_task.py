@@ -6,8 +6,18 @@ import time
 import pandas as pd
 
 from iavlib.experiments import TASKS, Experiment, Outcome, Task
+from iavlib.experiments.config import TaskSettings
 from iavlib.experiments.scores import constant_baselines, scores_by_part
 from iavlib.experiments.subsets import assign_parts
+
+
+class ConstantSettings(TaskSettings):
+    calls: str = ""
+    gate: str = ""
+    error: str = ""
+    unless: str = ""
+    shift: float = 0
+    times: float = 1
 
 
 def targets(cohort):
@@ -16,8 +26,8 @@ def targets(cohort):
 
 
 def fit(experiment: Experiment, cohort, folder, log) -> Outcome:
-    """Do as `overrides` say: fail with a kind of error, wait, tell of every call in a file."""
-    wishes = experiment.overrides
+    """Do as the settings say: fail with a kind of error, wait, tell of every call in a file."""
+    wishes = experiment.settings.given()
     if "calls" in wishes:
         with open(wishes["calls"], "a") as stream:
             stream.write(f"{os.getpid()}\n")
@@ -42,12 +52,10 @@ def fit(experiment: Experiment, cohort, folder, log) -> Outcome:
 
 
 def fill_in(experiment: Experiment) -> Experiment:
-    from dataclasses import replace
-
     if experiment.weights == "auto":
-        return replace(experiment, weights="none")
+        return experiment.replace(weights="none")
     return experiment
 
 
-TASK = Task("constant", targets, fit, fill_in)
+TASK = Task("constant", targets, fit, fill_in, ConstantSettings)
 TASKS[TASK.name] = TASK

@@ -59,8 +59,8 @@ class NotebookExperiments:
 
     def starts_of(self, experiment: Any) -> list[Any]:
         """List what must be done before an experiment, the first first: what it starts from."""
-        begun = experiment.init_from
-        return [] if begun is None else [*self.starts_of(begun), begun]
+        parent = experiment.parent
+        return [] if parent is None else [*self.starts_of(parent), parent]
 
     def reason_to_run(self, since: str) -> str | None:
         """Say why a notebook that was run would be run again for its experiments.
@@ -178,7 +178,7 @@ def exportable_runs(
 
     store = RunStore.of(project) if runs is None else RunStore(runs)
     folders = store.folders()
-    asked = {experiment.question() for experiment in all_listed(project)} if folders else set()
+    asked = {experiment.query_key() for experiment in all_listed(project)} if folders else set()
     full = [item for items in listed(project, _FULL).values() for item in items] if folders else []
     named = [item for item in full if item.cohort != AUTO]
     return [(folder, _unfit(store, folder, asked, named, every_run)) for folder in folders]
@@ -197,8 +197,8 @@ def _unfit(
         return str(error)
     if every_run:
         return None
-    if experiment.question() not in asked:
+    if experiment.query_key() not in asked:
         return "in no list of experiments"
-    if facts["synthetic"] and not any(experiment.answers(item) for item in named):
+    if facts["synthetic"] and not any(experiment.matches(item) for item in named):
         return "run on synthetic data"
     return None

@@ -14,7 +14,7 @@ import yaml
 
 from iavlib.cli.exits import FAILED as EXIT_FAILED, clear_errors
 from iavlib.core.errors import DataError, DatasetUnavailable, ExperimentError, ExperimentFailed
-from iavlib.experiments.config import Experiment, from_mapping
+from iavlib.experiments.config import Experiment, from_mapping, from_version_1
 from iavlib.experiments.grid import expand, read_yaml
 from iavlib.experiments.result import Result, read_facts
 from iavlib.experiments.runner import describe, read_run, resolve, run, summary
@@ -71,7 +71,7 @@ def _experiments(store: RunStore, spec: str | None, settings: Sequence[str]) -> 
         return expand(values, path or "--set")
     if not settings and path.resolve().parent in store.folders():
         return [store.read_spec(path.resolve().parent)]
-    values = read_json(path)
+    values = from_version_1(read_json(path))
     if settings:  # another experiment, on the data of now
         values = {k: v for k, v in values.items() if k not in ("data", "files", "version")}
     for text in settings:
@@ -86,13 +86,15 @@ def _set(values: dict[str, Any], text: str) -> None:
     place = values
     *outer, last = name.strip().split(".")
     for key in outer:
+        if key in ("recipe", "method") and isinstance(place.get(key), str):
+            place[key] = {"name": place[key]}
         if not isinstance(place.setdefault(key, {}), dict):
             raise ExperimentError(f"--set {text}", f"{key} is no mapping", "set it whole")
         place = place[key]
     try:
         place[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ExperimentError(f"--set {text}", "is no valid YAML", "mend or quote it") from error
+        raise ExperimentError(f"--set {text}", "is no valid YAML", "correct or quote it") from error
 
 
 def _outcome(result: Result) -> str:

@@ -195,7 +195,7 @@ def train(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Such as seed=1 or overrides.lr=0.01."),
+        typer.Option("--set", metavar="FIELD=VALUE", help="Such as seed=1 or recipe.lr=0.01."),
     ] = None,
     keep_going: Annotated[
         bool,

@@ -1,5 +1,7 @@
 from .config import (
     Experiment as Experiment,
+    TaskSettings as TaskSettings,
+    experiment_schema as experiment_schema,
 )
 from .lookup import (
     current_profile as current_profile,

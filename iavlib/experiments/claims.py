@@ -204,8 +204,8 @@ def comparisons(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, pd.DataFram
         return {}
     of = {name: main[main["method"] == name] for name in ("avap", "mh-unet", "avap-features")}
     joint = main[main["method"] == "avap-joint"]
-    if len(joint) and "overrides_joint_weight" in joint:
-        weights = joint["overrides_joint_weight"].fillna(0.5)
+    if len(joint) and "joint_weight" in joint:
+        weights = joint["joint_weight"].fillna(0.5)
         joint = joint[weights == joint.groupby(weights)["average"].mean().idxmax()]
     started = runs[(runs["method"] == "avap") & (runs["backbone"] != "unet")]
     random = started["weights_random"].astype(bool)
@@ -310,7 +310,7 @@ def range_over_raters(runs: pd.DataFrame, kind: str = "own") -> pd.Series:
 
 def with_blocks(runs: pd.DataFrame) -> pd.DataFrame:
     """Add ``blocks``, the number of connected blocks of Take and Give (4 unless set)."""
-    given = runs.get("overrides_blocks", pd.Series(index=runs.index, dtype=float))
+    given = runs.get("blocks", pd.Series(index=runs.index, dtype=float))
     return runs.assign(blocks=given.fillna(4).astype(int))
 
 

@@ -1,6 +1,20 @@
-"""What an experiment may set beside the fields of a recipe; nothing here needs PyTorch.
+"""One experiment: everything that decides its result, and the id made from that.
 
-One experiment: everything that decides its result, and the id made from that.
+An experiment names its parts, each a typed model that refuses what it does not know::
+
+    Experiment(
+        task="iaa",
+        cohort="imapp",
+        backbone="mobilenetv2_100",
+        recipe={"name": "finetune", "epochs": 4},
+        split={"kind": "kfold", "fold": 1},
+        settings={"tta": 2},
+        seed=1,
+    )
+
+Every task declares the model of its ``settings`` (a subclass of :class:`TaskSettings`). Ids are
+made from the form in which version 1 of the library wrote experiments, so that stored results keep
+theirs: :func:`to_version_1` and :func:`from_version_1` are the only code that knows that form.
 """
 
 from __future__ import annotations
@@ -9,37 +23,128 @@ import hashlib
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from iavlib.core.errors import ExperimentError, suggest
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    model_serializer,
+    model_validator,
+)
+
+from iavlib.core.errors import ExperimentError, TrainingError, suggest
+from iavlib.core.settings import Settings, describe
 from iavlib.data.official_splits import LEAKS
 from iavlib.data.splits import STRATIFY
+from iavlib.experiments.tasks import find_task
+from iavlib.training.recipe import Recipe, get_recipe
 
 ID_DIGITS = 12
-#: Stands for what :func:`iavlib.experiments.runner` chooses by what is on this machine.
+#: Stands for what :func:`iavlib.experiments.resolve` chooses by what is on this machine.
 AUTO = "auto"
-#: Every kind of split with its settings and their defaults.
-SPLITS: dict[str, dict[str, Any]] = {
-    "holdout": {"fractions": [0.7, 0.1, 0.2]},
-    "kfold": {"folds": 5, "fold": 0, "val": 0.125},
-    "official": {"fractions": [0.7, 0.1, 0.2], "leaks": "leave out"},
-}
-_ALL_SPLITS = {"kind": "holdout", "seed": 0, "group": "patient", "stratify": list(STRATIFY)}
-#: Of these, what makes no difference to published parts.
-_NOT_OFFICIAL = ("group", "stratify")
-#: What an experiment that starts from another has like it, unless that is said.
+PROBE = "probe"
+FINETUNE = "finetune"
+PROBE_HEADS = ("ridge", "svr", "network")
+#: Fields that an experiment shares with the one it starts from, unless that names its own.
 _SHARED = ("backbone", "weights", "size", "seed")
-#: Where data lie and how a run is called do not change what comes out.
-_TEXTS = ("task", "cohort", "data", "files", "backbone", "weights", "recipe", "method", "label")
+#: Where data lie and what a run is called do not change its result.
 _NOT_HASHED = ("cohort_options", "label")
-# YAML takes 1e-4 for a text; nobody means one
+# YAML takes 1e-4 for text; nobody means text
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
+Fractions = tuple[float, ...]
 
-@dataclass(frozen=True)
-class Experiment:
+
+class TaskSettings(Settings):
+    """Settings of a task beside the fields that every experiment has; tasks derive their own."""
+
+    #: Field to its name in version 1, and to version 1's values where those differ.
+    VERSION_1: ClassVar[Mapping[str, tuple[str, Mapping[Any, Any]]]] = {}
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings that were given, without defaults, as JSON can hold them."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def filled(self, defaults: Mapping[str, Any]) -> TaskSettings:
+        """Return the settings with other values for those that are None."""
+        missing = {name: v for name, v in defaults.items() if getattr(self, name) is None}
+        return self.model_copy(update=missing)
+
+    def with_defaults(self, experiment: Experiment) -> TaskSettings:
+        """Fill in the defaults that depend on the rest of the experiment."""
+        return self
+
+
+class Choice(BaseModel):
+    """A recipe or method: its name, and the settings that differ from its own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that are given beside the name."""
+        return dict(self.model_extra or {})
+
+    @model_serializer
+    def _write(self) -> str | dict[str, Any]:
+        return {"name": self.name, **self.settings} if self.model_extra else self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class HoldoutSplit(Settings):
+    """One split into training, validation and test subset by ``fractions``.
+
+    ``group`` is what is never split (``patient``, or ``linked``: lesions too; None: nothing),
+    ``stratify`` names the columns whose distribution is alike in all subsets.
+    """
+
+    kind: Literal["holdout"] = "holdout"
+    fractions: Fractions = (0.7, 0.1, 0.2)
+    seed: int = 0
+    group: str | None = "patient"
+    stratify: tuple[str, ...] | None = tuple(STRATIFY)
+
+
+class KFoldSplit(Settings):
+    """Fold number ``fold`` of ``folds`` is tested; ``val`` is the share of the others kept."""
+
+    kind: Literal["kfold"]
+    folds: Annotated[int, Field(ge=2)] = 5
+    fold: Annotated[int, Field(ge=0)] = 0
+    val: Annotated[float, Field(gt=0, lt=1)] = 0.125
+    seed: int = 0
+    group: str | None = "patient"
+    stratify: tuple[str, ...] | None = tuple(STRATIFY)
+
+    @model_validator(mode="after")
+    def _check_fold(self):
+        if self.fold >= self.folds:
+            raise ValueError(f"fold is {self.fold}, it should be 0 to folds - 1")
+        return self
+
+
+class OfficialSplit(Settings):
+    """The published split, see :func:`iavlib.data.official_split`."""
+
+    kind: Literal["official"]
+    fractions: Fractions = (0.7, 0.1, 0.2)
+    leaks: Literal[LEAKS] = "leave out"
+    seed: int = 0
+
+
+Split = HoldoutSplit | KFoldSplit | OfficialSplit
+SPLITS = {"holdout": HoldoutSplit, "kfold": KFoldSplit, "official": OfficialSplit}
+
+
+class Experiment(Settings):
     """A specification; two that are equal give the same result.
 
     Parameters
@@ -53,128 +158,134 @@ class Experiment:
         lead to, so that a folder may be moved.
     data, files : str
         Fingerprint of the cohort's tables, and of the sizes of its image files (empty for
-        invented ones); filled in by :func:`iavlib.experiments.runner`.
+        synthetic ones); filled in by :func:`iavlib.experiments.resolve`.
+    split : mapping
+        ``kind`` (``holdout``, ``kfold`` or ``official``) and the fields of
+        :class:`HoldoutSplit`, :class:`KFoldSplit` or :class:`OfficialSplit`.
     backbone, weights : str
         As for :func:`iavlib.models.build_network`; weights ``"auto"`` until resolved.
-    recipe : str
-        ``"probe"`` (a head on frozen features), or the name of a training recipe.
-    overrides : mapping
-        What differs from the recipe.
     size : int, optional
         Side of the square images in pixels; the backbone's own by default.
-    split : mapping
-        ``kind`` (``holdout`` with ``fractions``; ``kfold`` with ``folds``, ``fold`` and ``val``,
-        the share of the other folds kept for validation), ``seed``, ``group`` (what is not torn
-        apart) and ``stratify``; ``official`` (see :func:`iavlib.data.official_split`) with
-        ``fractions``, ``leaks`` and ``seed``.
+    recipe : str or mapping
+        ``name`` (``"probe"``: a head on frozen features; or a training recipe) and the fields of
+        :class:`iavlib.training.recipe.Recipe` that differ from it.
+    method : str or mapping
+        ``name`` and settings of the method, in tasks that have several.
+    settings : mapping
+        Settings of the task.
+    init_from : mapping, Experiment or str, optional
+        Experiment whose trained network is where this one begins (fine-tuning), or which it
+        explains. Its ``backbone``, ``weights``, ``size`` and ``seed`` are as here unless given. A
+        text is ``task/id`` of its run until resolved.
     seed : int
         Of the network, the order of batches, augmentation, and the choice by `train_share`.
     train_share : float
         Share of the training patients that is used, in (0, 1].
-    method : str
-        How a task that knows several methods learns.
-    alpha : float, optional
-        Weight of classification in tasks that learn two things.
-    start : mapping or str
-        Another experiment whose network is where this one begins (fine-tuning): its fields, of
-        which ``backbone``, ``weights``, ``size`` and ``seed`` are as here unless given, or
-        ``task/id`` of its run until resolved. Its id counts, so that another start is another
-        experiment. Nothing begins from `weights`.
     version : int
         Of the task; it changes when the same settings come to mean something else.
     label : str
-        How it is called in tables; no part of what it is.
+        Name in tables; it does not change the id.
 
     Raises
     ------
     ExperimentError
-        If a value does not fit.
+        If a field is unknown (near names are suggested) or a value does not fit.
     """
 
     task: str = "iaa"
     cohort: str = AUTO
-    cohort_options: Mapping[str, Any] = field(default_factory=dict)
+    cohort_options: dict[str, Any] = {}
     data: str = ""
     files: str = ""
+    split: Split = HoldoutSplit()
     backbone: str = "resnet18"
     weights: str = AUTO
-    recipe: str = "paper"
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    size: int | None = None
-    split: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    train_share: float = 1.0
-    method: str = ""
-    alpha: float | None = None
-    start: Mapping[str, Any] | str = field(default_factory=dict)
+    size: Annotated[int, Field(gt=0)] | None = None
+    recipe: Choice = Choice(name="paper")
+    method: Choice = Choice(name="")
+    settings: TaskSettings = TaskSettings()
+    init_from: Experiment | str | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     version: int = 1
-    label: str = field(default="", compare=False)
+    label: str = ""
 
-    def __post_init__(self):
-        for name in _TEXTS:
-            value = getattr(self, name)
-            _demand(isinstance(value, str), name, value, "a text")
-        for name in ("cohort_options", "overrides", "split"):
-            _demand(
-                isinstance(getattr(self, name), Mapping), name, getattr(self, name), "a mapping"
+    def __init__(self, **values: Any):
+        if _VERSION_1_KEYS & set(values):
+            warnings.warn(
+                "experiments are written with recipe, method, settings and init_from in place of "
+                "overrides, alpha and start; the old form is read for one more version",
+                DeprecationWarning,
+                stacklevel=2,
             )
-            object.__setattr__(self, name, _plain(getattr(self, name), name))
-        for name, default in (("seed", 0), ("version", 1), ("size", None)):
-            self._set_number(name, default, int)
-        for name, default in (("train_share", 1.0), ("alpha", None)):
-            self._set_number(name, default, float)
-        _demand(0 < self.train_share <= 1, "train_share", self.train_share, "in (0, 1]")
-        _demand(self.size is None or self.size > 0, "size", self.size, "positive")
-        _demand(self.seed >= 0, "seed", self.seed, "0 or more")
-        object.__setattr__(self, "split", _complete_split(self.split))
-        object.__setattr__(self, "start", self._complete_start())
+            values = from_version_1(values)
+        try:
+            super().__init__(**_prepare(values))
+        except ValidationError as error:
+            raise ExperimentError("experiment", describe(error), "correct it") from None
+        except TrainingError as error:
+            raise ExperimentError("experiment", str(error).rstrip("."), "correct it") from None
 
-    def _complete_start(self) -> Mapping[str, Any] | str:
-        if not self.start or isinstance(self.start, str):
-            return self.start or {}
-        _demand(isinstance(self.start, Mapping), "start", self.start, "a mapping, or task/id")
-        shared = {name: getattr(self, name) for name in _SHARED}
-        begun = from_mapping(shared | dict(self.start), "start").to_json()
-        return {name: value for name, value in begun.items() if name != "label"}
+    @field_serializer("settings")
+    def _write_settings(self, settings: TaskSettings) -> dict[str, Any]:
+        return settings.given()
 
-    def _set_number(self, name: str, default: Any, kind: type) -> None:
-        value = _plain(getattr(self, name), name)
-        if value is None and default is None:
-            return
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-        whole = fits and (kind is float or value == int(value))
-        _demand(whole, name, value, "a whole number" if kind is int else "a number")
-        object.__setattr__(self, name, kind(value))
+    @field_serializer("init_from")
+    def _write_parent(self, parent: Experiment | str | None) -> dict[str, Any] | str | None:
+        if not isinstance(parent, Experiment):
+            return parent
+        return {name: value for name, value in parent.to_dict().items() if name != "label"}
+
+    def __repr_args__(self):
+        """Show what differs from the defaults, in the spelling in which it can be written."""
+        return [(k, v) for k, v in self.to_dict().items() if k == "task" or v != _DEFAULTS[k]]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Experiment):
+            return NotImplemented
+        return self.to_dict() | {"label": ""} == other.to_dict() | {"label": ""}
 
     def __hash__(self) -> int:
         return hash(self.canonical())
 
+    def replace(self, **changes: Any) -> Experiment:
+        """Return the experiment with some fields changed; a part that is given is given whole."""
+        return Experiment(**{name: getattr(self, name) for name in FIELDS} | changes)
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """All settings in one mapping, by their names of version 1."""
+        return to_version_1(self)["overrides"]
+
+    def training_recipe(self, **defaults: Any) -> Recipe:
+        """Return the recipe with the fields that differ; `defaults` are those of a task."""
+        return get_recipe(self.recipe.name, **defaults | self.recipe.settings)
+
     def canonical(self) -> str:
         """Write what decides the result as JSON, the same for every order and spelling.
 
-        Fields that have their default are left out, so that a field added later changes no id.
+        The form is that of version 1. Fields that have their default are left out, so that a field
+        added later changes no id.
         """
-        told = {
+        values = {
             name: value
-            for name, value in asdict(self).items()
-            if name not in _NOT_HASHED and (name == "task" or value != _DEFAULTS[name])
+            for name, value in to_version_1(self).items()
+            if name not in _NOT_HASHED and (name == "task" or value != _DEFAULTS_1[name])
         }
-        begun = self.init_from
-        if begun is not None:
-            told["start"] = begun.name if begun.is_resolved else begun.canonical()
-        return json.dumps(_as_integers(told), sort_keys=True, separators=(",", ":"))
+        if self.parent is not None:
+            resolved = self.parent.is_resolved
+            values["start"] = self.parent.name if resolved else self.parent.canonical()
+        return json.dumps(_as_integers(values), sort_keys=True, separators=(",", ":"))
 
     @property
-    def init_from(self) -> Experiment | None:
-        """The experiment that this one starts from, if any; not while only its name is known."""
-        if not self.start or isinstance(self.start, str):
-            return None
-        return from_mapping(self.start, "start")
+    def parent(self) -> Experiment | None:
+        """The experiment that this one starts from, if any; None while only its name is known."""
+        return self.init_from if isinstance(self.init_from, Experiment) else None
 
     @property
     def is_resolved(self) -> bool:
-        """Whether data and weights are fixed, and where it starts."""
-        if isinstance(self.start, str) or (self.start and not self.init_from.is_resolved):
+        """Whether data, weights and the experiment that it starts from are fixed."""
+        if isinstance(self.init_from, str) or (self.parent and not self.parent.is_resolved):
             return False
         return bool(self.data) and AUTO not in (self.cohort, self.weights)
 
@@ -198,41 +309,36 @@ class Experiment:
         """Task and id."""
         return f"{self.task}/{self.id}"
 
-    def to_json(self) -> dict[str, Any]:
-        """Give every field, ready for JSON."""
-        return asdict(self)
+    def query_key(self) -> str:
+        """Write what is asked, on whatever data and weights: :meth:`canonical` without these."""
+        return self._open().canonical()
 
-    def question(self) -> str:
-        """Write what is asked whatever the data and weights: :meth:`canonical` without these."""
-        return self._anywhere().canonical()
+    def _open(self) -> Experiment:
+        values = {"data": "", "files": "", "cohort": AUTO, "weights": AUTO}
+        if self.parent is not None:
+            values["init_from"] = self.parent._open()
+        return self.replace(**values)
 
-    def _anywhere(self) -> Experiment:
-        open_ones = {"data": "", "files": "", "cohort": AUTO, "weights": AUTO}
-        if self.init_from is not None:
-            open_ones["start"] = self.init_from._anywhere().to_json()
-        return replace(self, **open_ones)
+    def matches(self, query: Experiment) -> bool:
+        """Return whether it is what `query` asks for, on whatever data.
 
-    def answers(self, wanted: Experiment) -> bool:
-        """Tell whether it is what is wanted, on whatever data.
-
-        Where `wanted` leaves cohort or weights open, any will do.
+        Where `query` leaves cohort or weights open, any will do.
         """
-        same = {"data": wanted.data, "files": wanted.files}
-        same |= {"cohort": AUTO} if wanted.cohort == AUTO else {}
-        same |= {"weights": AUTO} if wanted.weights == AUTO else {}
-        mine, others = self.init_from, wanted.init_from
-        if mine is not None and others is not None:
-            if not mine.answers(others):
+        same = {"data": query.data, "files": query.files}
+        same |= {"cohort": AUTO} if query.cohort == AUTO else {}
+        same |= {"weights": AUTO} if query.weights == AUTO else {}
+        if self.parent is not None and query.parent is not None:
+            if not self.parent.matches(query.parent):
                 return False
-            same["start"] = wanted.start
-        return replace(self, **same).canonical() == wanted.canonical()
+            same["init_from"] = query.init_from
+        return self.replace(**same).canonical() == query.canonical()
 
 
-FIELDS = tuple(item.name for item in fields(Experiment))
+FIELDS = tuple(Experiment.model_fields)
 
 
 def from_mapping(values: Any, where: Any = "experiment") -> Experiment:
-    """Make an experiment of what a file holds.
+    """Make an experiment of what a file holds, in this form or in that of version 1.
 
     Parameters
     ----------
@@ -244,54 +350,103 @@ def from_mapping(values: Any, where: Any = "experiment") -> Experiment:
     Raises
     ------
     ExperimentError
-        If there is no such field (near names are suggested) or a value does not fit.
+        If a field is unknown (near names are suggested) or a value does not fit.
     """
-    check_fields(values, where)
+    check_mapping(values, where)
     try:
-        return Experiment(**values)
+        return Experiment(**from_version_1(values))
     except ExperimentError as error:
-        raise ExperimentError(f"{where}: {error.where}", error.problem, error.hint) from error
+        place = where if error.where == "experiment" else f"{where}: {error.where}"
+        raise ExperimentError(place, error.problem, error.hint) from error
 
 
-def check_fields(values: Any, where: Any) -> None:
-    """Refuse what is not a mapping of fields of :class:`Experiment`."""
+def check_mapping(values: Any, where: Any) -> None:
+    """Refuse what is not a mapping."""
     if not isinstance(values, Mapping):
-        raise ExperimentError(where, "is not a mapping", "write field: value, one a line")
-    for name in values:
-        if name not in FIELDS:
-            raise ExperimentError(where, f"no field {name!r}", f"{suggest(str(name), FIELDS)}")
+        raise ExperimentError(where, "is not a mapping", "write field: value, one per line")
 
 
-def _complete_split(given: Mapping[str, Any]) -> dict[str, Any]:
-    kind = given.get("kind", _ALL_SPLITS["kind"])
-    if kind not in SPLITS:
-        raise ExperimentError("split", f"no kind {kind!r}", suggest(str(kind), SPLITS))
-    known = _ALL_SPLITS | SPLITS[kind]
-    if kind == "official":
-        known = {name: value for name, value in known.items() if name not in _NOT_OFFICIAL}
-    for name in given:
-        if name not in known:
-            raise ExperimentError(f"split of kind {kind}", f"no {name!r}", suggest(name, known))
-    split = known | dict(given)
-    if kind == "official":
-        leaks = split["leaks"]
-        _demand(leaks in LEAKS, "split: leaks", leaks, f"one of {', '.join(LEAKS)}")
-    if kind == "kfold":
-        folds, fold = split["folds"], split["fold"]
-        _demand(isinstance(folds, int) and folds >= 2, "split: folds", folds, "2 or more")
-        _demand(isinstance(fold, int) and 0 <= fold < folds, "split: fold", fold, "0 to folds - 1")
-        val = split["val"]
-        _demand(isinstance(val, int | float) and 0 < val < 1, "split: val", val, "in (0, 1)")
-    return split
+def experiment_schema() -> dict[str, Any]:
+    """Return the JSON schema of an experiment, for editors.
+
+    Settings are those of the task that is named; fields of the recipe are checked too.
+    """
+    from iavlib.experiments.tasks import TASKS
+
+    document = Experiment.model_json_schema()
+    schema = document["$defs"]["Experiment"]
+    recipe = Recipe.model_json_schema()
+    recipe["properties"]["name"] = {"type": "string"}
+    schema["properties"]["recipe"] = {"anyOf": [{"type": "string"}, recipe]}
+    schema["properties"]["method"] = {"type": ["string", "object"]}
+    schema["properties"]["settings"] = {"type": "object"}
+    schema["allOf"] = [
+        {
+            "if": {"properties": {"task": {"const": name}}, "required": ["task"]},
+            "then": {"properties": {"settings": find_task(name).settings.model_json_schema()}},
+        }
+        for name in TASKS
+    ]
+    return document
 
 
-def _demand(fits: bool, name: str, value: Any, wanted: str) -> None:
-    if not fits:
-        raise ExperimentError(f"{name} = {value!r}", f"must be {wanted}", f"correct {name}")
+def _prepare(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring the parts of an experiment from what people write to what the models take."""
+    values = {name: _plain(value, name) for name, value in values.items()}
+    unknown = [name for name in values if name not in Experiment.model_fields]
+    if unknown:
+        problem = f"no field {unknown[0]!r}"
+        raise ExperimentError("experiment", problem, suggest(unknown[0], FIELDS))
+    task = find_task(values.get("task", Experiment.model_fields["task"].default))
+    values.setdefault("version", task.version)
+    for name in ("recipe", "method"):
+        if isinstance(values.get(name), str):
+            values[name] = {"name": values[name]}
+    if isinstance(values.get("split"), Mapping):
+        kind = values["split"].get("kind", "holdout")
+        if kind not in SPLITS:
+            raise ExperimentError("split", f"no kind {kind!r}", suggest(str(kind), SPLITS))
+        values["split"] = _read_part(SPLITS[kind], {"kind": kind} | values["split"], "split")
+    settings = values.get("settings", {})
+    given = settings.given() if isinstance(settings, TaskSettings) else settings
+    values["settings"] = _read_part(task.settings, given, "settings")
+    if "recipe" in values:
+        recipe = values["recipe"] = _read_part(Choice, values["recipe"], "recipe")
+        if recipe.name == PROBE:
+            _check_probe(recipe.settings)
+        else:
+            get_recipe(recipe.name, **recipe.settings)
+    parent = values.get("init_from")
+    if isinstance(parent, Mapping) and parent:
+        shared = {name: values[name] for name in _SHARED if name in values}
+        values["init_from"] = from_mapping(shared | parent, "init_from")
+    elif not parent:
+        values["init_from"] = None
+    return values
+
+
+def _read_part(kind: type[BaseModel], values: Any, where: str) -> Any:
+    if isinstance(values, kind):
+        return values
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ExperimentError(where, describe(error), f"correct {where}") from None
+
+
+def _check_probe(settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        if name != "head":
+            raise ExperimentError(f"recipe.{name}", "a probe has no such setting", "it has head")
+        if value not in PROBE_HEADS:
+            known = ", ".join(PROBE_HEADS)
+            raise ExperimentError(f"recipe.head = {value!r}", "is no head", f"known: {known}")
 
 
 def _plain(value: Any, place: str) -> Any:
     """Bring a value to what JSON holds, or refuse it."""
+    if isinstance(value, BaseModel):
+        return value
     if isinstance(value, Mapping):
         return {str(k): _plain(v, f"{place}.{k}") for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -313,91 +468,113 @@ def _as_integers(value: Any) -> Any:
     """Write 1.0 as 1, so that both spellings are one experiment."""
     if isinstance(value, Mapping):
         return {k: _as_integers(v) for k, v in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_as_integers(v) for v in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
 
 
-_DEFAULTS: dict[str, Any] = asdict(Experiment())
+# ------------------------------------------------------------------------------- version 1
+#: Fields that only specifications of version 1 have.
+_VERSION_1_KEYS = {"overrides", "start", "alpha"}
 
 
-PROBE = "probe"
-PROBE_HEADS = ("ridge", "svr", "network")
-FINETUNE = "finetune"
-# recipes that reproduce others' work start as that did
-_START = {"paper": "zero", "student": "zero", FINETUNE: "ridge"}
-#: Setting to the values it can have; None is any whole number.
-OURS: dict[str, tuple[Any, ...] | None] = {
-    "tta": (1, 2, 4, 8),
-    "start": ("zero", "median", "ridge"),
-    "normalise": ("weights", "train"),
-    "quantiles": None,
-    "control": ("none", "shuffled_iaa"),
-}
-
-
-def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tell apart what ``overrides`` set of a recipe and what they set of a task.
+def to_version_1(experiment: Experiment) -> dict[str, Any]:
+    """Write an experiment as version 1 did: its hash is the id.
 
     Returns
     -------
     dict
-        ``tta`` (views averaged for a prediction: 1, 2, 4 or 8), ``start`` (where predictions begin:
-        ``zero``, ``median`` of the training part, or ``ridge``: a linear head as ridge regression
-        on the untouched features gives it), ``normalise`` (images by what goes with the
-        ``weights``, or by mean and deviation of the ``train`` part), ``quantiles`` (of a head
-        of that kind) and ``control`` (``shuffled_iaa`` exchanges the agreement of training images
-        by the seed, so that nothing can be learnt of it), all of them.
-    dict
-        The other overrides.
+        ``recipe`` and ``method`` are names, ``overrides`` holds their settings and those of the
+        task, ``alpha`` and ``start`` stand beside them; defaults that depend on the recipe are not
+        filled in.
+    """
+    values = experiment.to_dict()
+    renamed = experiment.settings.VERSION_1
+    overrides = {}
+    for name, value in values.pop("settings").items():
+        old, names = renamed.get(name, (name, {}))
+        overrides[old] = names.get(value, value) if names else value
+    alpha = overrides.pop("alpha", None)
+    for part in ("recipe", "method"):
+        choice = getattr(experiment, part)
+        values[part] = choice.name
+        overrides |= choice.settings
+    parent = values.pop("init_from") or {}
+    if experiment.parent is not None:
+        parent = to_version_1(experiment.parent)
+        del parent["label"]
+    return values | {"overrides": overrides, "alpha": alpha, "start": parent}
+
+
+def from_version_1(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring a specification of version 1, or an entry of a list of such, to the present form.
+
+    Parameters
+    ----------
+    values : mapping
+        Fields of an experiment, any of them a list of values. What is in the present form already
+        is returned as it is.
 
     Raises
     ------
     ExperimentError
-        If a value is none of those possible.
+        If ``overrides`` names no setting of the task, the recipe or the method.
     """
-    chosen = {
-        "tta": 4 if experiment.recipe == FINETUNE else 1,
-        "start": _START.get(experiment.recipe, "median"),
-        "normalise": "train" if experiment.recipe == "paper" else "weights",
-        "quantiles": 5,
-        "control": "none",
-    }
-    chosen |= {name: value for name, value in experiment.overrides.items() if name in OURS}
-    for name, value in chosen.items():
-        known = OURS[name]
-        if known is not None and value not in known:
-            raise ExperimentError(
-                f"overrides.{name} = {value!r}", "is not possible", suggest_values(value, known)
-            )
-    fields = {name: value for name, value in experiment.overrides.items() if name not in OURS}
-    return chosen, fields
+    parent = values.get("start", values.get("init_from"))
+    nested = isinstance(parent, Mapping) and bool(parent)
+    if not _VERSION_1_KEYS & set(values):
+        return values | {"init_from": from_version_1(parent)} if nested else dict(values)
+    kinds = values.get("task", "iaa")
+    task = find_task(kinds[0] if isinstance(kinds, list) else kinds)
+    overrides = values.get("overrides") or {}
+    if not isinstance(overrides, Mapping):
+        raise ExperimentError(f"overrides = {overrides!r}", "must be a mapping", "correct it")
+    parts = _sort_overrides(overrides, task.settings, bool(values.get("method")))
+    if values.get("alpha") is not None:
+        parts["settings"]["alpha"] = values["alpha"]
+    converted: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in ("recipe", "method"):
+            converted[key] = {"name": value, **parts[key]} if parts[key] else value
+        elif key == "overrides":
+            for part in ("recipe", "method"):
+                if parts[part] and part not in values:
+                    name = Experiment.model_fields[part].default.name
+                    converted[part] = {"name": name, **parts[part]}
+            converted["settings"] = parts["settings"]
+        elif key in ("start", "init_from"):
+            converted["init_from"] = from_version_1(value) if nested else value
+        elif key == "alpha":
+            converted["settings"] = parts["settings"]
+        else:
+            converted[key] = value
+    return converted
 
 
-def check_probe(fields: dict[str, Any]) -> None:
-    """Refuse overrides that no probe has."""
-    for name, value in fields.items():
-        if name != "head":
-            raise ExperimentError(
-                f"overrides.{name}", "is nothing that a probe has", "it has head, tta, normalise"
-            )
-        if value not in PROBE_HEADS:
-            known = ", ".join(PROBE_HEADS)
-            raise ExperimentError(f"overrides.head = {value!r}", "is no head", f"known: {known}")
+def _sort_overrides(
+    overrides: Mapping[str, Any], settings: type[TaskSettings], has_method: bool
+) -> dict[str, dict[str, Any]]:
+    """Return which overrides are of the recipe, of the method and of the task."""
+    renamed = {old: (new, names) for new, (old, names) in settings.VERSION_1.items()}
+    parts: dict[str, dict[str, Any]] = {"recipe": {}, "method": {}, "settings": {}}
+    for name, value in overrides.items():
+        new, names = renamed.get(name, (name, {}))
+        if new in settings.model_fields:
+            present = {old: key for key, old in names.items()}
+            many = isinstance(value, list) and bool(present)
+            value = [present.get(v, v) for v in value] if many else value
+            parts["settings"][new] = present.get(value, value) if present and not many else value
+        elif name in Recipe.model_fields:
+            parts["recipe"][name] = value
+        elif has_method:
+            parts["method"][name] = value
+        else:
+            known = [*settings.model_fields, *Recipe.model_fields]
+            raise ExperimentError(f"overrides.{name}", "is no setting", suggest(name, known))
+    return parts
 
 
-def check_start(start: str, head: str, label_transform: str) -> None:
-    """Refuse to start at a ridge regression what is no linear head of the target itself."""
-    if start == "ridge" and (head != "linear" or label_transform != "none"):
-        raise ExperimentError(
-            "overrides.start = 'ridge'",
-            f"does not fit a head of kind {head!r} with label_transform {label_transform!r}",
-            "set head: linear and label_transform: none, or start: median",
-        )
-
-
-def suggest_values(value: Any, known: tuple[Any, ...]) -> str:
-    """Say which values are possible, the nearest first where there is one."""
-    return suggest(str(value), map(str, known))
+_DEFAULTS = Experiment.model_construct().to_dict()
+_DEFAULTS_1 = to_version_1(Experiment.model_construct())

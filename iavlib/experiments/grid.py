@@ -5,37 +5,44 @@
     03_iaa_regression:
       - label: probe
         backbone: [resnet18, mobilenetv2]
-        recipe: probe
-        overrides: {head: [ridge, svr]}
+        recipe: {name: probe, head: [ridge, svr]}
         split: {kind: kfold, fold: [0, 1, 2, 3, 4]}
         seed: [0, 1, 2]
 
-Lists are crossed: this entry stands for 2 x 2 x 5 x 3 experiments. A value that is a list itself is
-written as a list of one (but for ``fractions`` and ``stratify`` of a split and ``select`` of a
-recipe, which are lists always). What ``start`` is given as a list is crossed too. ``method: all``
-is the list of every method that the task knows, where it knows several.
+Lists are crossed: this entry stands for 2 x 2 x 5 x 3 experiments. What is a list by its type
+(``fractions`` of a split, ``select`` of a recipe) is one value; where no type is declared
+(``cohort_options``, settings of methods) a list as a value is written as a list of one.
+``method: all`` is the list of every method that the task knows, where it knows several.
 """
 
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from iavlib.core.errors import ExperimentError, suggest
 from iavlib.core.project import Project
-from iavlib.experiments.config import Experiment, check_fields, from_mapping
+from iavlib.experiments.config import (
+    Experiment,
+    HoldoutSplit,
+    KFoldSplit,
+    check_mapping,
+    from_mapping,
+    from_version_1,
+)
 from iavlib.experiments.tasks import find_task
+from iavlib.training.recipe import Recipe
 
 FOLDER = "experiments"
 #: Stands for every method of a task.
 ALL = "all"
-_MAPPINGS = ("cohort_options", "overrides", "split", "start")
-_LISTS = ("split.fractions", "split.stratify", "overrides.select")
+Place = tuple[str, ...]
 
 
 def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
@@ -44,7 +51,7 @@ def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
     Parameters
     ----------
     entry : mapping
-        Fields of an experiment, any of them a list of values.
+        Fields of an experiment, any of them, also within its parts, a list of values.
     where : str or Path
         How to name the place in an error.
 
@@ -58,50 +65,65 @@ def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
     ExperimentError
         If a field is unknown or a value does not fit.
     """
-    check_fields(entry, where)
-    axes = []
-    for name, value in entry.items():
-        if name in _MAPPINGS and isinstance(value, Mapping):
-            axes += [((name, key), _choices(f"{name}.{key}", v)) for key, v in value.items()]
-        else:
-            value = _every_method(entry, where) if (name, value) == ("method", ALL) else value
-            axes.append(((name,), _choices(name, value)))
+    check_mapping(entry, where)
+    present = from_version_1(entry)
+    if present != entry:
+        message = f"{where}: write recipe, method, settings and init_from (book/experiments.md)"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+    axes = list(_axes(present, str(present.get("task", "iaa")), where))
     for place, choices in axes:
         if not choices:
             raise ExperimentError(where, f"{'.'.join(place)} is an empty list", "give a value")
-    found = []
+    experiments = []
     for values in itertools.product(*(choices for _, choices in axes)):
         fields: dict[str, Any] = {}
         for (place, _), value in zip(axes, values, strict=True):
-            if len(place) == 2:
-                fields.setdefault(place[0], {})[place[1]] = value
-            else:
-                fields[place[0]] = value
-        found.append(_of_this_version(from_mapping(fields, where)))
-    return found
+            part = fields
+            for name in place[:-1]:
+                part = part.setdefault(name, {})
+            part[place[-1]] = value
+        experiments.append(from_mapping(fields, where))
+    return experiments
 
 
-def _every_method(entry: Mapping[str, Any], where: Any) -> list[str]:
-    """Name the methods of an entry's task."""
-    methods = find_task(str(entry.get("task", ""))).methods
+def _axes(
+    entry: Mapping[str, Any], task: str, where: Any, outer: Place = ()
+) -> Iterator[tuple[Place, list[Any]]]:
+    """Go through the fields of an entry and of its parts, each with its values."""
+    for name, value in entry.items():
+        place = (*outer, name)
+        if isinstance(value, Mapping):
+            inner = str(value.get("task", "iaa")) if name == "init_from" else task
+            yield from _axes(value, inner, where, place)
+        elif value == ALL and place in (("method",), ("method", "name")):
+            yield place, _every_method(task, where)
+        elif isinstance(value, list) and not _is_one_value(place, value, task):
+            yield place, value
+        else:
+            yield place, [value]
+
+
+def _is_one_value(place: Place, value: list[Any], task: str) -> bool:
+    """Return whether a list is one value by the type of its field."""
+    kinds = {"recipe": [Recipe], "split": [KFoldSplit, HoldoutSplit]}
+    part = place[-2] if len(place) > 1 else ""
+    models = [find_task(task).settings] if part == "settings" else kinds.get(part, [])
+    for model in models:
+        if place[-1] in model.model_fields:
+            try:
+                TypeAdapter(model.model_fields[place[-1]].annotation).validate_python(value)
+            except ValidationError:
+                return False
+            return True
+    return False
+
+
+def _every_method(task: str, where: Any) -> list[str]:
+    """Name the methods of a task."""
+    methods = find_task(task).methods
     if methods is None:
         raise ExperimentError(where, "its task knows no methods by name", "leave 'method' out")
     return list(methods())
-
-
-def _of_this_version(experiment: Experiment) -> Experiment:
-    """Give an experiment, and what it starts from, the version that its task has."""
-    begun = experiment.init_from
-    start = _of_this_version(begun).to_json() if begun else experiment.start
-    return replace(experiment, start=start, version=find_task(experiment.task).version)
-
-
-def _choices(place: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        return [value]
-    if place in _LISTS and not any(isinstance(item, list) or item is None for item in value):
-        return [value]
-    return value
 
 
 def listing_path(project: Project, profile: str) -> Path:
@@ -130,7 +152,7 @@ def listed(project: Project, profile: str) -> dict[str, list[Experiment]]:
     path = listing_path(project, profile)
     if not path.is_file():
         return {}
-    found = {}
+    experiments = {}
     for stem, entries in read_yaml(path).items():
         files = project.notebook_files()
         if stem not in files:
@@ -139,8 +161,8 @@ def listed(project: Project, profile: str) -> dict[str, list[Experiment]]:
             raise ExperimentError(path, f"{stem} is no list", "begin each entry with '- '")
         numbered = enumerate(entries, start=1)
         crossed = [expand(entry, f"{path}: {stem}, entry {n}") for n, entry in numbered]
-        found[stem] = list(dict.fromkeys(itertools.chain.from_iterable(crossed)))
-    return found
+        experiments[stem] = list(dict.fromkeys(itertools.chain.from_iterable(crossed)))
+    return experiments
 
 
 def all_listed(project: Project) -> Iterator[Experiment]:
@@ -157,9 +179,9 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     except OSError as error:
         raise ExperimentError(path, f"cannot be read ({error.strerror})", "correct it") from error
     except yaml.YAMLError as error:
-        raise ExperimentError(path, f"is no valid YAML ({error})", "mend it") from error
+        raise ExperimentError(path, f"is no valid YAML ({error})", "correct it") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ExperimentError(path, "holds no mapping", "write name: value, one a line")
+        raise ExperimentError(path, "holds no mapping", "write name: value, one per line")
     return content

@@ -12,7 +12,6 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from iavlib.experiments.table import (
     fact_columns,
     row_of,
     spec_columns,
+    used_settings,
 )
 from iavlib.experiments.tasks import find_task
 from iavlib.experiments.tasks.task import Task
@@ -112,7 +112,7 @@ def for_notebook(
         {
             "task": item.task,
             "cohort": item.cohort,
-            "start_cohort": item.init_from.cohort if item.init_from else None,
+            "init_from_cohort": item.parent.cohort if item.parent else None,
             "data": item.data,
         }
         for item in wanted
@@ -182,7 +182,7 @@ def _is_auto(cohort: str) -> bool:
 
 def _keys(table: pd.DataFrame, with_start: bool) -> pd.Series:
     """Give task, cohort, and the cohort of the run that each row starts from, in one value."""
-    names = ["task", "cohort"] + (["start_cohort"] if with_start else [])
+    names = ["task", "cohort"] + (["init_from_cohort"] if with_start else [])
     columns = table.reindex(columns=names).fillna("").astype(str)
     return columns.agg("/".join, axis=1) if len(table) else pd.Series(dtype=str)
 
@@ -192,7 +192,7 @@ def _shown_at_full_scale(wanted: pd.DataFrame, full: pd.DataFrame, cohort: str) 
     done = full[full["status"] == FINISHED]
     if not len(done):
         return done
-    learnt_from = done.reindex(columns=["start_cohort"])["start_cohort"].fillna(done["cohort"])
+    learnt_from = done.reindex(columns=["init_from_cohort"])["init_from_cohort"].fillna(done["cohort"])
     if not _is_auto(cohort):
         same = _keys(done, True).isin(set(_keys(wanted, True)))
         done = done[same | (learnt_from == cohort)]
@@ -209,11 +209,10 @@ def _replaced(wanted: pd.DataFrame, shown: pd.DataFrame, cohort: str) -> pd.Seri
 
 def _on_cohort(item: Experiment, cohort: str, options: Mapping[str, Any]) -> Experiment:
     """Fill in a notebook's cohort, also in what the experiment starts from."""
-    begun = item.init_from
-    if begun is not None:
-        item = replace(item, start=_on_cohort(begun, cohort, options).to_json())
+    if item.parent is not None:
+        item = item.replace(init_from=_on_cohort(item.parent, cohort, options))
     if item.cohort == AUTO:
-        item = replace(item, cohort=cohort, cohort_options={**options, **item.cohort_options})
+        item = item.replace(cohort=cohort, cohort_options={**options, **item.cohort_options})
     return item
 
 
@@ -231,8 +230,8 @@ def data_missing(experiment: Experiment, known: dict[str, str | None] | None = N
     key = repr((experiment.cohort, experiment.cohort_options))
     if key not in known:
         known[key] = _missing_of(experiment) if experiment.cohort != AUTO else None
-    begun = experiment.init_from
-    return known[key] or (data_missing(begun, known) if begun is not None else None)
+    parent = experiment.parent
+    return known[key] or (data_missing(parent, known) if parent is not None else None)
 
 
 def _missing_of(experiment: Experiment) -> str | None:
@@ -248,8 +247,9 @@ def _missing_of(experiment: Experiment) -> str | None:
 
 def _absent_cohort(experiment: Experiment, task: Task) -> bool:
     """Tell whether the data that a task makes are made of a cohort that is not here."""
-    name = task.choose(experiment)[0] if task.choose else experiment.cohort
-    return any(name == one or name.startswith(f"{one}-") for one in set(dataset_names()) - set(available()))
+    name = task.resolve_dataset(experiment)[0] if task.resolve_dataset else experiment.cohort
+    absent = set(dataset_names()) - set(available())
+    return any(name == one or name.startswith(f"{one}-") for one in absent)
 
 
 def without_data(
@@ -313,8 +313,8 @@ def read_results(
     known: dict[str, list[Known]] = defaultdict(list)
     for experiment, row in _known(project, store):
         if cohort in (None, row["cohort_name"]):
-            known[experiment.question()].append((experiment, row))
-    return as_table([_best(item, known[item.question()]) for item in wanted])
+            known[experiment.query_key()].append((experiment, row))
+    return as_table([_best(item, known[item.query_key()]) for item in wanted])
 
 
 def known_results(
@@ -346,9 +346,9 @@ def shown_results(project: Project, stem: str, store: RunStore) -> list[Path]:
     """List the directories of results that answer an experiment of a notebook at any scale."""
     files = (project.profiles / FOLDER).glob("*.yaml")
     lists = [listed(project, path.stem).get(stem, []) for path in sorted(files)]
-    asked = {experiment.question() for experiments in lists for experiment in experiments}
+    asked = {experiment.query_key() for experiments in lists for experiment in experiments}
     found = _known(project, store)
-    return [Path(row["folder"]) for experiment, row in found if experiment.question() in asked]
+    return [Path(row["folder"]) for experiment, row in found if experiment.query_key() in asked]
 
 
 def _known(project: Project, store: RunStore) -> Iterator[Known]:
@@ -366,14 +366,15 @@ def _describe_stored(folder: Path) -> Known:
         raise ExperimentError(
             folder / SPEC, "does not describe this stored result", "restore it from git"
         )
+    facts = read_facts(folder)
     row = {"id": folder.name, "task": experiment.task, "reason": "", "folder": str(folder)}
-    row |= {"status": FINISHED, "origin": STORED} | spec_columns(experiment)
-    return experiment, row | fact_columns(read_facts(folder))
+    row = used_settings(facts) | row | {"status": FINISHED, "origin": STORED}
+    return experiment, row | spec_columns(experiment) | fact_columns(facts)
 
 
 def _best(wanted: Experiment, known: list[Known]) -> dict[str, Any]:
     """Choose among the results of one experiment: real, of this machine, the latest."""
-    fitting = [row for experiment, row in known if experiment.answers(wanted)]
+    fitting = [row for experiment, row in known if experiment.matches(wanted)]
     if not fitting:
         row = {"id": "", "task": wanted.task, "status": MISSING, "origin": NOWHERE, "reason": ""}
         # pages ask any table for these, also one in which nothing was run

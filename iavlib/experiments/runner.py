@@ -12,7 +12,6 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -110,10 +109,10 @@ def resolve(
     task = find_task(experiment.task)
     if cohort is None:
         cohort = load_data(experiment)
-    if task.choose is None:
+    if task.resolve_dataset is None:
         name, own = data.choose(experiment.cohort, **experiment.cohort_options)
     else:
-        name, own = task.choose(experiment)
+        name, own = task.resolve_dataset(experiment)
     # The fingerprint of data that a task makes covers the pixels themselves.
     files = _files(cohort) if task.load is None else ""
     found = {"data": cohort.fingerprint, "files": files}
@@ -126,37 +125,37 @@ def resolve(
                 f"restore the data, or leave '{field}' out of the specification for a new "
                 "experiment on these",
             )
-    if experiment.version not in (1, task.version):
+    if experiment.version != task.version:
         raise ExperimentError(
             f"task {task.name!r}",
             f"is at version {task.version}, the experiment was made for {experiment.version}",
             "leave 'version' out of the specification for a new experiment",
         )
-    fixed = replace(experiment, cohort=name, cohort_options=own, version=task.version, **found)
-    begun = _resolve_start(experiment, store)
-    if begun is not None:
-        # nothing begins from its weights: one experiment whatever they are said to be
-        fixed = replace(fixed, start=begun.to_json(), weights=begun.weights)
-    return task.complete(fixed)
+    fixed = experiment.replace(cohort=name, cohort_options=own, **found)
+    parent = _resolve_parent(experiment, store)
+    if parent is not None:
+        # training does not begin from its weights: one experiment whatever they are
+        fixed = fixed.replace(init_from=parent, weights=parent.weights)
+    return task.resolve(fixed)
 
 
-def _resolve_start(experiment: Experiment, store: RunStore | None) -> Experiment | None:
+def _resolve_parent(experiment: Experiment, store: RunStore | None) -> Experiment | None:
     """Resolve the experiment that another starts from."""
-    if not experiment.start:
+    parent = experiment.init_from
+    if parent is None:
         return None
-    if isinstance(experiment.start, str):
+    if isinstance(parent, str):
         store = store or RunStore()
-        begun = store.read_spec(store.find(experiment.start))
-    else:
-        begun = experiment.init_from
-        begun = begun if begun.is_resolved else resolve(begun, store=store)
-    if begun.backbone != experiment.backbone:
+        parent = store.read_spec(store.find(parent))
+    elif not parent.is_resolved:
+        parent = resolve(parent, store=store)
+    if parent.backbone != experiment.backbone:
         raise ExperimentError(
             f"backbone = {experiment.backbone!r}",
-            f"but it starts from {begun.name}, which has {begun.backbone}",
+            f"but it starts from {parent.name}, which has {parent.backbone}",
             "give both the same backbone",
         )
-    return begun
+    return parent
 
 
 def resolve_all(
@@ -183,17 +182,17 @@ def resolve_all(
         As :func:`resolve`.
     """
     loaded: dict[str, Cohort] = {}
-    starts: dict[str, Experiment] = {}
+    parents: dict[str, Experiment] = {}
     found = []
     for item in experiments:
-        begun = item.init_from
-        if begun is not None and not begun.is_resolved:
-            key = repr(begun)
-            starts[key] = starts.get(key) or resolve(begun, store=store)
-            item = replace(item, start=starts[key].to_json())
+        parent = item.parent
+        if parent is not None and not parent.is_resolved:
+            key = repr(parent)
+            parents[key] = parents.get(key) or resolve(parent, store=store)
+            item = item.replace(init_from=parents[key])
         key = repr((item.cohort, item.cohort_options))
         if find_task(item.task).load is not None:
-            key = repr((item.task, key, item.overrides, item.split, item.size))
+            key = repr((item.task, key, item.settings, item.split, item.size))
         if key not in loaded:
             loaded[key] = cohort or load_data(item)
         found.append((resolve(item, loaded[key], store), loaded[key]))
@@ -260,8 +259,8 @@ def run(
     fixed = resolve(experiment, cohort, store)
     if (store.folder(fixed) / METRICS).is_file():
         return read_run(store, fixed)
-    if fixed.init_from is not None:
-        _prepare_start(fixed.init_from, store, log)
+    if fixed.parent is not None:
+        _prepare_parent(fixed.parent, store, log)
     with store.working(fixed) as folder:
         if (folder / METRICS).is_file():  # what we waited for
             return read_run(store, fixed)
@@ -270,17 +269,17 @@ def run(
     return read_run(store, fixed)
 
 
-def _prepare_start(begun: Experiment, store: RunStore, log: Callable[[str], None]) -> None:
+def _prepare_parent(parent: Experiment, store: RunStore, log: Callable[[str], None]) -> None:
     """See that the network that another experiment starts from is there."""
-    if store.status(begun) != FINISHED:
-        log(f"first {begun.name}, from which it starts")
-        run(begun, store, log=log)
-    model = store.folder(begun) / MODEL
+    if store.status(parent) != FINISHED:
+        log(f"first {parent.name}, from which it starts")
+        run(parent, store, log=log)
+    model = store.folder(parent) / MODEL
     if not model.is_file():
         raise ExperimentError(
             model,
             "is gone, though its run is finished; another experiment starts from it",
-            f"remove the run ('iav runs gc --finished {begun.id}'), and it is trained again",
+            f"remove the run ('iav runs gc --finished {parent.id}'), and it is trained again",
         )
 
 
@@ -396,9 +395,9 @@ def sweep(
 def describe(experiment: Experiment) -> str:
     """Name an experiment in a line."""
     split = experiment.split
-    fold = f"fold {split['fold'] + 1} of {split['folds']}" if split["kind"] == "kfold" else ""
+    fold = f"fold {split.fold + 1} of {split.folds}" if split.kind == "kfold" else ""
     share = f"{experiment.train_share:.0%} of the patients" if experiment.train_share < 1 else ""
-    learns = experiment.method or experiment.recipe
+    learns = experiment.method.name or experiment.recipe.name
     subsets = (experiment.name, experiment.label, experiment.backbone, learns)
     return ", ".join(filter(None, (*subsets, f"seed {experiment.seed}", fold, share)))
 

@@ -173,7 +173,7 @@ class RunStore:
         if (folder / SPEC).exists():
             self.read_spec(folder)
         else:
-            write_json(folder / SPEC, experiment.to_json())
+            write_json(folder / SPEC, experiment.to_dict())
         return folder
 
     def remove(self, folder: Path) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
 from iavlib.core.errors import ExperimentError
 from iavlib.data.cohort import Cohort
 from iavlib.data.official_splits import official_split
 from iavlib.data.splits import share_of_clusters
-from iavlib.experiments.config import Experiment
+from iavlib.experiments.config import Experiment, Split
 
 
 def assign_parts(cohort: Cohort, experiment: Experiment) -> pd.Series:
@@ -48,12 +45,8 @@ def assign_parts(cohort: Cohort, experiment: Experiment) -> pd.Series:
     return subsets
 
 
-def _split(cohort: Cohort, settings: Mapping[str, Any]) -> pd.Series:
-    if settings["kind"] == "official":
-        fractions, leaks = settings["fractions"], settings["leaks"]
-        return official_split(cohort, settings["seed"], fractions, leaks).assignment
-    common = {key: settings[key] for key in ("seed", "stratify", "group")}
-    if settings["kind"] == "kfold":
-        kfold = {key: settings[key] for key in ("fold", "folds", "val")}
-        return cohort.fold(**kfold, **common).assignment
-    return cohort.split(settings["fractions"], **common).assignment
+def _split(cohort: Cohort, split: Split) -> pd.Series:
+    settings = split.model_dump(exclude={"kind"})
+    if split.kind == "official":
+        return official_split(cohort, **settings).assignment
+    return (cohort.fold if split.kind == "kfold" else cohort.split)(**settings).assignment

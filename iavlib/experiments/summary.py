@@ -194,9 +194,9 @@ def describe_arms(runs: pd.DataFrame) -> pd.DataFrame:
         reasons = "; ".join(sorted(set(runs.get("reason", [])) - {""})[:3]) or "none was run"
         raise ExperimentError("experiments", f"none is finished ({reasons})", "see 'iav runs'")
     table = table.drop_duplicates("id").copy()
-    for name in ("overrides_control", "overrides_combine", "start_task"):
+    for name in ("control", "combine", "init_from_task", "alpha"):
         table[name] = table.get(name)
-    control, learned = table["overrides_control"], table["overrides_combine"] == "uncertainty"
+    control, learned = table["control"], table["combine"] == "uncertainty"
     choices = {
         "probe": table["recipe"] == PROBE,
         GIVEN: control == "iaa_input",
@@ -209,7 +209,7 @@ def describe_arms(runs: pd.DataFrame) -> pd.DataFrame:
     switched = table["label"].astype(str).str.startswith(SWITCH)
     table["arm"] = table["arm"].where(~switched, table["label"])
     table["dataset"] = table["cohort_name"]
-    parent = table["start_task"].map({DIAGNOSIS: SINGLE, MULTITASK: MULTI})
+    parent = table["init_from_task"].map({DIAGNOSIS: SINGLE, MULTITASK: MULTI})
     weights = table["weights_random"].map({True: RANDOM, False: IMAGENET})
     table["start"] = parent.where(parent.notna(), weights)
     table["alpha"] = table["alpha"].astype(float).where(table["arm"] != SINGLE, 1.0)

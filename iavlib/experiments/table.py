@@ -14,14 +14,16 @@ from typing import Any
 import pandas as pd
 
 from iavlib.core.errors import ExperimentError, suggest
-from iavlib.experiments.config import Experiment
+from iavlib.experiments.config import PROBE, Experiment
 from iavlib.experiments.result import Result, read_facts
 from iavlib.experiments.store import DAMAGED, FAILED, FAILURE, FINISHED, RunStore, read_json
 
 #: Where a row's numbers are from.
 HERE, STORED, NOWHERE = "here", "stored", "nowhere"
 _PART = "test"
-_OF_START = ("task", "cohort", "recipe", "alpha")
+#: Columns of settings whose own name is that of a measure.
+_COLUMNS = {"dice": "overlap_weight", "name": "recipe"}
+_NO_COLUMNS = ("cohort_options", "version", "recipe", "method", "settings", "init_from")
 _FIRST = ("id", "task", "label", "status", "origin", "reason")
 
 
@@ -60,7 +62,7 @@ def row_of(store: RunStore, folder: Path, experiment: Experiment | None = None) 
     -------
     dict
         ``id``, ``task``, ``status`` and ``reason`` (why it failed), the fields of the experiment
-        (those of mappings as ``split_kind`` or ``overrides_lr``), and of a finished run its
+        (those of mappings as ``split_kind``; settings by their names), and of a finished run its
         metrics on the test part, ``val_<metric>``, ``<baseline>_<metric>``, ``n_train`` and so
         on, ``weights_source``, ``weights_random``, ``seconds``, ``finished`` and ``hardware``.
     """
@@ -73,7 +75,8 @@ def row_of(store: RunStore, folder: Path, experiment: Experiment | None = None) 
         if experiment is not None:
             row |= spec_columns(experiment)
         if row["status"] == FINISHED:
-            row |= fact_columns(read_facts(folder)) | {"origin": HERE}
+            facts = read_facts(folder)
+            row = used_settings(facts) | row | fact_columns(facts) | {"origin": HERE}
         elif row["status"] == FAILED:
             row["reason"] = str(read_json(folder / FAILURE).get("error", ""))
     except ExperimentError as error:
@@ -84,26 +87,35 @@ def row_of(store: RunStore, folder: Path, experiment: Experiment | None = None) 
 def spec_columns(experiment: Experiment) -> dict[str, Any]:
     """Give the fields of an experiment, those of its mappings in columns of their own."""
     row: dict[str, Any] = {}
-    for name, value in experiment.to_json().items():
-        if name in ("cohort_options", "version"):
-            continue
-        if name == "start":
-            row |= _start_columns(experiment)
-            continue
-        if isinstance(value, Mapping):
-            row |= {f"{name}_{key}": _cell(item) for key, item in value.items()}
-        else:
-            row[name] = value
-    return row
+    for name in ("recipe", "method"):
+        choice = getattr(experiment, name)
+        given = choice.settings.items()
+        row |= {_COLUMNS.get(key, key): _cell(value) for key, value in given} | {name: choice.name}
+    if experiment.recipe.name != PROBE:
+        used = experiment.training_recipe().to_dict()
+        row |= {key: _cell(value) for key, value in used.items() if key != "name"}
+    settings = experiment.settings.with_defaults(experiment).to_dict()
+    row |= {key: _cell(value) for key, value in settings.items()}
+    values = experiment.to_dict()
+    row |= {f"split_{key}": _cell(value) for key, value in values.pop("split").items()}
+    return row | {k: v for k, v in values.items() if k not in _NO_COLUMNS} | _parent_columns(experiment)
 
 
-def _start_columns(experiment: Experiment) -> dict[str, Any]:
-    """Name what an experiment starts from, and say the most telling of its fields."""
-    begun = experiment.init_from
-    if begun is None:
-        return {"start": str(experiment.start or "")}
-    named = {"start": begun.name if begun.is_resolved else begun.task}
-    return named | {f"start_{key}": getattr(begun, key) for key in _OF_START}
+def used_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a run used, also those that are defaults of its method."""
+    used = facts["settings"].items()
+    kinds = str | int | float | None
+    return {_COLUMNS.get(name, name): value for name, value in used if isinstance(value, kinds)}
+
+
+def _parent_columns(experiment: Experiment) -> dict[str, Any]:
+    """Name the experiment that another starts from, and its main fields."""
+    parent = experiment.parent
+    if parent is None:
+        return {"init_from": str(experiment.init_from or "")}
+    named = {"init_from": parent.name if parent.is_resolved else parent.task}
+    named |= {"init_from_recipe": parent.recipe.name}
+    return named | {f"init_from_{key}": getattr(parent, key) for key in ("task", "cohort")}
 
 
 def fact_columns(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,9 @@
-"""Heads: what turns a vector of features into a prediction.
-
-Batch norms that were folded into convolutions, given back their statistics.
+"""Heads, which turn a vector of features into a prediction; and folded batch norms, restored.
 
 Networks made for phones are often published with batch norm merged into the convolution before
 it. As weights of a network with batch norms, those norms then have mean 0, variance 1 and the
 merged bias: right in evaluation, but in training mode each batch is normalised as it was never
-meant to be, and what was learnt is lost within the first step.
+meant to be, and what was learned is lost within the first step.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ _EDGE = 1e-4  # keeps both parameters of a Beta distribution above zero
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What a head is like.
+    """Kind, size and start of a head.
 
     Attributes
     ----------
@@ -37,15 +35,15 @@ class HeadSpec:
         distribution over [0, 1]. ``quantile``: quantiles in [0, 1] that never cross, at
         :func:`quantile_levels`.
     outputs : int
-        Numbers that ``paper`` and ``linear`` give (one for regression, one a class for
-        classification), or of quantiles (odd, so that the median is among them).
+        Outputs of ``paper`` and ``linear`` (one for regression, one per class for
+        classification), or number of quantiles (odd, so that the median is among them).
     hidden : int
         Width of the hidden layer; 0 leaves it out of ``beta`` and ``quantile``.
     dropout : float
         Share of hidden units, or of features where there are none, dropped while training.
     start : float or None
-        Where predictions begin before any training, such as the median of the training part.
-        None begins at 0 (``paper``, ``linear``) or at the middle of [0, 1].
+        Initial prediction before any training, such as the median of the training split.
+        None is 0 (``paper``, ``linear``) or the middle of [0, 1].
     """
 
     kind: str
@@ -55,19 +53,18 @@ class HeadSpec:
     start: float | None = None
 
     def __post_init__(self):
-        if self.kind not in HEAD_KINDS:
-            raise ModelError(f"head kind {self.kind!r}: known are {', '.join(HEAD_KINDS)}")
-        if self.outputs < 1 or self.hidden < (1 if self.kind == "paper" else 0):
-            raise ModelError(f"head {self.kind!r}: outputs and hidden must be positive")
-        if not 0 <= self.dropout < 1:
-            raise ModelError(f"head {self.kind!r}: dropout {self.dropout} is not in [0, 1)")
-        if self.kind == "beta" and self.outputs != 1:
-            raise ModelError("a beta head predicts one distribution: outputs must be 1")
-        if self.kind == "quantile" and self.outputs % 2 == 0:
-            raise ModelError("a quantile head needs an odd number of outputs, to hold the median")
-        bounded = self.kind in ("beta", "quantile")
-        if self.start is not None and bounded and not 0 < self.start < 1:
-            raise ModelError(f"head {self.kind!r}: start {self.start} is not between 0 and 1")
+        kind, bounded = self.kind, self.kind in ("beta", "quantile")
+        inside = self.start is None or not bounded or 0 < self.start < 1
+        for fits, problem in (
+            (kind in HEAD_KINDS, f"known are {', '.join(HEAD_KINDS)}"),
+            (self.outputs > 0 and self.hidden >= (kind == "paper"), "sizes must be positive"),
+            (0 <= self.dropout < 1, f"dropout {self.dropout} is not in [0, 1)"),
+            (kind != "beta" or self.outputs == 1, "it predicts one distribution, not several"),
+            (kind != "quantile" or self.outputs % 2, "outputs must be odd, to hold the median"),
+            (inside, f"start {self.start} is not between 0 and 1"),
+        ):
+            if not fits:
+                raise ModelError(f"head kind {kind!r}: {problem}")
 
     @property
     def width(self) -> int:
@@ -76,15 +73,7 @@ class HeadSpec:
 
 
 def quantile_levels(outputs: int) -> np.ndarray:
-    """Return the levels of a quantile head: evenly from .05 to .95, the median for one.
-
-    Raises
-    ------
-    ModelError
-        If `outputs` is not odd and positive.
-    """
-    if outputs < 1 or outputs % 2 == 0:
-        raise ModelError(f"a quantile head needs an odd number of outputs, not {outputs}")
+    """Return the levels of a quantile head: evenly from .05 to .95, the median for one."""
     return np.array([0.5]) if outputs == 1 else np.linspace(0.05, 0.95, outputs)
 
 
@@ -93,7 +82,7 @@ class BetaOutput(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (B, 2): alpha and beta, both positive."""
-        x = x.float()  # half precision cannot tell a mean of 0.9999 from 1
+        x = x.float()  # in half precision a mean of 0.9999 is 1
         mean = _EDGE + (1 - 2 * _EDGE) * torch.sigmoid(x[:, 0])
         concentration = nn.functional.softplus(x[:, 1]) + 0.1
         return torch.stack([mean * concentration, (1 - mean) * concentration], dim=1)
@@ -107,12 +96,15 @@ class QuantileOutput(nn.Module):
         return torch.softmax(x.float(), dim=1).cumsum(dim=1)[:, :-1].clamp(0, 1)
 
 
+_OUTPUTS = {"beta": BetaOutput, "quantile": QuantileOutput}
+
+
 def build_head(spec: HeadSpec, features: int) -> nn.Module:
     """Return a new head.
 
     Linear layers start as in the paper: weights Kaiming-normal (fan in, ReLU), biases 0. The last
-    layer of a head that begins somewhere (``beta``, ``quantile``, or with ``start``) starts with
-    small weights instead (standard deviation .001) and the bias that gives ``start``.
+    layer of a head with an initial prediction (``beta``, ``quantile``, or ``start``) has
+    small weights instead (standard deviation .001) and the bias that yields ``start``.
 
     Parameters
     ----------
@@ -126,16 +118,11 @@ def build_head(spec: HeadSpec, features: int) -> nn.Module:
         From (B, features) to (B, ``spec.width``).
     """
     outputs = {"beta": 2, "quantile": spec.outputs + 1}.get(spec.kind, spec.outputs)
-    if spec.kind == "linear" or spec.hidden == 0:
-        layers = [nn.Dropout(spec.dropout), nn.Linear(features, outputs)]
-    else:
-        layers = [
-            nn.Linear(features, spec.hidden),
-            nn.BatchNorm1d(spec.hidden),
-            nn.ReLU(),
-            nn.Dropout(spec.dropout),
-            nn.Linear(spec.hidden, outputs),
-        ]
+    layers: list[nn.Module] = []
+    if spec.kind != "linear" and spec.hidden:
+        layers = [nn.Linear(features, spec.hidden), nn.BatchNorm1d(spec.hidden), nn.ReLU()]
+        features = spec.hidden
+    layers += [nn.Dropout(spec.dropout), nn.Linear(features, outputs)]
     head = nn.Sequential(*layers)
     for layer in (item for item in layers if isinstance(item, nn.Linear)):
         nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
@@ -144,10 +131,8 @@ def build_head(spec: HeadSpec, features: int) -> nn.Module:
         nn.init.normal_(layers[-1].weight, std=0.001)
         with torch.no_grad():
             layers[-1].bias.copy_(torch.as_tensor(_start_bias(spec), dtype=torch.float32))
-    if spec.kind == "beta":
-        head.append(BetaOutput())
-    elif spec.kind == "quantile":
-        head.append(QuantileOutput())
+    if spec.kind in _OUTPUTS:
+        head.append(_OUTPUTS[spec.kind]())
     return head
 
 
@@ -173,15 +158,25 @@ def predicted_mean(head_kind: str, raw):
     head_kind : str
         Kind of :class:`HeadSpec`.
     raw : torch.Tensor or numpy.ndarray of shape (B, width)
-        What the head gave.
+        Output of the head.
 
     Returns
     -------
     torch.Tensor or numpy.ndarray of shape (B,)
         The output itself (``paper``, ``linear``; not clamped), the mean of the Beta
         distribution, or the median quantile.
+
+    Raises
+    ------
+    ModelError
+        If the head has other outputs than a regression of this kind, such as those of classes.
     """
-    _check_regression(head_kind, raw)
+    width = raw.shape[1] if head_kind == "quantile" else {"beta": 2}.get(head_kind, 1)
+    if raw.ndim != 2 or raw.shape[1] != width:
+        raise ModelError(
+            f"a {head_kind!r} regression head gives rows of {width}, not {tuple(raw.shape)}; "
+            "a classification head has no mean"
+        )
     if head_kind == "beta":
         return raw[:, 0] / (raw[:, 0] + raw[:, 1])
     return raw[:, raw.shape[1] // 2]
@@ -194,21 +189,20 @@ def predicted_quantiles(head_kind: str, raw, levels) -> np.ndarray:
     ----------
     head_kind : {"beta", "quantile"}
     raw : torch.Tensor or numpy.ndarray of shape (B, width)
-        What the head gave.
+        Output of the head.
     levels : sequence of float
         Between 0 and 1.
 
     Returns
     -------
     numpy.ndarray of shape (B, number of levels)
-        Between the levels of a quantile head it is linear, and runs to 0 and 1 at the ends.
+        Interpolated linearly between the levels of a quantile head, to 0 and 1 at the ends.
 
     Raises
     ------
     ModelError
         If the head gives a point only, or a level is not in [0, 1].
     """
-    _check_regression(head_kind, raw)
     if head_kind not in ("beta", "quantile"):
         raise ModelError(f"a {head_kind!r} head predicts a point and no distribution")
     levels = np.asarray(levels, dtype=float)
@@ -222,23 +216,11 @@ def predicted_quantiles(head_kind: str, raw, levels) -> np.ndarray:
     return np.array(rows).reshape(len(raw), len(levels))
 
 
-def _check_regression(head_kind: str, raw) -> None:
-    if head_kind not in HEAD_KINDS:
-        raise ModelError(f"head kind {head_kind!r}: known are {', '.join(HEAD_KINDS)}")
-    width = {"beta": 2}.get(head_kind, 1)
-    fits = raw.ndim == 2 and (raw.shape[1] == width or (head_kind == "quantile"))
-    if not fits:
-        raise ModelError(
-            f"a {head_kind!r} regression head gives rows of {width}, not {tuple(raw.shape)}; "
-            "a classification head has no mean"
-        )
-
-
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 def has_folded_batchnorm(network: nn.Module) -> bool:
-    """Tell whether every batch norm over images has mean 0 and variance 1 but some bias.
+    """Return whether every batch norm over images has mean 0 and variance 1 but some bias.
 
     A network that starts at random has no bias there, one trained with batch norm has statistics.
     """
@@ -261,7 +243,7 @@ def restore_batchnorm(network: nn.Module, batches: Iterable[torch.Tensor]) -> in
     network : torch.nn.Module
         Changed in place; left in the mode it was in.
     batches : iterable of torch.Tensor of shape (B, 3, S, S)
-        Normalised images of the training part, on the network's device; a few hundred suffice.
+        Normalised images of the training split, on the network's device; a few hundred suffice.
 
     Returns
     -------
@@ -299,8 +281,8 @@ def _adder(total: torch.Tensor):
     def add(_, inputs):
         x = inputs[0].detach().float()
         count = x.numel() / x.shape[1]
-        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-        variance, mean = variance.double().cpu(), mean.double().cpu()
+        moments = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        variance, mean = (each.double().cpu() for each in moments)
         total.add_(torch.stack([torch.ones_like(mean), mean, variance + mean.square()]) * count)
 
     return add
@@ -308,16 +290,14 @@ def _adder(total: torch.Tensor):
 
 @torch.no_grad()
 def _reparametrise(norm: nn.Module, count, total, squares) -> None:
+    names = ("running_mean", "running_var", "weight", "bias")
+    old_mean, old_variance, weight, bias = (getattr(norm, name).double().cpu() for name in names)
     mean = total / count
     variance = (squares / count - mean.square()).clamp_min(0)
-    old = {
-        name: getattr(norm, name).double().cpu()
-        for name in ("running_mean", "running_var", "weight", "bias")
-    }
     # A channel that is always the same keeps a spread it can be divided by.
-    variance = torch.where(variance > 1e-8, variance, old["running_var"])
-    factor = old["weight"] / (old["running_var"] + norm.eps).sqrt()
+    variance = torch.where(variance > 1e-8, variance, old_variance)
+    factor = weight / (old_variance + norm.eps).sqrt()
     norm.weight.copy_(factor * (variance + norm.eps).sqrt())
-    norm.bias.copy_(old["bias"] + factor * (mean - old["running_mean"]))
+    norm.bias.copy_(bias + factor * (mean - old_mean))
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(variance)

@@ -20,10 +20,9 @@ from iavlib.multiannotator.fusion import posterior_classes
 from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood, make_method
 from iavlib.multiannotator.metrics import mean_dice
 from iavlib.multiannotator.prediction import Prediction, join_predictions
-from iavlib.training import checkpoint
 from iavlib.training.batches import ImageBatches, normalise
 from iavlib.training.hardware import choose_device, seeded
-from iavlib.training.loop import fit as train
+from iavlib.training.loop import CHECKPOINT, fit as train
 from iavlib.training.objectives import Objective
 from iavlib.training.predict import evaluating
 from iavlib.training.recipe import Recipe
@@ -233,7 +232,7 @@ def clear_checkpoints(method: Method, folder: Path) -> None:
     """Remove the checkpoints of a training that is done."""
     for stage in method.stages:
         place = _place(Path(folder), method, stage)
-        (place / checkpoint.NAME).unlink(missing_ok=True)
+        (place / CHECKPOINT).unlink(missing_ok=True)
         if place != Path(folder) and place.is_dir() and not any(place.iterdir()):
             place.rmdir()
 

@@ -13,10 +13,10 @@ import pandas as pd
 from torch import Tensor
 
 from iavlib.core.errors import PredictionError
-from iavlib.experiments.config import PROBE, from_mapping, split_settings
+from iavlib.experiments.config import PROBE, from_mapping
 from iavlib.experiments.result import Result, read_facts
 from iavlib.experiments.store import METRICS, MODEL, SPEC, RunStore, read_json
-from iavlib.experiments.tasks.diagnosis import MULTITASK, read_settings
+from iavlib.experiments.tasks.diagnosis import MULTITASK, make_recipe
 from iavlib.experiments.tasks.diagnosis_network import predict_diagnosis
 from iavlib.experiments.tasks.image import predict_views
 from iavlib.models.model_files import load_network
@@ -27,7 +27,6 @@ from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import ImageCache
 from iavlib.training.objectives import AGREEMENT, DIAGNOSIS
 from iavlib.training.predict import predict_features
-from iavlib.training.recipe import get_recipe
 
 IAA = "iaa"
 DICE, PROBABILITY = "predicted_dice", "malignancy_probability"
@@ -149,7 +148,7 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
         problem = f"a run of task {experiment.task!r} predicts no agreement and no diagnosis"
         raise PredictionError(folder, problem, f"give one of {IAA}, {MULTITASK} or {DIAGNOSIS}")
     if not (folder / MODEL).is_file():
-        if experiment.recipe == PROBE:
+        if experiment.recipe.name == PROBE:
             hint = "give a run that trained a network"
             raise PredictionError(folder, "a probe saves no network", hint)
         raise PredictionError(folder, f"its {MODEL} is missing", f"train it again: {folder.name}")
@@ -159,13 +158,13 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
 
 def _predict_fn(experiment, network: Network) -> Callable[[ImageBatches], pd.DataFrame]:
     """Return the function by which the run's task predicts: its recipe and augmentation."""
+    settings = experiment.settings.with_defaults(experiment)
     if experiment.task == IAA:
-        chosen, fields = split_settings(experiment)
-        recipe = get_recipe(experiment.recipe, **fields)
-        return lambda batches: predict_views(network, AGREEMENT, batches, recipe, chosen["tta"])
-    settings, fields = read_settings(experiment)
-    recipe = get_recipe(experiment.recipe, **fields)
-    return partial(predict_diagnosis, network, settings=settings, recipe=recipe)
+        recipe = experiment.training_recipe()
+        return lambda batches: predict_views(network, AGREEMENT, batches, recipe, settings.tta)
+    return partial(
+        predict_diagnosis, network, settings=settings, recipe=make_recipe(experiment)
+    )
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.core.errors import CheckpointError, NonFiniteLossError, TrainingError
-from iavlib.training import checkpoint
 from iavlib.training.batches import ImageBatches, plan_batches
 from iavlib.training.hardware import (
     Randomness,
@@ -35,6 +39,8 @@ from iavlib.training.optimisation import (
 from iavlib.training.recipe import Recipe
 
 FORMAT = 1
+#: File of the whole state of a run, which is always that of the last epoch or the one before.
+CHECKPOINT = "checkpoint.pt"
 
 
 def fit(
@@ -52,28 +58,28 @@ def fit(
     Parameters
     ----------
     model : torch.nn.Module
-        What the objective can compute a loss of. A recipe that treats the backbone apart finds it
-        as ``model.backbone``.
+        What the objective can compute a loss of; a recipe with settings of its own for the
+        backbone expects ``model.backbone``.
     batches : ImageBatches
-        The training part.
+        The training split.
     objective : Objective
-        The loss, and the measure on the validation part.
+        The loss, and measures on the validation split.
     recipe : Recipe
     folder : pathlib.Path, optional
         Where ``checkpoint.pt`` is written after each epoch, and from which a run that was stopped
-        goes on: at whatever moment it was killed, it ends with the same weights as if it had not
+        continues: at whatever moment it was killed, it ends with the same weights as if it had not
         been, on the same machine with the same number of threads. A finished run is read.
     seed : int
-        Of the order of images, augmentation and dropout; the model comes with its weights.
+        Of the order of images, augmentation and dropout; the model already has its weights.
     device : str or torch.device
         "auto" is where the images are.
     progress : bool or callable
-        True prints a line an epoch to the standard error; a callable is given the epoch's row.
+        True prints one line per epoch to the standard error; a callable gets the epoch's row.
 
     Returns
     -------
     pandas.DataFrame
-        One row an epoch: ``epoch`` (from 0), ``lr`` (of the heads, as the epoch began),
+        One row per epoch: ``epoch`` (from 0), ``lr`` (of the heads, as the epoch began),
         ``train_loss`` (mean over batches), what ``objective.evaluate`` measured, ``best`` (the
         one epoch whose weights were kept), ``precision``, ``seconds``, ``images_per_second`` (of
         training alone).
@@ -93,15 +99,23 @@ def fit(
     objective.check(batches)
     with repeatable(device), seeded(seed, device) as randomness:
         run = _Run(model, batches, objective, recipe, randomness)
-        path = Path(folder) / checkpoint.NAME if folder is not None else None
+        path = Path(folder) / CHECKPOINT if folder is not None else None
         identity = {"recipe": recipe.to_dict(), "seed": seed, "images": batches.fingerprint}
         if path is not None:
-            run.restore(path, checkpoint.load(path), identity)
+            run.restore(path, load_checkpoint(path), identity)
         while not run.finished:
             run.epoch()
             if path is not None:
-                checkpoint.save(path, run.state(identity))
-            _tell(progress, run)
+                save_checkpoint(path, run.state(identity))
+            row = run.rows[-1]
+            if callable(progress):
+                progress(dict(row))
+            elif progress:
+                numbers = [
+                    f"{key} {value:.4g}" for key, value in row.items() if type(value) is float
+                ]
+                line = f"epoch {row['epoch'] + 1} of {recipe.epochs}: {', '.join(numbers)}"
+                print(line, file=sys.stderr, flush=True)
         return run.finish()
 
 
@@ -130,7 +144,7 @@ class _Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or the best one is long past."""
+        """Whether all epochs are done, or there was no better one for ``patience`` epochs."""
         done, patience = len(self.rows), self.recipe.patience
         if patience is not None and done - 1 - self.best["epoch"] >= patience:
             return True
@@ -143,7 +157,7 @@ class _Run:
         self.frozen.begin(epoch)
         losses, seen = self._train(epoch)
         trained = time.perf_counter()
-        measured = self.objective.evaluate(self._judged())
+        measured = self.objective.evaluate(self._evaluated())
         row = {"epoch": epoch, "lr": rate, "train_loss": float(np.mean(losses)), **measured}
         row["precision"] = self.precision
         row["seconds"] = time.perf_counter() - start
@@ -152,15 +166,26 @@ class _Run:
         self._keep_if_best(epoch, measured)
 
     def _train(self, epoch: int) -> tuple[list[float], int]:
-        plan = self._plan(self.randomness.order)
-        watch = _Watch(self.batches, epoch)
+        plan, losses = self._plan(self.randomness.order), []
+
+        def read(loss: Tensor, index: Tensor) -> None:
+            value = float(loss)
+            if not np.isfinite(value):
+                ids = self.batches.ids[index.numpy()]
+                raise NonFiniteLossError(value, ids, epoch, len(losses))
+            losses.append(value)
+
         stream = self.batches.stream(plan, self.randomness.changes, self.recipe.augmentation)
-        for step, batch in enumerate(stream):
+        unread = None  # each loss is read one step late, so that a GPU never waits
+        for batch in stream:
             with autocast(self.recipe.precision, self.device):
                 loss = self.objective.loss(self.model, batch, epoch)
             self._step(loss)
-            watch.see(loss.detach(), batch["index"], step)
-        return watch.end(), sum(map(len, plan))
+            if unread is not None:
+                read(*unread)
+            unread = loss.detach(), batch["index"]
+        read(*unread)
+        return losses, sum(map(len, plan))
 
     def _step(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()
@@ -184,7 +209,7 @@ class _Run:
             plan += plan_batches(n, recipe.batch_size, recipe.drop_last, images)
         return plan
 
-    def _judged(self) -> nn.Module:
+    def _evaluated(self) -> nn.Module:
         return self.model if self.average is None else self.average.module
 
     def _keep_if_best(self, epoch: int, measured: dict[str, float]) -> None:
@@ -201,12 +226,12 @@ class _Run:
             bar = self.recipe.select_above if kept is None else kept
             better = bar is None or sign * value < sign * bar
         if better:
-            state = self._judged().state_dict()
+            state = self._evaluated().state_dict()
             copies = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
             self.best = {"epoch": epoch, "value": value, "state": copies}
 
     def state(self, identity: dict) -> dict:
-        """Return all there is to know, as tensors and plain values."""
+        """Return the whole state, as tensors and plain values."""
         return {
             "format": FORMAT,
             "identity": json.dumps(identity),
@@ -222,10 +247,20 @@ class _Run:
         }
 
     def restore(self, path: Path, state: dict | None, identity: dict) -> None:
-        """Go on from a state; nothing happens where there is none."""
+        """Continue from a state; nothing happens where there is none."""
         if state is None:
             return
-        _check_identity(path, state, identity)
+        if state.get("format") != FORMAT or "identity" not in state:
+            raise CheckpointError(f"{path}: of another version of iavlib; remove it to start anew")
+        stored, here = json.loads(state["identity"]), json.loads(json.dumps(identity))
+        stored, here = ({**each.pop("recipe"), **each} for each in (stored, here))
+        differing = [name for name in here if here[name] != stored.get(name)]
+        if differing:
+            pairs = [f"{name} {stored.get(name)!r}, here {here[name]!r}" for name in differing[:5]]
+            raise CheckpointError(
+                f"{path}: of another run ({'; '.join(pairs)}); use another folder, or remove it to "
+                "start anew"
+            )
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -256,56 +291,51 @@ class _Run:
         return history
 
 
-class _Watch:
-    """Reads each loss one step late, so that a GPU never waits, and stops at what is not finite."""
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a state under a temporary name beside `path`, then move it into place.
 
-    def __init__(self, batches: ImageBatches, epoch: int):
-        self._batches, self._epoch = batches, epoch
-        self._last, self._losses = None, []
-
-    def see(self, loss: Tensor, index: Tensor, step: int) -> None:
-        """Take note of a step, and look at the one before."""
-        self._look()
-        self._last = (loss, index, step)
-
-    def end(self) -> list[float]:
-        """Look at the last step and return all losses."""
-        self._look()
-        return self._losses
-
-    def _look(self) -> None:
-        if self._last is None:
-            return
-        loss, index, step = self._last
-        value = float(loss)
-        if not np.isfinite(value):
-            raise NonFiniteLossError(value, self._batches.ids[index.numpy()], self._epoch, step)
-        self._losses.append(value)
-        self._last = None
-
-
-def _check_identity(path: Path, state: dict, identity: dict) -> None:
-    if state.get("format") != FORMAT or "identity" not in state:
-        raise CheckpointError(f"{path}: of another version of iavlib; remove it to start anew")
-    stored = json.loads(state["identity"])
-    there, here = _flat(stored), _flat(json.loads(json.dumps(identity)))
-    differ = [name for name in here if here[name] != there.get(name)]
-    if differ:
-        told = "; ".join(f"{name} {there.get(name)!r}, here {here[name]!r}" for name in differ[:5])
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written; the file that was there is left as it was.
+    """
+    content = io.BytesIO()
+    torch.save(state, content)
+    temporary = path.with_name(f".{path.name}.tmp")  # left by a killed process, and overwritten
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(content.getbuffer())
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full or your share of it is" if full else error.strerror or error
+        hint = "free some space" if full else "make its folder writable"
+        kept = "the one of the epoch before is intact" if path.exists() else "there is none yet"
         raise CheckpointError(
-            f"{path}: of another run ({told}); use another folder, or remove it to start anew"
-        )
+            f"{path}: this checkpoint could not be written: {reason}; {hint} and run again ({kept})"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
-def _flat(identity: dict) -> dict:
-    return {**identity["recipe"], "seed": identity["seed"], "images": identity["images"]}
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Read a state onto the CPU; None where there is no file.
 
-
-def _tell(progress, run: _Run) -> None:
-    row = run.rows[-1]
-    if callable(progress):
-        progress(dict(row))
-    elif progress:
-        numbers = [f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, float)]
-        line = f"epoch {row['epoch'] + 1} of {run.recipe.epochs}: {', '.join(numbers)}"
-        print(line, file=sys.stderr, flush=True)
+    Raises
+    ------
+    CheckpointError
+        If the file is no checkpoint. Nothing but tensors and plain values is ever loaded.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # whatever a damaged file leads PyTorch to raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint ({reason}); remove it to start this run anew"
+        ) from error

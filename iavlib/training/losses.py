@@ -1,7 +1,7 @@
 """Losses of regression heads, of a two-class diagnosis, and of both together.
 
 Raw outputs and logits have shape (n, k); labels are whole numbers from 0, where label 1 of two is
-malignant. All are computed in single precision at least, also where autocast has made the outputs half.
+malignant. All are computed in single precision at least, also where autocast made outputs half.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def test_the_report_stands_alone(folder, tmp_path):
     assert "12 pairs of masks, 3 annotators" in page
     assert 'alt="Histogram of Dice over 12 pairs' in page
     assert "http" not in page.replace("http-equiv", "")
-    assert "Every mask could be used" in page
+    assert "All masks could be used" in page
 
 
 def test_a_second_run_computes_no_pair_again(folder, tmp_path):

@@ -130,7 +130,7 @@ def test_results_of_other_scales_count_too(project):
     run(seven)
     assert reason_to_run(project, job_of(project)).startswith("experiments changed (other results")
     pretend_to_run(project, job_of(project))
-    run(type(seven)(**seven.to_json() | {"data": "", "seed": 99}))  # no list names it
+    run(type(seven)(**seven.to_dict() | {"data": "", "seed": 99}))  # no list names it
     assert is_current(project, job_of(project))
     assert stranger.id != seven.id
 
@@ -163,7 +163,7 @@ def test_a_batch_trains_then_reads_and_a_failure_stops_nothing(project, workshop
     """Snakemake, `iav train` and the notebook, each in a process of its own."""
     mended = tmp_path / "mended"
     bad = {"error": "value", "unless": str(mended)}
-    entries = [{"task": "constant", "seed": [0, 1]}, {"task": "constant", "overrides": bad}]
+    entries = [{"task": "constant", "seed": [0, 1]}, {"task": "constant", "settings": bad}]
     write_list(project, {STEM: entries})
     code, said = iav(tmp_path, "run", "--jobs", "2")
     ids = [item.id for item in for_notebook("quick", STEM, **OPTIONS)]
@@ -205,8 +205,8 @@ def iav(tmp_path, *arguments):
 
 
 def test_what_an_experiment_starts_from_is_a_job_before_it(project):
-    start = {"task": "constant", "overrides": {"shift": 1}}
-    write_list(project, {STEM: [{"task": "constant", "seed": [0, 1], "start": start}]})
+    start = {"task": "constant", "settings": {"shift": 1}}
+    write_list(project, {STEM: [{"task": "constant", "seed": [0, 1], "init_from": start}]})
     experiments = for_notebook("quick", STEM, **OPTIONS)
     begun = [one.init_from for one in experiments]
     assert [one.seed for one in begun] == [0, 1]

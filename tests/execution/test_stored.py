@@ -188,7 +188,7 @@ def finished_run(tmp_path):
     experiment = Experiment(cohort="real", data="f", weights="hub", seed=1)
     run = tmp_path / "store" / "iaa" / experiment.id
     run.mkdir(parents=True)
-    (run / "spec.json").write_text(json.dumps(experiment.to_json()))
+    (run / "spec.json").write_text(json.dumps(experiment.to_dict()))
     (run / "predictions.csv").write_text("image_id,predicted\na,0.5\n")
     (run / "model.safetensors").write_bytes(b"\0" * 100)
     facts = {"schema_version": 1, "metrics": {}, "baselines": {}, "weights": {}, "n": {}}
@@ -227,7 +227,7 @@ def test_exported_runs_join_the_stored_ones_and_replace_those_of_their_id(
     other = Experiment(cohort="real", data="f", weights="hub", seed=2)
     second = tmp_path / "second" / "iaa" / other.id
     shutil.copytree(run, second)
-    (second / "spec.json").write_text(json.dumps(other.to_json()))
+    (second / "spec.json").write_text(json.dumps(other.to_dict()))
     assert export_results(lab.project, tmp_path / "second", every_run=True).written == (
         f"iaa/{other.id}",
     )
@@ -270,7 +270,7 @@ def test_a_diagnosis_is_stored_without_its_training_images(lab, tmp_path, finish
     complete()
     moved.parent.mkdir()
     run.rename(moved)
-    (moved / "spec.json").write_text(json.dumps(experiment.to_json()))
+    (moved / "spec.json").write_text(json.dumps(experiment.to_dict()))
     head, kept = "image_id,subset,predicted\n", 'a,val,0.5\n"b,c",test,0.25\n'
     (moved / "predictions.csv").write_text(f"{head}x,train,0.9\n{kept}train,train,0.1\n")
     name = f"diagnosis/{experiment.id}"

@@ -23,9 +23,15 @@ EXPERIMENT = Experiment(
     cohort_options={"n_images": 20, "size": [64, 64]},
     backbone="test_resnet",
     weights="none",
-    recipe="smoke",
+    recipe={
+        "name": "smoke",
+        "epochs": 25,
+        "ema": 0.9,
+        "optimizer": "adamw",
+        "schedule": "cosine",
+    },
     size=32,
-    overrides={"epochs": 25, "ema": 0.9, "optimizer": "adamw", "schedule": "cosine", "tta": 2},
+    settings={"tta": 2},
 )
 
 

@@ -31,12 +31,12 @@ def test_the_range_over_raters_does_not_look_twice():
 
 def test_the_order_of_blocks_is_a_rank_correlation_a_seed():
     rows = [
-        {"seed": s, "overrides_blocks": b, "soft_dice": 0.5 + (0.01 * b if s else -0.01 * b)}
+        {"seed": s, "blocks": b, "soft_dice": 0.5 + (0.01 * b if s else -0.01 * b)}
         for s in (0, 1)
         for b in (0, 1, 2, 3)
     ]
     rows += [
-        {"seed": s, "overrides_blocks": np.nan, "soft_dice": 0.6 if s else 0.4} for s in (0, 1)
+        {"seed": s, "blocks": np.nan, "soft_dice": 0.6 if s else 0.4} for s in (0, 1)
     ]
     found = results.order_of_blocks(pd.DataFrame(rows))
     assert found.to_dict() == pytest.approx({0: -1, 1: 1})
@@ -94,10 +94,10 @@ def test_the_full_scale_is_taken_part_by_part_where_it_has_the_seeds():
 def test_a_gain_with_permuted_diagnoses_is_judged_by_its_interval(gains, said):
     seeds = SEEDS[: len(gains)]
     permuted = pd.DataFrame(
-        {"seed": seeds, "clinic_majority": 0.5, "overrides_diagnosis": "permuted"}
+        {"seed": seeds, "clinic_majority": 0.5, "diagnosis": "permuted"}
         | {"clinic_expg": [0.5 + gain for gain in gains]}
     )
-    true = permuted.assign(clinic_expg=0.9, overrides_diagnosis=None)
+    true = permuted.assign(clinic_expg=0.9, diagnosis=None)
     both = pd.concat([true, permuted])
     assert results.gain_is_gone(both, "clinic") == said
     assert results.gains_in_words(both, "clinic", "true").startswith("40.0")

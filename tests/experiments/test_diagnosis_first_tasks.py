@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from iavlib.core.errors import ExperimentError
-from iavlib.experiments import Experiment, RunStore, resolve, run, sweep
+from iavlib.experiments import RunStore, resolve, run, sweep
+from iavlib.experiments.config import from_mapping
 from iavlib.experiments.grid import expand
 from iavlib.experiments.results import diagnosis_first as results, segmentation as comparison
 from iavlib.experiments.results.diagnosis_first import measured_claims
@@ -34,7 +35,7 @@ def one_thread():
 def experiment(task="diagnosis-first", **fields):
     overrides = {"truth": "known", "annotators": 2} | QUICK | fields.pop("overrides", {})
     given = {"task": task, "backbone": "small", "recipe": "annotators", "split": SPLIT} | DATA
-    return Experiment(**{**given, "overrides": overrides, **fields})
+    return from_mapping({**given, "overrides": overrides, **fields})
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_methods_stand_side_by_side_with_what_they_see(runs):
 
 def test_a_list_may_ask_for_every_method_and_new_ones_appear_by_themselves():
     found = expand({"task": "comparison", "method": "all"})
-    assert [one.method for one in found] == list(compared())
+    assert [one.method.name for one in found] == list(compared())
     assert set(METHODS) | set(FUSIONS) | {"diff", "fuse-diff"} == set(compared())
     assert method_names() == tuple(METHODS)
     with pytest.raises(ExperimentError, match="knows no methods by name"):
@@ -143,11 +144,11 @@ def test_a_list_may_ask_for_every_method_and_new_ones_appear_by_themselves():
         ({"overrides": {"nets": ["cat", "dog"]}}, "there is no 'dog'"),
         ({"overrides": {"generators": ["brush"]}}, "there is no 'brush'"),
         ({"overrides": {"source": "att", "nets": ["cat", "roi"]}}, "source is none of"),
-        ({"overrides": {"diagnosis": "guessed"}}, "give true or permuted"),
-        ({"overrides": {"images": -1}}, "is no number"),
+        ({"overrides": {"diagnosis": "guessed"}}, "should be 'true' or 'permuted'"),
+        ({"overrides": {"images": -1}}, "greater than or equal to 0"),
         ({"overrides": {"stepz": 3}}, "did you mean 'steps'"),
-        ({"overrides": {"steps": "many"}}, "must be a whole number"),
-        ({"task": "take-give", "overrides": {"blocks": 7}}, "give 0 to 4 blocks"),
+        ({"overrides": {"steps": "many"}}, "steps is 'many'"),
+        ({"task": "take-give", "overrides": {"blocks": 7}}, "blocks is 7"),
         ({"task": "take-give", "overrides": {"learns": "x"}}, "is not possible"),
         ({"task": "comparison", "method": "nothing"}, "no method 'nothing' to compare"),
         ({"cohort": "digits", "cohort_options": {}}, "has no diagnoses"),

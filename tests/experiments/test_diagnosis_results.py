@@ -29,7 +29,7 @@ def table_of(right: float, fold=None, seed=0) -> pd.DataFrame:
 def runs(tmp_path):
     """Two seeds of two folds of both arms, a control, and other weights."""
     specs = [("diagnosis", None, {}, 0.7), ("multitask", 0.5, {}, 0.9)]
-    specs += [("multitask", 0.5, {"overrides_control": "shuffled_iaa"}, 0.7)]
+    specs += [("multitask", 0.5, {"control": "shuffled_iaa"}, 0.7)]
     specs += [("multitask", 0.9, {}, 0.6), ("diagnosis", None, {"recipe": "probe"}, 0.6)]
     rows = []
     for task, alpha, extra, right in specs:
@@ -53,7 +53,7 @@ def test_arms_and_starts_are_told_apart(runs):
     arms = ["single", "multitask", "shuffled agreement", "multitask", "probe"]
     assert list(found["arm"]) == [arm for arm in arms for _ in range(4)]
     assert set(found["start"]) == {"ImageNet"}
-    begun = results.describe_arms(runs.assign(start_task="multitask"))
+    begun = results.describe_arms(runs.assign(init_from_task="multitask"))
     assert set(begun["start"]) == {"multitask"}
     assert (found.loc[found["arm"] == "single", "alpha"] == 1).all()
 

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from iavlib import data
 from iavlib.core.errors import DataError, ExperimentError, ExperimentFailed
 from iavlib.experiments import Experiment, RunStore, resolve, run
-from iavlib.experiments.tasks.diagnosis import read_settings, targets
+from iavlib.experiments.tasks.diagnosis import make_recipe, targets
 
 PHANTOM = {"n_images": 40, "size": [64, 64], "seed": 5}
-BOTH = {"task": "multitask", "alpha": 0.5}
+BOTH = {"task": "multitask", "settings": {"alpha": 0.5}}
 
 
 @pytest.fixture(autouse=True)
@@ -60,40 +60,41 @@ def test_one_head_or_two(runs):
 
 
 def test_learned_weighting_leaves_a_network_of_two_heads(runs):
-    found = run(spec(task="multitask", overrides={"combine": "uncertainty"}), runs)
+    found = run(spec(task="multitask", settings={"combine": "uncertainty"}), runs)
     assert len(found.facts["settings"]["loss_weights"]) == 2
     assert not [n for n in load_file(found.folder / "model.safetensors") if "weighting" in n]
 
 
 def test_controls(runs):
-    shuffled = run(spec(**BOTH, overrides={"control": "shuffled_iaa"}), runs)
+    shuffled = run(spec(task="multitask", settings={"alpha": 0.5, "control": "shuffled_iaa"}), runs)
     honest = run(spec(**BOTH), runs)
     assert shuffled.experiment.id != honest.experiment.id
     # judged by the true values, whatever it learnt
     assert shuffled.predictions["true_iaa"].equals(honest.predictions["true_iaa"])
     assert not shuffled.predictions["predicted_iaa"].equals(honest.predictions["predicted_iaa"])
-    bound = run(spec(overrides={"control": "iaa_input"}), runs)
+    bound = run(spec(settings={"control": "iaa_input"}), runs)
     assert not (bound.folder / "model.safetensors").exists()
     assert np.isfinite(bound.predictions["predicted"]).all()
 
 
 def test_careful_training_and_the_probe(runs):
-    few = {"epochs": 1, "batch_size": 8, "tta": 2, "trainable": "last"}
-    found = run(spec(**BOTH, recipe="finetune", overrides=few), runs)
+    few = {"name": "finetune", "epochs": 1, "batch_size": 8}
+    careful = {"alpha": 0.5, "tta": 2, "trainable": "last"}
+    found = run(spec(task="multitask", recipe=few, settings=careful), runs)
     settings = found.facts["settings"]
-    assert settings["head_start"].keys() == {"diagnosis", "iaa"}
+    assert settings["head_fit"].keys() == {"diagnosis", "iaa"}
     assert settings["freeze_batchnorm"] and settings["stages_trained"] >= 1
-    probe = run(spec(recipe="probe", overrides={"tta": 1}), runs)
+    probe = run(spec(recipe="probe", settings={"tta": 1}), runs)
     assert probe.facts["settings"]["head"] == "logistic" and probe.history.empty
 
 
 def test_fine_tuning_keeps_both_heads(runs):
-    start = {"task": "multitask", "alpha": 0.5, "recipe": "smoke", "cohort": "phantom"}
+    start = {**BOTH, "recipe": "smoke", "cohort": "phantom"}
     start |= {"cohort_options": PHANTOM, "split": {"kind": "official"}}
     elsewhere = {"cohort_options": PHANTOM | {"seed": 0}}
     said = []
-    tuned = run(spec(start=start, **elsewhere), runs, log=said.append)
-    begun = tuned.experiment.init_from
+    tuned = run(spec(init_from=start, **elsewhere), runs, log=said.append)
+    begun = tuned.experiment.parent
     assert begun.seed == 0 and begun.size == 32 and runs.status(begun) == "finished"
     before = load_file(runs.folder(begun) / "model.safetensors")
     after = load_file(tuned.folder / "model.safetensors")
@@ -102,58 +103,68 @@ def test_fine_tuning_keeps_both_heads(runs):
     agreement = {name for name in before if name.startswith("heads.iaa")}
     assert agreement <= same and "backbone.conv1.0.weight" not in same
     assert "predicted_iaa" in tuned.predictions
-    other = spec(start=start | {"alpha": 0.9}, **elsewhere)
+    other = spec(init_from=start | {"settings": {"alpha": 0.9}}, **elsewhere)
     assert resolve(other).id != tuned.experiment.id != resolve(spec(**elsewhere)).id
-    by_name = resolve(spec(start=begun.name, **elsewhere), store=runs)
+    by_name = resolve(spec(init_from=begun.name, **elsewhere), store=runs)
     assert by_name.id == tuned.experiment.id
-    mimic = run(spec(start=start, overrides={"mimic_moving_statistics": True}, **elsewhere), runs)
+    moving = {"mimic_moving_statistics": True}
+    mimic = run(spec(init_from=start, settings=moving, **elsewhere), runs)
     moved = load_file(mimic.folder / "model.safetensors")
     assert {n for n in agreement if not torch.equal(before[n], moved[n])} == {
         f"heads.iaa.1.{n}" for n in ("running_mean", "running_var", "num_batches_tracked")
     }
     (runs.folder(begun) / "model.safetensors").rename(runs.folder(begun) / "away")
     with pytest.raises(ExperimentError, match=r"is gone, though its run is finished.*gc --finish"):
-        run(spec(start=start, seed=0, overrides={"epochs": 1}, **elsewhere), runs)
+        run(spec(init_from=start, recipe={"name": "smoke", "epochs": 1}, **elsewhere), runs)
     (runs.folder(begun) / "away").rename(runs.folder(begun) / "model.safetensors")
 
 
 def test_published_choices():
-    settings, fields = read_settings(spec(recipe="paper_finetune", cohort="ph2"))
+    published = spec(recipe="paper_finetune", cohort="ph2")
+    settings, recipe = published.settings.with_defaults(published), make_recipe(published)
     assert (settings.class_loss, settings.tta, settings.normalise) == ("focal", 1, "published")
-    assert fields == {"select": ["balanced_accuracy", "max"], "num_aug": 25}
-    settings, fields = read_settings(spec(recipe="finetune", overrides={"trainable": 2}))
-    assert (settings.head_start, settings.tta, fields["freeze_batchnorm"]) == ("fit", 4, True)
+    assert (recipe.select, recipe.num_aug) == (("balanced_accuracy", "max"), 25)
+    last = spec(recipe="finetune", settings={"trainable": 2})
+    settings = last.settings.with_defaults(last)
+    assert (settings.head_init, settings.tta) == ("fit", 4)
+    assert make_recipe(last).freeze_batchnorm
 
 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({"task": "multitask"}, "alpha = None: must be from 0 to 1"),
-        ({"alpha": 0.5}, "alpha = 0.5: must be left out here"),
-        ({**BOTH, "overrides": {"combine": "uncertainty"}}, "must be left out here"),
-        ({"overrides": {"class_loss": "focl"}}, "did you mean 'focal'"),
-        ({"overrides": {"control": "shuffled_iaa"}}, "use it with the task multitask"),
-        ({**BOTH, "overrides": {"control": "iaa_input"}}, "use the task diagnosis"),
+        ({"settings": {"alpha": 0.5}}, "alpha = 0.5: must be left out here"),
+        ({**BOTH, "settings": {"alpha": 0.5, "combine": "uncertainty"}}, "must be left out here"),
+        ({"settings": {"class_loss": "focl"}}, "is 'focl', it should be 'focal'"),
+        ({"settings": {"control": "shuffled_iaa"}}, "use it with the task multitask"),
+        ({**BOTH, "settings": {"alpha": 0.5, "control": "iaa_input"}}, "use the task diagnosis"),
         ({**BOTH, "recipe": "probe"}, "has nothing to share"),
-        ({"overrides": {"weights_from": "published"}}, "not for phantom"),
-        ({"overrides": {"trainable": "most"}}, "give 'all', 'last' or a number"),
-        ({"overrides": {"trainable": 2, "freeze_batchnorm": False}}, "leave it out, or train all"),
-        ({"overrides": {"lrr": 1}}, "no field 'lrr'"),
-        ({"recipe": "probe", "overrides": {"lr": 1}}, "a probe has no such setting"),
-        ({"start": {"task": "iaa"}}, "leaves no network with a head of diagnosis"),
-        ({**BOTH, "start": {"task": "diagnosis"}}, "has no head of agreement"),
-        ({"start": {"task": "diagnosis", "recipe": "probe"}}, "leaves no network"),
-        ({"start": {"task": "diagnosis", "backbone": "test_vit"}}, "give both the same backbone"),
-        ({"split": {"kind": "official", "leaks": "kep"}}, "must be one of leave out, keep, error"),
-        ({"split": {"kind": "official", "group": "patient"}}, "no 'group'"),
+        ({"settings": {"weights_from": "published"}}, "not for phantom"),
+        ({"settings": {"trainable": "most"}}, "it should be 'all' or 'last'"),
+        (
+            {
+                "settings": {"trainable": 2},
+                "recipe": {"name": "smoke", "freeze_batchnorm": False},
+            },
+            "leave it out, or train all",
+        ),
+        ({"settings": {"lrr": 1}}, "settings: no field 'lrr'"),
+        ({"recipe": {"name": "probe", "lr": 1}}, "a probe has no such setting"),
+        ({"init_from": {"task": "iaa"}}, "leaves no network with a head of diagnosis"),
+        ({**BOTH, "init_from": {"task": "diagnosis"}}, "has no head of agreement"),
+        ({"init_from": {"task": "diagnosis", "recipe": "probe"}}, "leaves no network"),
+        ({"init_from": {"task": "diagnosis", "backbone": "test_vit"}}, "give both the same backbone"),
+        ({"split": {"kind": "official", "leaks": "kep"}}, "it should be 'leave out', 'keep' or 'error'"),
+        ({"split": {"kind": "official", "group": "patient"}}, "no field 'group'"),
     ],
 )
 def test_contradictions_are_told_before_anything_is_run(fields, said):
     with pytest.raises(ExperimentError, match=said):
-        start = fields.get("start")
+        start = fields.get("init_from")
         if start:
             shared = {"cohort": "phantom", "cohort_options": PHANTOM, "recipe": "smoke"}
-            fields = fields | {"start": shared | start}
+            fields = fields | {"init_from": shared | start}
         resolve(spec(**fields))
 
 
@@ -190,6 +201,6 @@ def test_images_without_a_label_or_a_file_are_left_out():
     assert targets(changed, rest="negative")["target"].iloc[:3].tolist() == [0, 0, 0]
     one_mask = replace(changed, pairs=changed.pairs[changed.pairs["image_id"] != labels.index[5]])
     assert len(targets(one_mask)) == 35
-    assert targets(one_mask, images="all")["iaa"].isna().sum() == 1
+    assert targets(one_mask, require_agreement=False)["iaa"].isna().sum() == 1
     with pytest.raises(DataError, match="no image has both a label and a file"):
         targets(cohort(path=None))

@@ -15,7 +15,7 @@ from iavlib.experiments.results import explanation as explanation_results, expla
 from iavlib.experiments.runner import load_data
 
 SMALL = {"n_images": 20, "size": [64, 64]}
-ONCE = {"epochs": 1, "tta": 1, "warmup_epochs": 0, "precision": "fp32"}
+ONCE = {"name": "finetune", "epochs": 1, "warmup_epochs": 0, "precision": "fp32"}
 FEW = {"steps": 2, "curve_steps": 2, "cascade": 2}
 
 
@@ -24,7 +24,7 @@ def looked_at():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
 
-    def made(overrides=None, start=None, **fields):
+    def made(settings=None, parent=None, **fields):
         given = {
             "task": "explain",
             "cohort": "phantom",
@@ -33,8 +33,9 @@ def looked_at():
             "size": 64,
         }
         begun = {"task": "iaa", "cohort": "phantom", "cohort_options": SMALL, "weights": "none"}
-        begun |= {"recipe": "finetune", "overrides": ONCE} | (start or {})
-        return Experiment(**given | {"start": begun, "overrides": FEW | (overrides or {})} | fields)
+        begun |= {"recipe": ONCE, "settings": {"tta": 1}} | (parent or {})
+        given |= {"init_from": begun, "settings": FEW | (settings or {})}
+        return Experiment(**given | fields)
 
     yield made
     torch.set_num_threads(before)
@@ -45,7 +46,7 @@ def test_only_unseen_images_are_explained_and_all_is_told(looked_at, store):
     table = experiments.sweep([experiment], store, log=lambda line: None)
     assert list(table["status"]) == ["finished"], table["reason"].tolist()
     rows = explanation_results.read_rows(table)
-    begun = experiments.read_run(store, store.root / table.loc[0, "start"])
+    begun = experiments.read_run(store, store.root / table.loc[0, "init_from"])
     tested = begun.predictions[begun.predictions["subset"] == "test"].set_index("image_id")
     assert set(rows["image_id"]) <= set(tested.index) and len(rows)
     assert set(rows["method"]) == set(explain.METHODS)
@@ -111,14 +112,14 @@ def test_without_runs_tables_are_empty_and_words_say_so(store):
 
 
 def test_stored_results_are_read_where_nothing_was_run(looked_at, store, tmp_path):
-    few = {"methods": "cam", "curve_steps": 0, "cascade": 2, "most": 2}
+    few = {"methods": "cam", "curve_steps": 0, "cascade": 2, "max_images": 2}
     asked = looked_at(few, label="phantom")
     here = experiments.sweep([asked], store, log=lambda line: None)
     project = Project(tmp_path / "elsewhere")
     for place in (project.notebooks, project.profiles / "experiments", project.book):
         place.mkdir(parents=True)
     (project.notebooks / "09_page.ipynb").write_text("{}")
-    entry = {k: v for k, v in asked.to_json().items() if k not in ("version", "data", "files")}
+    entry = {k: v for k, v in asked.to_dict().items() if k not in ("version", "data", "files")}
     listed = yaml.safe_dump({"09_page": [entry]})
     (project.profiles / "experiments" / "paper.yaml").write_text(listed)
     name = f"explain/{here.loc[0, 'id']}"
@@ -139,7 +140,7 @@ def test_stored_results_are_read_where_nothing_was_run(looked_at, store, tmp_pat
 
 
 def test_untrained_networks_and_dealt_out_targets_are_controls(looked_at, store):
-    few = {"methods": "cam", "curve_steps": 0, "cascade": 0, "most": 2}
+    few = {"methods": "cam", "curve_steps": 0, "cascade": 0, "max_images": 2}
     plain = run(looked_at(few), store)
     untrained = run(looked_at({**few, "control": "random_weights"}), store)
     assert untrained.facts["weights_random"]
@@ -149,7 +150,7 @@ def test_untrained_networks_and_dealt_out_targets_are_controls(looked_at, store)
         for one in (plain, untrained)
     )
     assert not np.allclose(first, second.loc[first.index])
-    begun = {"overrides": {**ONCE, "control": "shuffled_iaa"}}
+    begun = {"settings": {"tta": 1, "control": "shuffled_iaa"}}
     shuffled = run(looked_at(few, begun), store)
     assert shuffled.experiment.id != plain.experiment.id
 
@@ -169,17 +170,13 @@ def test_dealing_out_keeps_values_and_other_parts():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"start": None}, "names no experiment"),
-        ({"begun": {"recipe": "probe", "overrides": {}}}, "leaves no network"),
-        ({"overrides": {"stepps": 3}}, "did you mean 'steps'"),
-        ({"overrides": {"steps": 0}}, "overrides.steps = 0"),
-        ({"overrides": {"control": "randm_weights"}}, "did you mean 'random_weights'"),
+        ({"init_from": None}, "names no experiment"),
+        ({"parent": {"recipe": "probe"}}, "leaves no network"),
+        ({"settings": {"stepps": 3}}, "did you mean 'steps'"),
+        ({"settings": {"steps": 0}}, "steps is 0, it should be greater"),
+        ({"settings": {"control": "randm"}}, "should be 'none' or 'random_weights'"),
     ],
 )
 def test_what_is_wrong_is_named_before_anything_is_trained(looked_at, fields, said):
-    given = {"start": {}} if "start" in fields else {}
-    experiment = looked_at(fields.get("overrides"), fields.get("begun"))
-    if given:
-        experiment = Experiment(**experiment.to_json() | given)
     with pytest.raises(ExperimentError, match=said):
-        resolve(experiment)
+        resolve(looked_at(**fields))

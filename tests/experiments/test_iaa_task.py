@@ -82,15 +82,15 @@ def test_the_saved_model_gives_the_predictions_again(store, phantom):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "extra"),
+    ("changes", "settings", "extra"),
     [
-        ({"head": "beta", "loss": "beta_nll", "tta": 2}, ["lower", "upper"]),
-        ({"head": "quantile", "loss": "pinball", "quantiles": 3}, ["lower", "upper"]),
-        ({"head": "linear", "label_transform": "logit", "normalise": "train"}, []),
+        ({"head": "beta", "loss": "beta_nll"}, {"tta": 2}, ["lower", "upper"]),
+        ({"head": "quantile", "loss": "pinball"}, {"quantiles": 3}, ["lower", "upper"]),
+        ({"head": "linear", "label_transform": "logit"}, {"normalise": "train"}, []),
     ],
 )
-def test_other_heads(store, overrides, extra):
-    result = run(small(overrides={"epochs": 1, **overrides}), store)
+def test_other_heads(store, changes, settings, extra):
+    result = run(small(recipe={"name": "smoke", "epochs": 1, **changes}, settings=settings), store)
     predictions = result.predictions
     assert list(predictions.columns[3 : 4 + len(extra)]) == ["predicted", *extra]
     assert predictions["predicted"].between(0, 1).all()
@@ -103,7 +103,7 @@ def test_other_heads(store, overrides, extra):
 
 @pytest.mark.parametrize("head", ["ridge", "svr", "network"])
 def test_probes(store, head):
-    result = run(small(recipe="probe", overrides={"head": head, "tta": 2}), store)
+    result = run(small(recipe={"name": "probe", "head": head}, settings={"tta": 2}), store)
     facts = result.facts
     assert facts["settings"]["head"] == head
     assert set(facts["settings"]["chosen"]) < set(facts["settings"]["tried"][0])
@@ -174,11 +174,11 @@ def test_folds_test_every_image_once_and_shares_are_nested(phantom):
     [
         ({"backbone": "resnet81"}, "resnet18"),
         ({"recipe": "papper"}, "did you mean 'paper'"),
-        ({"overrides": {"epoch": 3}}, "no field 'epoch'; did you mean 'epochs'"),
-        ({"overrides": {"tta": 3}}, "overrides.tta = 3"),
-        ({"overrides": {"lr": -1}}, "lr is -1, it should be greater than 0"),
-        ({"recipe": "probe", "overrides": {"head": "tree"}}, "known: ridge, svr, network"),
-        ({"recipe": "probe", "overrides": {"lr": 1}}, "is nothing that a probe has"),
+        ({"recipe": {"name": "smoke", "epoch": 3}}, "no field 'epoch'; did you mean 'epochs'"),
+        ({"settings": {"tta": 3}}, "tta is 3, it should be 1, 2, 4 or 8"),
+        ({"recipe": {"name": "smoke", "lr": -1}}, "lr is -1, it should be greater than 0"),
+        ({"recipe": {"name": "probe", "head": "tree"}}, "known: ridge, svr, network"),
+        ({"recipe": {"name": "probe", "lr": 1}}, "a probe has no such setting"),
         ({"split": {"fractions": [0.8, 0.2]}}, "has no validation part"),
         ({"weights": "hubb"}, "weights = 'hubb': is no file"),
         ({"split": {"kind": "kfold", "folds": 50}}, "clusters cannot fill 50 parts"),
@@ -214,9 +214,9 @@ def test_a_corrupt_image_fails_the_run_by_its_name(store, phantom, tmp_path):
 
 
 def test_a_loss_without_bounds_stops_with_the_images(store):
-    wild = small(overrides={"lr": 1e30, "epochs": 3, "head": "paper", "precision": "fp32"})
+    wild = {"name": "smoke", "lr": 1e30, "epochs": 3, "head": "paper", "precision": "fp32"}
     with pytest.raises(ExperimentFailed, match="PHANTOM_"):
-        run(wild, store)
+        run(small(recipe=wild), store)
 
 
 def test_two_seeds_differ_and_one_gives_the_same_twice(tmp_path):
@@ -230,15 +230,15 @@ def test_two_seeds_differ_and_one_gives_the_same_twice(tmp_path):
     assert first.predictions["subset"].equals(other.predictions["subset"])
 
 
-FEW = {"precision": "fp32", "epochs": 1, "warmup_epochs": 0}
+FEW = {"name": "finetune", "precision": "fp32", "epochs": 1, "warmup_epochs": 0}
 
 
 def test_fine_tuning_starts_where_ridge_regression_ends(store):
     """With rates of next to nothing an epoch changes nothing: what is left is the ridge probe."""
-    still = FEW | {"lr": 1e-12, "ema": None, "tta": 2}
-    tuned = run(replace(small(), recipe="finetune", overrides=still), store)
-    fixed = {"head": "ridge", "tta": 2, "normalise": "train"}
-    probe = run(replace(small(), recipe="probe", overrides=fixed), store)
+    still = FEW | {"lr": 1e-12, "ema": None}
+    tuned = run(small(recipe=still, settings={"tta": 2}), store)
+    settings = {"tta": 2, "normalise": "train"}
+    probe = run(small(recipe={"name": "probe", "head": "ridge"}, settings=settings), store)
     both = tuned.predictions.set_index("image_id")["predicted"]
     expected = probe.predictions.set_index("image_id")["predicted"]
     assert np.allclose(both, expected[both.index], atol=1e-5)
@@ -247,5 +247,5 @@ def test_fine_tuning_starts_where_ridge_regression_ends(store):
 
 def test_what_cannot_start_at_a_ridge_regression_is_refused_before_training(phantom):
     for wrong in ({"head": "paper"}, {"label_transform": "logit"}):
-        with pytest.raises(ExperimentError, match=r"start = 'ridge'.*set head: linear"):
-            resolve(replace(small(), recipe="finetune", overrides=FEW | wrong), phantom)
+        with pytest.raises(ExperimentError, match=r"head_init = 'ridge'.*set head: linear"):
+            resolve(small(recipe=FEW | wrong), phantom)

@@ -50,20 +50,37 @@ def test_lists_are_crossed_the_last_varying_fastest():
     entry = {
         "task": "constant",
         "backbone": ["a", "b"],
-        "overrides": {"head": ["x", "y"], "alphas": [[1, 2]]},
+        "recipe": {"name": "smoke", "epochs": [1, 2], "select": ["mae", "min"]},
+        "method": {"name": "any", "alphas": [[1, 2]]},
         "split": {"kind": "kfold", "fold": [0, 1], "stratify": ["malignancy"]},
         "seed": 3,
     }
     found = expand(entry)
     assert len(found) == 8
-    told = [(e.backbone, e.overrides["head"], e.split["fold"]) for e in found]
-    assert told[:3] == [("a", "x", 0), ("a", "x", 1), ("a", "y", 0)]
-    assert {json.dumps(e.overrides["alphas"]) for e in found} == {"[1, 2]"}
-    assert {tuple(e.split["stratify"]) for e in found} == {("malignancy",)}
+    crossed = [(e.backbone, e.recipe.settings["epochs"], e.split.fold) for e in found]
+    assert crossed[:3] == [("a", 1, 0), ("a", 1, 1), ("a", 2, 0)]
+    assert {json.dumps(e.method.settings["alphas"]) for e in found} == {"[1, 2]"}
+    assert {json.dumps(e.recipe.settings["select"]) for e in found} == {'["mae", "min"]'}
+    assert {e.split.stratify for e in found} == {("malignancy",)}
     fractions = expand({"task": "constant", "split": {"fractions": [0.6, 0.2, 0.2]}})
-    assert fractions[0].split["fractions"] == [0.6, 0.2, 0.2]
+    assert fractions[0].split.fractions == (0.6, 0.2, 0.2)
     both = {"fractions": [[0.6, 0.2, 0.2], [0.7, 0.1, 0.2]]}
     assert len(expand({"task": "constant", "split": both})) == 2
+    parent = {"task": "constant", "split": {"kind": "kfold", "fold": [0, 1]}, "seed": [1, 2]}
+    assert len(expand({"task": "constant", "init_from": parent})) == 4
+
+
+def test_a_list_in_the_form_of_version_1_is_read_with_a_warning():
+    old = {"task": "multitask", "alpha": [0.1, 0.9], "start": {"task": "diagnosis"}}
+    old["overrides"] = {"epochs": [1, 2], "images": "all", "head_start": "fit"}
+    with pytest.warns(DeprecationWarning, match="write recipe, method, settings and init_from"):
+        found = expand(old, "mine.yaml")
+    assert [(e.settings.alpha, e.recipe.settings["epochs"]) for e in found][:2] == [
+        (0.1, 1),
+        (0.1, 2),
+    ]
+    assert not found[0].settings.require_agreement and found[0].settings.head_init == "fit"
+    assert found[0].parent.task == "diagnosis"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +93,7 @@ def test_lists_are_crossed_the_last_varying_fastest():
         ("03_regression: {seed: 1}", "is no list"),
         ("03_regression: [{task: constant, bakbone: x}]", "entry 1: no field 'bakbone'"),
         ("03_regression: [{task: constant, seed: []}]", "entry 1: seed is an empty list"),
-        ("03_regression: [{task: constant, seed: x}]", "entry 1: seed = 'x'"),
+        ("03_regression: [{task: constant, seed: x}]", "entry 1: seed is 'x'"),
         ("03_regression: [{task: nope}]", "no task 'nope'"),
         ("- 1", "holds no mapping"),
         ("a: [", "is no valid YAML"),
@@ -122,7 +139,7 @@ def test_results_are_read_here_then_stored_then_missing(project):
         folder = project.root / "runs" / "constant" / item.id
         facts = json.loads((folder / "metrics.json").read_text())
         facts["hardware"]["accelerators"] = ["A big one"]
-        runs[item.id] = (item.to_json(), facts, (folder / "predictions.csv").read_bytes())
+        runs[item.id] = (item.to_dict(), facts, (folder / "predictions.csv").read_bytes())
     write_stored(project, "constant", runs, largest=100_000)
     shutil.rmtree(project.root / "runs" / "constant" / experiments[1].id)
     found = read_results("quick", STEM)

@@ -25,7 +25,7 @@ from iavlib.experiments import Experiment, RunStore, run
 from pathlib import Path
 experiment = Experiment(
     task="constant", cohort="phantom", cohort_options={"n_images": 20, "size": [64, 64]},
-    overrides={"calls": sys.argv[3], "gate": sys.argv[4]},
+    settings={"calls": sys.argv[3], "gate": sys.argv[4]},
 )
 print(run(experiment, RunStore(Path(sys.argv[2]))).metrics["mae"])
 """
@@ -34,8 +34,8 @@ print(run(experiment, RunStore(Path(sys.argv[2]))).metrics["mae"])
 def test_a_finished_run_is_read(store, make, tmp_path):
     calls = tmp_path / "calls"
     said = []
-    first = run(make(overrides={"calls": str(calls)}), store, log=said.append)
-    again = run(make(overrides={"calls": str(calls)}), store)
+    first = run(make(settings={"calls": str(calls)}), store, log=said.append)
+    again = run(make(settings={"calls": str(calls)}), store)
     assert calls.read_text().count("\n") == 1
     assert said == ["fitted"]
     assert first.facts == again.facts
@@ -74,7 +74,7 @@ def until(condition, seconds=60):
 
 def test_a_failed_run_is_a_row_and_is_tried_again(store, make, tmp_path):
     mended = tmp_path / "mended"
-    bad = make(overrides={"error": "value", "unless": str(mended)})
+    bad = make(settings={"error": "value", "unless": str(mended)})
     with pytest.raises(ExperimentFailed, match=r"constant/\w+ failed: ValueError: as was wished"):
         run(bad, store)
     (row,) = run_table(store).to_dict("records")
@@ -90,7 +90,7 @@ def test_a_failed_run_is_a_row_and_is_tried_again(store, make, tmp_path):
 
 def test_a_sweep_goes_on_after_a_failure(store, make):
     said = []
-    wanted = [make(seed=0), make(seed=1, overrides={"error": "memory"}), make(seed=2)]
+    wanted = [make(seed=0), make(seed=1, settings={"error": "memory"}), make(seed=2)]
     table = sweep([*wanted, make(seed=0, label="again")], store, log=said.append)
     assert table["status"].tolist() == ["finished", "failed", "finished", "finished"]
     assert table.loc[1, "reason"] == "MemoryError: as was wished"
@@ -165,7 +165,7 @@ def test_on_a_full_disk_nothing_is_lost_and_the_run_goes_on_later(store, make, m
 
 def test_predictions_that_are_no_numbers_fail_the_run(store, make):
     with pytest.raises(ExperimentFailed, match="predictions: 20 are no finite numbers"):
-        run(make(overrides={"shift": 1e308, "times": 100}), store)
+        run(make(settings={"shift": 1e308, "times": 100}), store)
 
 
 def test_a_run_at_work_is_seen_and_left_alone(store, make):

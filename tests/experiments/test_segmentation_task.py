@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from iavlib.core.errors import ExperimentError
-from iavlib.experiments import Experiment, resolve, run, sweep
+from iavlib.experiments import resolve, run, sweep
+from iavlib.experiments.config import from_mapping
 from iavlib.experiments.results import (
     segmentation as across_seeds,
     segmentation as confusion,
@@ -34,7 +35,7 @@ def make_run(monkeypatch):
             "recipe": "annotators",
             "overrides": overrides,
         }
-        return Experiment(**{**given, **fields})
+        return from_mapping({**given, **fields})
 
     yield made
     torch.set_num_threads(before)
@@ -134,7 +135,7 @@ def test_runs_stand_beside_the_published_figures(make_run, store):
     ("fields", "said"),
     [
         ({"method": "cmm"}, "no method 'cmm'.*did you mean 'cm'"),
-        ({"method": ""}, "no method ''"),
+        ({"method": ""}, "overrides.widths: is no setting"),
         (
             {"backbone": "resnet18", "method": "prob-unet"},
             "is not built on it.*write backbone: unet",
@@ -144,7 +145,7 @@ def test_runs_stand_beside_the_published_figures(make_run, store):
         ({"weights": "file"}, "has none but random ones"),
         ({"cohort": "digit"}, "no set 'digit'.*did you mean 'digits'"),
         ({"overrides": {"tracee": 1}}, "overrides.tracee.*did you mean 'trace'"),
-        ({"overrides": {"labels": "sparse"}}, "overrides.labels = 'sparse'"),
+        ({"overrides": {"labels": "sparse"}}, "labels is 'sparse'"),
         ({"overrides": {"annotators": 1}}, "overrides.annotators = 1"),
         ({"overrides": {"form": "pixle"}}, "no form 'pixle'"),
         ({"overrides": {"lr": -1}}, "lr is -1"),

@@ -3,31 +3,36 @@
 import itertools
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from iavlib.core.errors import ExperimentError
-from iavlib.experiments import Experiment, resolve
-from iavlib.experiments.config import from_mapping
+from iavlib.core.project import Project
+from iavlib.experiments import Experiment, experiment_schema, resolve
+from iavlib.experiments.config import from_mapping, from_version_1, to_version_1
+from iavlib.experiments.grid import listed
+from iavlib.experiments.store import read_json
+from iavlib.experiments.stored import stored_runs
 
+PROJECT = Project(Path(__file__).parent.parent.parent)
 FIXED = {"data": "d", "cohort": "imapp", "weights": "hub"}
 CHANGES = {
-    "task": "other",
+    "task": "diagnosis",
     "cohort": "phantom",
     "data": "e",
     "files": "f",
     "backbone": "vgg16",
     "weights": "none",
     "recipe": "probe",
-    "overrides": {"lr": 0.1},
+    "settings": {"quantiles": 3},
     "size": 64,
     "split": {"kind": "kfold"},
     "seed": 1,
     "train_share": 0.5,
     "method": "cm",
-    "alpha": 0.5,
-    "start": FIXED,
+    "init_from": FIXED,
     "version": 2,
 }
 
@@ -39,16 +44,18 @@ def test_every_field_changes_the_id_but_label_and_place():
     assert len({spec.id for spec in specs}) == len(specs)
     same = Experiment(**FIXED, label="mine", cohort_options={"path": "/elsewhere"})
     assert same.id == specs[0].id
-    assert set(CHANGES) | {"label", "cohort_options"} == set(Experiment().to_json())
+    assert set(CHANGES) | {"label", "cohort_options"} == set(Experiment().to_dict())
 
 
 def test_the_order_and_the_spelling_of_values_change_nothing():
-    items = {"lr": 0.0001, "momentum": 1.0, "flag": True, "deep": {"a": 1, "b": [2.0, 3]}}
+    items = {"lr": 0.0001, "momentum": 1.0, "nesterov": True, "select": ["mae", "min"]}
     ids = set()
     for order in itertools.permutations(items):
-        ids.add(Experiment(**FIXED, overrides={name: items[name] for name in order}).id)
-    loose = {"lr": "1e-4", "momentum": 1, "flag": True, "deep": {"b": (2, 3.0), "a": np.int64(1)}}
-    ids.add(Experiment(**FIXED, overrides=loose, train_share=1, seed=np.int32(0)).id)
+        recipe = {"name": "paper"} | {name: items[name] for name in order}
+        ids.add(Experiment(**FIXED, recipe=recipe).id)
+    loose = {"lr": "1e-4", "momentum": np.int64(1), "nesterov": True, "select": ("mae", "min")}
+    recipe = {"name": "paper"} | loose
+    ids.add(Experiment(**FIXED, recipe=recipe, train_share=1, seed=np.int32(0)).id)
     assert len(ids) == 1
     half = {"fold": 2, "kind": "kfold"}
     full = {"kind": "kfold", "folds": 5, "fold": 2, "val": 0.125, "seed": 0, "group": "patient"}
@@ -59,32 +66,81 @@ def test_the_order_and_the_spelling_of_values_change_nothing():
 def test_ids_are_for_ever():
     """Stored results are found by their ids: a change here loses them."""
     assert Experiment(**FIXED).id == "158274bc4e07"
-    assert Experiment(**FIXED, split={"kind": "kfold"}, overrides={"lr": 0.1}).id == "40416114da3b"
+    recipe = {"name": "paper", "lr": 0.1}
+    assert Experiment(**FIXED, split={"kind": "kfold"}, recipe=recipe).id == "40416114da3b"
+
+
+@pytest.mark.parametrize("run", stored_runs(PROJECT), ids=lambda run: run.name)
+def test_stored_runs_keep_their_ids(run):
+    values = read_json(run / "spec.json")
+    experiment = from_mapping(values, run)
+    assert experiment.id == run.name
+    again = from_mapping(json.loads(json.dumps(experiment.to_dict())))
+    assert (again, again.id) == (experiment, experiment.id)
+    version_1 = to_version_1(experiment)
+    assert from_mapping(version_1) == experiment
+    if "overrides" in values:
+        assert json.loads(json.dumps(version_1)) == {"start": {}, "method": ""} | values
+
+
+def test_committed_lists_are_in_the_present_form(recwarn):
+    n = {profile: sum(map(len, listed(PROJECT, profile).values())) for profile in PROFILES}
+    assert n == PROFILES
+    assert not [warning for warning in recwarn if warning.category is DeprecationWarning]
+
+
+#: Experiments per profile.
+PROFILES = {"smoke": 93, "quick": 103, "paper": 993}
 
 
 def test_what_is_written_is_read_again():
-    first = Experiment(**FIXED, overrides={"lr": 1e-4}, train_share=0.5, label="x")
-    again = from_mapping(json.loads(json.dumps(first.to_json())))
+    recipe = {"name": "finetune", "lr": 1e-4}
+    first = Experiment(**FIXED, recipe=recipe, train_share=0.5, label="x")
+    again = from_mapping(json.loads(json.dumps(first.to_dict())))
     assert (again, again.id, again.label) == (first, first.id, "x")
     assert len({first, again}) == 1
+    assert eval(repr(first)) == first
+    assert "recipe={'name': 'finetune', 'lr': 0.0001}" in repr(first)
+
+
+def test_version_1_is_read_with_a_warning():
+    old = {"task": "multitask", "alpha": 0.5, "overrides": {"epochs": 3, "indeterminate": "out"}}
+    with pytest.warns(DeprecationWarning, match="overrides, alpha and start"):
+        experiment = Experiment(**old, start={"task": "diagnosis", "overrides": {"tta": 2}})
+    assert experiment.recipe.settings == {"epochs": 3}
+    assert experiment.settings.given() == {"alpha": 0.5, "indeterminate": "drop"}
+    assert experiment.parent.settings.tta == 2
+    assert from_version_1(experiment.to_dict()) == experiment.to_dict()
+    with pytest.raises(ExperimentError, match="overrides.epoch: is no setting.*'epochs'"):
+        from_mapping({"overrides": {"epoch": 1}}, "mine.yaml")
+
+
+def test_the_schema_knows_the_settings_of_every_task():
+    schema = json.loads(json.dumps(experiment_schema()))["$defs"]["Experiment"]
+    named = {branch["if"]["properties"]["task"]["const"] for branch in schema["allOf"]}
+    assert {"iaa", "multitask", "segmentation", "explain"} <= named
+    assert "epochs" in schema["properties"]["recipe"]["anyOf"][1]["properties"]
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
         ({"sede": 1}, "no field 'sede'. To fix it: did you mean 'seed'"),
-        ({"seed": 1.5}, "seed = 1.5: must be a whole number"),
-        ({"seed": True}, "seed = True: must be a whole number"),
-        ({"seed": -1}, "seed = -1: must be 0 or more"),
-        ({"train_share": 0}, r"train_share = 0.0: must be in \(0, 1\]"),
-        ({"size": 0}, "size = 0: must be positive"),
-        ({"backbone": 18}, "backbone = 18: must be a text"),
+        ({"seed": 1.5}, "seed is 1.5, it should be a valid integer"),
+        ({"seed": True}, "seed is True, it should not be true or false"),
+        ({"seed": -1}, "seed is -1, it should be greater than or equal to 0"),
+        ({"train_share": 0}, "train_share is 0, it should be greater than 0"),
+        ({"size": 0}, "size is 0, it should be greater than 0"),
+        ({"backbone": 18}, "backbone is 18, it should be a valid string"),
+        ({"recipe": {"name": "papr"}}, "did you mean 'paper'"),
+        ({"recipe": {"name": "paper", "epoch": 1}}, "did you mean 'epochs'"),
+        ({"recipe": {"name": "paper", "lr": float("nan")}}, r"recipe.lr = nan: is not finite"),
+        ({"settings": {"tt": 1}}, "settings: no field 'tt'; did you mean 'tta'"),
+        ({"settings": object}, "is no text, number, list or mapping"),
         ({"overrides": "lr"}, "overrides = 'lr': must be a mapping"),
-        ({"overrides": {"lr": float("nan")}}, r"overrides.lr = nan: is not finite"),
-        ({"overrides": {"lr": object}}, "is no text, number, list or mapping"),
         ({"split": {"kind": "kfolds"}}, "no kind 'kfolds'. To fix it: did you mean 'kfold'"),
-        ({"split": {"fold": 1}}, "no 'fold'"),
-        ({"split": {"kind": "kfold", "fold": 5}}, "fold = 5: must be 0 to folds - 1"),
+        ({"split": {"fold": 1}}, "split: no field 'fold'"),
+        ({"split": {"kind": "kfold", "fold": 5}}, "fold is 5, it should be 0 to folds - 1"),
         ([1], "is not a mapping"),
     ],
 )
@@ -111,7 +167,7 @@ def test_resolving_fixes_data_and_weights(make):
 def test_an_experiment_on_other_data_is_refused(make):
     fixed = resolve(make())
     with pytest.raises(ExperimentError, match="its data have the fingerprint"):
-        resolve(replace(fixed, data="123"))
+        resolve(fixed.replace(data="123"))
     with pytest.raises(ExperimentError, match="no cohort 'phantm'"):
         resolve(make(cohort="phantm"))
     with pytest.raises(ExperimentError, match=r"no task 'constnt'. To fix it: did you mean"):
@@ -137,25 +193,25 @@ def test_real_images_count_by_their_sizes(make, tmp_path):
 
 def test_a_result_answers_what_was_left_open(make):
     done = resolve(make(label="a"))
-    assert done.answers(make(label="b"))
-    assert done.answers(replace(make(), cohort="auto"))
-    assert not done.answers(make(seed=1))
-    assert not done.answers(make(weights="hub"))
-    assert done.question() == make().question() != make(seed=1).question()
+    assert done.matches(make(label="b"))
+    assert done.matches(make().replace(cohort="auto"))
+    assert not done.matches(make(seed=1))
+    assert not done.matches(make(weights="hub"))
+    assert done.query_key() == make().query_key() != make(seed=1).query_key()
 
 
 def test_a_start_is_answered_for_on_whatever_data(make):
-    start = {"task": "constant", "overrides": {"shift": 1}}
-    wanted = make(cohort="auto", cohort_options={}, start=start, seed=2)
+    start = {"task": "constant", "settings": {"shift": 1}}
+    wanted = make(cohort="auto", cohort_options={}, init_from=start, seed=2)
     small = {"cohort": "phantom", "cohort_options": {"n_images": 20, "size": [64, 64]}}
-    found = resolve(make(start=start | small, seed=2))
-    assert found.init_from.seed == 2
+    found = resolve(make(init_from=start | small, seed=2))
+    assert found.parent.seed == 2
     assert found.is_resolved and not wanted.is_resolved
-    assert found.answers(wanted)
-    assert found.question() == wanted.question()
-    assert not found.answers(replace(wanted, start=start | {"seed": 3}))
-    assert not found.answers(replace(wanted, start={}))
-    again = from_mapping(json.loads(json.dumps(found.to_json())))
+    assert found.matches(wanted)
+    assert found.query_key() == wanted.query_key()
+    assert not found.matches(wanted.replace(init_from=start | {"seed": 3}))
+    assert not found.matches(wanted.replace(init_from=None))
+    again = from_mapping(json.loads(json.dumps(found.to_dict())))
     assert (again, again.id) == (found, found.id)
-    with pytest.raises(ExperimentError, match=r"start: no field 'sede'"):
-        make(start={"sede": 1})
+    with pytest.raises(ExperimentError, match=r"init_from: no field 'sede'"):
+        make(init_from={"sede": 1})

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from iavlib.cli.main import app
 from iavlib.experiments import resolve, run
 from iavlib.experiments.store import RunStore
 
+TESTS = Path(__file__).parent.parent
 SPEC = {
     "task": "constant",
     "cohort": "phantom",
@@ -49,7 +51,8 @@ def test_help_loads_nothing_heavy():
 def test_runs_are_listed_without_loading_torch(own, spec):
     assert iav("train", spec).exit_code == 0
     code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom iavlib.cli.main import app\n"
+        f"import sys\nsys.path.insert(0, {str(TESTS)!r})\nimport constant_task\n"
+        "from typer.testing import CliRunner\nfrom iavlib.cli.main import app\n"
         "print(CliRunner().invoke(app, ['runs']).output)\nprint('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -88,10 +91,10 @@ def test_a_run_is_gone_on_with_by_its_id(own, make):
 
 
 def test_failures_and_their_status(own, spec, tmp_path):
-    bad = iav("train", spec, "--set", "overrides.error=value")
+    bad = iav("train", spec, "--set", "settings.error=value")
     assert bad.exit_code == 1
     assert "failed: ValueError: as was wished" in bad.output
-    assert iav("train", spec, "--set", "overrides.error=value", "--go-on").exit_code == 0
+    assert iav("train", spec, "--set", "settings.error=value", "--go-on").exit_code == 0
     listed = iav("runs")
     assert "ValueError: as was wished" in listed.output
     assert "1 failed" in listed.output
@@ -119,13 +122,13 @@ def test_wrong_input_is_a_line(own, arguments, said):
 
 def test_rows_for_programs(own, make):
     run(make(seed=0), own)
-    run(make(seed=1, overrides={"shift": 0.1}), own)
+    run(make(seed=1, settings={"shift": 0.1}), own)
     rows = json.loads(iav("runs", "--json").output)
     assert [row["task"] for row in rows] == ["constant"] * 2
     assert {row["id"] for row in rows} == {folder.name for folder in own.folders()}
     assert all(row["pearson"] is None and row["mae"] > 0 for row in rows)
     (row,) = json.loads(iav("runs", "--filter", "seed=1", "--json").output)
-    assert row["overrides_shift"] == 0.1
+    assert row["shift"] == 0.1
     assert json.loads(iav("runs", "--task", "iaa", "--json").output) == []
     wrong = iav("runs", "--filter", "sede=1")
     assert (wrong.exit_code, "did you mean 'seed'" in wrong.output) == (2, True)
@@ -133,15 +136,15 @@ def test_rows_for_programs(own, make):
 
 def test_two_runs_beside_each_other(own, make):
     ids = [
-        run(make(seed=seed, overrides=overrides), own).experiment.id
-        for seed, overrides in ((0, {}), (1, {"shift": 0.1}))
+        run(make(seed=seed, settings=settings), own).experiment.id
+        for seed, settings in ((0, {}), (1, {"shift": 0.1}))
     ]
     result = iav("runs", "--compare", *ids)
     assert result.exit_code == 0
-    assert "overrides_shift" in result.output
+    assert "shift" in result.output
     assert "absolute error on the 4 test images of both" in result.output
     content = json.loads(iav("runs", "--compare", *ids, "--json").output)
-    assert set(content["settings"]) == {"seed", "overrides_shift"}
+    assert set(content["settings"]) == {"seed", "shift"}
     assert content["difference"] < 0
     shown = iav("runs", "show", ids[0][:8])
     assert "predictions.csv" in shown.output

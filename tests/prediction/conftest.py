@@ -24,8 +24,8 @@ def runs(tmp_path_factory):
     store = RunStore(tmp_path_factory.mktemp("prediction") / "runs")
     common = COMMON | {"recipe": "smoke"}
     made = {
-        "iaa": Experiment(task="iaa", overrides={"tta": 2}, **common),
-        "multitask": Experiment(task="multitask", alpha=0.5, **common),
+        "iaa": Experiment(task="iaa", settings={"tta": 2}, **common),
+        "multitask": Experiment(task="multitask", settings={"alpha": 0.5}, **common),
     }
     with pytest.MonkeyPatch.context() as patch:  # before the fixture that does it for each test
         patch.setenv("IAV_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))

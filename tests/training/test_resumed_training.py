@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from iavlib.core.errors import CheckpointError
-from iavlib.training import checkpoint
-from iavlib.training.loop import fit
+from iavlib.training import loop
+from iavlib.training.loop import CHECKPOINT, fit, load_checkpoint, save_checkpoint
 from iavlib.training.objectives import ImageObjective
 from iavlib.training.recipe import get_recipe
 
@@ -82,7 +82,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(
         time.sleep(rng.uniform(0.1, 0.5) * seconds)
         kills += kill(process)
         if (tmp_path / "result.pt").exists():  # it was quicker than expected
-            (tmp_path / checkpoint.NAME).unlink()
+            (tmp_path / CHECKPOINT).unlink()
             (tmp_path / "result.pt").unlink()
     end(start(recipe, tmp_path))
     assert_equal(whole, tmp_path)
@@ -118,7 +118,7 @@ def run(subsets, tiny, folder, epochs_before_stop=None, **overrides):
 def stopped(subsets, tiny, folder, epochs, **overrides):
     with pytest.raises(Stopped):
         run(subsets, tiny, folder, epochs, **overrides)
-    return folder / checkpoint.NAME
+    return folder / CHECKPOINT
 
 
 def refuse(number):
@@ -132,34 +132,21 @@ def test_a_full_disk_leaves_the_checkpoint_before(subsets, tiny, tmp_path, monke
     path = stopped(subsets, tiny, tmp_path, 2)
     before = path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint._Recorder, "write", refuse_in_write())
+        patch.setattr(loop.os, "fsync", refuse(errno.ENOSPC))
         with pytest.raises(CheckpointError, match=r"checkpoint.pt: .* disk is full .* is intact"):
             run(subsets, tiny, tmp_path)
     assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == [checkpoint.NAME]
+    assert [file.name for file in tmp_path.iterdir()] == [CHECKPOINT]
     history = run(subsets, tiny, tmp_path)
     fresh = run(subsets, tiny, None)
     assert history["train_loss"].tolist() == fresh["train_loss"].tolist()
-
-
-def refuse_in_write():
-    written = []
-
-    def write(self, data):
-        written.append(len(data))
-        if sum(written) > 5000:
-            self.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            raise self.error
-        return self._stream.write(data)
-
-    return write
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_disk_that_is_really_full(tmp_path):
     (tmp_path / TEMPORARY).symlink_to("/dev/full")
     with pytest.raises(CheckpointError, match=r"the disk is full .*there is none yet"):
-        checkpoint.save(tmp_path / "checkpoint.pt", {"tensor": torch.zeros(100_000)})
+        save_checkpoint(tmp_path / "checkpoint.pt", {"tensor": torch.zeros(100_000)})
     assert not list(tmp_path.iterdir())
 
 
@@ -167,7 +154,7 @@ def test_a_disk_that_is_really_full(tmp_path):
     ("number", "said"), [(errno.EROFS, "[Rr]ead-only"), (errno.EACCES, "[Pp]ermission denied")]
 )
 def test_a_folder_that_cannot_be_written(subsets, tiny, tmp_path, monkeypatch, number, said):
-    monkeypatch.setattr(checkpoint.os, "replace", refuse(number))
+    monkeypatch.setattr(loop.os, "replace", refuse(number))
     with pytest.raises(CheckpointError, match=f"{said}.*; make its folder writable"):
         run(subsets, tiny, tmp_path)
 
@@ -191,7 +178,7 @@ def test_nothing_that_is_no_tensor_or_plain_value_is_loaded(tmp_path):
     path = tmp_path / "checkpoint.pt"
     torch.save({"anything": path}, path)
     with pytest.raises(CheckpointError, match="not a readable checkpoint"):
-        checkpoint.load(path)
+        load_checkpoint(path)
 
 
 def test_a_checkpoint_of_another_recipe_says_what_differs(subsets, tiny, tmp_path):
@@ -215,7 +202,7 @@ def test_a_checkpoint_of_another_network_says_so(subsets, tiny, tmp_path):
 
 def test_a_finished_run_is_read(subsets, tiny, tmp_path):
     first = run(subsets, tiny, tmp_path)
-    before = (tmp_path / checkpoint.NAME).stat().st_mtime_ns
+    before = (tmp_path / CHECKPOINT).stat().st_mtime_ns
     again = run(subsets, tiny, tmp_path)
     assert first.equals(again)
-    assert (tmp_path / checkpoint.NAME).stat().st_mtime_ns == before
+    assert (tmp_path / CHECKPOINT).stat().st_mtime_ns == before

@@ -112,9 +112,9 @@ def describe_arms(runs: pd.DataFrame) -> pd.DataFrame:
         or the arm of the experiment it starts from). Alpha is 1 of a diagnosis alone.
     """
     table = runs.drop_duplicates("id").copy()
-    for name in ("overrides_control", "overrides_combine", "start_task"):
+    for name in ("control", "combine", "init_from_task", "alpha"):
         table[name] = table.get(name)
-    control, learned = table["overrides_control"], table["overrides_combine"] == "uncertainty"
+    control, learned = table["control"], table["combine"] == "uncertainty"
     switched = table["label"].astype(str).str.startswith(SWITCH)
     choices = {
         "probe": table["recipe"] == PROBE,
@@ -127,7 +127,7 @@ def describe_arms(runs: pd.DataFrame) -> pd.DataFrame:
     table["arm"] = np.select(list(choices.values()), list(choices), default="other")
     table["arm"] = table["arm"].where(~switched, table["label"])
     table["dataset"] = table["cohort_name"]
-    begun = table["start_task"].map({DIAGNOSIS: SINGLE, MULTITASK: MULTI})
+    begun = table["init_from_task"].map({DIAGNOSIS: SINGLE, MULTITASK: MULTI})
     weights = table["weights_random"].map({True: RANDOM, False: IMAGENET})
     table["start"] = begun.where(begun.notna(), weights)
     table["alpha"] = table["alpha"].astype(float).where(table["arm"] != SINGLE, 1.0)

@@ -208,7 +208,7 @@ def order_of_blocks(runs: pd.DataFrame, measure: str = "soft_dice") -> pd.Series
 
 
 def _with_blocks(runs: pd.DataFrame) -> pd.DataFrame:
-    given = runs.get("overrides_blocks", pd.Series(index=runs.index, dtype=float))
+    given = runs.get("blocks", pd.Series(index=runs.index, dtype=float))
     return runs.assign(blocks=given.fillna(4).astype(int))
 
 
@@ -248,7 +248,7 @@ def _gains(runs: pd.DataFrame, judge: str, diagnosis: str, generator: str) -> pd
 
 def _diagnosis_of(runs: pd.DataFrame) -> pd.Series:
     """Tell of each run whether its diagnoses are true, as they are by default, or permuted."""
-    which = runs.get("overrides_diagnosis", pd.Series(index=runs.index, dtype=object))
+    which = runs.get("diagnosis", pd.Series(index=runs.index, dtype=object))
     return which.fillna(TRUE)
 
 

@@ -282,8 +282,8 @@ def comparisons(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, pd.DataFram
         return {}
     avap = main[main["method"] == "avap"]
     joint = main[main["method"] == "avap-joint"]
-    if len(joint) and "overrides_joint_weight" in joint:
-        weights = joint["overrides_joint_weight"].fillna(0.5)
+    if len(joint) and "joint_weight" in joint:
+        weights = joint["joint_weight"].fillna(0.5)
         best = joint.groupby(weights)["average"].mean().idxmax()
         joint = joint[weights == best]
     started = runs[(runs["method"] == "avap") & (runs["backbone"] != "unet")]

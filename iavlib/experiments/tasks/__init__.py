@@ -1,23 +1,26 @@
-"""The tasks by name."""
+"""The tasks by name; the module of a task is imported when the task is used."""
+
+from __future__ import annotations
 
 from importlib.metadata import entry_points
+from pkgutil import resolve_name
 
 from iavlib.core.errors import ExperimentError, suggest
-from iavlib.experiments.tasks import (
-    comparison,
-    diagnosis,
-    diagnosis_first,
-    explain,
-    iaa,
-    segmentation,
-    take_give,
-)
 from iavlib.experiments.tasks.task import Outcome, Task, check_finite
 
-#: A package adds its own by an entry point of the group ``iavlib.tasks`` that names a Task.
-_OF_ANNOTATORS = (segmentation.TASK, diagnosis_first.TASK, take_give.TASK, comparison.TASK)
-_ALL = (iaa.TASK, *diagnosis.TASKS, *_OF_ANNOTATORS, explain.TASK)
-TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+_HERE = "iavlib.experiments.tasks"
+#: A task, or where it is. A package adds its own by an entry point of the group ``iavlib.tasks``
+#: that names a :class:`Task`.
+TASKS: dict[str, Task | str] = {
+    "iaa": f"{_HERE}.iaa:TASK",
+    "diagnosis": f"{_HERE}.diagnosis:TASK",
+    "multitask": f"{_HERE}.diagnosis:MULTITASK_TASK",
+    "segmentation": f"{_HERE}.segmentation:TASK",
+    "diagnosis-first": f"{_HERE}.diagnosis_first:TASK",
+    "take-give": f"{_HERE}.take_give:TASK",
+    "comparison": f"{_HERE}.comparison:TASK",
+    "explain": f"{_HERE}.explain:TASK",
+}
 GROUP = "iavlib.tasks"
 
 
@@ -32,8 +35,11 @@ def find_task(name: str) -> Task:
     if name not in TASKS:
         TASKS.update((point.name, point.load()) for point in entry_points(group=GROUP, name=name))
     if name not in TASKS:
-        raise ExperimentError("task", f"no task {name!r}", suggest(name, TASKS))
-    return TASKS[name]
+        raise ExperimentError("task", f"no task {name!r}", suggest(str(name), TASKS))
+    task = TASKS[name]
+    if isinstance(task, str):
+        task = TASKS[name] = resolve_name(task)
+    return task
 
 
 __all__ = ["TASKS", "Outcome", "Task", "check_finite", "find_task"]

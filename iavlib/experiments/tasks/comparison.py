@@ -14,15 +14,22 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from iavlib.core.errors import ExperimentError, suggest
 from iavlib.experiments.config import Experiment
 from iavlib.experiments.tasks import diagnosed_sets, segmentation, take_give
-from iavlib.experiments.tasks.diagnosed_sets import DIAGNOSED_SETTINGS, DiagnosedData, diagnoses
+from iavlib.experiments.tasks.diagnosed_sets import (
+    DIAGNOSED_SETTINGS,
+    DiagnosedData,
+    DiagnosedSettings,
+    diagnoses,
+)
 from iavlib.experiments.tasks.diagnosis_first import about, two_subsets
-from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS
-from iavlib.experiments.tasks.task import Outcome, Say, Task
+from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS, DataSettings
+from iavlib.experiments.tasks.task import Outcome, Log, Task
 
 NAME = "comparison"
 FUSE = "fuse-"
@@ -46,6 +53,16 @@ _OF_DIFF = {"lr": 3e-3, "batch_size": 16, "warmup_epochs": 0}
 _STAGES = 3
 
 
+class ComparisonSettings(DiagnosedSettings):
+    """Settings of task ``comparison``, see :data:`SETTINGS`."""
+
+    width: Annotated[int, Field(ge=1)] = SETTINGS["width"]
+    encoder: str = SETTINGS["encoder"]
+    diagnosis_epochs: Annotated[int, Field(ge=1)] = SETTINGS["diagnosis_epochs"]
+    steps: Annotated[int, Field(ge=1)] = SETTINGS["steps"]
+    blocks: Annotated[int, Field(ge=0, le=4)] = SETTINGS["blocks"]
+
+
 def compared() -> tuple[str, ...]:
     """Name all methods that can be compared."""
     from iavlib.multiannotator.method import method_names  # needs PyTorch, which a list does not
@@ -57,11 +74,11 @@ def complete(experiment: Experiment) -> Experiment:
     """Fix the weights, and refuse what cannot be run."""
     from iavlib.multiannotator.method import method_names
 
-    if experiment.method not in compared():
-        known = suggest(experiment.method, compared())
-        raise ExperimentError("method", f"no method {experiment.method!r} to compare", known)
-    if experiment.method in method_names():
-        return replace(experiment, weights=segmentation.complete(of_method(experiment)).weights)
+    if experiment.method.name not in compared():
+        known = suggest(experiment.method.name, compared())
+        raise ExperimentError("method", f"no method {experiment.method.name!r} to compare", known)
+    if experiment.method.name in method_names():
+        return experiment.replace(weights=segmentation.complete(of_method(experiment)).weights)
     common, rest = _settings(experiment)
     if rest:
         name = next(iter(rest))
@@ -69,7 +86,7 @@ def complete(experiment: Experiment) -> Experiment:
         raise ExperimentError(f"overrides.{name}", "is no setting", suggest(name, known))
     if min(common[name] for name in ("width", "diagnosis_epochs", "steps")) < 1:
         raise ExperimentError("overrides", "width, epochs or steps below 1", "give 1 or more")
-    return replace(experiment, weights=NONE)
+    return experiment.replace(weights=NONE)
 
 
 def _settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -92,19 +109,25 @@ def of_method(experiment: Experiment) -> Experiment:
     """
     from iavlib.multiannotator.method import METHODS
 
-    entry = METHODS[experiment.method]
-    ours = {*SETTINGS, *DIAGNOSED_SETTINGS}
-    kept = {name: value for name, value in experiment.overrides.items() if name not in ours}
-    if "widths" in entry.method.defaults and "widths" not in kept:
-        width = _settings(experiment)[0]["width"]
-        kept["widths"] = [width * 2**stage for stage in range(_STAGES)]
+    entry = METHODS[experiment.method.name]
+    data = {
+        name: value
+        for name, value in experiment.settings.given().items()
+        if name in DataSettings.model_fields
+    }
+    method = {"name": experiment.method.name, **experiment.method.settings}
+    if "widths" in entry.method.defaults and "widths" not in method:
+        width = experiment.settings.width
+        method["widths"] = [width * 2**stage for stage in range(_STAGES)]
     backbones = getattr(entry.method, "backbones", (segmentation.BACKBONE,))
     backbones = backbones if isinstance(backbones, tuple | list) else (segmentation.BACKBONE,)
     backbone = experiment.backbone if experiment.backbone in backbones else backbones[0]
-    return replace(experiment, overrides=kept, backbone=backbone)
+    return experiment.replace(
+        task=segmentation.NAME, settings=data, method=method, backbone=backbone
+    )
 
 
-def run(experiment: Experiment, source: DiagnosedData, folder: Path, log: Say) -> Outcome:
+def run(experiment: Experiment, source: DiagnosedData, folder: Path, log: Log) -> Outcome:
     """Learn from the training part; judge the test part by :mod:`iavlib.multiannotator.scores`."""
     from iavlib.multiannotator.scores import judge_prediction
 
@@ -125,19 +148,19 @@ def run(experiment: Experiment, source: DiagnosedData, folder: Path, log: Say) -
         history,
         {},
         {"source": NONE, "detail": f"random, seed {experiment.seed}", "is_random": True},
-        {**chosen, **about(source, experiment, subsets), "method": experiment.method}
-        | {"sees_the_masks": experiment.method in SEE_THE_MASKS},
+        {**chosen, **about(source, experiment, subsets), "method": experiment.method.name}
+        | {"sees_the_masks": experiment.method.name in SEE_THE_MASKS},
     )
 
 
-def _predict(experiment, chosen, subsets, known, folder: Path, log: Say):
+def _predict(experiment, chosen, subsets, known, folder: Path, log: Log):
     """Return what the method says of the test part, its parameters, and its history."""
     import pandas as pd
 
     from iavlib.multiannotator.fusion import fuse
     from iavlib.multiannotator.scores import of_masks
 
-    name, test = experiment.method, subsets["test"]
+    name, test = experiment.method.name, subsets["test"]
     if name in FUSIONS:
         return of_masks(fuse(test, name.removeprefix(FUSE))[:, 1], test), 0, pd.DataFrame()
     if name in (DIFF, DIFF_FUSED):
@@ -168,7 +191,7 @@ def _diff(experiment, chosen, subsets, known, folder: Path):
     recipe = _recipe(experiment.overrides)
     given = {**chosen, "learns": "expg"}
     masks = take_give.masks_to_learn(experiment, given, recipe, subsets, known, folder)
-    if experiment.method == DIFF_FUSED:
+    if experiment.method.name == DIFF_FUSED:
         return of_masks(masks["test"], subsets["test"]), 0, pd.DataFrame()
     size, seed = subsets["test"].images.shape[1], experiment.seed
     made = TakeGive(chosen["encoder"], NONE, chosen["blocks"], seed, size)
@@ -182,7 +205,7 @@ def _diff(experiment, chosen, subsets, known, folder: Path):
 _judges: dict[str, Any] = {"key": None, "net": None}
 
 
-def _diagnose(experiment, chosen, source: DiagnosedData, prediction, log: Say):
+def _diagnose(experiment, chosen, source: DiagnosedData, prediction, log: Log):
     """Let one net, the same for all methods, diagnose with the masks of the test part."""
     from iavlib.models.assisted import build_assisted
     from iavlib.multiannotator.assisted_training import diagnose, train
@@ -215,7 +238,8 @@ TASK = Task(
     diagnosed_sets.targets,
     run,
     complete,
-    choose=diagnosed_sets.choose,
+    ComparisonSettings,
+    resolve_dataset=diagnosed_sets.choose,
     load=diagnosed_sets.load,
     methods=compared,
 )

@@ -12,20 +12,44 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from iavlib.core.errors import ExperimentError, suggest
 from iavlib.data.cohort import target
 from iavlib.experiments.config import Experiment
 from iavlib.experiments.tasks import labelled_data
-from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS, DIGITS, SIMULATED, LabelledData
+from iavlib.experiments.tasks.labelled_data import (
+    DATA_SETTINGS,
+    DIGITS,
+    SIMULATED,
+    DataSettings,
+    LabelledData,
+)
 
 TRUE, PERMUTED = "true", "permuted"
 #: What ``overrides`` may say beside the labelled set, with its default.
 DIAGNOSED_SETTINGS: dict[str, Any] = {"images": 0, "diagnosis": TRUE}
+
+
+class DiagnosedSettings(DataSettings):
+    """Settings of the data of tasks that use the diagnosis of each image too.
+
+    Attributes
+    ----------
+    images : int
+        How many images are taken, of both classes alike; 0 for all.
+    diagnosis : {"true", "permuted"}
+        The diagnoses, or a permutation of them within each subset (a test for leaks).
+    """
+
+    images: Annotated[int, Field(ge=0)] = 0
+    diagnosis: Literal["true", "permuted"] = "true"
+
+
 _last: dict[str, Any] = {"key": None, "data": None}
 
 
@@ -49,7 +73,7 @@ class DiagnosedData(LabelledData):
 
 
 def choose(experiment: Experiment) -> tuple[str, dict[str, Any]]:
-    """Say which set an experiment works on; see :func:`labelled_data.choose`."""
+    """Log which set an experiment works on; see :func:`labelled_data.choose`."""
     name, options = labelled_data.choose(experiment)
     if name in DIGITS:
         raise ExperimentError(f"set {name!r}", "has no diagnoses", "name a cohort of lesions")
@@ -70,11 +94,11 @@ def load(experiment: Experiment) -> DiagnosedData:
     wishes = labelled_data.settings_of(experiment.overrides)
     many = settings_of(experiment.overrides)["images"]
     cohort = load_cohort(name.removesuffix(SIMULATED), **options)
-    split = sorted(experiment.split.items())
+    split = experiment.split
     key = repr((name, cohort.fingerprint, wishes, many, experiment.size, split))
     if _last["key"] != key:
         diagnosed = _with_files(cohort)
-        kept = _balanced(diagnosed, many, experiment.split["seed"], name)
+        kept = _balanced(diagnosed, many, experiment.split.seed, name)
         made = labelled_data.of_cohort(name, cohort.select(kept.index), wishes, experiment)
         diagnosis = kept.loc[made.labelled.ids]
         _last.update(key=key, data=DiagnosedData(made.labelled, made.citation, diagnosis))

@@ -12,24 +12,26 @@ do, each is a value of a setting here.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import pandas as pd
+from pydantic import Field
 
 from iavlib.agreement.tables import image_level
-from iavlib.core.errors import DataError, ExperimentError, ModelError, TrainingError, suggest
+from iavlib.core.errors import DataError, ExperimentError, ModelError, TrainingError
 from iavlib.data.catalogue import dataset_names, find_dataset
 from iavlib.data.cohort import Cohort, target, target_names
 from iavlib.data.official_splits import check_subsets
-from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment
+from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment, TaskSettings
 from iavlib.experiments.scores import diagnosis_baselines, diagnosis_by_part
 from iavlib.experiments.subsets import assign_parts
 from iavlib.experiments.tasks.iaa import check_weights
-from iavlib.experiments.tasks.task import Outcome, Say, Task, check_finite
+from iavlib.experiments.tasks.task import Outcome, Log, Task, check_finite
 from iavlib.models.backbones import find_backbone
 from iavlib.models.weights import find_weights
+from iavlib.training.recipe import Recipe
 
 DIAGNOSIS, MULTITASK = "diagnosis", "multitask"
 PUBLISHED = ("paper", "paper_finetune")
@@ -38,135 +40,110 @@ NORMALISATIONS = {
     "imapp": ((0.7079, 0.5688, 0.5130), (0.1304, 0.1248, 0.1429)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-_VALUES: dict[str, tuple[Any, ...]] = {
-    "tta": (1, 2, 4, 8),
-    "normalise": ("weights", "train", "published", *NORMALISATIONS),
-    "class_loss": ("focal", "focal_textbook", "cross_entropy"),
-    "weights_from": ("train", "published", "none"),
-    "combine": ("alpha", "uncertainty"),
-    "control": ("none", "shuffled_iaa", "iaa_input"),
-    "indeterminate": ("out", "benign"),
-    "images": ("measured", "all"),
-    "head_start": ("zero", "fit"),
-    "mimic_moving_statistics": (False, True),
-}
 
 
-@dataclass(frozen=True)
-class DiagnosisSettings:
-    """The settings of one experiment.
+class DiagnosisSettings(TaskSettings):
+    """Settings of the tasks ``diagnosis`` and ``multitask``; None: as the recipe has it.
 
     Attributes
     ----------
+    alpha : float, optional
+        Weight of the classification, from 0 to 1, where two losses are summed.
     tta : {1, 2, 4, 8}
-        Views (turned and mirrored) over which predictions are averaged. Published: 1.
+        Views (rotated and mirrored) over which predictions are averaged. Published: 1; else 4.
     normalise : str
         By which mean and deviation images are normalised: those of the ``weights`` (of the network
-        that it starts from), of the ``train`` part, the published constants of IMA++ (``imapp``)
+        that it starts from), of the ``train`` subset, the published constants of IMA++ (``imapp``)
         or of ``imagenet``; ``published`` takes those of IMA++ on IMA++ and phantom and those of
         ImageNet on all others, also where training on IMA++ went before.
     class_loss : {"focal", "focal_textbook", "cross_entropy"}
         ``focal`` has the class weight inside the exponent, as published.
     weights_from : {"train", "published", "none"}
-        Class weights N / (2 N_c) of the training part, or the published constants.
+        Class weights N / (2 N_c) of the training subset, or the published constants.
     combine : {"alpha", "uncertainty"}
-        Two losses are summed as the paper does, with ``alpha`` of the experiment, or weighted by
-        learned uncertainties (ours).
+        Two losses are summed as the paper does, with ``alpha``, or weighted by learned
+        uncertainties (ours).
     control : {"none", "shuffled_iaa", "iaa_input"}
-        ``shuffled_iaa``: the agreement of training images is exchanged between them, by the seed:
+        ``shuffled_iaa``: the agreement of training images is permuted among them, by the seed:
         what a multi-task model still gains then, it does not gain from agreement.
         ``iaa_input``: the true agreement is given with the features. It is an upper bound that
         cannot be deployed, as it takes several annotators' masks of each new image.
-    indeterminate : {"out", "benign"}
+    indeterminate : {"drop", "benign"}
         What becomes of images that are neither benign nor malignant. The published evaluation of
         the regression counts them as benign, the published diagnosis leaves them out.
-    images : {"measured", "all"}
+    require_agreement : bool
         Only images whose agreement is known, in a cohort that has any such (so that models with
         and without it learn from the same images), or all that have a label.
     trainable : {"all", "last"} or int
         Stages of the backbone that are trained, see
         :func:`iavlib.training.optimisation.train_last_stages`.
-    head_start : {"zero", "fit"}
-        Heads begin as drawn, or where a fit to frozen features ends (linear heads only).
+    head_init : {"zero", "fit"}
+        Heads begin as drawn, or where a fit to frozen features ends (linear heads only, the
+        default there).
     mimic_moving_statistics : bool
         Whether BatchNorm statistics of the frozen regression head move in fine-tuning, as
         published, though its parameters do not.
     """
 
-    tta: int
-    normalise: str
-    class_loss: str
-    weights_from: str
-    combine: str
-    control: str
-    indeterminate: str
-    images: str
-    trainable: str | int
-    head_start: str
-    mimic_moving_statistics: bool
+    VERSION_1: ClassVar = {
+        "head_init": ("head_start", {}),
+        "indeterminate": ("indeterminate", {"drop": "out"}),
+        "require_agreement": ("images", {True: "measured", False: "all"}),
+    }
+
+    alpha: Annotated[float, Field(ge=0, le=1)] | None = None
+    tta: Literal[1, 2, 4, 8] | None = None
+    normalise: Literal["weights", "train", "published", "imapp", "imagenet"] | None = None
+    class_loss: Literal["focal", "focal_textbook", "cross_entropy"] | None = None
+    weights_from: Literal["train", "published", "none"] = "train"
+    combine: Literal["alpha", "uncertainty"] = "alpha"
+    control: Literal["none", "shuffled_iaa", "iaa_input"] = "none"
+    indeterminate: Literal["drop", "benign"] = "drop"
+    require_agreement: bool = True
+    trainable: Literal["all", "last"] | Annotated[int, Field(ge=0)] = "all"
+    head_init: Literal["zero", "fit"] | None = None
+    mimic_moving_statistics: bool = False
 
     @property
     def rest(self) -> str:
         """The same as ``indeterminate``, in the words of :func:`iavlib.data.target`."""
         return "negative" if self.indeterminate == "benign" else "out"
 
-    def to_json(self) -> dict[str, Any]:
-        """Give all, for the record."""
-        return asdict(self)
+    def with_defaults(self, experiment: Experiment) -> DiagnosisSettings:
+        """Fill in the defaults of the recipe."""
+        recipe = experiment.recipe
+        published = recipe.name in PUBLISHED
+        head = recipe.settings.get("head", "linear" if recipe.name == FINETUNE else "")
+        defaults = {
+            "tta": 1 if published else 4,
+            "normalise": "published" if published else "weights",
+            "class_loss": "focal" if published else "cross_entropy",
+            "head_init": "fit" if head == "linear" and not experiment.init_from else "zero",
+        }
+        return self.filled(defaults)
 
 
-_NAMES = tuple(item.name for item in fields(DiagnosisSettings))
-
-
-def read_settings(experiment: Experiment) -> tuple[DiagnosisSettings, dict[str, Any]]:
-    """Tell apart what ``overrides`` set here and what they set of the recipe.
-
-    Returns
-    -------
-    DiagnosisSettings
-    dict
-        Fields of the recipe that differ from it: selection by balanced accuracy, the published
-        number of passes, and what ``overrides`` say.
+def make_recipe(experiment: Experiment) -> Recipe:
+    """Return the recipe: selection by balanced accuracy and the published number of passes.
 
     Raises
     ------
     ExperimentError
-        If a value is not possible, or does not go with the rest of the experiment.
+        If a field of the recipe does not go with the settings.
     """
-    published = experiment.recipe in PUBLISHED
-    given = dict(experiment.overrides)
-    linear = given.get("head", "linear" if experiment.recipe == FINETUNE else "") == "linear"
-    start = "fit" if linear and not experiment.start else "zero"
-    chosen = {
-        "tta": 1 if published else 4,
-        "normalise": "published" if published else "weights",
-        "class_loss": "focal" if published else "cross_entropy",
-        "weights_from": "train",
-        "combine": "alpha",
-        "control": "none",
-        "indeterminate": "out",
-        "images": "measured",
-        "trainable": "all",
-        "head_start": start,
-        "mimic_moving_statistics": False,
-    }
-    chosen |= {name: given.pop(name) for name in _NAMES if name in given}
-    for name, known in _VALUES.items():
-        if chosen[name] not in known:
-            hint = suggest(str(chosen[name]), map(str, known))
-            raise ExperimentError(f"overrides.{name} = {chosen[name]!r}", "is not possible", hint)
-    settings = DiagnosisSettings(**chosen)
-    _check(experiment, settings)
-    recipe_fields = given if experiment.recipe == PROBE else _recipe_fields(experiment, given)
-    if settings.trainable != "all":
-        recipe_fields = {"freeze_batchnorm": True} | recipe_fields
+    defaults: dict[str, Any] = {"select": ["balanced_accuracy", "max"]}
+    passes = published_facts(experiment.cohort, "passes")
+    if experiment.recipe.name == "paper_finetune" and passes:
+        defaults["num_aug"] = passes
+    if experiment.settings.trainable != "all":
+        defaults["freeze_batchnorm"] = True
         _refuse(
-            not recipe_fields["freeze_batchnorm"],
-            "overrides.freeze_batchnorm = False",
+            experiment.recipe.settings.get("freeze_batchnorm") is False,
+            "recipe.freeze_batchnorm = False",
             "lets statistics of stages move that are not trained",
             "leave it out, or train all stages",
         )
-    return settings, recipe_fields
+    return experiment.training_recipe(**defaults)
 
 
 def published_facts(cohort: str, name: str):
@@ -174,55 +151,48 @@ def published_facts(cohort: str, name: str):
     return getattr(find_dataset(cohort), name) if cohort in dataset_names() else None
 
 
-def _recipe_fields(experiment: Experiment, given: dict[str, Any]) -> dict[str, Any]:
-    own: dict[str, Any] = {"select": ["balanced_accuracy", "max"]}
-    passes = published_facts(experiment.cohort, "passes")
-    if experiment.recipe == "paper_finetune" and passes:
-        own["num_aug"] = passes
-    return own | given
-
-
-def _check(experiment: Experiment, settings: DiagnosisSettings) -> None:
+def _check(experiment: Experiment) -> None:
     """Refuse what contradicts itself, before anything is read."""
-    both, alpha = experiment.task == MULTITASK, experiment.alpha
-    learned = settings.combine == "uncertainty"
-    fits_alpha = alpha is None if not both or learned else alpha is not None and 0 <= alpha <= 1
-    wanted = "from 0 to 1 for two losses summed" if both and not learned else "left out here"
-    _refuse(not fits_alpha, f"alpha = {alpha!r}", f"must be {wanted}", "correct alpha")
+    settings, both = experiment.settings, experiment.task == MULTITASK
+    learned, probe = settings.combine == "uncertainty", experiment.recipe.name == PROBE
+    needs_alpha = both and not learned
+    _refuse(
+        needs_alpha != (settings.alpha is not None),
+        f"settings.alpha = {settings.alpha!r}",
+        f"must be {'from 0 to 1 for two losses summed' if needs_alpha else 'left out here'}",
+        "correct alpha",
+    )
     _refuse(
         settings.control == "shuffled_iaa" and not both,
-        "overrides.control = 'shuffled_iaa'",
-        "exchanges what the diagnosis alone does not use",
+        "settings.control = 'shuffled_iaa'",
+        "permutes what the diagnosis alone does not use",
         "use it with the task multitask",
     )
     _refuse(
-        settings.control == "iaa_input" and (both or bool(experiment.start)),
-        "overrides.control = 'iaa_input'",
+        settings.control == "iaa_input" and (both or experiment.init_from is not None),
+        "settings.control = 'iaa_input'",
         "is for a diagnosis that starts from no other experiment",
-        "use the task diagnosis, without start",
+        "use the task diagnosis, without init_from",
     )
     _refuse(
-        both and experiment.recipe == PROBE,
+        both and probe,
         "task multitask with a probe",
         "has nothing to share: the features are frozen",
         "use the task diagnosis for a probe",
     )
-    published = settings.weights_from == "published"
-    constants = published and not published_facts(experiment.cohort, "class_weights")
+    published = settings.weights_from == "published" and experiment.cohort != AUTO
     known = ", ".join(n for n in dataset_names() if published_facts(n, "class_weights"))
     _refuse(
-        constants and experiment.cohort != "auto",
-        "overrides.weights_from = 'published'",
+        probe and bool(experiment.recipe.settings),
+        f"recipe.{next(iter(experiment.recipe.settings), '')}",
+        "a probe of the diagnosis has no such setting",
+        "leave it out",
+    )
+    _refuse(
+        published and not published_facts(experiment.cohort, "class_weights"),
+        "settings.weights_from = 'published'",
         f"there are published weights for {known}, not for {experiment.cohort}",
         "use 'train'",
-    )
-    trainable = settings.trainable
-    whole = isinstance(trainable, int) and not isinstance(trainable, bool) and trainable >= 0
-    _refuse(
-        not whole and trainable not in ("all", "last"),
-        f"overrides.trainable = {trainable!r}",
-        "is not possible",
-        "give 'all', 'last' or a number of stages",
     )
 
 
@@ -231,14 +201,16 @@ def _refuse(wrong: bool, where: str, problem: str, hint: str) -> None:
         raise ExperimentError(where, problem, hint)
 
 
-def targets(cohort: Cohort, rest: str = "out", images: str = "measured") -> pd.DataFrame:
+def targets(cohort: Cohort, rest: str = "out", require_agreement: bool = True) -> pd.DataFrame:
     """List the images that have a file and a label.
 
     Parameters
     ----------
     cohort : Cohort
-    rest, images
-        As in :class:`~iavlib.experiments.tasks.diagnosis.DiagnosisSettings`.
+    rest : {"out", "negative"}
+        As for :func:`iavlib.data.target`.
+    require_agreement : bool
+        As in :class:`DiagnosisSettings`.
 
     Returns
     -------
@@ -269,7 +241,7 @@ def targets(cohort: Cohort, rest: str = "out", images: str = "measured") -> pd.D
         what = f"mean Dice outside [0, 1]: {', '.join(outside[:5])}"
         raise DataError(f"cohort {cohort.name!r}", what, "measure it anew")
     found = table[table["target"].notna() & table["path"].notna()]
-    if images == "measured" and found["iaa"].notna().any():
+    if require_agreement and found["iaa"].notna().any():
         found = found[found["iaa"].notna()]
     if found.empty:
         raise DataError(
@@ -292,15 +264,11 @@ def complete(experiment: Experiment) -> Experiment:
     try:
         backbone = find_backbone(experiment.backbone)
         if experiment.weights == AUTO:
-            experiment = replace(experiment, weights=find_weights(backbone))
+            experiment = experiment.replace(weights=find_weights(backbone))
         check_weights(experiment.weights)
-        _, fields = read_settings(experiment)
-        if experiment.recipe == PROBE:
-            _check_probe(experiment, fields)
-        else:
-            from iavlib.training.recipe import get_recipe
-
-            get_recipe(experiment.recipe, **fields)
+        _check(experiment)
+        if experiment.recipe.name != PROBE:
+            make_recipe(experiment)
     except (ModelError, TrainingError, LookupError) as error:
         raise ExperimentError(
             "experiment", str(error).rstrip("."), "correct the specification"
@@ -309,40 +277,33 @@ def complete(experiment: Experiment) -> Experiment:
     return experiment
 
 
-def _check_probe(experiment: Experiment, fields) -> None:
-    if fields:
-        raise ExperimentError(
-            f"overrides.{next(iter(fields))}", "a probe has no such setting", "leave it out"
-        )
-
-
 def _check_start(experiment: Experiment) -> None:
-    begun = experiment.init_from
+    begun = experiment.parent
     if begun is None:
         return
     problem = ""
-    if begun.task not in (DIAGNOSIS, MULTITASK) or begun.recipe == PROBE:
+    if begun.task not in (DIAGNOSIS, MULTITASK) or begun.recipe.name == PROBE:
         problem = "leaves no network with a head of diagnosis"
     elif experiment.task == MULTITASK and begun.task == DIAGNOSIS:
         problem = "has no head of agreement, which multitask goes on with"
-    elif begun.overrides.get("control") == "iaa_input":
+    elif getattr(begun.settings, "control", "") == "iaa_input":
         problem = "is a control whose network takes more than an image"
-    elif experiment.recipe == PROBE:
+    elif experiment.recipe.name == PROBE:
         problem = "is no start for a probe, which takes weights of a backbone"
     if problem:
         hint = "start from a trained experiment of diagnosis or multitask"
-        raise ExperimentError(f"start = {begun.name}", problem, hint)
+        raise ExperimentError(f"init_from = {begun.name}", problem, hint)
 
 
-def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Say) -> Outcome:
+def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outcome:
     """Learn on the training part, choose by the validation part, predict every image.
 
     ``predictions`` has ``true`` (0 or 1), ``predicted`` (probability of 1), ``true_iaa`` and
     ``predicted_iaa`` (where a network has that head). ``metrics`` are as of
     :func:`iavlib.experiments.scores.diagnosis_by_part`.
     """
-    settings, _ = read_settings(experiment)
-    table = targets(cohort, settings.rest, settings.images)
+    settings = experiment.settings
+    table = targets(cohort, settings.rest, settings.require_agreement)
     _tell_images(cohort, table, settings.rest, log)
     used = _with_labels(cohort, table)
     subsets = assign_parts(used, experiment)
@@ -350,7 +311,7 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Say) -> Outco
     check_subsets(used, subsets, allow_leaks=not _keeps_lesions(experiment))
     if not (subsets == "val").any():
         raise ExperimentError("split", "has no validation part", "give three fractions, or kfold")
-    if experiment.recipe == PROBE:
+    if experiment.recipe.name == PROBE:
         from iavlib.experiments.tasks.diagnosis_network import fit_diagnosis_probe as learn
     else:
         from iavlib.experiments.tasks.diagnosis_network import train_diagnosis as learn
@@ -374,9 +335,7 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Say) -> Outco
 
 def _keeps_lesions(experiment: Experiment) -> bool:
     split = experiment.split
-    if split["kind"] == "official":
-        return split["leaks"] != "keep"
-    return split["group"] == "linked"
+    return split.leaks != "keep" if split.kind == "official" else split.group == "linked"
 
 
 def _with_labels(cohort: Cohort, table: pd.DataFrame) -> Cohort:
@@ -389,7 +348,7 @@ def _with_labels(cohort: Cohort, table: pd.DataFrame) -> Cohort:
     return replace(used, images=images)
 
 
-def _tell_images(cohort: Cohort, table: pd.DataFrame, rest: str, log: Say) -> None:
+def _tell_images(cohort: Cohort, table: pd.DataFrame, rest: str, log: Log) -> None:
     names, label = target_names(cohort), target(cohort, rest)
     counts = table["target"].value_counts().reindex([0, 1], fill_value=0)
     told = [f"{counts[value]:,} {names[value]}" for value in (0, 1)]
@@ -401,4 +360,6 @@ def _tell_images(cohort: Cohort, table: pd.DataFrame, rest: str, log: Say) -> No
     log(f"{len(table):,} images ({', '.join(told)})" + (f"; {', '.join(why)}" if why else ""))
 
 
-TASKS = tuple(Task(name, targets, run, complete) for name in (DIAGNOSIS, MULTITASK))
+TASK, MULTITASK_TASK = (
+    Task(name, targets, run, complete, DiagnosisSettings) for name in (DIAGNOSIS, MULTITASK)
+)

@@ -10,19 +10,19 @@ part draws them from the image alone. ``overrides`` set fields of the recipe, of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from iavlib.core.errors import ExperimentError, suggest
 from iavlib.experiments.config import AUTO, Experiment
 from iavlib.experiments.tasks import diagnosed_sets, labelled_data
-from iavlib.experiments.tasks.diagnosed_sets import DiagnosedData, split_settings
+from iavlib.experiments.tasks.diagnosed_sets import DiagnosedData, DiagnosedSettings, split_settings
 from iavlib.experiments.tasks.segmentation import set_parts
-from iavlib.experiments.tasks.task import Outcome, Say, Task
+from iavlib.experiments.tasks.task import Outcome, Log, Task
 
 NAME = "diagnosis-first"
 #: ``nets`` that judge, the one that masks are optimised on, ``by_rater``: nets that are trained
@@ -36,6 +36,19 @@ SETTINGS: dict[str, Any] = {
     "steps": 20,
     "clinic": "expg",
 }
+
+
+class DiagnosisFirstSettings(DiagnosedSettings):
+    """Settings of task ``diagnosis-first``, see :data:`SETTINGS`."""
+
+    nets: tuple[str, ...] = SETTINGS["nets"]
+    source: str = SETTINGS["source"]
+    by_rater: tuple[str, ...] = ()
+    generators: tuple[str, ...] = SETTINGS["generators"]
+    steps: Annotated[int, Field(ge=1)] = SETTINGS["steps"]
+    clinic: str = SETTINGS["clinic"]
+
+
 #: Fusions that see the raters' masks and nothing else.
 PLAIN = ("majority", "mean", "staple", "em")
 #: Test images of each class that a rater must have marked to be judged.
@@ -70,7 +83,7 @@ def check_recipe(experiment: Experiment, own: Mapping[str, Any]) -> None:
     from iavlib.training.recipe import get_recipe
 
     try:
-        get_recipe(experiment.recipe, **split_settings(experiment, own)[0])
+        get_recipe(experiment.recipe.name, **split_settings(experiment, own)[0])
     except TrainingError as error:
         raise ExperimentError("experiment", str(error), "correct the specification") from error
 
@@ -82,10 +95,10 @@ def with_weights(experiment: Experiment, find_weights) -> Experiment:
     if experiment.weights != AUTO:
         return experiment
     found = "none" if experiment.backbone == SMALL else find_weights(experiment.backbone)
-    return replace(experiment, weights=found)
+    return experiment.replace(weights=found)
 
 
-def run(experiment: Experiment, source: DiagnosedData, folder: Path, log: Say) -> Outcome:
+def run(experiment: Experiment, source: DiagnosedData, folder: Path, log: Log) -> Outcome:
     """Do what the module's description says.
 
     Metrics of the test part: ``auroc_<net>_<mask>`` of each net and mask, ``others_<mask>`` (mean
@@ -115,10 +128,10 @@ def recipe_of(experiment: Experiment, own: Mapping[str, Any]):
 
     of_recipe, chosen = split_settings(experiment, own)
     # No epoch is chosen: there is no part for that.
-    return get_recipe(experiment.recipe, **{"select": None, "patience": None, **of_recipe}), chosen
+    return get_recipe(experiment.recipe.name, **{"select": None, "patience": None, **of_recipe}), chosen
 
 
-def two_subsets(source: DiagnosedData, experiment: Experiment, log: Say) -> dict[str, Any]:
+def two_subsets(source: DiagnosedData, experiment: Experiment, log: Log) -> dict[str, Any]:
     """Return training and test part; what would be for validation is trained on."""
     subsets = set_parts(source, experiment, log)
     if "val" not in subsets:
@@ -129,13 +142,13 @@ def two_subsets(source: DiagnosedData, experiment: Experiment, log: Say) -> dict
 
 
 def weights_record(network) -> dict[str, Any]:
-    """Say what an encoder started from."""
+    """Log what an encoder started from."""
     used = network.weights
     return {"source": used.source, "detail": used.detail, "is_random": used.is_random}
 
 
 def about(source: DiagnosedData, experiment: Experiment, subsets) -> dict[str, Any]:
-    """Say on what a run was made."""
+    """Log on what a run was made."""
     labelled = source.labelled
     return {
         "data": labelled_data.settings_of(experiment.overrides),
@@ -168,6 +181,7 @@ TASK = Task(
     diagnosed_sets.targets,
     run,
     complete,
-    choose=diagnosed_sets.choose,
+    DiagnosisFirstSettings,
+    resolve_dataset=diagnosed_sets.choose,
     load=diagnosed_sets.load,
 )

@@ -22,11 +22,11 @@ from iavlib.experiments.tasks.diagnosis import (
     MULTITASK,
     NORMALISATIONS,
     DiagnosisSettings,
+    make_recipe,
     published_facts,
-    read_settings,
 )
 from iavlib.experiments.tasks.image import Learnt, features_over_views, restore_folded_batchnorm
-from iavlib.experiments.tasks.task import Say
+from iavlib.experiments.tasks.task import Log
 from iavlib.experiments.tasks.tta import SYMMETRIES, MeanOverViews, turned
 from iavlib.models.heads import HeadSpec, build_head
 from iavlib.models.model_files import load_network, save_network
@@ -53,11 +53,11 @@ from iavlib.training.objectives import (
 from iavlib.training.optimisation import train_last_stages
 from iavlib.training.predict import frozen_features
 from iavlib.training.probe import fit_linear_head, fit_probe
-from iavlib.training.recipe import Recipe, get_recipe
+from iavlib.training.recipe import Recipe
 
 
 def train_diagnosis(
-    experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Say
+    experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Log
 ) -> Learnt:
     """Train a network on the training part and predict every image.
 
@@ -76,8 +76,8 @@ def train_diagnosis(
     log : callable
         Gets a line an epoch.
     """
-    settings, fields = read_settings(experiment)
-    recipe = get_recipe(experiment.recipe, **fields)
+    settings = experiment.settings.with_defaults(experiment)
+    recipe = make_recipe(experiment)
     train = subsets.index[subsets == "train"]
     network = _build(experiment, settings, recipe, table.loc[train, "iaa"], folder)
     cache = cache_images(table["path"], network.weights.input_size, progress=True)
@@ -104,7 +104,7 @@ def train_diagnosis(
     found = predict_diagnosis(network, batches, settings, recipe)
     if settings.control != "iaa_input":  # no one can start from it, or use it
         save_network(network, folder)
-    used = recipe.to_dict() | settings.to_json() | facts
+    used = recipe.to_dict() | settings.to_dict() | facts
     used |= {"device": str(batches.device), "size": cache.size}
     about = asdict(network.weights) | {"is_random": network.weights.is_random}
     return Learnt(found, history, about, used)
@@ -118,7 +118,7 @@ def _build(
     folder: Path,
 ) -> Network:
     """Build a network with its heads, or take that of the experiment it starts from, strictly."""
-    begun = experiment.init_from
+    begun = experiment.parent
     if begun is not None:
         network = load_network(folder.parents[1] / begun.task / begun.id)
     else:
@@ -195,8 +195,8 @@ def _prepare(
     restored = restore_folded_batchnorm(network, training, recipe, seed)
     if restored:
         facts["restored_batchnorms"] = restored
-    if settings.head_start == "fit":
-        facts["head_start"] = _start_heads(settings, network, cache, training, table, seed)
+    if settings.head_init == "fit":
+        facts["head_fit"] = _start_heads(settings, network, cache, training, table, seed)
     facts["stages_trained"] = train_last_stages(network.backbone, settings.trainable)
     return facts
 
@@ -233,7 +233,7 @@ def _objective(
         AGREEMENT if both else None,
         recipe.loss,
         classification_loss(settings.class_loss, (1.0, 1.0) if weights is None else weights),
-        partial(multitask_sum, alpha=experiment.alpha) if summed else None,
+        partial(multitask_sum, alpha=settings.alpha) if summed else None,
         run_all_heads=settings.mimic_moving_statistics,
         with_input=settings.control == "iaa_input",
         batch_size=recipe.eval_batch_size,
@@ -272,7 +272,7 @@ def _describe_epoch(row: Mapping[str, Any], recipe: Recipe) -> str:
 
 
 def fit_diagnosis_probe(
-    experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Say
+    experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Log
 ) -> Learnt:
     """Fit the head on the training part and predict every image.
 
@@ -282,7 +282,7 @@ def fit_diagnosis_probe(
         As for :func:`iavlib.experiments.tasks.diagnosis_network.train_diagnosis`; the validation
         part is not used, as patients of the training part are held out to choose the penalty.
     """
-    settings, _ = read_settings(experiment)
+    settings = experiment.settings.with_defaults(experiment)
     train = subsets.index[subsets == "train"]
     network = build_network(
         experiment.backbone, {}, experiment.weights, experiment.seed, experiment.size
@@ -303,5 +303,5 @@ def fit_diagnosis_probe(
     log(f"logistic regression on {features.shape[1]} features, C {probe.chosen['C']:g}")
     predicted = pd.DataFrame({"predicted": probe.predict(features)}, index=features.index)
     about = asdict(network.weights) | {"is_random": network.weights.is_random}
-    used = settings.to_json() | {"head": "logistic", "size": cache.size} | probe.chosen
+    used = settings.to_dict() | {"head": "logistic", "size": cache.size} | probe.chosen
     return Learnt(predicted.rename_axis("image_id"), pd.DataFrame(), about, used)

@@ -20,7 +20,7 @@ from iavlib.experiments.tasks.diagnosis_first import (
     two_subsets,
     weights_record,
 )
-from iavlib.experiments.tasks.task import Outcome, Say
+from iavlib.experiments.tasks.task import Outcome, Log
 from iavlib.masks.overlap import soft_dice
 from iavlib.models.assisted import build_assisted
 from iavlib.models.take_give import BaselineSegmentation
@@ -35,7 +35,7 @@ _CHECKPOINTS = "networks"
 class Panel:
     """Everything of a run; each method does one step and adds to ``metrics``."""
 
-    def __init__(self, experiment, source: DiagnosedData, folder: Path, log: Say):
+    def __init__(self, experiment, source: DiagnosedData, folder: Path, log: Log):
         self.experiment, self.source, self.folder, self.log = experiment, source, folder, log
         self.recipe, self.chosen = recipe_of(experiment, SETTINGS)
         self.subsets = two_subsets(source, experiment, log)

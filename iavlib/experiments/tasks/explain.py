@@ -8,37 +8,34 @@ learnt. ``overrides`` are those of :class:`ExplainSettings`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar, Literal
 
 import pandas as pd
+from pydantic import Field
 
 from iavlib.agreement.tables import image_level
-from iavlib.core.errors import DataError, ExperimentError, suggest
+from iavlib.core.errors import DataError, ExperimentError
 from iavlib.data.cohort import Cohort, target
-from iavlib.experiments.config import PROBE, Experiment
+from iavlib.experiments.config import PROBE, Experiment, TaskSettings
 from iavlib.experiments.store import PREDICTIONS, read_prediction_file
 from iavlib.experiments.tasks.diagnosis import DIAGNOSIS, MULTITASK
 from iavlib.experiments.tasks.iaa import NAME as IAA
-from iavlib.experiments.tasks.task import Outcome, Say, Task
+from iavlib.experiments.tasks.task import Outcome, Log, Task
 
 NAME = "explain"
-CONTROLS = ("none", "random_weights")
 _STARTS = (IAA, DIAGNOSIS, MULTITASK)
 
 
-@dataclass(frozen=True)
-class ExplainSettings:
-    """Settings of one experiment.
+class ExplainSettings(TaskSettings):
+    """Settings of task ``explain``.
 
     Attributes
     ----------
     methods : str
         ``all`` of :data:`iavlib.explain.METHODS`, ``cam`` for class activation maps alone, or one
         by its name.
-    stride : int or None
+    stride : int, optional
         See :func:`iavlib.explain.find_layer`.
     band : float
         Half width of the border band, as a share of the image's side.
@@ -47,66 +44,38 @@ class ExplainSettings:
     curve_steps : int
         Points of insertion and deletion curves; 0 for none.
     cascade : int
-        Images on which weights are destroyed stage by stage; 0 for none.
-    most : int
-        At most so many images, by id; 0 for all.
+        Images on which weights are randomised stage by stage; 0 for none.
+    max_images : int
+        Explain the first images by id only; 0 for all.
     control : {"none", "random_weights"}
         ``random_weights`` explains an untrained network of the same kind.
     """
 
+    VERSION_1: ClassVar = {"max_images": ("most", {})}
+
     methods: str = "all"
-    stride: int | None = None
-    band: float = 0.05
-    steps: int = 16
-    curve_steps: int = 8
-    cascade: int = 8
-    most: int = 0
-    control: str = "none"
-
-
-def read_settings(overrides: Mapping[str, Any]) -> ExplainSettings:
-    """Read what ``overrides`` say.
-
-    Raises
-    ------
-    ExperimentError
-        If there is no such setting or value.
-    """
-    known = {item.name: item.default for item in fields(ExplainSettings)}
-    for name, value in overrides.items():
-        if name not in known:
-            raise ExperimentError(f"overrides.{name}", "is no setting", suggest(name, known))
-        default = 1 if name == "stride" else known[name]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        least = 0 if name in ("curve_steps", "cascade", "most", "band") else 1
-        fits = isinstance(value, str) if isinstance(default, str) else number and value >= least
-        if not (fits or (name == "stride" and value is None)):
-            hint = f"give a value like {default!r}"
-            raise ExperimentError(f"overrides.{name} = {value!r}", "does not fit", hint)
-    settings = ExplainSettings(**overrides)
-    if settings.control not in CONTROLS:
-        raise ExperimentError(
-            f"overrides.control = {settings.control!r}",
-            "is not possible",
-            suggest(settings.control, CONTROLS),
-        )
-    return settings
+    stride: Annotated[int, Field(ge=1)] | None = None
+    band: Annotated[float, Field(ge=0)] = 0.05
+    steps: Annotated[int, Field(ge=1)] = 16
+    curve_steps: Annotated[int, Field(ge=0)] = 8
+    cascade: Annotated[int, Field(ge=0)] = 8
+    max_images: Annotated[int, Field(ge=0)] = 0
+    control: Literal["none", "random_weights"] = "none"
 
 
 def complete(experiment: Experiment) -> Experiment:
     """Refuse what cannot be run."""
-    read_settings(experiment.overrides)
-    begun = experiment.init_from
+    begun = experiment.parent
     problem = "names no experiment whose network is to be explained"
     if begun is not None:
         problem = ""
-        if begun.task not in _STARTS or begun.recipe == PROBE:
-            problem = f"({begun.task}, {begun.recipe}) leaves no network"
-        elif begun.overrides.get("control") == "iaa_input":
+        if begun.task not in _STARTS or begun.recipe.name == PROBE:
+            problem = f"({begun.task}, {begun.recipe.name}) leaves no network"
+        elif begun.settings.control == "iaa_input":
             problem = "is a control whose network takes more than an image"
     if problem:
         hint = f"start from a trained experiment of {', '.join(_STARTS)}"
-        raise ExperimentError("start", problem, hint)
+        raise ExperimentError("init_from", problem, hint)
     return experiment
 
 
@@ -171,11 +140,11 @@ def unseen(table: pd.DataFrame, begun: Path) -> pd.DataFrame:
     left = table[~table.index.isin(seen["image_id"]) & ~table["cluster"].isin(seen["cluster"])]
     if left.empty:
         told = f"its network has seen all {len(table):,} images, or their patients"
-        raise ExperimentError(f"start = {begun}", told, "give other images, or a larger test part")
+        raise ExperimentError(f"init_from = {begun}", told, "give other images, or a larger test part")
     return left
 
 
-def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Say) -> Outcome:
+def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outcome:
     """Explain the images that the network has not seen.
 
     ``predictions`` has a row an image, target and method: ``true`` and ``predicted`` (mean Dice,
@@ -188,21 +157,21 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Say) -> Outco
     """
     from iavlib.experiments.tasks.explaining import explain_images
 
-    begun = experiment.init_from
-    settings = read_settings(experiment.overrides)
+    begun = experiment.parent
+    settings = experiment.settings
     source = folder.parents[1] / begun.task / begun.id
     table = targets(cohort)
     left = unseen(table, source)
-    if settings.most:
-        left = left.sort_index().head(settings.most)
+    if settings.max_images:
+        left = left.sort_index().head(settings.max_images)
     log(f"{len(left):,} of {len(table):,} images with masks were not seen by {begun.name}")
     rows, found, weights = explain_images(settings, experiment.seed, cohort, left, source, log)
     return Outcome(
         rows,
         {"test": found.pop("metrics")},
         weights=weights,
-        settings=asdict(settings) | found | {"explained": begun.name},
+        settings=settings.to_dict() | found | {"explained": begun.name},
     )
 
 
-TASK = Task(NAME, targets, run, complete)
+TASK = Task(NAME, targets, run, complete, ExplainSettings)

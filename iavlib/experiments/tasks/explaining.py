@@ -14,7 +14,7 @@ from iavlib import explain
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.store import MODEL, PREDICTIONS, read_prediction_file
 from iavlib.experiments.tasks.explain import ExplainSettings
-from iavlib.experiments.tasks.task import Say
+from iavlib.experiments.tasks.task import Log
 from iavlib.explain.explainer import Explained, Explainer
 from iavlib.explain.localisation import Regions
 from iavlib.models.model_files import load_network
@@ -32,7 +32,7 @@ def explain_images(
     cohort: Cohort,
     table: pd.DataFrame,
     source: Path,
-    log: Say,
+    log: Log,
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """Explain the network of a run.
 
@@ -282,7 +282,7 @@ def example_maps(
         Empty where the network is not on this machine, as with stored results. All images of the
         run are the reference of the centred method.
     """
-    source = Path(run["folder"]).parents[1] / str(run["start"])
+    source = Path(run["folder"]).parents[1] / str(run["init_from"])
     if not (source / MODEL).is_file():
         return []
     rows = read_prediction_file(Path(run["folder"]) / PREDICTIONS)

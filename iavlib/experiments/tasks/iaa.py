@@ -5,29 +5,22 @@ The target is the mean Dice over all pairs of annotators' masks of the image, as
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from iavlib.agreement.tables import image_level
 from iavlib.core.errors import DataError, ExperimentError, ModelError, TrainingError
 from iavlib.data.cohort import Cohort
-from iavlib.experiments.config import (
-    AUTO,
-    PROBE,
-    Experiment,
-    check_probe,
-    check_start,
-    split_settings,
-)
+from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment, TaskSettings
 from iavlib.experiments.subsets import assign_parts
-from iavlib.experiments.tasks.task import Outcome, Say, Task, check_finite
+from iavlib.experiments.tasks.task import Outcome, Log, Task, check_finite
 from iavlib.models.backbones import find_backbone
 from iavlib.models.weights import SOURCES, find_weights
-from iavlib.training.recipe import get_recipe
+from iavlib.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from iavlib.experiments.tasks.image import Learnt
@@ -35,6 +28,46 @@ if TYPE_CHECKING:
 
 NAME = "iaa"
 _NAMED = 5
+# recipes that reproduce others' work start as that did
+_HEAD_INIT = {"paper": "zero", "student": "zero", FINETUNE: "ridge"}
+
+
+class RegressionSettings(TaskSettings):
+    """Settings of task ``iaa``; those that are None depend on the recipe.
+
+    Attributes
+    ----------
+    tta : {1, 2, 4, 8}
+        Views over which predictions are averaged: 4 of ``finetune``, else 1.
+    head_init : {"zero", "median", "ridge"}
+        Where predictions begin: as drawn, at the median of the training subset, or at the ridge
+        regression on the untouched features (linear heads only).
+    normalise : {"weights", "train"}
+        Images by mean and deviation that go with the weights, or those of the training subset.
+    quantiles : int
+        Of a head of that kind.
+    control : {"none", "shuffled_iaa"}
+        ``shuffled_iaa`` permutes the agreement of the training images by the seed, so that nothing
+        can be learnt from it.
+    """
+
+    VERSION_1: ClassVar = {"head_init": ("start", {})}
+
+    tta: Literal[1, 2, 4, 8] | None = None
+    head_init: Literal["zero", "median", "ridge"] | None = None
+    normalise: Literal["weights", "train"] | None = None
+    quantiles: Annotated[int, Field(ge=1)] = 5
+    control: Literal["none", "shuffled_iaa"] = "none"
+
+    def with_defaults(self, experiment: Experiment) -> RegressionSettings:
+        """Fill in the defaults of the recipe."""
+        recipe = experiment.recipe.name
+        defaults = {
+            "tta": 4 if recipe == FINETUNE else 1,
+            "head_init": _HEAD_INIT.get(recipe, "median"),
+            "normalise": "train" if recipe == "paper" else "weights",
+        }
+        return self.filled(defaults)
 
 
 def targets(cohort: Cohort) -> pd.DataFrame:
@@ -88,19 +121,27 @@ def complete(experiment: Experiment) -> Experiment:
     try:
         backbone = find_backbone(experiment.backbone)
         if experiment.weights == AUTO:
-            experiment = replace(experiment, weights=find_weights(backbone))
+            experiment = experiment.replace(weights=find_weights(backbone))
         check_weights(experiment.weights)
-        chosen, fields = split_settings(experiment)
-        if experiment.recipe == PROBE:
-            check_probe(fields)
-        else:
-            recipe = get_recipe(experiment.recipe, **fields)
-            check_start(chosen["start"], recipe.head, recipe.label_transform)
+        settings = experiment.settings.with_defaults(experiment)
+        if experiment.recipe.name != PROBE and settings.head_init == "ridge":
+            _check_ridge(experiment.training_recipe())
     except (ModelError, TrainingError, LookupError) as error:
         raise ExperimentError(
             "experiment", str(error).rstrip("."), "correct the specification"
         ) from error
     return experiment
+
+
+def _check_ridge(recipe: Recipe) -> None:
+    """Refuse to start at a ridge regression what is no linear head of the target itself."""
+    if recipe.head != "linear" or recipe.label_transform != "none":
+        raise ExperimentError(
+            "settings.head_init = 'ridge'",
+            f"does not fit a head of kind {recipe.head!r} with label_transform "
+            f"{recipe.label_transform!r}",
+            "set head: linear and label_transform: none, or head_init: median",
+        )
 
 
 def check_weights(weights: str) -> None:
@@ -112,7 +153,7 @@ def check_weights(weights: str) -> None:
     )
 
 
-def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Say) -> Outcome:
+def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outcome:
     """Learn on the training part, choose by the validation part, predict every image.
 
     ``metrics`` holds beside the errors ``reduction``: by what share the mean absolute error is
@@ -135,14 +176,14 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Say) -> Outco
 
 
 def _learn(
-    experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Say
+    experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Log
 ) -> tuple[Learnt, ImageCache]:
     """Train what the recipe says; images that a share leaves out are in the cache all the same."""
     target = table.loc[subsets.index, "target"].rename(NAME)
-    if split_settings(experiment)[0]["control"] == "shuffled_iaa":
+    if experiment.settings.control == "shuffled_iaa":
         target = _exchanged(target, subsets, experiment.seed)
     clusters = table.loc[subsets.index, "cluster"]
-    if experiment.recipe == PROBE:
+    if experiment.recipe.name == PROBE:
         from iavlib.experiments.tasks.image import probe_images
 
         return probe_images(experiment, target, subsets, table["path"], clusters)
@@ -158,4 +199,4 @@ def _exchanged(target: pd.Series, subsets: pd.Series, seed: int) -> pd.Series:
     return target.where(subsets != "train", pd.Series(dealt, index=train).reindex(target.index))
 
 
-TASK = Task(NAME, targets, run, complete)
+TASK = Task(NAME, targets, run, complete, RegressionSettings)

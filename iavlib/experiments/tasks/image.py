@@ -27,9 +27,9 @@ import torch
 from iavlib.core.errors import ExperimentError
 from iavlib.core.files import only_one, write_text
 from iavlib.core.home import cache_home
-from iavlib.experiments.config import PROBE_HEADS, Experiment, split_settings
+from iavlib.experiments.config import PROBE_HEADS, Experiment
 from iavlib.experiments.scores import constant_baselines, scores_by_part
-from iavlib.experiments.tasks.task import Say
+from iavlib.experiments.tasks.task import Log
 from iavlib.experiments.tasks.tta import SYMMETRIES, MeanOverViews, View
 from iavlib.models.heads import (
     HeadSpec,
@@ -47,7 +47,7 @@ from iavlib.training.losses import EDGE, get_loss
 from iavlib.training.objectives import ImageObjective
 from iavlib.training.predict import frozen_features, predict
 from iavlib.training.probe import fit_linear_head, fit_probe
-from iavlib.training.recipe import Recipe, get_recipe
+from iavlib.training.recipe import Recipe
 
 #: Images by which folded batch norms are given back their statistics.
 RESTORED_BY = 256
@@ -204,7 +204,7 @@ def train_network(
     paths: pd.Series,
     clusters: pd.Series,
     folder: Path,
-    log: Say,
+    log: Log,
 ) -> tuple[Learnt, ImageCache]:
     """Train a network on the training part and predict every image.
 
@@ -234,8 +234,8 @@ def train_network(
     """
     if not (subsets == "val").any():
         raise ExperimentError("split", "has no validation part", "give three fractions, or kfold")
-    chosen, fields = split_settings(experiment)
-    recipe = get_recipe(experiment.recipe, **fields)
+    chosen = experiment.settings.with_defaults(experiment).to_dict()
+    recipe = experiment.training_recipe()
     name, train_ids = str(target.name), subsets.index[subsets == "train"]
     labels = _to_label(target, recipe)
     head = _head(recipe, chosen, labels[train_ids])
@@ -248,7 +248,7 @@ def train_network(
     batches = ImageBatches.from_cache(cache, labels.to_frame(name), mean, std)
     training = batches.select(train_ids)
     restored = restore_folded_batchnorm(network, training, recipe, experiment.seed)
-    if chosen["start"] == "ridge":
+    if chosen["head_init"] == "ridge":
         features = features_over_views(network, cache, training, chosen["tta"]).to_numpy()
         mine, groups = labels[train_ids].to_numpy(), clusters[train_ids]
         fit_linear_head(network.heads[name], "ridge", features, mine, groups, experiment.seed)
@@ -280,7 +280,7 @@ def _head(recipe: Recipe, chosen: Mapping[str, Any], train: pd.Series) -> HeadSp
         recipe.head,
         outputs=chosen["quantiles"] if recipe.head == "quantile" else 1,
         dropout=recipe.dropout,
-        start=float(train.median()) if chosen["start"] == "median" else None,
+        start=float(train.median()) if chosen["head_init"] == "median" else None,
     )
 
 
@@ -387,8 +387,8 @@ def probe_images(
     ImageCache
         The images as they were looked at.
     """
-    chosen, fields = split_settings(experiment)
-    kind = fields.get("head", PROBE_HEADS[0])
+    chosen = experiment.settings.with_defaults(experiment).to_dict()
+    kind = experiment.recipe.settings.get("head", PROBE_HEADS[0])
     network = _network(
         experiment.backbone, experiment.weights, experiment.seed, experiment.size, chosen["tta"]
     )

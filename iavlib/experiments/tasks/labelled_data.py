@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from iavlib import data
 from iavlib.core.errors import DataError, ExperimentError, suggest
 from iavlib.data.cohort import Cohort
-from iavlib.experiments.config import AUTO, Experiment
+from iavlib.experiments.config import AUTO, Experiment, Split, TaskSettings
 from iavlib.multiannotator.cohort_sets import from_cohort, simulated_on
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.simulation import MULTI_CLASS_ANNOTATORS, PAPER_ANNOTATORS, crowd, digits
@@ -42,6 +43,32 @@ DIGITS: dict[str, dict[str, Any]] = {
 }
 #: How :func:`iavlib.multiannotator.cohort_sets` calls the split that goes with a cohort.
 PUBLISHED = "published"
+
+
+class DataSettings(TaskSettings):
+    """Settings of the data of tasks for several annotators.
+
+    Attributes
+    ----------
+    labels : {"dense", "single"}
+        All labels of each training image, or one annotator's.
+    noise : float
+        Annotation noise of simulated annotators.
+    annotators : int or list of str
+        How many simulated annotators (2 or more), which kinds of them, or whose labels; 0 for all.
+    truth, min_masks : str and int
+        As for :func:`iavlib.multiannotator.cohort_sets.from_cohort`.
+    """
+
+    VERSION_1: ClassVar = {"noise": ("level", {}), "min_masks": ("at_least", {})}
+
+    labels: Literal["dense", "single"] = "dense"
+    noise: float = 1.0
+    annotators: Annotated[int, Field(ge=0)] | tuple[str, ...] = 0
+    truth: str = ""
+    min_masks: Annotated[int, Field(ge=0)] = 1
+
+
 _CLASSES = {"groups": ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9)), "tiles": 2}
 _PIXELS = 64
 _last: dict[str, Any] = {"key": None, "data": None}
@@ -94,7 +121,7 @@ class LabelledData:
 
 
 def choose(experiment: Experiment) -> tuple[str, dict[str, Any]]:
-    """Say which set an experiment works on, and which of its options have an effect.
+    """Log which set an experiment works on, and which of its options have an effect.
 
     Raises
     ------
@@ -136,8 +163,8 @@ def load(experiment: Experiment) -> LabelledData:
     name, options = choose(experiment)
     wishes = settings_of(experiment.overrides)
     _check(name, wishes, experiment.split)
-    seed, fractions = experiment.split["seed"], experiment.split.get("fractions")
-    kind = experiment.split["kind"]
+    seed, fractions = experiment.split.seed, getattr(experiment.split, "fractions", None)
+    kind = experiment.split.kind
     key = repr((name, sorted(options.items()), wishes, experiment.size, kind, seed, fractions))
     if name not in DIGITS:
         key += data.fingerprint(name.removesuffix(SIMULATED), **options)
@@ -157,10 +184,10 @@ def settings_of(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return DATA_SETTINGS | given
 
 
-def _check(name: str, wishes: Mapping[str, Any], split: Mapping[str, Any]) -> None:
-    if split["kind"] not in ("holdout", "official"):
+def _check(name: str, wishes: Mapping[str, Any], split: Split) -> None:
+    if split.kind not in ("holdout", "official"):
         raise ExperimentError("split", "sets are split once", "give kind: holdout")
-    if split["kind"] == "official" and name in DIGITS:
+    if split.kind == "official" and name in DIGITS:
         raise ExperimentError("split", f"set {name!r} has no official one", "give kind: holdout")
     if wishes["labels"] not in LABELS:
         raise ExperimentError(
@@ -200,12 +227,12 @@ def of_cohort(name: str, cohort: Cohort, wishes, experiment: Experiment) -> Labe
         If the cohort does not fit what is wished.
     """
     size, split = experiment.size or _PIXELS, experiment.split
-    official = split["kind"] == "official"
-    common = {"fractions": PUBLISHED if official else tuple(split["fractions"])}
-    common["seed"] = split["seed"]
+    official = split.kind == "official"
+    common = {"fractions": PUBLISHED if official else tuple(split.fractions)}
+    common["seed"] = split.seed
     try:
         if name.endswith(SIMULATED):
-            kinds = _simulated(wishes, PAPER_ANNOTATORS, split["seed"])
+            kinds = _simulated(wishes, PAPER_ANNOTATORS, split.seed)
             truth = wishes["truth"] or "first"
             made = simulated_on(cohort, size, kinds, wishes["level"], truth, **common)
         else:
@@ -213,7 +240,7 @@ def of_cohort(name: str, cohort: Cohort, wishes, experiment: Experiment) -> Labe
             made = from_cohort(cohort, size, names, truth, wishes["at_least"], **common)
     except DataError as error:
         raise ExperimentError(f"set {name!r}", error.problem, error.hint) from error
-    return LabelledData(_thinned(made, wishes, split["seed"]), cohort.citation)
+    return LabelledData(_thinned(made, wishes, split.seed), cohort.citation)
 
 
 def _simulated(wishes, kinds, seed: int):

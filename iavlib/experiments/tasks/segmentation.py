@@ -10,7 +10,6 @@ annotator's label of each training picture), ``level`` (annotation noise of simu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ import pandas as pd
 from iavlib.core.errors import ExperimentError, suggest
 from iavlib.experiments.config import AUTO, Experiment
 from iavlib.experiments.tasks import labelled_data
-from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS, LabelledData
-from iavlib.experiments.tasks.task import Outcome, Say, Task
+from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS, DataSettings, LabelledData
+from iavlib.experiments.tasks.task import Outcome, Log, Task
 
 NAME = "segmentation"
 #: The network that methods are built on unless they take an encoder of timm.
@@ -41,16 +40,16 @@ def split_settings(experiment: Experiment) -> tuple[dict[str, Any], dict[str, An
     from iavlib.multiannotator.method import METHODS
     from iavlib.training.recipe import Recipe
 
-    if experiment.method not in METHODS:
+    if experiment.method.name not in METHODS:
         raise ExperimentError(
-            "method", f"no method {experiment.method!r}", suggest(experiment.method, METHODS)
+            "method", f"no method {experiment.method.name!r}", suggest(experiment.method.name, METHODS)
         )
-    defaults = METHODS[experiment.method].method.defaults
+    defaults = METHODS[experiment.method.name].method.defaults
     of_method = [name for name in defaults if name not in _OF_EXPERIMENT]
     of_recipe = set(Recipe.model_fields) - {"name"}
     if both := of_recipe & set(of_method):
         raise ExperimentError(
-            f"method {experiment.method!r}", f"{both} are settings of recipes", "rename them"
+            f"method {experiment.method.name!r}", f"{both} are settings of recipes", "rename them"
         )
     recipe, method = {}, {}
     if experiment.backbone != BACKBONE and "encoder" in defaults:
@@ -73,21 +72,21 @@ def complete(experiment: Experiment) -> Experiment:
     from iavlib.multiannotator.method import METHODS, make_method
     from iavlib.training.recipe import get_recipe
 
-    known = METHODS[experiment.method].method.defaults if experiment.method in METHODS else {}
+    known = METHODS[experiment.method.name].method.defaults if experiment.method.name in METHODS else {}
     if experiment.backbone != BACKBONE and known and "encoder" not in known:
         raise ExperimentError(
             f"backbone = {experiment.backbone!r}",
-            f"method {experiment.method!r} is not built on it",
+            f"method {experiment.method.name!r} is not built on it",
             f"write backbone: {BACKBONE}",
         )
     try:
         if experiment.weights == AUTO:
             plain = experiment.backbone == BACKBONE
             chosen = NONE if plain else find_weights(experiment.backbone)
-            experiment = replace(experiment, weights=chosen)
+            experiment = experiment.replace(weights=chosen)
         recipe, method = split_settings(experiment)
-        made = make_method(experiment.method, **method)
-        get_recipe(experiment.recipe, **recipe)
+        made = make_method(experiment.method.name, **method)
+        get_recipe(experiment.recipe.name, **recipe)
     except (MethodError, ModelError, TrainingError) as error:
         raise ExperimentError("experiment", str(error), "correct the specification") from error
     if experiment.weights != NONE and experiment.backbone == BACKBONE:
@@ -117,7 +116,7 @@ def targets(source: LabelledData) -> pd.DataFrame:
     return pd.DataFrame({"target": marked}, index=source.labelled.ids)
 
 
-def run(experiment: Experiment, source: LabelledData, folder: Path, log: Say) -> Outcome:
+def run(experiment: Experiment, source: LabelledData, folder: Path, log: Log) -> Outcome:
     """Learn from the training part; judge validation and test part.
 
     ``dice_with_labels`` is that of the prediction combined with the picture's own labels, to be
@@ -161,7 +160,7 @@ def run(experiment: Experiment, source: LabelledData, folder: Path, log: Say) ->
     )
 
 
-def learn(experiment: Experiment, subsets: Mapping[str, Any], folder: Path, log: Say):
+def learn(experiment: Experiment, subsets: Mapping[str, Any], folder: Path, log: Log):
     """Train the method of an experiment.
 
     Parameters
@@ -183,9 +182,9 @@ def learn(experiment: Experiment, subsets: Mapping[str, Any], folder: Path, log:
     from iavlib.training.recipe import get_recipe
 
     fields_of_recipe, settings = split_settings(experiment)
-    recipe = get_recipe(experiment.recipe, **fields_of_recipe)
+    recipe = get_recipe(experiment.recipe.name, **fields_of_recipe)
     fitted = fit(
-        make_method(experiment.method, **settings),
+        make_method(experiment.method.name, **settings),
         subsets["train"],
         recipe,
         experiment.seed,
@@ -196,7 +195,7 @@ def learn(experiment: Experiment, subsets: Mapping[str, Any], folder: Path, log:
     return fitted, recipe
 
 
-def set_parts(source: LabelledData, experiment: Experiment, log: Say) -> dict[str, Any]:
+def set_parts(source: LabelledData, experiment: Experiment, log: Log) -> dict[str, Any]:
     """Split a set, leave out whom nothing can be learnt of, and take the share asked for.
 
     Raises
@@ -225,7 +224,7 @@ def set_parts(source: LabelledData, experiment: Experiment, log: Say) -> dict[st
     return subsets
 
 
-def _without_unseen(labelled, log: Say):
+def _without_unseen(labelled, log: Log):
     """Leave out annotators who labelled nothing of the training part, and say so."""
     if "train" not in set(labelled.subsets):
         return labelled
@@ -240,7 +239,7 @@ def _without_unseen(labelled, log: Say):
 
 
 def _weights(fitted, experiment: Experiment) -> dict[str, Any]:
-    """Say what the network started from."""
+    """Log what the network started from."""
     if fitted.weights is None:
         return {"source": NONE, "detail": f"random, seed {experiment.seed}", "is_random": True}
     return {"source": fitted.weights.source, "detail": fitted.weights.detail, "is_random": False}
@@ -269,7 +268,7 @@ def _judge(fitted, labelled, subsets) -> tuple[pd.DataFrame, dict[str, float], d
 def _about(source: LabelledData, experiment: Experiment) -> dict[str, Any]:
     labelled = source.labelled
     return {
-        "method": experiment.method,
+        "method": experiment.method.name,
         "data": labelled_data.settings_of(experiment.overrides),
         "classes": labelled.n_classes,
         "height": labelled.images.shape[1],
@@ -284,4 +283,12 @@ def _describe_epoch(row: Mapping[str, Any], epochs: int) -> str:
     return f"epoch {row['epoch'] + 1} of {epochs}: {', '.join(told)}, {row['seconds']:.1f} s"
 
 
-TASK = Task(NAME, targets, run, complete, choose=labelled_data.choose, load=labelled_data.load)
+TASK = Task(
+    NAME,
+    targets,
+    run,
+    complete,
+    DataSettings,
+    resolve_dataset=labelled_data.choose,
+    load=labelled_data.load,
+)

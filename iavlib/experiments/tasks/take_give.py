@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from iavlib.core.errors import ExperimentError
 from iavlib.experiments.config import Experiment
 from iavlib.experiments.tasks import diagnosed_sets
-from iavlib.experiments.tasks.diagnosed_sets import DiagnosedData, diagnoses, split_settings
+from iavlib.experiments.tasks.diagnosed_sets import (
+    DiagnosedData,
+    DiagnosedSettings,
+    diagnoses,
+    split_settings,
+)
 from iavlib.experiments.tasks.diagnosis_first import (
     about,
     area,
@@ -27,13 +33,21 @@ from iavlib.experiments.tasks.diagnosis_first import (
     weights_record,
     with_weights,
 )
-from iavlib.experiments.tasks.task import Outcome, Say, Task
+from iavlib.experiments.tasks.task import Outcome, Log, Task
 
 NAME = "take-give"
 MAJORITY, MEAN = "majority", "mean"
 #: ``blocks`` connected, 0 (Baseline-Seg and Baseline-Dia) to 4; ``learns``: the masks of the
 #: training part, ``majority``, ``mean``, or a generator of DF-GT with its ``steps``.
 SETTINGS: dict[str, Any] = {"blocks": 4, "learns": MAJORITY, "steps": 20}
+
+
+class TakeGiveSettings(DiagnosedSettings):
+    """Settings of task ``take-give``, see :data:`SETTINGS`."""
+
+    blocks: Annotated[int, Field(ge=0, le=4)] = SETTINGS["blocks"]
+    learns: str = SETTINGS["learns"]
+    steps: Annotated[int, Field(ge=1)] = SETTINGS["steps"]
 
 
 def complete(experiment: Experiment) -> Experiment:
@@ -52,7 +66,7 @@ def complete(experiment: Experiment) -> Experiment:
     return with_weights(experiment, find_weights)
 
 
-def run(experiment: Experiment, source: DiagnosedData, folder: Path, log: Say) -> Outcome:
+def run(experiment: Experiment, source: DiagnosedData, folder: Path, log: Log) -> Outcome:
     """Learn from the training part; judge the test part from its images alone.
 
     Metrics: ``soft_dice`` to the raters' mean vote, ``soft_dice_learnt`` to masks made as those
@@ -142,6 +156,7 @@ TASK = Task(
     diagnosed_sets.targets,
     run,
     complete,
-    choose=diagnosed_sets.choose,
+    TakeGiveSettings,
+    resolve_dataset=diagnosed_sets.choose,
     load=diagnosed_sets.load,
 )

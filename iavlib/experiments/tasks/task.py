@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from iavlib.core.errors import ExperimentError
 from iavlib.data.cohort import Cohort
-from iavlib.experiments.config import Experiment
 
-Say = Callable[[str], None]
+if TYPE_CHECKING:
+    from iavlib.experiments.config import Experiment, TaskSettings
+
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,14 @@ def check_finite(predicted: pd.Series) -> None:
         )
 
 
-def _as_it_is(experiment: Experiment) -> Experiment:
+def _unchanged(experiment: Experiment) -> Experiment:
     return experiment
+
+
+def _no_settings() -> type[TaskSettings]:
+    from iavlib.experiments.config import TaskSettings
+
+    return TaskSettings
 
 
 @dataclass(frozen=True)
@@ -79,12 +87,15 @@ class Task:
         Experiment (resolved), cohort, run directory and a function that takes lines of progress,
         to :class:`Outcome`. It may leave files in the directory (a checkpoint, the model) and is
         called again after an interruption, with the directory as it was.
-    complete : callable, optional
+    resolve : callable, optional
         Fixes what the experiment leaves open (``weights``) and refuses what cannot be run, before
         anything is trained.
+    settings : type, optional
+        Model of the experiment's ``settings``, a subclass of
+        :class:`iavlib.experiments.TaskSettings`; without one the task has none.
     version : int, optional
         To be raised when the same experiment comes to give something else.
-    choose : callable, optional
+    resolve_dataset : callable, optional
         Experiment to the name of its data and those of ``cohort_options`` that have an effect; as
         :func:`iavlib.data.choose` unless given.
     load : callable, optional
@@ -96,9 +107,10 @@ class Task:
 
     name: str
     targets: Callable[[Cohort], pd.DataFrame]
-    run: Callable[[Experiment, Cohort, Path, Say], Outcome]
-    complete: Callable[[Experiment], Experiment] = _as_it_is
+    run: Callable[[Experiment, Cohort, Path, Log], Outcome]
+    resolve: Callable[[Experiment], Experiment] = _unchanged
+    settings: type[TaskSettings] = field(default_factory=_no_settings)
     version: int = 1
-    choose: Callable[[Experiment], tuple[str, dict[str, Any]]] | None = None
+    resolve_dataset: Callable[[Experiment], tuple[str, dict[str, Any]]] | None = None
     load: Callable[[Experiment], Any] | None = None
     methods: Callable[[], Sequence[str]] | None = None
