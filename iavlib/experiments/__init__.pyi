@@ -37,6 +37,7 @@ from .table import (
 )
 from .tasks import (
     TASKS as TASKS,
+    find_task as find_task,
 )
 from .tasks.task import (
     Outcome as Outcome,
