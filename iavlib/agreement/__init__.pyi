@@ -10,13 +10,8 @@ from .annotator_bias import (
     outlying_annotators as outlying_annotators,
     rank_annotators as rank_annotators,
 )
-from .consensus_files import (
-    write_consensus as write_consensus,
-)
-from .mask_quality import (
-    check_masks as check_masks,
-    compare_findings as compare_findings,
-)
+from .consensus_files import write_consensus as write_consensus
+from .mask_quality import check_masks as check_masks, compare_findings as compare_findings
 from .tables import (
     PairTable as PairTable,
     image_level as image_level,

@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 from iavlib.core.errors import DataError
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import read_mask, read_stack
+from iavlib.data.images import read_stack
 from iavlib.masks.overlap import array_dice
 from iavlib.masks.stack import mask_stack
 from iavlib.masks.surfaces import bounding_box, mask_surface
@@ -21,13 +21,8 @@ from iavlib.masks.surfaces import bounding_box, mask_surface
 TIE_SHARE = 1e-5
 
 MEASURES = (
-    "log_area_ratio",
-    "boundary_shift",
-    "boundary_shift_normalized",
-    "sensitivity",
-    "specificity",
-    "dice",
-    "self_dice",
+    *("log_area_ratio", "boundary_shift", "boundary_shift_normalized"),
+    *("sensitivity", "specificity", "dice", "self_dice"),
 )
 COLUMNS = ("image_id", "mask_id", "annotator", "n_others", *MEASURES, "problem", "hint")
 
@@ -39,7 +34,6 @@ class _Job:
     image_id: str
     paths: dict[str, str | None]
     annotators: tuple[str, ...]
-    read: Callable
 
 
 def annotator_measures(
@@ -47,7 +41,6 @@ def annotator_measures(
     processes: int | None = None,
     *,
     progress: bool | Callable[[int, int], None] = False,
-    read: Callable = read_mask,
 ) -> pd.DataFrame:
     """Measure every mask of a cohort against the consensus of its image's other annotators.
 
@@ -55,16 +48,14 @@ def annotator_measures(
     ----------
     cohort : Cohort
     processes : int, optional
-        One a core unless given, fewer for few images. Each holds the masks of one image.
+        One per core unless given, fewer for few images. Each holds the masks of one image.
     progress : bool or callable
         True prints a line every ten seconds; a callable is called with images done and total.
-    read : callable
-        From path to array of shape (height, width), True inside.
 
     Returns
     -------
     pandas.DataFrame
-        One row a mask, of images with at least two masks: ``image_id``, ``mask_id``,
+        One row per mask, of images with at least two masks: ``image_id``, ``mask_id``,
         ``annotator``, ``n_others`` (other annotators of the image), the measures of
         :func:`leave_one_out`, and, where an image's masks could not be used, ``problem`` and
         ``hint`` (in all its rows, the measures missing).
@@ -72,7 +63,7 @@ def annotator_measures(
     annotators = cohort.masks["annotator"]
     paths = cohort.masks["path"].astype(object).where(cohort.masks["path"].notna(), None)
     jobs = [
-        _Job(str(image_id), group.to_dict(), tuple(annotators[group.index]), read)
+        _Job(str(image_id), group.to_dict(), tuple(annotators[group.index]))
         for image_id, group in paths.groupby(cohort.masks["image_id"], sort=False)
         if len(group) > 1
     ]
@@ -84,9 +75,9 @@ def annotator_measures(
 
 
 def measure_image(job: _Job) -> list[dict]:
-    """Measure one image's masks; a failure becomes rows that tell it."""
+    """Measure one image's masks; a failure becomes rows that report it."""
     try:
-        measures = leave_one_out(read_stack(job.paths, job.read), job.annotators)
+        measures = leave_one_out(read_stack(job.paths), job.annotators)
     except DataError as error:
         return _problems(job, error)
     return [row | measure for row, measure in zip(_rows(job), measures, strict=True)]
@@ -95,10 +86,10 @@ def measure_image(job: _Job) -> list[dict]:
 def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
     """Measure each mask of an image against the majority vote of the other annotators.
 
-    Every other annotator has one vote, shared among her masks of this image. A pixel with exactly
-    half of the votes belongs to the consensus by one half: neither rule for ties would do, since
-    with two others the consensus would be their union or their intersection and everybody would
-    seem to draw too small or too large.
+    Every other annotator has one vote, shared among the annotator's masks of this image. A pixel
+    with exactly half of the votes belongs to the consensus by one half: with either rule for ties
+    the consensus of two others would be their union or their intersection, and everybody would seem
+    to draw too small or too large.
 
     Parameters
     ----------
@@ -122,7 +113,7 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
     DataError
         If the masks are not binary, two-dimensional and of one shape.
     ValueError
-        If there is not one annotator a mask.
+        If there is not one annotator per mask.
     """
     stack = mask_stack(masks)
     if len(annotators) != len(stack):
@@ -184,16 +175,16 @@ def boundary_shift(mask, reference) -> float:
 
 def _rows(job: _Job) -> list[dict]:
     others = len(set(job.annotators)) - 1
-    known = {"image_id": job.image_id, "n_others": others}
+    shared = {"image_id": job.image_id, "n_others": others}
     return [
-        known | {"mask_id": mask_id, "annotator": annotator}
+        shared | {"mask_id": mask_id, "annotator": annotator}
         for mask_id, annotator in zip(job.paths, job.annotators, strict=True)
     ]
 
 
 def _problems(job: _Job, error: DataError) -> list[dict]:
-    told = {"problem": f"{error.where}: {error.problem}", "hint": error.hint}
-    return [row | told for row in _rows(job)]
+    failure = {"problem": f"{error.where}: {error.problem}", "hint": error.hint}
+    return [row | failure for row in _rows(job)]
 
 
 def _overlap(mask: np.ndarray, share: np.ndarray, size: int) -> dict[str, float]:
@@ -220,6 +211,6 @@ def _shift(mask: np.ndarray, share: np.ndarray, diagonal: float) -> dict[str, fl
 
 
 def _crop(stack: np.ndarray) -> np.ndarray:
-    """Cut to the box around all masks; outside of it nothing differs."""
+    """Crop to the box around all masks; outside of it nothing differs."""
     union = stack.any(axis=0)
     return stack[:, *bounding_box(union)] if union.any() else stack[:, :1, :1]

@@ -1,13 +1,11 @@
-"""Does this annotator stand apart? Findings on annotators, from the pairs of their masks.
+"""Characteristics of each annotator: bias, consistency, sensitivity, specificity, rank, findings.
 
-What each annotator is like: bias, consistency, sensitivity, specificity, and a ranking.
-
-All of it rests on the measures of :func:`iavlib.agreement.against_others.annotator_measures`:
-nobody knows the truth, so every annotator is measured against the consensus of the others. Two
-things follow. A measure against the others says as much of the others as of the annotator: who
-always shares images with somebody who draws large seems to draw small. The *biases* and *spreads*
-below undo that, by solving for all annotators at once; the other quantities do not. And different
-annotators drew different images: a ranking orders what was seen on them, not skill.
+All rests on :func:`iavlib.agreement.annotator_measures`: the truth is unknown, so every annotator
+is measured against the consensus of the others. A measure against the others therefore describes
+the others as much as the annotator: somebody who always shares images with an annotator who draws
+large seems to draw small. The *biases* and *spreads* below correct for that by solving for all
+annotators at once; the other quantities do not. And different annotators drew different images: a
+ranking orders what was seen on them, not skill.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ def annotator_summary(
     seed: int | np.random.Generator = 0,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    r"""Sum up each annotator, with intervals that resample clusters.
+    r"""Summarise each annotator, with intervals that resample clusters.
 
     Parameters
     ----------
@@ -62,7 +60,7 @@ def annotator_summary(
     Returns
     -------
     pandas.DataFrame
-        One row an annotator and quantity: ``annotator``, ``quantity``, ``value``, ``low``,
+        One row per annotator and quantity: ``annotator``, ``quantity``, ``value``, ``low``,
         ``high``, ``n_masks`` (with this measure), ``group``. Quantities: mean ``log_area_ratio``,
         ``boundary_shift`` (fraction of the image's diagonal), ``sensitivity``, ``specificity``,
         ``dice``, ``self_dice``; and what is solved for by least squares over all masks:
@@ -72,7 +70,7 @@ def annotator_summary(
         :math:`e^2 = \sigma_j^2 + \sum_k \sigma_k^2 / m^2` (0 where the variance comes out below 0).
         Biases sum to 0 within each ``group`` of annotators whom common images connect and cannot
         be compared between groups. Two annotators who share images with nobody else get the same
-        spread: which of them wavers cannot be told. NaN where an annotator has no such measure,
+        spread: which of them varies cannot be determined. NaN where an annotator has no such measure,
         or too few for an interval.
 
     Raises
@@ -95,12 +93,12 @@ def rank_annotators(
     measures: pd.DataFrame,
     by: str = "dice",
     clusters: pd.Series | None = None,
-    at_least: int = 10,
+    min_masks: int = 10,
     n_boot: int = 1000,
     seed: int | np.random.Generator = 0,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Rank annotators by one quantity, and tell how sure each rank is.
+    """Rank annotators by one quantity, with the uncertainty of each rank.
 
     In every replicate of the cluster bootstrap the annotators are ranked anew; the interval of a
     rank spans what happened to it. Annotators drew different images beside different others:
@@ -113,7 +111,7 @@ def rank_annotators(
     by : str
         A quantity of :data:`QUANTITIES`. High is best for Dice, sensitivity and specificity, low
         for a spread, near 0 for a ratio, shift or bias.
-    at_least : int
+    min_masks : int
         Annotators with fewer masks are left out.
 
     Returns
@@ -131,11 +129,11 @@ def rank_annotators(
         raise ValueError(f"by must be one of {', '.join(QUANTITIES)}, not {by!r}")
     table = _Table(measures, clusters)
     counts = table.counts([by])
-    judged = counts >= at_least
+    judged = counts >= min_masks
     if judged.sum() < 2:
         raise ValueError(
-            f"{int(judged.sum())} annotators have {at_least} masks with a {by} or more, a ranking "
-            "needs two: lower at_least"
+            f"{int(judged.sum())} annotators have {min_masks} masks with a {by} or more, a ranking "
+            "needs two: lower min_masks"
         )
     result = table.bootstrap([by], n_boot, seed, level)
     better = {"high": lambda v: v, "low": np.negative, "zero": lambda v: -np.abs(v)}
@@ -158,7 +156,7 @@ def rank_annotators(
 
 
 class _Table:
-    """Measures as arrays: one row a mask, one column an annotator."""
+    """Measures as arrays: one row per mask, one column per annotator."""
 
     def __init__(self, measures: pd.DataFrame, clusters: pd.Series | None):
         used = measures[measures[list(MEASURES)].notna().any(axis=1)]
@@ -178,15 +176,15 @@ class _Table:
 
     def bootstrap(self, quantities: list[str], n_boot, seed, level) -> Bootstrap:
         """Bootstrap quantities of all annotators at once, on the same draws."""
-        # The statistics take a second to import, which every process started would wait for.
+        # Imported here, because it takes a second that every started process would wait for.
         from iavlib.stats.resampling import cluster_bootstrap
 
         statistics = [self._statistic(quantity) for quantity in quantities]
 
-        def all_of_them(weights: np.ndarray) -> np.ndarray:
+        def concatenated(weights: np.ndarray) -> np.ndarray:
             return np.concatenate([statistic(weights) for statistic in statistics], axis=1)
 
-        return cluster_bootstrap(all_of_them, self.clusters, n_boot, seed, level)
+        return cluster_bootstrap(concatenated, self.clusters, n_boot, seed, level)
 
     def counts(self, quantities: list[str]) -> np.ndarray:
         """Count, for each quantity and annotator, the masks that have its measure."""
@@ -250,14 +248,14 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
 COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "hint")
 NEAR_DUPLICATE = "Near-duplicate annotators"
 OUTLIER = "Annotator disagrees with the others"
-_MENDS = {
-    NEAR_DUPLICATE: "ask whether one copied or corrected the other's masks; if so count them once",
-    OUTLIER: "look at these masks: another task understood, another tool, or harder images",
+_HINTS = {
+    NEAR_DUPLICATE: "ask whether one copied or corrected the other's masks; if so, count them once",
+    OUTLIER: "look at these masks: another understanding of the task, another tool, or harder images",
 }
 
 
 def near_duplicate_annotators(
-    pairs: pd.DataFrame, dice: float = 0.99, share: float = 0.5, at_least: int = 5
+    pairs: pd.DataFrame, dice: float = 0.99, share: float = 0.5, min_pairs: int = 5
 ) -> pd.DataFrame:
     """Find annotators whose masks are nearly the same on many images.
 
@@ -266,16 +264,16 @@ def near_duplicate_annotators(
     pairs : pandas.DataFrame
         As ``Cohort.pairs``.
     dice : float
-        From this Dice on two masks are nearly the same.
+        Smallest Dice of two nearly equal masks.
     share : float
-        From this share of their common pairs on two annotators are near-duplicates.
-    at_least : int
-        Fewer common pairs than this say nothing.
+        Smallest share of such pairs among the common pairs of near-duplicates.
+    min_pairs : int
+        Annotators with fewer common pairs are not compared.
 
     Returns
     -------
     pandas.DataFrame
-        One row two annotators: ``image_id`` and ``mask_id`` (missing), ``issue``, ``severity``
+        One row per two annotators: ``image_id`` and ``mask_id`` (missing), ``issue``, ``severity``
         (high), ``detail``, ``hint``.
     """
     between = pairs[pairs["annotator_1"] != pairs["annotator_2"]]
@@ -283,7 +281,7 @@ def near_duplicate_annotators(
     first, second = np.sort(names, axis=1).T if len(names) else ([], [])
     alike = pd.DataFrame({"first": first, "second": second, "alike": between["dice"] >= dice})
     table = alike.groupby(["first", "second"])["alike"].agg(["sum", "size"])
-    table = table[(table["size"] >= at_least) & (table["sum"] >= share * table["size"])]
+    table = table[(table["size"] >= min_pairs) & (table["sum"] >= share * table["size"])]
     details = [
         f"{a} and {b}: Dice of {dice} or more in {n} of {of} pairs"
         for (a, b), n, of in zip(table.index, table["sum"], table["size"], strict=True)
@@ -292,9 +290,9 @@ def near_duplicate_annotators(
 
 
 def outlying_annotators(
-    pairs: pd.DataFrame, threshold: float = 3.5, at_least: int = 10
+    pairs: pd.DataFrame, threshold: float = 3.5, min_pairs: int = 10
 ) -> pd.DataFrame:
-    """Find annotators who agree less with the others than annotators do.
+    """Find annotators who agree less with the others than is usual.
 
     Parameters
     ----------
@@ -302,16 +300,16 @@ def outlying_annotators(
         As ``Cohort.pairs``.
     threshold : float
         Robust z below minus this is an outlier (Iglewicz and Hoaglin recommend 3.5).
-    at_least : int
+    min_pairs : int
         Annotators with fewer pairs are not judged, nor do they count for the usual.
 
     Returns
     -------
     pandas.DataFrame
-        One row an annotator: ``image_id`` and ``mask_id`` (missing), ``issue``, ``severity``
+        One row per annotator: ``image_id`` and ``mask_id`` (missing), ``issue``, ``severity``
         (medium), ``detail``, ``hint``.
     """
-    table = agreement_with_others(pairs, at_least)
+    table = agreement_with_others(pairs, min_pairs)
     low = table[table["z"] < -threshold]
     details = [
         f"{name}: median Dice {row.median_dice:.3f} in {row.n_pairs} pairs with others, "
@@ -321,14 +319,14 @@ def outlying_annotators(
     return _findings(OUTLIER, "medium", details)
 
 
-def agreement_with_others(pairs: pd.DataFrame, at_least: int = 10) -> pd.DataFrame:
-    r"""Tell how much each annotator agrees with the others, and how unusual that is.
+def agreement_with_others(pairs: pd.DataFrame, min_pairs: int = 10) -> pd.DataFrame:
+    r"""Measure how much each annotator agrees with the others, and how unusual that is.
 
     Parameters
     ----------
     pairs : pandas.DataFrame
         As ``Cohort.pairs``. Pairs of masks of one annotator are left out.
-    at_least : int
+    min_pairs : int
         Annotators with fewer pairs get no z.
 
     Returns
@@ -349,7 +347,7 @@ def agreement_with_others(pairs: pd.DataFrame, at_least: int = 10) -> pd.DataFra
     ]
     groups = pd.concat(sides).groupby("annotator")["dice"]
     table = pd.DataFrame({"n_pairs": groups.size(), "median_dice": groups.median()})
-    judged = table.loc[table["n_pairs"] >= at_least, "median_dice"]
+    judged = table.loc[table["n_pairs"] >= min_pairs, "median_dice"]
     away = judged - judged.median()
     scale = 1.4826 * away.abs().median() or 1.2533 * away.abs().mean()
     enough = len(judged) >= 4 and scale > 0
@@ -357,5 +355,5 @@ def agreement_with_others(pairs: pd.DataFrame, at_least: int = 10) -> pd.DataFra
 
 
 def _findings(issue: str, severity: str, details: list[str]) -> pd.DataFrame:
-    rows = [(None, None, issue, severity, detail, _MENDS[issue]) for detail in details]
+    rows = [(None, None, issue, severity, detail, _HINTS[issue]) for detail in details]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype("str")

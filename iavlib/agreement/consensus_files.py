@@ -13,9 +13,10 @@ import pandas as pd
 from PIL import Image
 
 from iavlib.core.errors import DataError
+from iavlib.core.files import replacing
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import read_mask, read_stack
+from iavlib.data.images import read_stack
 from iavlib.masks.consensus import Ties, majority_vote, random_annotator, spatial_staple, staple
 
 #: Code of each method, which takes the place of annotator, tool, skill and id in a file's name.
@@ -26,20 +27,8 @@ METHODS = {
     "RA": "random annotator",
 }
 COLUMNS = (
-    "image_id",
-    "path",
-    "annotator",
-    "tool",
-    "skill",
-    "n_masks",
-    "masks",
-    "sensitivity",
-    "specificity",
-    "prior",
-    "iterations",
-    "warnings",
-    "problem",
-    "hint",
+    *("image_id", "path", "annotator", "tool", "skill", "n_masks", "masks"),
+    *("sensitivity", "specificity", "prior", "iterations", "warnings", "problem", "hint"),
 )
 
 
@@ -54,7 +43,6 @@ class _Job:
     ties: Ties
     max_iterations: int | None
     seed: int
-    read: Callable
 
 
 def write_consensus(
@@ -67,7 +55,6 @@ def write_consensus(
     seed: int = 0,
     processes: int | None = None,
     progress: bool | Callable[[int, int], None] = False,
-    read: Callable = read_mask,
 ) -> pd.DataFrame:
     """Write the consensus masks of every image that has at least two masks.
 
@@ -75,9 +62,9 @@ def write_consensus(
     ----------
     cohort : Cohort
     out : path
-        Folder for the files, made if need be. A mask is a PNG of 0 and 255 named
-        ``<image_id>_MV_MV_MV_MV.png`` (and so on for each method), as in IMA++; it is written
-        beside its place and moved there.
+        Folder for the files, created if needed. A mask is a PNG of 0 and 255 named
+        ``<image_id>_MV_MV_MV_MV.png`` (and so on for each method), as in IMA++; it
+        appears under its name only when complete.
     methods : tuple of str
         ``MV`` majority vote, ``ST`` STAPLE, ``SP`` spatially varying STAPLE, ``RA`` one of the
         masks at random.
@@ -89,17 +76,14 @@ def write_consensus(
         Of the random annotator. Each image has its own generator, so that its draw does not
         depend on the other images.
     processes : int, optional
-        One a core unless given, fewer for few images. Each holds the masks of one image.
+        One per core unless given, fewer for few images. Each holds the masks of one image.
     progress : bool or callable
         True prints a line every ten seconds; a callable is called with images done and total.
-    read : callable
-        From path to array of shape (height, width), 0 outside and one positive value inside. With
-        several processes a function of a module.
 
     Returns
     -------
     pandas.DataFrame
-        Index ``mask_id`` (the file's name), one row a mask, images in the cohort's order:
+        Index ``mask_id`` (the file's name), one row per mask, images in the cohort's order:
         ``image_id``, ``path`` (missing where no file was written), ``annotator``, ``tool`` and
         ``skill`` (the method's code, as in IMA++), ``n_masks``, ``masks`` (ids of the masks it was
         made of), ``sensitivity`` and ``specificity`` of each of them (STAPLE; in that order,
@@ -121,7 +105,7 @@ def write_consensus(
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     jobs = [
-        _Job(image_id, paths, str(out), tuple(methods), ties, max_iterations, seed, read)
+        _Job(image_id, paths, str(out), tuple(methods), ties, max_iterations, seed)
         for image_id, paths in _paths(cohort.masks).items()
     ]
     results = run_in_order(
@@ -133,9 +117,9 @@ def write_consensus(
 
 
 def consensus_of_image(job: _Job) -> list[dict]:
-    """Make and write one image's consensus masks; a failure becomes rows that tell it."""
+    """Make and write one image's consensus masks; a failure becomes rows that report it."""
     try:
-        stack = read_stack(job.paths, job.read, min_masks=2)
+        stack = read_stack(job.paths, min_masks=2)
     except DataError as error:
         return _problems(job, error)
     rows = []
@@ -145,7 +129,7 @@ def consensus_of_image(job: _Job) -> list[dict]:
         try:
             row |= {"path": str(_write(mask, Path(job.out), row["mask_id"]))} | facts
         except DataError as error:
-            row |= _told(error)
+            row |= _failure(error)
         rows.append(row)
     return rows
 
@@ -197,10 +181,10 @@ def _row(job: _Job, method: str) -> dict:
 
 
 def _problems(job: _Job, error: DataError) -> list[dict]:
-    return [_row(job, method) | _told(error) for method in job.methods]
+    return [_row(job, method) | _failure(error) for method in job.methods]
 
 
-def _told(error: DataError) -> dict:
+def _failure(error: DataError) -> dict:
     return {"problem": f"{error.where}: {error.problem}", "hint": error.hint}
 
 
@@ -209,18 +193,14 @@ def _numbers(values: np.ndarray) -> str:
 
 
 def _write(mask: np.ndarray, folder: Path, name: str) -> Path:
-    """Write beside the file's place and move it there, so that no half file ever has its name."""
     path = folder / name
     if path.parent != folder or os.sep in name:
         raise DataError(name, "the image's id is no file name", "take '/' and the like out of it")
-    work = folder / f".{name}.{os.getpid()}"
     try:
-        Image.fromarray(mask.astype(np.uint8) * 255).save(work, format="PNG", compress_level=6)
-        os.replace(work, path)
+        with replacing(path) as temporary:
+            image = Image.fromarray(mask.astype(np.uint8) * 255)
+            image.save(temporary, format="PNG", compress_level=6)
     except OSError as error:
-        raise DataError(
-            path, f"could not be written ({error})", "make room or write elsewhere"
-        ) from None
-    finally:
-        work.unlink(missing_ok=True)
+        reason = f"could not be written ({error.strerror or error})"
+        raise DataError(path, reason, "free some space or write elsewhere") from None
     return path

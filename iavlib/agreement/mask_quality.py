@@ -1,7 +1,7 @@
-"""Is this mask what it should be? Findings on single masks, with severity and mend.
+"""Quality of single masks: findings with severity and remedy.
 
 The checks of IMA++ (Abhishek et al. 2025), with the second *largest* region where the released
-code takes the second one it meets, and others: holes, another size than the image, grey values,
+code takes the second in raster order, and further ones: holes, another size than the image, grey values,
 the same mask twice. Findings on annotators as a whole are in
 :mod:`iavlib.agreement.annotator_bias`.
 """
@@ -23,7 +23,7 @@ from iavlib.agreement.annotator_bias import near_duplicate_annotators, outlying_
 from iavlib.core.errors import DataError
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import MAX_PIXELS, read_file, read_mask
+from iavlib.data.images import MAX_PIXELS, read_file
 from iavlib.masks.regions import region_sizes
 from iavlib.masks.surfaces import bounding_box
 
@@ -41,7 +41,7 @@ HOLES = "Holes"
 TWICE = "Same mask twice in one image"
 ELSEWHERE = "Same mask in another image"
 
-#: Severity and mend of each issue.
+#: Severity and remedy of each issue.
 ISSUES = {
     UNREADABLE: ("high", "put the file there again, or take its row out of the table"),
     EMPTY: ("high", "leave the mask out, or have it drawn again"),
@@ -72,7 +72,6 @@ class _Job:
     width: int
     height: int
     second_region: SecondRegion
-    read: Callable
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,6 @@ def check_masks(
     second_region: SecondRegion = "largest",
     absent: Literal["report", "skip"] = "report",
     progress: bool | Callable[[int, int], None] = False,
-    read: Callable = read_mask,
 ) -> pd.DataFrame:
     """Check every mask of a cohort, and its annotators.
 
@@ -98,22 +96,20 @@ def check_masks(
     ----------
     cohort : Cohort
     processes : int, optional
-        One a core unless given, fewer for few masks. Each holds one mask.
+        One per core unless given, fewer for few masks. Each holds one mask.
     second_region : {"largest", "found"}
         Which region is compared with which: the second largest with the largest, or, as in the
         released code of IMA++, the second with the first in the order of rows and columns.
     absent : {"report", "skip"}
-        What becomes of masks without a file: a finding each, or nothing, for a collection of
-        which only a part is at hand.
+        Whether a mask without a file is a finding; ``skip`` is for a collection of which only some
+        files are present.
     progress : bool or callable
         True prints a line every ten seconds; a callable is called with masks done and total.
-    read : callable
-        From path to array of shape (height, width), True inside.
 
     Returns
     -------
     pandas.DataFrame
-        One row a finding: ``image_id``, ``mask_id``, ``issue``, ``severity`` (high, medium, low),
+        One row per finding: ``image_id``, ``mask_id``, ``issue``, ``severity`` (high, medium, low),
         ``detail``, ``hint``. Masks in the order of the cohort, each with its findings in the order
         of :data:`ISSUES`; then annotators, without image and mask. A mask that is unreadable,
         empty or full has no further finding, except for its size.
@@ -121,7 +117,7 @@ def check_masks(
     Raises
     ------
     ValueError
-        If an option is none of those named.
+        If an option has no such value.
 
     Notes
     -----
@@ -134,7 +130,7 @@ def check_masks(
         raise ValueError(f"second_region must be 'largest' or 'found', not {second_region!r}")
     if absent not in ("report", "skip"):
         raise ValueError(f"absent must be 'report' or 'skip', not {absent!r}")
-    jobs = _jobs(cohort, second_region, read)
+    jobs = _jobs(cohort, second_region)
     done = [job for job in jobs if job.path is not None or absent == "report"]
     results = run_in_order(check_mask, done, processes, _unreadable, progress, "masks checked")
     checked = {job.mask_id: result for job, result in zip(done, results, strict=True)}
@@ -177,7 +173,7 @@ def check_mask(job: _Job) -> _Checked:
 def compare_findings(
     findings: pd.DataFrame, published: pd.DataFrame, masks: pd.Index
 ) -> pd.DataFrame:
-    """Put findings beside those published.
+    """Compare findings with the published ones.
 
     Parameters
     ----------
@@ -204,7 +200,7 @@ def compare_findings(
     return both.assign(**{"in": both["in"].astype("str").map(names)})
 
 
-def _jobs(cohort: Cohort, second_region: SecondRegion, read: Callable) -> list[_Job]:
+def _jobs(cohort: Cohort, second_region: SecondRegion) -> list[_Job]:
     masks = cohort.masks.join(cohort.images[["width", "height"]], on="image_id")
     return [
         _Job(
@@ -214,7 +210,6 @@ def _jobs(cohort: Cohort, second_region: SecondRegion, read: Callable) -> list[_
             int(row["width"]),
             int(row["height"]),
             second_region,
-            read,
         )
         for mask_id, row in masks.to_dict("index").items()
     ]
@@ -222,14 +217,14 @@ def _jobs(cohort: Cohort, second_region: SecondRegion, read: Callable) -> list[_
 
 def _unreadable(job: _Job, error: DataError) -> _Checked:
     where = "" if error.where == job.mask_id else f"{error.where}: "
-    return _Checked([(UNREADABLE, f"{where}{error.problem}; to mend it, {error.hint}")])
+    return _Checked([(UNREADABLE, f"{where}{error.problem}; to fix it, {error.hint}")])
 
 
 def _decode(job: _Job) -> tuple[np.ndarray, str]:
-    """Return the mask, and what to say of grey values between outside and inside."""
-    values = _grey_values(job.path) if job.path and job.read is read_mask else None
+    """Return the mask, and a description of grey values between outside and inside."""
+    values = _grey_values(job.path) if job.path else None
     if values is None:
-        return read_file(job.mask_id, job.path, job.read), ""
+        return read_file(job.mask_id, job.path), ""
     mask = values > 0
     usual = np.count_nonzero(values == values.max())
     if usual == np.count_nonzero(mask) or not mask.any():
@@ -246,7 +241,7 @@ def _grey_values(path: str) -> np.ndarray | None:
         with Image.open(path) as image:
             plain = image.mode == "L" and getattr(image, "n_frames", 1) == 1
             return np.asarray(image) if plain and math.prod(image.size) <= MAX_PIXELS else None
-    except Exception:  # whatever it is, reading it as a mask tells it better
+    except Exception:  # reading it as a mask reports it better
         return None
 
 
@@ -261,8 +256,8 @@ def _shape_findings(
         share = ordered[1] / ordered[0]
         if share > REGION_SHARE:
             which = "largest" if second_region == "largest" else "found"
-            told = f"{len(sizes)} regions; the second {which} has {share:.1%} of the first"
-            findings.append((REGIONS, told))
+            detail = f"{len(sizes)} regions; the second {which} has {share:.1%} of the first"
+            findings.append((REGIONS, detail))
     # The padding, with all background that reaches the box's edge, is the first region met.
     holes = region_sizes(~np.pad(crop, 1), corners=False)[1:]
     if len(holes):
@@ -289,7 +284,7 @@ def _copies(cohort: Cohort, checked: dict[str, _Checked]) -> list[tuple[str, tup
     for group in groups:
         for same in group[group.duplicated(keep=False)].groupby(group).groups.values():
             found |= _name_copies(masks["image_id"].loc[same])
-    return [(mask_id, (issue, told)) for (mask_id, issue), told in found.items()]
+    return [(mask_id, (issue, detail)) for (mask_id, issue), detail in found.items()]
 
 
 def _name_copies(images: pd.Series) -> dict[tuple[str, str], str]:

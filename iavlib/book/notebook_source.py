@@ -184,7 +184,7 @@ def has_error(notebook: dict[str, Any]) -> bool:
     return any(_error_output(cell) for cell in own_code_cells(notebook))
 
 
-def diagnose(output: Path, log: Path, exit_code: int, reason: str | None = None) -> Failure:
+def locate_failure(output: Path, log: Path, exit_code: int, reason: str | None = None) -> Failure:
     """Find the cell at which a run stopped.
 
     Parameters

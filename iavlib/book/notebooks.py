@@ -1,10 +1,9 @@
-"""Running one notebook in a process of its own, and believing only a valid manifest.
+"""Running one notebook in a process of its own; only a valid manifest makes the run a success.
 
-Putting the result of a run in place, now or, if we were killed before, the next time.
-
-A notebook's last cell writes the manifest. Should everything be killed between
-that and our putting the result in place, hours of work would have to be
-repeated, although nothing but bookkeeping is missing; so it is made up for.
+Papermill's report is not enough: it calls a cell completed whose kernel was killed. A run is done
+when its process ended with status 0, every code cell was run and the last one wrote a valid
+manifest of this very run. If everything is killed between that and moving the result into place,
+the next start moves it (:func:`recover`) instead of repeating the run.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from iavlib.book.graph import Job, Traces, is_current
+from iavlib.book.jobs import Job, NotebookFiles, reason_to_run
 from iavlib.book.manifest import read_manifest
 from iavlib.book.notebook_source import (
     Failure,
     cell_source,
-    diagnose,
     first_unrun,
     has_error,
     load_notebook,
+    locate_failure,
     own_code_cells,
 )
 from iavlib.core.errors import ExecutionError, ManifestError
@@ -41,76 +40,9 @@ MANIFEST = "manifest.json"
 FACTS = "run.json"
 
 
-def publish(work: Path, traces: Traces) -> None:
-    """Move a good run's notebook and manifest to their places.
-
-    Parameters
-    ----------
-    work : Path
-        Folder the run worked in.
-    traces : Traces
-        Where they go.
-
-    Notes
-    -----
-    Killed at any moment, this leaves no manifest beside the notebook of another
-    run, and what is needed for :func:`adopt` to finish it.
-    """
-    if (work / OUTPUT).is_file():
-        traces.manifest.unlink(missing_ok=True)
-        os.replace(work / OUTPUT, traces.notebook)
-    os.replace(work / MANIFEST, traces.manifest)
-    traces.clear_failure()
-
-
-def adopt(traces: Traces, job: Job) -> bool:
-    """Publish what a killed run had finished, if that is what `job` would give.
-
-    Parameters
-    ----------
-    traces : Traces
-        The notebook's files; its lock must be held.
-    job : Job
-        What is to be run.
-
-    Returns
-    -------
-    bool
-        Whether there was such a run.
-    """
-    for facts in traces.work.glob(f"*/{FACTS}"):
-        if _is_finished(facts.parent, traces, job):
-            publish(facts.parent, traces)
-            shutil.rmtree(traces.work)
-            return True
-    return False
-
-
-def _is_finished(work: Path, traces: Traces, job: Job) -> bool:
-    """Tell whether a run did everything: its manifest is whole and every cell before ran well."""
-    try:
-        run_id = json.loads((work / FACTS).read_text(encoding="utf-8"))["run_id"]
-        manifest = read_manifest(work / MANIFEST, run_id)
-        if manifest["fingerprint"] != job.fingerprint:
-            return False
-        if not (work / OUTPUT).exists():  # killed within publish()
-            return traces.notebook.is_file() and not traces.manifest.exists()
-        notebook = load_notebook(work / OUTPUT)
-    except (ExecutionError, ValueError):
-        return False
-    if has_error(notebook):
-        return False
-    number = first_unrun(notebook)
-    cells = own_code_cells(notebook)
-    # the end of the last cell may not have been noted any more
-    return number is None or (number == len(cells) and "manifest.write(" in cell_source(cells[-1]))
-
-
-DONE = "done"
-FAILED = "failed"
-UP_TO_DATE = "up to date"
+DONE, FAILED, UP_TO_DATE = "done", "failed", "up to date"
 _NO_MANIFEST = "no manifest: the last cell must call manifest.write(cohorts=[...])"
-_PATIENCE_SECONDS = 15
+_GRACE_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -120,7 +52,7 @@ class RunResult:
     Parameters
     ----------
     stem : str
-        Name of the notebook without ending.
+        Name of the notebook without its ending.
     status : str
         ``"done"``, ``"failed"`` or ``"up to date"``.
     seconds : float
@@ -138,11 +70,10 @@ class RunResult:
     failure: Failure | None = None
 
 
-def bring_up_to_date(project: Project, job: Job, force: bool = False) -> RunResult:
-    """Run a notebook unless its last run still holds.
+def run_if_needed(project: Project, job: Job, force: bool = False) -> RunResult:
+    """Run a notebook unless its last result holds.
 
-    Waits while another process runs it. A run that was killed after its last
-    cell had written the manifest is finished, not repeated.
+    Waits while another process runs it.
 
     Parameters
     ----------
@@ -156,71 +87,92 @@ def bring_up_to_date(project: Project, job: Job, force: bool = False) -> RunResu
     Returns
     -------
     RunResult
-        With status ``"up to date"`` when nothing was run.
+        ``"up to date"`` when nothing was run. ``"failed"`` keeps the partly executed notebook,
+        and an earlier good result stays.
     """
-    traces = Traces(project.executed, job.stem)
-    if not force and is_current(project, job):
-        return _unchanged(traces)
-    with only_one(traces.lock, f"a run of {job.stem}") as lock:
-        # what we waited for may have been just this
-        if not force and (adopt(traces, job) or is_current(project, job)):
-            return _unchanged(traces)
-        return _run(project, job, traces, lock.fileno())
+    files = NotebookFiles(project.executed, job.stem)
+    if not force and reason_to_run(project, job) is None:
+        return _unchanged(files)
+    with only_one(files.lock, f"a run of {job.stem}") as lock:
+        # another process may have made it while we waited
+        if not force and (recover(files, job) or reason_to_run(project, job) is None):
+            return _unchanged(files)
+        return _run(project, job, files, lock.fileno())
 
 
-def run_notebook(project: Project, job: Job) -> RunResult:
-    """Execute a notebook and keep the outcome.
-
-    Parameters
-    ----------
-    project : Project
-        The project.
-    job : Job
-        The notebook with its parameters.
-
-    Returns
-    -------
-    RunResult
-        ``"done"`` only if the process ended with status 0, every code cell was
-        run and the manifest is valid and of this run. Otherwise ``"failed"``:
-        the partial notebook is kept and an earlier good result stays.
-    """
-    return bring_up_to_date(project, job, force=True)
+def _unchanged(files: NotebookFiles) -> RunResult:
+    files.clear_failure()  # of a source that has been restored since
+    return RunResult(files.stem, UP_TO_DATE, 0.0, manifest=files.good_manifest())
 
 
-def _unchanged(traces: Traces) -> RunResult:
-    traces.clear_failure()  # of a source that has been put back since
-    return RunResult(traces.stem, UP_TO_DATE, 0.0, manifest=traces.good_manifest())
-
-
-def _run(project: Project, job: Job, traces: Traces, lock: int) -> RunResult:
+def _run(project: Project, job: Job, files: NotebookFiles, lock: int) -> RunResult:
     """Run a notebook whose lock we hold."""
-    started = time.time()
-    run_id = secrets.token_hex(8)
-    # one folder a run: the kernel of a killed run may live a little longer and write into its own
-    work = _fresh_folder(traces.work) / run_id
+    started, run_id = time.time(), secrets.token_hex(8)
+    # one folder per run: the kernel of a killed run may live a little longer and write into its own
+    shutil.rmtree(files.work, ignore_errors=True)
+    files.work.mkdir(parents=True)
+    work = files.work / run_id
     work.mkdir()
     _describe_run(project, job, work, run_id, started)
-    exit_code = _execute(work, traces.log, lock)
-    manifest, failure = _judge(work, traces.log, exit_code, run_id)
+    exit_code = _execute(work, files.log, lock)
+    manifest, failure = _judge(work, files.log, exit_code, run_id)
     if failure is None:
-        publish(work, traces)
+        publish(work, files)
     else:
-        _keep_failure(work, traces, job, failure)
-    shutil.rmtree(traces.work)
+        _keep_failure(work, files, job, failure)
+    shutil.rmtree(files.work)
     status = DONE if failure is None else FAILED
     return RunResult(job.stem, status, time.time() - started, manifest, failure)
 
 
-def _fresh_folder(work: Path) -> Path:
-    """Empty the working folder: runs that were killed may have left theirs there."""
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    return work
+def publish(work: Path, files: NotebookFiles) -> None:
+    """Move a good run's notebook and manifest from the folder it worked in to their places.
+
+    Killed at any moment, this leaves no manifest beside the notebook of another run, and what
+    :func:`recover` needs to complete it.
+    """
+    if (work / OUTPUT).is_file():
+        files.manifest.unlink(missing_ok=True)
+        os.replace(work / OUTPUT, files.notebook)
+    os.replace(work / MANIFEST, files.manifest)
+    files.clear_failure()
+
+
+def recover(files: NotebookFiles, job: Job) -> bool:
+    """Publish what a killed run had completed if it is what `job` would give; return whether.
+
+    The lock of the notebook must be held.
+    """
+    for facts in files.work.glob(f"*/{FACTS}"):
+        if _is_complete(facts.parent, files, job):
+            publish(facts.parent, files)
+            shutil.rmtree(files.work)
+            return True
+    return False
+
+
+def _is_complete(work: Path, files: NotebookFiles, job: Job) -> bool:
+    """Return whether a run did everything: its manifest is whole, every cell before ran well."""
+    try:
+        run_id = json.loads((work / FACTS).read_text(encoding="utf-8"))["run_id"]
+        manifest = read_manifest(work / MANIFEST, run_id)
+        if manifest["fingerprint"] != job.fingerprint:
+            return False
+        if not (work / OUTPUT).exists():  # killed within publish()
+            return files.notebook.is_file() and not files.manifest.exists()
+        notebook = load_notebook(work / OUTPUT)
+    except (ExecutionError, ValueError):
+        return False
+    if has_error(notebook):
+        return False
+    number = first_unrun(notebook)
+    cells = own_code_cells(notebook)
+    # the end of the last cell may not have been recorded any more
+    return number is None or (number == len(cells) and "manifest.write(" in cell_source(cells[-1]))
 
 
 def _describe_run(project: Project, job: Job, work: Path, run_id: str, started: float) -> None:
-    """Write what the worker and what the notebook's kernel must know."""
+    """Write what the worker and the notebook's kernel must know."""
     write_json(
         work / "job.json",
         {
@@ -258,7 +210,8 @@ def _execute(work: Path, log: Path, lock: int) -> int:
         "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not one of the same name
         "PYTHONUNBUFFERED": "1",
     }
-    command = [sys.executable, "-m", "iavlib.book.worker", str(work / "job.json")]
+    job = str(work / "job.json")
+    command = [sys.executable, "-m", "iavlib.book.worker", "notebook", job]
     with log.open("wb") as stream:
         process = subprocess.Popen(
             command,
@@ -280,7 +233,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     """Let the worker end its kernel; it does when its standard input closes."""
     process.stdin.close()
     try:
-        process.wait(_PATIENCE_SECONDS)
+        process.wait(_GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -292,25 +245,25 @@ def _judge(
     """Decide whether a run is done: its manifest, or why it is not."""
     output, manifest = work / OUTPUT, work / MANIFEST
     if exit_code != 0:
-        return None, diagnose(output, log, exit_code)
+        return None, locate_failure(output, log, exit_code)
     if first_unrun(load_notebook(output)) is not None:
-        return None, diagnose(output, log, exit_code, "the run stopped here without an error")
+        return None, locate_failure(output, log, exit_code, "the run stopped here without an error")
     if not manifest.is_file():
-        return None, diagnose(output, log, exit_code, _NO_MANIFEST)
+        return None, locate_failure(output, log, exit_code, _NO_MANIFEST)
     try:
         return read_manifest(manifest, run_id), None
     except ManifestError as error:
-        return None, diagnose(output, log, exit_code, str(error))
+        return None, locate_failure(output, log, exit_code, str(error))
 
 
-def _keep_failure(work: Path, traces: Traces, job: Job, failure: Failure) -> None:
+def _keep_failure(work: Path, files: NotebookFiles, job: Job, failure: Failure) -> None:
     """Keep the partial notebook and the reason; what is moved is the file's last whole state."""
     if (work / OUTPUT).is_file():
-        os.replace(work / OUTPUT, traces.failed_notebook)
+        os.replace(work / OUTPUT, files.failed_notebook)
     else:
-        traces.failed_notebook.unlink(missing_ok=True)
+        files.failed_notebook.unlink(missing_ok=True)
     write_json(
-        traces.failed_json,
+        files.failed_json,
         {
             "notebook": job.stem,
             "profile": job.profile,

@@ -20,8 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -39,11 +38,9 @@ from iavlib.book.chapter import (
     scorecard,
 )
 from iavlib.book.claims import ledger
-from iavlib.book.fingerprint import DataFingerprint, cohort_fingerprint
-from iavlib.book.graph import Traces, prepare_jobs
+from iavlib.book.jobs import NotebookFiles
 from iavlib.book.model_card import PAGE as MODEL_CARD, diagnosis_card, model_card
 from iavlib.book.notebook_source import load_notebook, notebook_title
-from iavlib.book.notebooks import RunResult, bring_up_to_date
 from iavlib.book.pages import SYNTHETIC_CLASS
 from iavlib.book.stored import describe_stored, read_stored
 from iavlib.core.errors import BookError, suggest
@@ -74,21 +71,23 @@ def toc_entries(project: Project) -> list[str]:
         If ``_toc.yml`` is no table of contents, lists a page twice, or lists one
         that has no file.
     """
+    from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
+
     try:
-        content = yaml.safe_load(project.toc.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        listed = [str(entry) for entry in parse_toc_yaml(project.toc)]
+    except (OSError, MalformedError, yaml.YAMLError) as error:
         raise BookError(f"{project.toc}: cannot be read ({error})") from error
-    if not isinstance(content, dict) or "root" not in content:
-        raise BookError(f"{project.toc}: must begin with format: jb-book and root: <page>")
-    entries = [_without_ending(entry) for entry in _walk(content)]
+    entries = [_without_ending(entry) for entry in listed]
     for entry in entries:
         if entries.count(entry) > 1:
             raise BookError(f"{project.toc}: lists {entry} twice; remove one")
         if page_file(project, entry) is None:
-            known = [str(path.relative_to(project.root)) for path in _all_pages(project)]
+            pages = [p for ending in _PAGE_ENDINGS for p in project.book.rglob(f"*{ending}")]
+            files = [*project.notebook_files().values(), *pages]
+            existing = {_without_ending(str(path.relative_to(project.root))) for path in files}
             raise BookError(
                 f"{project.toc}: lists {entry}, but there is no such page; "
-                f"{suggest(entry, map(_without_ending, known))}"
+                f"{suggest(entry, existing)}"
             )
     return entries
 
@@ -113,26 +112,10 @@ def page_file(project: Project, entry: str) -> Path | None:
     return None
 
 
-def _walk(node: Any) -> Iterator[str]:
-    """Yield every ``root`` and ``file`` below a node of the table of contents."""
-    if isinstance(node, list):
-        for item in node:
-            yield from _walk(item)
-    elif isinstance(node, dict):
-        yield from (str(node[key]) for key in ("root", "file") if key in node)
-        for value in node.values():
-            yield from _walk(value)
-
-
 def _without_ending(entry: str) -> str:
     for ending in _PAGE_ENDINGS:
         entry = entry.removesuffix(ending)
     return entry
-
-
-def _all_pages(project: Project) -> list[Path]:
-    pages = [p for ending in _PAGE_ENDINGS for p in project.book.rglob(f"*{ending}")]
-    return [*project.notebook_files().values(), *pages]
 
 
 _VOID = frozenset(
@@ -327,15 +310,15 @@ def _chapter(
 ) -> _Chapter:
     """Make the page of a notebook from its last run, whatever became of it, and stored results."""
     stem = Path(entry).name
-    traces = Traces(project.executed, stem)
-    manifest = traces.good_manifest()
+    files = NotebookFiles(project.executed, stem)
+    manifest = files.good_manifest()
     title = notebook_title(project.notebooks / f"{stem}.ipynb")
-    if traces.failed_json.is_file():
-        failure = json.loads(traces.failed_json.read_text(encoding="utf-8"))
-        if not traces.failed_notebook.is_file():
+    if files.failed_json.is_file():
+        failure = json.loads(files.failed_json.read_text(encoding="utf-8"))
+        if not files.failed_notebook.is_file():
             return _Chapter(".md", missing_page(title, stem, failure).encode(), "failed", manifest)
         earlier = manifest["finished"] if manifest else None
-        page = failed_page(load_notebook(traces.failed_notebook), failure, earlier)
+        page = failed_page(load_notebook(files.failed_notebook), failure, earlier)
         return _Chapter(".ipynb", _notebook_bytes(page), "failed", manifest)
     runs = [manifest, *stored] if manifest else stored
     recorded = {claim["id"] for run in runs for claim in run["claims"]}
@@ -348,7 +331,7 @@ def _chapter(
             text += f"\n## Stored results\n\nFrom runs elsewhere ({kept}).\n\n"
             text += claims_table(project, own)
         return _Chapter(".md", text.encode(), "not run", None)
-    page = finished_page(load_notebook(traces.notebook), manifest, claims_table(project, own))
+    page = finished_page(load_notebook(files.notebook), manifest, claims_table(project, own))
     return _Chapter(".ipynb", _notebook_bytes(page), "good", manifest)
 
 
@@ -397,17 +380,14 @@ class BookResult:
 
     Parameters
     ----------
-    runs : tuple of RunResult
-        One a notebook of the book; none if nothing was to be run.
     failed : tuple of str
-        Pages of notebooks whose last run failed or that could not be run now.
+        Pages of notebooks whose last run failed.
     problems : tuple of str
         Warnings of Sphinx and failed checks; a good book has none.
     rebuilt : bool
         False if the book was as it should be already.
     """
 
-    runs: tuple[RunResult, ...]
     failed: tuple[str, ...]
     problems: tuple[str, ...]
     rebuilt: bool
@@ -418,68 +398,35 @@ class BookResult:
         return not self.problems and not self.failed
 
 
-def build_book(
-    project: Project,
-    profile: str = "quick",
-    force: bool = False,
-    run: bool = True,
-    announce: Callable[[str], Any] = lambda _: None,
-    report: Callable[[RunResult], Any] = lambda _: None,
-    data_fingerprint: DataFingerprint = cohort_fingerprint,
-) -> BookResult:
-    """Bring the book up to date.
+def build_book(project: Project, force: bool = False) -> BookResult:
+    """Build the book from what the last runs of the notebooks left.
 
     Parameters
     ----------
     project : Project
         The project.
-    profile : str, optional
-        Scale at which notebooks are run.
     force : bool, optional
-        Run every notebook and build every page, changed or not.
-    run : bool, optional
-        Whether to run notebooks at all; otherwise the last results are shown.
-    announce, report : callable, optional
-        Called before each notebook with its name, and after it with its result.
-    data_fingerprint : callable, optional
-        Cohort name to the fingerprint of its files.
+        Build every page, changed or not.
 
     Returns
     -------
     BookResult
-        The book is built even if a notebook failed; its page then says so.
+        The book is built even if a notebook failed; its page then shows that.
 
     Raises
     ------
     ExecutionError
-        If the table of contents, a profile, the claims or a manifest is wrong,
-        or no book could be built.
+        If the table of contents, the claims or a manifest is wrong, or no book could be built.
     """
-    notebooks = toc_notebooks(project)
-    runs = []
-    with ExitStack() as held:
-        if run:
-            held.enter_context(only_one(project.lock, "iav book"))
-            jobs = prepare_jobs(project, notebooks, profile, data_fingerprint=data_fingerprint)
-            for job in jobs:
-                announce(job.stem)
-                runs.append(bring_up_to_date(project, job, force))
-                report(runs[-1])
-        held.enter_context(only_one(project.build / "book.lock", "a build of the book"))
-        return _assemble_and_build(project, tuple(runs), force)
-
-
-def _assemble_and_build(project: Project, runs: tuple[RunResult, ...], force: bool) -> BookResult:
-    assembly = assemble(project)
-    refused = [f"{NOTEBOOK_FOLDER}/{run.stem}" for run in runs if run.failure is not None]
-    failed = tuple(dict.fromkeys([*assembly.failed, *refused]))
-    stamp = _stamp(assembly)
-    if not force and _why_build(project, assembly, stamp) is None:
-        return BookResult(runs, failed, (), rebuilt=False)
-    problems = _build(project, assembly)
-    # only a good build is remembered: Sphinx would not repeat the warnings of another
-    write_json(_stamp_file(project), stamp if not problems else {})
-    return BookResult(runs, failed, tuple(problems), rebuilt=True)
+    with only_one(project.build / "book.lock", "a build of the book"):
+        assembly = assemble(project)
+        stamp = _stamp(assembly)
+        if not force and _why_build(project, assembly, stamp) is None:
+            return BookResult(assembly.failed, (), rebuilt=False)
+        problems = _build(project, assembly)
+        # only a good build is recorded: Sphinx would not repeat the warnings of another
+        write_json(_stamp_file(project), stamp if not problems else {})
+        return BookResult(assembly.failed, tuple(problems), rebuilt=True)
 
 
 def reason_to_build(project: Project) -> str | None:

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from iavlib.book.experiments import exportable_runs
+from iavlib.book.jobs import exportable_runs
 from iavlib.book.manifest import check_manifest, read_manifest
 from iavlib.book.notebook_source import read_cells
 from iavlib.book.parameters import SCALES

@@ -1,9 +1,11 @@
-"""The process that executes one notebook: papermill with a kernel of its own.
+"""The processes in which papermill and Snakemake run; both end with the process that started them.
 
-Started as ``python -m iavlib.book.worker JOB.json`` by
-:mod:`iavlib.book.notebooks`. It is papermill's Python interface and not its
-command line because only there a kernel can be given IPC sockets: parallel runs
-then cannot fight for ports.
+``python -m iavlib.book.worker notebook JOB.json``, started by :mod:`iavlib.book.notebooks`,
+executes one notebook. It uses papermill's Python interface and not its command line because only
+there a kernel can be given IPC sockets: parallel runs then cannot compete for ports.
+
+``python -m iavlib.book.worker snakemake OPTIONS``, started by :mod:`iavlib.book.plan`, is
+Snakemake's command line.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import logging
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,10 @@ _KERNEL_START_SECONDS = 300
 _OUTPUT_LATENCY_SECONDS = 120
 
 
-def main(job_file: str) -> None:
+_INTERRUPTED = 130
+
+
+def execute_notebook(job_file: str) -> None:
     """Execute the notebook that a job file describes.
 
     Parameters
@@ -70,5 +76,29 @@ def _kernel_config(folder: str) -> Any:
     return Config(KernelManager={"transport": "ipc", "connection_file": connection_file})
 
 
+def run_snakemake(*options: str) -> None:
+    """Run Snakemake with these options of its command line."""
+    end_with_parent(before=_end_jobs)
+    try:
+        from snakemake.cli import main as snakemake
+
+        snakemake(list(options))
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _end_jobs() -> None:
+    """End the jobs on this machine: Snakemake would wait until they have finished.
+
+    They are the processes of our group; notebooks and kernels notice by themselves.
+    """
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(child.pid) == os.getpgid(0):
+                child.terminate()
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    {"notebook": execute_notebook, "snakemake": run_snakemake}[sys.argv[1]](*sys.argv[2:])

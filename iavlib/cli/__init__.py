@@ -1,1 +1,37 @@
-"""cli"""
+"""The command line: modules here read options, call the library and print, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from iavlib.core.errors import DataError, DatasetUnavailable, ExecutionError, explain
+
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+
+
+@contextmanager
+def clear_errors(if_interrupted: str = "finished results are kept") -> Iterator[None]:
+    """Turn errors that the user or the machine caused into one line and an exit status.
+
+    Parameters
+    ----------
+    if_interrupted : str
+        What to print after Ctrl-C.
+    """
+    try:
+        yield
+    except (ExecutionError, DataError, DatasetUnavailable) as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise typer.Exit(WRONG_INPUT) from error
+    except OSError as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        typer.secho(f"error: {explained}", fg="red", err=True)
+        raise typer.Exit(FAILED) from error
+    except KeyboardInterrupt:
+        typer.secho(f"\ninterrupted; {if_interrupted}", err=True)
+        raise typer.Exit(INTERRUPTED) from None

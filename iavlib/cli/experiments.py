@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 
-from iavlib.cli.exits import FAILED as EXIT_FAILED, clear_errors
-from iavlib.core.errors import DataError, DatasetUnavailable, ExperimentError, ExperimentFailed
+from iavlib.cli import FAILED as EXIT_FAILED, clear_errors
+from iavlib.core.errors import ExperimentError, ExperimentFailed
 from iavlib.experiments.config import Experiment, from_mapping, from_version_1
 from iavlib.experiments.grid import expand, read_yaml
 from iavlib.experiments.result import Result, read_facts
@@ -31,6 +30,7 @@ from iavlib.experiments.store import (
 from iavlib.experiments.table import as_table, compare, filter_rows, row_of, run_table, table_json
 
 _SHOWN = ("id", "task", "label", "status", "backbone", "weights", "recipe", "seed", "cohort")
+_RESUME = "the same command goes on from the last epoch"
 _NUMBERS = ("mae", "pearson", "constant_median_mae", "seconds")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -38,7 +38,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def train(spec: str | None, settings: Sequence[str], keep_going: bool, dry_run: bool) -> None:
     """Do the experiments of a specification, see ``iav train --help``."""
-    with _clear_errors():
+    with clear_errors(_RESUME):
         store = RunStore()
         chosen = _experiments(store, spec, settings)
         failed = 0
@@ -122,7 +122,7 @@ def runs(
     """List runs, finished or not, or compare two."""
     if context.invoked_subcommand:
         return
-    with _clear_errors():
+    with clear_errors(_RESUME):
         store = RunStore()
         if compared:
             _show_comparison([read_run(store, store.find(name)) for name in compared], as_json)
@@ -194,7 +194,7 @@ def _show_comparison(results: list[Result], as_json: bool) -> None:
 @app.command()
 def show(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
     """Show one run: settings, numbers, and where its files are."""
-    with _clear_errors():
+    with clear_errors(_RESUME):
         store = RunStore()
         folder = store.find(run_id)
         row = row_of(store, folder)
@@ -220,7 +220,7 @@ def ood(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     from iavlib.predict.model import load_predictor
     from iavlib.predict.ood import make_ood_reference
 
-    with _clear_errors():
+    with clear_errors(_RESUME):
         path = make_ood_reference(load_predictor(run_id))
     typer.echo(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
 
@@ -244,7 +244,7 @@ def gc(
 ) -> None:
     """Remove runs of no more use, and what interruptions left; never a finished one unasked."""
     asked = {FAILED: failed, UNFINISHED: unfinished, FINISHED: finished}
-    with _clear_errors():
+    with clear_errors(_RESUME):
         store = RunStore()
         found = find_leftovers(store, [name for name, yes in asked.items() if yes], names or ())
         for item in found:
@@ -253,8 +253,3 @@ def gc(
                 remove(store, item)
     verb = "would be removed" if dry_run else "removed"
     typer.echo(f"{len(found)} {verb}, {sum(item.bytes for item in found):,} bytes")
-
-
-def _clear_errors() -> AbstractContextManager[None]:
-    on = "the same command goes on from the last epoch"
-    return clear_errors(on, DataError, DatasetUnavailable)

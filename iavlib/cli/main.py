@@ -8,8 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from contextlib import AbstractContextManager
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,23 +16,19 @@ import typer
 from typer.core import TyperGroup
 
 from iavlib import __version__
-from iavlib.cli.exits import FAILED, WRONG_INPUT, clear_errors
+from iavlib.cli import FAILED, WRONG_INPUT, clear_errors
 from iavlib.cli.predict import predict, triage
 from iavlib.core.project import NO_TRAIN_VARIABLE
-
-_HERE = "local"  # iavlib.book.engine.LOCAL, which is not loaded before it is needed
 
 Profile = Annotated[
     str, typer.Option(help="Scale of the run: smoke (seconds), quick (a laptop), paper (in full).")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run even what is up to date.")]
-Jobs = Annotated[
-    int, typer.Option("-j", "--jobs", min=1, help="Jobs at a time; several need Snakemake.")
-]
+Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Jobs at a time.")]
 Executor = Annotated[
     str,
     typer.Option(
-        metavar="PLACE",
+        metavar="NAME",
         help="Where jobs run: local, slurm, kubernetes (folders of workflow/profiles), or the "
         "path of a folder like these.",
     ),
@@ -43,38 +38,15 @@ DryRun = Annotated[
 ]
 
 
-class LateCommands(TyperGroup):
-    """Commands of another module, loaded when one is asked for: tables are slow to load."""
+def _late(module: str) -> type[TyperGroup]:
+    """Make a group whose commands are those of a module, imported when one is called."""
 
-    module: str
+    class LateCommands(TyperGroup):
+        def make_context(self, *args: Any, **kwargs: Any) -> Any:
+            group = typer.main.get_group(importlib.import_module(module).app)
+            return group.make_context(*args, **kwargs)
 
-    @cached_property
-    def _loaded(self) -> TyperGroup:
-        return typer.main.get_group(importlib.import_module(self.module).app)
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Name the commands."""
-        return self._loaded.list_commands(ctx)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Find a command by name."""
-        return self._loaded.get_command(ctx, cmd_name)
-
-
-class DataCommands(LateCommands):
-    """Commands of ``iav data``."""
-
-    module = "iavlib.cli.data"
-
-
-class RunsCommands(LateCommands):
-    """``iav runs``, which does something without a command too."""
-
-    module = "iavlib.cli.experiments"
-
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Read the options, which are those of the other module."""
-        return self._loaded.make_context(*args, **kwargs)
+    return LateCommands
 
 
 app = typer.Typer(
@@ -84,12 +56,12 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(
-    typer.Typer(cls=DataCommands, no_args_is_help=True),
+    typer.Typer(cls=_late("iavlib.cli.data")),
     name="data",
     help="See which data are here, and fetch what can be fetched.",
 )
 app.add_typer(
-    typer.Typer(cls=RunsCommands, invoke_without_command=True),
+    typer.Typer(cls=_late("iavlib.cli.experiments")),
     name="runs",
     help="List, compare, show and clean up the experiments that were run.",
 )
@@ -158,33 +130,50 @@ def run(
     ] = None,
     force: Force = False,
     jobs: Jobs = 1,
-    executor: Executor = _HERE,
+    executor: Executor = "local",
     dry_run: DryRun = False,
     no_train: Annotated[
-        bool, typer.Option("--no-train", help="Read experiments that are done; train none.")
+        bool, typer.Option("--no-train", help="Read finished experiments; train none.")
     ] = False,
+    job: Annotated[bool, typer.Option("--job", hidden=True)] = False,
 ) -> None:
-    """Execute notebooks into book/executed/, those that are up to date excepted."""
-    from iavlib.book.engine import Batch, run_batch
+    """Execute notebooks into book/executed/, except those that are up to date."""
     from iavlib.book.parameters import parse_overrides
-    from iavlib.cli import notebooks as console
+    from iavlib.book.plan import Request, make, show
     from iavlib.core.project import find_project, select_notebooks
 
-    if no_train:
-        os.environ[NO_TRAIN_VARIABLE] = "1"  # for the notebooks' kernels
-    with _clear_errors():
+    with clear_errors():
         project = find_project()
         chosen = select_notebooks(project, notebooks or ())
-        overrides = parse_overrides(parameter or ())
-        batch = Batch(chosen, profile, overrides, force)
-        if dry_run:
-            good = console.show_batch(project, batch, jobs, executor)
-        elif jobs > 1 or executor != _HERE:
-            good = not run_batch(project, batch, jobs, executor, typer.echo)
+        request = Request(project, chosen, profile, parse_overrides(parameter or ()), force)
+        request = replace(request, n_jobs=jobs, executor=executor, train=not no_train)
+        if job:
+            _run_jobs(request)
+        elif not (show(request, typer.echo) if dry_run else not make(request, typer.echo)):
+            raise typer.Exit(FAILED)
+
+
+def _run_jobs(request: Any) -> None:
+    """Run notebooks in this process, as the jobs of a plan do; whoever planned reports failures."""
+    from iavlib.book.notebooks import run_if_needed
+
+    if not request.train:
+        os.environ[NO_TRAIN_VARIABLE] = "1"  # for the notebooks' kernels
+    for job in request.jobs:
+        result = run_if_needed(request.project, job, request.force)
+        text = f"{job.stem:<20}  {result.seconds:6.1f} s  "
+        if result.failure is not None:
+            place = "" if result.failure.cell is None else f" in {result.failure.place}"
+            text += f"FAILED{place}: {result.failure.error}"
+            partial = request.project.executed / f"{job.stem}.failed.ipynb"
+            if partial.is_file():
+                text += f"\n  partly executed: {partial.relative_to(request.project.root)}"
         else:
-            good = console.run_in_turn(project, batch)
-    if not good:
-        raise typer.Exit(FAILED)
+            cohorts = result.manifest["cohorts"]
+            names = [c["name"] + (" (synthetic)" if c["synthetic"] else "") for c in cohorts]
+            data, n_claims = ", ".join(names) or "no data", len(result.manifest["claims"])
+            text += f"{result.status}: {data}, {n_claims} claims"
+        typer.echo(text)
 
 
 @app.command()
@@ -199,7 +188,7 @@ def train(
     ] = None,
     keep_going: Annotated[
         bool,
-        typer.Option("--go-on", help="End with 0 though training failed; `iav runs` tells why."),
+        typer.Option("--keep-going", help="End with 0 though training failed."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("-n", "--dry-run", help="Only list the experiments and their state.")
@@ -224,31 +213,34 @@ def book(
         bool, typer.Option("--no-run", help="Run nothing; build from the last results.")
     ] = False,
     jobs: Jobs = 1,
-    executor: Executor = _HERE,
+    executor: Executor = "local",
     dry_run: DryRun = False,
 ) -> None:
     """Run the notebooks that changed and build the book into _build/html."""
-    from iavlib.book.engine import Batch, run_batch
-    from iavlib.book.graph import BOOK
+    from iavlib.book.plan import Request, make, show
     from iavlib.book.site import build_book, toc_notebooks
-    from iavlib.cli import notebooks as console
     from iavlib.core.project import find_project
 
-    with _clear_errors():
+    with clear_errors():
         project = find_project()
-        chosen = [] if no_run else toc_notebooks(project)
-        batch = Batch(chosen, profile, {}, force, with_book=True)
-        if dry_run:
-            raise typer.Exit(0 if console.show_batch(project, batch, jobs, executor) else FAILED)
-        if chosen and (jobs > 1 or executor != _HERE):
-            left = run_batch(project, batch, jobs, executor, typer.echo)
-            if all(step.kind == BOOK for step in left):
-                raise typer.Exit(FAILED if left else 0)
-            no_run = True  # build it all the same: it shows what failed
-        announce, report = console.reporters(project, [path.stem for path in chosen])
-        result = build_book(project, profile, force, not no_run, announce, report)
-    console.report_book(project, result)
-    if not result.ok:
+        if no_run and not dry_run:
+            result = build_book(project, force)
+        else:
+            chosen = [] if no_run else toc_notebooks(project)
+            request = Request(project, chosen, profile, {}, force, True, jobs, executor)
+            if not (show(request, typer.echo) if dry_run else not make(request, typer.echo)):
+                raise typer.Exit(FAILED)
+            return
+    for problem in result.problems:
+        typer.secho(f"problem: {problem}", fg="red", err=True)
+    typer.echo(f"Book{'' if result.rebuilt else ', nothing changed'}: {project.html}/index.html")
+    if result.problems or result.failed:
+        typer.secho(
+            f"Not a good book: {len(result.failed)} of its notebooks failed, "
+            f"{len(result.problems)} problems.",
+            fg="red",
+            err=True,
+        )
         raise typer.Exit(FAILED)
 
 
@@ -259,7 +251,7 @@ def claims(
     """Show what the papers say beside what was measured here."""
     from iavlib.book.claims import ledger
 
-    with _clear_errors():
+    with clear_errors():
         rows = ledger()
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False))
@@ -298,17 +290,13 @@ def export(
     from iavlib.book.stored import export_results
     from iavlib.core.project import find_project
 
-    with _clear_errors():
+    with clear_errors():
         done = export_results(find_project(), runs, every_run)
     for name in done.written:
         typer.echo(f"stored: {name}")
     for reason in done.skipped:
         typer.echo(f"left out: {reason}")
     typer.echo(f"{len(done.written)} stored, {len(done.unchanged)} as they were")
-
-
-def _clear_errors() -> AbstractContextManager[None]:
-    return clear_errors("what was finished is kept")
 
 
 if __name__ == "__main__":

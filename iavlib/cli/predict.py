@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from iavlib.cli.exits import FAILED, clear_errors
+from iavlib.cli import FAILED, clear_errors
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")]
 
@@ -49,7 +48,7 @@ def predict(
 
     options = PredictOptions(images, model, out, masks, alpha, calibrate_on, heat_maps, overwrite)
     options = replace(options, max_pixels=max_pixels or MAX_PIXELS, embedded=embedded)
-    with _clear_errors():
+    with clear_errors("nothing was written"):
         table = predict_images(options, log=lambda line: typer.echo(line, err=True))
     failed = table[table["status"] == "failed"]
     for row in failed.itertuples():
@@ -79,7 +78,7 @@ def triage(
 
     By runs of task iaa, finished here or stored, that had not seen the image.
     """
-    with _clear_errors():
+    with clear_errors("nothing was written"):
         from iavlib.core.errors import PredictionError
         from iavlib.core.files import write_text
         from iavlib.experiments.runner import load_cohort
@@ -94,9 +93,3 @@ def triage(
         if out is not None:
             write_text(out, found.ranking.to_csv(index=False, float_format="%.6g"))
             typer.echo(str(out))
-
-
-def _clear_errors() -> AbstractContextManager[None]:
-    from iavlib.core.errors import DataError, DatasetUnavailable
-
-    return clear_errors("nothing was written", DataError, DatasetUnavailable)

@@ -1,8 +1,6 @@
-"""Ending with the parent process, however it ended: SIGKILL leaves it no time to tell us.
+"""One function over many tasks in several processes, of which any may die, and ending with the parent.
 
-One function over many tasks in several processes, of which any may die.
-
-For a process that was lost its task's result says so; the others go on.
+The result of a task whose process died is a :class:`ProcessDied`; the other tasks continue.
 """
 
 from __future__ import annotations
@@ -26,11 +24,11 @@ EVERY = 10.0  # seconds between two lines of progress
 
 
 class ProcessDied(RuntimeError):
-    """The process that worked on a task came to an end, for instance for lack of memory."""
+    """The process that worked on a task died, for instance for lack of memory."""
 
 
 def default_processes(tasks: int) -> int:
-    """Return how many processes to start: one a core, fewer where there is little to do."""
+    """Return how many processes to start: one per core, fewer where there is little to do."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -39,7 +37,7 @@ def default_processes(tasks: int) -> int:
 
 
 def run_all(function: Callable, tasks: Sequence, processes: int) -> Iterator[tuple[int, object]]:
-    """Call ``function`` on every task and yield what comes back as it comes.
+    """Call ``function`` on every task and yield results as they arrive.
 
     Parameters
     ----------
@@ -49,7 +47,7 @@ def run_all(function: Callable, tasks: Sequence, processes: int) -> Iterator[tup
         Picklable.
     processes : int
         With 1 everything happens in this process. Others are spawned: they share no memory or
-        threads with this one, and at most two tasks a process are under way.
+        threads with this one, and at most two tasks per process are in progress.
 
     Yields
     ------
@@ -132,24 +130,31 @@ def run_in_order(
     failed: Callable,
     progress: bool | Callable[[int, int], None] = False,
     what: str = "tasks",
+    done: Callable = lambda result: None,
+    before: int = 0,
 ) -> list:
     """Call ``function`` on every task and return the results in the order of the tasks.
 
     Parameters
     ----------
     function : callable
-        Of a module, so that another process can import it; tells a bad file in what it returns.
+        Of a module, so that another process can import it; reports a bad file in what it returns.
     tasks : sequence
         Picklable.
     processes : int, optional
-        One a core unless given, fewer where there is little to do; with 1 everything happens in
+        One per core unless given, fewer where there is little to do; with 1 everything happens in
         this process.
     failed : callable
-        From a task whose process died, and a DataError that says so, to its result.
+        From a task whose process died, and a DataError that explains it, to its result.
     progress : bool or callable
-        True prints a line every ten seconds; a callable is called with tasks done and total.
+        True prints a line every ten seconds to the standard error; a callable is called with the
+        number of finished tasks and the total.
     what : str
         What is counted.
+    done : callable
+        Called with each result when it arrives.
+    before : int
+        Tasks that an earlier run has finished; they count in the progress.
 
     Raises
     ------
@@ -162,44 +167,35 @@ def run_in_order(
         processes = default_processes(len(tasks))
     if processes < 1:
         raise ValueError(f"processes must be at least 1, not {processes}")
-    bar, results = Progress(progress, len(tasks), what), [None] * len(tasks)
-    for position, result in run_all(function, tasks, min(processes, max(len(tasks), 1))):
+    report = _reporter(progress, len(tasks) + before, what)
+    report(before)
+    results = [None] * len(tasks)
+    pool = run_all(function, tasks, min(processes, max(len(tasks), 1)))
+    for count, (position, result) in enumerate(pool, before + 1):
         if isinstance(result, ProcessDied):
             hint = "see how large the files are; try fewer processes"
             result = failed(tasks[position], DataError("process", str(result), hint))
         results[position] = result
-        bar.step()
+        done(result)
+        report(count)
     return results
 
 
-class Progress:
-    """Tells how far a run is.
+def _reporter(progress, total: int, what: str) -> Callable[[int], None]:
+    """Return a function that reports the number of finished tasks."""
+    start = last = time.monotonic()
 
-    Parameters
-    ----------
-    told : bool or callable
-        True prints a line now and then to the standard error, False nothing; a callable is
-        called with the number done and the total, after each task.
-    total : int
-    what : str
-        What is counted.
-    """
-
-    def __init__(self, told: bool | Callable[[int, int], None], total: int, what: str):
-        self.told, self.total, self.what = told, total, what
-        self.done, self.start = 0, time.monotonic()
-        self.next = self.start + EVERY
-
-    def step(self, n: int = 1) -> None:
-        """Count ``n`` more as done."""
-        self.done += n
-        if callable(self.told):
-            self.told(self.done, self.total)
-        elif self.told and (self.done == self.total or time.monotonic() >= self.next):
-            self.next = time.monotonic() + EVERY
-            seconds = time.monotonic() - self.start
-            line = f"{self.done:,} of {self.total:,} {self.what}, {seconds:,.0f} s"
+    def report(count: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if callable(progress):
+            progress(count, total)
+        elif progress and count and (count == total or now - last >= EVERY):
+            last = now
+            line = f"{count:,} of {total:,} {what}, {now - start:,.0f} s"
             print(line, file=sys.stderr, flush=True)
+
+    return report
 
 
 def end_with_parent(before: Callable[[], None] = lambda: None) -> None:

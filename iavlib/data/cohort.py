@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
 from iavlib.data import schemas
@@ -318,3 +319,56 @@ def without_overlap(cohort: Cohort) -> pd.DataFrame:
     pairs = cohort.pairs.loc[cohort.pairs["dice"] == 0, columns]
     facts = cohort.images[["malignancy", "diagnosis"]]
     return pairs.join(facts, on="image_id").reset_index(drop=True)
+
+
+def examples_by_agreement(cohort: Cohort, n: int = 3) -> list[str]:
+    """Choose images that can be shown, from the lowest to the highest mean Dice.
+
+    Images whose masks are present come first; the choice is evenly spaced in rank.
+    """
+    with_masks = set(cohort.masks.loc[cohort.masks["path"].notna(), "image_id"])
+    shown = cohort.images[cohort.images["path"].notna() & (cohort.images["geometry"] != "cropped")]
+    mean_dice = cohort.pairs.groupby("image_id")["dice"].mean()
+    candidates = mean_dice[mean_dice.index.isin(shown.index)].sort_values()
+    preferred = candidates[candidates.index.isin(with_masks)]
+    candidates = preferred if len(preferred) >= n else candidates
+    if candidates.empty:
+        return []
+    ranks = np.linspace(0, len(candidates) - 1, min(n, len(candidates))).round().astype(int)
+    return candidates.index[ranks].tolist()
+
+
+def pictures(cohort: Cohort, image_ids: Iterable[str]) -> list[dict]:
+    """Read images and their masks, as :func:`iavlib.plots.outlines` draws them.
+
+    A squashed copy is stretched back to its published shape, so that published outlines fit; a
+    cropped copy has lost its position in the published image and gets no outlines.
+
+    Returns
+    -------
+    list of dict
+        ``image`` (array of shape (height, width, 3)), ``masks`` (annotator/tool/skill to array),
+        ``title`` and ``size`` (published width and height in pixels).
+    """
+    from iavlib.data.images import read_image, read_mask
+
+    mean_dice = cohort.pairs.groupby("image_id")["dice"].mean()
+    shown = []
+    for image_id in image_ids:
+        facts = cohort.images.loc[image_id]
+        masks = cohort.masks[(cohort.masks["image_id"] == image_id) & cohort.masks["path"].notna()]
+        masks = masks.iloc[:0] if facts["geometry"] == "cropped" else masks
+        names = [
+            "/".join(map(str, row.dropna()))
+            for _, row in masks[["annotator", "tool", "skill"]].iterrows()
+        ]
+        agreement = f", Dice {mean_dice[image_id]:.2f}" if image_id in mean_dice else ""
+        shown.append(
+            {
+                "image": read_image(facts["path"]),
+                "masks": dict(zip(names, map(read_mask, masks["path"]), strict=True)),
+                "title": f"{image_id}\n{facts['malignancy']}{agreement}",
+                "size": (facts["width"], facts["height"]),
+            }
+        )
+    return shown

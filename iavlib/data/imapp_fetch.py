@@ -91,12 +91,7 @@ def find_client() -> str:
 
 
 def download_collection(
-    client: str,
-    collection: str,
-    folder: Path,
-    log: Path,
-    look: Callable[[], bool],
-    patience: float,
+    client: str, collection: str, folder: Path, log: Path, look: Callable[[], bool], patience: float
 ) -> str | None:
     """Let the client download a collection into a folder.
 

@@ -37,11 +37,5 @@ from .sets import (
     ged_released as ged_released,
     generalised_energy_distance as generalised_energy_distance,
 )
-from .stack import (
-    mask_stack as mask_stack,
-)
-from .surfaces import (
-    PreparedMask as PreparedMask,
-    mask_surface as mask_surface,
-    prepare as prepare,
-)
+from .stack import mask_stack as mask_stack
+from .surfaces import PreparedMask as PreparedMask, mask_surface as mask_surface, prepare as prepare

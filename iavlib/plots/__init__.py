@@ -1,4 +1,4 @@
-"""Figures of the book: one function a figure, each returning a matplotlib Figure."""
+"""Figures: each function takes arrays and tables and returns a matplotlib Figure."""
 
 import lazy_loader
 

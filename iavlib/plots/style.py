@@ -1,13 +1,17 @@
-"""One look for every figure: colours that colour-blind readers tell apart, light grids.
+"""The style of all figures and tables of numbers.
 
-Tables as a reader wants them: few digits, p-values that do not read as zero.
+Colours remain distinguishable for colour-blind readers (Okabe and Ito), grids are light; tables
+have few digits, and p-values never read as zero.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLOURS = {
@@ -19,6 +23,9 @@ COLOURS = {
     "highlight": "#009E73",
 }
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+MARKERS = ("o", "s", "^", "D", "v")
+#: Baselines are black and grey lines, so that no model has their colour.
+_LINES = (("--", "black"), (":", "black"), ("-.", "#777777"), ((0, (6, 4)), "#777777"))
 METRIC_LABELS = {
     "dice": "Dice",
     "jaccard": "Jaccard",
@@ -32,7 +39,18 @@ METRIC_LABELS = {
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults to the book's style; importing :mod:`iavlib.plots` does it."""
+    """Set matplotlib's defaults to the style of the book.
+
+    Importing :mod:`iavlib.plots` does so; call it where another library has reset the style.
+
+    Examples
+    --------
+    >>> import matplotlib as mpl
+    >>> from iavlib import plots
+    >>> plots.use_style()
+    >>> mpl.rcParams["axes.grid"]
+    True
+    """
     mpl.rcParams.update(
         {
             "figure.dpi": 110,
@@ -51,10 +69,26 @@ def use_style() -> None:
 
 
 def notice(text: str) -> Figure:
-    """Make a figure that says why there is nothing to draw."""
+    """Make a figure that states why there is nothing to draw."""
     figure = plt.figure(figsize=(5, 0.6))
     figure.text(0.5, 0.5, text, ha="center", va="center")
     return figure
+
+
+def draw_lines(ax: Axes, values: Mapping[str, float], vertical: bool) -> None:
+    """Draw one dashed line per baseline, with its value in the label."""
+    draw = ax.axvline if vertical else ax.axhline
+    for number, (name, value) in enumerate(values.items()):
+        dashes, colour = _LINES[number % len(_LINES)]
+        if pd.notna(value):
+            draw(value, lw=1.2, ls=dashes, color=colour, label=f"{name} {value:.3f}")
+
+
+def hide_ticks(axes) -> None:
+    """Show pictures without ticks and grid."""
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(visible=False)
 
 
 def format_table(frame: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
@@ -71,6 +105,14 @@ def format_table(frame: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     -------
     pandas.DataFrame of str
         Same index and columns; missing values are empty.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> table = pd.DataFrame({"n": [2394], "mean": [0.79243], "p": [4.3e-06]})
+    >>> plots.format_table(table).iloc[0].tolist()
+    ['2,394', '0.792', '4.3e-06']
     """
     formatted = {
         column: [
@@ -95,3 +137,6 @@ def _text(value, name, digits: int) -> str:
     if float(value).is_integer() and (abs(value) >= 2 or isinstance(value, int)):
         return f"{int(value):,}"
     return f"{value:.{digits}f}"
+
+
+use_style()

@@ -27,12 +27,12 @@ from iavlib.data.images import read_image
 VERSION = 1
 RESAMPLING = "bicubic"
 _PER_TASK = 8  # images that a process is handed at a time
-_NAMED = 5  # files named in an error
+_SHOWN = 5  # images named in an error
 
 
 @dataclass(frozen=True, eq=False)
 class ImageCache:
-    """Square RGB images, one a row.
+    """Square RGB images, one per row.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class ImageCache:
         rows = self.ids.get_indexer(pd.Index(ids))
         if (rows < 0).any():
             unknown = pd.Index(ids)[rows < 0]
-            raise KeyError(f"no image {', '.join(map(str, unknown[:_NAMED]))} in {self.path}")
+            raise KeyError(f"no image {_named(unknown)} in {self.path}")
         return rows
 
 
@@ -100,9 +100,9 @@ def cache_images(
     folder : pathlib.Path, optional
         Where caches lie; ``images`` in :func:`iavlib.core.cache_home` unless given.
     processes : int, optional
-        One a core unless given, fewer where there is little to do.
+        One per core unless given, fewer where there is little to do.
     progress : bool
-        Tell now and then how far it is.
+        Report progress now and then.
 
     Returns
     -------
@@ -115,7 +115,6 @@ def cache_images(
     OSError
         If the cache cannot be written.
     """
-    _check(paths, size)
     index = _index(paths, size)
     folder = Path(folder) if folder is not None else cache_home() / "images"
     path = folder / f"{_digest(index)[:24]}.npy"
@@ -134,40 +133,35 @@ def cache_images(
 
 
 def to_square(image: Image.Image, size: int) -> np.ndarray:
-    """Scale an RGB image to what networks look at: uint8 of shape (size, size, 3)."""
+    """Scale an RGB image to the input of networks: uint8 of shape (size, size, 3)."""
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
-
-
-def _check(paths: pd.Series, size: int) -> None:
-    if not isinstance(size, int | np.integer) or size < 1:
-        raise ValueError(f"size must be a whole number from 1, not {size!r}")
-    if len(paths) == 0:
-        raise ValueError("there is no image to read")
-    if paths.index.has_duplicates:
-        twice = paths.index[paths.index.duplicated()].unique()[:_NAMED]
-        raise DataError("image paths", f"{', '.join(map(str, twice))} twice", "keep one row each")
-    absent = paths.index[paths.isna()]
-    if len(absent):
-        named = ", ".join(map(str, absent[:_NAMED]))
-        raise DataError(
-            "image paths",
-            f"{len(absent):,} images have no file: {named}",
-            "fetch them, or leave out the rows whose path is missing",
-        )
 
 
 def _index(paths: pd.Series, size: int) -> dict:
     """Return what the pixels depend on: ids, files' sizes and times of change, the scaling."""
+    if not isinstance(size, int | np.integer) or size < 1:
+        raise ValueError(f"size must be a whole number from 1, not {size!r}")
+    if len(paths) == 0:
+        raise ValueError("there is no image to read")
+    twice, absent = paths.index[paths.index.duplicated()].unique(), paths.index[paths.isna()]
+    if len(twice):
+        raise DataError("image paths", f"{_named(twice)} twice", "keep one row each")
+    if len(absent):
+        problem = f"{len(absent):,} images have no file: {_named(absent)}"
+        raise DataError("image paths", problem, "fetch them, or leave out these rows")
     files = []
     for name, path in paths.items():
         try:
             status = os.stat(path)
         except OSError as error:
-            hint = "put it there, or leave out its row"
-            raise DataError(path, f"image {name} cannot be read ({error.strerror})", hint) from None
+            problem = f"image {name} cannot be read ({error.strerror})"
+            raise DataError(path, problem, "put it there, or leave out its row") from None
         files.append([str(name), status.st_size, status.st_mtime_ns])
-    scaling = {"size": int(size), "resampling": RESAMPLING}
-    return {"version": VERSION, **scaling, "images": files}
+    return {"version": VERSION, "size": int(size), "resampling": RESAMPLING, "images": files}
+
+
+def _named(names) -> str:
+    return ", ".join(map(str, names[:_SHOWN]))
 
 
 def _digest(index: dict) -> str:
@@ -175,7 +169,7 @@ def _digest(index: dict) -> str:
 
 
 def _open(path: Path, index: dict) -> ImageCache | None:
-    """Open a cache; None where there is none, or where it is not whole."""
+    """Open a cache; None where there is none, or where it is not complete."""
     shape = (len(index["images"]), index["size"], index["size"], 3)
     try:
         stored = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
@@ -183,10 +177,9 @@ def _open(path: Path, index: dict) -> ImageCache | None:
         pixels = np.load(path, mmap_mode="c")
     except (FileNotFoundError, ValueError, KeyError, AttributeError, EOFError):
         return None
-    whole = pixels.shape == shape and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
-    if not whole or path.stat().st_size != pixels.offset + pixels.nbytes:
-        return None
-    if stored != index or checksum != _digest(index):
+    complete = pixels.shape == shape and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
+    complete = complete and path.stat().st_size == pixels.offset + pixels.nbytes
+    if not complete or stored != index or checksum != _digest(index):
         return None
     return ImageCache(pd.Index([row[0] for row in index["images"]], name="image_id"), pixels, path)
 
@@ -194,16 +187,28 @@ def _open(path: Path, index: dict) -> ImageCache | None:
 def _build(path: Path, paths: pd.Series, size: int, processes: int | None, progress) -> None:
     """Read all files into an array beside `path`, then move it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")  # of a killed process, perhaps: written over
+    temporary = path.with_name(f".{path.name}.tmp")  # of a killed process, perhaps: overwritten
     try:
-        start = _write_header(temporary, (len(paths), size, size, 3))
+        with temporary.open("wb") as stream:
+            shape = (len(paths), size, size, 3)
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            start = stream.tell()
         files = [str(file) for file in paths]
         tasks = [
             (str(temporary), start, size, first, files[first : first + _PER_TASK])
             for first in range(0, len(files), _PER_TASK)
         ]
-        found = run_in_order(_read, tasks, processes, _lost, progress, f"times {_PER_TASK} images")
-        _raise_first([problem for problems in found for problem in problems])
+        results = run_in_order(
+            _read, tasks, processes, _lost, progress, f"times {_PER_TASK} images"
+        )
+        problems = [problem for each in results for problem in each]
+        if problems:
+            where, problem, hint = problems[0]
+            if len(problems) > 1:
+                others = _named([name for name, *_ in problems[1:]])
+                problem += f"; {len(problems):,} files are at fault, also {others}"
+            raise DataError(where, problem, hint)
         os.replace(temporary, path)
     except OSError as error:
         error.filename = str(path)  # a full disk is reported without it
@@ -212,42 +217,24 @@ def _build(path: Path, paths: pd.Series, size: int, processes: int | None, progr
         temporary.unlink(missing_ok=True)
 
 
-def _write_header(path: Path, shape: tuple[int, ...]) -> int:
-    """Write the header of an array of bytes and return where its first byte belongs."""
-    with path.open("wb") as stream:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(stream, header)
-        return stream.tell()
-
-
-def _read(task) -> list[tuple[str, Exception]]:
-    """Read some files and write their pixels to where they belong; return what went wrong."""
+def _read(task) -> list[tuple[str, str, str]]:
+    """Read some files and write their pixels to their rows; return place, problem and hint."""
     target, start, size, first, files = task
     problems = []
     # Written, not mapped: a full disk is an error here, and would kill a process that maps it.
     with open(target, "r+b", buffering=0) as stream:
         for row, file in enumerate(files, first):
             try:
-                image = Image.fromarray(read_image(file))
+                pixels = to_square(Image.fromarray(read_image(file)), size).tobytes()
             except DataError as error:
                 problems.append((error.where, error.problem, error.hint))
                 continue
-            scaled = to_square(image, size).tobytes()
-            stream.seek(start + row * len(scaled))
-            if stream.write(scaled) != len(scaled):
+            stream.seek(start + row * len(pixels))
+            if stream.write(pixels) != len(pixels):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
     return problems
 
 
-def _lost(task, error: DataError) -> list:
+def _lost(task, error: DataError) -> list[tuple[str, str, str]]:
     files = task[-1]
     return [(f"{files[0]} to {files[-1]}", error.problem, error.hint)]
-
-
-def _raise_first(problems: list) -> None:
-    if problems:
-        where, problem, hint = problems[0]
-        if len(problems) > 1:
-            others = ", ".join(str(place) for place, *_ in problems[1:_NAMED])
-            problem += f"; {len(problems):,} files are at fault, also {others}"
-        raise DataError(where, problem, hint)

@@ -138,7 +138,7 @@ class _Run:
         self.precision = effective_precision(recipe.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.average = moving_average(model, recipe.ema) if recipe.ema is not None else None
-        self.frozen, self.pull = Frozen(model, recipe), Pull(model, recipe.l2sp)
+        self.frozen, self.pull = Frozen(model, recipe), Pull(model, recipe)
         self.rows: list[dict] = []
         self.best: dict = {"epoch": -1, "value": None, "state": None}
 

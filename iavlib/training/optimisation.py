@@ -1,7 +1,4 @@
-"""Optimiser, learning rates, averaged weights and the pull to the start, from a recipe.
-
-Training the last stages of a backbone only: cheaper, and less to learn by heart.
-"""
+"""Optimiser, learning rates, averaged weights, and which stages of a backbone are trained."""
 
 from __future__ import annotations
 
@@ -22,27 +19,24 @@ from iavlib.core.errors import TrainingError
 from iavlib.training.recipe import Recipe
 
 
-def backbone_of(model: nn.Module) -> nn.Module:
-    """Return a model's ``backbone``.
+def backbone_of(model: nn.Module, recipe: Recipe) -> nn.Module | None:
+    """Return a model's ``backbone`` where the recipe has settings of its own for it, else None.
 
     Raises
     ------
     TrainingError
-        If it has none.
+        If the recipe has such settings and the model no such module.
     """
+    own = recipe.freeze_epochs or recipe.freeze_batchnorm or recipe.l2sp
+    if not own and recipe.backbone_lr_factor == 1:
+        return None
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, nn.Module):
         raise TrainingError(
-            "the recipe treats the backbone apart (freeze_epochs, backbone_lr_factor, "
+            "the recipe has settings for the backbone (freeze_epochs, backbone_lr_factor, "
             "freeze_batchnorm or l2sp), and the model has no part called backbone"
         )
     return backbone
-
-
-def treats_backbone_apart(recipe: Recipe) -> bool:
-    """Tell whether a recipe needs to know which part of a model is its backbone."""
-    apart = recipe.freeze_epochs or recipe.freeze_batchnorm or recipe.l2sp
-    return bool(apart) or recipe.backbone_lr_factor != 1
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
@@ -50,9 +44,8 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 
     Biases and normalisation weights (all of one dimension) decay only if ``decay_norms`` says so.
     """
-    inside: set[int] = set()
-    if treats_backbone_apart(recipe):
-        inside = {id(weight) for weight in backbone_of(model).parameters()}
+    backbone = backbone_of(model, recipe)
+    inside = {id(weight) for weight in backbone.parameters()} if backbone is not None else set()
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for weight in model.parameters():
         if weight.requires_grad:
@@ -84,7 +77,7 @@ def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRSched
     optimizer : torch.optim.Optimizer
     recipe : Recipe
     steps : int
-        Batches an epoch.
+        Batches per epoch.
     """
     frozen, warm = recipe.freeze_epochs * steps, round(recipe.warmup_epochs * steps)
     rest = max(recipe.epochs * steps - frozen - warm, 1)
@@ -94,30 +87,27 @@ def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRSched
     if warm:
         start = 1 / (warm + 1)
         phases.append((LinearLR(optimizer, start_factor=start, total_iters=warm), warm))
-    phases.append((_main_schedule(optimizer, recipe, steps, rest), rest))
+    main: LRScheduler = ConstantLR(optimizer, factor=1.0, total_iters=1)
+    if recipe.schedule == "step":
+        main = StepLR(optimizer, step_size=recipe.step_size * steps, gamma=recipe.gamma)
+    elif recipe.schedule == "cosine":
+        main = CosineAnnealingLR(optimizer, T_max=rest)
+    phases.append((main, rest))
     if len(phases) == 1:
         return phases[0][0]
     ends = [sum(length for _, length in phases[: i + 1]) for i in range(len(phases) - 1)]
     return SequentialLR(optimizer, [schedule for schedule, _ in phases], milestones=ends)
 
 
-def _main_schedule(optimizer, recipe: Recipe, steps: int, rest: int) -> LRScheduler:
-    if recipe.schedule == "step":
-        return StepLR(optimizer, step_size=recipe.step_size * steps, gamma=recipe.gamma)
-    if recipe.schedule == "cosine":
-        return CosineAnnealingLR(optimizer, T_max=rest)
-    return ConstantLR(optimizer, factor=1.0, total_iters=1)
-
-
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """Return a copy of a model that follows it: weights and BatchNorm statistics.
 
-    After n steps the decay is the lesser of (1 + n) / (10 + n) and `decay`, so that a short run
+    After n steps the decay is the minimum of (1 + n) / (10 + n) and `decay`, so that a short run
     forgets where it started.
     """
 
     def follow(averaged, current, _):
-        n = int(average.n_averaged)  # of the CPU: nothing waits for a GPU
+        n = int(average.n_averaged)  # on the CPU: nothing waits for a GPU
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, None)
 
     average = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
@@ -125,7 +115,7 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
 
 
 class Frozen:
-    """Keeps the backbone as it is for the first epochs, and its BatchNorm for all if asked to.
+    """Freezes the backbone for the first epochs, and its BatchNorm for all where asked to.
 
     Parameters
     ----------
@@ -135,9 +125,8 @@ class Frozen:
 
     def __init__(self, model: nn.Module, recipe: Recipe):
         self._model, self._recipe = model, recipe
-        apart = treats_backbone_apart(recipe)
-        self._backbone = backbone_of(model) if apart else None
-        weights = self._backbone.parameters() if apart else ()
+        self._backbone = backbone_of(model, recipe)
+        weights = () if self._backbone is None else self._backbone.parameters()
         self._trained = [weight for weight in weights if weight.requires_grad]
 
     def begin(self, epoch: int) -> None:
@@ -149,24 +138,25 @@ class Frozen:
         if frozen:
             self._backbone.eval()
         elif self._recipe.freeze_batchnorm:
-            for subset in self._backbone.modules():
-                if isinstance(subset, nn.modules.batchnorm._BatchNorm):
-                    subset.eval()
+            for module in self._backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
     def release(self) -> None:
-        """Let all be trained again that was when it began."""
+        """Unfreeze all that was trainable at first."""
         for weight in self._trained:
             weight.requires_grad_(True)
 
 
 class Pull:
-    """Pulls the backbone towards the weights it starts with, where a recipe's ``l2sp`` is above 0.
+    """Pulls the backbone towards its initial weights, where a recipe's ``l2sp`` is above 0.
+
+    In effect the loss grows by half of ``l2sp`` times the squared distance.
 
     Parameters
     ----------
     model : torch.nn.Module
-    strength : float
-        Half of it times the squared distance is what the loss would grow by.
+    recipe : Recipe
 
     References
     ----------
@@ -174,26 +164,23 @@ class Pull:
     with convolutional networks. ICML.
     """
 
-    def __init__(self, model: nn.Module, strength: float):
-        self.strength = strength
-        weights = backbone_of(model).parameters() if strength else ()
+    def __init__(self, model: nn.Module, recipe: Recipe):
+        self.strength = recipe.l2sp
+        weights = backbone_of(model, recipe).parameters() if self.strength else ()
         self._weights = [weight for weight in weights if weight.requires_grad]
         self.start = [weight.detach().clone() for weight in self._weights]
 
     def add_gradients(self) -> None:
         """Add the gradient of the pull to those of the loss, where there are some."""
-        pairs = [
-            (weight, start)
-            for weight, start in zip(self._weights, self.start, strict=True)
-            if weight.grad is not None
-        ]
+        pairs = zip(self._weights, self.start, strict=True)
+        pairs = [(weight, start) for weight, start in pairs if weight.grad is not None]
         if pairs:
             weights, start = map(list, zip(*pairs, strict=True))
             away = torch._foreach_sub([weight.detach() for weight in weights], start)
             torch._foreach_add_([weight.grad for weight in weights], away, alpha=self.strength)
 
 
-#: Parts of backbones that hold stages one after another.
+#: Modules of backbones that contain stages one after another.
 _HOLDERS = ("blocks", "stages", "layers", "features")
 
 
@@ -203,31 +190,28 @@ def backbone_stages(backbone: nn.Module) -> list[list[nn.Module]]:
     Parameters
     ----------
     backbone : torch.nn.Module
-        A network of timm. Its direct parts are stages, or those of a part that holds them
-        (``blocks`` and the like); what has no weight matrix, such as a normalisation, belongs to
-        the stage before it.
+        A network of timm. Its children are stages, or those of a child that contains stages
+        (``blocks`` and the like); a module without a weight matrix, such as a normalisation,
+        belongs to the stage before it.
 
     Returns
     -------
     list of list of torch.nn.Module
     """
-    subsets: list[nn.Module] = []
-    for name, child in backbone.named_children():
-        subsets += list(child.children()) if name in _HOLDERS else [child]
     stages: list[list[nn.Module]] = []
-    for subset in subsets:
-        weighty = any(weight.ndim > 1 for weight in subset.parameters())
-        if weighty or not stages:
-            stages.append([subset])
-        else:
-            stages[-1].append(subset)
+    for name, child in backbone.named_children():
+        for module in child.children() if name in _HOLDERS else [child]:
+            if not stages or any(weight.ndim > 1 for weight in module.parameters()):
+                stages.append([module])
+            else:
+                stages[-1].append(module)
     return stages
 
 
 def train_last_stages(backbone: nn.Module, trainable: str | int) -> int:
-    """Let only the last stages of a backbone be trained.
+    """Freeze all but the last stages of a backbone.
 
-    The recipe must freeze BatchNorm statistics: those of the other stages are as little to move.
+    The recipe must freeze BatchNorm statistics, since those of the frozen stages must not move.
 
     Parameters
     ----------
@@ -254,6 +238,6 @@ def train_last_stages(backbone: nn.Module, trainable: str | int) -> int:
     for weight in backbone.parameters():
         weight.requires_grad_(False)
     for stage in stages[len(stages) - n :]:
-        for subset in stage:
-            subset.requires_grad_(True)
+        for module in stage:
+            module.requires_grad_(True)
     return n

@@ -22,7 +22,7 @@ class Recipe(Settings):
     loss : str
         Name in :data:`iavlib.training.losses.LOSSES`; the objective reads it.
     head, dropout : str and float
-        Kind of head and its dropout, for whoever builds the network.
+        Kind of head and its dropout, used where the network is built.
     optimizer : {"sgd", "adam", "adamw"}
     lr : float
         Learning rate of the heads, and of the backbone times ``backbone_lr_factor``.
@@ -34,19 +34,19 @@ class Recipe(Settings):
     schedule : {"step", "cosine", "constant"}
         step: lr times ``gamma`` every ``step_size`` epochs. cosine: from lr to nothing, by steps.
     warmup_epochs : float
-        The learning rate rises linearly over these, counted from the end of ``freeze_epochs``.
+        Epochs of linear warm-up of the learning rate, counted from the end of ``freeze_epochs``.
     epochs : int
-        All of them, those with a frozen backbone included.
+        In total, including those with a frozen backbone.
     batch_size, eval_batch_size : int
     num_aug : int
-        Passes over the training images an epoch.
+        Passes over the training images per epoch.
     drop_last : bool
         Leave out what does not fill a batch, as the paper; else the last batch is smaller, and
         one image left over joins the batch before it.
     augmentation : str
         Name in :data:`iavlib.training.augment.AUGMENTATIONS`.
     label_transform : {"none", "logit"}
-        For whoever prepares targets.
+        Applied by the code that prepares targets.
     select : tuple of str, optional
         Validation metric and "min" or "max": the epoch whose weights are kept, the first among
         equals. None keeps the last.
@@ -54,12 +54,12 @@ class Recipe(Settings):
         What the metric must be above (or below, with "min") for an epoch to be kept at all. The
         paper's code starts its search for the best balanced accuracy at 0.
     patience : int, optional
-        Stop after so many epochs without a better one.
+        Number of epochs without a better one after which training stops.
     ema : float, optional
         Decay of the exponential moving average of the weights, which then is what is validated
         and kept. It grows from (1 + n) / (10 + n) after n steps to this value.
     freeze_epochs : int
-        The backbone is frozen, its normalisation too, for so many epochs at first.
+        Number of first epochs in which the backbone and its normalisation are frozen.
     backbone_lr_factor : float
     freeze_batchnorm : bool
         The backbone's BatchNorm keeps the statistics it starts with.
@@ -111,112 +111,47 @@ class Recipe(Settings):
         return self
 
 
-#: The recipes by name. "paper" and "paper_finetune" are the published ones; "student" the
-#: contradicting report's.
+_PUBLISHED = {"optimizer": "sgd", "decay_norms": True, "schedule": "step", "num_aug": 3}
+_PUBLISHED |= {"drop_last": True, "augmentation": "paper", "precision": "fp16"}
+_OURS = {"ema": 0.99, "clip_norm": 1.0, "precision": "bf16"}
+# Of segmentation by several annotators: the last epoch is kept, since the truth is unknown.
+_ANNOTATORS = {"lr": 1e-2, "weight_decay": 1e-5, "epochs": 40, "augmentation": "none"}
+_ANNOTATORS |= {"select": None}
+
+#: The recipes by name. "paper" and "paper_finetune" are the published ones, "student" that of the
+#: contradicting report, "annotators-released" that of the confusion-matrix method's released
+#: notebook of digits.
 RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            name="paper",
-            optimizer="sgd",
-            lr=0.01,
-            decay_norms=True,
-            schedule="step",
-            epochs=50,
-            num_aug=3,
-            drop_last=True,
-            augmentation="paper",
-            precision="fp16",
-        ),
-        Recipe(
-            name="paper_finetune",
-            optimizer="sgd",
-            lr=0.001,
-            decay_norms=True,
-            schedule="step",
-            step_size=3,
-            epochs=15,
-            num_aug=3,
-            drop_last=True,
-            augmentation="paper",
-            precision="fp16",
-        ),
-        Recipe(
-            name="modern",
-            loss="beta_nll",
-            head="beta",
-            weight_decay=0.05,
-            warmup_epochs=2,
-            epochs=30,
-            patience=8,
-            ema=0.99,
-            backbone_lr_factor=0.1,
-            clip_norm=1.0,
-            precision="bf16",
-        ),
-        Recipe(
-            name="finetune",
-            loss="mae",
-            head="linear",
-            dropout=0.3,
-            lr=3e-4,
-            weight_decay=1e-4,
-            warmup_epochs=0.8,
-            epochs=8,
-            ema=0.99,
-            backbone_lr_factor=0.33,
-            freeze_batchnorm=True,
-            clip_norm=1.0,
-            augmentation="flips",
-            precision="bf16",
-        ),
-        Recipe(
-            name="student",
-            loss="mse",
-            head="linear",
-            dropout=0.0,
-            optimizer="adam",
-            lr=1e-4,
-            weight_decay=0.0,
-            decay_norms=True,
-            schedule="constant",
-            epochs=10,
-            augmentation="student",
-            select=("mse", "min"),
-            patience=3,
-        ),
-        Recipe(  # of segmentation by several annotators: the last epoch, for the truth is unknown
-            name="annotators",
-            lr=1e-2,
-            weight_decay=1e-5,
-            warmup_epochs=1,
-            epochs=40,
-            batch_size=16,
-            augmentation="none",
-            select=None,
-        ),
-        Recipe(  # that of the confusion-matrix method's released notebook of digits
-            name="annotators-released",
-            lr=1e-2,
-            weight_decay=1e-5,
-            decay_norms=True,
-            schedule="constant",
-            epochs=40,
-            batch_size=5,
-            augmentation="none",
-            select=None,
-        ),
-        Recipe(
-            name="smoke",
-            optimizer="sgd",
-            lr=0.01,
-            schedule="step",
-            epochs=2,
-            batch_size=8,
-            eval_batch_size=16,
-            augmentation="flips",
-        ),
-    )
+    name: Recipe(name=name, **fields)
+    for name, fields in {
+        "paper": {**_PUBLISHED, "lr": 0.01, "epochs": 50},
+        "paper_finetune": {**_PUBLISHED, "lr": 0.001, "step_size": 3, "epochs": 15},
+        "modern": {
+            **_OURS,
+            **{"loss": "beta_nll", "head": "beta", "weight_decay": 0.05, "warmup_epochs": 2},
+            **{"epochs": 30, "patience": 8, "backbone_lr_factor": 0.1},
+        },
+        "finetune": {
+            **_OURS,
+            **{"loss": "mae", "head": "linear", "dropout": 0.3, "lr": 3e-4, "warmup_epochs": 0.8},
+            **{"epochs": 8, "backbone_lr_factor": 0.33, "freeze_batchnorm": True},
+            "augmentation": "flips",
+        },
+        "student": {
+            **{"loss": "mse", "head": "linear", "dropout": 0.0, "optimizer": "adam", "lr": 1e-4},
+            **{"weight_decay": 0.0, "decay_norms": True, "schedule": "constant", "epochs": 10},
+            **{"augmentation": "student", "select": ("mse", "min"), "patience": 3},
+        },
+        "annotators": {**_ANNOTATORS, "warmup_epochs": 1, "batch_size": 16},
+        "annotators-released": {
+            **_ANNOTATORS,
+            **{"decay_norms": True, "schedule": "constant", "batch_size": 5},
+        },
+        "smoke": {
+            **{"optimizer": "sgd", "lr": 0.01, "schedule": "step", "epochs": 2, "batch_size": 8},
+            **{"eval_batch_size": 16, "augmentation": "flips"},
+        },
+    }.items()
 }
 
 

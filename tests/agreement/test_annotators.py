@@ -302,7 +302,7 @@ def test_what_cannot_be_summed_up(known):
     with pytest.raises(ValueError, match="by must be one of"):
         rank_annotators(known, "beauty")
     with pytest.raises(ValueError, match="0 annotators have 10000 masks"):
-        rank_annotators(known, at_least=10000)
+        rank_annotators(known, min_masks=10000)
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -337,7 +337,7 @@ def test_biases_of_the_phantom(tmp_path):
 
     cohort = phantom.load(n_images=200, size=(64, 48), cache=tmp_path)
     measures = annotator_measures(cohort, processes=1)
-    table = rank_annotators(measures, "log_area_bias", cohort.clusters(), at_least=25, n_boot=100)
+    table = rank_annotators(measures, "log_area_bias", cohort.clusters(), min_masks=25, n_boot=100)
     truth = cohort.extras["annotators"].loc[table.index, "bias"]
     assert len(truth) >= 4
     assert np.corrcoef(table["value"], truth)[0, 1] > 0.7

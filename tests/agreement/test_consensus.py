@@ -431,7 +431,7 @@ def test_a_failed_write_leaves_the_old_file(make_cohort, tmp_path, monkeypatch):
     before = (out / first.index[0]).read_bytes()
 
     def full(*_):
-        raise OSError("no space left on device")
+        raise OSError(28, "no space left on device")
 
     monkeypatch.setattr("os.replace", full)
     table = write_consensus(make_cohort({"I1": {"x": A, "y": C}}), out, ("MV",))

@@ -73,7 +73,7 @@ def test_a_line_that_was_altered_is_done_again_with_a_warning(mask_files, tmp_pa
     store = tmp_path / "pairs.jsonl"
     lines = store.read_text().splitlines(keepends=True)
     store.write_text(lines[0][:50] + "\n" + "".join(lines[1:]))
-    with pytest.warns(UserWarning, match=r"pairs\.jsonl, line 1: not as written"):
+    with pytest.warns(UserWarning, match=r"pairs\.jsonl, line 1: damaged"):
         table = pair_table(mask_files, out=tmp_path)
     assert table.n_reused == 2
     pd.testing.assert_frame_equal(table.pairs, whole.pairs)

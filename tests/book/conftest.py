@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SUBSETS = ("_config.yml", "_toc.yml", "book", "notebooks", "constraints.txt")
+SUBSETS = ("_config.yml", "_toc.yml", "book", "notebooks", "workflow", "constraints.txt")
 
 
 def _copy_project(target: Path, stored: bool = False) -> Path:

@@ -1,6 +1,5 @@
 """Diagnosis nets that a mask assists, and Take and Give."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,6 @@
 """A project folder with notebooks of a few lines."""
 
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -8,6 +9,7 @@ import yaml
 
 from iavlib.core.project import Project
 
+REPOSITORY = Path(__file__).parent.parent.parent
 #: Stands for a Cohort in notebooks that must start quickly.
 COHORT = """
 from types import SimpleNamespace
@@ -36,6 +38,7 @@ class Workshop:
 
     def __init__(self, root: Path):
         self.project = Project(root)
+        shutil.copytree(REPOSITORY / "workflow", self.project.workflow)
         self.toc(["book/index"])
         self.page("index", "# Book\n\nHello.\n")
         self.claims([CLAIM])
@@ -48,11 +51,9 @@ class Workshop:
         return path
 
     def toc(self, entries: list[str]) -> None:
-        content = {
-            "format": "jb-book",
-            "root": entries[0],
-            "chapters": [{"file": e} for e in entries[1:]],
-        }
+        content = {"format": "jb-book", "root": entries[0]}
+        if len(entries) > 1:
+            content["chapters"] = [{"file": entry} for entry in entries[1:]]
         self.write(self.project.toc, yaml.safe_dump(content))
 
     def page(self, name: str, text: str) -> None:

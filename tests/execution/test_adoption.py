@@ -5,8 +5,8 @@ import json
 import nbformat
 import pytest
 
-from iavlib.book.graph import Traces, is_current, prepare_jobs
-from iavlib.book.notebooks import adopt, bring_up_to_date
+from iavlib.book.jobs import NotebookFiles, prepare_jobs, reason_to_run
+from iavlib.book.notebooks import recover, run_if_needed
 from iavlib.core.files import write_json
 
 
@@ -17,14 +17,14 @@ def job(workshop):
 
 
 @pytest.fixture
-def traces(workshop, job):
-    return Traces(workshop.project.executed, job.stem)
+def files(workshop, job):
+    return NotebookFiles(workshop.project.executed, job.stem)
 
 
 @pytest.fixture
-def work(traces, job):
+def work(files, job):
     """What a run leaves that was killed just after its last cell had written the manifest."""
-    folder = traces.work / "run1"
+    folder = files.work / "run1"
     write_json(folder / "run.json", {"run_id": "run1"})
     manifest = {
         **{"schema_version": 1, "run_id": "run1", "notebook": job.stem, "profile": "quick"},
@@ -39,18 +39,18 @@ def work(traces, job):
     return folder
 
 
-def test_a_finished_run_is_not_repeated(workshop, job, traces, work):
-    result = bring_up_to_date(workshop.project, job)
+def test_a_finished_run_is_not_repeated(workshop, job, files, work):
+    result = run_if_needed(workshop.project, job)
     assert result.status == "up to date"
     assert result.manifest["run_id"] == "run1"
-    assert is_current(workshop.project, job)
-    assert not traces.work.exists()
+    assert reason_to_run(workshop.project, job) is None
+    assert not files.work.exists()
 
 
-def test_a_kill_between_the_two_moves_is_made_up_for(workshop, job, traces, work):
-    (work / "output.ipynb").rename(traces.notebook)
-    assert adopt(traces, job)
-    assert is_current(workshop.project, job)
+def test_a_kill_between_the_two_moves_is_made_up_for(workshop, job, files, work):
+    (work / "output.ipynb").rename(files.notebook)
+    assert recover(files, job)
+    assert reason_to_run(workshop.project, job) is None
 
 
 def of_another_run(work):
@@ -92,14 +92,14 @@ def erroneous(work):
         of_another_run,
     ],
 )
-def test_nothing_half_done_is_taken_for_whole(workshop, job, traces, work, damage):
+def test_nothing_half_done_is_taken_for_whole(workshop, job, files, work, damage):
     damage(work)
-    assert not adopt(traces, job)
-    assert not is_current(workshop.project, job)
+    assert not recover(files, job)
+    assert reason_to_run(workshop.project, job) is not None
 
 
-def test_force_repeats_even_that(workshop, job, traces, work, monkeypatch):
+def test_force_repeats_even_that(workshop, job, files, work, monkeypatch):
     from iavlib.book import notebooks
 
     monkeypatch.setattr(notebooks, "_run", lambda *_: "run again")
-    assert bring_up_to_date(workshop.project, job, force=True) == "run again"
+    assert run_if_needed(workshop.project, job, force=True) == "run again"

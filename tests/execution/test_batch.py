@@ -4,14 +4,13 @@ import functools
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from iav_process import iav, start_iav
 from test_running import find_pid, is_alive, wait_for
 
-from iavlib.book.graph import Traces
+from iavlib.book.jobs import NotebookFiles
 from iavlib.book.manifest import read_manifest
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -20,22 +19,9 @@ pytestmark = pytest.mark.book
 
 @pytest.fixture
 def project(workshop):
-    shutil.copytree(REPOSITORY / "workflow", workshop.project.workflow)
     shutil.copy(REPOSITORY / "_config.yml", workshop.project.config)
     workshop.write(workshop.project.references, "")
     return workshop.project
-
-
-def start(project, *arguments, **options):
-    command = [sys.executable, "-m", "iavlib", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=project.root, text=True, **pipes, **options)
-
-
-def iav(project, *arguments):
-    process = start(project, *arguments)
-    output, errors = process.communicate(timeout=120)
-    return process.returncode, output, errors
 
 
 def test_a_failed_notebook_fails_the_batch_but_stops_no_other(workshop, project):
@@ -59,7 +45,7 @@ def test_a_failed_notebook_fails_the_batch_but_stops_no_other(workshop, project)
         "nothing to do: 2 of 2 jobs are up to date\n",
         "",
     )
-    assert not any((project.build / "graph").iterdir())
+    assert not any((project.build / "plan").iterdir())
 
 
 def test_what_snakemake_itself_stumbles_over_is_said(workshop, project):
@@ -67,15 +53,15 @@ def test_what_snakemake_itself_stumbles_over_is_said(workshop, project):
     (project.workflow / "Snakefile").write_text("this is no rule\n")
     code, output, _ = iav(project, "run", "--jobs", "2")
     assert code == 1
-    assert re.search(r"Snakemake ended with status 1: .*\(all it said: .*snakemake\.log\)", output)
+    assert re.search(r"Snakemake ended with status 1: .*\(in full: .*snakemake\.log\)", output)
 
 
 def test_killing_the_command_alone_ends_its_jobs_and_leaves_nothing_locked(workshop, project):
     workshop.notebook(
         "01_slow", "import os, time\nprint('pid', os.getpid(), flush=True)", "time.sleep(99)"
     )
-    log = Traces(project.executed, "01_slow").log
-    process = start(project, "run", "--jobs", "2")
+    log = NotebookFiles(project.executed, "01_slow").log
+    process = start_iav(project, "run", "--jobs", "2")
     pid = wait_for(lambda: find_pid(log))
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -86,20 +72,20 @@ def test_killing_the_command_alone_ends_its_jobs_and_leaves_nothing_locked(works
     assert "done: toy" in output
 
 
-def test_two_books_at_once(workshop, project):
+def test_two_at_once(workshop, project):
     """The second waits for the first, then finds nothing left to do."""
-    workshop.toc(["book/index", "book/more"])
-    workshop.page("more", "# More\n")
-    both = [start(project, "book")]
+    workshop.good_notebook("01_first", "import time\ntime.sleep(2)")
+    workshop.toc(["book/index", "notebooks/01_first"])
+    both = [start_iav(project, "book")]
     wait_for(lambda: project.lock.is_file() and project.lock.read_text())
-    both.append(start(project, "book"))
-    ended = [(*process.communicate(timeout=120), process.returncode) for process in both]
-    (waited, built) = sorted(ended, key=lambda end: "nothing changed" not in end[0])
-    assert [code for *_, code in ended] == [0, 0], ended
-    assert built[0].startswith("Book: ")
-    assert built[1] == ""
-    assert waited[0].endswith("Book, nothing changed: " + str(project.html / "index.html") + "\n")
-    assert re.match(r"waiting for iav book \(process \d+ on .*\) to end;", waited[1])
+    both.append(start_iav(project, "book"))
+    (built, _), (waited, errors) = (process.communicate(timeout=120) for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    assert f"Book: {project.html / 'index.html'}\n" in built
+    assert re.match(r"waiting for iav book \(process \d+ on .*\) to end;", errors)
+    assert waited == "nothing to do: 2 of 2 jobs are up to date\n"
+    manifest = read_manifest(NotebookFiles(project.executed, "01_first").manifest)
+    assert manifest["notebook"] == "01_first"
 
 
 def test_the_book_is_a_job_after_its_notebooks(workshop, project):
@@ -122,7 +108,7 @@ def test_the_book_is_a_job_after_its_notebooks(workshop, project):
     code, output, errors = iav(project, "book", "--jobs", "2")
     assert code == 1
     assert "not done: 01_first;" in output
-    assert "Not a good book: 1 of its notebooks failed, 0 problems." in errors
+    assert "Not a good book: 1 of its notebooks failed, 0 problems." in output
     assert "This notebook failed" in (project.html / "notebooks" / "01_first.html").read_text()
 
 
@@ -134,8 +120,8 @@ def test_jobs_do_not_depend_on_the_folder_or_on_signals_ignored(workshop, projec
     )
     arguments = ["run", "01", "--jobs", "2", "-p", "path=mine"]
     ignore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    process = start(project, *arguments, preexec_fn=ignore)
+    process = start_iav(project, *arguments, preexec_fn=ignore)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
-    manifest = read_manifest(Traces(project.executed, "01_first").manifest)
+    manifest = read_manifest(NotebookFiles(project.executed, "01_first").manifest)
     assert manifest["overrides"] == {"path": str(project.root / "mine")}

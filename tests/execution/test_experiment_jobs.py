@@ -12,7 +12,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from iavlib.book.graph import Traces, is_current, plan, prepare_jobs, reason_to_run
+from iavlib.book import jobs
+from iavlib.book.jobs import NotebookFiles, prepare_jobs, reason_to_run
+from iavlib.book.plan import Request
 from iavlib.cli.main import app
 from iavlib.core.errors import ExecutionError
 from iavlib.core.files import write_json
@@ -37,11 +39,11 @@ def constant(monkeypatch):
     monkeypatch.setitem(TASKS, "constant", constant_task.TASK)
     monkeypatch.delenv("IAV_RUNS", raising=False)
     monkeypatch.delenv("IAV_NO_TRAIN", raising=False)
+    monkeypatch.setattr(jobs, "cohort_fingerprint", lambda *_, **__: "d")
 
 
 @pytest.fixture
 def project(workshop):
-    shutil.copytree(WORKFLOW, workshop.project.workflow)
     workshop.good_notebook("01_first")
     workshop.good_notebook(STEM, READING, parameters=PARAMETERS)
     write_list(workshop.project, {STEM: [{"task": "constant", "seed": [0, 1]}]})
@@ -54,45 +56,47 @@ def write_list(project, content, profile="quick"):
     (folder / f"{profile}.yaml").write_text(yaml.safe_dump(content))
 
 
-def steps_of(project):
-    return plan(project, list(project.notebook_files().values()), "quick", data_fingerprint=str)
+def targets_of(project):
+    return Request(
+        project, list(project.notebook_files().values()), "quick", {}, n_jobs=2
+    ).targets()
 
 
 def job_of(project):
     notebook = project.notebook_files()[STEM]
-    return prepare_jobs(project, [notebook], "quick", None, lambda *_, **__: "d")[0]
+    return prepare_jobs(project, [notebook], "quick")[0]
 
 
 def pretend_to_run(project, job, finished="2999-01-01T00:00:00+00:00"):
     """Leave the manifest of a good run, ended at that time."""
-    traces = Traces(project.executed, STEM)
-    traces.executed.mkdir(parents=True, exist_ok=True)
-    shutil.copy(project.notebook_files()[STEM], traces.notebook)
+    files = NotebookFiles(project.executed, STEM)
+    files.executed.mkdir(parents=True, exist_ok=True)
+    shutil.copy(project.notebook_files()[STEM], files.notebook)
     facts = {"schema_version": 1, "run_id": "r", "notebook": STEM, "profile": "quick"}
     facts |= {"overrides": {}, "parameters": {}, "cohorts": [], "claims": [], "versions": {}}
     facts |= {"hardware": {}, "seconds": 1, "finished": finished}
-    write_json(traces.manifest, facts | {"fingerprint": job.fingerprint, "inputs": job.inputs})
+    write_json(files.manifest, facts | {"fingerprint": job.fingerprint, "inputs": job.inputs})
 
 
 def test_each_experiment_is_a_job_before_its_notebook(project):
-    steps = steps_of(project)
+    targets = targets_of(project)
     ids = [item.id for item in for_notebook("quick", STEM, **OPTIONS)]
-    assert [step.id for step in steps] == [
+    assert [target.id for target in targets] == [
         *(f"experiment/constant-{one}" for one in ids),
         "notebook/01_first",
         f"notebook/{STEM}",
     ]
-    assert [step.reason for step in steps[:2]] == ["never run"] * 2
+    assert [target.reason for target in targets[:2]] == ["never run"] * 2
     spec = project.root / "runs" / "constant" / ids[0] / "spec.json"
-    assert steps[0].arguments == (str(spec), "--go-on")
-    assert steps[3].after == (steps[0].id, steps[1].id)
-    assert "--no-train" in steps[3].arguments
-    assert "--no-train" not in steps[2].arguments
+    assert targets[0].command == ("train", str(spec), "--keep-going")
+    assert targets[3].needs == (targets[0].id, targets[1].id)
+    assert "--no-train" in targets[3].command
+    assert "--no-train" not in targets[2].command
     assert not (project.root / "runs").exists()
-    steps[0].prepare()
-    result = CliRunner().invoke(app, ["train", *steps[0].arguments])
+    targets[0].prepare()
+    result = CliRunner().invoke(app, targets[0].command)
     assert result.exit_code == 0, result.output
-    reasons = [step.reason for step in steps_of(project)]
+    reasons = [target.reason for target in targets_of(project)]
     assert reasons[:2] == [None, "never run"]
 
 
@@ -101,7 +105,6 @@ def test_a_notebook_is_run_again_when_its_experiments_change(project):
     sweep(experiments)
     job = job_of(project)
     pretend_to_run(project, job)
-    assert is_current(project, job)
     assert reason_to_run(project, job) is None
 
     pretend_to_run(project, job, finished="2000-01-01T00:00:00+00:00")
@@ -110,11 +113,10 @@ def test_a_notebook_is_run_again_when_its_experiments_change(project):
     pretend_to_run(project, job)
     store = RunStore.of(project)
     store.remove(store.folder(experiments[0]))
-    assert not is_current(project, job)
     assert reason_to_run(project, job) == "1 of its 2 experiments are not finished"
     write_json(store.begin(experiments[0]) / "failed.json", {"error": "x"})
     assert reason_to_run(project, job) == "1 of its 2 experiments failed"
-    assert steps_of(project)[0].reason == "its last run failed"
+    assert targets_of(project)[0].reason == "its last run failed"
 
     write_list(project, {STEM: [{"task": "constant", "seed": [1]}]})
     assert reason_to_run(project, job_of(project)).startswith("experiments changed (ids: ")
@@ -124,19 +126,19 @@ def test_results_of_other_scales_count_too(project):
     sweep(for_notebook("quick", STEM, **OPTIONS))
     write_list(project, {STEM: [{"task": "constant", "seed": [7]}]}, "paper")
     pretend_to_run(project, job_of(project))
-    assert is_current(project, job_of(project))
+    assert reason_to_run(project, job_of(project)) is None
     (seven,) = for_notebook("paper", STEM, **OPTIONS)
     stranger = for_notebook("paper", STEM, cohort="phantom", n_images=20, size=[65, 64])[0]
     run(seven)
     assert reason_to_run(project, job_of(project)).startswith("experiments changed (other results")
     pretend_to_run(project, job_of(project))
     run(type(seven)(**seven.to_dict() | {"data": "", "seed": 99}))  # no list names it
-    assert is_current(project, job_of(project))
+    assert reason_to_run(project, job_of(project)) is None
     assert stranger.id != seven.id
 
 
 def test_notebooks_without_experiments_keep_their_fingerprints(project):
-    (job,) = prepare_jobs(project, [project.notebook_files()["01_first"]], "quick", None, str)
+    (job,) = prepare_jobs(project, [project.notebook_files()["01_first"]], "quick")
     assert "experiments" not in job.inputs
 
 
@@ -155,7 +157,7 @@ def test_a_wrong_list_is_said_in_a_line(project, entry, said, monkeypatch, tmp_p
     assert said in result.output
     assert result.output.count("\n") == 1
     with pytest.raises(ExecutionError):
-        steps_of(project)
+        targets_of(project)
 
 
 @pytest.mark.book
@@ -211,28 +213,29 @@ def test_what_an_experiment_starts_from_is_a_job_before_it(project):
     begun = [one.init_from for one in experiments]
     assert [one.seed for one in begun] == [0, 1]
     names = [f"constant-{one.id}" for pair in zip(begun, experiments, strict=True) for one in pair]
-    steps = steps_of(project)
-    assert [step.name for step in steps[:4]] == names
-    assert [step.after for step in steps[:4]] == [
+    targets = targets_of(project)
+    assert [target.name for target in targets[:4]] == names
+    assert [target.needs for target in targets[:4]] == [
         (),
         (f"experiment/{names[0]}",),
         (),
         (f"experiment/{names[2]}",),
     ]
-    assert set(steps[-1].after) == {f"experiment/{name}" for name in names}
+    assert targets[-1].needs == (f"experiment/{names[1]}", f"experiment/{names[3]}")
 
     store = RunStore.of(project)
     folder = run(begun[0], store).folder
     result = CliRunner().invoke(app, ["train", f"constant/{begun[0].id}"])
     assert result.exit_code == 0
-    steps[1].prepare()
-    failing = CliRunner().invoke(app, ["train", steps[1].arguments[0]])
+    targets[1].prepare()
+    failing = CliRunner().invoke(app, targets[1].command[:2])
     assert failing.exit_code == 2
     assert "model.safetensors: is gone" in failing.output
     (folder / "model.safetensors").touch()
-    assert CliRunner().invoke(app, ["train", steps[1].arguments[0]]).exit_code == 0
-    left = steps_of(project)
-    assert [step.reason for step in left[:3]] == [None, None, "never run"]
+    assert CliRunner().invoke(app, targets[1].command[:2]).exit_code == 0
+    left = targets_of(project)
+    assert [target.name for target in left[:3]] == names[1:], "what is finished needs no parent"
+    assert [target.reason for target in left[:3]] == [None, "never run", "never run"]
 
 
 def test_experiments_whose_data_are_not_here_wait_and_stop_no_other(project, monkeypatch):
@@ -240,10 +243,7 @@ def test_experiments_whose_data_are_not_here_wait_and_stop_no_other(project, mon
     content = [{"task": "constant"}, {"task": "constant", "cohort": "derm7pt"}]
     write_list(project, {STEM: content})
     assert len(for_notebook("quick", STEM, **OPTIONS)) == 1
-    steps = steps_of(project)
-    assert steps[1].reason is None
-    assert steps[1].name.startswith("constant-derm7pt-")
-    assert "cohort 'derm7pt' is not available here" in steps[1].obstacle
-    assert f"experiment/{steps[1].name}" not in steps[-1].after
-    shown = CliRunner().invoke(app, ["run", "--profile", "quick", "--jobs", "2", "--dry-run"])
-    assert "1 experiments cannot be run here: their data are missing" in shown.output
+    targets = targets_of(project)
+    assert [target.kind for target in targets] == ["experiment", "notebook", "notebook"]
+    shown = CliRunner().invoke(app, ["run", "--jobs", "2", "--dry-run"]).output
+    assert "cannot be run here: constant on derm7pt: cohort 'derm7pt' is not available" in shown

@@ -1,4 +1,4 @@
-"""A batch that is killed at random moments and resumed: the benchmark, with ten notebooks."""
+"""A batch that is killed at ten random moments and resumed: the benchmark, with six notebooks."""
 
 import importlib.util
 import random
@@ -22,6 +22,6 @@ def test_nothing_finished_is_repeated_and_nothing_is_lost(resume, tmp_path, monk
     monkeypatch.delenv("IAV_PROJECT", raising=False)
     seed = random.randrange(1000)
     print("seed", seed)
-    resume.make_project(tmp_path / "project", 10, resume.QUICK)
-    seconds = resume.resume_thrice(tmp_path / "project", 10, random.Random(seed))
+    resume.make_project(tmp_path / "project", 6, resume.QUICK)
+    seconds = resume.resume(tmp_path / "project", 6, random.Random(seed), n_kills=10)
     assert seconds["nothing to do"] < 10

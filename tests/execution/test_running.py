@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from iavlib.book.graph import Traces, prepare_jobs
+from iavlib.book.jobs import NotebookFiles, prepare_jobs
 from iavlib.book.manifest import read_manifest
-from iavlib.book.notebook_source import diagnose
-from iavlib.book.notebooks import bring_up_to_date, run_notebook
+from iavlib.book.notebook_source import locate_failure
+from iavlib.book.notebooks import run_if_needed
 
 ENDINGS = {
     "raise": "ratio = 1 / 0",
@@ -56,33 +56,33 @@ def job(shop, **overrides):
 
 @pytest.fixture(scope="module")
 def good_run(shop):
-    traces = Traces(shop.project.executed, "01_first")
-    for trace in (traces.failed_json, traces.failed_notebook):
+    files = NotebookFiles(shop.project.executed, "01_first")
+    for trace in (files.failed_json, files.failed_notebook):
         shop.write(trace, "of an earlier failure, which a success removes")
-    return run_notebook(shop.project, job(shop, size="1e-4"))
+    return run_if_needed(shop.project, job(shop, size="1e-4"), force=True)
 
 
 def test_a_good_run_leaves_notebook_and_manifest(shop, good_run):
     assert good_run.failure is None
     assert good_run.status == "done"
-    traces = Traces(shop.project.executed, "01_first")
-    content = read_manifest(traces.manifest)
+    files = NotebookFiles(shop.project.executed, "01_first")
+    content = read_manifest(files.manifest)
     assert content == good_run.manifest
     assert content["parameters"] == {"how": "well", "size": 1e-4}
     assert content["overrides"] == {"size": 1e-4}
     assert content["claims"][0]["value"] == 0.501
-    assert "well 0.0001" in traces.log.read_text()
-    assert "well 0.0001" in traces.notebook.read_text()
+    assert "well 0.0001" in files.log.read_text()
+    assert "well 0.0001" in files.notebook.read_text()
     left = {path.name for path in shop.project.executed.iterdir() if path.name[0] != "."}
     assert left == {"01_first.ipynb", "01_first.json", "01_first.log"}
 
 
 def test_what_is_up_to_date_is_not_run_again(shop, good_run):
-    before = Traces(shop.project.executed, "01_first").notebook.stat().st_mtime_ns
-    result = bring_up_to_date(shop.project, job(shop, size="0.0001"))
+    before = NotebookFiles(shop.project.executed, "01_first").notebook.stat().st_mtime_ns
+    result = run_if_needed(shop.project, job(shop, size="0.0001"))
     assert result.status == "up to date"
     assert result.manifest == good_run.manifest
-    assert Traces(shop.project.executed, "01_first").notebook.stat().st_mtime_ns == before
+    assert NotebookFiles(shop.project.executed, "01_first").notebook.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
@@ -94,54 +94,54 @@ def test_what_is_up_to_date_is_not_run_again(shop, good_run):
     ],
 )
 def test_a_bad_end_is_a_failure_that_names_its_cell(shop, good_run, how, cell, line, error):
-    result = bring_up_to_date(shop.project, job(shop, how=how))
+    result = run_if_needed(shop.project, job(shop, how=how))
     assert result.status == "failed"
     assert (result.failure.cell, result.failure.line) == (cell, line)
     assert result.failure.error.startswith(error)
-    traces = Traces(shop.project.executed, "01_first")
-    assert f"{how} 1.0" in traces.failed_notebook.read_text()
-    kept = json.loads(traces.failed_json.read_text())
+    files = NotebookFiles(shop.project.executed, "01_first")
+    assert f"{how} 1.0" in files.failed_notebook.read_text()
+    kept = json.loads(files.failed_json.read_text())
     assert (kept["cell"], kept["parameters"]["how"]) == (cell, how)
     if how == "raise":
         assert "ZeroDivisionError: division by zero" in kept["traceback"][-1]
-    assert read_manifest(traces.manifest) == good_run.manifest, "the good result stays"
-    assert "well 0.0001" in traces.notebook.read_text()
+    assert read_manifest(files.manifest) == good_run.manifest, "the good result stays"
+    assert "well 0.0001" in files.notebook.read_text()
 
 
 def test_the_good_source_put_back_clears_the_failure(shop, good_run):
-    traces = Traces(shop.project.executed, "01_first")
-    traces.failed_json.write_text("{}")
-    traces.failed_notebook.write_text("{}")
-    assert bring_up_to_date(shop.project, job(shop, size="0.0001")).status == "up to date"
-    assert not traces.failed_json.exists()
-    assert not traces.failed_notebook.exists()
+    files = NotebookFiles(shop.project.executed, "01_first")
+    files.failed_json.write_text("{}")
+    files.failed_notebook.write_text("{}")
+    assert run_if_needed(shop.project, job(shop, size="0.0001")).status == "up to date"
+    assert not files.failed_json.exists()
+    assert not files.failed_notebook.exists()
 
 
 def test_a_notebook_that_writes_no_manifest_is_not_done(shop):
     path = shop.notebook("02_forgetful", "import os\nassert os.environ['IAV_TOY'] == 'passed on'")
-    result = run_notebook(shop.project, prepare_jobs(shop.project, [path], "quick")[0])
+    result = run_if_needed(shop.project, prepare_jobs(shop.project, [path], "quick")[0])
     assert result.status == "failed"
     assert result.failure.place == "code cell 1 (import os)"
     assert "the last cell must call manifest.write" in result.failure.error
-    assert Traces(shop.project.executed, "02_forgetful").failed_notebook.exists()
+    assert NotebookFiles(shop.project.executed, "02_forgetful").failed_notebook.exists()
 
 
 def test_a_notebook_is_run_by_one_process_at_a_time(shop, good_run, capsys):
     """The second waits, and then finds that nothing is left to do."""
-    traces = Traces(shop.project.executed, "01_first")
-    manifest = traces.manifest.read_text()
-    traces.manifest.unlink()
+    files = NotebookFiles(shop.project.executed, "01_first")
+    manifest = files.manifest.read_text()
+    files.manifest.unlink()
 
     def end():
-        traces.manifest.write_text(manifest)
+        files.manifest.write_text(manifest)
         stream.close()
 
-    with traces.lock.open("w") as stream:
+    with files.lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         stream.write("a run of 01_first (process 7)")
         stream.flush()
         threading.Timer(0.3, end).start()
-        result = bring_up_to_date(shop.project, job(shop, size="0.0001"))
+        result = run_if_needed(shop.project, job(shop, size="0.0001"))
     assert result.status == "up to date"
     assert result.manifest == good_run.manifest
     assert "waiting for a run of 01_first (process 7) to end" in capsys.readouterr().err
@@ -155,7 +155,7 @@ def test_interrupting_ends_the_kernel_too(shop):
     # a shell that runs the tests in the background has its children ignore the signal
     listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
-    log = Traces(shop.project.executed, "03_slow").log
+    log = NotebookFiles(shop.project.executed, "03_slow").log
     pid = wait_for(lambda: find_pid(log))
     process.send_signal(signal.SIGINT)
     assert "interrupted" in process.communicate(timeout=30)[1]
@@ -188,6 +188,6 @@ def wait_for(condition, seconds=60):
 
 def test_a_run_that_never_began_is_diagnosed_from_its_log(tmp_path):
     (tmp_path / "log").write_text("Traceback\nModuleNotFoundError: No module named 'papermill'\n")
-    failure = diagnose(tmp_path / "none.ipynb", tmp_path / "log", 1)
+    failure = locate_failure(tmp_path / "none.ipynb", tmp_path / "log", 1)
     assert failure.cell is None
     assert failure.error == "ModuleNotFoundError: No module named 'papermill'"

@@ -14,8 +14,6 @@ from iavlib.cli.main import app
 from iavlib.core import files
 from iavlib.core.errors import explain
 
-REPOSITORY = Path(__file__).parent.parent.parent
-
 
 def refuse(number):
     def refusing(*_, **__):
@@ -42,10 +40,10 @@ def test_other_errors_keep_their_traceback():
     assert explain(FileNotFoundError(errno.ENOENT, "gone", "/x")) is None
 
 
-@pytest.mark.parametrize("command", [["run"], ["run", "-j", "2"], ["book"], ["book", "--no-run"]])
+@pytest.mark.parametrize("command", [["run"], ["book"], ["book", "--no-run"]])
 def test_a_project_that_cannot_be_written(workshop, monkeypatch, command):
-    shutil.copytree(REPOSITORY / "workflow", workshop.project.workflow)
     workshop.good_notebook("01_first")
+    workshop.write(workshop.project.config, "")
     monkeypatch.setattr(Path, "mkdir", refuse(errno.EROFS))
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 1
@@ -56,11 +54,16 @@ def test_a_project_that_cannot_be_written(workshop, monkeypatch, command):
 def test_a_full_disk_is_named_with_the_file_that_found_no_room(workshop, monkeypatch):
     workshop.good_notebook("01_first")
     monkeypatch.setattr(files.os, "replace", refuse(errno.ENOSPC))
-    result = CliRunner().invoke(app, ["run"])
-    assert result.exit_code == 1
-    assert result.output.startswith(f"error: {workshop.project.executed}/.01_first.run/")
-    assert "job.json: the disk is full" in result.output
-    assert not list(workshop.project.executed.rglob("*.tmp"))
+    for command, folder, file in (
+        (["run", "--job"], workshop.project.executed / ".01_first.run", "job.json"),
+        (["run"], workshop.project.build / "plan", "Snakefile"),
+    ):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 1
+        line = result.output.splitlines()[-1]
+        assert line.startswith(f"error: {folder}/")
+        assert f"{file}: the disk is full" in line
+        assert not list(folder.rglob("*.tmp"))
 
 
 MOUNTED = """
@@ -110,4 +113,4 @@ def test_a_disk_that_really_fills_up_and_is_then_read_only(workshop, tmp_path):
     assert "the disk is full" in errors[0]
     assert "read-only file system" in errors[-1]
     assert "Traceback" not in done.stdout
-    assert "up to date" in done.stdout.splitlines()[-2]
+    assert done.stdout.splitlines()[-1] == "nothing to do: 1 of 1 jobs are up to date"

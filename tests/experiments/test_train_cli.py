@@ -94,7 +94,7 @@ def test_failures_and_their_status(own, spec, tmp_path):
     bad = iav("train", spec, "--set", "settings.error=value")
     assert bad.exit_code == 1
     assert "failed: ValueError: as was wished" in bad.output
-    assert iav("train", spec, "--set", "settings.error=value", "--go-on").exit_code == 0
+    assert iav("train", spec, "--set", "settings.error=value", "--keep-going").exit_code == 0
     listed = iav("runs")
     assert "ValueError: as was wished" in listed.output
     assert "1 failed" in listed.output

@@ -70,17 +70,9 @@ def test_sharpness_is_torchvisions(images, which, factor):
     same(changes.sharpen(nhwc(unit(images)), which, factor), expected, 1e-6)
 
 
-@pytest.mark.parametrize("sigma", [0.1, 0.5, 2.0])
-def test_blur_is_torchvisions(images, sigma):
-    expected = torch.stack([tv.gaussian_blur(x, [5, 5], [sigma, sigma]) for x in unit(images)])
-    same(changes.gaussian_blur(nhwc(unit(images)), 5, sigma), expected, 1e-6)
-
-
 def test_the_blur_of_the_paper_changes_nothing(images):
-    pixels = nhwc(unit(images))
-    assert changes.gaussian_blur(pixels, 5, 0.1) is pixels
     expected = torch.stack([tv.gaussian_blur(x, [5, 5], [0.1, 0.1]) for x in unit(images)])
-    same(pixels, expected, 1e-20)
+    same(nhwc(unit(images)), expected, 1e-20)
 
 
 def test_warping_is_torchvisions(images):

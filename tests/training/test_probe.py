@@ -14,7 +14,7 @@ from sklearn.svm import SVR
 from iavlib.core.errors import TrainingError
 from iavlib.training import predict as module
 from iavlib.training.predict import frozen_features, predict
-from iavlib.training.probe import PROBES, fit_probe, ridge_path
+from iavlib.training.probe import _KINDS as PROBES, fit_probe, ridge_path
 
 HALF = (0.5, 0.5, 0.5)
 

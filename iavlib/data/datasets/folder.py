@@ -385,7 +385,7 @@ def load(path: str | Path = "") -> Cohort:
     masks = _masks(listing)
     return Cohort(
         name="folder",
-        images=_images(listing, sizes),
+        images=images_table(listing.rows, sizes),
         masks=masks,
         pairs=measured_pairs(listing, masks),
         synthetic=False,
@@ -438,27 +438,24 @@ def _masks(listing: Listing) -> pd.DataFrame:
     return rows[list(columns)].rename(columns=columns)
 
 
-def _images(listing: Listing, sizes: pd.DataFrame) -> pd.DataFrame:
-    """Sum up the rows of each image; they were checked not to contradict each other."""
-    rows = listing.rows.assign(malignancy=listing.rows["malignancy"].replace("unknown", None))
+def images_table(rows: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
+    """Return the images table of a cohort from the rows of a listing.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        As :attr:`Listing.rows`; rows of one image do not contradict each other.
+    sizes : pandas.DataFrame
+        ``width`` and ``height``, indexed by image.
+    """
+    rows = rows.assign(malignancy=rows["malignancy"].replace("unknown", None))
     first = rows.groupby("image_id", sort=False).first()
     unknown = pd.Series(None, index=first.index, dtype="str")
-    return pd.DataFrame(
-        {
-            "path": first["image_path"],
-            "malignancy": first["malignancy"].fillna("unknown"),
-            "diagnosis": unknown,
-            "patient_id": first["patient"],
-            "lesion_id": first["lesion"],
-            "width": sizes["width"],
-            "height": sizes["height"],
-            "geometry": "original",
-            "licence": unknown,
-            "sex": unknown,
-            "age": pd.Series(float("nan"), index=first.index),
-            "site": unknown,
-        }
-    )
+    columns = {"path": first["image_path"], "malignancy": first["malignancy"].fillna("unknown")}
+    columns |= {"diagnosis": unknown, "patient_id": first["patient"], "lesion_id": first["lesion"]}
+    columns |= {name: sizes[name].reindex(first.index) for name in ("width", "height")}
+    columns |= {"geometry": "original", "licence": unknown, "sex": unknown}
+    return pd.DataFrame(columns | {"age": float("nan"), "site": unknown}, index=first.index)
 
 
 def _sizes(listing: Listing) -> pd.DataFrame:

@@ -29,7 +29,7 @@ from iavlib.experiments.tasks.diagnosed_sets import (
 )
 from iavlib.experiments.tasks.diagnosis_first import about, two_subsets
 from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS, DataSettings
-from iavlib.experiments.tasks.task import Outcome, Log, Task
+from iavlib.experiments.tasks.task import Log, Outcome, Task
 
 NAME = "comparison"
 FUSE = "fuse-"

@@ -28,7 +28,7 @@ from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment, TaskSet
 from iavlib.experiments.scores import diagnosis_baselines, diagnosis_by_part
 from iavlib.experiments.subsets import assign_parts
 from iavlib.experiments.tasks.iaa import check_weights
-from iavlib.experiments.tasks.task import Outcome, Log, Task, check_finite
+from iavlib.experiments.tasks.task import Log, Outcome, Task, check_finite
 from iavlib.models.backbones import find_backbone
 from iavlib.models.weights import find_weights
 from iavlib.training.recipe import Recipe

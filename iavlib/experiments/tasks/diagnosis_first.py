@@ -22,7 +22,7 @@ from iavlib.experiments.config import AUTO, Experiment
 from iavlib.experiments.tasks import diagnosed_sets, labelled_data
 from iavlib.experiments.tasks.diagnosed_sets import DiagnosedData, DiagnosedSettings, split_settings
 from iavlib.experiments.tasks.segmentation import set_parts
-from iavlib.experiments.tasks.task import Outcome, Log, Task
+from iavlib.experiments.tasks.task import Log, Outcome, Task
 
 NAME = "diagnosis-first"
 #: ``nets`` that judge, the one that masks are optimised on, ``by_rater``: nets that are trained

@@ -20,7 +20,7 @@ from iavlib.experiments.tasks.diagnosis_first import (
     two_subsets,
     weights_record,
 )
-from iavlib.experiments.tasks.task import Outcome, Log
+from iavlib.experiments.tasks.task import Log, Outcome
 from iavlib.masks.overlap import soft_dice
 from iavlib.models.assisted import build_assisted
 from iavlib.models.take_give import BaselineSegmentation

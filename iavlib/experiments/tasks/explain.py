@@ -21,7 +21,7 @@ from iavlib.experiments.config import PROBE, Experiment, TaskSettings
 from iavlib.experiments.store import PREDICTIONS, read_prediction_file
 from iavlib.experiments.tasks.diagnosis import DIAGNOSIS, MULTITASK
 from iavlib.experiments.tasks.iaa import NAME as IAA
-from iavlib.experiments.tasks.task import Outcome, Log, Task
+from iavlib.experiments.tasks.task import Log, Outcome, Task
 
 NAME = "explain"
 _STARTS = (IAA, DIAGNOSIS, MULTITASK)

@@ -17,7 +17,7 @@ from iavlib.core.errors import DataError, ExperimentError, ModelError, TrainingE
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment, TaskSettings
 from iavlib.experiments.subsets import assign_parts
-from iavlib.experiments.tasks.task import Outcome, Log, Task, check_finite
+from iavlib.experiments.tasks.task import Log, Outcome, Task, check_finite
 from iavlib.models.backbones import find_backbone
 from iavlib.models.weights import SOURCES, find_weights
 from iavlib.training.recipe import Recipe

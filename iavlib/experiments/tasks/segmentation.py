@@ -19,7 +19,7 @@ from iavlib.core.errors import ExperimentError, suggest
 from iavlib.experiments.config import AUTO, Experiment
 from iavlib.experiments.tasks import labelled_data
 from iavlib.experiments.tasks.labelled_data import DATA_SETTINGS, DataSettings, LabelledData
-from iavlib.experiments.tasks.task import Outcome, Log, Task
+from iavlib.experiments.tasks.task import Log, Outcome, Task
 
 NAME = "segmentation"
 #: The network that methods are built on unless they take an encoder of timm.

@@ -33,7 +33,7 @@ from iavlib.experiments.tasks.diagnosis_first import (
     weights_record,
     with_weights,
 )
-from iavlib.experiments.tasks.task import Outcome, Log, Task
+from iavlib.experiments.tasks.task import Log, Outcome, Task
 
 NAME = "take-give"
 MAJORITY, MEAN = "majority", "mean"

@@ -1,0 +1,369 @@
+"""Making what is asked for: Snakemake plans and runs experiments, then notebooks, then the book.
+
+``workflow/Snakefile`` holds a rule for each kind of target. Every target is known before Snakemake
+starts, as experiments are named by the hash of their configuration and data. What a rule writes
+for Snakemake is a receipt, ``done/<kind>/<name>``. When Snakemake starts, there is a receipt for
+exactly the targets whose result holds (:func:`iavlib.book.jobs.reason_to_run` and its like compare
+contents, which Snakemake's times of files cannot do); from those that are missing it derives
+what to run, in which order and where. If none is missing it is not started at all: starting it
+takes seconds.
+
+Every start has a folder of its own below ``_build/plan``: nothing that Snakemake remembers of an
+earlier start (locks, incomplete files) can matter, so that a start that was killed leaves nothing
+to be unlocked or repaired. Results themselves are never outputs of Snakemake, which removes the
+outputs of a job that fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib.util
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from iavlib.book.jobs import (
+    PATH_PARAMETER,
+    Job,
+    NotebookFiles,
+    prepare_jobs,
+    reason_to_run,
+)
+from iavlib.core.errors import ExecutionError, ProjectError, suggest
+from iavlib.core.files import only_one, write_json, write_text
+from iavlib.core.project import Project
+
+LOCAL = "local"
+EXPERIMENT, NOTEBOOK, BOOK = "experiment", "notebook", "book"
+_MIN_FREE_BYTES = 1_000_000
+_REASONS = {
+    "missing": "never run",
+    "unfinished": "not finished",
+    "failed": "its last run failed",
+    "running": "another process runs it",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing to be made.
+
+    Parameters
+    ----------
+    kind : str
+        ``"experiment"``, ``"notebook"`` or ``"book"``: the rule of the Snakefile.
+    name : str
+        Unique within its kind.
+    reason : str or None
+        Why it is made; None if its result holds.
+    command : tuple of str
+        Arguments of ``iav`` that make it.
+    needs : tuple of str
+        Ids of the targets that must be made before.
+    failed : callable
+        Returns whether making it failed.
+    prepare : callable, optional
+        Writes what its command reads.
+    """
+
+    kind: str
+    name: str
+    reason: str | None
+    command: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    failed: Callable[[], bool] = lambda: False
+    prepare: Callable[[], object] = lambda: None
+
+    @property
+    def id(self) -> str:
+        """Kind and name, unique in the plan."""
+        return f"{self.kind}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    notebooks : sequence of Path
+        Source notebooks.
+    profile : str
+        Name of the profile.
+    overrides : mapping
+        Parameters the user set, as text.
+    force : bool
+        Whether to run even what is up to date; experiments excepted.
+    with_book : bool
+        Whether the book is built at the end.
+    n_jobs : int
+        Jobs at a time.
+    train : bool
+        Whether experiments that are not finished are trained.
+    executor : str
+        A folder of ``workflow/profiles``, or the path of one elsewhere: where jobs run.
+    """
+
+    project: Project
+    notebooks: Sequence[Path]
+    profile: str
+    overrides: Mapping[str, str]
+    force: bool = False
+    with_book: bool = False
+    n_jobs: int = 1
+    executor: str = LOCAL
+    train: bool = True
+
+    @property
+    def is_serial(self) -> bool:
+        """Whether one job runs at a time on this machine: notebooks then train themselves."""
+        return self.n_jobs == 1 and self.executor == LOCAL
+
+    @functools.cached_property
+    def jobs(self) -> list[Job]:
+        """The notebooks with everything fixed, as they are when first asked for."""
+        return prepare_jobs(self.project, self.notebooks, self.profile, self.overrides)
+
+    def targets(self) -> list[Target]:
+        """List all targets, each after those it needs.
+
+        Raises
+        ------
+        ExecutionError
+            If a parameter, a profile or the table of contents is wrong.
+        """
+        targets: dict[str, Target] = {}
+        if self.train and not self.is_serial:
+            for job in self.jobs:
+                targets |= {target.id: target for target in _experiment_targets(job)}
+        notebooks = [self._notebook_target(job) for job in self.jobs]
+        targets |= {target.id: target for target in notebooks}
+        if self.with_book:
+            targets["book"] = self._book_target(notebooks)
+        return list(targets.values())
+
+    def unavailable(self) -> list[str]:
+        """Describe the experiments that cannot be run here, and which of their data are missing."""
+        found = [pair for job in self.jobs for pair in job.experiments.unavailable]
+        missing = {experiment.canonical(): (experiment, why) for experiment, why in found}
+        return [f"{e.task} on {e.cohort}: {why}" for e, why in missing.values()]
+
+    def _notebook_target(self, job: Job) -> Target:
+        overrides = dict(self.overrides)
+        if PATH_PARAMETER in overrides:  # it may be relative, and jobs run in another folder
+            overrides[PATH_PARAMETER] = job.parameters[PATH_PARAMETER]
+        command = ["run", job.stem, "--job", "--profile", job.profile]
+        command += [word for name, value in overrides.items() for word in ("-p", f"{name}={value}")]
+        needs: tuple[str, ...] = ()
+        if not self.train:
+            command.append("--no-train")
+        elif job.experiments.listed and not self.is_serial:
+            command.append("--no-train")  # they are jobs of their own
+            needs = tuple(_experiment_id(experiment) for experiment in job.experiments.listed)
+        command += ["--force"] if self.force else []
+        has_failed = NotebookFiles(self.project.executed, job.stem).failed_json.is_file
+        reason = "forced" if self.force else reason_to_run(self.project, job)
+        if reason is None and has_failed():
+            reason = "its last run failed, and its source was restored"
+        return Target(NOTEBOOK, job.stem, reason, tuple(command), needs, has_failed)
+
+    def _book_target(self, notebooks: Sequence[Target]) -> Target:
+        from iavlib.book.site import reason_to_build
+
+        if self.force:
+            reason = "forced"
+        elif any(target.reason for target in notebooks):
+            reason = "notebooks are run before it"
+        else:
+            reason = reason_to_build(self.project)
+        command = ("book", "--no-run", *(["--force"] if self.force else []))
+        return Target(BOOK, BOOK, reason, command, tuple(target.id for target in notebooks))
+
+
+def _experiment_targets(job: Job) -> list[Target]:
+    """List a notebook's experiments. One that fails does not keep the notebook from running."""
+    store, targets = job.experiments.store, []
+    for experiment in job.experiments.with_parents():
+        folder, parent = store.folder(experiment), experiment.parent
+        reason = _REASONS.get(store.status(experiment))
+        targets.append(
+            Target(
+                EXPERIMENT,
+                _experiment_id(experiment).partition("/")[2],
+                reason,
+                ("train", str(folder / "spec.json"), "--keep-going"),
+                (_experiment_id(parent),) if reason and parent is not None else (),
+                lambda folder=folder: store.status(folder) == "failed",
+                functools.partial(store.begin, experiment),
+            )
+        )
+    return targets
+
+
+def _experiment_id(experiment: Any) -> str:
+    return f"{EXPERIMENT}/{experiment.task}-{experiment.id}"
+
+
+def make(request: Request, log: Callable[[str], None]) -> list[Target]:
+    """Make what is asked for.
+
+    Waits while another process does so in this project. Jobs print themselves how they ended.
+
+    Parameters
+    ----------
+    request : Request
+        What is asked for.
+    log : callable
+        Gets a line before and one after.
+
+    Returns
+    -------
+    list of Target
+        Those that are not made; empty if all went well.
+
+    Raises
+    ------
+    ExecutionError
+        If the request is wrong, or Snakemake failed for another reason than a job.
+    """
+    project, profile = request.project, find_executor(request.project, request.executor)
+    targets = request.targets()
+    if all(target.reason is None for target in targets):  # seen without writing anything
+        log(nothing_to_do(len(targets)))
+        return []
+    with only_one(project.lock, "iav book" if request.with_book else "iav run"):
+        targets = replace(request).targets()  # as they are after waiting
+        todo = [target for target in targets if target.reason]
+        if not todo:
+            log(nothing_to_do(len(targets)))
+            return []
+        log(f"{len(todo)} of {len(targets)} jobs to do, {request.n_jobs} at a time")
+        for target in todo:
+            target.prepare()
+        shutil.rmtree(project.build / "plan", ignore_errors=True)
+        folder = project.build / "plan" / secrets.token_hex(4)
+        code = _run_snakemake(request, targets, folder, profile)
+        receipts = folder / "done"
+        left = [t for t in todo if not (receipts / t.id).exists() or t.failed()]
+        if code and not any(target.failed() for target in left):
+            if shutil.disk_usage(folder).free < _MIN_FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+            log(f"Snakemake ended with status {code}: {_last_line(folder)}")
+        elif not left:
+            shutil.rmtree(folder)
+    if left:
+        names = [target.name for target in left if target.kind != BOOK] or [BOOK]
+        log(f"not done: {', '.join(names)}; the same command goes on with what is left")
+    return left
+
+
+def nothing_to_do(n_targets: int) -> str:
+    """Return the line for a request of which everything is up to date."""
+    return f"nothing to do: {n_targets} of {n_targets} jobs are up to date"
+
+
+def show(request: Request, log: Callable[[str], None]) -> bool:
+    """List every target with the reason why it would be made; nothing is made.
+
+    For another place than this machine, Snakemake's dry run is shown too, which checks the profile
+    and shows the resources of every job. Returns whether it succeeded.
+    """
+    targets, unavailable = request.targets(), request.unavailable()
+    width = max((len(target.name) for target in targets), default=0)
+    for target in targets:
+        log(f"{target.name:<{width}}  {target.reason or 'up to date'}")
+    n_todo = sum(target.reason is not None for target in targets)
+    log(f"{n_todo} of {len(targets)} jobs to do" if n_todo else nothing_to_do(len(targets)))
+    for line in unavailable:
+        log(f"cannot be run here: {line}")
+    if not n_todo or request.executor == LOCAL:
+        return True
+    profile = find_executor(request.project, request.executor)
+    with tempfile.TemporaryDirectory() as folder:
+        options = ("--dry-run", "--printshellcmds")
+        return _run_snakemake(request, targets, Path(folder), profile, *options) == 0
+
+
+def find_executor(project: Project, name: str) -> Path:
+    """Find the folder of the Snakemake profile that defines where jobs run.
+
+    Raises
+    ------
+    ProjectError
+        If it holds no ``config.yaml``.
+    ExecutionError
+        If Snakemake is not installed.
+    """
+    profiles = project.workflow / "profiles"
+    for folder in (profiles / name, Path(name).resolve()):
+        if (folder / "config.yaml").is_file():
+            break
+    else:
+        known = [file.parent.name for file in profiles.glob("*/config.yaml")]
+        raise ProjectError(
+            f"no executor {name!r} (no {name}/config.yaml here or in {profiles}); "
+            f"{suggest(name, known)}"
+        )
+    if importlib.util.find_spec("snakemake") is None:
+        raise ExecutionError(
+            "running notebooks needs Snakemake, which is not installed: "
+            "pip install 'iavlib[notebooks]' (for a cluster also iavlib[cluster])"
+        )
+    return folder
+
+
+def _run_snakemake(
+    request: Request, targets: Sequence[Target], folder: Path, profile: Path, *options: str
+) -> int:
+    """Write receipts and configuration into a folder, run Snakemake there, return its status."""
+    source = request.project.workflow / "Snakefile"
+    if not source.is_file():
+        raise ProjectError(f"{source} is missing; restore it from git")
+    for target in targets:
+        receipt = folder / "done" / target.id
+        receipt.parent.mkdir(parents=True, exist_ok=True)
+        if target.reason is None:
+            receipt.touch()
+    # the copies travel with the jobs where no file system is shared
+    write_text(folder / "Snakefile", source.read_text(encoding="utf-8"))
+    described = {t.id: {"command": list(t.command), "needs": list(t.needs)} for t in targets}
+    n_cores = (os.cpu_count() or 1) if request.is_serial else request.n_jobs
+    threads = n_cores if request.is_serial else 1  # all cores for the one job at a time
+    config = {"root": str(request.project.root), "threads": threads, "targets": described}
+    write_json(folder / "plan.json", config)
+    settings = yaml.safe_load((profile / "config.yaml").read_text(encoding="utf-8")) or {}
+    is_local = settings.get("executor", LOCAL) == LOCAL
+    command = [sys.executable, "-m", "iavlib.book.worker", "snakemake", "--snakefile", "Snakefile"]
+    command += ["--configfile", "plan.json", "--workflow-profile", str(profile), "--keep-going"]
+    command += ["--rerun-triggers", "mtime", "--cores" if is_local else "--jobs", str(n_cores)]
+    if "default-storage-provider" in settings:  # receipts must be seen on all machines
+        command += ["--default-storage-prefix", str(folder)]
+    with (folder / "snakemake.log").open("wb") as log:
+        errors = log if is_local and not options else None  # a cluster's progress is shown
+        process = subprocess.Popen(
+            [*command, *options], cwd=folder, stdin=subprocess.PIPE, stderr=errors
+        )
+        try:
+            return process.wait()
+        except BaseException:
+            process.stdin.close()  # ends the jobs too
+            process.wait()
+            raise
+
+
+def _last_line(folder: Path) -> str:
+    log = folder / "snakemake.log"
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return f"{lines[-1]} (in full: {log})" if lines else "see above"

@@ -1,0 +1,330 @@
+"""Distributions: what a cohort holds, agreement by malignancy, predicted against true numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from iavlib.plots.style import COLOURS, CYCLE, METRIC_LABELS
+
+_AGREEMENT = "mean pairwise Dice"
+_MALIGNANCY = {"benign": "o", "malignant": "^", "indeterminate": "s", "unknown": "s"}
+#: Room beyond 0 and 1, so that values at the limits are visible.
+_PAD = 0.02
+
+
+def _count_bars(ax: Axes, counts: pd.Series, label: str) -> None:
+    """Draw counts as labelled bars on a logarithmic axis."""
+    bars = ax.bar(counts.index.astype(str), counts, color=COLOURS["neutral"])
+    ax.bar_label(bars, fmt="{:,.0f}", fontsize=7)
+    ax.set(xlabel=label, yscale="log")
+    ax.grid(axis="x", visible=False)
+    ax.tick_params(axis="x", labelsize=8, rotation=60 if len(counts) > 12 else 0)
+
+
+def long_tails(masks: pd.DataFrame) -> Figure:
+    """Draw the number of masks by annotator, tool and skill, on a logarithmic axis.
+
+    Parameters
+    ----------
+    masks : DataFrame
+        Table of masks of a cohort: ``annotator``, ``tool``, ``skill``.
+    """
+    ratios = {"width_ratios": [4, 1.2, 1]}
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3), sharey=True, gridspec_kw=ratios)
+    for ax, factor in zip(axes, ("annotator", "tool", "skill"), strict=True):
+        _count_bars(ax, masks[factor].value_counts(), factor)
+    axes[0].set_ylabel("masks")
+    return figure
+
+
+def masks_per_image(masks: pd.DataFrame) -> Figure:
+    """Draw how many images have one, two, … masks and how many different annotators.
+
+    Parameters
+    ----------
+    masks : DataFrame
+        Table of masks of a cohort: ``image_id``, ``annotator``.
+    """
+    groups = masks.groupby("image_id")["annotator"]
+    figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), sharey=True)
+    labels = ("masks of the image", "different annotators of the image")
+    for ax, counts, label in zip(axes, (groups.size(), groups.nunique()), labels, strict=True):
+        _count_bars(ax, counts.value_counts().sort_index(), label)
+    axes[0].set_ylabel("images")
+    return figure
+
+
+def annotator_overlap(masks: pd.DataFrame, max_sets: int = 20) -> Figure:
+    """Draw which sets of annotators share images (an UpSet plot).
+
+    Parameters
+    ----------
+    masks : DataFrame
+        Table of masks of a cohort: ``image_id``, ``annotator``.
+    max_sets : int
+        Number of sets shown, the most frequent first.
+    """
+    sets = masks.groupby("image_id")["annotator"].agg(lambda names: tuple(sorted(set(names))))
+    counts = sets.value_counts()
+    shown = counts.head(max_sets)
+    totals = masks.groupby("annotator")["image_id"].nunique()
+    members = sorted({name for combination in shown.index for name in combination})
+    figure, axes = plt.subplots(
+        2, 2, figsize=(9, 5), sharex="col", gridspec_kw={"width_ratios": [1, 5]}
+    )
+    (corner, top), (left, matrix) = axes
+    corner.axis("off")
+    bars = top.bar(range(len(shown)), shown, color=COLOURS["neutral"])
+    top.bar_label(bars, fontsize=7)
+    top.set_ylabel("images")
+    top.set_title(f"{len(shown)} of {len(counts)} sets, {shown.sum() / counts.sum():.0%} of images")
+    _draw_membership(matrix, list(shown.index), members)
+    left.barh(range(len(members)), totals[members], color=COLOURS["neutral"])
+    left.set(yticks=[], xlabel="all images", ylim=matrix.get_ylim())
+    left.invert_xaxis()
+    return figure
+
+
+def _draw_membership(ax, combinations: list[tuple[str, ...]], members: list[str]) -> None:
+    rows = {name: row for row, name in enumerate(members)}
+    for column, combination in enumerate(combinations):
+        inside = [rows[name] for name in combination]
+        ax.scatter([column] * len(members), range(len(members)), s=18, color="#DDDDDD")
+        ax.plot([column] * len(inside), sorted(inside), "o-", ms=4.5, color=COLOURS["neutral"])
+    ax.set(yticks=range(len(members)), yticklabels=members, xticks=[])
+    ax.set(xlabel="set of annotators", ylim=(len(members) - 0.5, -0.5))
+    ax.grid(visible=False)
+
+
+def metric_distributions(
+    pairs: pd.DataFrame,
+    metrics: Sequence[str] = (
+        "dice",
+        "jaccard",
+        "hd_normalized",
+        "hd95_normalized",
+        "assd_normalized",
+    ),
+) -> Figure:
+    """Draw the distribution of agreement over pairs of masks, with mean and median.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        One row per pair of masks.
+    metrics : sequence of str
+        Columns; one panel each.
+    """
+    size = (2.4 * len(metrics), 2.7)
+    figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
+    for ax, metric in zip(axes[0], metrics, strict=True):
+        values = pairs[metric].dropna()
+        high = 1 if metric in ("dice", "jaccard") else min(1.0, values.quantile(0.99))
+        ax.hist(values.clip(upper=high), bins=np.linspace(0, high, 31), color=COLOURS["neutral"])
+        lines = (
+            ("mean", values.mean(), "malignant", "-"),
+            ("median", values.median(), "highlight", "--"),
+        )
+        for name, value, colour, dashes in lines:
+            ax.axvline(value, color=COLOURS[colour], ls=dashes, label=f"{name} {value:.3f}")
+        ax.set_xlabel(METRIC_LABELS[metric], fontsize=8)
+        ax.legend(fontsize=7, loc="upper left" if high == 1 else "upper right")
+    axes[0, 0].set_ylabel("pairs")
+    return figure
+
+
+def completeness(metadata: pd.DataFrame, max_columns: int = 36) -> Figure:
+    """Draw the share of images for which each column of the metadata is filled.
+
+    Parameters
+    ----------
+    metadata : DataFrame
+        One row per image.
+    max_columns : int
+        The most complete columns are drawn.
+    """
+    share = 100 * metadata.notna().mean().sort_values().tail(max_columns)
+    figure, ax = plt.subplots(figsize=(7, 0.19 * len(share) + 0.8))
+    ax.barh(share.index, share, color=COLOURS["neutral"])
+    ax.set(xlabel="images with a value (%)", xlim=(0, 100))
+    ax.tick_params(axis="y", labelsize=7)
+    ax.grid(axis="y", visible=False)
+    ax.margins(y=0.01)
+    return figure
+
+
+def by_malignancy(
+    tables: Mapping[str, pd.DataFrame], metric: str = "dice", label: str | None = None
+) -> Figure:
+    """Draw the distribution of a metric for benign and malignant lesions.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        Title to table with ``malignant`` and the metric, one panel each.
+    metric : str
+    label : str, optional
+        What the metric is, with its unit; its usual name by default.
+    """
+    figure, axes = plt.subplots(1, len(tables), figsize=(4.4 * len(tables), 3), squeeze=False)
+    for ax, (title, table) in zip(axes.flat, tables.items(), strict=True):
+        for name, malignant in (("benign", False), ("malignant", True)):
+            values = table.loc[table["malignant"] == malignant, metric]
+            text = f"{name}: n {len(values):,}, mean {values.mean():.3f}"
+            style = {"histtype": "step", "lw": 1.8, "color": COLOURS[name], "label": text}
+            ax.hist(values.clip(0, 1), np.linspace(0, 1, 31), density=True, **style)
+            ax.axvline(values.mean(), color=COLOURS[name], ls="--", lw=1)
+        ax.set(title=title, xlabel=label or METRIC_LABELS[metric], ylabel="density")
+        ax.legend(loc="upper left", fontsize=8)
+    return figure
+
+
+def predicted_against_true(predictions: pd.DataFrame, label: str = _AGREEMENT) -> Figure:
+    """Draw predicted against true values, with the distribution of each at the margins.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        ``true`` and ``predicted``, and optionally ``malignancy``.
+    label : str
+        What is predicted, with its unit.
+    """
+    limits = _range(predictions)
+    table = predictions.assign(malignancy="all")
+    if "malignancy" in predictions:
+        table["malignancy"] = predictions["malignancy"].astype(object).fillna("unknown")
+    with plt.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays it out itself
+        grid = sns.JointGrid(table, x="predicted", y="true", height=5.4, xlim=limits, ylim=limits)
+    main = grid.ax_joint
+    main.plot(limits, limits, color="black", lw=0.8, label="predicted = true")
+    for name, rows in table.groupby("malignancy"):
+        style = {
+            "marker": _MALIGNANCY.get(name, "o"),
+            "color": COLOURS.get(name, COLOURS["neutral"]),
+        }
+        text = None if name == "all" else f"{name} ({len(rows):,})"
+        main.scatter(rows["predicted"], rows["true"], s=9, alpha=0.5, lw=0, label=text, **style)
+    if np.ptp(table["predicted"]) > 0:
+        slope, intercept = np.polyfit(table["predicted"], table["true"], 1)
+        ends = np.array([table["predicted"].min(), table["predicted"].max()])
+        text = f"least squares, slope {slope:.2f}"
+        style = {"color": COLOURS["highlight"], "ls": "--", "lw": 1.8, "label": text}
+        main.plot(ends, intercept + slope * ends, **style)
+    grid.plot_marginals(sns.histplot, bins=np.linspace(*limits, 41), color=COLOURS["neutral"])
+    grid.set_axis_labels(f"predicted {label}", f"true {label}")
+    main.legend(fontsize=7, loc="upper left", markerscale=1.6)
+    return grid.figure
+
+
+#: Groups of equally many images in :func:`residuals`.
+_GROUPS = 8
+
+
+def residuals(predictions: pd.DataFrame, label: str = _AGREEMENT) -> Figure:
+    """Draw the error of each prediction against the prediction, with its mean along the way.
+
+    Mean and 10 to 90 % range are those of eight groups of equally many images.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        ``true`` and ``predicted``.
+    label : str
+        What is predicted, with its unit.
+    """
+    error = predictions["predicted"] - predictions["true"]
+    figure, (ax, side) = plt.subplots(
+        1, 2, figsize=(7, 3.4), sharey=True, gridspec_kw={"width_ratios": [4, 1]}
+    )
+    ax.scatter(predictions["predicted"], error, s=9, alpha=0.4, lw=0, color=COLOURS["neutral"])
+    groups = pd.qcut(predictions["predicted"].rank(method="first"), min(_GROUPS, len(error)))
+    table = pd.DataFrame({"x": predictions["predicted"], "error": error}).groupby(
+        groups.to_numpy(), observed=True
+    )
+    centre, mean = table["x"].mean(), table["error"].mean()
+    low, high = (table["error"].quantile(q) for q in (0.1, 0.9))
+    ax.fill_between(centre, low, high, color=COLOURS["malignant"], alpha=0.15, label="10 to 90 %")
+    ax.plot(centre, mean, "o-", color=COLOURS["malignant"], ms=4, label="mean error")
+    ax.axhline(0, color="black", lw=0.8)
+    ax.set(xlabel=f"predicted {label}", ylabel="predicted - true")
+    ax.legend(fontsize=8, loc="upper right")
+    side.hist(error, bins=40, orientation="horizontal", color=COLOURS["neutral"])
+    side.axhline(0, color="black", lw=0.8)
+    side.set_xlabel("images")
+    return figure
+
+
+def prediction_densities(predictions: pd.DataFrame, label: str = _AGREEMENT) -> Figure:
+    """Draw how truth and prediction are distributed for benign and for malignant lesions.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        ``true``, ``predicted`` and ``malignancy``; other lesions are left out.
+    label : str
+        What is predicted, with its unit.
+    """
+    labelled = predictions[predictions["malignancy"].isin(["benign", "malignant"])]
+    labelled = labelled.assign(malignant=labelled["malignancy"].eq("malignant"))
+    tables = {name: labelled.assign(value=labelled[name]) for name in ("true", "predicted")}
+    return by_malignancy(tables, "value", label)
+
+
+def _range(predictions: pd.DataFrame) -> tuple[float, float]:
+    """Find common limits of both axes: 0 and 1, or further where values lie outside."""
+    values = predictions[["true", "predicted"]].to_numpy()
+    low, high = min(0.0, values.min()), max(1.0, values.max())
+    return low - _PAD, high + _PAD
+
+
+def paired_runs(gains: pd.DataFrame, label: str = "balanced accuracy") -> Figure:
+    """Draw each pair of runs as a line from single task to multi-task, one panel per dataset.
+
+    Parameters
+    ----------
+    gains : DataFrame
+        As from :func:`iavlib.stats.paired_gains`: ``dataset``, ``backbone``, ``control``,
+        ``treatment`` and ``gain``.
+    label : str
+        What is scored.
+    """
+    datasets = sorted(gains["dataset"].unique())
+    widest = gains.groupby("dataset")["backbone"].nunique().max()
+    width = len(datasets) * (0.6 + 0.95 * widest) + 0.8
+    figure, axes = plt.subplots(
+        1, len(datasets), figsize=(max(width, 3.4), 3.4), sharey=True, squeeze=False
+    )
+    for ax, dataset in zip(axes.flat, datasets, strict=True):
+        subset = gains[gains["dataset"] == dataset]
+        backbones = sorted(subset["backbone"].unique())
+        for i, backbone in enumerate(backbones):
+            _draw_pairs(ax, i, subset[subset["backbone"] == backbone])
+        ax.set(title=dataset, xticks=range(len(backbones)), xticklabels=backbones)
+        ax.set_xlim(-0.6, len(backbones) - 0.4)
+        ax.tick_params(axis="x", labelsize=8)
+        ax.grid(axis="x", visible=False)
+    first = axes.flat[0]
+    first.set_ylabel(label)
+    for name, colour in (("single task", CYCLE[0]), ("multi-task", CYCLE[1])):
+        first.plot([], [], "o", color=colour, label=name)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+    return figure
+
+
+def _draw_pairs(ax: Axes, position: int, pairs: pd.DataFrame) -> None:
+    left, right = position - 0.2, position + 0.2
+    for pair in pairs.itertuples():
+        colour = COLOURS["highlight"] if pair.gain > 0 else CYCLE[3]
+        ax.plot([left, right], [pair.control, pair.treatment], color=colour, lw=1, alpha=0.8)
+    for x, column, colour in ((left, "control", CYCLE[0]), (right, "treatment", CYCLE[1])):
+        ax.plot(np.full(len(pairs), x), pairs[column], "o", color=colour, ms=4)
+        # The mean beside the points, so that it hides none.
+        shift = -0.1 if column == "control" else 0.1
+        ax.plot(x + shift, pairs[column].mean(), "_", color=colour, ms=12, mew=2)

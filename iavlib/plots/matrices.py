@@ -1,0 +1,133 @@
+"""Matrices with their numbers: factor levels, confusion, Dice between annotators, correlations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from iavlib.plots.style import COLOURS, notice
+
+
+def _heatmap(ax: Axes, table: pd.DataFrame, text=None, **options) -> None:
+    """Draw a matrix with numbers in its cells, none where a cell is empty."""
+    if text is None:
+        text = table.map(lambda value: "" if pd.isna(value) else f"{value:.2f}")
+    style = {"fmt": "", "annot_kws": {"fontsize": 7}, "linewidths": 0.5, "cbar": False}
+    sns.heatmap(table.astype(float), annot=np.asarray(text), ax=ax, **style | options)
+    ax.tick_params(rotation=0, labelsize=8)
+    ax.grid(visible=False)
+
+
+def factor_heatmaps(
+    matrices: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], label: str = "mean Dice"
+) -> Figure:
+    """Draw mean agreement for every pair of levels of each factor, with the number of pairs.
+
+    Parameters
+    ----------
+    matrices : mapping of str to (DataFrame, DataFrame)
+        Factor to its means and counts, as the ``matrix`` and ``counts`` of
+        :func:`iavlib.stats.factor_matrix`.
+    label : str
+        What the means are.
+
+    Returns
+    -------
+    Figure
+        One that states that no factor was recorded, without any.
+    """
+    if not matrices:
+        return notice("No tools and skill levels are recorded.")
+    sizes = [max(3, len(means)) for means, _ in matrices.values()]
+    size = (1.5 + 0.62 * sum(sizes), 0.5 + 0.42 * max(*sizes, 6))
+    ratios = {"width_ratios": sizes}
+    figure, axes = plt.subplots(1, len(sizes), figsize=size, gridspec_kw=ratios, squeeze=False)
+    everything = np.concatenate([means.to_numpy().ravel() for means, _ in matrices.values()])
+    limits = {"vmin": np.nanmin(everything), "vmax": np.nanmax(everything)}
+    for ax, (factor, (means, counts)) in zip(axes.flat, matrices.items(), strict=True):
+        text = means.map("{:.2f}\n".format) + counts.map("{:,}".format)
+        lower = means.mask(np.triu(np.ones(means.shape, bool), k=1))
+        _heatmap(ax, lower, text.where(means.notna(), ""), **limits)
+        ax.set(title=f"{label} by {factor}")
+    return figure
+
+
+def confusion_maps(
+    learnt: np.ndarray, true: np.ndarray | None, annotators: Sequence[str], max_annotators: int = 6
+) -> Figure:
+    """Draw confusion matrices as learnt and, below, the true ones.
+
+    Parameters
+    ----------
+    learnt, true : ndarray, shape (annotators, classes, classes)
+        Shares ``[label, truth]``; `true` may be None.
+    annotators : sequence of str
+    max_annotators : int
+        Only the first ones are drawn.
+    """
+    rows = {"learnt": learnt} | ({} if true is None else {"true": true})
+    names = list(annotators)[:max_annotators]
+    size = (1.5 * len(names) + 1.2, 1.7 * len(rows) + 0.5)
+    figure, axes = plt.subplots(len(rows), len(names), figsize=size, squeeze=False)
+    for (kind, matrices), line in zip(rows.items(), axes, strict=True):
+        for matrix, name, ax in zip(matrices, names, line, strict=False):
+            _heatmap(ax, pd.DataFrame(matrix), vmin=0, vmax=1, cmap="cividis")
+            ax.set(title=name if kind == "learnt" else "")
+        line[0].set_ylabel(f"{kind}\nlabel")
+    for ax in axes[-1]:
+        ax.set_xlabel("true class")
+    figure.colorbar(axes[0, 0].collections[0], ax=axes, label="share", shrink=0.8)
+    return figure
+
+
+def dice_matrices(matrices: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw the Dice of each prediction (row) with each annotator (column), one panel per model.
+
+    Parameters
+    ----------
+    matrices : mapping of str to DataFrame
+        Title to Dice; the last column is the vote of all. The best annotator of each row is
+        framed.
+    """
+    if not matrices:
+        return notice("No finished run to draw.")
+    columns = min(len(matrices), 2)
+    lines = -(-len(matrices) // columns)
+    widest = max(table.shape[1] for table in matrices.values())
+    height = 0.45 * max(len(table) for table in matrices.values()) + 1.6
+    size = (max(0.55 * widest + 1.6, 3.6) * columns, height * lines)
+    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False)
+    for ax in axes.flat[len(matrices) :]:
+        ax.axis("off")
+    for (title, table), ax in zip(matrices.items(), axes.flat, strict=False):
+        _heatmap(ax, table, vmin=0, vmax=1, cmap="cividis")
+        for row, values in enumerate(table.to_numpy(float)[:, :-1]):
+            if np.isfinite(values).any():
+                frame = {"fill": False, "ec": COLOURS["malignant"], "lw": 2}
+                ax.add_patch(plt.Rectangle((np.nanargmax(values), row), 1, 1, **frame))
+        ax.tick_params(axis="x", rotation=60)
+        ax.set(title=title, xlabel="annotator", ylabel="predicted as")
+    return figure
+
+
+def agreement_matrix(table: pd.DataFrame) -> Figure:
+    """Draw mean rank correlations between methods as a matrix with its numbers.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Square, from -1 to 1.
+    """
+    if not len(table):
+        return notice("No run compares methods.")
+    figure, ax = plt.subplots(figsize=(1.8 + 0.6 * len(table), 1.2 + 0.55 * len(table)))
+    bar = {"cbar": True, "cbar_kws": {"label": "rank correlation", "shrink": 0.8}}
+    _heatmap(ax, table, cmap="RdBu", vmin=-1, vmax=1, **bar)
+    ax.tick_params(axis="x", rotation=45)
+    return figure

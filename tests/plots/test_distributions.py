@@ -1,0 +1,116 @@
+"""Distributions of a cohort and of predictions count every row they are given."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from iavlib import plots, stats
+
+
+@pytest.fixture
+def masks():
+    rng = np.random.default_rng(0)
+    n = 120
+    columns = {"image_id": rng.integers(0, 50, n).astype(str)}
+    columns |= {f: rng.choice(list("ABC"), n) for f in ("annotator", "tool", "skill")}
+    return pd.DataFrame(columns)
+
+
+@pytest.fixture
+def predictions():
+    generator = np.random.default_rng(0)
+    true = generator.beta(6, 2, 80)
+    predicted = np.clip(0.5 * true + 0.35 + 0.05 * generator.normal(size=80), 0, 1)
+    malignancy = generator.choice(["benign", "malignant", None], 80, p=[0.6, 0.3, 0.1])
+    table = {"true": true, "predicted": predicted, "malignancy": malignancy}
+    return pd.DataFrame(table, index=[f"image{i}" for i in range(80)])
+
+
+def heights(ax) -> list[float]:
+    return [bar.get_height() for bar in ax.patches]
+
+
+def texts(figure) -> list[str]:
+    boxes = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
+    return [text.get_text() for box in boxes for text in box.get_texts()]
+
+
+def test_bars_count_the_masks(masks):
+    for ax in plots.long_tails(masks).axes:
+        assert sum(heights(ax)) == len(masks)
+    for ax in plots.masks_per_image(masks).axes:
+        assert sum(heights(ax)) == masks["image_id"].nunique()
+
+
+def test_upset_counts_images(masks):
+    top = plots.annotator_overlap(masks, max_sets=1000).axes[1]
+    assert sum(heights(top)) == masks["image_id"].nunique()
+
+
+def test_distributions_have_a_panel_per_metric():
+    pairs = pd.DataFrame({"dice": np.linspace(0, 1, 50), "assd_normalized": np.linspace(0, 3, 50)})
+    figure = plots.metric_distributions(pairs, ("dice", "assd_normalized"))
+    assert [ax.get_xlabel() for ax in figure.axes] == ["Dice", "ASSD / diagonal"]
+    assert all(sum(heights(ax)) == 50 for ax in figure.axes)
+
+
+def test_completeness_is_a_percentage():
+    (ax,) = plots.completeness(pd.DataFrame({"age": [1, None], "sex": ["f", "m"]})).axes
+    assert [bar.get_width() for bar in ax.patches] == [50, 100]
+
+
+def test_groups_have_their_number_and_mean():
+    table = pd.DataFrame({"dice": [0.9, 0.7, 0.5], "malignant": [False, False, True]})
+    first, second = plots.by_malignancy({"pairs": table, "images": table}).axes
+    assert (first.get_title(), second.get_title()) == ("pairs", "images")
+    labels = [text.get_text() for text in first.get_legend().get_texts()]
+    assert labels == ["benign: n 2, mean 0.800", "malignant: n 1, mean 0.500"]
+
+
+def test_predicted_against_true_has_all_points_and_both_margins(predictions):
+    figure = plots.predicted_against_true(predictions)
+    main, top, right = figure.axes
+    assert sum(len(c.get_offsets()) for c in main.collections) == 80
+    assert sum(heights(top)) == sum(bar.get_width() for bar in right.patches) == 80
+    assert main.get_xlabel() == "predicted mean pairwise Dice"
+    slope = stats.regression_errors(predictions["true"], predictions["predicted"], n_boot=2)
+    assert f"least squares, slope {slope.loc['slope', 'estimate']:.2f}" in texts(figure)
+    assert any(text.startswith("unknown (") for text in texts(figure))
+
+
+def test_constant_predictions_without_malignancy_can_be_drawn(predictions):
+    constant = predictions[["true"]].assign(predicted=0.8)
+    assert texts(plots.predicted_against_true(constant)) == ["predicted = true"]
+    plots.residuals(constant)
+
+
+def test_residuals_show_their_mean(predictions):
+    main, side = plots.residuals(predictions).axes
+    assert len(main.collections[0].get_offsets()) == 80
+    means = main.lines[0].get_ydata()
+    error = predictions["predicted"] - predictions["true"]
+    assert len(means) == 8 and np.mean(means) == pytest.approx(error.mean())
+    assert sum(bar.get_width() for bar in side.patches) == 80
+    plots.residuals(predictions.head(3))
+
+
+def test_densities_are_of_labelled_lesions(predictions):
+    figure = plots.prediction_densities(predictions)
+    assert [ax.get_title() for ax in figure.axes] == ["true", "predicted"]
+    counts = predictions["malignancy"].value_counts()
+    assert texts(figure)[0].startswith(f"benign: n {counts['benign']}, mean")
+    assert figure.axes[0].get_xlabel() == "mean pairwise Dice"
+
+
+@pytest.mark.parametrize("backbones", [["vgg16"], ["resnet18", "vgg16"]])
+def test_each_pair_is_a_line(backbones):
+    rows = [(d, b, s) for d in ("ph2", "isic2017") for b in backbones for s in range(3)]
+    table = pd.DataFrame(rows, columns=["dataset", "backbone", "seed"])
+    table["control"] = np.random.default_rng(1).normal(0.7, 0.02, len(table))
+    table["gain"] = np.linspace(-0.02, 0.05, len(table))
+    table["treatment"] = table["control"] + table["gain"]
+    axes = plots.paired_runs(table).axes
+    assert [ax.get_title() for ax in axes] == ["isic2017", "ph2"]
+    slopes = [line for ax in axes for line in ax.lines if len(line.get_xdata()) == 2]
+    drawn = sorted(np.diff(line.get_ydata())[0] for line in slopes)
+    assert drawn == pytest.approx(sorted(table["gain"]))
