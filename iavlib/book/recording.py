@@ -42,7 +42,7 @@ def record(
     cohort : Cohort
         The data it was measured on; its ``name`` and ``synthetic`` are kept. A
         user's own data may be recorded: the ledger leaves it out. Where it has a true ``of_runs``
-        (:class:`iavlib.experiments.results.diagnosis.RunData`), the manifest need not list it:
+        (:class:`iavlib.experiments.claims.RunData`), the manifest need not list it:
         runs may be stored ones, of data that are not on this machine.
     n : int
         Number of units (pairs, images, runs) behind the value.

@@ -176,6 +176,10 @@ def _rank(table: pd.DataFrame, priority: pd.Series) -> pd.DataFrame:
     return ranked[[*columns, "true_dice", *optional]]
 
 
+def _interval(row: pd.Series, column: str) -> str:
+    return f"{row[column]:.3f} ({row[f'{column}_low']:.3f} to {row[f'{column}_high']:.3f})"
+
+
 def describe(result: Triage, cohort: Cohort, first: int = 10) -> str:
     """Report the first images of an order and its quality as text."""
     lines = [

@@ -154,8 +154,14 @@ def test_published_choices():
         ({"init_from": {"task": "iaa"}}, "leaves no network with a head of diagnosis"),
         ({**BOTH, "init_from": {"task": "diagnosis"}}, "has no head of agreement"),
         ({"init_from": {"task": "diagnosis", "recipe": "probe"}}, "leaves no network"),
-        ({"init_from": {"task": "diagnosis", "backbone": "test_vit"}}, "give both the same backbone"),
-        ({"split": {"kind": "official", "leaks": "kep"}}, "it should be 'leave out', 'keep' or 'error'"),
+        (
+            {"init_from": {"task": "diagnosis", "backbone": "test_vit"}},
+            "give both the same backbone",
+        ),
+        (
+            {"split": {"kind": "official", "leaks": "kep"}},
+            "it should be 'leave out', 'keep' or 'error'",
+        ),
         ({"split": {"kind": "official", "group": "patient"}}, "no field 'group'"),
     ],
 )
