@@ -35,9 +35,9 @@ def test_commands_and_their_options_exist(words):
         inner = command.get_command(context, words[0])
         if inner is None:
             break
-        command, words = inner, words[1:]
-        context = command.make_context(words, [], parent=context, resilient_parsing=True)
-    parameters = context.command.get_params(context)
+        context = inner.make_context(words[0], [], parent=context, resilient_parsing=True)
+        command, words = context.command, words[1:]
+    parameters = command.get_params(context)
     known = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}
     options = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
     assert options <= known

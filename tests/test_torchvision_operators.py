@@ -45,3 +45,12 @@ def test_installing_twice_watches_once():
         "iavlib.core.torchvision_operators.install()\nsys.exit(len(sys.meta_path) - before)"
     )
     assert done.returncode == 0
+
+
+def test_nothing_is_installed_beside_a_matching_torchvision():
+    done = run(
+        "import importlib.metadata as metadata, sys\n"
+        "metadata.version = lambda name: '2.0+cu128'\n"
+        "before = len(sys.meta_path)\nimport iavlib\nsys.exit(len(sys.meta_path) - before)"
+    )
+    assert done.returncode == 0, done.stderr

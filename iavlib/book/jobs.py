@@ -28,11 +28,10 @@ from typing import Any
 import iavlib
 from iavlib.book.manifest import read_manifest
 from iavlib.book.notebook_source import read_cells
-from iavlib.book.parameters import SCALES, load_profile, parameter_defaults, resolve
+from iavlib.book.parameters import load_profile, parameter_defaults, resolve
 from iavlib.core.errors import (
     DataError,
     DatasetUnavailable,
-    ExecutionError,
     ManifestError,
     ParameterError,
     suggest,
@@ -321,8 +320,6 @@ def find_experiments(
     try:
         listed = notebook_experiments(project, profile, stem, parameters)
         unavailable = without_data(profile, stem, project)
-    except ExecutionError:
-        raise
     except (DataError, DatasetUnavailable) as error:
         raise ParameterError(f"{stem}: its experiments: {error}") from error
     own = {store.folder(experiment) for experiment in listed}
@@ -367,53 +364,3 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         listed = ", ".join(entries[:_MAX_LISTED]) + (f" and {n_more} more" if n_more > 0 else "")
         changes.append(f"{key} changed" + (f" ({listed})" if listed else ""))
     return "; ".join(changes) or "its inputs changed"
-
-
-def exportable_runs(
-    project: Project, runs: Path | None, every_run: bool
-) -> list[tuple[Path, str | None]]:
-    """List the experiments of a run store, each with the reason why it is not exported, if any.
-
-    Parameters
-    ----------
-    project : Project
-        The project.
-    runs : Path or None
-        The run store; None for the default one.
-    every_run : bool
-        Export whatever is finished.
-
-    Returns
-    -------
-    list of tuple of Path and str or None
-        Run directory, and the reason to leave it out. A run on synthetic data is exported where
-        the list of the full scale names these data itself: it is a known answer that a page shows
-        as such, not a substitute for images that were missing.
-    """
-    from iavlib.experiments.config import AUTO
-    from iavlib.experiments.grid import all_listed, listed
-    from iavlib.experiments.result import read_facts
-    from iavlib.experiments.store import RunStore
-
-    store = RunStore.of(project) if runs is None else RunStore(runs)
-    folders = store.folders()
-    questions = {experiment.query_key() for experiment in all_listed(project)} if folders else set()
-    full = listed(project, SCALES[-1]).values() if folders else ()
-    named = [experiment for items in full for experiment in items if experiment.cohort != AUTO]
-
-    def reason(folder: Path) -> str | None:
-        if store.status(folder) != "finished":
-            return "not finished"
-        try:
-            experiment, facts = store.read_spec(folder), read_facts(folder)
-        except ExecutionError as error:
-            return str(error)
-        if every_run:
-            return None
-        if experiment.query_key() not in questions:
-            return "in no list of experiments"
-        if facts["synthetic"] and not any(experiment.matches(item) for item in named):
-            return "run on synthetic data"
-        return None
-
-    return [(folder, reason(folder)) for folder in folders]

@@ -22,55 +22,49 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from iavlib.book.recording import OF_RUNS, take_pending
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from iavlib.book.recording import Measurement, take_pending
 from iavlib.core.errors import ManifestError
 from iavlib.core.files import write_json
 from iavlib.core.project import RUN_VARIABLE
+from iavlib.core.settings import describe
 from iavlib.core.versions import hardware, loaded_versions
 
 SCHEMA_VERSION = 1
 
-_NUMBER = (int, float)
-_OPTIONAL_TEXT = (str, type(None))
-_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "schema_version": int,
-    "run_id": str,
-    "notebook": str,
-    "profile": str,
-    "overrides": dict,
-    "parameters": dict,
-    "fingerprint": str,
-    "cohorts": list,
-    "claims": list,
-    "versions": dict,
-    "hardware": dict,
-    "seconds": _NUMBER,
-    "finished": str,
-}
-_COHORT_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "name": str,
-    "synthetic": bool,
-    "fingerprint": str,
-    "n_images": int,
-    "n_masks": int,
-    "citation": str,
-}
-_CLAIM_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "id": str,
-    "value": _NUMBER,
-    "interval": (list, type(None)),
-    "n": int,
-    "cohort": str,
-    "synthetic": bool,
-    "note": _OPTIONAL_TEXT,
-}
-#: Of a claim since they are kept; manifests written before have none of them.
-_LATER_CLAIM_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "coverage": (list, type(None)),
-    "baseline": (*_NUMBER, type(None)),
-    "reduction_interval": (list, type(None)),
-    "simulated": bool,
-}
+
+class CohortSummary(BaseModel):
+    """What a manifest holds of a cohort."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    synthetic: bool
+    fingerprint: str
+    n_images: int
+    n_masks: int
+    citation: str
+
+
+class Manifest(BaseModel):
+    """What a manifest must hold; further keys are kept."""
+
+    model_config = ConfigDict(strict=True)
+
+    schema_version: int
+    run_id: str
+    notebook: str
+    profile: str
+    overrides: dict[str, Any]
+    parameters: dict[str, Any]
+    fingerprint: str
+    cohorts: list[CohortSummary]
+    claims: list[Measurement]
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    seconds: float
+    finished: str
 
 
 def write(cohorts: Sequence[Any]) -> None:
@@ -92,12 +86,13 @@ def write(cohorts: Sequence[Any]) -> None:
     Outside `iav run` nothing is written; a line says what would have been.
     """
     described = [_describe(cohort) for cohort in cohorts]
-    claims = take_pending()
-    of_this_page = {claim["cohort"] for claim in claims if not claim.pop(OF_RUNS)}
-    strangers = of_this_page - {cohort["name"] for cohort in described}
-    if strangers:
+    pending = take_pending()
+    claims = [claim for claim, _ in pending]
+    of_this_page = {claim["cohort"] for claim, of_runs in pending if not of_runs}
+    missing = of_this_page - {cohort["name"] for cohort in described}
+    if missing:
         raise ManifestError(
-            f"claims were recorded on {', '.join(sorted(strangers))}, which manifest.write does "
+            f"claims were recorded on {', '.join(sorted(missing))}, which manifest.write does "
             "not list; add it to cohorts=[...]"
         )
     facts_file = os.environ.get(RUN_VARIABLE)
@@ -177,18 +172,16 @@ def check_manifest(content: Any, path: str) -> dict[str, Any]:
     ManifestError
         If it is of another version or lacks something; `path` is named.
     """
-    _check_fields(content, _FIELDS, path)
-    if content["schema_version"] != SCHEMA_VERSION:
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version not in (None, SCHEMA_VERSION):
         raise ManifestError(
-            f"{path}: manifest version {content['schema_version']}, this library reads version "
-            f"{SCHEMA_VERSION}; run the notebook again"
+            f"{path}: manifest version {version}, this library reads version {SCHEMA_VERSION}; "
+            "run the notebook again"
         )
-    for number, cohort in enumerate(content["cohorts"], start=1):
-        _check_fields(cohort, _COHORT_FIELDS, f"{path}, cohort {number}")
-    for number, claim in enumerate(content["claims"], start=1):
-        _check_fields(claim, _CLAIM_FIELDS, f"{path}, claim {number}")
-        later = {key: kind for key, kind in _LATER_CLAIM_FIELDS.items() if key in claim}
-        _check_fields(claim, later, f"{path}, claim {number}")
+    try:
+        Manifest.model_validate(content)
+    except ValidationError as error:
+        raise ManifestError(f"{path}: {describe(error)}; run the notebook again") from None
     return content
 
 
@@ -199,17 +192,3 @@ def _read_json(path: Path) -> Any:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise ManifestError(f"{path}: half-written or damaged ({error}); run it again") from error
-
-
-def _check_fields(content: Any, fields: dict[str, Any], place: str) -> None:
-    if not isinstance(content, dict):
-        raise ManifestError(f"{place}: must be a JSON object; run the notebook again")
-    for name, kind in fields.items():
-        if name not in content:
-            raise ManifestError(f"{place}: {name!r} is missing; run the notebook again")
-        value = content[name]
-        is_stray_bool = isinstance(value, bool) and kind is not bool
-        if not isinstance(value, kind) or is_stray_bool:
-            raise ManifestError(
-                f"{place}: {name!r} is {value!r}, of the wrong kind; run the notebook again"
-            )

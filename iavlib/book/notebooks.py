@@ -31,7 +31,7 @@ from iavlib.book.notebook_source import (
     locate_failure,
     own_code_cells,
 )
-from iavlib.core.errors import ExecutionError, ManifestError
+from iavlib.core.errors import IavError, ManifestError
 from iavlib.core.files import only_one, write_json
 from iavlib.core.project import RUN_VARIABLE, Project
 
@@ -161,7 +161,7 @@ def _is_complete(work: Path, files: NotebookFiles, job: Job) -> bool:
         if not (work / OUTPUT).exists():  # killed within publish()
             return files.notebook.is_file() and not files.manifest.exists()
         notebook = load_notebook(work / OUTPUT)
-    except (ExecutionError, ValueError):
+    except (IavError, ValueError):
         return False
     if has_error(notebook):
         return False

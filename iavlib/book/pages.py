@@ -1,11 +1,28 @@
-"""What a notebook shows on its page about itself: the data banner, and numbers for its prose."""
+"""What pages of the book show: the data banner and numbers of a notebook, and what a build adds.
+
+A notebook calls :func:`banner` and :func:`glue`. Building the book adds notices, the provenance and
+tables of claims to what a run left; nothing computed is changed.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import html
 import math
 import numbers
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from iavlib.book.claims import count_verdicts, describe_profile, markdown_table
+from iavlib.book.notebook_source import (
+    ERROR_MARK_TAG,
+    INJECTED_TAG,
+    cell_source,
+    cell_tags,
+    own_code_cells,
+)
+from iavlib.core.project import Project
 
 #: Class that marks the banner of synthetic data; the book's build looks for it.
 SYNTHETIC_CLASS = "iav-synthetic"
@@ -124,3 +141,300 @@ def glue(name: str, value: Any) -> None:
         raise TypeError(f"glue({name!r}): give a number or text, not {type(value).__name__}")
     metadata = {"scrapbook": {"name": name, "mime_prefix": _GLUE_PREFIX}}
     display({_GLUE_PREFIX + "text/plain": text}, raw=True, metadata=metadata)
+
+
+Notebook = dict[str, Any]
+
+
+def finished_page(notebook: Notebook, manifest: Mapping[str, Any], claims: str = "") -> Notebook:
+    """Make the page of a notebook that ran well.
+
+    Parameters
+    ----------
+    notebook : dict
+        The executed notebook.
+    manifest : dict
+        Its manifest.
+    claims : str, optional
+        Markdown table of the claims this notebook recorded.
+
+    Returns
+    -------
+    dict
+        The notebook, with injected parameters folded, the manifest cell taken
+        out, claims and provenance at the end and, if it used synthetic data,
+        the banner moved to the top (or put there, if it shows none).
+    """
+    cells = [_folded(cell) for cell in notebook["cells"]]
+    if cells and "manifest.write(" in cell_source(cells[-1]) and not cells[-1].get("outputs"):
+        cells = cells[:-1]
+    if any(c["synthetic"] for c in manifest["cohorts"]):
+        cells = _below_title(map(_without_banner, cells), _synthetic_notice(manifest))
+    if claims:
+        cells.append(_markdown(f"## Claims on this page\n\n{claims}"))
+    cells.append(_markdown(provenance(manifest)))
+    return {**notebook, "cells": cells}
+
+
+def failed_page(notebook: Notebook, failure: Mapping[str, Any], earlier: str | None) -> Notebook:
+    """Make the page of a notebook whose last run failed.
+
+    Parameters
+    ----------
+    notebook : dict
+        The partly executed notebook.
+    failure : dict
+        What ``.failed.json`` holds.
+    earlier : str or None
+        When it last ran well, if it did.
+
+    Returns
+    -------
+    dict
+        The notebook up to the cell that failed, with a notice at the top.
+    """
+    cells = [c for c in notebook["cells"] if ERROR_MARK_TAG not in cell_tags(c)]
+    own = own_code_cells({"cells": cells})
+    number = failure["cell"]
+    if number is not None and number <= len(own):
+        end = next(i for i, cell in enumerate(cells) if cell is own[number - 1])
+        cells = cells[: end + 1]
+    cells = [_folded(cell) for cell in cells]
+    left = len(own) - (number or 0)
+    notice = _failure_notice(failure, left, earlier)
+    return {**notebook, "cells": _below_title(cells, notice)}
+
+
+def missing_page(title: str, stem: str, failure: Mapping[str, Any] | None = None) -> str:
+    """Write the Markdown page of a notebook of which there is nothing to show.
+
+    Parameters
+    ----------
+    title : str
+        Heading of the page.
+    stem : str
+        Name of the notebook without ending.
+    failure : dict, optional
+        What ``.failed.json`` holds, if it was tried.
+
+    Returns
+    -------
+    str
+        A page that says so and how to run it.
+    """
+    if failure is not None:
+        return f"# {title}\n\n{_failure_notice(failure, 0, None)}\n"
+    return (
+        f"# {title}\n\n:::{{admonition}} Not run\n:class: warning\n"
+        f"This notebook has not been run here, so there is nothing to show. Run it with "
+        f"`iav run {stem}`, then build the book again with `iav book`.\n:::\n"
+    )
+
+
+def provenance(manifest: Mapping[str, Any]) -> str:
+    """Say in Markdown how the numbers of a page came about."""
+    data = "; ".join(_describe_cohort(cohort) for cohort in manifest["cohorts"]) or "none"
+    changed = ", ".join(_code(f"{k} = {v!r}") for k, v in manifest["parameters"].items()) or "none"
+    versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
+    machine = manifest["hardware"]
+    lines = [
+        f"Data: {data}",
+        f"Scale: profile {escape(describe_profile(manifest))}",
+        f"Parameters: {changed}",
+        f"Run: {manifest['seconds']:.0f} s, finished {minute(manifest['finished'])} UTC, on "
+        f"{machine['cpus']} CPUs ({escape(machine['system'])})",
+        f"Versions: {escape(versions)}",
+    ]
+    items = "\n".join(f"- {line}" for line in lines)
+    return f":::{{admonition}} How this page was made\n:class: tip dropdown\n{items}\n:::"
+
+
+def escape(text: str) -> str:
+    """Keep Markdown from reading marks in text that is not Markdown."""
+    return re.sub(r"([\\`*_{}\[\]<>$|#~])", r"\\\1", text)
+
+
+def minute(time: str) -> str:
+    """Shorten an ISO time to the minute."""
+    return time[:16].replace("T", " ")
+
+
+def _describe_cohort(cohort: Mapping[str, Any]) -> str:
+    kind = "synthetic, " if cohort["synthetic"] else ""
+    size = f"{cohort['n_images']:,} images, {cohort['n_masks']:,} masks"
+    end = f". {escape(cohort['citation'])}" if cohort["citation"] and not kind else ""
+    return f"{escape(cohort['name'])} ({kind}{size}, fingerprint {cohort['fingerprint']}){end}"
+
+
+def _synthetic_notice(manifest: Mapping[str, Any]) -> str:
+    cohort = next(c for c in manifest["cohorts"] if c["synthetic"])
+    fields = ("name", "synthetic", "n_images", "n_masks", "citation")
+    return Banner(**{field: cohort[field] for field in fields})._repr_html_()
+
+
+def _without_banner(cell: dict[str, Any]) -> dict[str, Any]:
+    """Take the banner of synthetic data out of a cell's outputs."""
+    if "outputs" not in cell:
+        return cell
+    kept = [output for output in cell["outputs"] if not _is_banner(output)]
+    return {**cell, "outputs": kept}
+
+
+def _is_banner(output: Mapping[str, Any]) -> bool:
+    page = output.get("data", {}).get("text/html", "")
+    return SYNTHETIC_CLASS in (page if isinstance(page, str) else "".join(page))
+
+
+def _failure_notice(failure: Mapping[str, Any], left: int, earlier: str | None) -> str:
+    place = "before its first code cell"
+    if failure["cell"] is not None:
+        place = f"in code cell {failure['cell']}, which begins with {_code(failure['line'])}"
+    text = (
+        f"The last run of this notebook ({minute(failure['finished'])} UTC, profile "
+        f"{escape(failure['profile'])}) stopped {place}.\n\n{_code(failure['error'])}\n\n"
+    )
+    if left > 0:
+        text += f"Below is what came before; {left} further code cells were not run. "
+    if earlier:
+        text += f"The scorecard keeps the values of its last good run ({minute(earlier)} UTC). "
+    text += f"Once mended: `iav run {failure['notebook']}`."
+    return f":::{{admonition}} This notebook failed\n:class: danger\n{text}\n:::"
+
+
+def _code(text: str) -> str:
+    """Quote text as inline code, whatever backticks it holds."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}" if text.strip() else "(empty)"
+
+
+def _folded(cell: dict[str, Any]) -> dict[str, Any]:
+    """Fold the code of papermill's injected parameters away."""
+    if INJECTED_TAG not in cell_tags(cell):
+        return cell
+    metadata = {**cell.get("metadata", {}), "tags": [*cell_tags(cell), "hide-input"]}
+    return {**cell, "metadata": metadata}
+
+
+def _below_title(given: Iterable[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    """Put a block of Markdown under the page's heading, or first if there is none."""
+    cells = list(given)
+    for position, cell in enumerate(cells):
+        heading = re.search(r"^#\s.*$", cell_source(cell), flags=re.MULTILINE)
+        if cell.get("cell_type") == "markdown" and heading:
+            source = cell_source(cell)
+            above, below = source[: heading.end()], source[heading.end() :]
+            extended = {**cell, "source": f"{above}\n\n{text}\n{below}"}
+            return [*cells[:position], extended, *cells[position + 1 :]]
+    return [_markdown(text), *cells]
+
+
+def _markdown(source: str) -> dict[str, Any]:
+    name = hashlib.sha256(source.encode()).hexdigest()[:8]
+    return {"cell_type": "markdown", "id": name, "metadata": {}, "source": source}
+
+
+#: Pages made from results, in the assembled source only; pages include them by name.
+FOLDER = "book/generated"
+
+_SYNTHETIC_NOTICE = (
+    f":::{{{{admonition}}}} Synthetic data\n:class: warning {SYNTHETIC_CLASS}\n"
+    "{n} of the values below were measured on invented images, as the real ones were not at hand. "
+    "They show that the analysis works and earn no verdict.\n:::\n\n"
+)
+
+
+def claims_table(project: Project, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write claims as tables, one a source.
+
+    Parameters
+    ----------
+    project : Project
+        The project; sources that are in its references become citations.
+    rows : sequence of dict
+        The ledger, or part of it.
+
+    Returns
+    -------
+    str
+        Markdown; empty without rows.
+    """
+    titles = _reference_titles(project)
+
+    def title(source: str) -> str:
+        if source not in titles:
+            return escape(source[:1].upper() + source[1:])
+        return f"{escape(titles[source])}, {{cite:t}}`{source}`"
+
+    return markdown_table(rows, title) if rows else ""
+
+
+def scorecard(project: Project, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write the ledger for the first page: how many claims hold, then all of them."""
+    invented = sum(row["synthetic"] for row in rows)
+    notice = _SYNTHETIC_NOTICE.format(n=invented) if invented else ""
+    return f"{notice}{count_verdicts(rows)}\n\n{claims_table(project, rows)}"
+
+
+def provenance_table(
+    entries: Sequence[tuple[str, str, Mapping[str, Any] | None]],
+) -> str:
+    """Write the table of all notebooks with data, run time and date, and the versions used.
+
+    Parameters
+    ----------
+    entries : sequence of (str, str, dict or None)
+        Page, what became of its last run, and the manifest of its last good run.
+
+    Returns
+    -------
+    str
+        Two tables.
+    """
+    lines = [
+        "| Notebook | Last run | Profile | Data | Seconds | Finished (UTC) |",
+        "| :-- | :-- | :-- | :-- | --: | :-- |",
+    ]
+    for page, status, manifest in entries:
+        cells = [f"{{doc}}`/{page}`", status, *_run_cells(manifest)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n\n" + _version_table([m for _, _, m in entries if m])
+
+
+def _run_cells(manifest: Mapping[str, Any] | None) -> list[str]:
+    if manifest is None:
+        return ["–"] * 4
+    data = ", ".join(
+        escape(c["name"]) + (" (synthetic)" if c["synthetic"] else "") for c in manifest["cohorts"]
+    )
+    return [
+        escape(describe_profile(manifest)),
+        data or "–",
+        f"{manifest['seconds']:.0f}",
+        minute(manifest["finished"]),
+    ]
+
+
+def _version_table(manifests: Sequence[Mapping[str, Any]]) -> str:
+    """List every package once, with all versions that took part."""
+    used: dict[str, set[str]] = {}
+    for manifest in manifests:
+        for name, version in manifest["versions"].items():
+            used.setdefault(name, set()).add(version)
+    lines = ["| Package | Version |", "| :-- | :-- |"]
+    lines += [f"| {escape(name)} | {', '.join(sorted(vs))} |" for name, vs in used.items()]
+    return "\n".join(lines) + "\n" if used else ""
+
+
+def _reference_titles(project: Project) -> dict[str, str]:
+    """Title of each entry of the references; braces that protect capitals are dropped."""
+    if not project.references.is_file():
+        return {}
+    from pybtex.database import parse_file
+
+    entries = parse_file(str(project.references)).entries
+    return {
+        key: re.sub(r"[{}]|\s+(?=\s)", "", entry.fields.get("title", key)).replace("\n", " ")
+        for key, entry in entries.items()
+    }

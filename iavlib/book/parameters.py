@@ -1,13 +1,12 @@
-"""Parameters of a notebook: what it has, and which values a run gives it.
+"""Parameters of a notebook: which it has, and which values a run gives them.
 
-The cell tagged ``parameters`` is read without being run, so it may hold only
-assignments of literal values. Each default gives the type that other values
-are brought to: ``"1e-4"`` is a number where the default is one.
+The cell tagged ``parameters`` is read without being run, so it may hold only assignments of
+literal values. Each default defines the type to which other values are converted: ``"1e-4"`` is a
+number where the default is one. Papermill itself only warns of unknown parameters and would inject
+``1e-4`` as text.
 
-Profiles: the parameters of every notebook at one scale.
-
-``notebooks/profiles/quick.yaml`` maps a notebook's stem to the parameters that
-differ from the notebook's own defaults at that scale.
+A profile, such as ``notebooks/profiles/quick.yaml``, maps notebooks to the parameters that differ
+from their own defaults at one scale.
 """
 
 from __future__ import annotations
@@ -20,13 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from iavlib.book.notebook_source import read_cells
 from iavlib.core.errors import ParameterError, suggest
 from iavlib.core.project import Project
+from iavlib.core.settings import describe
 
 TAG = "parameters"
-_BOOLEANS = {"true": True, "false": False}
+_WANTED = {
+    **{bool: "true or false", int: "a whole number", float: "a number", str: "text"},
+    **{list: "a list", dict: "a dict"},
+}
 
 
 def parameter_defaults(notebook: Path) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def _literal_assignment(notebook: Path, statement: ast.stmt) -> tuple[str, Any]:
     else:
         raise ParameterError(f"{place}: only lines such as name = value may stand here")
     if not isinstance(target, ast.Name):
-        raise ParameterError(f"{place}: assign to one plain name a line")
+        raise ParameterError(f"{place}: assign to one plain name per line")
     try:
         default = ast.literal_eval(value)
     except ValueError as error:
@@ -88,7 +92,7 @@ def _literal_assignment(notebook: Path, statement: ast.stmt) -> tuple[str, Any]:
 
 
 def _survives_json(value: Any) -> bool:
-    """Tell whether JSON gives the same value back (a tuple or an integer key would not)."""
+    """Return whether JSON gives the same value back (not for a tuple or an integer key)."""
     try:
         return json.loads(json.dumps(value, allow_nan=False)) == value
     except (TypeError, ValueError):
@@ -144,7 +148,7 @@ def coerce(value: Any, default: Any, place: str) -> Any:
     default : object
         The parameter's default.
     place : str
-        How to name the parameter in an error.
+        Names the parameter in an error.
 
     Returns
     -------
@@ -158,23 +162,29 @@ def coerce(value: Any, default: Any, place: str) -> Any:
         If the value does not fit. Integers do not take fractions, numbers do
         not take true or false, and no number may be infinite or NaN.
     """
+    kind = type(default)
     if default is None:
         return _from_yaml(value, place)
-    if isinstance(default, bool):
-        return _to_bool(value, default, place)
-    if isinstance(default, int):
-        return _to_int(value, default, place)
-    if isinstance(default, float):
-        return _to_float(value, default, place)
-    if isinstance(default, str):
-        if not isinstance(value, str):
-            raise _misfit(place, value, "text", repr(str(value)))
-        return value
-    wanted = type(default)
-    parsed = _from_yaml(value, place)
-    if not isinstance(parsed, wanted):
-        example = "[a, b]" if wanted is list else "{a: 1}"
-        raise _misfit(place, value, f"a {wanted.__name__}", example)
+    parsed, fits = value, isinstance(value, kind)
+    if kind in (list, dict):
+        parsed = _from_yaml(value, place)
+        fits = isinstance(parsed, kind)
+    elif kind is bool:
+        fits = isinstance(value, bool | str)
+        parsed = {"true": True, "false": False}.get(str(value).strip().lower())
+    elif kind in (int, float):
+        fits = isinstance(value, kind | int | str) and not isinstance(value, bool)
+        try:
+            parsed = kind(value) if fits else None
+        except ValueError:
+            fits = False
+    wanted = _WANTED[kind]
+    if kind is float and fits and not math.isfinite(parsed):
+        wanted, fits = "a finite number", False
+    if not fits or parsed is None:
+        example = {str: repr(str(value)), list: "[a, b]", dict: "{a: 1}"}.get(kind, default)
+        example = str(default).lower() if kind is bool else example
+        raise ParameterError(f"{place} = {value!r} is not {wanted}; give one such as {example}")
     return parsed
 
 
@@ -184,40 +194,9 @@ def _from_yaml(value: Any, place: str) -> Any:
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ParameterError(f"{place} = {value!r} is not valid YAML; mend or quote it") from error
-
-
-def _to_bool(value: Any, default: bool, place: str) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lower() in _BOOLEANS:
-        return _BOOLEANS[value.strip().lower()]
-    raise _misfit(place, value, "true or false", str(default).lower())
-
-
-def _to_int(value: Any, default: int, place: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise _misfit(place, value, "a whole number", default)
-    try:
-        return int(value)
-    except ValueError as error:
-        raise _misfit(place, value, "a whole number", default) from error
-
-
-def _to_float(value: Any, default: float, place: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise _misfit(place, value, "a number", default)
-    try:
-        number = float(value)
-    except ValueError as error:
-        raise _misfit(place, value, "a number", default) from error
-    if not math.isfinite(number):
-        raise _misfit(place, value, "a finite number", default)
-    return number
-
-
-def _misfit(place: str, value: Any, wanted: str, example: Any) -> ParameterError:
-    return ParameterError(f"{place} = {value!r} is not {wanted}; give one such as {example}")
+        raise ParameterError(
+            f"{place} = {value!r} is not valid YAML; correct or quote it"
+        ) from error
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
@@ -280,7 +259,16 @@ def load_profile(project: Project, name: str) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         known = [file.stem for file in project.profiles.glob("*.yaml")]
         raise ParameterError(f"no profile {name!r} ({path} is missing); {suggest(name, known)}")
-    values = _read_mapping(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        mapping = TypeAdapter(dict[str, dict[str, Any] | None]).validate_python(content)
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path}: not valid YAML ({error})") from error
+    except ValidationError as error:
+        raise ParameterError(
+            f"{path}: must map notebooks to their parameters ({describe(error)})"
+        ) from error
+    values = {stem: parameters or {} for stem, parameters in mapping.items()}
     files = project.notebook_files()
     for stem, parameters in values.items():
         if stem not in files:
@@ -290,40 +278,3 @@ def load_profile(project: Project, name: str) -> dict[str, dict[str, Any]]:
         except ParameterError as error:
             raise ParameterError(f"{path}: {error}") from error
     return values
-
-
-def _read_mapping(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path}: not valid YAML ({error})") from error
-    if not isinstance(content, dict):
-        raise ParameterError(f"{path}: must map notebooks to their parameters")
-    for stem, parameters in content.items():
-        if parameters is None:
-            content[stem] = {}
-        elif not isinstance(parameters, dict):
-            raise ParameterError(f"{path}: {stem} must map parameter names to values")
-    return content
-
-
-def check_profiles(project: Project) -> dict[str, dict[str, dict[str, Any]]]:
-    """Read every committed profile, raising the first error found.
-
-    Parameters
-    ----------
-    project : Project
-        The project.
-
-    Returns
-    -------
-    dict of str to dict
-        Profile name to what :func:`load_profile` gives.
-
-    Raises
-    ------
-    ParameterError
-        If one of the profiles in `SCALES` is missing, or any profile is wrong.
-    """
-    names = {*SCALES, *(file.stem for file in project.profiles.glob("*.yaml"))}
-    return {name: load_profile(project, name) for name in sorted(names)}

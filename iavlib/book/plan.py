@@ -39,7 +39,7 @@ from iavlib.book.jobs import (
     prepare_jobs,
     reason_to_run,
 )
-from iavlib.core.errors import ExecutionError, ProjectError, suggest
+from iavlib.core.errors import IavError, ProjectError, suggest
 from iavlib.core.files import only_one, write_json, write_text
 from iavlib.core.project import Project
 
@@ -141,7 +141,7 @@ class Request:
 
         Raises
         ------
-        ExecutionError
+        IavError
             If a parameter, a profile or the table of contents is wrong.
         """
         targets: dict[str, Target] = {}
@@ -235,7 +235,7 @@ def make(request: Request, log: Callable[[str], None]) -> list[Target]:
 
     Raises
     ------
-    ExecutionError
+    IavError
         If the request is wrong, or Snakemake failed for another reason than a job.
     """
     project, profile = request.project, find_executor(request.project, request.executor)
@@ -303,7 +303,7 @@ def find_executor(project: Project, name: str) -> Path:
     ------
     ProjectError
         If it holds no ``config.yaml``.
-    ExecutionError
+    IavError
         If Snakemake is not installed.
     """
     profiles = project.workflow / "profiles"
@@ -317,7 +317,7 @@ def find_executor(project: Project, name: str) -> Path:
             f"{suggest(name, known)}"
         )
     if importlib.util.find_spec("snakemake") is None:
-        raise ExecutionError(
+        raise IavError(
             "running notebooks needs Snakemake, which is not installed: "
             "pip install 'iavlib[notebooks]' (for a cluster also iavlib[cluster])"
         )

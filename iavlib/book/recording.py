@@ -1,21 +1,168 @@
-"""Recording what a notebook measured for a claim."""
+"""The claims in ``book/claims.yml``, and recording what a notebook measured for one of them."""
 
 from __future__ import annotations
 
-import math
 import numbers
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from iavlib.book.claim_definitions import NEED_INTERVAL, ClaimError, load_claims
-from iavlib.core.errors import suggest
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from iavlib.core.errors import ClaimError, suggest
 from iavlib.core.project import RUN_VARIABLE, find_project
+from iavlib.core.settings import Settings, describe
 
-#: Key of what is pending that the manifest takes off.
-OF_RUNS = "of_runs"
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
-_pending: list[dict[str, Any]] = []
+#: Option that a kind of comparison needs, if any.
+_NEEDS = {"close": "tolerance", "p-below": "threshold", "p-above": "threshold"}
+#: Kinds that compare with a limit, by default the reported number, give or take a tolerance.
+_LIMITS = ("at-most", "at-least")
+#: Kinds about the whole interval of what was measured.
+NEED_INTERVAL = ("negative", "positive")
+
+
+class Comparison(Settings):
+    """How a measured value is compared with a claim."""
+
+    kind: Literal[
+        "equal", "close", "p-below", "p-above", "negative", "positive", "at-most", "at-least"
+    ]
+    tolerance: Annotated[float, Field(ge=0)] | None = None
+    threshold: float | None = None
+    limit: float | None = None
+
+    @model_validator(mode="after")
+    def _check_options(self) -> Comparison:
+        allowed = {_NEEDS.get(self.kind), *(("limit", "tolerance") if self.kind in _LIMITS else ())}
+        for name in ("tolerance", "threshold", "limit"):
+            given = getattr(self, name) is not None
+            if given and name not in allowed:
+                raise ValueError(f"{self.kind} has no {name!r}")
+            if not given and name == _NEEDS.get(self.kind):
+                raise ValueError(f"{self.kind} needs {name}")
+        return self
+
+
+class Claim(Settings):
+    """One statement of a paper and how to compare it with a measured value."""
+
+    id: Text  #: short name, unique in the list
+    source: Text  #: key of the paper, as in the book's references
+    place: Text  #: section, table or figure
+    statement: Text  #: what is claimed, in a sentence
+    reported: int | float | None  #: the number the paper gives, if it gives one
+    compare: Comparison
+    cohorts: Annotated[list[str], Field(min_length=1)]  #: on which it can be judged
+    notebook: Text  #: stem of the notebook that measures it
+    needs: Text  #: what is needed to measure it
+    #: For an error: that of the constant median on the paper's own data. The claim is then judged
+    #: by its reduction against the constant median of each dataset as well.
+    baseline: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _check_reported(self) -> Claim:
+        kind = self.compare.kind
+        if self.baseline is not None and (kind != "at-most" or self.reported is None):
+            raise ValueError(
+                "a baseline is for an error with a reported value and compare {kind: at-most}"
+            )
+        by_number = kind in ("equal", "close") or (kind in _LIMITS and self.compare.limit is None)
+        if self.reported is None and by_number:
+            raise ValueError(f"{kind} compares with a number; give reported")
+        return self
+
+
+def load_claims(path: Path) -> dict[str, Claim]:
+    """Read the list of claims.
+
+    Parameters
+    ----------
+    path : Path
+        The YAML file: a list of mappings.
+
+    Returns
+    -------
+    dict of str to Claim
+        By id, in the order of the file.
+
+    Raises
+    ------
+    ClaimError
+        If the file is not such a list, an id appears twice, or a claim is not valid; the message
+        names the claim.
+    """
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ClaimError(f"{path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise ClaimError(f"{path}: not valid YAML ({error})") from error
+    if not isinstance(entries, list):
+        raise ClaimError(f"{path}: must be a list of claims, each beginning with '- id:'")
+    claims: dict[str, Claim] = {}
+    for number, entry in enumerate(entries, start=1):
+        try:
+            claim = Claim.model_validate(entry)
+        except ValidationError as error:
+            name = entry.get("id") if isinstance(entry, dict) else None
+            where = f"{path.name}, claim {number}" + (f" ({name})" if name else "")
+            raise ClaimError(f"{where}: {describe(error)}") from None
+        if claim.id in claims:
+            raise ClaimError(f"{path.name}: the id {claim.id!r} appears twice; rename one")
+        claims[claim.id] = claim
+    return claims
+
+
+class Measurement(BaseModel):
+    """What a run measured for a claim, as its manifest holds it."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    id: str
+    value: int | float
+    interval: list[int | float] | None
+    n: Annotated[int, Field(ge=1)]
+    cohort: str
+    synthetic: bool
+    note: str | None
+    # manifests of earlier versions have none of these
+    coverage: list[Annotated[int, Field(ge=1)]] | None = None
+    baseline: Annotated[float, Field(gt=0)] | None = None
+    reduction_interval: list[int | float] | None = None
+    simulated: bool = False
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _to_plain(cls, value: Any) -> Any:
+        """Turn numbers and arrays of NumPy, and tuples, into what JSON can hold."""
+        if isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1):
+            return [cls._to_plain(item) for item in value]
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            return int(value) if isinstance(value, numbers.Integral) else float(value)
+        return value
+
+    @field_validator("interval", "reduction_interval", "coverage")
+    @classmethod
+    def _check_pair(cls, value: list[Any] | None) -> list[Any] | None:
+        if value is not None and (len(value) != 2 or value[0] > value[1]):
+            raise ValueError("it should be two numbers, the smaller first")
+        return value
+
+
+#: Measurements that wait for the manifest, each with whether it is of runs (see :func:`record`).
+_pending: list[tuple[dict[str, Any], bool]] = []
 
 
 def record(
@@ -40,38 +187,36 @@ def record(
     value : float
         What was measured: the statistic for means and coefficients, p for tests.
     cohort : Cohort
-        The data it was measured on; its ``name`` and ``synthetic`` are kept. A
-        user's own data may be recorded: the ledger leaves it out. Where it has a true ``of_runs``
-        (:class:`iavlib.experiments.claims.RunData`), the manifest need not list it:
-        runs may be stored ones, of data that are not on this machine.
+        The data it was measured on; its ``name`` and ``synthetic`` are kept. A user's own data may
+        be recorded: the ledger leaves them out. Where it has a true attribute ``of_runs``, the
+        manifest need not list it: runs may be stored ones, of data that are not on this machine.
     n : int
         Number of units (pairs, images, runs) behind the value.
     interval : pair of float, optional
-        Lower and upper end of its interval; needed where the claim is about a sign.
+        Lower and upper end of its interval; required where the claim is about a sign.
     note : str, optional
         Anything a reader of the value must know.
     coverage : pair of int, optional
-        How many of the paper's units were at hand, and of how many, for instance
-        ``(1053, 2394)`` images; the scorecard says so.
+        How many of the paper's units were available, and of how many, for instance
+        ``(1053, 2394)`` images; the scorecard shows it.
     baseline : float, optional
-        For an error: that of the constant median on these data and these very units. Needed where
-        the claim has a baseline; elsewhere the scorecard shows the reduction beside the value.
+        For an error: that of the constant median on these data and these very units. Required
+        where the claim has a baseline; elsewhere the scorecard shows the reduction beside the
+        value.
     reduction_interval : pair of float, optional
         Interval of the relative reduction, 1 - value / baseline, as
-        :func:`iavlib.stats.relative_reduction` gives it. Without it the ends of `interval` are set
-        against `baseline`, as though that were known exactly.
+        :func:`iavlib.stats.relative_reduction` gives it. Without it the ends of `interval` are
+        compared with `baseline`, as though that were known exactly.
     simulated : bool
-        The images are real, their annotators simulated. Such a value is flagged apart, and one
-        with real annotators goes before it.
+        The images are real, their annotators simulated. Such a value is marked, and one with real
+        annotators takes precedence.
 
     Raises
     ------
     ClaimError
-        If the id is unknown, a number is not finite, the interval is upside
-        down or missing where it is needed, `n` is not a positive whole number,
-        `coverage` is not (part, whole), or `baseline` is not positive or missing
-        where it is needed. In a run by `iav run`, also if the same claim is recorded twice
-        on the same data; interactively the later value replaces the earlier.
+        If the id is unknown, a value does not fit, or something that the claim requires is
+        missing. In a run by `iav run` also if the same claim is recorded twice on the same data;
+        interactively the later value replaces the earlier.
     ProjectError
         Outside a project folder.
     """
@@ -79,86 +224,38 @@ def record(
     if claim not in claims:
         raise ClaimError(f"no claim {claim!r} in book/claims.yml; {suggest(claim, claims)}")
     place = f"claims.record({claim!r})"
-    if interval is None and claims[claim].kind in NEED_INTERVAL:
+    if interval is None and claims[claim].compare.kind in NEED_INTERVAL:
         raise ClaimError(f"{place}: a claim about a sign needs interval=(low, high)")
     if baseline is None and (claims[claim].baseline is not None or reduction_interval is not None):
         raise ClaimError(f"{place}: needs baseline=, the constant median's error on the same data")
-    entry = {
-        "id": claim,
-        "value": _finite(value, f"{place}: value"),
-        "interval": _interval(interval, f"{place}: interval"),
-        "n": _count(n, f"{place}: n"),
-        "cohort": str(cohort.name),
-        "synthetic": bool(cohort.synthetic),
-        "note": note,
-        "coverage": _coverage(coverage, f"{place}: coverage"),
-        "baseline": None if baseline is None else _positive(baseline, f"{place}: baseline"),
-        "reduction_interval": _interval(reduction_interval, f"{place}: reduction_interval"),
-        "simulated": bool(simulated),
-        OF_RUNS: bool(getattr(cohort, "of_runs", False)),
-    }
-    _keep(entry, place)
-
-
-def _keep(entry: dict[str, Any], place: str) -> None:
-    for position, earlier in enumerate(_pending):
+    try:
+        measurement = Measurement(
+            id=claim,
+            value=value,
+            interval=interval,
+            n=n,
+            cohort=str(cohort.name),
+            synthetic=bool(cohort.synthetic),
+            note=note,
+            coverage=coverage,
+            baseline=baseline,
+            reduction_interval=reduction_interval,
+            simulated=bool(simulated),
+        )
+    except ValidationError as error:
+        raise ClaimError(f"{place}: {describe(error)}") from None
+    entry = measurement.model_dump()
+    for position, (earlier, _) in enumerate(_pending):
         if (earlier["id"], earlier["cohort"]) == (entry["id"], entry["cohort"]):
             if os.environ.get(RUN_VARIABLE):
                 raise ClaimError(f"{place}: already recorded on {entry['cohort']}; record it once")
-            _pending[position] = entry
-            return
-    _pending.append(entry)
+            del _pending[position]
+            break
+    _pending.append((entry, bool(getattr(cohort, "of_runs", False))))
 
 
-def take_pending() -> list[dict[str, Any]]:
-    """Hand over what was recorded since the last call, and forget it."""
+def take_pending() -> list[tuple[dict[str, Any], bool]]:
+    """Return what was recorded since the last call, each with whether it is of runs; forget it."""
     taken = list(_pending)
     _pending.clear()
     return taken
-
-
-def _finite(value: Any, place: str) -> float | int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise ClaimError(f"{place} must be one number, not {value!r}")
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if not math.isfinite(value):
-        raise ClaimError(f"{place} is {value}; a claim cannot be judged on that, find out why")
-    return float(value)
-
-
-def _positive(value: Any, place: str) -> float:
-    number = float(_finite(value, place))
-    if number <= 0:
-        raise ClaimError(f"{place} must be positive, not {value!r}")
-    return number
-
-
-def _interval(interval: Sequence[float] | None, place: str) -> list[float | int] | None:
-    if interval is None:
-        return None
-    ends = list(interval)
-    if len(ends) != 2:
-        raise ClaimError(f"{place} must be (low, high), not {ends!r}")
-    low, high = (_finite(end, place) for end in ends)
-    if low > high:
-        raise ClaimError(f"{place} ({low}, {high}) is upside down")
-    return [low, high]
-
-
-def _coverage(coverage: Sequence[int] | None, place: str) -> list[int] | None:
-    if coverage is None:
-        return None
-    counts = list(coverage)
-    if len(counts) != 2:
-        raise ClaimError(f"{place} must be (at hand, of how many), not {counts!r}")
-    subset, whole = (_count(count, place) for count in counts)
-    if subset > whole:
-        raise ClaimError(f"{place} says {subset} of {whole}; swap the two")
-    return [subset, whole]
-
-
-def _count(n: Any, place: str) -> int:
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1:
-        raise ClaimError(f"{place} must be a positive whole number, not {n!r}")
-    return int(n)

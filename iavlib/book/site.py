@@ -1,13 +1,7 @@
-"""Building the book: run what changed, assemble, build with warnings as errors, check.
+"""Building the book: assemble its source, build it with warnings as errors, check the pages.
 
-The table of contents: which pages and notebooks make the book.
-
-Looking through the built pages for what Sphinx does not call a mistake.
-
-Assembling the book's source: pages, executed notebooks, and pieces made from results.
-
-``_build/source`` looks like the repository's root, so that the table of contents
-and links between pages need no change, except that notebooks carry outputs.
+``_build/source`` has the layout of the repository's root, so that the table of contents and links
+between pages need no change; its notebooks carry outputs.
 """
 
 from __future__ import annotations
@@ -22,14 +16,18 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from iavlib.book.chapter import (
+from iavlib.book.claims import ledger
+from iavlib.book.jobs import NotebookFiles
+from iavlib.book.model_card import PAGE as MODEL_CARD, diagnosis_card, model_card
+from iavlib.book.notebook_source import load_notebook, notebook_title
+from iavlib.book.pages import (
     FOLDER,
+    SYNTHETIC_CLASS,
     claims_table,
     failed_page,
     finished_page,
@@ -37,11 +35,6 @@ from iavlib.book.chapter import (
     provenance_table,
     scorecard,
 )
-from iavlib.book.claims import ledger
-from iavlib.book.jobs import NotebookFiles
-from iavlib.book.model_card import PAGE as MODEL_CARD, diagnosis_card, model_card
-from iavlib.book.notebook_source import load_notebook, notebook_title
-from iavlib.book.pages import SYNTHETIC_CLASS
 from iavlib.book.stored import describe_stored, read_stored
 from iavlib.core.errors import BookError, suggest
 from iavlib.core.files import only_one, write_json, write_text
@@ -98,7 +91,7 @@ def toc_notebooks(project: Project) -> list[Path]:
 
 
 def is_notebook(entry: str) -> bool:
-    """Tell whether an entry is a notebook that is run to make its page."""
+    """Return whether an entry is a notebook that is run to make its page."""
     return Path(entry).parent.as_posix() == NOTEBOOK_FOLDER
 
 
@@ -118,55 +111,6 @@ def _without_ending(entry: str) -> str:
     return entry
 
 
-_VOID = frozenset(
-    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
-)
-
-
-class _Page(HTMLParser):
-    """Collect the pictures, the pasted values and the notices of one page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.problems: list[str] = []
-        self.says_synthetic = False
-        self._open: list[set[str]] = []
-        self._pasted: str | None = None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = dict(attrs)
-        classes = set((attributes.get("class") or "").split())
-        if SYNTHETIC_CLASS in classes:
-            self.says_synthetic = True
-        if tag == "img" and "_images/" in (attributes.get("src") or ""):
-            self._check_picture(attributes)
-        if "pasted-text" in classes:
-            self._pasted = ""
-        if tag not in _VOID:
-            self._open.append(classes | {f"<{tag}>"})
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "span" and self._pasted is not None:
-            if not self._pasted.strip():
-                self.problems.append("a glued value is empty")
-            self._pasted = None
-        while self._open and f"<{tag}>" not in self._open.pop():
-            pass
-
-    def handle_data(self, data: str) -> None:
-        if self._pasted is not None:
-            self._pasted += data
-
-    def _check_picture(self, attributes: dict[str, str | None]) -> None:
-        name = Path(attributes["src"] or "").name
-        alt = (attributes.get("alt") or "").strip()
-        if not alt or Path(alt).name == name:
-            self.problems.append(f"picture {name} has no alt text (mystnb: image: alt)")
-        is_output = any("cell_output" in classes for classes in self._open)
-        if is_output and not any("<figure>" in classes for classes in self._open):
-            self.problems.append(f"picture {name} has no caption (mystnb: figure: caption)")
-
-
 def check_pages(html: Path, pages: Iterable[str], synthetic: Collection[str] = ()) -> list[str]:
     """Check the built pages of the book.
 
@@ -182,9 +126,11 @@ def check_pages(html: Path, pages: Iterable[str], synthetic: Collection[str] = (
     Returns
     -------
     list of str
-        One line a problem: a page without HTML, a picture without alt text or
+        One line per problem: a page without HTML, a picture without alt text or
         caption, an empty glued value, a synthetic page that does not say so.
     """
+    from bs4 import BeautifulSoup
+
     problems = []
     if not (html / "index.html").is_file():
         problems.append("index.html was not built")
@@ -193,10 +139,18 @@ def check_pages(html: Path, pages: Iterable[str], synthetic: Collection[str] = (
         if not file.is_file():
             problems.append(f"{page}: is in _toc.yml but was not built")
             continue
-        parser = _Page()
-        parser.feed(file.read_text(encoding="utf-8"))
-        problems += [f"{page}: {problem}" for problem in dict.fromkeys(parser.problems)]
-        if page in synthetic and not parser.says_synthetic:
+        content = BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser")
+        found = []
+        for picture in content.select('img[src*="_images/"]'):
+            name, alt = Path(picture["src"]).name, picture.get("alt", "").strip()
+            if not alt or Path(alt).name == name:
+                found.append(f"picture {name} has no alt text (mystnb: image: alt)")
+            if picture.find_parent(class_="cell_output") and not picture.find_parent("figure"):
+                found.append(f"picture {name} has no caption (mystnb: figure: caption)")
+        if any(not value.get_text(strip=True) for value in content.select(".pasted-text")):
+            found.append("a glued value is empty")
+        problems += [f"{page}: {problem}" for problem in dict.fromkeys(found)]
+        if page in synthetic and content.select_one(f".{SYNTHETIC_CLASS}") is None:
             problems.append(f"{page}: computed on synthetic data but does not say so")
     return problems
 
@@ -207,84 +161,63 @@ _LEFT_OUT = {"executed", "generated", "results"}
 
 @dataclass(frozen=True)
 class Assembly:
-    """What was assembled.
+    """What the book is built from.
 
     Parameters
     ----------
     pages : tuple of str
         Every page of the table of contents.
-    synthetic : frozenset of str
-        Pages computed on synthetic data.
-    failed : tuple of str
-        Pages of notebooks whose last run failed.
-    digest : str
-        Hash of all files.
+    synthetic, failed : tuple of str
+        Pages computed on synthetic data, and those of notebooks whose last run failed.
+    files : dict of str to bytes
+        Path below the source folder to content.
     """
 
     pages: tuple[str, ...]
-    synthetic: frozenset[str]
+    synthetic: tuple[str, ...]
     failed: tuple[str, ...]
-    digest: str
+    files: dict[str, bytes]
+
+    def stamp(self) -> dict[str, Any]:
+        """Return what identifies the book: a hash of all files, and the builders' versions."""
+        total = hashlib.sha256()
+        for name, content in sorted(self.files.items()):
+            total.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+        try:
+            versions = {name: importlib.metadata.version(name) for name in _BUILDERS}
+        except importlib.metadata.PackageNotFoundError as error:
+            raise BookError(
+                f"{error.name} is not installed; install the book's tools: "
+                "pip install 'iavlib[book]'"
+            ) from error
+        return {"digest": total.hexdigest(), "builders": versions}
 
 
-@dataclass(frozen=True)
-class _Chapter:
-    """The page of one notebook: its file's ending and content, and its run's outcome."""
-
-    ending: str
-    content: bytes
-    status: str
-    manifest: Mapping[str, Any] | None
-
-
-def assemble(project: Project, write: bool = True) -> Assembly:
-    """Bring ``_build/source`` to what the book is to be built from.
-
-    Parameters
-    ----------
-    project : Project
-        The project.
-    write : bool, optional
-        Otherwise only say what would be written.
-
-    Returns
-    -------
-    Assembly
-        Files that did not change were not touched; stale ones were removed.
+def assemble(project: Project) -> Assembly:
+    """Gather what the book is to be built from; nothing is written.
 
     Raises
     ------
     BookError, ClaimError, ManifestError
         If the table of contents, the claims or a manifest is damaged.
     """
-    entries = toc_entries(project)
-    rows = ledger(project)
-    stored = read_stored(project)
-    chapters = {
-        entry: _chapter(
-            project, entry, rows, [m for m in stored if m["notebook"] == Path(entry).name]
-        )
-        for entry in entries
-        if is_notebook(entry)
-    }
+    entries, rows, stored = toc_entries(project), ledger(project), read_stored(project)
     files = _plain_files(project, entries)
-    for entry, chapter in chapters.items():
-        files[f"{entry}{chapter.ending}"] = chapter.content
-    table = [(entry, chapter.status, chapter.manifest) for entry, chapter in chapters.items()]
+    table, synthetic, failed = [], [], []
+    for entry in filter(is_notebook, entries):
+        of_notebook = [m for m in stored if m["notebook"] == Path(entry).name]
+        ending, content, status, manifest = _chapter(project, entry, rows, of_notebook)
+        files[f"{entry}{ending}"] = content.encode()
+        table.append((entry, status, manifest))
+        failed += [entry] if status == "failed" else []
+        if status == "good" and any(cohort["synthetic"] for cohort in manifest["cohorts"]):
+            synthetic.append(entry)
     files[f"{FOLDER}/scorecard.md"] = scorecard(project, rows).encode()
     files[f"{FOLDER}/provenance.md"] = provenance_table(table).encode()
     if MODEL_CARD in entries:
         files[f"{FOLDER}/model_card.md"] = model_card(project).encode()
         files[f"{FOLDER}/model_card_diagnosis.md"] = diagnosis_card(project).encode()
-    if write:
-        _write_changes(project.source, files)
-    synthetic = frozenset(
-        entry
-        for entry, chapter in chapters.items()
-        if chapter.status == "good" and any(c["synthetic"] for c in chapter.manifest["cohorts"])
-    )
-    failed = tuple(entry for entry, chapter in chapters.items() if chapter.status == "failed")
-    return Assembly(tuple(entries), synthetic, failed, _digest(files))
+    return Assembly(tuple(entries), tuple(synthetic), tuple(failed), files)
 
 
 def _plain_files(project: Project, entries: Sequence[str]) -> dict[str, bytes]:
@@ -307,8 +240,11 @@ def _chapter(
     entry: str,
     rows: Sequence[Mapping[str, Any]],
     stored: Sequence[dict[str, Any]],
-) -> _Chapter:
-    """Make the page of a notebook from its last run, whatever became of it, and stored results."""
+) -> tuple[str, str, str, Mapping[str, Any] | None]:
+    """Make the page of a notebook from its last run, or from stored results.
+
+    Returns the ending and content of its file, the outcome of the run and its manifest.
+    """
     stem = Path(entry).name
     files = NotebookFiles(project.executed, stem)
     manifest = files.good_manifest()
@@ -316,10 +252,10 @@ def _chapter(
     if files.failed_json.is_file():
         failure = json.loads(files.failed_json.read_text(encoding="utf-8"))
         if not files.failed_notebook.is_file():
-            return _Chapter(".md", missing_page(title, stem, failure).encode(), "failed", manifest)
+            return ".md", missing_page(title, stem, failure), "failed", manifest
         earlier = manifest["finished"] if manifest else None
         page = failed_page(load_notebook(files.failed_notebook), failure, earlier)
-        return _Chapter(".ipynb", _notebook_bytes(page), "failed", manifest)
+        return ".ipynb", json.dumps(page, ensure_ascii=False, indent=1), "failed", manifest
     runs = [manifest, *stored] if manifest else stored
     recorded = {claim["id"] for run in runs for claim in run["claims"]}
     # a user's own data measure nothing that a claim is about
@@ -330,43 +266,14 @@ def _chapter(
             kept = "; ".join(f"{m['profile']}: {describe_stored(m)}" for m in stored)
             text += f"\n## Stored results\n\nFrom runs elsewhere ({kept}).\n\n"
             text += claims_table(project, own)
-        return _Chapter(".md", text.encode(), "not run", None)
+        return ".md", text, "not run", None
     page = finished_page(load_notebook(files.notebook), manifest, claims_table(project, own))
-    return _Chapter(".ipynb", _notebook_bytes(page), "good", manifest)
-
-
-def _notebook_bytes(notebook: Mapping[str, Any]) -> bytes:
-    return json.dumps(notebook, ensure_ascii=False, indent=1).encode()
-
-
-def _write_changes(folder: Path, files: Mapping[str, bytes]) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_file() and path.relative_to(folder).as_posix() not in files:
-            path.unlink()
-        elif path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-    for name, content in files.items():
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-
-
-def _digest(files: Mapping[str, bytes]) -> str:
-    total = hashlib.sha256()
-    for name in sorted(files):
-        total.update(name.encode() + b"\0" + hashlib.sha256(files[name]).digest())
-    return total.hexdigest()
+    return ".ipynb", json.dumps(page, ensure_ascii=False, indent=1), "good", manifest
 
 
 #: What the look of the book depends on beside its source.
 _BUILDERS = (
-    "iavlib",
-    "jupyter-book",
-    "myst-nb",
-    "myst-parser",
-    "sphinx",
-    "sphinx-book-theme",
+    *("iavlib", "jupyter-book", "myst-nb", "myst-parser", "sphinx", "sphinx-book-theme"),
     "sphinxcontrib-bibtex",
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -415,54 +322,39 @@ def build_book(project: Project, force: bool = False) -> BookResult:
 
     Raises
     ------
-    ExecutionError
+    IavError
         If the table of contents, the claims or a manifest is wrong, or no book could be built.
     """
     with only_one(project.build / "book.lock", "a build of the book"):
         assembly = assemble(project)
-        stamp = _stamp(assembly)
-        if not force and _why_build(project, assembly, stamp) is None:
+        if not force and _why_build(project, assembly) is None:
             return BookResult(assembly.failed, (), rebuilt=False)
         problems = _build(project, assembly)
         # only a good build is recorded: Sphinx would not repeat the warnings of another
-        write_json(_stamp_file(project), stamp if not problems else {})
+        write_json(_stamp_file(project), assembly.stamp() if not problems else {})
         return BookResult(assembly.failed, tuple(problems), rebuilt=True)
 
 
 def reason_to_build(project: Project) -> str | None:
-    """Say why the book would be built from what is there, or give None; nothing is written."""
-    assembly = assemble(project, write=False)
-    return _why_build(project, assembly, _stamp(assembly))
-
-
-def _stamp(assembly: Assembly) -> dict[str, Any]:
-    return {"digest": assembly.digest, "builders": _builder_versions()}
+    """Return why the book must be built from the present results; None if it need not be."""
+    return _why_build(project, assemble(project))
 
 
 def _stamp_file(project: Project) -> Path:
     return project.build / "book.json"
 
 
-def _builder_versions() -> dict[str, str]:
-    try:
-        return {name: importlib.metadata.version(name) for name in _BUILDERS}
-    except importlib.metadata.PackageNotFoundError as error:
-        raise BookError(
-            f"{error.name} is not installed; install the book's tools: pip install 'iavlib[book]'"
-        ) from error
-
-
-def _why_build(project: Project, assembly: Assembly, stamp: dict[str, Any]) -> str | None:
+def _why_build(project: Project, assembly: Assembly) -> str | None:
     file = _stamp_file(project)
     if not file.is_file():
         return "never built"
     built = json.loads(file.read_text(encoding="utf-8"))
     if not built:
         return "its last build had problems"
-    if built != stamp:
+    if built != assembly.stamp():
         return "pages, results or its builders' versions changed"
-    if check_pages(project.html, assembly.pages, assembly.synthetic):
-        return "built pages are missing or damaged"
+    if not all((project.html / f"{page}.html").is_file() for page in ("index", *assembly.pages)):
+        return "built pages are missing"
     return None
 
 
@@ -473,7 +365,12 @@ def _build(project: Project, assembly: Assembly) -> list[str]:
     would leave old numbers standing.
     """
     work = project.build / "next"
-    shutil.rmtree(work, ignore_errors=True)
+    for folder in (project.source, work):
+        shutil.rmtree(folder, ignore_errors=True)
+    for name, content in assembly.files.items():
+        path = project.source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     code, output = _run_sphinx(project.source, work)
     write_text(project.build / "book.log", output)
     problems = _warnings(output, project.source)
@@ -482,7 +379,7 @@ def _build(project: Project, assembly: Assembly) -> list[str]:
         raise BookError(
             "the book could not be built: "
             + "; ".join(problems or output.strip().splitlines()[-3:])
-            + f" (everything it said: {project.build / 'book.log'})"
+            + f" (in full: {project.build / 'book.log'})"
         )
     if code != 0 and not problems:
         problems = [f"jupyter-book ended with status {code}; see {project.build / 'book.log'}"]
@@ -510,6 +407,6 @@ def _run_sphinx(source: Path, work: Path) -> tuple[int, str]:
 
 
 def _warnings(output: str, source: Path) -> list[str]:
-    """Pick the warnings and errors out of what Sphinx said, with paths from the root."""
+    """Extract the warnings and errors from the output of Sphinx, with paths from the root."""
     picked = [line.strip() for line in output.splitlines() if _COMPLAINT.search(line)]
     return [line.replace(f"{source}/", "") for line in dict.fromkeys(picked)]

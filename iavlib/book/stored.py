@@ -21,11 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from iavlib.book.jobs import exportable_runs
 from iavlib.book.manifest import check_manifest, read_manifest
 from iavlib.book.notebook_source import read_cells
 from iavlib.book.parameters import SCALES
-from iavlib.core.errors import ExecutionError, ExperimentError, ManifestError
+from iavlib.core.errors import ExperimentError, IavError, ManifestError
 from iavlib.core.files import write_json
 from iavlib.core.project import Project
 from iavlib.experiments.store import METRICS, PREDICTIONS, SPEC, read_json
@@ -37,7 +36,7 @@ _WITHOUT_TRAINING_IMAGES = ("diagnosis", "multitask")
 LARGEST = 5_000_000
 
 
-class StoredResultsError(ExecutionError):
+class StoredResultsError(IavError):
     """A result cannot be exported, or a stored one is damaged."""
 
 
@@ -217,3 +216,53 @@ def _read_predictions(folder: Path) -> bytes:
     writer = csv.writer(kept, lineterminator="\n")
     writer.writerows(row for row in rows if row and row[column] != "train")
     return kept.getvalue().encode()
+
+
+def exportable_runs(
+    project: Project, runs: Path | None, every_run: bool
+) -> list[tuple[Path, str | None]]:
+    """List the experiments of a run store, each with the reason why it is not exported, if any.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    runs : Path or None
+        The run store; None for the default one.
+    every_run : bool
+        Export whatever is finished.
+
+    Returns
+    -------
+    list of tuple of Path and str or None
+        Run directory, and the reason to leave it out. A run on synthetic data is exported where
+        the list of the full scale names these data itself: it is a known answer that a page shows
+        as such, not a substitute for images that were missing.
+    """
+    from iavlib.experiments.config import AUTO
+    from iavlib.experiments.grid import all_listed, listed
+    from iavlib.experiments.result import read_facts
+    from iavlib.experiments.store import RunStore
+
+    store = RunStore.of(project) if runs is None else RunStore(runs)
+    folders = store.folders()
+    questions = {experiment.query_key() for experiment in all_listed(project)} if folders else set()
+    full = listed(project, SCALES[-1]).values() if folders else ()
+    named = [experiment for items in full for experiment in items if experiment.cohort != AUTO]
+
+    def reason(folder: Path) -> str | None:
+        if store.status(folder) != "finished":
+            return "not finished"
+        try:
+            experiment, facts = store.read_spec(folder), read_facts(folder)
+        except IavError as error:
+            return str(error)
+        if every_run:
+            return None
+        if experiment.query_key() not in questions:
+            return "in no list of experiments"
+        if facts["synthetic"] and not any(experiment.matches(item) for item in named):
+            return "run on synthetic data"
+        return None
+
+    return [(folder, reason(folder)) for folder in folders]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import typer
 
-from iavlib.core.errors import DataError, DatasetUnavailable, ExecutionError, explain
+from iavlib.core.errors import IavError, explain
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -23,7 +23,7 @@ def clear_errors(if_interrupted: str = "finished results are kept") -> Iterator[
     """
     try:
         yield
-    except (ExecutionError, DataError, DatasetUnavailable) as error:
+    except IavError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(WRONG_INPUT) from error
     except OSError as error:

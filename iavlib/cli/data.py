@@ -81,20 +81,19 @@ def _fetch_tables(attempts: int, timeout: float, dry_run: bool) -> bool:
 def _fetch_files(
     masks: bool, images: bool, yes: bool, dry_run: bool, attempts: int, timeout: float
 ) -> bool:
-    from iavlib.data import imapp_fetch as imapp_images, imapp_fetch as imapp_masks
-    from iavlib.data.imapp_fetch import check_needs
+    from iavlib.data import imapp_fetch
 
     steps = []
     if masks:
-        steps.append((imapp_masks.plan_masks(attempts, timeout), imapp_masks.fetch_masks))
+        steps.append((imapp_fetch.plan_masks(attempts, timeout), imapp_fetch.fetch_masks))
     if images:
-        steps.append((imapp_images.plan_images(attempts, timeout), imapp_images.fetch_images))
+        steps.append((imapp_fetch.plan_images(attempts, timeout), imapp_fetch.fetch_images))
     for plan, _ in steps:
-        typer.echo(str(plan.need))
-    check_needs(plan.need for plan, _ in steps)
+        typer.echo(str(plan))
+    imapp_fetch.check_plans(plan for plan, _ in steps)
     if dry_run:
         return True
-    if any(plan.need.todo for plan, _ in steps) and not yes and not _agreed():
+    if any(plan.todo for plan, _ in steps) and not yes and not _agreed():
         typer.echo("stopped, nothing was downloaded; --yes goes on without asking", err=True)
         return False
     reports = []

@@ -225,7 +225,7 @@ def ood(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     typer.echo(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
-app.command("familiarity", hidden=True, deprecated=True)(ood)  # its name in version 1
+app.command("familiarity", hidden=True, deprecated=True)(ood)  # its name in 0.1
 
 
 @app.command()

@@ -17,7 +17,6 @@ from typer.core import TyperGroup
 
 from iavlib import __version__
 from iavlib.cli import FAILED, WRONG_INPUT, clear_errors
-from iavlib.cli.predict import predict, triage
 from iavlib.core.project import NO_TRAIN_VARIABLE
 
 Profile = Annotated[
@@ -36,6 +35,8 @@ Executor = Annotated[
 DryRun = Annotated[
     bool, typer.Option("-n", "--dry-run", help="Only list every job and why it would run.")
 ]
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")]
 
 
 def _late(module: str) -> type[TyperGroup]:
@@ -249,7 +250,7 @@ def claims(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
 ) -> None:
     """Show what the papers say beside what was measured here."""
-    from iavlib.book.claims import ledger
+    from iavlib.book.claims import count_verdicts, ledger, rich_table
 
     with clear_errors():
         rows = ledger()
@@ -258,15 +259,92 @@ def claims(
         return
     from rich.console import Console
 
-    from iavlib.book.claims_report import count_verdicts, rich_table
-
     console = Console()
     console.print(rich_table(rows))
     console.print(count_verdicts(rows))
 
 
-app.command()(predict)
-app.command()(triage)
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    model: Annotated[
+        list[str],
+        typer.Option(help="Run of task iaa, multitask or diagnosis: its id or folder; repeatable."),
+    ],
+    out: Annotated[Path, typer.Option(help="New folder for table, report and heat maps.")],
+    masks: Annotated[
+        Path | None, typer.Option(help="masks.csv, or its folder: outlines for the report.")
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(min=0.001, max=0.5, help="Share of true values outside intervals.")
+    ] = 0.1,
+    calibrate_on: Annotated[
+        str, typer.Option(help="Split that calibrates intervals: val or test.")
+    ] = "val",
+    heat_maps: Annotated[bool, typer.Option(help="Explain predictions by Grad-CAM.")] = True,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse larger images.")] = 100_000_000,
+    embedded: Annotated[
+        int, typer.Option(min=0, help="Images with pictures in the report.")
+    ] = 1000,
+    overwrite: Overwrite = False,
+) -> None:
+    """Predict agreement and malignancy of new images: a table and a report that opens offline.
+
+    Research software, no medical device. The exit status is 1 if an image could not be used; all
+    others are predicted. Nothing is written outside --out.
+    """
+    from iavlib.predict.run import PredictOptions, predict_images
+
+    options = PredictOptions(
+        images, model, out, masks, alpha, calibrate_on, heat_maps, overwrite, max_pixels, embedded
+    )
+    with clear_errors("nothing was written"):
+        table = predict_images(options, log=lambda line: typer.echo(line, err=True))
+    failed = table[table["status"] == "failed"]
+    for row in failed.itertuples():
+        typer.echo(f"not predicted: {row.image}: {row.problem}; {row.hint}", err=True)
+    typer.echo(f"{len(table) - len(failed):,} images predicted, {len(failed):,} not")
+    typer.echo(f"{out / 'report.html'}\nResearch software, no medical device.")
+    if len(failed):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def triage(
+    cohort: Annotated[str, typer.Argument(help="Name of a cohort, such as imapp or folder.")],
+    path: Annotated[str, typer.Option(help="masks.csv, for the cohort folder.")] = "",
+    by: Annotated[str, typer.Option(help="disagreement, uncertainty or both.")] = "disagreement",
+    model_name: Annotated[
+        str | None, typer.Option(help="Label of the model; by default the most accurate.")
+    ] = None,
+    first: Annotated[int, typer.Option("-k", "--first", min=1, help="Images to print.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="CSV file for all images in order.")] = None,
+    statistics: Annotated[
+        bool, typer.Option(help="Compare with image statistics; reads the images.")
+    ] = True,
+    n_boot: Annotated[int, typer.Option(min=2, help="Replicates of the bootstrap.")] = 2000,
+    overwrite: Overwrite = False,
+) -> None:
+    """List the images of a cohort that most need a further annotator, and the order's quality.
+
+    Predictions are of runs of task iaa, finished or stored, that were not trained on the image.
+    """
+    with clear_errors("nothing was written"):
+        from iavlib.core.errors import PredictionError
+        from iavlib.core.files import write_text
+        from iavlib.experiments.runner import load_cohort
+        from iavlib.predict.triage import describe, out_of_fold_runs, triage as order_images
+
+        if out is not None and out.exists() and not overwrite:
+            raise PredictionError(out, "exists", "choose another name, or add --overwrite")
+        study = load_cohort(cohort, **({"path": path} if path else {}))
+        runs = out_of_fold_runs(study)
+        found = order_images(study, runs, by, model_name, statistics, n_boot=n_boot)
+        typer.echo(describe(found, study, first))
+        if out is not None:
+            write_text(out, found.ranking.to_csv(index=False, float_format="%.6g"))
+            typer.echo(str(out))
+
 
 results_app = typer.Typer(no_args_is_help=True)
 app.add_typer(results_app, name="results", help="Keep results for machines that cannot make them.")

@@ -1,1 +1,1 @@
-"""core"""
+"""Errors, files and locks, locations, processes and versions: what every package uses."""

@@ -1,24 +1,6 @@
-"""What errors of every part have in common: they name the place, the problem and the mend.
+"""Errors of this package; each message names the place, the problem and a remedy.
 
-Errors of this package, each with a message that names the place and the mend.
-
-What can be wrong with data, said in a way that names the file, the row and the mend.
-
-What can go wrong with an experiment, said with the place and the mend.
-
-What can be wrong with a network, its heads or its weights, and the mend.
-
-What can stop a training run, said in a way that names the place and the mend.
-
-The one error of this package.
-
-What stops a prediction, said with the place and the mend.
-
-What can be wrong with a method for several annotators, or with what it is given.
-
-What can be wrong with the labels of several annotators, named with the mend.
-
-What can be wrong with diagnosis-first networks, or with what they are given.
+The command line prints any :class:`IavError` in one line, without a traceback.
 """
 
 from __future__ import annotations
@@ -28,13 +10,20 @@ import errno
 from collections.abc import Iterable, Sequence
 
 
-class InputError(Exception):
+class IavError(Exception):
+    """Base of all errors of this package."""
+
+
+ExecutionError = IavError
+
+
+class InputError(IavError):
     """Something is not what it should be, at a place that is named.
 
     Parameters
     ----------
     where : str or Path
-        The file, the row, the field or the option at fault.
+        The file, row, field or option at fault.
     problem : str
         What is wrong, with the first rows concerned.
     hint : str
@@ -47,117 +36,85 @@ class InputError(Exception):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Say which known names are near a misspelt one.
+    """Suggest the known names that resemble a misspelt one.
 
     Parameters
     ----------
     name : str
-        The name that was not found.
+        The name that does not exist.
     known : iterable of str
         The names that exist.
 
     Returns
     -------
     str
-        A half-sentence for an error message: the near names when there are
-        any, else all known names.
+        A clause for an error message: the similar names if there are any, else all known names.
+
+    Examples
+    --------
+    >>> suggest("rsnet18", ["resnet18", "vit"])
+    "did you mean 'resnet18'?"
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if near:
         return "did you mean " + " or ".join(repr(item) for item in near) + "?"
-    if not names:
-        return "there are none"
-    return "known: " + ", ".join(names)
+    return "known: " + ", ".join(names) if names else "there are none"
 
 
-class ExecutionError(Exception):
-    """Base of all errors here; the command line prints it without a traceback."""
-
-
-class ProjectError(ExecutionError):
+class ProjectError(IavError):
     """The project folder, its table of contents or a notebook's name is wrong."""
 
 
-class NotebookError(ExecutionError):
+class NotebookError(IavError):
     """A notebook file cannot be read as a notebook."""
 
 
-class ParameterError(ExecutionError):
+class ParameterError(IavError):
     """A parameter is unknown, or its value does not fit."""
 
 
-class ManifestError(ExecutionError):
-    """A manifest is missing, half-written or does not say what it must."""
+class ManifestError(IavError):
+    """A manifest is missing, incomplete or lacks a field."""
 
 
-class BookError(ExecutionError):
+class ClaimError(IavError):
+    """A claim is not valid or unknown, or a value recorded for it does not fit."""
+
+
+class BookError(IavError):
     """The book cannot be assembled or built."""
-
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
-_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP}
-
-
-def explain(error: OSError) -> str | None:
-    """Say in one sentence what the machine refused, and the mend.
-
-    Parameters
-    ----------
-    error : OSError
-        What writing a result raised.
-
-    Returns
-    -------
-    str or None
-        None if it is no matter of the disk, so that its traceback is of use.
-    """
-    place = f"{error.filename}: " if error.filename else ""
-    if error.errno in _FULL:
-        return (
-            f"{place}the disk is full or your share of it is; free some space and run the same "
-            "command again, which goes on from what is finished"
-        )
-    if error.errno in _NOT_WRITABLE:
-        return (
-            f"{place}{(error.strerror or 'not writable').lower()}; iav writes into book/executed "
-            "and _build of the project: make them writable, or work in a copy of it"
-        )
-    if error.errno in _NO_LOCKS:
-        return f"{place}this file system knows no file locks; keep the project on another one"
-    return None
 
 
 class DataError(InputError, ValueError):
     """A table, an image or a mask is not what it should be; `where` is the file or table."""
 
 
-class DatasetUnavailable(LookupError):
-    """A cohort was asked for whose files are not on this machine."""
+class DatasetUnavailable(IavError, LookupError):
+    """The files of a cohort are not on this machine."""
 
     def __init__(self, name: str, missing: str, hint: str):
         self.name, self.missing, self.hint = name, missing, hint
         super().__init__(f"cohort {name!r} is not available here: {missing}. To get it: {hint}.")
 
 
-class FetchError(OSError):
-    """A download did not succeed; whatever good file was there before is still there."""
+class FetchError(IavError, OSError):
+    """A download failed; correct files that were there before are still there."""
 
 
-class ExperimentError(InputError, ExecutionError, ValueError):
+class ExperimentError(InputError, ValueError):
     """A specification, a run directory or a list of experiments is not what it should be."""
 
 
-class ExperimentFailed(ExecutionError, RuntimeError):
-    """A run ended with an error; ``failed.json`` in its directory says the same.
+class ExperimentFailed(IavError, RuntimeError):
+    """A run ended with an error; ``failed.json`` in its directory describes it.
 
     Parameters
     ----------
     name : str
         Task and id.
     reason : str
-        The error in a line.
+        The error in one line.
     folder : Path
         The run directory.
     """
@@ -167,16 +124,16 @@ class ExperimentFailed(ExecutionError, RuntimeError):
         super().__init__(f"{name} failed: {reason} (in full: {folder / 'failed.json'})")
 
 
-class ModelError(ValueError):
-    """A network was asked for that cannot be built, or tensors do not fit it."""
+class ModelError(IavError, ValueError):
+    """A network cannot be built as requested, or tensors do not fit it."""
 
 
 class UnknownBackboneError(ModelError):
-    """No backbone of this name; the message names the near ones."""
+    """There is no backbone of this name; the message names similar ones."""
 
 
 class WeightsUnavailable(ModelError):
-    """Weights were asked for that are neither on this machine nor to be had from it."""
+    """Weights are neither on this machine nor can be obtained from it."""
 
     def __init__(self, backbone: str, source: str, reason: str, hint: str):
         self.backbone, self.source, self.reason, self.hint = backbone, source, reason, hint
@@ -186,16 +143,16 @@ class WeightsUnavailable(ModelError):
         )
 
 
-class TrainingError(ValueError):
+class TrainingError(IavError, ValueError):
     """A recipe, a set of batches or a target is not what training needs."""
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(IavError, RuntimeError):
     """A checkpoint cannot be written, cannot be read, or belongs to another run."""
 
 
-class NonFiniteLossError(RuntimeError):
-    """The loss was NaN or infinite; the weights are of no use from here on.
+class NonFiniteLossError(IavError, RuntimeError):
+    """The loss was NaN or infinite; the weights are useless from here on.
 
     Attributes
     ----------
@@ -215,31 +172,52 @@ class NonFiniteLossError(RuntimeError):
 
 
 class ExplainError(InputError, ValueError):
-    """What is to be explained does not fit."""
+    """An explanation was requested that does not fit the model or the images."""
 
 
-class PredictionError(InputError, ExecutionError, ValueError):
-    """A model, an output folder or what lies beside a model is not what is needed.
+class PredictionError(InputError, ValueError):
+    """A model, an output folder or a file beside a model is not what is needed.
 
-    A single image that cannot be used is no error but a row of the result.
+    A single image that cannot be used is not an error but a row of the result.
     """
 
 
-class MethodError(ValueError):
-    """A method, one of its settings, or what it is asked for is not there or does not fit."""
+class MethodError(IavError, ValueError):
+    """A method, or one of its settings, does not exist or does not fit."""
 
 
 class LabelError(DataError):
-    """Labels of several annotators are not what they should be.
+    """Labels of several annotators are not what they should be; `where` names the set."""
+
+
+class DiagnosisFirstError(IavError, ValueError):
+    """A tensor, a name or a setting does not fit; the message names it and the remedy."""
+
+
+def explain(error: OSError) -> str | None:
+    """Explain in one sentence what the machine refused, with a remedy.
 
     Parameters
     ----------
-    where : str
-        The set, with the image or the annotator at fault.
-    problem, hint : str
-        As for :class:`iavlib.core.errors.DataError`.
+    error : OSError
+        Raised when a result was written.
+
+    Returns
+    -------
+    str or None
+        None if the disk is not the cause, so that the traceback is of use.
     """
-
-
-class DiagnosisFirstError(ValueError):
-    """A tensor, a name or a setting does not fit; the message says which and what to give."""
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{place}the disk is full or your share of it is; free some space and run the same "
+            "command again, which continues with what is finished"
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return (
+            f"{place}{(error.strerror or 'not writable').lower()}; iav writes into book/executed "
+            "and _build of the project: make them writable, or work in a copy of it"
+        )
+    if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
+        return f"{place}this file system has no file locks; keep the project on another one"
+    return None

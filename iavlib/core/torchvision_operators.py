@@ -1,11 +1,11 @@
-"""Lets torchvision be imported beside a PyTorch without CUDA.
+"""Import of torchvision beside a PyTorch without CUDA.
 
-The package index offers torchvision only as built for CUDA. Its compiled half does not load beside
-a PyTorch for CPUs, so the operators ``nms`` and ``qnms`` never become known, and importing
-torchvision, as timm does, stops at "operator torchvision::nms does not exist". Declaring the two
-by their schemas is enough for that import; calling them, or ``torchvision.io``, still fails.
+The package index offers torchvision only as built for CUDA. Beside a PyTorch for CPUs its compiled
+part does not load, its operators ``nms`` and ``qnms`` stay undefined, and importing torchvision, as
+timm does, fails with "operator torchvision::nms does not exist". Declaring the two operators by
+their schemas is enough for that import; calling them, or ``torchvision.io``, still fails.
 
-Nothing is imported before somebody imports torchvision, and nothing is declared where it loads.
+With any other pair of packages nothing is installed, and nothing is imported before torchvision is.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
+_NAME = "torchvision"
 _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_MISSING = "operator torchvision::nms does not exist"
-_NAME = "torchvision"
 _declared = []  # torch forgets operators with the object that declared them
 
 
 class _Loader(importlib.abc.Loader):
-    """Loads torchvision, a second time with the operators declared if the first stops for them."""
+    """Declare the operators, then load torchvision."""
 
     def __init__(self, loader):
         self._loader = loader
@@ -33,22 +33,20 @@ class _Loader(importlib.abc.Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module):
-        try:
-            self._loader.exec_module(module)
-        except RuntimeError as error:
-            if _MISSING not in str(error):
-                raise
-            _forget_parts()
-            _declare()
-            self._loader.exec_module(module)
+        import torch
+
+        if not _declared:
+            library = torch.library.Library(_NAME, "DEF")
+            for schema in _SCHEMAS:
+                library.define(schema)
+            _declared.append(library)
+        self._loader.exec_module(module)
 
     def __getattr__(self, name):
         return getattr(self._loader, name)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds torchvision where it is, and has it loaded by :class:`_Loader`."""
-
     def find_spec(self, fullname, path=None, target=None):
         if fullname != _NAME:
             return None
@@ -58,22 +56,11 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-def _forget_parts() -> None:
-    """Drop what the import that stopped left of torchvision's own modules."""
-    for name in [name for name in sys.modules if name.startswith(f"{_NAME}.")]:
-        del sys.modules[name]
-
-
-def _declare() -> None:
-    import torch
-
-    library = torch.library.Library(_NAME, "DEF")
-    for schema in _SCHEMAS:
-        library.define(schema)
-    _declared.append(library)
-
-
 def install() -> None:
-    """Watch for the import of torchvision; a second call changes nothing."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+    """Prepare the import of torchvision, if it is built for CUDA and PyTorch is not."""
+    try:
+        mismatch = "+cpu" in version("torch") and "+cpu" not in version(_NAME)
+    except PackageNotFoundError:
+        return
+    if mismatch and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

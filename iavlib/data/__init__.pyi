@@ -13,7 +13,6 @@ from .catalogue import (
 )
 from .cohort import (
     Cohort as Cohort,
-    label_map as label_map,
     target as target,
     target_names as target_names,
 )

@@ -21,7 +21,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -63,137 +62,48 @@ from iavlib.data.download import (
     record_files,
 )
 from iavlib.data.images import image_size
-from iavlib.data.tables import IMAGE_SUFFIXES, read_table
-
-CLIENT = "isic"
-INSTALL = "pip install isic-cli (or pip install -c constraints.txt -e '.[fetch]')"
-LOOK_EVERY = 5
-_ERROR = re.compile(r"[\w.]*(Error|Exception|Timeout)\b")
+from iavlib.data.schemas import IMAGE_SUFFIXES, read_table
 
 
-def find_client() -> str:
-    """Find the client on the path, or beside the running Python.
-
-    Raises
-    ------
-    FetchError
-        If it is not installed.
-    """
-    # An environment that was not activated has its programs beside its Python.
-    beside = str(Path(sys.executable).parent)
-    client = shutil.which(CLIENT) or shutil.which(CLIENT, path=beside)
-    if client is None:
-        raise FetchError(
-            "the images come by the ISIC archive's own client, which is not installed here; "
-            f"install it with {INSTALL} and run the same command again."
-        )
-    return client
+def _silent(text: str) -> None:
+    pass
 
 
-def download_collection(
-    client: str, collection: str, folder: Path, log: Path, look: Callable[[], bool], patience: float
-) -> str | None:
-    """Let the client download a collection into a folder.
-
-    Parameters
-    ----------
-    client : str
-        Its path, from :func:`find_client`.
-    collection : str
-        Number of the collection.
-    folder : pathlib.Path
-        Where it writes. It skips an image that is there with the right length.
-    log : pathlib.Path
-        Receives all of its output.
-    look : callable
-        Called every few seconds; returns whether something new came.
-    patience : float
-        Seconds without anything new after which the client is stopped. Without a network it
-        retries for hours without output.
-
-    Returns
-    -------
-    str or None
-        What went wrong, as a sentence; None when it succeeded, which does not mean that every
-        image came: it skips single failures.
-    """
-    command = [client, "image", "download", "--collections", collection, str(folder)]
-    news = time.monotonic()
-    with _started(command, log) as process:
-        while process.poll() is None:
-            try:
-                process.wait(LOOK_EVERY)
-            except subprocess.TimeoutExpired:
-                now = time.monotonic()
-                news = now if look() else news
-                if now - news > patience:
-                    return f"the ISIC client brought nothing for {now - news:.0f} s."
-    if process.returncode == 0:
-        return None
-    return (
-        f"the ISIC client failed: {_last_error(log)} (its output is in {log}). If it asks for a "
-        "newer version of itself: pip install --upgrade isic-cli."
-    )
-
-
-@contextmanager
-def _started(command: list[str], log: Path) -> Iterator[subprocess.Popen]:
-    """Start the client, and stop it in any case."""
-    with writing(log):
-        output = open(log, "wb")  # noqa: SIM115
-    with output:
-        try:
-            # Without input its questions (continue though the disk is full?) are answered by no.
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
-        except OSError as error:
-            raise FetchError(f"{command[0]} could not be started ({error.strerror}).") from error
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _last_error(log: Path) -> str:
-    """Return the last error in the client's output, else its last line."""
-    with open(log, "rb") as stream:
-        stream.seek(max(0, log.stat().st_size - 20_000))
-        text = stream.read().decode(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if _ERROR.match(line)]
-    return (errors or lines or ["no output"])[-1][:200]
-
-
-@dataclass(frozen=True)
-class Need:
+@dataclass(frozen=True, kw_only=True)
+class Plan:
     """What fetching the masks or the images takes.
 
     Attributes
     ----------
     what : str
-        For instance ``masks``.
-    todo, total : int
-        Files to get, and files there would be.
-    download : int or None
-        Bytes still to be downloaded; None where the server does not state it.
-    disk : int or None
-        Bytes on the disk, temporary files included.
+        ``masks`` or ``images``.
     folder : pathlib.Path
         Folder of the files.
+    total : int
+        Number of files of a complete copy.
+    present : frozenset of str
+        Names of those that are present and correct.
+    download, disk : int or None
+        Bytes still to be downloaded, and bytes on the disk, temporary files included; None where
+        the server does not state the size.
     """
 
     what: str
-    todo: int
+    folder: Path
     total: int
+    present: frozenset[str]
     download: int | None
     disk: int | None
-    folder: Path
+
+    @property
+    def staging(self) -> Path:
+        """Folder of what is being downloaded."""
+        return self.folder / STAGING
+
+    @property
+    def todo(self) -> int:
+        """Number of files to get."""
+        return self.total - len(self.present)
 
     def __str__(self) -> str:
         if not self.todo:
@@ -205,29 +115,6 @@ class Need:
             f"{self.what}: {self.todo:,} of {self.total:,} to get, {size} to download{room}; "
             f"{free} are free in {self.folder}"
         )
-
-
-def check_needs(needs: Iterable[Need]) -> None:
-    """Raise :class:`iavlib.core.FetchError` when what is needed does not fit, disk by disk."""
-    disks = defaultdict(list)
-    for need in needs:
-        if need.todo and need.disk is not None:
-            disks[os.stat(existing(need.folder)).st_dev].append(need)
-    for together in disks.values():
-        what = " and ".join(need.what for need in together)
-        check_room(together[0].folder, sum(need.disk for need in together), what)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    check_writable(folder)
-    try:
-        with only_one(folder / f"{STAGING}.lock", "iav data fetch", wait=False):
-            yield
-    except BlockingIOError:
-        raise FetchError(
-            f"another 'iav data fetch' is at work in {folder}; wait for it to end."
-        ) from None
 
 
 @dataclass(frozen=True)
@@ -254,7 +141,7 @@ class Fetched:
 
     @property
     def complete(self) -> bool:
-        """Whether everything is here and verified."""
+        """Whether everything is present and verified."""
         return not self.missing and not self.different
 
     def __str__(self) -> str:
@@ -269,52 +156,89 @@ class Fetched:
         return "\n".join(lines if self.complete else [*lines, f"  to fix it: {self.hint}"])
 
 
+def check_plans(plans: Iterable[Plan]) -> None:
+    """Raise :class:`FetchError` when what is needed does not fit, disk by disk."""
+    disks = defaultdict(list)
+    for plan in plans:
+        if plan.todo and plan.disk is not None:
+            disks[os.stat(existing(plan.folder)).st_dev].append(plan)
+    for together in disks.values():
+        what = " and ".join(plan.what for plan in together)
+        check_room(together[0].folder, sum(plan.disk for plan in together), what)
+
+
+@contextmanager
+def _prepared(plan: Plan) -> Iterator[None]:
+    """Check room and access, and hold the lock of the dataset's folder."""
+    check_plans([plan])
+    folder = plan.folder.parent
+    check_writable(folder)
+    try:
+        with only_one(folder / f"{STAGING}.lock", "iav data fetch", wait=False):
+            check_writable(plan.staging)
+            yield
+    except BlockingIOError:
+        raise FetchError(
+            f"another 'iav data fetch' is at work in {folder}; wait for it to end."
+        ) from None
+
+
+def _clear(staging: Path, keep: str | None = None) -> None:
+    """Empty the staging folder, and remove it unless a file of it is kept."""
+    with writing(staging):
+        for path in list(staging.iterdir()) if staging.is_dir() else []:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != keep:
+                path.unlink()
+        if staging.is_dir() and keep is None:
+            staging.rmdir()
+
+
 COLLECTION = "482"
 API = "https://api.isic-archive.com/api/v2"
+CLIENT = "isic"
+INSTALL = "pip install isic-cli (or pip install -c constraints.txt -e '.[fetch]')"
 LOG = "isic.log"
+LOOK_EVERY = 5
 #: The client waits long between its own attempts; it is stopped after this many timeouts.
 PATIENCE = 20
 REPORT_EVERY = 30
+_ERROR = re.compile(r"[\w.]*(Error|Exception|Timeout)\b")
 
 
-@dataclass(frozen=True)
-class ImagePlan:
-    """Which images are missing.
-
-    Attributes
-    ----------
-    sizes : pandas.DataFrame
-        Published ``width`` and ``height``, indexed by image id.
-    present : frozenset of str
-        Images of which there is a file of the published size, or one listed as resized.
-    bytes : int or None
-        Size of the whole collection, where the archive states it.
-    client : str
-        Path of the archive's client.
-    folder : pathlib.Path
-    """
+@dataclass(frozen=True, kw_only=True)
+class ImagePlan(Plan):
+    """Plan for the images, with their published sizes and the path of the archive's client."""
 
     sizes: pd.DataFrame
-    present: frozenset[str]
-    bytes: int | None
     client: str
-    folder: Path
 
-    @property
-    def staging(self) -> Path:
-        """Folder into which the client writes."""
-        return self.folder / STAGING
 
-    @cached_property
-    def need(self) -> Need:
-        """What the fetch takes, supposing that missing images are as large as the others."""
-        total, todo = len(self.sizes), len(self.sizes) - len(self.present)
-        size = None if self.bytes is None else int(self.bytes * todo / total)
-        return Need("images", todo, total, size, size, self.folder)
+def find_client() -> str:
+    """Find the archive's client on the path, or beside the running Python.
+
+    Raises
+    ------
+    FetchError
+        If it is not installed.
+    """
+    # An environment that was not activated has its programs beside its Python.
+    beside = str(Path(sys.executable).parent)
+    client = shutil.which(CLIENT) or shutil.which(CLIENT, path=beside)
+    if client is None:
+        raise FetchError(
+            "the images come by the ISIC archive's own client, which is not installed here; "
+            f"install it with {INSTALL} and run the same command again."
+        )
+    return client
 
 
 def plan_images(attempts: int = 5, timeout: float = 30) -> ImagePlan:
     """Find out which images are missing and what getting them takes; writes nothing.
+
+    Missing images are supposed to be as large as the others. An image is present if there is a
+    file of the published size, or one that ``images.csv`` lists as resized.
 
     Parameters
     ----------
@@ -331,27 +255,31 @@ def plan_images(attempts: int = 5, timeout: float = 30) -> ImagePlan:
     home = data_home() / "imapp"
     table = read_table(home / METADATA, METADATA_SCHEMA, FETCH).set_index("isic_id")
     sizes = table[["pixels_x", "pixels_y"]].set_axis(["width", "height"], axis=1)
-    present = _present(home, sizes)
-    size, client = 0, ""
+    paths, resized = _image_files(home / "images"), set(resized_images(home).index)
+    published = dict(zip(sizes.index, map(tuple, sizes.to_numpy()), strict=True))
+    present = frozenset(
+        name
+        for name in published.keys() & paths.keys()
+        if name in resized or _size(paths[name]) == published[name]
+    )
+    client, size = "", 0
     if len(present) < len(sizes):
         client, size = find_client(), _collection_size(timeout)
-    return ImagePlan(sizes, present, size, client, home / "images")
-
-
-def _collection_size(timeout: float) -> int | None:
-    """Ask the archive for the bytes of the collection; None where it does not state them."""
-    url = f"{API}/images/search/size/?query=&collections={COLLECTION}"
-    try:
-        response = requests.get(url, timeout=timeout)
-        response.raise_for_status()
-        size = response.json().get("size")
-    except (requests.RequestException, AttributeError) as error:
-        raise FetchError(f"{url}: {failure(error)}. Check the network and try again.") from None
-    return size if isinstance(size, int) else None
+    needed = None if size is None else int(size * (1 - len(present) / len(sizes)))
+    return ImagePlan(
+        what="images",
+        folder=home / "images",
+        total=len(sizes),
+        present=present,
+        download=needed,
+        disk=needed,
+        sizes=sizes,
+        client=client,
+    )
 
 
 def fetch_images(
-    plan: ImagePlan, attempts: int = 5, timeout: float = 30, log: Log = lambda text: None
+    plan: ImagePlan, attempts: int = 5, timeout: float = 30, log: Log = _silent
 ) -> Fetched:
     """Get the missing images by the archive's client.
 
@@ -375,94 +303,141 @@ def fetch_images(
     FetchError
         If the client fails for good, or the disk is full or read-only.
     """
-    if not plan.need.todo:
-        return _report(plan, set(plan.present), {})
-    check_needs([plan.need])
-    with _locked(plan.folder.parent):
-        check_writable(plan.folder)
-        with writing(plan.folder):
-            forget_resized(plan.folder.parent, plan.sizes.index.difference(plan.present))
-        placed, wrong = set(plan.present), {}
-        # A killed run may have left complete images.
-        _harvest(plan, placed, wrong)
-        problem = _run_until_complete(plan, placed, wrong, attempts, timeout, log)
-        if problem and len(placed) < len(plan.sizes):
-            came = len(placed) - len(plan.present)
+    placed, wrong = set(plan.present), {}
+    if plan.todo:
+        with _prepared(plan):
+            missing = plan.sizes.index.difference(plan.present)
+            with writing(plan.folder):
+                forget_resized(plan.folder.parent, missing)
+            # A killed run may have left complete images.
+            _harvest(plan, placed, wrong)
+            problem = _run_until_complete(plan, placed, wrong, attempts, timeout, log)
+        if problem and len(placed) < plan.total:
             raise FetchError(
-                f"{problem} {came:,} images came and are kept, {len(plan.sizes) - len(placed):,} "
-                "are missing; run the same command again to continue."
+                f"{problem} {len(placed) - len(plan.present):,} images came and are kept, "
+                f"{plan.total - len(placed):,} are missing; run the same command again to continue."
             )
-    return _report(plan, placed, wrong)
-
-
-def _present(home: Path, sizes: pd.DataFrame) -> frozenset[str]:
-    paths, resized = _names(home / "images"), set(resized_images(home).index)
-    published = {
-        name: tuple(size) for name, size in zip(sizes.index, sizes.to_numpy(), strict=True)
-    }
-    return frozenset(
-        name
-        for name in published.keys() & paths.keys()
-        if name in resized or _size(paths[name]) == published[name]
+    return Fetched(
+        "images",
+        len(placed),
+        [name for name in plan.sizes.index if name not in placed and name not in wrong],
+        [f"{name} ({fault})" for name, fault in wrong.items()],
+        "run the same command again; images that the archive lacks stay missing values, and "
+        "nothing downstream needs every image",
     )
+
+
+def _collection_size(timeout: float) -> int | None:
+    """Ask the archive for the bytes of the collection; None where it does not state them."""
+    url = f"{API}/images/search/size/?query=&collections={COLLECTION}"
+    try:
+        response = requests.get(url, timeout=timeout)
+        response.raise_for_status()
+        size = response.json().get("size")
+    except (requests.RequestException, AttributeError) as error:
+        raise FetchError(f"{url}: {failure(error)}. Check the network and try again.") from None
+    return size if isinstance(size, int) else None
 
 
 def _size(path: Path) -> tuple[int, int] | None:
     try:
         return image_size(path)
     except DataError:
-        # Not readable: to be fetched again.
-        return None
+        return None  # not readable: to be fetched again
 
 
 def _run_until_complete(plan, placed, wrong, attempts, timeout, log) -> str | None:
     """Run the client as long as it brings new images; return the error of its last run."""
-    problem, failures = None, 0
-    look = _Look(plan, placed, wrong, log)
-    while failures < attempts and len(placed) < len(plan.sizes):
+    problem, failures, reported = None, 0, time.monotonic()
+
+    def look() -> bool:
+        nonlocal reported
+        came = _harvest(plan, placed, wrong)
+        if time.monotonic() - reported > REPORT_EVERY:
+            reported = time.monotonic()
+            log(f"images: {len(placed):,} of {plan.total:,}")
+        return came > 0
+
+    while failures < attempts and len(placed) < plan.total:
         before = len(placed)
-        _prepare(plan, placed, log)
+        _link_originals(plan, placed, log)
         wrong.clear()
-        problem = download_collection(
-            plan.client, COLLECTION, plan.staging, plan.staging / LOG, look, PATIENCE * timeout
-        )
+        problem = _run_client(plan, look, PATIENCE * timeout)
         look()
         failures = 0 if len(placed) > before else failures + 1
         if failures and problem is None:
             # It succeeded without a new image: the archive has no more.
             break
-    _clean(plan.staging, keep=LOG if problem else None)
+    _clear(plan.staging, keep=LOG if problem else None)
     return problem
 
 
-class _Look:
-    """Move complete images, and report the progress now and then."""
+def _run_client(plan: ImagePlan, look: Callable[[], bool], patience: float) -> str | None:
+    """Let the client download the collection into the staging folder.
 
-    def __init__(self, plan: ImagePlan, placed: set[str], wrong: dict[str, str], log: Log):
-        self.plan, self.placed, self.wrong, self.log = plan, placed, wrong, log
-        self.reported = time.monotonic()
+    Returns
+    -------
+    str or None
+        What went wrong; None when the client succeeded, which does not mean that every image
+        came: it skips single failures. Without a network it retries for hours without output and
+        is stopped after `patience` seconds without a new image.
+    """
+    log = plan.staging / LOG
+    command = [plan.client, "image", "download", "--collections", COLLECTION, str(plan.staging)]
+    with writing(log):
+        output = open(log, "wb")  # noqa: SIM115
+    with output:
+        try:
+            # Without input its questions (continue though the disk is full?) are answered by no.
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+        except OSError as error:
+            raise FetchError(f"{plan.client} could not be started ({error.strerror}).") from error
+    last = time.monotonic()
+    try:
+        while process.poll() is None:
+            try:
+                process.wait(LOOK_EVERY)
+            except subprocess.TimeoutExpired:
+                last = time.monotonic() if look() else last
+                if (silent := time.monotonic() - last) > patience:
+                    return f"the ISIC client brought nothing for {silent:.0f} s."
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.returncode == 0:
+        return None
+    return (
+        f"the ISIC client failed: {_last_error(log)} (its output is in {log}). If it asks for a "
+        "newer version of itself: pip install --upgrade isic-cli."
+    )
 
-    def __call__(self) -> bool:
-        came = _harvest(self.plan, self.placed, self.wrong)
-        if time.monotonic() - self.reported > REPORT_EVERY:
-            self.reported = time.monotonic()
-            self.log(f"images: {len(self.placed):,} of {len(self.plan.sizes):,}")
-        return came > 0
+
+def _last_error(log: Path) -> str:
+    """Return the last error in the client's output, else its last line."""
+    text = log.read_bytes()[-20_000:].decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if _ERROR.match(line)]
+    return (errors or lines or ["no output"])[-1][:200]
 
 
-def _prepare(plan: ImagePlan, placed: set[str], log: Log) -> None:
+def _link_originals(plan: ImagePlan, placed: set[str], log: Log) -> None:
     """Empty the staging folder, and link the originals there: the client skips them."""
-    _clean(plan.staging)
+    _clear(plan.staging)
     check_writable(plan.staging)
     resized = set(resized_images(plan.folder.parent).index)
-    for name, path in _names(plan.folder).items():
+    for name, path in _image_files(plan.folder).items():
         if name in placed and name not in resized:
             try:
                 os.link(path, plan.staging / path.name)
             except OSError as error:
-                log(
-                    f"no links on this disk ({error.strerror}): images that are here are downloaded again"
-                )
+                reason = f"no links on this disk ({error.strerror})"
+                log(f"{reason}: images that are here are downloaded again")
                 return
 
 
@@ -472,7 +447,7 @@ def _harvest(plan: ImagePlan, placed: set[str], wrong: dict[str, str]) -> int:
     The client writes under another name and renames, so that an image under its name is complete.
     """
     came = 0
-    for name, path in _names(plan.staging).items():
+    for name, path in _image_files(plan.staging).items():
         if name in placed or name in wrong or name not in plan.sizes.index:
             continue
         came += 1
@@ -497,34 +472,10 @@ def _fault(path: Path, width: int, height: int) -> str | None:
     return None if size == (width, height) else f"is {size[0]}x{size[1]}, not {width}x{height}"
 
 
-def _names(folder: Path) -> dict[str, Path]:
-    """List the image files of a folder by their name without ending."""
-    if not folder.is_dir():
-        return {}
-    paths = [Path(entry.path) for entry in os.scandir(folder) if entry.is_file()]
-    return {path.stem: path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES}
-
-
-def _clean(staging: Path, keep: str | None = None) -> None:
-    """Empty the staging folder, and remove it unless a file of it is kept."""
-    with writing(staging):
-        for left in list(staging.iterdir()) if staging.is_dir() else []:
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left)
-            elif left.name != keep:
-                left.unlink()
-        if staging.is_dir() and keep is None:
-            staging.rmdir()
-
-
-def _report(plan: ImagePlan, placed: set[str], wrong: dict[str, str]) -> Fetched:
-    missing = [n for n in plan.sizes.index if n not in placed and n not in wrong]
-    different = [f"{name} ({fault})" for name, fault in wrong.items()]
-    hint = (
-        "run the same command again; images that the archive lacks stay missing values, and "
-        "nothing downstream needs every image"
-    )
-    return Fetched("images", len(placed), missing, different, hint)
+def _image_files(folder: Path) -> dict[str, Path]:
+    """List the image files of a folder by their name without suffix."""
+    paths = [Path(entry.path) for entry in os.scandir(folder)] if folder.is_dir() else []
+    return {p.stem: p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()}
 
 
 RECORD = "14201693"  # version DOI 10.5281/zenodo.14201693
@@ -532,32 +483,18 @@ RECORD = "14201693"  # version DOI 10.5281/zenodo.14201693
 BLOCK = 4096
 
 
-@dataclass(frozen=True)
-class MaskPlan:
-    """Which masks are missing, and the archives that hold them."""
+@dataclass(frozen=True, kw_only=True)
+class MaskPlan(Plan):
+    """Plan for the masks, with their published MD5 and the archives that hold them."""
 
     hashes: pd.Series
-    verified: frozenset[str]
     archives: list[RemoteFile]
-    folder: Path
-
-    @property
-    def staging(self) -> Path:
-        """Folder of what is being downloaded and unpacked."""
-        return self.folder / STAGING
-
-    @cached_property
-    def need(self) -> Need:
-        """What the fetch takes, supposing that unpacked masks are as large as packed ones."""
-        todo = len(self.hashes) - len(self.verified)
-        missing = sum(file.size - _have(file, self.staging) for file in self.archives)
-        packed = sum(file.size for file in self.archives)
-        unpacked = int(packed * todo / len(self.hashes)) + BLOCK * todo
-        return Need("masks", todo, len(self.hashes), missing, missing + unpacked, self.folder)
 
 
 def plan_masks(attempts: int = 5, timeout: float = 30) -> MaskPlan:
     """Find out which masks are missing and what getting them takes; writes nothing.
+
+    Unpacked masks are supposed to be as large as packed ones.
 
     Parameters
     ----------
@@ -571,23 +508,32 @@ def plan_masks(attempts: int = 5, timeout: float = 30) -> MaskPlan:
     FetchError
         If masks are missing and Zenodo cannot be asked, or has no archive.
     """
-    home = data_home() / "imapp"
-    hashes = mask_hashes(home / MASKS)
-    verified = _verified(home / "masks", hashes)
-    archives = []
-    if len(verified) < len(hashes):
+    folder = data_home() / "imapp" / "masks"
+    hashes = mask_hashes(folder.parent / MASKS)
+    verified, archives = _verified(folder, hashes), []
+    todo = len(hashes) - len(verified)
+    if todo:
         files = record_files(RECORD, timeout)
         archives = [file for file in files if file.name.lower().endswith(ARCHIVE_SUFFIXES)]
         if not archives:
-            raise FetchError(
-                f"Zenodo's record {RECORD} holds no archive of masks, only "
-                f"{', '.join(file.name for file in files)}."
-            )
-    return MaskPlan(hashes, verified, archives, home / "masks")
+            names = ", ".join(file.name for file in files)
+            raise FetchError(f"Zenodo's record {RECORD} holds no archive of masks, only {names}.")
+    missing = sum(file.size - _downloaded(file, folder / STAGING) for file in archives)
+    packed = sum(file.size for file in archives)
+    return MaskPlan(
+        what="masks",
+        folder=folder,
+        total=len(hashes),
+        present=verified,
+        download=missing,
+        disk=missing + int(packed * todo / len(hashes)) + BLOCK * todo,
+        hashes=hashes,
+        archives=archives,
+    )
 
 
 def fetch_masks(
-    plan: MaskPlan, attempts: int = 5, timeout: float = 30, log: Log = lambda text: None
+    plan: MaskPlan, attempts: int = 5, timeout: float = 30, log: Log = _silent
 ) -> Fetched:
     """Download and unpack the masks that are missing, each verified by its published MD5.
 
@@ -606,19 +552,25 @@ def fetch_masks(
     FetchError
         If the download fails, the archive is damaged or unsafe, or the disk is full or read-only.
     """
-    if not plan.archives:
-        return _report_masks(plan, set(plan.verified), set())
-    check_needs([plan.need])
-    with _locked(plan.folder.parent):
-        check_writable(plan.staging)
-        verified, different = set(plan.verified), set()
-        for file in plan.archives:
-            path = download(file, plan.staging, attempts, timeout, log)
-            _extract(path, plan, verified, different, log)
-        report = _report_masks(plan, verified, different)
-        if report.complete:
-            _clear(plan.staging)
-    return report
+    verified, different = set(plan.present), set()
+    if plan.todo:
+        with _prepared(plan):
+            for file in plan.archives:
+                path = download(file, plan.staging, attempts, timeout, log)
+                _extract(path, plan, verified, different, log)
+            if len(verified) == plan.total:
+                _clear(plan.staging)
+    left = [name for name in plan.hashes.index if name not in verified]
+    altered = [n for n in left if n in different or (plan.folder / n).exists()]
+    return Fetched(
+        "masks",
+        len(verified),
+        [name for name in left if name not in altered],
+        altered,
+        f"the archive (kept in {plan.staging}) and the published table disagree; a mask whose MD5 "
+        f"is not the published one was not put into {plan.folder}, and one that is there was left "
+        "alone. Put correct copies there, or ask the authors of the data set",
+    )
 
 
 def mask_hashes(table: Path) -> pd.Series:
@@ -627,7 +579,7 @@ def mask_hashes(table: Path) -> pd.Series:
     Raises
     ------
     DataError
-        If the table is missing or wrong, or a name in it is no plain file name.
+        If the table is missing or wrong, or a name in it is not a plain file name.
     """
     drawn = read_table(table, MASKS_SCHEMA, FETCH)
     names = drawn["seg_filename"]
@@ -638,17 +590,16 @@ def mask_hashes(table: Path) -> pd.Series:
 
 
 def _verified(folder: Path, hashes: pd.Series) -> frozenset[str]:
-    if not folder.is_dir():
-        return frozenset()
-    present = [e.name for e in os.scandir(folder) if e.is_file() and e.name in hashes.index]
+    entries = os.scandir(folder) if folder.is_dir() else ()
+    present = [e.name for e in entries if e.is_file() and e.name in hashes.index]
     return frozenset(name for name in present if digest(folder / name, "md5") == hashes[name])
 
 
-def _have(file: RemoteFile, staging: Path) -> int:
+def _downloaded(file: RemoteFile, staging: Path) -> int:
     if is_whole(file, staging / file.name):
         return file.size
-    subset = part_of(file, staging)
-    return min(subset.stat().st_size, file.size) if subset.exists() else 0
+    part = part_of(file, staging)
+    return min(part.stat().st_size, file.size) if part.exists() else 0
 
 
 def _extract(path: Path, plan: MaskPlan, verified: set, different: set, log: Log) -> None:
@@ -657,8 +608,7 @@ def _extract(path: Path, plan: MaskPlan, verified: set, different: set, log: Log
         check_room(plan.folder, sum(m.size + BLOCK for m in wanted), "unpacked masks")
         for count, member in enumerate(wanted, 1):
             if member.name not in verified:
-                good = _place(member, plan)
-                (verified if good else different).add(member.name)
+                (verified if _place(member, plan) else different).add(member.name)
             if count % 5000 == 0:
                 log(f"masks: {count:,} of {len(wanted):,} unpacked")
 
@@ -677,22 +627,3 @@ def _place(member: Member, plan: MaskPlan) -> bool:
             return False
         os.replace(unpacked, plan.folder / member.name)
     return True
-
-
-def _report_masks(plan: MaskPlan, verified: set[str], different: set[str]) -> Fetched:
-    left = [name for name in plan.hashes.index if name not in verified]
-    altered = [n for n in left if n in different or (plan.folder / n).exists()]
-    missing = [n for n in left if n not in different and not (plan.folder / n).exists()]
-    hint = (
-        f"the archive (kept in {plan.staging}) and the published table disagree; a mask whose MD5 "
-        f"is not the published one was not put into {plan.folder}, and one that is there was left "
-        "alone. Put right copies there, or ask the authors of the data set"
-    )
-    return Fetched("masks", len(verified), missing, altered, hint)
-
-
-def _clear(staging: Path) -> None:
-    with writing(staging):
-        for left in staging.iterdir():
-            left.unlink()
-        staging.rmdir()

@@ -1,4 +1,4 @@
-"""Training, validation and test parts of a diagnosis: the published ones where they will do."""
+"""Training, validation and test subsets of a dataset of diagnosis: the published ones if usable."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import pandas as pd
 
 from iavlib.core.errors import DataError
 from iavlib.data.cohort import Cohort, target, target_names
-from iavlib.data.splits import PART_NAMES, Split, balance, linked_clusters, split_images
+from iavlib.data.splits import SUBSET_NAMES, Split, balance, linked_clusters, split_images
 
 LEAKS = ("leave out", "keep", "error")
-#: With fewer images of a class, parts balanced over agreement too might go without that class.
+#: With fewer images of a class, subsets balanced over agreement too may lack that class.
 ENOUGH = 100
+_LINKS = ["patient_id", "lesion_id"]
 
 
 def official_split(
     cohort: Cohort, seed: int = 0, fractions=(0.7, 0.1, 0.2), leaks: str = "leave out"
 ) -> Split:
-    """Split the labelled images as published, or anew where that cannot be.
+    """Split the labelled images as published, or anew where that is not possible.
 
-    The published parts are used if training and test hold labelled images of both classes.
-    Without a published validation part, one is taken from training, the share that ``fractions``
-    give it there. Otherwise, the images are split by ``fractions``; what shares a patient or a
-    lesion stays together, and the classes are balanced over the parts, as are mean Dice and number
-    of masks where there are several masks an image and images enough.
+    The published subsets are used if training and test hold labelled images of both classes.
+    Without a published validation subset, one is taken from training, the share that ``fractions``
+    give it there. Otherwise, the images are split by ``fractions``; images that share a patient or
+    a lesion stay together, and the classes are balanced over the subsets, as are mean Dice and
+    number of masks where images have several masks and there are enough of them.
 
     Parameters
     ----------
@@ -34,20 +35,20 @@ def official_split(
     fractions : sequence of three floats
         Shares of train, val and test.
     leaks : {"leave out", "keep", "error"}
-        What to do where published parts share a patient or lesion: leave the images out of the
-        part that teaches (train before val before test), keep them, or refuse.
+        What to do where published subsets share a patient or lesion: leave these images out of the
+        subset used earlier (train before val before test), keep them, or refuse.
 
     Returns
     -------
     Split
-        Of the labelled images; ``rule`` says how it was made.
+        Of the labelled images; ``rule`` describes how it was made.
 
     Raises
     ------
     ValueError
         If an option has no such value.
     DataError
-        As :func:`check_parts`.
+        As :func:`check_subsets`.
     """
     if leaks not in LEAKS:
         raise ValueError(f"leaks={leaks!r}: use one of {', '.join(map(repr, LEAKS))}")
@@ -56,43 +57,43 @@ def official_split(
     labelled = replace(labelled, images=labelled.images.assign(target=label))
     subset = labelled.images.get("subset", pd.Series(None, index=label.index, dtype=object))
     if reason := _not_usable(subset, label):
-        split = _anew(labelled, fractions, seed)
+        assignment = _anew(labelled, fractions, seed)
         shares = ":".join(f"{100 * share:g}" for share in fractions)
         rule = f"split {shares} by patient and lesion, seed {seed}, because {reason}"
     else:
         assignment, rule = _published(labelled, subset.dropna(), fractions, seed, leaks)
-        factors = label.loc[assignment.index].astype(str).to_frame()
-        split = Split(assignment, balance(assignment, factors, list(PART_NAMES)))
-    check_subsets(cohort, split.assignment, allow_leaks=leaks == "keep")
-    return replace(split, rule=rule)
+    factors = label.loc[assignment.index].astype(str).to_frame()
+    check_subsets(cohort, assignment, allow_leaks=leaks == "keep")
+    return Split(assignment, balance(assignment, factors, list(SUBSET_NAMES)), rule)
 
 
 def check_subsets(cohort: Cohort, assignment: pd.Series, allow_leaks: bool = False) -> pd.DataFrame:
-    """See that parts can be learnt from and judged on.
+    """Check that subsets can be trained and tested on.
 
     Parameters
     ----------
     cohort : Cohort
     assignment : pandas.Series
-        Part of each image.
+        Subset of each image.
     allow_leaks : bool
-        Whether parts may share patients and lesions.
+        Whether subsets may share patients and lesions.
 
     Returns
     -------
     pandas.DataFrame
-        One row a part: ``images``, the two classes by name, ``patients`` and ``lesions`` known.
+        One row per subset: ``images``, the two classes by name, known ``patients`` and
+        ``lesions``.
 
     Raises
     ------
     DataError
-        If an image is assigned twice, is not in the cohort or has no label; if a part lacks a
-        class; or if parts share a patient or lesion.
+        If an image is assigned twice, is not in the cohort or has no label; if a subset lacks a
+        class; or if subsets share a patient or lesion.
     """
-    where, label = f"{cohort.name}, parts", target(cohort)
+    where, label = f"{cohort.name}, subsets", target(cohort)
     twice = assignment.index[assignment.index.duplicated()]
     if len(twice):
-        raise DataError(where, f"{twice[0]} is assigned twice", "give each image one part")
+        raise DataError(where, f"{twice[0]} is assigned twice", "give each image one subset")
     for known, problem in (
         (cohort.images.index, "are not in the cohort"),
         (label.index, "have no label"),
@@ -101,111 +102,74 @@ def check_subsets(cohort: Cohort, assignment: pd.Series, allow_leaks: bool = Fal
         if len(strange):
             what = f"{len(strange)} assigned images {problem}, first {strange[0]}"
             raise DataError(where, what, "assign labelled images of the cohort only")
-    facts = cohort.images.loc[assignment.index, ["patient_id", "lesion_id"]]
-    table = _counts(cohort, assignment, label, facts)
-    for name in target_names(cohort):
+    facts = cohort.images.loc[assignment.index, _LINKS]
+    table = facts.groupby(assignment).nunique().set_axis(["patients", "lesions"], axis=1)
+    own = label[assignment.index]
+    for value, name in reversed(list(enumerate(target_names(cohort)))):
+        table.insert(0, name, own.eq(value).groupby(assignment).sum())
         if (table[name] == 0).any():
             empty = table.index[table[name] == 0][0]
-            what = f"part {empty!r} has {table['images'][empty]} images and none of class {name!r}"
-            hint = "use other parts, or a split that balances the classes"
-            raise DataError(where, what, hint)
-    if not allow_leaks:
-        _check_leaks(where, assignment, facts)
-    return table
-
-
-def _check_leaks(where: str, assignment: pd.Series, facts: pd.DataFrame) -> None:
-    for column, kind in (("patient_id", "patient"), ("lesion_id", "lesion")):
-        spread = assignment.groupby(facts[column]).nunique()
+            n = (assignment == empty).sum()
+            what = f"subset {empty!r} has {n} images and none of class {name!r}"
+            raise DataError(where, what, "use other subsets, or a split that balances the classes")
+    table.insert(0, "images", assignment.groupby(assignment).size())
+    for kind in () if allow_leaks else ("patient", "lesion"):
+        spread = assignment.groupby(facts[f"{kind}_id"]).nunique()
         torn = spread.index[spread > 1]
         if len(torn):
-            subsets = sorted(assignment[facts[column] == torn[0]].unique())
-            what = f"{len(torn)} {kind}s leak between parts, first {torn[0]} in {' and '.join(subsets)}"
+            names = " and ".join(sorted(assignment[facts[f"{kind}_id"] == torn[0]].unique()))
+            what = f"{len(torn)} {kind}s leak between subsets, first {torn[0]} in {names}"
             hint = "split by patient and lesion, or leave them out of training"
             raise DataError(where, what, hint)
-
-
-def _counts(cohort: Cohort, assignment, label, facts) -> pd.DataFrame:
-    negative, positive = target_names(cohort)
-    own, subsets = label[assignment.index], assignment
-    table = pd.DataFrame(
-        {
-            "images": subsets.groupby(subsets).size(),
-            negative: (own == 0).groupby(subsets).sum(),
-            positive: (own == 1).groupby(subsets).sum(),
-            "patients": facts["patient_id"].groupby(subsets).nunique(),
-            "lesions": facts["lesion_id"].groupby(subsets).nunique(),
-        }
-    )
-    return table.loc[
-        [p for p in (*PART_NAMES, *table.index.difference(PART_NAMES)) if p in table.index]
-    ]
+    order = [name for name in SUBSET_NAMES if name in table.index]
+    return table.loc[[*order, *table.index.difference(SUBSET_NAMES)]]
 
 
 def _not_usable(subset: pd.Series, label: pd.Series) -> str:
-    """Tell why published parts will not do; nothing where they will."""
+    """Return why published subsets cannot be used; empty if they can."""
     if subset.isna().all():
-        return "no parts are published"
+        return "no subsets are published"
     for name in ("train", "test"):
         inside = label[subset == name]
         if inside.nunique() < 2:
-            found = f"{len(inside)} labelled images" + (" of one class" if len(inside) else "")
-            return f"the published {name} part has {found}"
+            content = f"{len(inside)} labelled images" + (" of one class" if len(inside) else "")
+            return f"the published {name} subset has {content}"
     return ""
 
 
-def _anew(cohort: Cohort, fractions, seed: int) -> Split:
-    rarest = cohort.images["target"].value_counts().min()
-    enough = len(cohort.pairs) and rarest >= ENOUGH
+def _anew(cohort: Cohort, fractions, seed: int) -> pd.Series:
+    label, cluster = cohort.images["target"], linked_clusters(cohort.images[_LINKS])
+    enough = len(cohort.pairs) and label.value_counts().min() >= ENOUGH
     stratify = ("target", "dice_range", "n_masks") if enough else ("target",)
-    split = split_images(cohort, fractions, seed, stratify, "linked")
-    label = cohort.images["target"]
-    if label.groupby(split.assignment).nunique().min() == 2:
-        return split
-    assignment = _with_every_class(split.assignment, label, cohort.images)
-    factors = label.astype(str).to_frame()
-    return Split(assignment, balance(assignment, factors, list(split.sizes)))
-
-
-def _with_every_class(assignment: pd.Series, label: pd.Series, images: pd.DataFrame) -> pd.Series:
-    """Give a part that went without a class one cluster of the part that has most of it.
-
-    The fair share of a small part can be less than one image of a rare class.
-    """
-    cluster = linked_clusters(images[["patient_id", "lesion_id"]])
-    sizes, mended = cluster.value_counts(), assignment.copy()
+    assignment = split_images(cohort, fractions, seed, stratify, "linked").assignment.copy()
+    # The fair share of a small subset can be less than one image of a rare class: it then gets one
+    # cluster of the subset that has most of that class.
+    sizes = cluster.value_counts()
     for subset in assignment.unique():
         for value in (0, 1):
             has = label == value
-            if has[mended == subset].any():
-                continue
-            holders = cluster[has].groupby(mended[has]).nunique()
-            if holders.max() > 1:
-                giver = has & (mended == holders.idxmax())
-                mended[cluster == sizes[cluster[giver].unique()].idxmin()] = subset
-    return mended
+            holders = cluster[has].groupby(assignment[has]).nunique()
+            if subset not in holders.index and holders.max() > 1:
+                donor = has & (assignment == holders.idxmax())
+                assignment[cluster == sizes[cluster[donor].unique()].idxmin()] = subset
+    return assignment
 
 
 def _published(cohort: Cohort, subset: pd.Series, fractions, seed: int, leaks: str):
-    """Take the published parts, mend their leaks and add validation images."""
-    rule = "published parts"
+    """Return the published subsets without leaks and with validation images, and the rule."""
+    rule = "published subsets"
     if leaks == "leave out":
-        leaking = _leaking(cohort.images.loc[subset.index], subset)
+        rank = subset.map({name: i for i, name in enumerate(SUBSET_NAMES)})
+        cluster = linked_clusters(cohort.images.loc[subset.index, _LINKS])
+        leaking = subset.index[rank < rank.groupby(cluster).transform("max")]
         if len(leaking):
             subset = subset.drop(leaking)
-            rule += f" without {len(leaking)} images whose patient or lesion a later part shares"
+            rule += f" without {len(leaking)} images whose patient or lesion a later subset shares"
     if not subset.eq("val").any():
         train, val = fractions[:2]
         shares = {"train": train / (train + val), "val": val / (train + val)}
         inner = _anew(cohort.select(subset.index[subset == "train"]), shares, seed)
-        subset = pd.concat([inner.assignment, subset[subset != "train"]])
+        subset = pd.concat([inner, subset[subset != "train"]])
         rule += f", validation being {100 * shares['val']:g} % of training by lesion, seed {seed}"
-    order = [image for image in cohort.images.index if image in set(subset.index)]
+    order = cohort.images.index[cohort.images.index.isin(subset.index)]
     return subset.reindex(order).rename("subset"), rule
-
-
-def _leaking(images: pd.DataFrame, subset: pd.Series) -> pd.Index:
-    """List the images of train and val whose patient or lesion is in a later part."""
-    rank = subset.map({name: i for i, name in enumerate(PART_NAMES)})
-    cluster = linked_clusters(images[["patient_id", "lesion_id"]])
-    return subset.index[rank < rank.groupby(cluster).transform("max")]

@@ -1,4 +1,4 @@
-"""Parts of a cohort that are alike in what matters and share no patient."""
+"""Random subsets of a cohort that are balanced over given factors and share no patient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-PART_NAMES = ("train", "val", "test")
+SUBSET_NAMES = ("train", "val", "test")
 STRATIFY = ("dice_range", "malignancy", "n_masks")
 DICE_EDGES = (0.5, 0.8)
 DICE_LABELS = ("<.5", ".5 to .8", ">=.8")
@@ -18,17 +18,17 @@ DICE_LABELS = ("<.5", ".5 to .8", ">=.8")
 
 @dataclass(frozen=True)
 class Split:
-    """Which part each image belongs to.
+    """Which subset each image belongs to.
 
     Attributes
     ----------
     assignment : pandas.Series
-        Part of each image, indexed by ``image_id``.
+        Subset of each image, indexed by ``image_id``.
     report : pandas.DataFrame
-        One row per part and level of each stratifying factor: number of images, share within
-        the part, share in the whole, and their difference in percentage points.
+        One row per subset and level of each stratifying factor: number of images, share within
+        the subset, share in the whole, and their difference in percentage points.
     rule : str
-        How the parts were made, in a sentence.
+        How the subsets were made, in a sentence.
     """
 
     assignment: pd.Series
@@ -36,21 +36,21 @@ class Split:
     rule: str = ""
 
     def __getitem__(self, subset: str) -> pd.Index:
-        """Return the image ids of one part."""
+        """Return the image ids of one subset."""
         if subset not in set(self.assignment):
             raise KeyError(
-                f"no part {subset!r}; there are {', '.join(sorted(set(self.assignment)))}"
+                f"no subset {subset!r}; there are {', '.join(sorted(set(self.assignment)))}"
             )
         return self.assignment.index[self.assignment == subset]
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Number of images of each part."""
+        """Number of images of each subset."""
         return self.assignment.value_counts(sort=False).to_dict()
 
 
 def dice_range(mean_dice: pd.Series) -> pd.Series:
-    """Bin image-level mean Dice as the paper's partitions: < .5, .5 to below .8, >= .8."""
+    """Bin image-level mean Dice as the paper does: < .5, .5 to below .8, >= .8."""
     binned = np.digitize(mean_dice.to_numpy(float), DICE_EDGES)
     labels = pd.Series(np.array(DICE_LABELS, dtype=object)[binned], index=mean_dice.index)
     return labels.where(mean_dice.notna(), "none")
@@ -60,22 +60,22 @@ def split_images(cohort, fractions, seed, stratify, group) -> Split:
     """Split a cohort's images by greedy stratified assignment of whole clusters.
 
     Clusters are taken from the largest to the smallest, those with rare strata first, in
-    seeded random order among equals; each goes to the part that misses most images of the
+    seeded random order among equals; each goes to the subset that misses most images of the
     cluster's strata (Sechidis, Tsoumakas and Vlahavas 2011, extended to clusters), among the
-    parts that still have room. Part sizes are therefore exact up to the last cluster.
+    subsets that still have room. Sizes are therefore exact up to the last cluster.
 
     Raises
     ------
     ValueError
         If the fractions do not sum to 1, a factor is unknown, or there are fewer clusters
-        than parts.
+        than subsets.
     """
     subsets = _named_fractions(fractions)
     factors = _factors(cohort, stratify)
     clusters = _clusters(cohort, group)
     if clusters.nunique() < len(subsets):
         raise ValueError(
-            f"{cohort.name}: {clusters.nunique()} clusters cannot fill {len(subsets)} parts"
+            f"{cohort.name}: {clusters.nunique()} clusters cannot fill {len(subsets)} subsets"
         )
     strata, stratum_names = pd.factorize(factors.astype(str).agg(" | ".join, axis=1))
     assigned = _assign(
@@ -98,11 +98,11 @@ def fold_images(
     ----------
     cohort : Cohort
     folds, fold : int
-        Number of folds, and which of them, from 0, is the test part.
+        Number of folds, and which of them, from 0, is for testing.
     val : float
         Share of the other folds' images that are for validation.
     seed, stratify, group
-        As for :func:`split_images`, for the folds as for the choice of the validation part.
+        As for :func:`split_images`, for the folds as for the choice of validation images.
 
     Raises
     ------
@@ -113,10 +113,10 @@ def fold_images(
         raise ValueError(f"fold must be from 0 to {folds - 1}, not {fold}")
     subsets = {str(number): 1 / folds for number in range(folds)}
     assignment = split_images(cohort, subsets, seed, stratify, group).assignment
-    rest = cohort.select(assignment.index[assignment != str(fold)])
-    inner = split_images(rest, {"train": 1 - val, "val": val}, [seed, fold], stratify, group)
+    others = cohort.select(assignment.index[assignment != str(fold)])
+    inner = split_images(others, {"train": 1 - val, "val": val}, [seed, fold], stratify, group)
     chosen = inner.assignment.reindex(cohort.images.index).fillna("test").rename("subset")
-    return Split(chosen, balance(chosen, _factors(cohort, stratify), list(PART_NAMES)))
+    return Split(chosen, balance(chosen, _factors(cohort, stratify), list(SUBSET_NAMES)))
 
 
 def share_of_clusters(clusters: pd.Series, share: float, seed: int) -> pd.Index:
@@ -147,11 +147,11 @@ def share_of_clusters(clusters: pd.Series, share: float, seed: int) -> pd.Index:
 def _named_fractions(fractions) -> dict[str, float]:
     if isinstance(fractions, Mapping):
         subsets = dict(fractions)
-    elif isinstance(fractions, Sequence) and len(fractions) <= len(PART_NAMES):
-        names = ("train", "test") if len(fractions) == 2 else PART_NAMES
+    elif isinstance(fractions, Sequence) and len(fractions) <= len(SUBSET_NAMES):
+        names = ("train", "test") if len(fractions) == 2 else SUBSET_NAMES
         subsets = dict(zip(names, fractions, strict=False))
     else:
-        raise ValueError("fractions: give two or three numbers, or a mapping of part to share")
+        raise ValueError("fractions: give two or three numbers, or a mapping of subset to share")
     if any(share <= 0 for share in subsets.values()) or not np.isclose(sum(subsets.values()), 1):
         raise ValueError(f"fractions must be positive and sum to 1, not {subsets}")
     return subsets
@@ -188,17 +188,17 @@ def _clusters(cohort, group) -> pd.Series:
 
 
 def linked_clusters(keys: pd.DataFrame) -> pd.Series:
-    """Join the rows that share a value in any column, directly or through others.
+    """Cluster the rows that share a value in any column, directly or through others.
 
     Parameters
     ----------
     keys : pandas.DataFrame
-        One row an image, one column a kind of name (patient, lesion); a missing name joins nothing.
+        One row per image, one column per kind of name (patient, lesion); a missing name links nothing.
 
     Returns
     -------
     pandas.Series
-        Cluster of each row, called by its first row.
+        Cluster of each row, named after its first row.
     """
     n, first, second = len(keys), [], []
     total = n
@@ -216,7 +216,7 @@ def linked_clusters(keys: pd.DataFrame) -> pd.Series:
 
 
 def _assign(cluster, stratum, n_strata, shares, seed) -> np.ndarray:
-    """Return the part number of each image, given integer codes of its cluster and stratum."""
+    """Return the subset number of each image, given integer codes of its cluster and stratum."""
     n_clusters = cluster.max() + 1
     content = np.zeros((n_clusters, n_strata), int)
     np.add.at(content, (cluster, stratum), 1)
@@ -225,16 +225,16 @@ def _assign(cluster, stratum, n_strata, shares, seed) -> np.ndarray:
     need = np.outer(shares, frequency).astype(float)
     rarity = np.array([frequency[row > 0].min() for row in content])
     order = np.lexsort((np.random.default_rng(seed).random(n_clusters), rarity, -sizes))
-    part_of = np.empty(n_clusters, int)
+    subset_of = np.empty(n_clusters, int)
     for c in order:
-        # The small second term settles ties between strata by what each part lacks overall.
-        wish = need @ content[c] / sizes[c] + 1e-3 * room / len(cluster)
+        # The small second term settles ties between strata by what each subset lacks overall.
+        lack = need @ content[c] / sizes[c] + 1e-3 * room / len(cluster)
         fits = room >= sizes[c]
-        subset = np.argmax(np.where(fits, wish, -np.inf)) if fits.any() else np.argmax(room)
-        part_of[c] = subset
+        subset = np.argmax(np.where(fits, lack, -np.inf)) if fits.any() else np.argmax(room)
+        subset_of[c] = subset
         need[subset] -= content[c]
         room[subset] -= sizes[c]
-    return part_of[cluster]
+    return subset_of[cluster]
 
 
 def _largest_remainder(n: int, shares) -> np.ndarray:
@@ -246,7 +246,7 @@ def _largest_remainder(n: int, shares) -> np.ndarray:
 
 
 def balance(assignment: pd.Series, factors: pd.DataFrame, subsets: list[str]) -> pd.DataFrame:
-    """Tell how alike parts are; see :attr:`Split.report`."""
+    """Compare the composition of subsets; see :attr:`Split.report`."""
     rows = []
     for factor in factors:
         overall = factors[factor].value_counts(normalize=True).sort_index()

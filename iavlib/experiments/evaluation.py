@@ -75,7 +75,7 @@ def learning_runs(runs: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         ``model``, ``n_train`` (the mean over runs of one share, which differ by a few images) and
-        ``error``, as :func:`iavlib.plots.learning_curve` takes them.
+        ``error``, as :func:`iavlib.plots.curves` takes them.
     """
     done = runs[runs["status"] == FINISHED]
     done = done.assign(model=done.apply(model_name, axis=1))
@@ -222,7 +222,7 @@ def image_features(paths: pd.Series, size: int = 224) -> pd.DataFrame:
     pandas.DataFrame
         As :func:`iavlib.stats.image_baselines`, indexed by image id.
     """
-    from iavlib.experiments.tasks.image import cached_statistics
+    from iavlib.experiments.scores import cached_statistics
     from iavlib.training.image_cache import cache_images
 
     return cached_statistics(cache_images(paths, size, progress=True))

@@ -192,7 +192,9 @@ def _shown_at_full_scale(wanted: pd.DataFrame, full: pd.DataFrame, cohort: str) 
     done = full[full["status"] == FINISHED]
     if not len(done):
         return done
-    learnt_from = done.reindex(columns=["init_from_cohort"])["init_from_cohort"].fillna(done["cohort"])
+    learnt_from = done.reindex(columns=["init_from_cohort"])["init_from_cohort"].fillna(
+        done["cohort"]
+    )
     if not _is_auto(cohort):
         same = _keys(done, True).isin(set(_keys(wanted, True)))
         done = done[same | (learnt_from == cohort)]

@@ -45,6 +45,16 @@ _NEEDED = {
     "n": dict,
     "finished": str,
 }
+#: By task, prefixes of metrics in version 1 and what they are called now.
+RENAMED_METRICS: dict[str, dict[str, str]] = {
+    "diagnosis-first": {
+        "clinic_": "image_only_",
+        "given_": "with_mask_",
+        "own_": "trained_",
+        "others_": "heldout_nets_",
+        "source_": "optimised_net_",
+    }
+}
 _COLUMNS = ("image_id", "subset", "true", "predicted")
 
 

@@ -16,7 +16,7 @@ from iavlib.core.errors import ExperimentError
 from iavlib.experiments.config import PROBE
 from iavlib.experiments.runner import read_predictions
 from iavlib.experiments.store import FINISHED
-from iavlib.experiments.tasks.diagnosis import DIAGNOSIS, MULTITASK
+from iavlib.experiments.tasks.image import DIAGNOSIS, MULTITASK
 from iavlib.stats import (
     bootstrap_mean,
     choose_threshold,

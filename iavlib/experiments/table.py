@@ -15,7 +15,7 @@ import pandas as pd
 
 from iavlib.core.errors import ExperimentError, suggest
 from iavlib.experiments.config import PROBE, Experiment
-from iavlib.experiments.result import Result, read_facts
+from iavlib.experiments.result import RENAMED_METRICS, Result, read_facts
 from iavlib.experiments.store import DAMAGED, FAILED, FAILURE, FINISHED, RunStore, read_json
 
 #: Where a row's numbers are from.
@@ -98,7 +98,11 @@ def spec_columns(experiment: Experiment) -> dict[str, Any]:
     row |= {key: _cell(value) for key, value in settings.items()}
     values = experiment.to_dict()
     row |= {f"split_{key}": _cell(value) for key, value in values.pop("split").items()}
-    return row | {k: v for k, v in values.items() if k not in _NO_COLUMNS} | _parent_columns(experiment)
+    return (
+        row
+        | {k: v for k, v in values.items() if k not in _NO_COLUMNS}
+        | _parent_columns(experiment)
+    )
 
 
 def used_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,6 +125,8 @@ def _parent_columns(experiment: Experiment) -> dict[str, Any]:
 def fact_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Give the numbers of a finished run and what they were made with."""
     row: dict[str, Any] = dict(facts["metrics"].get(_PART, {}))
+    for old, new in RENAMED_METRICS.get(facts.get("task", ""), {}).items():
+        row = {new + k.removeprefix(old) if k.startswith(old) else k: v for k, v in row.items()}
     row |= {f"val_{name}": value for name, value in facts["metrics"].get("val", {}).items()}
     for baseline, subsets in facts["baselines"].items():
         row |= {f"{baseline}_{name}": value for name, value in subsets.get(_PART, {}).items()}

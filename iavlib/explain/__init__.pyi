@@ -1,10 +1,16 @@
-from .cam import (
+from .attribution import (
     BENIGN as BENIGN,
     CAM_METHODS as CAM_METHODS,
     CENTRED as CENTRED,
+    GRADCAM as GRADCAM,
+    INTEGRATED as INTEGRATED,
     LOWERS as LOWERS,
     MALIGNANT as MALIGNANT,
+    METHODS as METHODS,
+    OCCLUSION as OCCLUSION,
     RAISES as RAISES,
+    Explained as Explained,
+    Explainer as Explainer,
     FeatureLayer as FeatureLayer,
     Target as Target,
     cam_maps as cam_maps,
@@ -13,12 +19,19 @@ from .cam import (
     enlarge as enlarge,
     find_layer as find_layer,
     find_targets as find_targets,
+    integrated_gradients as integrated_gradients,
+    occlusion as occlusion,
 )
-from .explainer import (
-    METHODS as METHODS,
-    WITHOUT_TARGET as WITHOUT_TARGET,
-    Explained as Explained,
-    Explainer as Explainer,
+from .checks import (
+    ALIKE as ALIKE,
+    CELLS as CELLS,
+    Curves as Curves,
+    cascade as cascade,
+    cell_order as cell_order,
+    deletion_insertion as deletion_insertion,
+    method_agreement as method_agreement,
+    rank_correlation as rank_correlation,
+    structural as structural,
 )
 from .localisation import (
     BAND as BAND,
@@ -32,21 +45,4 @@ from .localisation import (
     measure as measure,
     read_regions as read_regions,
     usable_images as usable_images,
-)
-from .perturbation import (
-    CELLS as CELLS,
-    INTEGRATED as INTEGRATED,
-    OCCLUSION as OCCLUSION,
-    Curves as Curves,
-    cell_order as cell_order,
-    deletion_insertion as deletion_insertion,
-    integrated_gradients as integrated_gradients,
-    occlusion as occlusion,
-)
-from .sanity import (
-    ALIKE as ALIKE,
-    cascade as cascade,
-    method_agreement as method_agreement,
-    rank_correlation as rank_correlation,
-    structural as structural,
 )

@@ -1,18 +1,16 @@
-r"""One mask out of several: majority vote, STAPLE, mean map, a random annotator.
+r"""One mask from several: majority vote, STAPLE, mean map, a random annotator.
 
 Every function takes the masks of one image as a sequence of arrays of shape (height, width) (0
 outside, one positive value inside) or as one array of shape (n, height, width), and raises
 :class:`iavlib.core.errors.DataError`, naming the mask, where they are not that.
 
-STAPLE with performance that varies over the image (Asman and Landman 2012).
-
-STAPLE gives each annotator one sensitivity and one specificity for the whole image. An annotator
+Spatial STAPLE (Asman and Landman 2012) lets performance vary over the image. STAPLE gives each annotator one sensitivity and one specificity for the whole image. An annotator
 who follows the border well on one side of a lesion and cuts across on the other is then mediocre
 everywhere. Spatial STAPLE gives annotator j a smooth *field* of each, estimated at every pixel i
 from the pixels in a window :math:`B_i` around it.
 
 With :math:`D_{ij}` the decision of annotator j at pixel i, :math:`W_i` the probability that i is
-truly inside, and :math:`\gamma_i` its prior, the two steps alternate until W stands still:
+truly inside, and :math:`\gamma_i` its prior, the two steps alternate until W is stable:
 
 .. math::
 
@@ -30,9 +28,9 @@ truly inside, and :math:`\gamma_i` its prior, the two steps alternate until W st
 
 The first is STAPLE's E step with rates that depend on the pixel, the second its M step over the
 window, drawn towards the rates :math:`\bar p_j, \bar q_j` of the whole image: a window may lie
-far inside or far outside of the lesion and then says nothing about one of the two.
+far inside or far outside of the lesion and then holds no information on one of the two.
 
-What is settled here, because the idea leaves room for it:
+Settled here, because the source leaves room for it:
 
 * The global rates are STAPLE's own, from SimpleITK, and stay fixed. W starts from STAPLE's W.
 * The weight of the global rates is a share :math:`\lambda` of the pixels in the window
@@ -40,11 +38,11 @@ What is settled here, because the idea leaves room for it:
 * The window is a square, moved by one pixel at a time, without interpolation between fewer
   places; where it reaches over the image's border it is cut, and :math:`|B_i|` is what is left.
 * The prior :math:`\gamma_i` is STAPLE's, taken over the window: the mean of all masks over all
-  its pixels. One number for the image (``prior="image"``) fails with small windows: well inside
-  the lesion a window knows nothing of specificity, the chance of being outside stays at
-  :math:`1 - \gamma`, and the truth may flip there. The caller may give numbers, too.
+  its pixels. One number for the image fails with small windows: well inside the lesion a window
+  has no information on specificity, the chance of being outside stays at :math:`1 - \gamma`, and
+  the truth may flip there.
 * All pixels count, also those on which the annotators are unanimous, as in STAPLE.
-* It ends when no probability changes by more than ``tolerance``.
+* It ends when no probability changes by more than 1e-4.
 
 A window that covers the image from every pixel gives STAPLE itself, whatever :math:`\lambda`:
 STAPLE's result solves both equations then.
@@ -57,27 +55,23 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.ndimage import uniform_filter1d
 
 from iavlib.masks.stack import mask_stack
 
 Ties = Literal["foreground", "background"]
 
-#: Votes (and probabilities of STAPLE) closer than this to the half are a tie: what tells them
-#: apart is rounding.
+#: Probabilities of STAPLE closer than this to one half differ from it by rounding only.
 TIE = 1e-9
 
 
-def mean_map(masks, weights: ArrayLike | None = None) -> np.ndarray:
+def mean_map(masks) -> np.ndarray:
     """Return the share of the votes that each pixel gets.
 
     Parameters
     ----------
     masks : sequence of array_like, each of shape (height, width)
         At least one.
-    weights : array_like of float, shape (n,), optional
-        Weight of each mask's vote, not negative; equal unless given.
 
     Returns
     -------
@@ -88,25 +82,20 @@ def mean_map(masks, weights: ArrayLike | None = None) -> np.ndarray:
     ------
     DataError
         If the masks are not binary, two-dimensional and of one shape.
-    ValueError
-        If the weights are not one finite number a mask, or all zero.
     """
     stack = mask_stack(masks)
-    return _votes(stack, weights)
+    return np.add.reduce(stack, axis=0, dtype=np.uint16) / len(stack)
 
 
-def majority_vote(masks, weights: ArrayLike | None = None, ties: Ties = "foreground") -> np.ndarray:
-    """Return the pixels that more than half of the votes are for.
+def majority_vote(masks, ties: Ties = "foreground") -> np.ndarray:
+    """Return the pixels that more than half of the masks contain.
 
     Parameters
     ----------
     masks : sequence of array_like, each of shape (height, width)
         At least two.
-    weights : array_like of float, shape (n,), optional
-        Weight of each mask's vote, not negative; equal unless given.
     ties : {"foreground", "background"}
-        What becomes of a pixel with exactly half of the votes (to rounding, 1e-9 of the total).
-        Foreground, as in IMA++, makes the vote of two masks their union; background makes it
+        The class of a pixel with exactly half of the votes. Foreground, as in IMA++, makes the vote of two masks their union; background makes it
         their intersection.
 
     Returns
@@ -118,12 +107,12 @@ def majority_vote(masks, weights: ArrayLike | None = None, ties: Ties = "foregro
     DataError
         If there are fewer than two masks, or they are not binary, two-dimensional, of one shape.
     ValueError
-        If the weights are not one finite number a mask, or all zero; if `ties` is neither.
+        If `ties` has no such value.
     """
     if ties not in ("foreground", "background"):
         raise ValueError(f"ties must be 'foreground' or 'background', not {ties!r}")
-    share = _votes(mask_stack(masks, min_masks=2), weights)
-    return share >= 0.5 - TIE if ties == "foreground" else share > 0.5 + TIE
+    share = mean_map(mask_stack(masks, min_masks=2))
+    return share >= 0.5 if ties == "foreground" else share > 0.5
 
 
 def random_annotator(masks, rng: np.random.Generator | int) -> tuple[np.ndarray, int]:
@@ -149,7 +138,7 @@ def random_annotator(masks, rng: np.random.Generator | int) -> tuple[np.ndarray,
 
 @dataclass(frozen=True, eq=False)
 class Staple:
-    """What STAPLE makes of several masks.
+    """Result of STAPLE.
 
     Attributes
     ----------
@@ -161,12 +150,12 @@ class Staple:
         Of each annotator, against the estimated truth; NaN where there is no truth to be
         sensitive to (nothing marked, everything marked).
     prior : float
-        Probability of a pixel to be inside before its masks are looked at: the mean of all masks
-        over all pixels, times the confidence.
+        Probability of a pixel to be inside before its masks are considered: the mean of all masks
+        over all pixels.
     iterations : int
         As ITK counts them.
     warnings : tuple of str
-        What makes the result doubtful; empty where nothing does.
+        Reasons to doubt the result.
     """
 
     probability: np.ndarray = field(repr=False)
@@ -181,7 +170,6 @@ class Staple:
 def staple(
     masks,
     names: Sequence[str] | None = None,
-    confidence: float = 1.0,
     max_iterations: int | None = 1000,
 ) -> Staple:
     """Estimate the hidden true mask and each annotator's performance with SimpleITK's STAPLE.
@@ -196,9 +184,7 @@ def staple(
     masks : sequence of array_like, each of shape (height, width)
         At least two.
     names : sequence of str, optional
-        What to call the masks in warnings; their position, from 1, unless given.
-    confidence : float
-        Factor on the prior, in (0, 1]; ITK's default is 1.
+        Names of the masks in warnings; their position, from 1, unless given.
     max_iterations : int or None
         Where to stop; None for ITK's own limit, about 4 billion. STAPLE on two masks that hardly
         overlap needs thousands of iterations, each a pass over the whole image, to move the
@@ -215,7 +201,7 @@ def staple(
     DataError
         If there are fewer than two masks, or they are not binary, two-dimensional, of one shape.
     ValueError
-        If `confidence` or `max_iterations` make no sense.
+        If `max_iterations` makes no sense.
 
     Notes
     -----
@@ -223,7 +209,7 @@ def staple(
     comes out depends on where it starts. Two nested masks stay at the start: the probability of
     every disputed pixel is exactly one half, and rounding decides whether the consensus is the
     larger or the smaller mask (463 of the 2,130 images of IMA++ with two masks). Of two disjoint
-    masks the larger is kept whole. Both are told in `warnings`.
+    masks the larger is kept whole. Both are reported in `warnings`.
 
     References
     ----------
@@ -231,48 +217,29 @@ def staple(
     estimation (STAPLE). IEEE Transactions on Medical Imaging 23(7), 903-921.
     """
     stack = mask_stack(masks, names, min_masks=2)
-    if not 0 < confidence <= 1:
-        raise ValueError(f"confidence must lie in (0, 1], not {confidence}")
     if max_iterations is not None and max_iterations < 1:
         raise ValueError(f"max_iterations must be at least 1, not {max_iterations}")
     labels = [f"mask {n}" for n in range(1, len(stack) + 1)] if names is None else list(names)
-    prior = float(stack.mean()) * confidence
+    prior = float(stack.mean())
     if (stack == stack[0]).all():
         return _unanimous(stack, prior)
-    probability, sensitivity, specificity, iterations = _run_itk(stack, confidence, max_iterations)
+    probability, sensitivity, specificity, iterations = _run_itk(stack, max_iterations)
     stopped = max_iterations is not None and iterations >= max_iterations
-    told = _input_warnings(stack, labels)
+    warnings = _input_warnings(stack, labels)
     drawn = [label for mask, label in zip(stack, labels, strict=True) if mask.any()]
     rates = sensitivity[stack.any(axis=(1, 2))]
-    told += _output_warnings(probability, rates, drawn, iterations if stopped else None)
+    warnings += _output_warnings(probability, rates, drawn, iterations if stopped else None)
     return Staple(
-        probability, probability > 0.5, sensitivity, specificity, prior, iterations, tuple(told)
+        probability, probability > 0.5, sensitivity, specificity, prior, iterations, tuple(warnings)
     )
 
 
-def _votes(stack: np.ndarray, weights: ArrayLike | None) -> np.ndarray:
-    n = len(stack)
-    if weights is None:
-        return np.add.reduce(stack, axis=0, dtype=np.uint16) / n
-    weights = np.asarray(weights, dtype=float)
-    if weights.shape != (n,):
-        raise ValueError(f"{n} masks need {n} weights, not an array of shape {weights.shape}")
-    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
-        raise ValueError(f"weights must be finite, not negative and not all 0: {weights.tolist()}")
-    share = np.zeros(stack.shape[1:])
-    for mask, weight in zip(stack, weights / weights.sum(), strict=True):
-        share += weight * mask
-    # Rounding must not take a unanimous pixel above 1.
-    return np.minimum(share, 1.0)
-
-
-def _run_itk(stack, confidence: float, max_iterations: int | None):
+def _run_itk(stack, max_iterations: int | None):
     """Call SimpleITK; the package is large, so it is imported only here."""
     import SimpleITK
 
     estimate = SimpleITK.STAPLEImageFilter()
     estimate.SetForegroundValue(1)
-    estimate.SetConfidenceWeight(confidence)
     if max_iterations is not None:
         estimate.SetMaximumIterations(max_iterations)
     images = [SimpleITK.GetImageFromArray(mask.view(np.uint8)) for mask in stack]
@@ -284,56 +251,58 @@ def _run_itk(stack, confidence: float, max_iterations: int | None):
 def _unanimous(stack: np.ndarray, prior: float) -> Staple:
     mask = stack[0].copy()
     kind = "empty" if not mask.any() else "full" if mask.all() else "equal"
-    told = f"all masks are {kind}: there is nothing to estimate"
+    warnings = f"all masks are {kind}: there is nothing to estimate"
     rates = np.ones((2, len(stack)))
     rates[0] = np.nan if kind == "empty" else 1.0
     rates[1] = np.nan if kind == "full" else 1.0
-    return Staple(mask.astype(float), mask, *rates, prior, 0, (told,))
+    return Staple(mask.astype(float), mask, *rates, prior, 0, (warnings,))
 
 
 def _input_warnings(stack: np.ndarray, labels: Sequence[str]) -> list[str]:
-    told = []
+    warnings = []
     for mask, label in zip(stack, labels, strict=True):
         if not mask.any():
-            told.append(f"{label} is empty")
+            warnings.append(f"{label} is empty")
         elif mask.all():
-            told.append(f"{label} covers the whole image")
+            warnings.append(f"{label} covers the whole image")
     if len(stack) == 2:
-        told.append("two masks cannot identify four rates: the result depends on the start")
+        warnings.append("two masks cannot identify four rates: the result depends on the start")
         common = np.count_nonzero(stack[0] & stack[1])
         areas = [np.count_nonzero(mask) for mask in stack]
         if common == 0 and min(areas):
-            told.append("the masks are disjoint")
+            warnings.append("the masks are disjoint")
         elif common == min(areas):
-            told.append("the masks are nested: rounding chooses between the two")
-    return told
+            warnings.append("the masks are nested: rounding chooses between the two")
+    return warnings
 
 
 def _output_warnings(probability, sensitivity, labels, stopped_at: int | None) -> list[str]:
-    told = []
+    warnings = []
     undecided = int(np.count_nonzero(np.abs(probability - 0.5) < TIE))
     if undecided:
-        told.append(f"{undecided} pixels have probability 1/2 to rounding")
+        warnings.append(f"{undecided} pixels have probability 1/2 to rounding")
     if np.isnan(probability).any():
-        told.append(f"{int(np.isnan(probability).sum())} pixels have no probability (0 / 0)")
+        warnings.append(f"{int(np.isnan(probability).sum())} pixels have no probability (0 / 0)")
     if not (probability > 0.5).any():
-        told.append("the consensus is empty though not all masks are")
+        warnings.append("the consensus is empty though not all masks are")
     outvoted = [label for label, rate in zip(labels, sensitivity, strict=True) if rate < 1e-6]
     if outvoted:
-        told.append(f"taken as wrong wherever the truth is: {', '.join(outvoted)}")
+        warnings.append(f"taken as wrong wherever the truth is: {', '.join(outvoted)}")
     if stopped_at is not None:
-        told.append(f"stopped after {stopped_at} iterations, not converged")
-    return told
+        warnings.append(f"stopped after {stopped_at} iterations, not converged")
+    return warnings
 
 
+#: Spatial STAPLE has converged when no probability changes by more.
+TOLERANCE = 1e-4
 # Rates of exactly 0 or 1 would make single pixels impossible (0 / 0) where annotators contradict
 # each other with certainty.
-_LEAST = 1e-12
+_SMALLEST = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class SpatialStaple:
-    """What spatially varying STAPLE makes of several masks.
+    """Result of spatially varying STAPLE.
 
     Attributes
     ----------
@@ -346,10 +315,9 @@ class SpatialStaple:
     global_sensitivity, global_specificity : numpy.ndarray of float, shape (n,)
         STAPLE's, over the whole image.
     prior : numpy.ndarray of float, shape (height, width)
-        Probability of each pixel to be inside before its own masks are looked at.
+        Probability of each pixel to be inside before its own masks are considered.
     window : int
         Side of the window in pixels.
-    prior_weight : float
     iterations : int
         Of the two steps, after STAPLE's own.
     warnings : tuple of str
@@ -364,7 +332,6 @@ class SpatialStaple:
     global_specificity: np.ndarray
     prior: np.ndarray = field(repr=False)
     window: int
-    prior_weight: float
     iterations: int
     warnings: tuple[str, ...]
 
@@ -373,14 +340,12 @@ def spatial_staple(
     masks,
     window: int | None = None,
     prior_weight: float = 0.3,
-    prior: str | ArrayLike = "window",
     names: Sequence[str] | None = None,
     max_iterations: int = 100,
-    tolerance: float = 1e-4,
 ) -> SpatialStaple:
     """Estimate the hidden true mask and each annotator's performance around each pixel.
 
-    The equations, and what is settled here beyond the source, stand at the head of this module.
+    The equations, and what is settled here beyond the source, are in the docstring of this module.
 
     Parameters
     ----------
@@ -392,19 +357,14 @@ def spatial_staple(
     prior_weight : float
         How many pixels the global performance counts for, as a share of the window; 0 or more.
         With 0, a window without any probability of truth takes the global performance.
-    prior : {"window", "image"} or array_like of float
-        Prior probability of a pixel to be inside: the mean of all masks over its window, or over
-        the image; or one number, or a map of shape (height, width), within (0, 1).
     names : sequence of str, optional
-        What to call the masks in warnings; their position, from 1, unless given.
+        Names of the masks in warnings; their position, from 1, unless given.
     max_iterations : int
-    tolerance : float
-        Largest change of a probability that counts as none.
 
     Returns
     -------
     SpatialStaple
-        Takes about 150 bytes a pixel while it works on five masks.
+        It takes about 150 bytes per pixel for five masks.
 
     Raises
     ------
@@ -420,110 +380,6 @@ def spatial_staple(
     """
     stack = mask_stack(masks, names, min_masks=2)
     shape = stack.shape[1:]
-    side = _check_settings(window, prior_weight, max_iterations, tolerance, shape)
-    given = _check_prior(prior, shape)
-    start = staple(stack, names)
-    model = _LocalRates(stack, start, _Window(side, shape), prior_weight)
-    gamma = model.prior(given, start.prior)
-    if start.iterations == 0:  # unanimous masks: there is nothing to alternate between
-        weights, iterations, told = start.probability, 0, ()
-        rates = [(np.full(shape, p), np.full(shape, q)) for p, q in _global_rates(start)]
-    else:
-        weights, iterations, told = _alternate(model, gamma, start, max_iterations, tolerance)
-        rates = list(model.rates(weights))
-    return SpatialStaple(
-        probability=weights,
-        mask=weights > 0.5,
-        sensitivity=np.stack([p.astype(np.float32) for p, _ in rates]),
-        specificity=np.stack([q.astype(np.float32) for _, q in rates]),
-        global_sensitivity=start.sensitivity,
-        global_specificity=start.specificity,
-        prior=gamma,
-        window=side,
-        prior_weight=prior_weight,
-        iterations=iterations,
-        warnings=tuple(f"global STAPLE: {warning}" for warning in start.warnings) + told,
-    )
-
-
-class _Window:
-    """Sums over the square window around each pixel, cut at the image's border."""
-
-    def __init__(self, side: int, shape: tuple[int, int]):
-        # A window this large reaches every pixel from everywhere; a larger one is no other.
-        self.side = min(side, 2 * max(shape) - 1)
-        self.size = self.sum(np.ones(shape))
-
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        for axis in (1, 0):
-            values = uniform_filter1d(values, self.side, axis=axis, mode="constant")
-        values *= self.side**2
-        return np.maximum(values, 0, out=values)
-
-
-class _LocalRates:
-    """The M step: sensitivity and specificity of each annotator around each pixel."""
-
-    def __init__(self, stack: np.ndarray, start: Staple, window: _Window, prior_weight: float):
-        self.stack, self.window = stack, window
-        self.start = _global_rates(start)
-        self.pooled = prior_weight * window.size
-        self.marked = [window.sum(mask.astype(float)) for mask in stack]
-
-    def prior(self, given: str | np.ndarray, overall: float) -> np.ndarray:
-        """Return the prior of each pixel, from what was asked for."""
-        if not isinstance(given, str):
-            return given
-        if given == "image":
-            return np.full(self.window.size.shape, overall)
-        # The sums carry rounding, so that the share may leave [0, 1] by as much.
-        return np.clip(np.mean(self.marked, axis=0) / self.window.size, 0, 1)
-
-    def rates(self, weights: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the two fields of each annotator that the probabilities imply."""
-        inside = self.window.sum(weights)
-        outside = self.window.size - inside
-        for mask, marked, (p, q) in zip(self.stack, self.marked, self.start, strict=True):
-            hits = self.window.sum(weights * mask)
-            yield self._ratio(hits, inside, p), self._ratio(outside - marked + hits, outside, q)
-
-    def _ratio(self, right: np.ndarray, all_: np.ndarray, overall: float) -> np.ndarray:
-        total = all_ + self.pooled
-        rate = np.full(total.shape, overall)
-        np.divide(right + overall * self.pooled, total, out=rate, where=total > _LEAST)
-        return np.clip(rate, _LEAST, 1 - _LEAST, out=rate)
-
-
-def _alternate(
-    model: _LocalRates, gamma, start: Staple, max_iterations: int, tolerance: float
-) -> tuple[np.ndarray, int, tuple[str, ...]]:
-    """Repeat M and E step until no probability changes.
-
-    Returns
-    -------
-    tuple
-        Probabilities, iterations, warnings.
-    """
-    weights = start.probability
-    for iteration in range(1, max_iterations + 1):
-        inside, outside = gamma.copy(), 1 - gamma
-        for mask, (p, q) in zip(model.stack, model.rates(weights), strict=True):
-            inside *= np.where(mask, p, 1 - p)
-            outside *= np.where(mask, 1 - q, q)
-        updated = inside / (inside + outside)
-        change = float(np.abs(updated - weights).max())
-        weights = updated
-        if change <= tolerance:
-            return weights, iteration, ()
-    return weights, max_iterations, (f"stopped after {max_iterations} iterations, not converged",)
-
-
-def _global_rates(start: Staple) -> list[tuple[float, float]]:
-    return list(zip(start.sensitivity, start.specificity, strict=True))
-
-
-def _check_settings(window, prior_weight, max_iterations, tolerance, shape) -> int:
-    """Raise where a setting makes no sense; return the side of the window."""
     side = max(shape) // 8 | 1 if window is None else window
     if side != int(side) or side < 1 or side % 2 == 0:
         raise ValueError(f"window must be an odd number of pixels, not {window}")
@@ -531,19 +387,69 @@ def _check_settings(window, prior_weight, max_iterations, tolerance, shape) -> i
         raise ValueError(f"prior_weight must be 0 or more, not {prior_weight}")
     if max_iterations < 1:
         raise ValueError(f"max_iterations must be at least 1, not {max_iterations}")
-    if not tolerance > 0:
-        raise ValueError(f"tolerance must be above 0, not {tolerance}")
-    return int(side)
+    start = staple(stack, names)
+    local = _LocalRates(stack, start, int(side), prior_weight)
+    weights, iteration, change = start.probability, 0, np.inf
+    # Unanimous masks leave nothing to alternate between: STAPLE took no iteration.
+    while start.iterations and change > TOLERANCE and iteration < max_iterations:
+        inside, outside = local.prior.copy(), 1 - local.prior
+        for mask, (p, q) in zip(stack, local.rates(weights), strict=True):
+            inside *= np.where(mask, p, 1 - p)
+            outside *= np.where(mask, 1 - q, q)
+        updated = inside / (inside + outside)
+        change = float(np.abs(updated - weights).max())
+        weights, iteration = updated, iteration + 1
+    warnings = [f"global STAPLE: {warning}" for warning in start.warnings]
+    if start.iterations and change > TOLERANCE:
+        warnings.append(f"stopped after {iteration} iterations, not converged")
+    rates = list(local.rates(weights)) if start.iterations else local.start
+    fields = (
+        np.stack([np.broadcast_to(r, shape).astype(np.float32) for r in kind])
+        for kind in zip(*rates, strict=True)
+    )
+    return SpatialStaple(
+        weights,
+        weights > 0.5,
+        *fields,
+        global_sensitivity=start.sensitivity,
+        global_specificity=start.specificity,
+        prior=local.prior,
+        window=int(side),
+        iterations=iteration,
+        warnings=tuple(warnings),
+    )
 
 
-def _check_prior(prior: str | ArrayLike, shape: tuple[int, int]) -> str | np.ndarray:
-    if isinstance(prior, str):
-        if prior not in ("window", "image"):
-            raise ValueError(f"prior must be 'window', 'image' or numbers, not {prior!r}")
-        return prior
-    values = np.asarray(prior, dtype=float)
-    if values.shape not in ((), shape):
-        raise ValueError(f"prior must be a number or a map of shape {shape}, not {values.shape}")
-    if not ((values > 0) & (values < 1)).all():
-        raise ValueError("prior must lie within (0, 1) everywhere")
-    return np.broadcast_to(values, shape)
+class _LocalRates:
+    """The M step: sensitivity and specificity of each annotator around each pixel."""
+
+    def __init__(self, stack: np.ndarray, start: Staple, side: int, prior_weight: float):
+        # A window that reaches every pixel from everywhere; a larger one gives the same sums.
+        self.side = min(side, 2 * max(stack.shape[1:]) - 1)
+        self.stack, self.size = stack, self._sum(np.ones(stack.shape[1:]))
+        self.start = list(zip(start.sensitivity, start.specificity, strict=True))
+        self.pooled = prior_weight * self.size
+        self.marked = [self._sum(mask.astype(float)) for mask in stack]
+        # The sums carry rounding, so that the share may leave [0, 1] by as much.
+        self.prior = np.clip(np.mean(self.marked, axis=0) / self.size, 0, 1)
+
+    def rates(self, weights: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the two fields of each annotator that the probabilities imply."""
+        inside = self._sum(weights)
+        outside = self.size - inside
+        for mask, marked, (p, q) in zip(self.stack, self.marked, self.start, strict=True):
+            hits = self._sum(weights * mask)
+            yield self._ratio(hits, inside, p), self._ratio(outside - marked + hits, outside, q)
+
+    def _sum(self, values: np.ndarray) -> np.ndarray:
+        """Sum over the square window around each pixel, cut at the image's border."""
+        for axis in (1, 0):
+            values = uniform_filter1d(values, self.side, axis=axis, mode="constant")
+        values *= self.side**2
+        return np.maximum(values, 0, out=values)
+
+    def _ratio(self, right: np.ndarray, possible: np.ndarray, overall: float) -> np.ndarray:
+        total = possible + self.pooled
+        rate = np.full(total.shape, overall)
+        np.divide(right + overall * self.pooled, total, out=rate, where=total > _SMALLEST)
+        return np.clip(rate, _SMALLEST, 1 - _SMALLEST, out=rate)

@@ -1,33 +1,27 @@
-"""Learning from several annotators: every method has one interface.
+"""Learning from several annotators: datasets, methods with one interface, and their scores.
 
 >>> from iavlib import multiannotator
->>> "cm" in multiannotator.METHODS
-True
+>>> sorted(multiannotator.METHODS)[:2]
+['avap', 'avap-code']
 
->>> digits = iavlib.multiannotator.digits((400, 100, 200))           # doctest: +SKIP
->>> method = multiannotator.make_method("cm", trace=0.01)        # doctest: +SKIP
->>> model = method.fit(digits, get_recipe("annotators"))         # doctest: +SKIP
->>> model.predict(digits.part("test")).consensus.shape           # doctest: +SKIP
-(200, 2, 28, 28)
+A dataset holds images with one label map per annotator: of a cohort (:func:`from_cohort`), with
+simulated annotators on a cohort's masks (:func:`simulated_on`), or of MNIST digits
+(:func:`simulated_mnist`):
 
-Names that need PyTorch are imported when they are first used.
-
-Labels of several annotators to learn from: sets as arrays, simulated annotators, metrics.
-
->>> digits = multiannotator.digits((40, 10, 20), level=0.5)
->>> multiannotator.true_confusion(digits).overall.shape
+>>> dataset = multiannotator.simulated_mnist((40, 10, 20), level=0.5, source="drawn")
+>>> multiannotator.true_confusion(dataset).overall.shape
 (5, 2, 2)
 
-DiFF: masks fused, and lesions segmented, so that they serve the diagnosis (Wu et al. 2024).
+Every method is trained, used and saved in the same way:
 
-- :mod:`~iavlib.models.assisted`: diagnosis nets that take a mask beside the image;
-- :mod:`~iavlib.multiannotator.expertness` and :mod:`~iavlib.multiannotator.expertness`: maps of
-  each rater's expertness, and the fused mask that they give (DF-GT);
-- :mod:`~iavlib.models.take_give`: the Take and Give network;
-- :mod:`~iavlib.multiannotator.fusion`: fusion by expectation-maximisation, to compare with.
+>>> from iavlib.training.recipe import get_recipe
+>>> method = multiannotator.make_method("cm", widths=[4, 8], trace=0.01)
+>>> model = multiannotator.fit(method, dataset, get_recipe("annotators", epochs=1))
+>>> model.predict(dataset.subset("test")).consensus.shape
+(20, 2, 28, 28)
 
-A fused mask of this kind is made with the diagnosis of its own image: a diagnosis that is read
-from it again says nothing of what a clinic could do.
+How to add a method: :mod:`iavlib.multiannotator.method`. Names that need PyTorch are imported when
+they are first used.
 """
 
 import lazy_loader

@@ -1,11 +1,8 @@
-"""One image for a figure: its raters' expertness, written in several ways.
-
-Training of diagnosis nets and segmentation networks, and what they say of other masks.
-"""
+"""Training of diagnosis nets with masks, of networks that segment, and prediction with both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,7 @@ from iavlib.core.errors import DiagnosisFirstError
 from iavlib.models.assisted import AssistedNet, build_assisted
 from iavlib.models.heads import has_folded_batchnorm, restore_batchnorm
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
-from iavlib.multiannotator.expertness import optimise_expertness
+from iavlib.multiannotator.expertness import check_diagnosis, optimise_expertness
 from iavlib.multiannotator.fusion import fuse
 from iavlib.training.batches import ImageBatches
 from iavlib.training.loop import fit
@@ -26,133 +23,118 @@ from iavlib.training.objectives import Objective
 from iavlib.training.predict import evaluating
 from iavlib.training.recipe import Recipe, get_recipe
 
-#: Pixels go to the networks as they are, from 0 to 1: encoders normalise.
-_AS_IT_IS = ((0.0,) * 3, (1.0,) * 3)
 _BATCH = 64
 #: Images by which folded batch norms are given back their statistics.
 _RESTORED_BY = 256
 
 
-class _AssistedObjective(Objective):
-    """Diagnose with a mask; a net that draws masks learns that too."""
+def assisted_loss(network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """Add the cross-entropies of the diagnosis and of the mask, of what a network predicts.
 
+    Parameters
+    ----------
+    network : AssistedNet or torch.nn.Module
+        The first is given the mask beside the image.
+    batch : mapping of str to torch.Tensor
+        ``images`` from 0 to 1, ``mask`` and ``diagnosis``.
+    """
+    assisted = isinstance(network, AssistedNet)
+    outputs = network(batch["images"], batch["mask"]) if assisted else network(batch["images"])
+    names = [name for name in ("diagnosis", "mask") if name in outputs]
+    losses = [F.binary_cross_entropy_with_logits(outputs[name], batch[name]) for name in names]
+    return torch.stack(losses).sum()
+
+
+class _AssistedObjective(Objective):
     def loss(self, model: nn.Module, batch: dict[str, Tensor], epoch: int) -> Tensor:
-        found = model(batch["images"], batch["mask"])
-        return _losses(found, batch)
+        return assisted_loss(model, batch)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         return {}
 
 
-class _JointObjective(_AssistedObjective):
-    """Segment and diagnose from the image alone."""
-
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], epoch: int) -> Tensor:
-        return _losses(model(batch["images"]), batch)
-
-
-def _losses(found: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
-    """Add the cross-entropies of the diagnosis and of the mask, of what there is."""
-    named = [name for name in ("diagnosis", "mask") if name in found]
-    losses = [F.binary_cross_entropy_with_logits(found[name], batch[name]) for name in named]
-    return torch.stack(losses).sum()
-
-
 def train(
     network: nn.Module,
-    labelled: MultiAnnotatorSet,
+    dataset: MultiAnnotatorSet,
     masks: np.ndarray,
-    diagnosis: np.ndarray,
     recipe: Recipe,
     seed: int = 0,
     folder: Path | None = None,
     progress: bool | Callable[[dict], None] = False,
 ) -> pd.DataFrame:
-    """Train a diagnosis net with masks given, or a network that draws them.
+    """Train a diagnosis net with given masks, or a network that predicts them.
 
     Parameters
     ----------
     network : AssistedNet or TakeGive
-    labelled : MultiAnnotatorSet
-        Its images; the masks are the other parameter.
+    dataset : MultiAnnotatorSet
+        Its images and diagnoses.
     masks : numpy.ndarray, shape (n, height, width)
         From 0 to 1.
-    diagnosis : numpy.ndarray, shape (n,)
-        0 or 1.
     recipe, seed, folder, progress
         As for :func:`iavlib.training.loop.fit`.
 
     Returns
     -------
     pandas.DataFrame
-        One row an epoch.
+        One row per epoch.
 
     Raises
     ------
     DiagnosisFirstError
-        If masks or diagnoses do not fit the images.
+        If masks do not fit the images, or a diagnosis is missing.
     """
-    check_targets(labelled, masks, diagnosis)
-    targets = {"mask": np.asarray(masks, float), "diagnosis": np.asarray(diagnosis, float)}
+    targets = assisted_targets(dataset, masks)
+    plain = ((0.0,) * 3, (1.0,) * 3)  # encoders normalise
     batches = ImageBatches.from_arrays(
-        labelled.images, labelled.ids, targets, *_AS_IT_IS, key=labelled.fingerprint
+        dataset.images, dataset.ids, targets, *plain, key=dataset.fingerprint
     )
     if not recipe.freeze_batchnorm:
-        _restore_batchnorm(network, labelled.images, seed)
-    objective = _AssistedObjective() if isinstance(network, AssistedNet) else _JointObjective()
-    return fit(network, batches, objective, recipe, folder, seed, progress=progress)
+        restore_statistics(network, dataset.images, seed)
+    return fit(network, batches, _AssistedObjective(), recipe, folder, seed, progress=progress)
 
 
-def _restore_batchnorm(network: nn.Module, images: np.ndarray, seed: int) -> None:
-    """Give folded batch norms their statistics back: the first batch would spoil what they know."""
-    made = network.backbone
+def restore_statistics(network: nn.Module, images: np.ndarray, seed: int) -> None:
+    """Give folded batch norms their statistics back, which the first batch would destroy."""
+    backbone = network.backbone
     order = np.random.default_rng(seed).permutation(len(images))[:_RESTORED_BY]
-    for encoder in made.values() if isinstance(made, nn.ModuleDict) else [made]:
+    for encoder in backbone.values() if isinstance(backbone, nn.ModuleDict) else [backbone]:
         if has_folded_batchnorm(encoder):
-            lots = (images[order[first : first + _BATCH]] for first in range(0, len(order), _BATCH))
-            restore_batchnorm(encoder, (_pixels(lot, encoder) for lot in lots))
+            starts = range(0, len(order), _BATCH)
+            batches = (images[order[first : first + _BATCH]] for first in starts)
+            restore_batchnorm(encoder, (_pixels(batch, encoder) for batch in batches))
 
 
-def check_targets(labelled: MultiAnnotatorSet, masks: np.ndarray, diagnosis: np.ndarray) -> None:
-    """Refuse masks and diagnoses that do not fit the images.
+def assisted_targets(dataset: MultiAnnotatorSet, masks: np.ndarray) -> dict[str, np.ndarray]:
+    """Return ``mask`` and ``diagnosis`` of a training set, as :func:`assisted_loss` needs them.
 
     Raises
     ------
     DiagnosisFirstError
+        If masks do not fit the images, or a diagnosis is missing.
     """
-    expected = (len(labelled), *labelled.images.shape[1:3])
-    if masks.shape != expected or len(diagnosis) != len(labelled):
-        told = f"masks {masks.shape} and {len(diagnosis)} diagnoses"
-        raise DiagnosisFirstError(f"{told}: give {expected} and {len(labelled)}")
+    expected = (len(dataset), *dataset.images.shape[1:3])
+    if masks.shape != expected:
+        raise DiagnosisFirstError(f"masks {masks.shape}: give {expected}")
     if not ((masks >= 0) & (masks <= 1)).all():
         raise DiagnosisFirstError("masks have values outside 0 to 1: give probabilities")
-    if not np.isin(diagnosis, (0, 1)).all():
-        raise DiagnosisFirstError("a diagnosis is neither 0 nor 1: leave such images out")
+    check_diagnosis(dataset)
+    return {"mask": np.asarray(masks, float), "diagnosis": np.asarray(dataset.diagnosis, float)}
 
 
 def diagnose(net: nn.Module, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Let a trained net diagnose images with masks: probabilities, shape (n,)."""
 
-    def run(some: Tensor, first: int) -> Tensor:
-        chosen = torch.from_numpy(np.asarray(masks[first : first + len(some)], np.float32))
-        return net(some, chosen.to(some.device))["diagnosis"].sigmoid()
+    def run(batch: Tensor, first: int) -> Tensor:
+        chosen = torch.from_numpy(np.asarray(masks[first : first + len(batch)], np.float32))
+        return net(batch, chosen.to(batch.device))["diagnosis"]
 
-    return _over(net, images, run)[0]
+    return _over(net, images, run)
 
 
-def segment(network: nn.Module, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Let a trained network draw and diagnose: masks (n, H, W) and probabilities (n,).
-
-    The second are None of a network that does not diagnose.
-    """
-
-    def run(some: Tensor, first: int) -> tuple[Tensor, ...]:
-        found = network(some)
-        names = [name for name in ("mask", "diagnosis") if name in found]
-        return tuple(found[name].sigmoid() for name in names)
-
-    masks, *diagnosis = _over(network, images, run)
-    return masks, diagnosis[0] if diagnosis else None
+def segment(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Let a trained network segment images: probabilities, shape (n, H, W)."""
+    return _over(network, images, lambda batch, first: network(batch)["mask"])
 
 
 def _pixels(images: np.ndarray, network: nn.Module) -> Tensor:
@@ -162,49 +144,50 @@ def _pixels(images: np.ndarray, network: nn.Module) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 255
 
 
-def _over(network: nn.Module, images: np.ndarray, run) -> list[np.ndarray]:
-    found = []
-    for first in range(0, len(images), _BATCH):
-        some = _pixels(images[first : first + _BATCH], network)
-        with evaluating(network), torch.inference_mode():
-            made = run(some, first)
-        found.append(made if isinstance(made, tuple) else (made,))
-    return [torch.cat(subsets).float().cpu().numpy() for subsets in zip(*found, strict=True)]
+def _over(network: nn.Module, images: np.ndarray, run) -> np.ndarray:
+    """Apply a function of batches and their first positions that gives logits."""
+    logits = []
+    with evaluating(network), torch.inference_mode():
+        for first in range(0, len(images), _BATCH):
+            logits.append(run(_pixels(images[first : first + _BATCH], network), first))
+        return torch.cat(logits).sigmoid().float().cpu().numpy()
 
 
-#: Titles of ways to write maps.
-WAYS = {"pixel": "pixel", "fourier": "waves", "expg": "ExpG"}
+#: Titles of the ways to parametrise maps that :func:`example_masks` shows.
+EXAMPLES = {"pixel": "pixel", "fourier": "waves", "expg": "ExpG"}
 _RECIPE = {"epochs": 6, "lr": 3e-3, "warmup_epochs": 0}
 _STEPS = 30
 
 
-def example_masks(source, seed: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def example_masks(
+    dataset: MultiAnnotatorSet, seed: int = 0
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Choose the image whose raters differ most, and fuse its masks for its diagnosis.
 
     A small net is trained for it, with the majority's masks of all images: this is an
-    illustration, and measures nothing.
+    illustration, not a measurement.
 
     Parameters
     ----------
-    source : iavlib.experiments.tasks.diagnosed_sets.DiagnosedData
+    dataset : MultiAnnotatorSet
+        With the diagnosis of each image.
     seed : int
 
     Returns
     -------
     image : numpy.ndarray of uint8, shape (height, width, 3)
     masks : dict of str to numpy.ndarray, shape (height, width)
-        The mean vote, the first rater's weight by each of :data:`WAYS`, and ExpG's fused mask.
+        The mean vote, the first rater's weight by each of :data:`EXAMPLES`, and ExpG's fused mask.
     """
-    labelled, diagnosis = source.labelled, source.diagnosis.to_numpy()
-    voted, mean = fuse(labelled, "mode")[:, 1], fuse(labelled, "mean")[:, 1]
-    net = build_assisted("cat", "small", seed=seed, size=labelled.images.shape[1])
-    train(net, labelled, voted, diagnosis, get_recipe("annotators", **_RECIPE), seed)
-    place = int((mean * (1 - mean)).sum((1, 2)).argmax())
-    given = ~labelled.missing[place]
-    some = (labelled.images[place : place + 1], labelled.labels[place : place + 1][:, given])
-    masks = {"mean vote": mean[place]}
-    for way, title in WAYS.items():
-        known = diagnosis[place : place + 1]
-        found = optimise_expertness(net, *some, known, way, _STEPS, seed)
-        masks[title] = found.weights[0, 0]
-    return labelled.images[place], {**masks, "fused (ExpG)": found.fused[0]}
+    mean = fuse(dataset, "mean")[:, 1]
+    net = build_assisted("cat", "small", seed=seed, size=dataset.images.shape[1])
+    recipe = get_recipe("annotators", **_RECIPE)
+    train(net, dataset, fuse(dataset, "mode")[:, 1], recipe, seed)
+    chosen = int((mean * (1 - mean)).sum((1, 2)).argmax())
+    raters = np.asarray(dataset.annotators)[~dataset.missing[chosen]]
+    single = dataset.take([chosen]).of_annotators(raters.tolist())
+    masks = {"mean vote": mean[chosen]}
+    for generator, title in EXAMPLES.items():
+        expertness = optimise_expertness(net, single, generator, _STEPS, seed)
+        masks[title] = expertness.weights[0, 0]
+    return dataset.images[chosen], {**masks, "fused (ExpG)": expertness.fused[0]}

@@ -1,7 +1,4 @@
-"""A cohort's pictures and masks as arrays; simulated annotators on a cohort's true masks.
-
-Reading one picture of a cohort with its annotators' masks, all of one size in the end.
-"""
+"""A cohort's images and masks as arrays; simulated annotators on a cohort's own masks."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ from iavlib.core.errors import LabelError
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_size, read_image, read_mask
 from iavlib.multiannotator.dataset import MISSING, MultiAnnotatorSet
+from iavlib.multiannotator.fusion import majority_labels
 from iavlib.multiannotator.simulation import PAPER_ANNOTATORS, SimulatedAnnotator, named, simulate
 
 
@@ -40,7 +38,7 @@ class LabelValues:
         """Read them from the cohort's table ``classes``; without one, masks are binary.
 
         The table's index names the classes; ``grey`` is their value in mask files, and
-        ``structures`` names, separated by spaces, what each is part of.
+        ``structures`` names, separated by spaces, the structures that each is part of.
         """
         table = cohort.extras.get("classes", pd.DataFrame({"grey": [], "structures": []}))
         structures: dict[str, list[int]] = {}
@@ -56,15 +54,8 @@ class LabelValues:
         return max(len(self.greys), 1) + 1
 
 
-def read_picture(path: str, size: tuple[int, int]) -> np.ndarray:
-    """Read an image and squash it to a size (height, width), averaging: uint8, (h, w, 3)."""
-    height, width = size
-    picture = Image.fromarray(read_image(path))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
-
-
 def read_labels(path: str, size: tuple[int, int], values: LabelValues) -> np.ndarray:
-    """Read a mask and squash it to a size by nearest neighbour.
+    """Read a mask and resize it by nearest neighbour.
 
     Returns
     -------
@@ -73,7 +64,7 @@ def read_labels(path: str, size: tuple[int, int], values: LabelValues) -> np.nda
     Raises
     ------
     DataError
-        If the file is no mask.
+        If the file is not a mask.
     LabelError
         If it holds values that stand for no class.
     """
@@ -82,41 +73,22 @@ def read_labels(path: str, size: tuple[int, int], values: LabelValues) -> np.nda
     return np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
 
 
-def check_sizes(image_id: str, sizes: Mapping[str, tuple[int, int]]) -> None:
-    """Raise where the masks of one picture differ in size.
-
-    Raises
-    ------
-    LabelError
-        Naming the first two files that differ.
-    """
-    first = next(iter(sizes))
-    for name, size in sizes.items():
-        if size != sizes[first]:
-            told = " and ".join(f"{n} {sizes[n][0]}x{sizes[n][1]}" for n in (first, name))
-            raise LabelError(
-                f"picture {image_id!r}",
-                f"its masks have different sizes: {told}",
-                "replace the one that has not the picture's size",
-            )
-
-
-def fits(picture: tuple[int, int], mask: tuple[int, int], geometry: str) -> bool:
-    """Tell whether masks lie over a picture once both are squashed to one size.
+def fits(image: tuple[int, int], mask: tuple[int, int], geometry: str) -> bool:
+    """Return whether masks lie over an image once both are resized to one size.
 
     Parameters
     ----------
-    picture, mask : tuple of int
+    image, mask : tuple of int
         Width and height of the files.
     geometry : {"original", "squashed", "cropped"}
-        How the picture's file relates to the published pixels. A squashed one shows all of them;
+        How the image's file relates to the published pixels. A squashed one shows all of them;
         any other must have the size of its masks, or their shape to within a pixel.
     """
-    if geometry == "squashed" or picture == mask:
+    if geometry == "squashed" or image == mask:
         return True
     if geometry == "cropped":
         return False
-    return abs(picture[0] * mask[1] - picture[1] * mask[0]) <= max(*picture, *mask)
+    return abs(image[0] * mask[1] - image[1] * mask[0]) <= max(*image, *mask)
 
 
 def mask_sizes(paths: Mapping[str, str]) -> dict[str, tuple[int, int]]:
@@ -149,32 +121,31 @@ def from_cohort(
     size: int | tuple[int, int] = 64,
     annotators: Sequence[str] | None = None,
     truth: str | None = None,
-    at_least: int = 1,
+    min_masks: int = 1,
     fractions: Sequence[float] | str | None = FRACTIONS,
     seed: int = 0,
 ) -> MultiAnnotatorSet:
-    """Read a cohort's pictures and masks.
+    """Read a cohort's images and masks.
 
-    Pictures are squashed to one size, averaging, and masks likewise, by nearest neighbour. A
-    picture is left out, and counted in the set's notes, where its file or all its masks are
-    absent, where its file was cropped so that its masks do not lie over it, or where it has fewer
-    annotators than asked. Of several masks by one annotator the first by name is taken.
+    Images are resized to one size by bicubic interpolation, masks by nearest neighbour. An image
+    is left out, and counted in the set's notes, where its file or all its masks are absent, where
+    its file was cropped so that its masks do not lie over it, or where it has fewer annotators
+    than required. Of several masks by one annotator the first by name is taken.
 
     Parameters
     ----------
     cohort : Cohort
-        Its ``extras["classes"]`` tells of masks with several classes.
+        Its ``extras["classes"]`` describes masks with several classes.
     size : int or (height, width)
     annotators : sequence of str, optional
-        Whose masks to read, in this order; unless given, all who drew a mask that is used, by
-        name.
+        Whose masks to read, in this order; by default all who drew a mask that is used, by name.
     truth : {"known", "majority", "first"} or an annotator's name, optional
         What to take as true: what a program drew (of a phantom), the vote of the annotators read
         (ties are foreground; with several classes the lowest of the most voted), the first
-        annotator each picture has, or one annotator (other pictures are left out). Unless given,
-        what is known, otherwise nothing.
-    at_least : int
-        Annotators a picture must have.
+        annotator of each image, or one annotator (other images are left out). By default the known
+        truth, otherwise none.
+    min_masks : int
+        Annotators an image must have.
     fractions : sequence of float, "published" or None
         Shares of train, val and test, split by patient; the cohort's published split; none.
     seed : int
@@ -187,39 +158,41 @@ def from_cohort(
     Raises
     ------
     LabelError
-        If no picture is left, an annotator or a truth is unknown, masks of one picture differ in
+        If no image is left, an annotator or a truth is unknown, masks of one image differ in
         size, or a mask holds a class beyond those declared.
     DataError
         If a file cannot be read.
     """
-    wanted = _wanted(cohort, annotators)
-    truth = _truth(cohort, truth, wanted)
-    shape = (size, size) if isinstance(size, int) else tuple(size)
+    wanted = _known_annotators(cohort, annotators)
+    truth = _checked_truth(cohort, truth, wanted)
+    height, width = (size, size) if isinstance(size, int) else tuple(size)
     values = LabelValues.of(cohort)
-    chosen, notes = _usable(cohort, wanted, truth, at_least)
+    chosen, notes = _usable(cohort, wanted, truth, min_masks)
     if annotators is None:
-        wanted = tuple(sorted({name for own in chosen.values() for name in own}))
-    pictures = [_read(cohort, image_id, own, shape, values) for image_id, own in chosen.items()]
-    labels = np.full((len(chosen), len(wanted), *shape), MISSING, np.int8)
-    for number, (_, own) in enumerate(pictures):
-        for name, label in own.items():
-            labels[number, wanted.index(name)] = label
+        wanted = tuple(sorted({name for paths in chosen.values() for name in paths}))
+    labels = np.full((len(chosen), len(wanted), height, width), MISSING, np.int8)
+    images = np.empty((len(chosen), height, width, 3), np.uint8)
+    for row, (image_id, paths) in enumerate(chosen.items()):
+        for name, path in paths.items():
+            labels[row, wanted.index(name)] = read_labels(path, (height, width), values)
+        image = Image.fromarray(read_image(cohort.images.loc[image_id, "path"]))
+        images[row] = image.resize((width, height), Image.Resampling.BICUBIC)
     ids = pd.Index(list(chosen))
-    made = MultiAnnotatorSet(
+    dataset = MultiAnnotatorSet(
         name=cohort.name,
-        images=np.stack([picture for picture, _ in pictures]),
+        images=images,
         labels=labels,
         annotators=wanted,
         n_classes=values.n_classes,
         ids=ids,
-        truth=None,
         clusters=cohort.clusters()[ids].to_numpy(object),
-        subsets=_parts(cohort, ids, fractions, seed),
+        subsets=_split(cohort, ids, fractions, seed),
         structures=values.structures,
         synthetic=cohort.synthetic,
         notes=tuple(notes),
+        citation=cohort.citation,
     )
-    return _with_truth(made, cohort, truth, shape, values)
+    return _with_truth(dataset, cohort, truth, values)
 
 
 def simulated_on(
@@ -236,7 +209,7 @@ def simulated_on(
     Parameters
     ----------
     cohort : Cohort
-        One mask a picture is enough.
+        One mask per image is enough.
     size, fractions, seed
         As for :func:`from_cohort`; the seed is that of the annotators too.
     annotators : sequence of str or SimulatedAnnotator
@@ -249,7 +222,7 @@ def simulated_on(
     Returns
     -------
     MultiAnnotatorSet
-        ``simulated_annotators`` is True, and ``synthetic`` what it is of the cohort.
+        ``simulated_annotators`` is True, and ``synthetic`` that of the cohort.
 
     Raises
     ------
@@ -257,29 +230,26 @@ def simulated_on(
         As :func:`from_cohort` and :func:`iavlib.multiannotator.simulate`.
     """
     real = from_cohort(cohort, size, None, truth, 1, fractions, seed)
-    made = named(annotators, level)
+    simulated = named(annotators, level)
     return replace(
         real,
         name=f"{cohort.name}-simulated",
-        labels=simulate(real.truth, made, real.n_classes, real.ids, seed),
-        annotators=tuple(one.name for one in made),
+        labels=simulate(real.truth, simulated, real.n_classes, real.ids, seed),
+        annotators=tuple(one.name for one in simulated),
         simulated_annotators=True,
     )
 
 
-def _wanted(cohort: Cohort, annotators) -> tuple[str, ...]:
-    there = sorted(cohort.masks["annotator"].unique())
-    wanted = tuple(there if annotators is None else annotators)
-    if unknown := [name for name in wanted if name not in there]:
-        raise LabelError(
-            f"{cohort.name}, annotator {unknown[0]!r}",
-            "drew no mask of this cohort",
-            f"choose among {', '.join(there)}",
-        )
+def _known_annotators(cohort: Cohort, annotators) -> tuple[str, ...]:
+    known = sorted(cohort.masks["annotator"].unique())
+    wanted = tuple(known if annotators is None else annotators)
+    if unknown := [name for name in wanted if name not in known]:
+        where, hint = f"{cohort.name}, annotator {unknown[0]!r}", f"choose among {', '.join(known)}"
+        raise LabelError(where, "drew no mask of this cohort", hint)
     return wanted
 
 
-def _truth(cohort: Cohort, truth: str | None, wanted: tuple[str, ...]) -> str | None:
+def _checked_truth(cohort: Cohort, truth: str | None, wanted: tuple[str, ...]) -> str | None:
     known = "truth" in cohort.extras
     truth = ("known" if known else None) if truth is None else truth
     if truth is None or (truth in TRUTHS and (truth != "known" or known)) or truth in wanted:
@@ -291,92 +261,79 @@ def _truth(cohort: Cohort, truth: str | None, wanted: tuple[str, ...]) -> str | 
     )
 
 
-def _usable(cohort: Cohort, wanted, truth: str | None, at_least: int):
-    """Choose pictures and one mask file an annotator; tell what is left out."""
+def _usable(cohort: Cohort, wanted, truth: str | None, min_masks: int):
+    """Choose images and one mask file per annotator; note what is left out."""
     masks = cohort.masks[cohort.masks["annotator"].isin(wanted)]
     here = masks[masks["path"].notna()].sort_index()
     once = here.drop_duplicates(["image_id", "annotator"])
-    own = {
+    paths = {
         image_id: dict(zip(group["annotator"], group["path"], strict=True))
         for image_id, group in once.groupby("image_id", sort=False)
     }
-    chosen, left = {}, {}
+    chosen, left_out = {}, {}
     for image_id, row in cohort.images.iterrows():
-        reason = _reason(image_id, row, own.get(image_id, {}), wanted, truth, at_least)
-        if reason:
-            left[reason] = left.get(reason, 0) + 1
+        own = paths.get(image_id, {})
+        if reason := _reason(image_id, row, own, wanted, truth, min_masks):
+            left_out[reason] = left_out.get(reason, 0) + 1
         else:
-            chosen[image_id] = own[image_id]
-    notes = [f"left out: {n:,} pictures, {reason}" for reason, n in left.items()]
+            chosen[image_id] = own
+    notes = [f"left out: {n:,} images, {reason}" for reason, n in left_out.items()]
     if len(here) > len(once):
         notes.append(f"left out: {len(here) - len(once):,} further masks by an image's annotator")
     if not chosen:
-        told = "; ".join(notes) or "it has no pictures"
-        raise LabelError(cohort.name, f"no picture is left ({told})", "put files beside its tables")
+        problem = f"no image is left ({'; '.join(notes) or 'it has no images'})"
+        raise LabelError(cohort.name, problem, "put files beside its tables")
     return chosen, notes
 
 
-def _reason(image_id, row, own: dict[str, str], wanted, truth, at_least: int) -> str | None:
-    """Say why a picture is left out; None where it is not."""
+def _reason(image_id, row, own: dict[str, str], wanted, truth, min_masks: int) -> str | None:
+    """Return why an image is left out; None where it is not."""
     if not own:
         return "no mask here"
     if pd.isna(row["path"]):
         return "no image file"
-    if len(own) < at_least:
-        return f"fewer than {at_least} annotators"
+    if len(own) < min_masks:
+        return f"fewer than {min_masks} annotators"
     if truth in wanted and truth not in own:
         return f"no mask by {truth}"
     sizes = mask_sizes(own)
-    check_sizes(image_id, sizes)
-    if not fits(image_size(row["path"]), next(iter(sizes.values())), row["geometry"]):
+    first = next(iter(sizes))
+    for name, size in sizes.items():
+        if size != sizes[first]:
+            both = " and ".join(f"{n} {sizes[n][0]}x{sizes[n][1]}" for n in (first, name))
+            problem = f"its masks have different sizes: {both}"
+            hint = "replace the one that does not have the image's size"
+            raise LabelError(f"image {image_id!r}", problem, hint)
+    if not fits(image_size(row["path"]), sizes[first], row["geometry"]):
         return f"masks do not lie over the {row['geometry']} image file"
     return None
 
 
-def _read(cohort: Cohort, image_id: str, own: dict[str, str], shape, values: LabelValues):
-    labels = {name: read_labels(path, shape, values) for name, path in own.items()}
-    return read_picture(cohort.images.loc[image_id, "path"], shape), labels
-
-
-def _parts(cohort: Cohort, ids: pd.Index, fractions, seed: int) -> np.ndarray | None:
+def _split(cohort: Cohort, ids: pd.Index, fractions, seed: int) -> np.ndarray | None:
     if fractions is None:
         return None
     if isinstance(fractions, str):
         table = cohort.extras.get(f"{fractions}_split")
         if table is None:
-            told = f"it has no {fractions} split"
-            raise LabelError(cohort.name, told, "give fractions, such as (0.7, 0.1, 0.2)")
+            problem = f"it has no {fractions} split"
+            raise LabelError(cohort.name, problem, "give fractions, such as (0.7, 0.1, 0.2)")
         return table.loc[ids, "subset"].to_numpy(object)
     split = cohort.select(ids).split(fractions, seed, stratify=("malignancy", "n_masks"))
     return split.assignment[ids].to_numpy(object)
 
 
-def _with_truth(made: MultiAnnotatorSet, cohort: Cohort, truth: str | None, shape, values):
+def _with_truth(dataset: MultiAnnotatorSet, cohort: Cohort, truth: str | None, values):
     if truth is None:
-        return made
+        return dataset
     if truth == "known":
-        paths = cohort.extras["truth"]["path"]
-        maps = np.stack([read_labels(paths[one], shape, values) for one in made.ids])
+        paths, shape = cohort.extras["truth"]["path"], dataset.labels.shape[2:]
+        maps = np.stack([read_labels(paths[one], shape, values) for one in dataset.ids])
     elif truth == "majority":
-        maps = majority_labels(made)
+        maps = majority_labels(dataset)
     else:
-        first = (~made.missing).argmax(axis=1)
-        place = first if truth == "first" else np.full(len(made), made.annotator_index(truth))
-        maps = made.labels[np.arange(len(made)), place]
+        column = (~dataset.missing).argmax(axis=1)
+        if truth != "first":
+            column = np.full(len(dataset), dataset.annotator_index(truth))
+        maps = dataset.labels[np.arange(len(dataset)), column]
     whose = {"majority": "majority vote", "first": ONE_ANNOTATOR}.get(truth, truth)
-    return replace(made, truth=maps.astype(np.int8), truth_is=whose)
-
-
-def majority_labels(labelled: MultiAnnotatorSet) -> np.ndarray:
-    """Return the class most annotators chose, in each pixel.
-
-    With two classes a tie is foreground, as elsewhere here; with more, the lowest foreground
-    class among the most voted.
-
-    Returns
-    -------
-    numpy.ndarray of int8, shape (n, height, width)
-    """
-    foreground = range(1, labelled.n_classes)
-    votes = np.stack([(labelled.labels == one).sum(axis=1) for one in (*foreground, 0)])
-    return np.asarray([*foreground, 0], np.int8)[votes.argmax(axis=0)]
+    return replace(dataset, truth=maps.astype(np.int8), truth_is=whose)

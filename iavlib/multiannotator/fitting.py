@@ -1,12 +1,10 @@
-"""Training any method on any set, and using what was learnt.
-
-Saving what a method learnt, and reading it back.
-"""
+"""Training any method on any set, prediction with it, saving and reading it back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.core.errors import MethodError
+from iavlib.masks import class_dice
 from iavlib.models.model_files import read_model, write_model
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import posterior_classes
-from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood, make_method
-from iavlib.multiannotator.metrics import mean_dice
+from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood
+from iavlib.multiannotator.methods import make_method
 from iavlib.multiannotator.prediction import Prediction, join_predictions
 from iavlib.training.batches import ImageBatches, normalise
 from iavlib.training.hardware import choose_device, seeded
@@ -27,7 +26,6 @@ from iavlib.training.objectives import Objective
 from iavlib.training.predict import evaluating
 from iavlib.training.recipe import Recipe
 
-TRAIN, VALIDATION = "train", "val"
 N_SAMPLES = 16
 
 
@@ -55,7 +53,7 @@ class FittedMethod:
     def predict(
         self, images, n_samples: int = N_SAMPLES, seed: int = 0, batch_size: int = 64
     ) -> Prediction:
-        """Predict pictures.
+        """Predict images.
 
         Parameters
         ----------
@@ -64,65 +62,77 @@ class FittedMethod:
         n_samples : int
             How many label maps are drawn by a method that draws.
         seed : int
-            Of these.
+            Of these draws.
         batch_size : int
 
         Raises
         ------
         MethodError
-            If the pictures have another number of channels than those trained on, or there are
+            If the images have another number of channels than those trained on, or there are
             none.
         """
-        subsets = list(self.predict_parts(images, n_samples, seed, batch_size))
-        return join_predictions(subsets)
+        return join_predictions(list(self.predict_batches(images, n_samples, seed, batch_size)))
 
-    def predict_parts(
+    def predict_batches(
         self, images, n_samples: int = N_SAMPLES, seed: int = 0, batch_size: int = 64
     ) -> Iterator[Prediction]:
-        """Predict as :meth:`predict`, one lot of pictures at a time."""
-        ids, pixels = _pictures(images, self.problem)
-        for first, found in self._outputs(pixels, n_samples, seed, batch_size):
-            yield _prediction(ids[first : first + batch_size], self.problem.annotators, found)
+        """Predict as :meth:`predict`, one batch of images at a time."""
+        if isinstance(images, MultiAnnotatorSet):
+            ids, pixels = images.ids, images.images
+        else:
+            pixels = np.asarray(images)
+            ids = pd.Index([str(number) for number in range(len(pixels))], name="image_id")
+        channels = self.problem.channels
+        if pixels.ndim != 4 or pixels.shape[-1] != channels or not len(pixels):
+            raise MethodError(
+                f"images of shape {pixels.shape}; the network was trained on (n, height, width, "
+                f"{channels}): give at least one such image"
+            )
+        for first, outputs in self._outputs(pixels, n_samples, seed, batch_size):
+            yield _prediction(ids[first : first + batch_size], self.problem.annotators, outputs)
 
-    def fuse(self, labelled: MultiAnnotatorSet, batch_size: int = 64) -> np.ndarray | None:
-        """Combine what is predicted of pictures with the labels that they have, by Bayes' rule.
+    def fuse(self, dataset: MultiAnnotatorSet, batch_size: int = 64) -> np.ndarray | None:
+        """Combine the predictions of images with the labels that they have.
 
-        What majority vote and STAPLE make of the same labels is to be compared with this; a
-        prediction sees the picture alone.
+        By the method's own rule or, with confusion matrices, by Bayes' rule. To be compared with
+        the majority vote and STAPLE of the same labels; a prediction uses the image alone.
 
         Parameters
         ----------
-        labelled : MultiAnnotatorSet
+        dataset : MultiAnnotatorSet
             Of the annotators learnt from.
         batch_size : int
 
         Returns
         -------
         numpy.ndarray of float32, shape (n, classes, height, width), or None
-            Probabilities of the true class; None of a method without confusion matrices.
+            Probabilities of the true class; None of a method without either.
 
         Raises
         ------
         MethodError
             If the annotators are not those learnt from.
         """
-        if labelled.annotators != self.problem.annotators:
+        if dataset.annotators != self.problem.annotators:
             raise MethodError(
-                f"labels of {', '.join(labelled.annotators)}; the method learnt from "
+                f"labels of {', '.join(dataset.annotators)}; the method learnt from "
                 f"{', '.join(self.problem.annotators)}: give these, in this order"
             )
-        fused = []
-        for first, found in self._outputs(labelled.images, 1, 0, batch_size):
-            if found.confusion is None:
+        fused = self.method.fuse(self.network, dataset)
+        if fused is not None:
+            return fused
+        posterior: list[np.ndarray] = []
+        for first, outputs in self._outputs(dataset.images, 1, 0, batch_size):
+            if outputs.confusion is None:
                 return None
-            arrays = (one.float().cpu().numpy() for one in (found.consensus, found.confusion))
-            fused += map(posterior_classes, *arrays, labelled.labels[first : first + batch_size])
-        return np.stack(fused).astype(np.float32)
+            arrays = (_array(outputs.consensus), _array(outputs.confusion))
+            posterior += map(posterior_classes, *arrays, dataset.labels[first : first + batch_size])
+        return np.stack(posterior).astype(np.float32)
 
     def _outputs(
         self, pixels: np.ndarray, n_samples: int, seed: int, batch_size: int
     ) -> Iterator[tuple[int, Outputs]]:
-        """Run the network over pictures; yield the position of each lot's first one too."""
+        """Run the network over images; yield the position of each batch's first one too."""
         device = next(iter(self.network.parameters())).device
         generator = torch.Generator().manual_seed(seed)
         mean, std = (torch.tensor(v, device=device) for v in (self.problem.mean, self.problem.std))
@@ -133,13 +143,13 @@ class FittedMethod:
                 yield first, self.method.outputs(self.network, batch, generator, n_samples)
 
     def confusion(self) -> np.ndarray | None:
-        """Return matrices (R, C, C) that are known without a picture; None where there are none."""
+        """Return matrices (R, C, C) that do not depend on an image; None where there are none."""
         return self.method.known_confusion(self.network)
 
     @property
     def n_parameters(self) -> int:
-        """Number of trained numbers."""
-        return sum(one.numel() for one in self.network.parameters())
+        """Number of parameters that a prediction uses."""
+        return sum(one.numel() for one in self.method.predictor(self.network).parameters())
 
 
 def fit(
@@ -159,18 +169,18 @@ def fit(
     method : Method
         See :func:`iavlib.multiannotator.make_method`.
     data : MultiAnnotatorSet
-        Of one that is split, the part ``train`` is learnt from and ``val`` validated on.
+        Of a set that is split, the subset ``train`` is learnt from and ``val`` validated on.
     recipe : iavlib.training.recipe.Recipe
         Its augmentation is ``none`` or ``flips``.
     seed : int
-        Of the weights, the order of pictures, augmentation and draws.
+        Of the weights, the order of images, augmentation and draws.
     folder : pathlib.Path, optional
         Where checkpoints are written after each epoch, from which a training that was stopped
-        goes on to the same end; they are removed by :func:`clear_checkpoints`.
+        resumes with the same result; :func:`clear_checkpoints` removes them.
     validation : MultiAnnotatorSet, optional
-        Measured after each epoch: ``nll``, how improbable the annotators' labels are (mean of -log
-        p over pixels and labels), and ``dice`` to the truth where one is known. Choosing an epoch
-        by ``dice`` uses what a user does not have.
+        Measured after each epoch: ``nll``, the negative log-likelihood of the annotators' labels
+        (mean over pixels and labels), and ``dice`` to the truth where one is known. Selecting an
+        epoch by ``dice`` uses information that a user does not have.
     device : str or torch.device
     progress : bool or callable
         As for :func:`iavlib.training.loop.fit`.
@@ -182,18 +192,25 @@ def fit(
     Raises
     ------
     LabelError
-        If an annotator labelled none of the training pictures.
+        If an annotator labelled none of the training images.
+    MethodError
+        If the method learns from diagnoses and the set has none.
     TrainingError, CheckpointError, NonFiniteLossError
         As :func:`iavlib.training.loop.fit`.
     """
-    data, validation = _split(data, validation)
+    if data.subsets is not None:
+        if validation is None and "val" in data.subsets:
+            validation = data.subset("val")
+        data = data.subset("train")
     data.require_seen()
+    if method.needs_diagnosis and data.diagnosis is None:
+        method.refuse(f"it learns from diagnoses, and set {data.name!r} has none")
     device = choose_device(device)
-    problem = Problem.of(data)
+    problem = Problem.of(data, method.normalise)
     network = build_network(method, problem, seed)
-    weights = _pretrain(method, network)
+    weights = method.pretrain(network)
     network = network.to(device)
-    method.start(network, data)
+    method.start(network, data, recipe)
     histories = []
     for stage in method.stages:
         with evaluating(network):
@@ -204,41 +221,35 @@ def fit(
         )
         method.begin(network, stage)
         objective = _StageObjective(method, stage, problem, validation)
-        place = None if folder is None else _place(Path(folder), method, stage)
-        history = train(network, batches, objective, recipe, place, seed, device, progress)
+        subfolder = None if folder is None else _stage_folder(Path(folder), method, stage)
+        history = train(network, batches, objective, recipe, subfolder, seed, progress)
         histories.append(history.assign(stage=stage))
     network.requires_grad_(True)
     history = pd.concat(histories, ignore_index=True)
     return FittedMethod(method, network, problem, history, weights)
 
 
-def _pretrain(method: Method, network: nn.Module):
-    """Put pre-trained weights into encoders, where the method's settings say so."""
-    chosen = method.settings.get("weights", "none")
-    if chosen == "none":
-        return None
-    from iavlib.models.unet import load_encoders  # it brings a library of networks
-
-    return load_encoders(network, chosen)
-
-
 def build_network(method: Method, problem: Problem, seed: int) -> nn.Module:
-    """Build a method's network with weights that follow from the seed alone."""
+    """Build a method's network with weights that depend on the seed alone."""
     with seeded(seed, torch.device("cpu")):
         return method.build(problem)
 
 
 def clear_checkpoints(method: Method, folder: Path) -> None:
-    """Remove the checkpoints of a training that is done."""
+    """Remove the checkpoints of a finished training."""
     for stage in method.stages:
-        place = _place(Path(folder), method, stage)
-        (place / CHECKPOINT).unlink(missing_ok=True)
-        if place != Path(folder) and place.is_dir() and not any(place.iterdir()):
-            place.rmdir()
+        subfolder = _stage_folder(Path(folder), method, stage)
+        (subfolder / CHECKPOINT).unlink(missing_ok=True)
+        if subfolder != Path(folder) and subfolder.is_dir() and not any(subfolder.iterdir()):
+            subfolder.rmdir()
+
+
+def _stage_folder(folder: Path, method: Method, stage: str) -> Path:
+    return folder if len(method.stages) == 1 else folder / f"stage-{stage}"
 
 
 class _StageObjective(Objective):
-    """Ties a stage of a method to the training loop."""
+    """A stage of a method for the training loop."""
 
     def __init__(self, method: Method, stage: str, problem: Problem, validation):
         self._method, self._stage, self._problem = method, stage, problem
@@ -250,96 +261,62 @@ class _StageObjective(Objective):
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         if self._validation is None:
             return {}
-        fitted = FittedMethod(self._method, model, self._problem)
-        return validate(fitted, self._validation)
+        return _validate(FittedMethod(self._method, model, self._problem), self._validation)
 
 
-def validate(fitted: FittedMethod, labelled: MultiAnnotatorSet) -> dict[str, float]:
+def _validate(fitted: FittedMethod, dataset: MultiAnnotatorSet) -> dict[str, float]:
     """Measure ``nll`` and, where the truth is known, ``dice``; see :func:`fit`."""
-    lost, n_given, dice, start = 0.0, 0, 0.0, 0
-    for subset in fitted.predict_parts(labelled, n_samples=4):
-        some = labelled.take(np.arange(start, start + len(subset)))
-        start += len(subset)
-        maps = subset.maps if subset.maps is not None else subset.consensus[:, None]
-        maps = torch.from_numpy(maps).expand(-1, len(labelled.annotators), -1, -1, -1)
+    total, n_given, dice, first = 0.0, 0, 0.0, 0
+    for batch in fitted.predict_batches(dataset, n_samples=4):
+        some = dataset.take(np.arange(first, first + len(batch)))
+        first += len(batch)
+        maps = batch.maps if batch.maps is not None else batch.consensus[:, None]
+        maps = torch.from_numpy(maps).expand(-1, len(dataset.annotators), -1, -1, -1)
         loss, given = label_likelihood(maps, torch.from_numpy(some.labels))
-        lost, n_given = lost + float(loss[given].sum()), n_given + int(given.sum())
+        total, n_given = total + float(loss[given].sum()), n_given + int(given.sum())
         if some.truth is not None:
-            dice += mean_dice(subset.labels, some.truth, subset.n_classes) * len(subset)
-    measured = {"nll": lost / n_given}
-    return measured if labelled.truth is None else measured | {"dice": dice / len(labelled)}
+            dice += class_dice(batch.labels, some.truth, dataset.n_classes).mean() * len(batch)
+    measured = {"nll": total / n_given}
+    return measured if dataset.truth is None else measured | {"dice": float(dice / len(dataset))}
 
 
-def _split(data: MultiAnnotatorSet, validation):
-    if data.subsets is None:
-        return data, validation
-    if validation is None and VALIDATION in data.subsets:
-        validation = data.subset(VALIDATION)
-    return data.subset(TRAIN), validation
+def _array(values: Tensor | None) -> np.ndarray | None:
+    return None if values is None else values.float().cpu().numpy()
 
 
-def _place(folder: Path, method: Method, stage: str) -> Path:
-    return folder if len(method.stages) == 1 else folder / f"stage-{stage}"
-
-
-def _pictures(images, problem: Problem) -> tuple[pd.Index, np.ndarray]:
-    if isinstance(images, MultiAnnotatorSet):
-        ids, pixels = images.ids, images.images
-    else:
-        pixels = np.asarray(images)
-        ids = pd.Index([str(number) for number in range(len(pixels))], name="image_id")
-    if pixels.ndim != 4 or pixels.shape[-1] != problem.channels or not len(pixels):
-        raise MethodError(
-            f"pictures of shape {pixels.shape}; the network was trained on (n, height, width, "
-            f"{problem.channels}): give at least one such picture"
-        )
-    return ids, pixels
-
-
-def _prediction(ids, annotators: tuple[str, ...], found: Outputs) -> Prediction:
-    consensus = found.consensus.float()
-    samples = found.samples
+def _prediction(ids, annotators: tuple[str, ...], outputs: Outputs) -> Prediction:
+    consensus, samples = outputs.consensus.float(), outputs.samples
     if samples is None:
-        each = consensus[:, None] if found.maps is None else found.maps
-        samples = each.argmax(2)
+        samples = (consensus[:, None] if outputs.maps is None else outputs.maps).argmax(2)
     by_class = plain = None
-    if found.confusion is not None:
-        by_class, plain = _image_confusion(found.confusion.float(), consensus)
+    if outputs.confusion is not None:
+        # The mean of a column over the pixels of its class, and over all pixels.
+        matrices = outputs.confusion.float()
+        matrices = matrices.expand(*matrices.shape[:4], *consensus.shape[-2:])
+        taken = nn.functional.one_hot(consensus.argmax(1), consensus.shape[1])
+        weights = taken.movedim(-1, 1)[:, None, None].to(matrices.dtype)
+        by_class = _array((matrices * weights).sum((4, 5)) / weights.sum((4, 5)))
+        plain = _array(matrices.mean((4, 5)))
     return Prediction(
         ids=ids,
         annotators=annotators,
-        consensus=consensus.cpu().numpy(),
-        maps=None if found.maps is None else found.maps.float().cpu().numpy(),
+        consensus=_array(consensus),
+        maps=_array(outputs.maps),
         samples=samples.to(torch.int8).cpu().numpy(),
         confusion=by_class,
         confusion_plain=plain,
-        levels=None if found.levels is None else found.levels.float().cpu().numpy(),
+        levels=_array(outputs.levels),
+        diagnosis=_array(outputs.diagnosis),
     )
 
 
-def _image_confusion(confusion: Tensor, consensus: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Average matrices (B, R, C, C, H, W) over pixels: a column where its class is, and all."""
-    confusion = confusion.expand(*confusion.shape[:4], *consensus.shape[-2:])
-    taken = torch.nn.functional.one_hot(consensus.argmax(1), consensus.shape[1])
-    weights = taken.movedim(-1, 1)[:, None, None].to(confusion.dtype)
-    by_class = (confusion * weights).sum((4, 5)) / weights.sum((4, 5))
-    return by_class.cpu().numpy(), confusion.mean((4, 5)).cpu().numpy()
-
-
 def save_method(fitted: FittedMethod, folder: str | Path) -> Path:
-    """Write the tensors and, last, the method with its settings and what it was built for.
-
-    See :mod:`iavlib.models.model_files` for the two files.
+    """Write a method; see :func:`iavlib.models.model_files.write_model` for the two files.
 
     Returns
     -------
     Path
         Of the tensors.
-
-    Raises
-    ------
-    OSError
-        If the disk is full or not writable; what was there before is still there.
     """
     sidecar = {
         "method": fitted.method.name,
@@ -350,7 +327,7 @@ def save_method(fitted: FittedMethod, folder: str | Path) -> Path:
 
 
 def load_method(folder: str | Path) -> FittedMethod:
-    """Read a model that :func:`save_method` wrote; see :func:`iavlib.models.read_model`.
+    """Read a method that :func:`save_method` wrote; see :func:`iavlib.models.read_model`.
 
     Returns
     -------
@@ -364,3 +341,46 @@ def load_method(folder: str | Path) -> FittedMethod:
         return FittedMethod(method, build_network(method, problem, 0), problem)
 
     return read_model(folder, build)
+
+
+def parameter_counts(
+    methods: Sequence[str], annotators: Sequence[int] = (2, 5, 15, 50), **settings: Any
+) -> pd.DataFrame:
+    """Count the parameters of methods, by how many annotators there are.
+
+    Networks for colour images of two classes and 64 x 64 pixels are built without memory for their
+    weights.
+
+    Parameters
+    ----------
+    methods : sequence of str
+        Names of :data:`iavlib.multiannotator.METHODS`.
+    annotators : sequence of int
+    **settings
+        Of all the methods.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``method``; a column for each number of annotators, and ``percent_each``: by how many
+        per cent of the first column one more annotator enlarges the network, on average.
+
+    Raises
+    ------
+    MethodError
+        If there is no such method or setting.
+    """
+    rows = {}
+    for name in methods:
+        method, rows[name] = make_method(name, **settings), []
+        for n in annotators:
+            names = tuple(f"annotator {number}" for number in range(n))
+            size, grey = (3, 64, 64), (0.5,) * 3
+            problem = Problem(names, 2, *size, grey, grey, {"foreground": (1,)})
+            with torch.device("meta"):
+                fitted = FittedMethod(method, method.build(problem), problem)
+            rows[name].append(fitted.n_parameters)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(annotators))
+    first, last = annotators[0], annotators[-1]
+    more = (table[last] - table[first]) / (last - first)
+    return table.assign(percent_each=100 * more / table[first]).rename_axis("method")

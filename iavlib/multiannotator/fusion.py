@@ -1,15 +1,14 @@
 """One label map out of several annotators', as probabilities of classes to learn from.
 
-Each picture is fused by itself, from the annotators it has; where it has one, fusing gives that
-one's label. STAPLE knows two classes: with more, each foreground class is fused against all
-others, and what remains is background; probabilities are divided by their sum where that exceeds
-one. A pixel to which STAPLE gives no probability (0 / 0) takes the share of the votes.
+Each image is fused by itself, from the annotators it has; where it has one, fusing returns that
+annotator's label. STAPLE is defined for two classes: with more, each foreground class is fused
+against all others, and what remains is background; probabilities are divided by their sum where
+that exceeds one. A pixel to which STAPLE gives no probability (0 / 0) takes the share of the votes.
 
-Fusion by expectation-maximisation over all images, in the manner of AggNet.
-
-AggNet (Albarqouni et al. 2016) alternates between what raters' errors imply of the truth and what
-the implied truth implies of raters' errors, with a network's prediction as one voice more. Here
-the network is optional: without it every pixel's prior is the share of lesion in its image.
+Expectation-maximisation fuses a whole set at once, in the manner of AggNet (Albarqouni et al.
+2016): it alternates between what annotators' errors imply of the truth and what the implied truth
+implies of annotators' errors. AggNet has a network's prediction as one more vote; here every
+pixel's prior is the share of each class in its image.
 """
 
 from __future__ import annotations
@@ -18,22 +17,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from iavlib.core.errors import DiagnosisFirstError, MethodError, suggest
+from iavlib.core.errors import MethodError, suggest
 from iavlib.masks.consensus import spatial_staple, staple
-from iavlib.multiannotator.cohort_sets import majority_labels
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 
 
-def fuse(labelled: MultiAnnotatorSet, how: str) -> np.ndarray:
-    """Fuse the labels of each picture's annotators.
+def fuse(dataset: MultiAnnotatorSet, how: str) -> np.ndarray:
+    """Fuse the labels of each image's annotators.
 
     Parameters
     ----------
-    labelled : MultiAnnotatorSet
+    dataset : MultiAnnotatorSet
     how : {"mean", "mode", "staple", "spatial-staple"}
-        Share of annotators; the class most of them chose (ties as
-        :func:`iavlib.multiannotator.majority_labels`); STAPLE, whose annotators have one sensitivity
-        and one specificity a picture; or a field of each.
+        Share of annotators; the class most of them chose (ties as :func:`majority_labels`);
+        STAPLE, with one sensitivity and one specificity per annotator and image; or with a field
+        of each.
 
     Returns
     -------
@@ -47,34 +45,49 @@ def fuse(labelled: MultiAnnotatorSet, how: str) -> np.ndarray:
     """
     if how not in FUSIONS:
         raise MethodError(f"there is no fusion {how!r}; {suggest(how, FUSIONS)}")
-    return FUSIONS[how](labelled).astype(np.float32)
+    return FUSIONS[how](dataset).astype(np.float32)
 
 
-def fused_confusion(labelled: MultiAnnotatorSet, fused: np.ndarray) -> np.ndarray:
+def majority_labels(dataset: MultiAnnotatorSet) -> np.ndarray:
+    """Return the class most annotators chose, in each pixel.
+
+    With two classes a tie is foreground, as everywhere in this package; with more, the lowest
+    foreground class among the most voted.
+
+    Returns
+    -------
+    numpy.ndarray of int8, shape (n, height, width)
+    """
+    classes = np.array([*range(1, dataset.n_classes), 0], np.int8)
+    votes = np.stack([(dataset.labels == number).sum(axis=1) for number in classes])
+    return classes[votes.argmax(axis=0)]
+
+
+def fused_confusion(dataset: MultiAnnotatorSet, fused: np.ndarray) -> np.ndarray:
     """Return how annotators confuse the classes if fused probabilities are the truth.
 
     Parameters
     ----------
-    labelled : MultiAnnotatorSet
+    dataset : MultiAnnotatorSet
     fused : numpy.ndarray, shape (n, classes, height, width)
 
     Returns
     -------
     numpy.ndarray of float, shape (annotators, classes, classes)
         ``[label, truth]``; of STAPLE's probabilities these are its specificities and
-        sensitivities, pooled over pictures. NaN for a class without probability, and for an
+        sensitivities, pooled over images. NaN for a class without probability, and for an
         annotator without labels.
     """
-    counts = np.zeros((len(labelled.annotators), labelled.n_classes, labelled.n_classes))
-    for given in range(labelled.n_classes):
-        drawn = (labelled.labels == given).astype(np.float32)
-        counts[:, given] = np.einsum("nrhw,nchw->rc", drawn, fused, dtype=np.float64)
+    counts = np.zeros((len(dataset.annotators), dataset.n_classes, dataset.n_classes))
+    for label in range(dataset.n_classes):
+        drawn = (dataset.labels == label).astype(np.float32)
+        counts[:, label] = np.einsum("nrhw,nchw->rc", drawn, fused, dtype=np.float64)
     totals = counts.sum(axis=1, keepdims=True)
     return np.where(totals > 0, counts / np.maximum(totals, 1e-12), np.nan)
 
 
 def posterior_classes(prior: np.ndarray, confusion: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Multiply what a network expects by what each annotator's label tells (product of experts).
+    """Multiply a network's prediction by the evidence of each label (a product of experts).
 
     Parameters
     ----------
@@ -100,95 +113,66 @@ def posterior_classes(prior: np.ndarray, confusion: np.ndarray, labels: np.ndarr
     return odds / odds.sum(axis=0)
 
 
-def _mean(labelled: MultiAnnotatorSet) -> np.ndarray:
-    n_given = (~labelled.missing).sum(axis=1)[:, None, None]
-    shares = [(labelled.labels == one).sum(axis=1) / n_given for one in range(labelled.n_classes)]
-    return np.stack(shares, axis=1)
+def _mean(dataset: MultiAnnotatorSet) -> np.ndarray:
+    n_given = (~dataset.missing).sum(axis=1)[:, None, None]
+    classes = range(dataset.n_classes)
+    return np.stack([(dataset.labels == k).sum(axis=1) / n_given for k in classes], axis=1)
 
 
-def _mode(labelled: MultiAnnotatorSet) -> np.ndarray:
-    voted = majority_labels(labelled)
-    return np.stack([voted == one for one in range(labelled.n_classes)], axis=1)
+def _mode(dataset: MultiAnnotatorSet) -> np.ndarray:
+    majority = majority_labels(dataset)
+    return np.stack([majority == k for k in range(dataset.n_classes)], axis=1)
 
 
-def _by_staple(labelled: MultiAnnotatorSet, estimate: Callable) -> np.ndarray:
-    """Fuse each picture and foreground class by an estimate with a ``probability``."""
-    fused = np.zeros((len(labelled), labelled.n_classes, *labelled.labels.shape[2:]))
-    for number, (labels, missing) in enumerate(zip(labelled.labels, labelled.missing, strict=True)):
-        given = labels[~missing]
-        for one in range(1, labelled.n_classes):
-            masks = given == one
+def _by_staple(dataset: MultiAnnotatorSet, estimate: Callable) -> np.ndarray:
+    """Fuse each image and foreground class by an estimate with a ``probability``."""
+    fused = np.zeros((len(dataset), dataset.n_classes, *dataset.labels.shape[2:]))
+    for row, (labels, missing) in enumerate(zip(dataset.labels, dataset.missing, strict=True)):
+        for number in range(1, dataset.n_classes):
+            masks = labels[~missing] == number
             if len(masks) == 1:
-                fused[number, one] = masks[0]
+                fused[row, number] = masks[0]
                 continue
             probability = estimate(masks).probability
             votes = masks.mean(axis=0)
-            fused[number, one] = np.where(np.isfinite(probability), probability, votes)
+            fused[row, number] = np.where(np.isfinite(probability), probability, votes)
     fused /= np.maximum(fused.sum(axis=1, keepdims=True), 1)
     fused[:, 0] = np.maximum(0, 1 - fused[:, 1:].sum(axis=1))
     return fused
 
 
-def _staple(labelled: MultiAnnotatorSet) -> np.ndarray:
-    return _by_staple(labelled, staple)
-
-
-def _spatial_staple(labelled: MultiAnnotatorSet) -> np.ndarray:
-    return _by_staple(labelled, spatial_staple)
-
-
 FUSIONS: dict[str, Callable[[MultiAnnotatorSet], np.ndarray]] = {
     "mean": _mean,
     "mode": _mode,
-    "staple": _staple,
-    "spatial-staple": _spatial_staple,
+    "staple": lambda dataset: _by_staple(dataset, staple),
+    "spatial-staple": lambda dataset: _by_staple(dataset, spatial_staple),
 }
 
+#: Priors are kept this far from certainty, so that labels can still change them.
+_MAX_PRIOR = 0.98
+_MAX_ROUNDS = 20
+_TOLERANCE = 1e-4
 
-_SURE = 0.98
 
+def expectation_maximisation(dataset: MultiAnnotatorSet) -> np.ndarray:
+    """Fuse the labels of a set; each annotator has one confusion matrix over the whole set.
 
-def expectation_maximisation(
-    labelled: MultiAnnotatorSet,
-    prior: np.ndarray | None = None,
-    rounds: int = 20,
-    tolerance: float = 1e-4,
-) -> np.ndarray:
-    """Fuse the labels of a set.
-
-    Parameters
-    ----------
-    labelled : MultiAnnotatorSet
-        Each rater has one confusion matrix over the whole set.
-    prior : numpy.ndarray, shape (n, classes, height, width), optional
-        What a network predicts of the images.
-    rounds : int
-        At most.
-    tolerance : float
-        It ends when no rater's matrix changes by more.
+    It ends after 20 rounds, or when no element of a matrix changes by 1e-4 or more.
 
     Returns
     -------
     numpy.ndarray of float32, shape (n, classes, height, width)
-
-    Raises
-    ------
-    DiagnosisFirstError
-        If the prior has another shape.
     """
-    fused = fuse(labelled, "mean")
-    if prior is not None and prior.shape != fused.shape:
-        raise DiagnosisFirstError(f"a prior of shape {prior.shape}: give {fused.shape}")
-    # The share of lesion in an image, the same in all its pixels.
-    plain = np.broadcast_to(fused.mean((2, 3), keepdims=True), fused.shape)
-    prior = np.clip(plain if prior is None else prior, 1 - _SURE, _SURE)
-    before = None
-    for _ in range(rounds):
-        matrices = np.nan_to_num(fused_confusion(labelled, fused), nan=1 / labelled.n_classes)
-        if before is not None and np.abs(matrices - before).max() < tolerance:
+    fused = fuse(dataset, "mean")
+    # The share of each class in an image, the same in all its pixels.
+    prior = np.broadcast_to(fused.mean((2, 3), keepdims=True), fused.shape)
+    prior = np.clip(prior, 1 - _MAX_PRIOR, _MAX_PRIOR)
+    previous = None
+    for _ in range(_MAX_ROUNDS):
+        matrices = np.nan_to_num(fused_confusion(dataset, fused), nan=1 / dataset.n_classes)
+        if previous is not None and np.abs(matrices - previous).max() < _TOLERANCE:
             break
-        before = matrices
-        confusion = matrices[..., None, None]
-        lots = zip(prior, labelled.labels, strict=True)
-        fused = np.stack([posterior_classes(one, confusion, labels) for one, labels in lots])
+        previous, confusion = matrices, matrices[..., None, None]
+        pairs = zip(prior, dataset.labels, strict=True)
+        fused = np.stack([posterior_classes(one, confusion, labels) for one, labels in pairs])
     return fused.astype(np.float32)

@@ -1,37 +1,46 @@
-"""What a method that learns from several annotators is: networks, a loss, and what they say.
+"""The interface of a method that learns from several annotators, and losses that methods share.
 
-A new method is one file in :mod:`iavlib.multiannotator.methods` with one class::
+A new method is one file in :mod:`iavlib.multiannotator.methods`, or a module of another package
+that is imported or named by an entry point of the group ``iavlib.methods``, with one class::
+
+    from torch import nn
+
+    from iavlib.multiannotator import Method, Outputs, register
+    from iavlib.multiannotator.method import UNET_SETTINGS, label_likelihood
+
 
     @register("mine", "My method")
     class Mine(Method):
-        defaults = {"widths": WIDTHS, "weight": 0.1}
+        defaults = {**UNET_SETTINGS, "weight": 1.0}
 
-        def build(self, problem): ...             # a torch.nn.Module
-        def loss(self, network, batch, epoch): ...
-        def outputs(self, network, images, generator, n_samples): ...
+        def build(self, problem):
+            unet = self.backbone(problem)
+            return nn.Sequential(unet, nn.Conv2d(unet.features, problem.n_classes, 1))
 
-Everything else (training, going on after an interruption, saving, predicting, scores, the run
-store) is common to all methods.
+        def loss(self, network, batch, epoch, stage):
+            consensus = network(batch["images"]).softmax(1)
+            maps = consensus[:, None].expand(-1, batch["labels"].shape[1], -1, -1, -1)
+            losses, given = label_likelihood(maps, batch["labels"])
+            return self.settings["weight"] * losses.sum() / given.sum()
 
-Losses of overlap, for methods that weigh one beside their cross-entropy.
+        def outputs(self, network, images, generator, n_samples):
+            return Outputs(network(images).softmax(1))
 
-The methods by name; each file of :mod:`iavlib.multiannotator.methods` adds its own.
+``batch`` is a mapping with ``images``, float32 of shape (B, channels, height, width), normalised;
+``index``, int64 of shape (B,), the positions of the images in the training set, on the CPU; and
+what :meth:`Method.targets` returns, by default ``labels``, int8 of shape (B, annotators, height,
+width), -1 where an annotator did not label the image. ``stage`` is one of :attr:`Method.stages`.
 
-A method is a class decorated with :func:`register`. A file that is put into that folder is found:
-nothing else has to be changed.
+Everything else (training, resuming, saving, predicting, scores, the run store) is common to all
+methods.
 """
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,56 +51,13 @@ from iavlib.models.unet import WIDTHS, UNet, stages_for
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.training.batches import channel_statistics
 
-
-def dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
-    """Compute 1 less the soft Dice, its sums over the whole batch, the mean over classes.
-
-    Parameters
-    ----------
-    probabilities, target : torch.Tensor, shape (B, C, H, W)
-
-    Notes
-    -----
-    A class that is neither predicted nor there counts as met. Sums over the batch rather than each
-    picture let a picture without foreground say nothing of the foreground.
-    """
-    common = (probabilities * target).sum((0, 2, 3))
-    both = (probabilities + target).sum((0, 2, 3))
-    return 1 - ((2 * common + 1) / (both + 1)).mean()
-
-
-def overlap_loss(maps: Tensor, labels: Tensor) -> Tensor:
-    """Compute the Dice loss of every annotator over the pictures that she labelled.
-
-    Parameters
-    ----------
-    maps : torch.Tensor, shape (B, R, C, H, W)
-        Probabilities.
-    labels : torch.Tensor of int, shape (B, R, H, W)
-        -1 where an annotator did not label the picture.
-
-    Returns
-    -------
-    torch.Tensor, shape (R,)
-        0 for an annotator who labelled none of them; as :func:`dice_loss` otherwise.
-    """
-    given = (labels[:, :, 0, 0] >= 0)[..., None, None, None]
-    # Missing pictures are taken out before the sums: what is there cannot reach a gradient.
-    found = torch.where(given, maps, torch.zeros_like(maps))
-    target = torch.zeros_like(found).scatter_(2, labels.clamp_min(0).long().unsqueeze(2), 1.0)
-    target = target * given
-    common = (found * target).sum((0, 3, 4))
-    both = (found + target).sum((0, 3, 4))
-    return 1 - ((2 * common + 1) / (both + 1)).mean(1)
-
-
 #: Probabilities are kept above this before their logarithm is taken.
 EPSILON = 1e-7
-ONLY_STAGE = "training"
-#: Settings of methods whose U-Net is a choice: :meth:`Method.backbone` reads them. ``encoder`` is
-#: ``unet``, of ``widths``, or a network of timm under a ``decoder`` of so many channels (finest
-#: first); ``weights`` (``none``, ``file``, ``hub``) are put into it; then ``padding`` is theirs.
 UNET = "unet"
+#: Settings of methods whose U-Net is a choice: :meth:`Method.backbone` reads them. ``encoder`` is
+#: ``unet``, of ``widths``, or a network of timm under a ``decoder`` of these channels (finest
+#: first); ``weights`` (``none``, ``file``, ``hub``) are loaded into it; ``padding`` then follows
+#: the weights unless set.
 UNET_SETTINGS: Mapping[str, Any] = {
     "widths": WIDTHS,
     "encoder": UNET,
@@ -111,9 +77,9 @@ class Problem:
     n_classes : int
         With the background.
     channels, height, width : int
-        Of the pictures.
+        Of the images.
     mean, std : tuple of float
-        By which pictures from 0 to 1 are normalised, one a channel; of the training part.
+        By which images from 0 to 1 are normalised, one per channel; of the training subset.
     structures : mapping of str to tuple of int
         Classes that make up each structure.
     """
@@ -128,13 +94,15 @@ class Problem:
     structures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, labelled: MultiAnnotatorSet) -> Problem:
-        """Take it from the training part of a set."""
-        _, height, width, channels = labelled.images.shape
-        mean, std = channel_statistics(labelled.images)
+    def of(cls, dataset: MultiAnnotatorSet, normalise: bool = True) -> Problem:
+        """Describe the training subset of a set; without `normalise`, images stay from 0 to 1."""
+        _, height, width, channels = dataset.images.shape
+        statistics = ((0.0,) * channels, (1.0,) * channels)
+        if normalise:
+            statistics = channel_statistics(dataset.images)
         size = (channels, height, width)
-        known = dict(labelled.structures)
-        return cls(labelled.annotators, labelled.n_classes, *size, mean, std, known)
+        structures = dict(dataset.structures)
+        return cls(dataset.annotators, dataset.n_classes, *size, *statistics, structures)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Problem:
@@ -150,23 +118,25 @@ class Problem:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""
-        return dataclasses.asdict(self)
+        return asdict(self)
 
 
 @dataclass
 class Outputs:
-    """What a network says of a batch of pictures; see :class:`iavlib.multiannotator.Prediction`.
+    """Predictions of a batch of images; see :class:`iavlib.multiannotator.Prediction`.
 
     Attributes
     ----------
     consensus : torch.Tensor, shape (B, C, H, W)
     maps : torch.Tensor, shape (B, R, C, H, W), optional
     samples : torch.Tensor of int, shape (B, S, H, W), optional
-        Those that follow from maps or consensus unless given.
+        By default those that follow from maps or consensus.
     confusion : torch.Tensor, shape (B, R, C, C, H, W), optional
         Height and width of 1 where matrices are the same in all pixels.
     levels : torch.Tensor, shape (B, S, R + 1, H, W), optional
         Probabilities of how many annotators mark each structure.
+    diagnosis : torch.Tensor, shape (B,), optional
+        Probabilities of malignancy.
     """
 
     consensus: Tensor
@@ -174,6 +144,7 @@ class Outputs:
     samples: Tensor | None = None
     confusion: Tensor | None = None
     levels: Tensor | None = None
+    diagnosis: Tensor | None = None
 
 
 class Method(ABC):
@@ -183,15 +154,19 @@ class Method(ABC):
     ----------
     name, title : str
     **settings
-        What differs from :attr:`defaults`.
+        Where they differ from :attr:`defaults`.
 
     Attributes
     ----------
     defaults : mapping
-        Every setting with its default value, which also tells its type.
+        Every setting with its default value, which also defines its type.
     stages : tuple of str
         Trainings one after the other, each with a checkpoint of its own and all epochs of the
         recipe; most methods have one.
+    needs_diagnosis : bool
+        Whether the training set must have the diagnosis of each image.
+    normalise : bool
+        Whether images are normalised by mean and deviation of the training subset.
     settings : dict
         All settings as they are used, ready for JSON.
 
@@ -202,46 +177,62 @@ class Method(ABC):
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {"widths": WIDTHS}
-    stages: ClassVar[tuple[str, ...]] = (ONLY_STAGE,)
+    stages: ClassVar[tuple[str, ...]] = ("training",)
+    needs_diagnosis: ClassVar[bool] = False
+    normalise: ClassVar[bool] = True
 
     def __init__(self, name: str, title: str, **settings: Any):
         self.name, self.title = name, title
         for key, value in settings.items():
             if key not in self.defaults:
-                known = suggest(key, self.defaults)
-                raise MethodError(f"method {name!r} has no setting {key!r}; {known}")
-            _check_kind(name, key, value, self.defaults[key])
+                self.refuse(f"no setting {key!r}; {suggest(key, self.defaults)}")
+            if wanted := _other_kind(value, self.defaults[key]):
+                self.refuse(f"{key} is {value!r}, it must be {wanted}")
         chosen = {**self.defaults, **settings}
         self.settings = {k: list(v) if isinstance(v, tuple) else v for k, v in chosen.items()}
-        if "encoder" in self.settings:
+        if self.settings.keys() >= UNET_SETTINGS.keys():
             self._check_encoder()
         self.check()
 
+    def refuse(self, problem: str) -> None:
+        """Raise :class:`MethodError`, naming the method."""
+        raise MethodError(f"method {self.name!r}: {problem}")
+
+    def require(self, key: str, known) -> None:
+        """Raise :class:`MethodError` where a setting is none of the known values."""
+        value = self.settings[key]
+        if value not in known:
+            self.refuse(f"no {key} {value!r}; {suggest(str(value), known)}")
+
+    def require_minimum(self, minimum: float, *keys: str) -> None:
+        """Raise :class:`MethodError` where a setting is below a minimum."""
+        for key in keys:
+            if self.settings[key] < minimum:
+                self.refuse(f"{key} is {self.settings[key]}, below {minimum}")
+
     def _check_encoder(self) -> None:
-        """Refuse an encoder or weights that are not there, and fix the padding they need."""
-        chosen = self.settings
-        if chosen["encoder"] == UNET:
-            if chosen["weights"] != "none":
-                told = f"{UNET!r} has no weights but random ones: choose an encoder of timm"
-                raise MethodError(f"method {self.name!r}: {told}")
-            chosen["padding"] = "symmetric"
-            return
+        """Refuse an encoder or weights that do not exist, and fix the padding they need."""
         from iavlib.models.unet import PADDINGS, padding_for
 
-        if chosen["weights"] not in ("none", "file", "hub"):
-            known = suggest(chosen["weights"], ("none", "file", "hub"))
-            raise MethodError(f"method {self.name!r}: no weights {chosen['weights']!r}; {known}")
-        if chosen["padding"] == "weights":
+        settings = self.settings
+        if settings["encoder"] == UNET:
+            if settings["weights"] != "none":
+                self.refuse(f"{UNET!r} has no weights but random ones: choose an encoder of timm")
+            settings["padding"] = "symmetric"
+            return
+        self.require("weights", ("none", "file", "hub"))
+        if settings["padding"] == "weights":
             try:
-                chosen["padding"] = padding_for(chosen["encoder"], chosen["weights"])
+                settings["padding"] = padding_for(settings["encoder"], settings["weights"])
             except (ModelError, DataError) as error:
                 raise MethodError(f"method {self.name!r}: {error}") from error
-        if chosen["padding"] not in PADDINGS:
-            known = suggest(chosen["padding"], PADDINGS)
-            raise MethodError(f"method {self.name!r}: no padding {chosen['padding']!r}; {known}")
+        self.require("padding", PADDINGS)
 
     def backbone(self, problem: Problem) -> nn.Module:
-        """Make the U-Net of :data:`UNET_SETTINGS`: it gives ``features`` maps of pictures' size."""
+        """Make the U-Net of :data:`UNET_SETTINGS`; it gives ``features`` maps of the images' size.
+
+        Its weights are random; :meth:`pretrain` loads others.
+        """
         chosen = self.settings
         if chosen["encoder"] == UNET:
             widths = stages_for(problem.height, problem.width, chosen["widths"])
@@ -258,24 +249,38 @@ class Method(ABC):
     def build(self, problem: Problem) -> nn.Module:
         """Make the network; random weights come from PyTorch's global generator, seeded before.
 
-        Where a recipe treats a backbone apart, it finds it as the network's ``backbone``.
+        A recipe that treats a backbone apart finds it as the network's ``backbone``.
         """
 
-    def start(self, network: nn.Module, data: MultiAnnotatorSet) -> None:  # noqa: B027
-        """Put into the network what it takes from the training part other than by training."""
+    def pretrain(self, network: nn.Module):
+        """Load pre-trained weights where the settings ask for them.
+
+        Returns
+        -------
+        iavlib.models.Weights or None
+            Those that were loaded; None where all weights are random.
+        """
+        if self.settings.get("weights", "none") == "none":
+            return None
+        from iavlib.models.unet import load_encoders
+
+        return load_encoders(network, self.settings["weights"])
+
+    def start(self, network: nn.Module, data: MultiAnnotatorSet, recipe) -> None:  # noqa: B027
+        """Set what the network takes from the training subset other than by training."""
 
     def begin(self, network: nn.Module, stage: str) -> None:  # noqa: B027
-        """Make ready for a stage: freeze what it leaves alone (``requires_grad_``)."""
+        """Prepare a stage: freeze what it does not train (``requires_grad_``)."""
 
     def targets(
         self, data: MultiAnnotatorSet, stage: str, network: nn.Module | None
     ) -> dict[str, np.ndarray]:
-        """Return what batches hold beside pictures; the label maps as they are unless changed.
+        """Return what batches hold beside images; by default the label maps as they are.
 
         Parameters
         ----------
         data : MultiAnnotatorSet
-            The training part.
+            The training subset.
         stage : str
         network : torch.nn.Module
             As the stage before left it; in evaluation mode.
@@ -290,7 +295,7 @@ class Method(ABC):
     def outputs(
         self, network: nn.Module, images: Tensor, generator: torch.Generator, n_samples: int
     ) -> Outputs:
-        """Say what the network knows of normalised pictures (B, channels, H, W).
+        """Predict normalised images (B, channels, H, W).
 
         Parameters
         ----------
@@ -303,26 +308,34 @@ class Method(ABC):
             How many label maps such methods draw.
         """
 
-    def known_confusion(self, network: nn.Module) -> np.ndarray | None:
-        """Return matrices (R, C, C) that a method has without looking at a picture, or None."""
+    def fuse(self, network: nn.Module, dataset: MultiAnnotatorSet) -> np.ndarray | None:
+        """Fuse the labels of images by a rule of the method's own.
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (n, classes, height, width), or None
+            None where there is no such rule; then Bayes' rule with the confusion matrices is used.
+        """
         return None
 
-    def fit(self, data, recipe, seed: int = 0, folder=None, **options):
-        """Train; see :func:`iavlib.multiannotator.fit`."""
-        from iavlib.multiannotator.fitting import fit
+    def known_confusion(self, network: nn.Module) -> np.ndarray | None:
+        """Return matrices (R, C, C) that do not depend on an image, or None."""
+        return None
 
-        return fit(self, data, recipe, seed, folder, **options)
+    def predictor(self, network: nn.Module) -> nn.Module:
+        """Return the part of the network that predicts, whose parameters are counted."""
+        return network
 
 
 def label_likelihood(maps: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute how improbable the labels are that annotators gave.
+    """Compute the negative log-likelihood of the labels that annotators gave.
 
     Parameters
     ----------
     maps : torch.Tensor, shape (B, R, C, H, W)
         Probabilities, not logits.
     labels : torch.Tensor of int, shape (B, R, H, W)
-        -1 where an annotator did not label the picture.
+        -1 where an annotator did not label the image.
 
     Returns
     -------
@@ -332,7 +345,7 @@ def label_likelihood(maps: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """
     given = labels[:, :, 0, 0] >= 0
     chosen = maps.gather(2, labels.clamp_min(0).long().unsqueeze(2)).squeeze(2)
-    # Missing labels are taken out before the logarithm: what is there cannot reach a gradient.
+    # Missing labels are taken out before the logarithm, so that no gradient depends on them.
     chosen = torch.where(given[..., None, None], chosen, torch.ones_like(chosen))
     return -(chosen.clamp_min(EPSILON)).log().mean((2, 3)), given
 
@@ -342,137 +355,62 @@ def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return -(target * logits.log_softmax(1)).sum(1).mean((1, 2))
 
 
-def _check_kind(name: str, key: str, value: Any, default: Any) -> None:
-    """Refuse what is not of the default's kind; a default of None takes any number or None."""
-    if isinstance(default, bool):
-        good, wanted = isinstance(value, bool), "true or false"
-    elif isinstance(default, int):
-        good = isinstance(value, int) and not isinstance(value, bool)
-        wanted = "a whole number"
-    elif isinstance(default, float) or default is None:
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-        good, wanted = good or (value is None and default is None), "a number"
-    elif isinstance(default, str):
-        good, wanted = isinstance(value, str), "a text"
-    else:
-        good = isinstance(value, list | tuple) and len(value) > 0
-        good = good and all(isinstance(one, int) and one > 0 for one in value)
-        wanted = "a list of whole numbers above 0"
-    if not good:
-        raise MethodError(f"method {name!r}: {key} is {value!r}, it must be {wanted}")
+def _soft_dice(probabilities: Tensor, target: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Compute soft Dice with its sums over some axes; 1 where a class is in neither."""
+    common = (probabilities * target).sum(axes)
+    return (2 * common + 1) / ((probabilities + target).sum(axes) + 1)
 
 
-if TYPE_CHECKING:
-    pass
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A method under one name, with the settings that the name stands for.
-
-    Attributes
-    ----------
-    name, title : str
-    method : type
-        Derived from :class:`iavlib.multiannotator.Method`.
-    settings : mapping
-        Those that differ from the class's own defaults.
-    """
-
-    name: str
-    title: str
-    method: type[Method]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-class _Methods(Mapping):
-    """All methods, imported when they are first asked for."""
-
-    def __init__(self):
-        self._entries: dict[str, Entry] = {}
-        self._found = False
-
-    def add(self, entry: Entry) -> None:
-        before = self._entries.get(entry.name)
-        if before is not None and before.method.__module__ != entry.method.__module__:
-            raise MethodError(f"two methods are called {entry.name!r}: rename one")
-        self._entries[entry.name] = entry
-
-    def _all(self) -> dict[str, Entry]:
-        if not self._found:
-            from iavlib.multiannotator import methods
-
-            for module in pkgutil.iter_modules(methods.__path__):
-                importlib.import_module(f"{methods.__name__}.{module.name}")
-            self._found = True
-        return self._entries
-
-    def __getitem__(self, name: str) -> Entry:
-        return self._all()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._all()))
-
-    def __len__(self) -> int:
-        return len(self._all())
-
-
-#: Name to :class:`Entry`.
-METHODS: Mapping[str, Entry] = _Methods()
-
-
-def register(name: str, title: str, **settings: Any) -> Callable[[type], type]:
-    """Make a class known as a method; several names may stand for one class's settings.
+def dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
+    """Compute 1 less the soft Dice, its sums over the whole batch, the mean over classes.
 
     Parameters
     ----------
-    name, title : str
-        The title stands in tables and figures.
-    **settings
-        Those of the class's defaults that the name changes.
+    probabilities, target : torch.Tensor, shape (B, C, H, W)
+
+    Notes
+    -----
+    A class that is neither predicted nor present counts as correct. With sums over the batch
+    rather than each image, an image without foreground does not affect the foreground's loss.
     """
-
-    def known(method: type) -> type:
-        METHODS.add(Entry(name, title, method, settings))
-        return method
-
-    return known
+    return 1 - _soft_dice(probabilities, target, (0, 2, 3)).mean()
 
 
-def method_names() -> tuple[str, ...]:
-    """Read the names of all methods from their files, without importing PyTorch.
+def overlap_loss(maps: Tensor, labels: Tensor) -> Tensor:
+    """Compute the Dice loss of every annotator over the images that the annotator labelled.
+
+    Parameters
+    ----------
+    maps : torch.Tensor, shape (B, R, C, H, W)
+        Probabilities.
+    labels : torch.Tensor of int, shape (B, R, H, W)
+        -1 where an annotator did not label the image.
 
     Returns
     -------
-    tuple of str
-        Those of :data:`METHODS`, sorted.
+    torch.Tensor, shape (R,)
+        0 for an annotator who labelled none of them; as :func:`dice_loss` otherwise.
     """
-    found = set()
-    for path in (Path(__file__).parent / "methods").glob("*.py"):
-        for subset in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            marks = subset.decorator_list if isinstance(subset, ast.ClassDef) else ()
-            calls = (one for one in marks if isinstance(one, ast.Call))
-            named = (one for one in calls if getattr(one.func, "id", "") == register.__name__)
-            found |= {one.args[0].value for one in named}
-    return tuple(sorted(found))
+    given = (labels[:, :, 0, 0] >= 0)[..., None, None, None]
+    # Missing images are taken out before the sums, so that no gradient depends on them.
+    probabilities = torch.where(given, maps, torch.zeros_like(maps))
+    target = torch.zeros_like(maps).scatter_(2, labels.clamp_min(0).long().unsqueeze(2), 1.0)
+    return 1 - _soft_dice(probabilities, target * given, (0, 3, 4)).mean(1)
 
 
-def make_method(name: str, **settings: Any) -> Method:
-    """Make a method by its name.
-
-    Parameters
-    ----------
-    name : str
-        Of :data:`METHODS`.
-    **settings
-        What differs from what the name stands for.
-
-    Raises
-    ------
-    MethodError
-        If there is no such method or setting (near names are suggested), or a value is impossible.
-    """
-    if name not in METHODS:
-        raise MethodError(f"there is no method {name!r}; {suggest(name, METHODS)}")
-    entry = METHODS[name]
-    return entry.method(name, entry.title, **{**entry.settings, **settings})
+def _other_kind(value: Any, default: Any) -> str:
+    """Describe what a setting must be, if it is not; a default of None takes a number or None."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool):
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        fits, wanted = number and isinstance(value, int), "a whole number"
+    elif isinstance(default, float) or default is None:
+        fits, wanted = number or (value is None and default is None), "a number"
+    elif isinstance(default, str):
+        fits, wanted = isinstance(value, str), "a text"
+    else:
+        fits = isinstance(value, list | tuple) and len(value) > 0
+        fits = fits and all(isinstance(one, int) and one > 0 for one in value)
+        wanted = "a list of whole numbers above 0"
+    return "" if fits else wanted

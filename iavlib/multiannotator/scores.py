@@ -1,198 +1,192 @@
 """How well a method does: against the truth, each annotator, and all of them together.
 
 Dice is averaged over classes, the background among them, as in Zhang et al. (2023);
-``dice_foreground`` leaves it out. Confusion matrices are ``[label, truth]``.
-
-The measures by which all methods for several raters are compared.
-
-Does a method mimic each annotator, and is it calibrated to their vote? (Guo et al. 2022)
-
-Soft Dice is the mean, over thresholds of .1, .3, .5, .7 and .9, of the Dice of what lies strictly
-above; hard Dice is that at .5. Neither counts the background.
+``dice_foreground`` leaves it out, as do the measures of structures and of lesions: soft Dice is
+the mean, over thresholds of .1, .3, .5, .7 and .9, of the Dice of what lies strictly above; hard
+Dice is that at .5. Confusion matrices are ``[label, truth]``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from iavlib.core.errors import MethodError
-from iavlib.masks.metrics import dice
-from iavlib.masks.overlap import SOFT_THRESHOLDS, soft_dice
+from iavlib.masks import array_dice, class_dice, soft_dice
+from iavlib.masks.overlap import SOFT_THRESHOLDS
 from iavlib.masks.sets import ged_released, generalised_energy_distance
-from iavlib.multiannotator.cohort_sets import majority_labels
-from iavlib.multiannotator.confusion import confusion_counts, normalised, true_confusion
-from iavlib.multiannotator.dataset import MultiAnnotatorSet
-from iavlib.multiannotator.fusion import FUSIONS, fuse, fused_confusion
-from iavlib.multiannotator.metrics import (
-    class_dice,
+from iavlib.multiannotator.confusion import (
     confusion_error,
     confusion_error_released,
-    dice_matrix,
-    rank_annotators,
+    dataset_counts,
+    normalised,
+    rank_by_competence,
     rate_correlations,
-    reliability,
+    true_confusion,
 )
+from iavlib.multiannotator.dataset import MultiAnnotatorSet
+from iavlib.multiannotator.fusion import FUSIONS, fuse, fused_confusion, majority_labels
 from iavlib.multiannotator.prediction import Prediction
 from iavlib.stats.roc import auroc
 
+_MEANS = ("dice", "dice_foreground", "dice_vote", "ged", "ged_released")
+_BINS = 10
+#: From which prediction on a pixel counts as disputed though nobody marked it.
+DISPUTED = 0.01
 
-def image_scores(prediction: Prediction, labelled: MultiAnnotatorSet) -> pd.DataFrame:
-    """Score each picture.
+
+def image_scores(prediction: Prediction, dataset: MultiAnnotatorSet) -> pd.DataFrame:
+    """Score each image.
 
     Parameters
     ----------
     prediction : Prediction
-    labelled : MultiAnnotatorSet
-        The same pictures in the same order.
+    dataset : MultiAnnotatorSet
+        The same images in the same order.
 
     Returns
     -------
     pandas.DataFrame
-        One row a picture: ``image_id``; ``true`` and ``predicted``, the share of foreground in
+        One row per image: ``image_id``; ``true`` and ``predicted``, the share of foreground in
         the truth (the majority vote where none is known) and in the consensus; ``dice`` and
         ``dice_foreground`` to the truth (absent without one); ``dice_vote`` to the majority vote;
         ``ged`` (distance of samples from annotators, the mean over foreground classes) and
         ``ged_released`` (the published code's sum, where there are two of each); for every
-        annotator ``dice_<name>``, her label against what is predicted of her (the consensus where
-        the method does not tell annotators apart), empty where she labelled nothing.
+        annotator ``dice_<name>``, the annotator's label against its prediction (the consensus
+        where the method does not model annotators), empty where the image was not labelled.
     """
-    predicted, vote = prediction.labels, majority_labels(labelled)
-    truth = vote if labelled.truth is None else labelled.truth
-    n_classes = labelled.n_classes
+    predicted, vote, n_classes = prediction.labels, majority_labels(dataset), dataset.n_classes
+    truth = vote if dataset.truth is None else dataset.truth
     columns = {
-        "image_id": list(labelled.ids),
+        "image_id": list(dataset.ids),
         "true": (truth > 0).mean(axis=(1, 2)),
         "predicted": (predicted > 0).mean(axis=(1, 2)),
     }
-    if labelled.truth is not None:
-        dice = class_dice(predicted, truth, n_classes)
-        columns |= {"dice": dice.mean(axis=1), "dice_foreground": dice[:, 1:].mean(axis=1)}
+    if dataset.truth is not None:
+        scores = class_dice(predicted, truth, n_classes)
+        columns |= {"dice": scores.mean(axis=1), "dice_foreground": scores[:, 1:].mean(axis=1)}
     columns["dice_vote"] = class_dice(predicted, vote, n_classes).mean(axis=1)
-    columns |= _spread(prediction, labelled)
-    for place, name in enumerate(labelled.annotators):
-        given = ~labelled.missing[:, place]
-        of_her = predicted if prediction.maps is None else prediction.maps[:, place].argmax(axis=1)
-        dice = np.full(len(labelled), np.nan)
-        labels = labelled.labels[given, place]
-        dice[given] = class_dice(of_her[given], labels, n_classes).mean(axis=1)
-        columns[f"dice_{name}"] = dice
+    columns |= {"ged": [], "ged_released": []}
+    for samples, all_labels, missing in zip(
+        prediction.samples, dataset.labels, dataset.missing, strict=True
+    ):
+        labels = all_labels[~missing]
+        classes = range(1, n_classes)
+        distances = [generalised_energy_distance(samples == k, labels == k) for k in classes]
+        columns["ged"].append(float(np.mean(distances)))
+        enough = min(len(samples), len(labels)) > 1
+        released = ged_released(samples, labels, n_classes) if enough else float("nan")
+        columns["ged_released"].append(released)
+    for column, name in enumerate(dataset.annotators):
+        given = ~dataset.missing[:, column]
+        drawn = predicted if prediction.maps is None else prediction.maps[:, column].argmax(axis=1)
+        values = np.full(len(dataset), np.nan)
+        labels = dataset.labels[given, column]
+        values[given] = class_dice(drawn[given], labels, n_classes).mean(axis=1)
+        columns[f"dice_{name}"] = values
     return pd.DataFrame(columns)
 
 
-def _spread(prediction: Prediction, labelled: MultiAnnotatorSet) -> dict[str, list[float]]:
-    """Compare the spread of samples with that of annotators."""
-    found: dict[str, list[float]] = {"ged": [], "ged_released": []}
-    foreground = range(1, labelled.n_classes)
-    for samples, labels, missing in zip(
-        prediction.samples, labelled.labels, labelled.missing, strict=True
-    ):
-        given = labels[~missing]
-        each = [generalised_energy_distance(samples == k, given == k) for k in foreground]
-        found["ged"].append(float(np.mean(each)))
-        enough = min(len(samples), len(given)) > 1
-        sums = ged_released(samples, given, labelled.n_classes) if enough else float("nan")
-        found["ged_released"].append(sums)
-    return found
-
-
-class Scorer:
-    """Scores predictions that come in lots.
+class _Batches:
+    """Takes predictions that come in batches, with the images that they are of.
 
     Parameters
     ----------
-    labelled : MultiAnnotatorSet
-        All pictures, in the order in which they come.
+    dataset : MultiAnnotatorSet
+        All images, in the order in which they come.
     """
 
-    def __init__(self, labelled: MultiAnnotatorSet):
-        self.labelled = labelled
-        self._seen, self._rows = 0, []
-        self._weighted: np.ndarray | float = 0.0
-        self._plain: np.ndarray | float = 0.0
-        self._by_image: list[np.ndarray] = []
-        self._own: np.ndarray | float = 0.0
+    def __init__(self, dataset: MultiAnnotatorSet):
+        self.dataset, self._n = dataset, 0
 
-    def add(self, subset: Prediction) -> None:
-        """Score the next pictures."""
-        some = self.labelled.take(np.arange(self._seen, self._seen + len(subset)))
-        self._seen += len(subset)
-        self._rows.append(image_scores(subset, some))
-        if subset.confusion is None:
+    def _next(self, batch: Prediction) -> MultiAnnotatorSet:
+        self._n += len(batch)
+        return self.dataset.take(np.arange(self._n - len(batch), self._n))
+
+
+class Scorer(_Batches):
+    """Compares predictions with the truth and with each annotator."""
+
+    def __init__(self, dataset: MultiAnnotatorSet):
+        super().__init__(dataset)
+        self._rows: list[pd.DataFrame] = []
+        self._by_image: list[np.ndarray] = []
+        self._weighted: Any = 0.0
+        self._labelled: Any = 0.0
+        self._plain: Any = 0.0
+
+    def add(self, batch: Prediction) -> None:
+        """Score the next images."""
+        some = self._next(batch)
+        self._rows.append(image_scores(batch, some))
+        if batch.confusion is None:
             return
-        by_class = np.where(np.isfinite(subset.confusion), subset.confusion, 0)
-        weighted = by_class * subset.class_pixels()
+        by_class = np.where(np.isfinite(batch.confusion), batch.confusion, 0)
+        weighted = by_class * batch.class_pixels()
         self._weighted += weighted.sum(axis=0)
-        self._own += (weighted * ~some.missing[:, :, None, None]).sum(axis=0)
-        self._plain += subset.confusion_plain.sum(axis=0, dtype=float)
-        self._by_image.append(subset.confusion)
+        self._labelled += (weighted * ~some.missing[:, :, None, None]).sum(axis=0)
+        self._plain += batch.confusion_plain.sum(axis=0, dtype=float)
+        self._by_image.append(batch.confusion)
 
     def result(self) -> tuple[pd.DataFrame, dict[str, float], np.ndarray | None]:
-        """Return one row a picture, the scores of all, and matrices over all (R, C, C) or None.
+        """Return one row per image, the scores of all, and matrices over all (R, C, C) or None.
 
-        Scores are the means of those of pictures (``annotator_dice`` over annotators and
-        pictures) and, where the method tells of matrices and a truth is known: ``cm_error`` (root
-        mean square, over all pictures), ``cm_error_image`` (each picture's), ``cm_error_plain``
-        (the mean over all pixels, weighted by nothing), ``cm_error_released``, and how estimated
-        and true annotators go together: ``ranking`` (Spearman, of incompetence),
-        ``false_positive_r`` and ``false_negative_r`` (Pearson).
+        Scores are the means of those of images (``annotator_dice`` over annotators and images)
+        and, where the method has confusion matrices and a truth is known: ``cm_error`` (root mean
+        square, over all images), ``cm_error_image`` (of each image's), ``cm_error_plain`` (of the
+        unweighted mean over all pixels), ``cm_error_released``, and the correlation of estimated
+        with true annotators: ``ranking`` (Spearman, of incompetence), ``false_positive_r`` and
+        ``false_negative_r`` (Pearson).
         """
         rows = pd.concat(self._rows, ignore_index=True)
-        own = rows[[f"dice_{name}" for name in self.labelled.annotators]]
+        dice_columns = rows[[f"dice_{name}" for name in self.dataset.annotators]]
         scores = {name: float(rows[name].mean()) for name in _MEANS if name in rows}
-        scores["annotator_dice"] = float(np.nanmean(own.to_numpy()))
+        scores["annotator_dice"] = float(np.nanmean(dice_columns.to_numpy()))
         if not self._by_image:
             return rows, scores, None
         plain = self._plain / len(rows)
         matrices = normalised(self._weighted)
         # A class that is nowhere predicted has no pixels of its own to average over.
         matrices = np.where(np.isfinite(matrices), matrices, plain)
-        if self.labelled.truth is not None:
-            scores |= confusion_scores(matrices, self.labelled)
-            true = true_confusion(self.labelled).by_image
+        if self.dataset.truth is not None:
+            true = true_confusion(self.dataset)
+            rates = rate_correlations(matrices, true.overall, true.annotators)
             estimated = np.concatenate(self._by_image)
-            true = np.where(np.isfinite(estimated), true, np.nan)
-            scores["cm_error_image"] = confusion_error(estimated, true)
-            scores["cm_error_plain"] = confusion_error(plain, true_confusion(self.labelled).overall)
+            by_image = np.where(np.isfinite(estimated), true.by_image, np.nan)
+            ranking = rank_by_competence(matrices, true.overall, true.annotators)
+            scores |= {
+                "cm_error": confusion_error(matrices, true.overall),
+                "cm_error_released": confusion_error_released(matrices, self.dataset),
+                "ranking": ranking.spearman,
+                "false_positive_r": rates["false_positive_rate"],
+                "false_negative_r": rates["false_negative_rate"],
+                "cm_error_image": confusion_error(estimated, by_image),
+                "cm_error_plain": confusion_error(plain, true.overall),
+            }
         return rows, scores, matrices
 
     def own_matrices(self) -> np.ndarray:
-        """Return matrices (R, C, C) over the pictures that each annotator labelled.
+        """Return matrices (R, C, C) over the images that each annotator labelled.
 
-        The true ones are of these alone, so that where annotators are missing only these are of
-        the same pictures. NaN where a class is nowhere predicted.
+        The true ones are of these images alone, so that only these matrices compare with them
+        where annotators are missing. NaN where a class is nowhere predicted.
         """
-        return normalised(np.asarray(self._own))
-
-
-_MEANS = ("dice", "dice_foreground", "dice_vote", "ged", "ged_released")
-
-
-def confusion_scores(matrices: np.ndarray, labelled: MultiAnnotatorSet) -> dict[str, float]:
-    """Compare matrices (R, C, C) with the true ones of a set; see :meth:`Scorer.result`."""
-    true = true_confusion(labelled).overall
-    rates = rate_correlations(matrices, true, labelled.annotators)
-    return {
-        "cm_error": confusion_error(matrices, true),
-        "cm_error_released": confusion_error_released(matrices, labelled),
-        "ranking": rank_annotators(matrices, true, labelled.annotators).spearman,
-        "false_positive_r": rates["false_positive_rate"],
-        "false_negative_r": rates["false_negative_rate"],
-    }
+        return normalised(np.asarray(self._labelled))
 
 
 def confusion_facts(
     learnt: np.ndarray, own: np.ndarray, subsets: Mapping[str, MultiAnnotatorSet]
 ) -> dict[str, Any]:
-    """Put matrices learnt and true together, ready for JSON.
+    """Put estimated and true matrices together, ready for JSON.
 
     Parameters
     ----------
     learnt : numpy.ndarray, shape (R, C, C)
-        Over all pictures of the test part.
+        Over all images of the test subset.
     own : numpy.ndarray, shape (R, C, C)
         Of :meth:`Scorer.own_matrices`.
     subsets : mapping of str to MultiAnnotatorSet
@@ -201,45 +195,25 @@ def confusion_facts(
     Returns
     -------
     dict
-        ``learnt``; ``true`` of the test part (None where no truth is known), and then
-        ``learnt_own`` and the true ones of the training part, ``true_train``, and of all parts,
-        ``true_all``: an annotator of few test pictures errs there otherwise than elsewhere, by
-        chance. ``n_images`` is how many test pictures each annotator labelled.
+        ``learnt``; ``true`` of the test subset (None where no truth is known), and then
+        ``learnt_own`` and the true ones of the training subset, ``true_train``, and of all
+        subsets, ``true_all``: the errors of an annotator with few test images differ there from
+        those elsewhere, by chance. ``n_images``: test images that each annotator labelled.
     """
-    counts = subsets["test"].counts.tolist()
-    if subsets["test"].truth is None:
-        return {"learnt": _listed(learnt), "true": None, "n_images": counts}
-    errors = {name: _error_counts(subset) for name, subset in subsets.items()}
-    return {
-        "learnt": _listed(learnt),
-        "true": _listed(normalised(errors["test"])),
-        "learnt_own": _listed(own),
-        "true_train": _listed(normalised(errors["train"])),
-        "true_all": _listed(normalised(sum(errors.values()))),
-        "n_images": counts,
-    }
+    facts = {"learnt": learnt, "true": None}
+    if subsets["test"].truth is not None:
+        counts = {name: dataset_counts(dataset).sum(axis=0) for name, dataset in subsets.items()}
+        facts |= {
+            "true": normalised(counts["test"]),
+            "learnt_own": own,
+            "true_train": normalised(counts["train"]),
+            "true_all": normalised(sum(counts.values())),
+        }
+    lists = {name: None if m is None else m.round(6).tolist() for name, m in facts.items()}
+    return lists | {"n_images": subsets["test"].counts.tolist()}
 
 
-def _error_counts(labelled: MultiAnnotatorSet) -> np.ndarray:
-    counts = confusion_counts(labelled.truth[:, None], labelled.labels, labelled.n_classes)
-    return counts.sum(axis=0)
-
-
-def _listed(matrices: np.ndarray) -> list:
-    return matrices.round(6).tolist()
-
-
-def overall_scores(
-    subsets: Iterable[Prediction], labelled: MultiAnnotatorSet
-) -> tuple[pd.DataFrame, dict[str, float], np.ndarray | None]:
-    """Score predictions, such as :meth:`FittedMethod.predict_parts` gives; see :class:`Scorer`."""
-    scorer = Scorer(labelled)
-    for subset in subsets:
-        scorer.add(subset)
-    return scorer.result()
-
-
-def fusion_scores(labelled: MultiAnnotatorSet, fusions=tuple(FUSIONS)) -> dict[str, dict]:
+def fusion_scores(dataset: MultiAnnotatorSet) -> dict[str, dict]:
     """Score labels that are fused without any network, against the truth.
 
     Returns
@@ -248,197 +222,314 @@ def fusion_scores(labelled: MultiAnnotatorSet, fusions=tuple(FUSIONS)) -> dict[s
         Fusion to ``dice``, ``dice_foreground`` and, of STAPLE, ``cm_error``; empty without a
         truth.
     """
-    if labelled.truth is None:
+    if dataset.truth is None:
         return {}
-    found = {}
-    for how in fusions:
-        fused = fuse(labelled, how)
-        dice = class_dice(fused.argmax(axis=1), labelled.truth, labelled.n_classes)
-        scores = {"dice": dice.mean(), "dice_foreground": dice[:, 1:].mean()}
+    scores: dict[str, dict] = {}
+    for how in FUSIONS:
+        fused = fuse(dataset, how)
+        values = class_dice(fused.argmax(axis=1), dataset.truth, dataset.n_classes)
+        scores[how] = {"dice": float(values.mean())}
+        scores[how]["dice_foreground"] = float(values[:, 1:].mean())
         if "staple" in how:
-            matrices = fused_confusion(labelled, fused)
+            matrices = fused_confusion(dataset, fused)
             known = np.isfinite(matrices).all(axis=1, keepdims=True)
-            true = np.where(known, true_confusion(labelled).overall, np.nan)
-            scores["cm_error"] = confusion_error(matrices, true)
-        found[how] = {name: float(value) for name, value in scores.items()}
-    return found
+            true = np.where(known, true_confusion(dataset).overall, np.nan)
+            scores[how]["cm_error"] = confusion_error(matrices, true)
+    return scores
 
 
-def of_masks(masks: np.ndarray, labelled: MultiAnnotatorSet) -> Prediction:
+def of_masks(masks: np.ndarray, dataset: MultiAnnotatorSet) -> Prediction:
     """Make a prediction of masks alone.
 
     Parameters
     ----------
     masks : numpy.ndarray, shape (n, height, width)
         Probabilities of lesion.
-    labelled : MultiAnnotatorSet
+    dataset : MultiAnnotatorSet
         The images they are of.
 
     Raises
     ------
     MethodError
-        If they do not lie over the images.
+        If their shape is not that of the images.
     """
-    if masks.shape != (len(labelled), *labelled.images.shape[1:3]):
-        raise MethodError(f"masks of shape {masks.shape} for {labelled!r}: give one an image")
+    if masks.shape != (len(dataset), *dataset.images.shape[1:3]):
+        raise MethodError(f"masks of shape {masks.shape} for {dataset!r}: give one per image")
     consensus = np.stack([1 - masks, masks], axis=1).astype(np.float32)
     samples = (masks > 0.5)[:, None].astype(np.int8)
-    return Prediction(labelled.ids, labelled.annotators, consensus, None, samples)
+    return Prediction(dataset.ids, dataset.annotators, consensus, None, samples)
 
 
-def judge_prediction(
-    prediction: Prediction,
-    labelled: MultiAnnotatorSet,
-    diagnosis: np.ndarray,
-    scores: np.ndarray,
+def lesion_scores(
+    prediction: Prediction, dataset: MultiAnnotatorSet, diagnosis: np.ndarray
 ) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Judge what a method says of lesions.
+    """Score the predicted lesions, and the diagnosis with them.
 
     Parameters
     ----------
     prediction : Prediction
-    labelled : MultiAnnotatorSet
-        The same images in the same order; two classes.
-    diagnosis : numpy.ndarray of int, shape (n,)
-    scores : numpy.ndarray of float, shape (n,)
-        Of a diagnosis net that was given the method's masks.
+    dataset : MultiAnnotatorSet
+        The same images in the same order, with their diagnosis; two classes.
+    diagnosis : numpy.ndarray of float, shape (n,)
+        Predicted, by the method itself or by a network that was given the method's masks.
 
     Returns
     -------
     pandas.DataFrame
-        One row an image: ``image_id``, ``true`` and ``predicted`` (diagnosis and score), and of
-        the lesion (not averaged with the background): ``soft_dice`` of the probability with the
-        raters' mean vote (thresholds .1 to .9), ``dice_<rater>`` of what is predicted of that
-        rater (the consensus where raters are not told apart), ``dice_raters`` (their mean),
-        ``dice_truth`` where a truth is known, and ``ged`` (samples against raters).
+        One row per image: ``image_id``, ``true`` and ``predicted`` (of the diagnosis), and of the
+        lesion (not averaged with the background): ``soft_dice`` of the probability with the
+        annotators' mean vote, ``dice_<annotator>`` of the prediction of that annotator (the
+        consensus where annotators are not modelled), ``dice_raters`` (their mean), ``dice_truth``
+        where a truth is known, and ``ged`` (samples against annotators).
     dict
-        Means of these, ``calibration_error`` (of the probability against the share of raters, over
-        disputed pixels), and ``auroc`` (NaN with fewer than two images of a class).
+        Means of these, ``calibration_error`` (of the probability against the share of annotators,
+        over disputed pixels), and ``auroc`` (NaN with fewer than two images of a class).
 
     Raises
     ------
     MethodError
-        If the pictures are not the same, or there are more classes.
+        If the images are not the same, or there are more classes.
     """
-    if list(prediction.ids) != list(labelled.ids) or labelled.n_classes != 2:
-        raise MethodError(f"predictions of {len(prediction)} pictures, not those of {labelled!r}")
-    lesion, mean = prediction.consensus[:, 1], labelled.mean_map()
-    columns = {
-        "image_id": list(labelled.ids),
-        "true": diagnosis,
-        "predicted": scores,
-        "soft_dice": [soft_dice(*pair) for pair in zip(np.clip(lesion, 0, 1), mean, strict=True)],
-    }
-    columns |= _of_raters(prediction, labelled)
-    if labelled.truth is not None:
-        pairs = zip(lesion > 0.5, labelled.truth > 0, strict=True)
-        columns["dice_truth"] = [dice(*pair) for pair in pairs]
-    given = zip(prediction.samples, labelled.labels, labelled.missing, strict=True)
-    columns["ged"] = [generalised_energy_distance(s > 0, one[~gone] > 0) for s, one, gone in given]
+    if list(prediction.ids) != list(dataset.ids) or dataset.n_classes != 2:
+        raise MethodError(f"predictions of {len(prediction)} images, not those of {dataset!r}")
+    lesion, mean = prediction.consensus[:, 1], dataset.mean_map()
+    columns = {"image_id": list(dataset.ids), "true": dataset.diagnosis, "predicted": diagnosis}
+    columns["soft_dice"] = soft_dice(np.clip(lesion, 0, 1), mean)
+    names = [f"dice_{name}" for name in dataset.annotators]
+    for column, name in enumerate(names):
+        maps = prediction.consensus if prediction.maps is None else prediction.maps[:, column]
+        values = array_dice(maps[:, 1] > 0.5, dataset.labels[:, column] > 0)
+        columns[name] = np.where(dataset.missing[:, column], np.nan, values)
+    columns["dice_raters"] = np.nanmean(np.stack([columns[name] for name in names]), axis=0)
+    if dataset.truth is not None:
+        columns["dice_truth"] = array_dice(lesion > 0.5, dataset.truth > 0)
+    triples = zip(prediction.samples > 0, dataset.labels > 0, ~dataset.missing, strict=True)
+    columns["ged"] = [generalised_energy_distance(s, own[given]) for s, own, given in triples]
     rows = pd.DataFrame(columns)
-    named = [name for name in rows if name.startswith(("soft_dice", "dice_", "ged"))]
-    metrics = {name: float(rows[name].mean()) for name in named}
+    metrics = {name: float(rows[name].mean()) for name in list(rows)[3:]}
     metrics["calibration_error"] = reliability(np.clip(lesion, 0, 1), mean).error
-    enough = np.bincount(np.asarray(diagnosis, int), minlength=2).min() > 1
-    found = auroc(diagnosis, scores).value if enough else float("nan")
-    return rows, metrics | {"auroc": float(found)}
+    return rows, metrics | {"auroc": diagnosis_auroc(dataset.diagnosis, diagnosis)}
 
 
-def _of_raters(prediction: Prediction, labelled: MultiAnnotatorSet) -> dict[str, np.ndarray]:
-    """Compare with each rater's own masks; NaN where she marked nothing."""
-    found = {}
-    for place, name in enumerate(labelled.annotators):
-        maps = prediction.consensus if prediction.maps is None else prediction.maps[:, place]
-        drawn = maps[:, 1] > 0.5
-        given = zip(drawn, labelled.labels[:, place], labelled.missing[:, place], strict=True)
-        values = [np.nan if gone else dice(a, b > 0) for a, b, gone in given]
-        found[f"dice_{name}"] = np.array(values)
-    # every image has a rater
-    return {**found, "dice_raters": np.nanmean(np.stack(list(found.values())), axis=0)}
+def diagnosis_auroc(true: np.ndarray, scores: np.ndarray) -> float:
+    """Return the area under the ROC curve; NaN with fewer than two images of a class."""
+    enough = np.bincount(np.asarray(true, int), minlength=2).min() > 1
+    return float(auroc(true, scores).value) if enough else float("nan")
+
+
+def dice_matrix(
+    predicted: np.ndarray,
+    dataset: MultiAnnotatorSet,
+    structure: str | None = None,
+    models: Sequence[str] | None = None,
+    thresholds: Sequence[float] | None = None,
+) -> pd.DataFrame:
+    """Return the mean Dice of every model's masks with every annotator's.
+
+    Parameters
+    ----------
+    predicted : numpy.ndarray, shape (models, n, height, width)
+        Of the structure: masks (bool or int, 1 inside) or, with ``thresholds``, probabilities.
+    dataset : MultiAnnotatorSet
+        The same images; each annotator counts on those that the annotator labelled.
+    structure : str, optional
+        The set's first by default.
+    models : sequence of str, optional
+        Their names; those of the annotators by default, where they are as many.
+    thresholds : sequence of float, optional
+        Of the soft Dice: the mean, over thresholds, of the Dice of what is strictly above.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``model``, columns annotators, and ``mean_vote``: the Dice with the pixels that at
+        least half of each image's annotators marked or, with ``thresholds``, the soft Dice with
+        the share of them. NaN for an annotator who labelled nothing.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or probabilities are given without thresholds.
+    """
+    structure = structure or next(iter(dataset.structures))
+    predicted = np.asarray(predicted)
+    size = (len(dataset), *dataset.images.shape[1:3])
+    if predicted.ndim != 4 or predicted.shape[1:] != size:
+        raise ValueError(f"predictions of shape {predicted.shape}, not (models, {size})")
+    if predicted.dtype.kind == "f" and thresholds is None:
+        raise ValueError("probabilities need thresholds")
+    masks, share = dataset.structure(structure), dataset.mean_map(structure)
+    vote = share >= 0.5 if thresholds is None else share
+    levels = (0.5,) if thresholds is None else thresholds
+    rows = []
+    for maps in predicted:
+        row = []
+        for column, missing in enumerate(dataset.missing.T):
+            dices = _mean_dice(maps[~missing], masks[~missing, column] == 1, levels)
+            row.append(dices.mean() if len(dices) else np.nan)
+        rows.append([*row, _mean_dice(maps, vote, levels).mean()])
+    index = pd.Index(list(dataset.annotators if models is None else models), name="model")
+    return pd.DataFrame(rows, index=index, columns=[*dataset.annotators, "mean_vote"])
+
+
+def _mean_dice(maps: np.ndarray, others: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """Return the Dice of each image, averaged over levels: shape (n,)."""
+    return np.mean([array_dice(maps > level, others > level) for level in levels], axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Predicted against observed share of annotators.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row per bin of predicted shares that holds pixels: ``low``, ``high`` (the bin), ``n``
+        (pixels), ``predicted`` and ``observed`` (means within it).
+    error : float
+        Expected calibration error: the mean over pixels of the distance between the two means of
+        their bin.
+    """
+
+    table: pd.DataFrame
+    error: float
+
+
+def reliability(
+    predicted: np.ndarray, observed: np.ndarray, where: Literal["disputed", "all"] = "disputed"
+) -> Reliability:
+    """Compare predicted agreement maps with the annotators' own, in ten bins of equal width.
+
+    Parameters
+    ----------
+    predicted : array_like of float in [0, 1]
+        Predicted share of the annotators who mark each pixel. A value on the edge of two bins
+        belongs to the upper one.
+    observed : array_like of float in [0, 1], same shape
+        Share of them who did.
+    where : {"disputed", "all"}
+        Which pixels count: those that an annotator marked or whose prediction is at least 0.01, or
+        all. Counting all makes any map of a small structure well calibrated, by its background.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, values are NaN or not within [0, 1], or no pixel counts.
+    """
+    predicted, observed = np.asarray(predicted, float), np.asarray(observed, float)
+    if predicted.shape != observed.shape:
+        raise ValueError(f"shapes differ: {predicted.shape} and {observed.shape}")
+    for name, values in (("predicted", predicted), ("observed", observed)):
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(f"{name} shares are not all within [0, 1]")
+    if where not in ("disputed", "all"):
+        raise ValueError(f"where is 'disputed' or 'all', not {where!r}")
+    counted = (predicted >= DISPUTED) | (observed > 0) | (where == "all")
+    if not counted.any():
+        raise ValueError("no pixel counts: nobody marked any, and none is predicted")
+    predicted, observed = predicted[counted], observed[counted]
+    edges = np.linspace(0, 1, _BINS + 1)
+    # Rounding must not take a share such as 0.3 out of the bin that begins there.
+    bins = np.searchsorted(edges, predicted + 1e-9, side="right") - 1
+    bins = np.clip(bins, 0, _BINS - 1)
+    n = np.bincount(bins, minlength=_BINS)
+    filled = n > 0
+    means = [np.bincount(bins, v, _BINS)[filled] / n[filled] for v in (predicted, observed)]
+    columns = {"low": edges[:-1][filled], "high": edges[1:][filled], "n": n[filled]}
+    table = pd.DataFrame(columns | dict(zip(("predicted", "observed"), means, strict=True)))
+    return Reliability(table, float(np.average(np.abs(means[0] - means[1]), weights=n[filled])))
 
 
 CONSENSUS, VOTE = "consensus", "mean_vote"
 KINDS = {"soft": SOFT_THRESHOLDS, "hard": (0.5,)}
-MAPS = ("expectation", "argmax")
+#: How the share of annotators follows from predicted levels, with the suffix of its scores.
+MAPS = {"expectation": "", "argmax": "_argmax"}
 
 
-class PreferenceScorer:
-    """Compares predictions that come in lots with each annotator and with their vote.
+class PreferenceScorer(_Batches):
+    """Compares predictions with each annotator and with their mean vote (Guo et al. 2022)."""
 
-    Parameters
-    ----------
-    labelled : MultiAnnotatorSet
-        All pictures, in the order in which they come.
-    """
-
-    def __init__(self, labelled: MultiAnnotatorSet):
-        self.labelled, self._seen = labelled, 0
+    def __init__(self, dataset: MultiAnnotatorSet):
+        super().__init__(dataset)
         self._sums: dict[tuple[str, str], pd.DataFrame] = {}
         self._counts: dict[tuple[str, str], pd.Series] = {}
         self._shares: dict[tuple[str, str], list[np.ndarray]] = {}
 
-    def add(self, subset: Prediction) -> None:
-        """Score the next pictures."""
-        some = self.labelled.take(np.arange(self._seen, self._seen + len(subset)))
-        self._seen += len(subset)
+    def add(self, batch: Prediction) -> None:
+        """Score the next images."""
+        some = self._next(batch)
         counts = pd.Series([*(~some.missing).sum(axis=0), len(some)], [*some.annotators, VOTE])
-        for place, (name, classes) in enumerate(some.structures.items()):
-            predicted, models = _of_models(subset, classes)
+        for number, (name, classes) in enumerate(some.structures.items()):
+            columns, models = list(classes), [CONSENSUS]
+            consensus = batch.consensus[:, columns].sum(axis=1)
+            maps = consensus[None]
+            if batch.maps is not None:
+                models = list(batch.annotators)
+                maps = np.moveaxis(batch.maps[:, :, columns].sum(axis=2), 1, 0)
             for kind, levels in KINDS.items():
-                found = dice_matrix(predicted, some, name, models, levels)
+                table = dice_matrix(maps, some, name, models, levels)
                 key = (name, kind)
-                weighted = (found * counts).fillna(0.0)
-                self._sums[key] = weighted + self._sums.get(key, 0.0)
+                self._sums[key] = (table * counts).fillna(0.0) + self._sums.get(key, 0.0)
                 self._counts[key] = counts + self._counts.get(key, 0)
-            for how, values in _shares_of(subset, classes, place).items():
+            shares = {"expectation": consensus}
+            if batch.levels is not None:
+                predicted, n = batch.levels[:, number], batch.levels.shape[2] - 1
+                steps = np.arange(n + 1)[:, None, None]
+                shares = {"expectation": (predicted * steps).sum(axis=1) / n}
+                shares["argmax"] = predicted.argmax(axis=1) / n
+            for how, values in shares.items():
                 self._shares.setdefault((name, how), []).append(values.astype(np.float32))
 
     def matrices(self) -> dict[str, dict[str, pd.DataFrame]]:
-        """Return, by structure and kind of Dice, whose prediction agrees how much with whom.
+        """Return, by structure and kind of Dice, the agreement of each prediction with each label.
 
-        Rows are the annotators who are predicted (``consensus`` of a method that does not tell
-        them apart), columns those who labelled, and their mean vote.
+        Rows are the annotators who are predicted (``consensus`` of a method that does not model
+        them), columns those who labelled, and their mean vote.
         """
-        found: dict[str, dict[str, pd.DataFrame]] = {}
+        tables: dict[str, dict[str, pd.DataFrame]] = {}
         for (name, kind), sums in self._sums.items():
             counts = self._counts[name, kind]
-            found.setdefault(name, {})[kind] = sums / counts.where(counts > 0)
-        return found
+            tables.setdefault(name, {})[kind] = sums / counts.where(counts > 0)
+        return tables
 
     def reliability(self) -> dict[str, dict[str, dict[str, list[float]]]]:
-        """Return, by structure and map, the table behind its reliability, ready for JSON."""
-        found: dict[str, dict[str, dict[str, list[float]]]] = {}
-        for (name, how), lots in self._shares.items():
-            predicted, observed = np.concatenate(lots), self.labelled.mean_map(name)
-            if not ((predicted >= 0.01) | (observed > 0)).any():
+        """Return, by structure and map, the table of its reliability, ready for JSON."""
+        tables: dict[str, dict[str, dict[str, list[float]]]] = {}
+        for (name, how), batches in self._shares.items():
+            predicted, observed = np.concatenate(batches), self.dataset.mean_map(name)
+            if not ((predicted >= DISPUTED) | (observed > 0)).any():
                 continue
-            found_here = reliability(predicted.clip(0, 1), observed)
-            table = found_here.table.round(6).to_dict("list")
-            found.setdefault(name, {})[how] = table | {"error": found_here.error}
-        return found
+            measured = reliability(predicted.clip(0, 1), observed)
+            table = measured.table.round(6).to_dict("list")
+            tables.setdefault(name, {})[how] = table | {"error": measured.error}
+        return tables
 
     def result(self) -> tuple[dict[str, float], dict[str, Any]]:
-        """Return the scores of all pictures, and the facts behind them, ready for JSON.
+        """Return the scores of all images, and the tables behind them, ready for JSON.
 
         Scores: for each structure, and the mean over structures under the bare name,
 
-        - ``average``: soft Dice with each annotator of what is predicted of her, the mean over
-          annotators; ``average_hard``;
+        - ``average``: soft Dice of the prediction of each annotator with that annotator, the mean
+          over annotators; ``average_hard``;
         - ``mean_voting``: soft Dice of the consensus with the share of annotators;
           ``mean_voting_argmax`` where a method gives the most probable agreement class;
         - ``calibration_error`` and ``calibration_error_argmax``, expected, over disputed pixels;
-        - of methods that tell annotators apart: ``own_best``, the share of annotators with whom
-          their own prediction agrees better than with anybody else; ``own_code_best``, the share
-          of whom their own prediction comes nearest; ``swap_gain``, by how much the soft Dice with
-          an annotator rises, on average over pairs, when another's code is swapped for hers.
+        - of methods that model annotators: ``own_best``, the share of annotators with whom their
+          own prediction agrees better than with anybody else; ``own_code_best``, the share of
+          those to whom their own prediction is the nearest; ``swap_gain``, the mean over pairs of
+          the gain in soft Dice with an annotator when another's code is exchanged for the own one.
         """
         matrices, tables = self.matrices(), self.reliability()
         rows = {}
         for name, kinds in matrices.items():
-            row = _row(kinds["soft"], kinds["hard"], self.labelled.annotators)
+            rows[name] = _preferences(kinds["soft"], kinds["hard"], self.dataset.annotators)
             for how, table in tables.get(name, {}).items():
-                row[f"calibration_error{_suffix(how)}"] = table["error"]
-            rows[name] = row | self._votes(name)
+                rows[name][f"calibration_error{MAPS[how]}"] = table["error"]
+            for how, suffix in MAPS.items():
+                if batches := self._shares.get((name, how)):
+                    maps = np.concatenate(batches)[None].astype(float)
+                    table = dice_matrix(maps, self.dataset, name, [CONSENSUS], SOFT_THRESHOLDS)
+                    rows[name][f"mean_voting{suffix}"] = table.loc[CONSENSUS, VOTE]
         scores = {name: float(value) for name, value in pd.DataFrame(rows).mean(axis=1).items()}
         if len(rows) > 1:
             scores |= {f"{key}_{name}": v for name, row in rows.items() for key, v in row.items()}
@@ -448,54 +539,21 @@ class PreferenceScorer:
         }
         return scores, {"dice_matrices": facts, "reliability": tables}
 
-    def _votes(self, name: str) -> dict[str, float]:
-        found = {}
-        for how in MAPS:
-            if lots := self._shares.get((name, how)):
-                maps = np.concatenate(lots)[None].astype(float)
-                table = dice_matrix(maps, self.labelled, name, [CONSENSUS], SOFT_THRESHOLDS)
-                found[f"mean_voting{_suffix(how)}"] = table.loc[CONSENSUS, VOTE]
-        return found
 
-
-def _suffix(how: str) -> str:
-    return "" if how == MAPS[0] else f"_{how}"
-
-
-def _of_models(subset: Prediction, classes: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
-    """Take a structure's probabilities out of those of classes: (models, n, height, width)."""
-    if subset.maps is None:
-        return subset.consensus[:, list(classes)].sum(axis=1)[None], [CONSENSUS]
-    maps = subset.maps[:, :, list(classes)].sum(axis=2)
-    return np.moveaxis(maps, 1, 0), list(subset.annotators)
-
-
-def _shares_of(subset: Prediction, classes, place: int) -> dict[str, np.ndarray]:
-    """Take the predicted share of annotators: by consensus, and by the most probable class."""
-    found = {MAPS[0]: subset.consensus[:, list(classes)].sum(axis=1)}
-    if subset.levels is not None:
-        largest = subset.levels.shape[2] - 1
-        steps = np.arange(largest + 1)[:, None, None]
-        found[MAPS[0]] = (subset.levels[:, place] * steps).sum(axis=1) / largest
-        found[MAPS[1]] = subset.levels[:, place].argmax(axis=1) / largest
-    return found
-
-
-def _row(soft: pd.DataFrame, hard: pd.DataFrame, annotators: tuple[str, ...]) -> dict[str, float]:
-    """Sum up one structure's matrices."""
-    found = {}
+def _preferences(soft: pd.DataFrame, hard: pd.DataFrame, annotators: tuple[str, ...]) -> dict:
+    """Summarise one structure's matrices."""
+    scores = {}
     for name, table in (("average", soft), ("average_hard", hard)):
         own = [table.iloc[k if len(table) > 1 else 0][one] for k, one in enumerate(annotators)]
-        found[name] = float(np.nanmean(own))
+        scores[name] = float(np.nanmean(own))
     square = soft[list(annotators)].dropna(axis=1)
-    known = [one for one in square if one in square.index]
+    known = [name for name in square if name in square.index]
     if len(known) < 2:
-        return found
+        return scores
     square = square.loc[known, known].to_numpy()
-    diagonal = square.diagonal()
-    others = np.where(np.eye(len(known), dtype=bool), -np.inf, square)
-    found["own_best"] = float((diagonal > others.max(axis=1)).mean())
-    found["own_code_best"] = float((diagonal > others.max(axis=0)).mean())
-    apart = ~np.eye(len(known), dtype=bool)
-    found["swap_gain"] = float((diagonal[None, :] - square)[apart].mean())
-    return found
+    diagonal, same = square.diagonal(), np.eye(len(known), dtype=bool)
+    others = np.where(same, -np.inf, square)
+    scores["own_best"] = float((diagonal > others.max(axis=1)).mean())
+    scores["own_code_best"] = float((diagonal > others.max(axis=0)).mean())
+    scores["swap_gain"] = float((diagonal[None, :] - square)[~same].mean())
+    return scores

@@ -1,31 +1,26 @@
-"""Digits with simulated annotators: known truth, known confusion matrices, any noise.
+r"""Annotators simulated on images whose truth is known, and MNIST digits labelled by them.
 
-What simulated annotators do to a label map: grow, shrink, break, swap; wholly or in part.
-
-The operations are our own, with distance transforms instead of repeated dilations: the same as a
-cross at one and two pixels, and round beyond.
-
-Simulated annotators: what a good, an over- or under-segmenting, a wrong or an idle one draws.
-
-Every annotator takes the true label map and returns another. At full strength, for a digit of
-28 x 28 pixels (one *unit* a pixel; a larger picture has larger units):
+Every simulated annotator takes the true label map and returns another. At full strength, for a
+digit of 28 x 28 pixels (one *unit* per pixel; a larger image has larger units):
 
 - ``good`` draws the truth;
 - ``over`` grows it by 2 units, two dilations by a cross;
-- ``under`` takes one unit off the border of its *core* (what is brighter than half; the truth
-  itself where there is none), one erosion by a cross;
+- ``under`` erodes its *core* (what is brighter than half; the truth itself where there is none) by
+  one unit, one erosion by a cross;
 - ``wrong`` breaks it in two places, each a gap of 5 units across the stroke, and grows what is
   left by 1.5 units;
 - ``blank`` draws nothing;
-- ``swap`` takes each foreground class for the next one, the last for the first.
+- ``swap`` exchanges each foreground class for the next one, the last for the first.
 
 Strengths are those of the published examples by area ratio, Dice and recall; ``wrong`` breaks its
-digits into two pieces on average, where the published examples have 1.3.
+digits into two pieces on average, where the published examples have 1.3. The operations use
+distance transforms instead of repeated dilations: the same as a cross at one and two pixels, and
+round beyond.
 
 An annotator's *level* is the share of its full-strength errors that it makes, those nearest to
 the true border first, so that the error rates of its confusion matrix grow in proportion.
 
-Where digits come from: MNIST's own files, a packed copy, or drawn here with a font.
+Digits are read from MNIST's own files or from a packed copy, or drawn with a font.
 """
 
 from __future__ import annotations
@@ -84,7 +79,7 @@ def between(
 def border_distance(labels: np.ndarray) -> np.ndarray:
     """Return each pixel's distance, in pixels, to the nearest one of another class.
 
-    Rounded to 6 digits; 0 throughout where there is only one class. What lies beyond the picture
+    Rounded to 6 digits; 0 throughout where there is only one class. What lies beyond the image
     is of no class.
     """
     distance = np.zeros(labels.shape)
@@ -149,7 +144,7 @@ def _gap(inside: np.ndarray, middle: np.ndarray, across: np.ndarray, width: floa
 
 
 def _reach(inside: np.ndarray, start: np.ndarray, step: np.ndarray) -> int:
-    """Count the steps that can be taken before leaving the region or the picture."""
+    """Count the steps that can be taken before leaving the region or the image."""
     n = 0
     while True:
         row, column = np.rint(start + n * step).astype(int)
@@ -159,48 +154,35 @@ def _reach(inside: np.ndarray, start: np.ndarray, step: np.ndarray) -> int:
         n += 1
 
 
-def _good(labels, n_classes, unit, generator, core):
-    return labels.copy()
-
-
-def _over(labels, n_classes, unit, generator, core):
-    return grown(labels, OVER * unit)
-
-
-def _under(labels, n_classes, unit, generator, core):
-    return shrunk(labels if core is None else np.where(core, labels, 0), UNDER * unit)
-
-
 def _wrong(labels, n_classes, unit, generator, core):
     broken = fractured(labels, GAPS, GAP_WIDTH * unit, generator)
     return grown(broken, WRONG_GROWTH * unit)
-
-
-def _blank(labels, n_classes, unit, generator, core):
-    return np.zeros_like(labels)
 
 
 def _swap(labels, n_classes, unit, generator, core):
     if n_classes < 3:
         raise LabelError(
             "simulated annotator of kind 'swap'",
-            "there is one foreground class, and nothing to take it for",
+            "there is one foreground class, and nothing to exchange it for",
             "declare at least three classes, background included",
         )
     return np.where(labels > 0, labels % (n_classes - 1) + 1, 0).astype(labels.dtype)
 
 
+#: Kind to a function of the true labels, number of classes, unit, generator and core.
 KINDS: dict[str, Callable] = {
-    "good": _good,
-    "over": _over,
-    "under": _under,
+    "good": lambda labels, *_: labels.copy(),
+    "over": lambda labels, n_classes, unit, *_: grown(labels, OVER * unit),
+    "under": lambda labels, n_classes, unit, generator, core: shrunk(
+        labels if core is None else np.where(core, labels, 0), UNDER * unit
+    ),
     "wrong": _wrong,
-    "blank": _blank,
+    "blank": lambda labels, *_: np.zeros_like(labels),
     "swap": _swap,
 }
 
 
-#: Side of the pictures that strengths are given for; a unit is the shorter side over this.
+#: Side of the images that strengths are given for; a unit is the shorter side over this.
 BASE_SIZE = 28
 #: The five of the confusion-matrix papers, and those of their multi-class data.
 PAPER_ANNOTATORS = ("good", "over", "under", "wrong", "blank")
@@ -225,22 +207,17 @@ class SimulatedAnnotator:
     level: float = 1.0
 
     def __post_init__(self):
+        where = f"simulated annotator {self.name!r}"
         if self.kind not in KINDS:
-            raise LabelError(
-                f"simulated annotator {self.name!r}",
-                f"there is no kind {self.kind!r}",
-                f"choose among {', '.join(KINDS)}",
-            )
+            hint = f"choose among {', '.join(KINDS)}"
+            raise LabelError(where, f"there is no kind {self.kind!r}", hint)
         if not 0 <= self.level <= 1:
-            raise LabelError(
-                f"simulated annotator {self.name!r}",
-                f"level {self.level} is not within [0, 1]",
-                "give the share of the errors it makes",
-            )
+            problem = f"level {self.level} is not within [0, 1]"
+            raise LabelError(where, problem, "give the share of the errors it makes")
 
 
 def named(annotators: Sequence[str | SimulatedAnnotator], level: float = 1.0):
-    """Make simulated annotators of kinds' names, at one level; leave those made before as is.
+    """Make simulated annotators of kinds, at one level; return those already made as they are.
 
     Raises
     ------
@@ -252,13 +229,14 @@ def named(annotators: Sequence[str | SimulatedAnnotator], level: float = 1.0):
     )
     names = [one.name for one in made]
     if not made or len(set(names)) < len(names):
-        raise LabelError(
-            "simulated annotators", f"names {names}", "give at least one, each a name of its own"
-        )
+        hint = "give at least one, each a name of its own"
+        raise LabelError("simulated annotators", f"names {names}", hint)
     return made
 
 
-def crowd(n: int, seed: int = 0, kinds: Sequence[str] = ("good", "over", "under", "wrong")):
+def random_annotators(
+    n: int, seed: int = 0, kinds: Sequence[str] = ("good", "over", "under", "wrong")
+) -> tuple[SimulatedAnnotator, ...]:
     """Make any number of annotators: kinds in turn, each at a level of its own from .2 to 1.
 
     Parameters
@@ -274,12 +252,9 @@ def crowd(n: int, seed: int = 0, kinds: Sequence[str] = ("good", "over", "under"
         Named by their kind and number.
     """
     levels = np.random.default_rng(seed).uniform(0.2, 1.0, n)
-    drawn = [kinds[number % len(kinds)] for number in range(n)]
+    drawn = [(kinds[number % len(kinds)], number + 1, level) for number, level in enumerate(levels)]
     return named(
-        [
-            SimulatedAnnotator(f"{kind}-{number + 1:02d}", kind, round(float(level), 3))
-            for number, (kind, level) in enumerate(zip(drawn, levels, strict=True))
-        ]
+        [SimulatedAnnotator(f"{k}-{number:02d}", k, round(float(v), 3)) for k, number, v in drawn]
     )
 
 
@@ -293,10 +268,10 @@ def simulate(
     unit: float | None = None,
     core: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Let simulated annotators label pictures whose truth is known.
+    """Let simulated annotators label images whose truth is known.
 
-    What an annotator draws on a picture depends on the seed, the annotator's name and the
-    picture's id alone, not on the others in the set.
+    What an annotator draws on an image depends on the seed, the annotator's name and the
+    image's id alone, not on the others in the set.
 
     Parameters
     ----------
@@ -305,14 +280,14 @@ def simulate(
     annotators : sequence of str or SimulatedAnnotator
     n_classes : int
     ids : sequence of str, optional
-        Names of the pictures; their position unless given.
+        Names of the images; their position by default.
     seed : int
     level : float
         Of those annotators that are given by name.
     unit : float, optional
-        Pixels a unit of strength has; the shorter side over 28 unless given.
+        Pixels a unit of strength has; the shorter side over 28 by default.
     core : numpy.ndarray of bool, shape (n, height, width), optional
-        The part of each picture's foreground that ``under`` starts from.
+        The part of each image's foreground that ``under`` starts from.
 
     Returns
     -------
@@ -345,14 +320,12 @@ def simulate(
 
 SOURCES = ("idx", "npz", "drawn")
 SIDE = 28
-_FILES = {"train": "train", "test": "t10k"}
-_KINDS = {"images": ("images-idx3-ubyte", 3), "labels": ("labels-idx1-ubyte", 1)}
-_MEND = "download MNIST again with torchvision.datasets.MNIST(root, download=True)"
+_HINT = "download MNIST again with torchvision.datasets.MNIST(root, download=True)"
 
 
 def find_source() -> str:
-    """Return the best source of digits at hand: ``idx``, ``npz`` or, without files, ``drawn``."""
-    if all(_idx_path(subset, kind) for subset in _FILES for kind in _KINDS):
+    """Return the best source of digits available: ``idx``, ``npz`` or, without files, ``drawn``."""
+    if all(all(_idx_paths(subset)) for subset in ("train", "test")):
         return "idx"
     return "npz" if _packed().is_file() else "drawn"
 
@@ -363,8 +336,8 @@ def read_digits(source: str, subset: str) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     source : {"idx", "npz"}
-        ``idx``: the files that torchvision keeps, in ``mnist/raw`` of the data home, packed by
-        gzip or not; ``npz``: ``mnist/mnist_20k.npz``, 10,000 digits of each part.
+        ``idx``: the files that torchvision keeps, in ``mnist/raw`` of the data home, compressed by
+        gzip or not; ``npz``: ``mnist/mnist_20k.npz``, 10,000 digits of each subset.
     subset : {"train", "test"}
 
     Returns
@@ -376,20 +349,20 @@ def read_digits(source: str, subset: str) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     DatasetUnavailable
-        If the files are not there.
+        If the files are absent.
     DataError
-        If they are not what they should be.
+        If their content is not what it should be.
     """
     if source == "npz":
         return _read_packed(subset)
-    found = {kind: _idx_path(subset, kind) for kind in _KINDS}
-    if not all(found.values()):
+    paths = _idx_paths(subset)
+    if not all(paths):
         where = data_home() / "mnist" / "raw"
-        raise DatasetUnavailable("digits", f"no MNIST files in {where}", _MEND)
-    images, digits = (read_idx(path, _KINDS[kind][1]) for kind, path in found.items())
+        raise DatasetUnavailable("digits", f"no MNIST files in {where}", _HINT)
+    images, digits = read_idx(paths[0], 3), read_idx(paths[1], 1)
     if images.shape[1:] != (SIDE, SIDE) or len(images) != len(digits):
-        told = f"{images.shape} images and {len(digits)} labels"
-        raise DataError(found["images"], told, _MEND)
+        problem = f"{images.shape} images and {len(digits)} labels"
+        raise DataError(paths[0], problem, _HINT)
     return images, digits
 
 
@@ -402,21 +375,21 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is no such array, or shorter or longer than it says.
+        If the file is no such array, or shorter or longer than its header declares.
     """
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(path, f"it cannot be read ({error})", _MEND) from None
+        raise DataError(path, f"it cannot be read ({error})", _HINT) from None
     start = 4 + 4 * dimensions
     if len(content) < start or content[:4] != bytes([0, 0, 8, dimensions]):
-        raise DataError(path, f"no IDX file of bytes in {dimensions} dimensions", _MEND)
+        raise DataError(path, f"no IDX file of bytes in {dimensions} dimensions", _HINT)
     shape = struct.unpack(f">{dimensions}I", content[4:start])
     values = np.frombuffer(content, np.uint8, offset=start)
     if values.size != np.prod(shape):
-        told = f"{values.size:,} values, but the header tells of {shape}"
-        raise DataError(path, told, _MEND)
+        problem = f"{values.size:,} values, but the header declares {shape}"
+        raise DataError(path, problem, _HINT)
     return values.reshape(shape)
 
 
@@ -438,9 +411,9 @@ def _draw(digit: int, generator: np.random.Generator) -> np.ndarray:
     scale = 4
     side = SIDE * scale
     font = ImageFont.load_default(size=float(generator.uniform(20, 25) * scale))
-    picture = Image.new("L", (side, side))
+    canvas = Image.new("L", (side, side))
     middle = (side / 2 + generator.uniform(-4, 4), side / 2 + generator.uniform(-4, 4))
-    pen = ImageDraw.Draw(picture)
+    pen = ImageDraw.Draw(canvas)
     weight = int(generator.integers(0, scale))
     pen.text(middle, str(digit), 255, font, anchor="mm", stroke_width=weight, stroke_fill=255)
     turn, slant = np.deg2rad(generator.normal(0, 8)), generator.normal(0.1, 0.15)
@@ -449,26 +422,30 @@ def _draw(digit: int, generator: np.random.Generator) -> np.ndarray:
     centre = np.array([side / 2, side / 2])
     shift = centre - matrix @ centre
     numbers = (*matrix[0], shift[0], *matrix[1], shift[1])
-    bent = picture.transform(
-        picture.size, Image.Transform.AFFINE, numbers, Image.Resampling.BILINEAR
-    )
-    return np.asarray(bent.resize((SIDE, SIDE), Image.Resampling.BOX))
+    how = (Image.Transform.AFFINE, numbers, Image.Resampling.BILINEAR)
+    canvas = canvas.transform(canvas.size, *how)
+    return np.asarray(canvas.resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
 def _packed() -> Path:
     return data_home() / "mnist" / "mnist_20k.npz"
 
 
-def _idx_path(subset: str, kind: str) -> Path | None:
-    plain = data_home() / "mnist" / "raw" / f"{_FILES[subset]}-{_KINDS[kind][0]}"
-    packed = plain.with_name(plain.name + ".gz")
-    return next((path for path in (plain, packed) if path.is_file()), None)
+def _idx_paths(subset: str) -> list[Path | None]:
+    """Return the files of images and of labels, compressed or not; None where one is absent."""
+    stem = {"train": "train", "test": "t10k"}[subset]
+    found: list[Path | None] = []
+    for name in (f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"):
+        paths = (data_home() / "mnist" / "raw" / (name + suffix) for suffix in ("", ".gz"))
+        found.append(next((path for path in paths if path.is_file()), None))
+    return found
 
 
 def _read_packed(subset: str) -> tuple[np.ndarray, np.ndarray]:
     path = _packed()
     if not path.is_file():
-        raise DatasetUnavailable("digits", f"there is no {path}", "put it there, or use MNIST's")
+        hint = "put it there, or use MNIST's own files"
+        raise DatasetUnavailable("digits", f"there is no {path}", hint)
     hint = "replace it: train_images, train_labels, test_images and test_labels, of uint8"
     try:
         with np.load(path, allow_pickle=False) as packed:
@@ -486,7 +463,7 @@ ALL_DIGITS = (tuple(range(10)),)
 SUBSETS = ("train", "val", "test")
 
 
-def digits(
+def simulated_mnist(
     n: tuple[int, int, int] = (400, 100, 200),
     annotators: Sequence[str | SimulatedAnnotator] = PAPER_ANNOTATORS,
     level: float = 1.0,
@@ -497,15 +474,15 @@ def digits(
     background_noise: float = 0.0,
     source: str = "auto",
 ) -> MultiAnnotatorSet:
-    """Make a set of digits with simulated annotators.
+    """Make a set of MNIST digits with simulated annotators.
 
-    The truth of a digit is what is not black. Validation pictures come from MNIST's training
-    part, test pictures from its test part.
+    The truth of a digit is what is not black. Validation images come from MNIST's training
+    digits, test images from its test digits.
 
     Parameters
     ----------
     n : tuple of int
-        Pictures for training, validation and test.
+        Images for training, validation and test.
     annotators : sequence of str or SimulatedAnnotator
         Kinds of :data:`iavlib.multiannotator.simulation.KINDS`, or made before.
     level : float
@@ -514,19 +491,19 @@ def digits(
     seed : int
         Of which digits, in which order, and of everything random in the annotators.
     size : int
-        Side of the pictures, at least ``28 * tiles``: digits are enlarged by the largest whole
+        Side of the images, at least ``28 * tiles``: digits are enlarged by the largest whole
         number that fits, and surrounded by background.
     groups : sequence of sequence of int
         Digits of each foreground class. One group of all is the published data; two or more make
         labels of several classes, and digits in no group are left out.
     tiles : int
-        ``tiles`` times ``tiles`` digits a picture, so that one shows several classes.
+        ``tiles`` times ``tiles`` digits an image, so that one shows several classes.
     background_noise : float
-        Standard deviation of grey noise added to the pictures, in grey levels; the truth is not
+        Standard deviation of grey noise added to the images, in grey levels; the truth is not
         touched.
     source : {"auto", "idx", "npz", "drawn"}
-        Where digits come from, see :mod:`iavlib.multiannotator.simulation`; the best at hand unless
-        told. Drawn digits are invented pictures: the set is synthetic.
+        Where digits come from, see :mod:`iavlib.multiannotator.simulation`; the best available
+        by default. Drawn digits are synthetic images: the set is synthetic.
 
     Returns
     -------
@@ -543,8 +520,8 @@ def digits(
     source = find_source() if source == "auto" else source
     scale = _check(n, size, groups, tiles, source)
     generator = np.random.default_rng(seed)
-    pictures, classes, names = _choose(n, groups, tiles**2, source, generator, seed)
-    canvas = np.stack([_canvas(ones, tiles, scale, size) for ones in pictures])
+    chosen, classes, names = _choose(n, groups, tiles**2, source, generator, seed)
+    canvas = np.stack([_canvas(ones, tiles, scale, size) for ones in chosen])
     ink = np.repeat(np.repeat(classes.reshape(-1, tiles, tiles), SIDE * scale, 1), SIDE * scale, 2)
     truth = np.where(canvas > 0, _centred(ink.astype(np.int8), size), 0).astype(np.int8)
     images = canvas
@@ -571,28 +548,28 @@ def digits(
 
 def _check(n, size: int, groups, tiles: int, source: str) -> int:
     """Check the arguments; return how many times digits are enlarged."""
-    told = None
+    flat = [digit for group in groups for digit in group]
+    problem = None
     if source not in SOURCES:
-        told = f"source {source!r}", f"choose auto or one of {', '.join(SOURCES)}"
+        problem = f"source {source!r}", f"choose auto or one of {', '.join(SOURCES)}"
     elif len(n) != len(SUBSETS) or min(n) < 0 or not sum(n):
-        told = f"n {n}", "give the numbers of train, val and test pictures"
+        problem = f"n {n}", "give the numbers of train, val and test images"
     elif tiles < 1 or size < SIDE * tiles:
-        told = f"size {size} for {tiles} x {tiles} digits", f"give at least {SIDE * max(tiles, 1)}"
-    else:
-        flat = [digit for group in groups for digit in group]
-        if not flat or len(set(flat)) < len(flat) or not set(flat) <= set(range(10)):
-            told = f"groups {groups}", "put each digit from 0 to 9 into one group at most"
-    if told:
-        raise LabelError("digits", *told)
+        minimum = SIDE * max(tiles, 1)
+        problem = f"size {size} for {tiles} x {tiles} digits", f"give at least {minimum}"
+    elif not flat or len(set(flat)) < len(flat) or not set(flat) <= set(range(10)):
+        problem = f"groups {groups}", "put each digit from 0 to 9 into one group at most"
+    if problem:
+        raise LabelError("digits", *problem)
     return size // (SIDE * tiles)
 
 
 def _choose(n, groups, each: int, source: str, generator, seed: int):
-    """Draw the digits of every picture: images (n, each, 28, 28), classes (n, each), names."""
+    """Draw the digits of every image: images (n, each, 28, 28), classes (n, each), names."""
     class_of = np.zeros(10, np.int8)
     for number, group in enumerate(groups, start=1):
         class_of[list(group)] = number
-    pictures, classes, names = [], [], []
+    chosen, classes, names = [], [], []
     for subset, count in (("train", n[0] + n[1]), ("test", n[2])):
         if source == "drawn":
             entropy = [seed, 0 if subset == "train" else 1]
@@ -602,23 +579,21 @@ def _choose(n, groups, each: int, source: str, generator, seed: int):
             values, shown = read_digits(source, subset)
         usable = np.flatnonzero((class_of[shown] > 0) & values.any(axis=(1, 2)))
         if count * each > len(usable):
-            told = f"{count * each:,} digits of {subset} asked, {len(usable):,} are there"
-            raise LabelError("digits", told, "ask for fewer pictures or tiles")
+            problem = f"{count * each:,} digits of {subset} asked, {len(usable):,} are there"
+            raise LabelError("digits", problem, "ask for fewer images or tiles")
         places = generator.permutation(usable)[: count * each].reshape(count, each)
-        pictures.append(values[places])
+        chosen.append(values[places])
         classes.append(class_of[shown[places]])
         names += [f"{subset}-" + "-".join(f"{place:05d}" for place in row) for row in places]
-    return np.concatenate(pictures), np.concatenate(classes), names
+    return np.concatenate(chosen), np.concatenate(classes), names
 
 
 def _canvas(ones: np.ndarray, tiles: int, scale: int, size: int) -> np.ndarray:
-    """Lay the digits of one picture side by side, enlarged, in the middle of the canvas."""
+    """Lay the digits of one image side by side, enlarged, in the middle of the canvas."""
     side = SIDE * scale
     if scale > 1:
-        large = [
-            Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC) for one in ones
-        ]
-        ones = np.stack([np.asarray(one) for one in large])
+        how = ((side, side), Image.Resampling.BICUBIC)
+        ones = np.stack([np.asarray(Image.fromarray(digit).resize(*how)) for digit in ones])
     rows = ones.reshape(tiles, tiles, side, side).transpose(0, 2, 1, 3)
     return _centred(rows.reshape(1, tiles * side, tiles * side), size)[0]
 

@@ -35,6 +35,14 @@ def long_tails(masks: pd.DataFrame) -> Figure:
     ----------
     masks : DataFrame
         Table of masks of a cohort: ``annotator``, ``tool``, ``skill``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> masks = pd.DataFrame({"annotator": ["A1", "A2"], "tool": ["T1", "T1"], "skill": ["S1"] * 2})
+    >>> [ax.get_xlabel() for ax in plots.long_tails(masks).axes]
+    ['annotator', 'tool', 'skill']
     """
     ratios = {"width_ratios": [4, 1.2, 1]}
     figure, axes = plt.subplots(1, 3, figsize=(9, 3), sharey=True, gridspec_kw=ratios)
@@ -51,6 +59,14 @@ def masks_per_image(masks: pd.DataFrame) -> Figure:
     ----------
     masks : DataFrame
         Table of masks of a cohort: ``image_id``, ``annotator``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> masks = pd.DataFrame({"image_id": ["a", "a", "b"], "annotator": ["A1", "A2", "A1"]})
+    >>> [ax.get_xlabel() for ax in plots.masks_per_image(masks).axes]
+    ['masks of the image', 'different annotators of the image']
     """
     groups = masks.groupby("image_id")["annotator"]
     figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), sharey=True)
@@ -70,6 +86,14 @@ def annotator_overlap(masks: pd.DataFrame, max_sets: int = 20) -> Figure:
         Table of masks of a cohort: ``image_id``, ``annotator``.
     max_sets : int
         Number of sets shown, the most frequent first.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> masks = pd.DataFrame({"image_id": ["a", "a", "b"], "annotator": ["A1", "A2", "A1"]})
+    >>> plots.annotator_overlap(masks).axes[1].get_title()
+    '2 of 2 sets, 100% of images'
     """
     sets = masks.groupby("image_id")["annotator"].agg(lambda names: tuple(sorted(set(names))))
     counts = sets.value_counts()
@@ -121,6 +145,14 @@ def metric_distributions(
         One row per pair of masks.
     metrics : sequence of str
         Columns; one panel each.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> pairs = pd.DataFrame({"dice": [0.7, 0.9]})
+    >>> plots.metric_distributions(pairs, ["dice"]).axes[0].get_xlabel()
+    'Dice'
     """
     size = (2.4 * len(metrics), 2.7)
     figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
@@ -149,6 +181,14 @@ def completeness(metadata: pd.DataFrame, max_columns: int = 36) -> Figure:
         One row per image.
     max_columns : int
         The most complete columns are drawn.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> (ax,) = plots.completeness(pd.DataFrame({"age": [50, None]})).axes
+    >>> print(ax.patches[0].get_width())
+    50.0
     """
     share = 100 * metadata.notna().mean().sort_values().tail(max_columns)
     figure, ax = plt.subplots(figsize=(7, 0.19 * len(share) + 0.8))
@@ -172,6 +212,14 @@ def by_malignancy(
     metric : str
     label : str, optional
         What the metric is, with its unit; its usual name by default.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> table = pd.DataFrame({"dice": [0.9, 0.7], "malignant": [False, True]})
+    >>> plots.by_malignancy({"images": table}).axes[0].get_title()
+    'images'
     """
     figure, axes = plt.subplots(1, len(tables), figsize=(4.4 * len(tables), 3), squeeze=False)
     for ax, (title, table) in zip(axes.flat, tables.items(), strict=True):
@@ -195,6 +243,14 @@ def predicted_against_true(predictions: pd.DataFrame, label: str = _AGREEMENT) -
         ``true`` and ``predicted``, and optionally ``malignancy``.
     label : str
         What is predicted, with its unit.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> table = pd.DataFrame({"true": [0.7, 0.8, 0.9], "predicted": [0.75, 0.8, 0.85]})
+    >>> plots.predicted_against_true(table).axes[0].get_xlabel()
+    'predicted mean pairwise Dice'
     """
     limits = _range(predictions)
     table = predictions.assign(malignancy="all")
@@ -228,7 +284,7 @@ _GROUPS = 8
 
 
 def residuals(predictions: pd.DataFrame, label: str = _AGREEMENT) -> Figure:
-    """Draw the error of each prediction against the prediction, with its mean along the way.
+    """Draw the error of each prediction against the prediction, with a running mean.
 
     Mean and 10 to 90 % range are those of eight groups of equally many images.
 
@@ -238,6 +294,14 @@ def residuals(predictions: pd.DataFrame, label: str = _AGREEMENT) -> Figure:
         ``true`` and ``predicted``.
     label : str
         What is predicted, with its unit.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> table = pd.DataFrame({"true": [0.7, 0.8, 0.9], "predicted": [0.75, 0.8, 0.85]})
+    >>> plots.residuals(table).axes[0].get_ylabel()
+    'predicted - true'
     """
     error = predictions["predicted"] - predictions["true"]
     figure, (ax, side) = plt.subplots(
@@ -270,6 +334,15 @@ def prediction_densities(predictions: pd.DataFrame, label: str = _AGREEMENT) -> 
         ``true``, ``predicted`` and ``malignancy``; other lesions are left out.
     label : str
         What is predicted, with its unit.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> table = pd.DataFrame({"true": [0.7, 0.9], "predicted": [0.75, 0.85]})
+    >>> table["malignancy"] = ["malignant", "benign"]
+    >>> [ax.get_title() for ax in plots.prediction_densities(table).axes]
+    ['true', 'predicted']
     """
     labelled = predictions[predictions["malignancy"].isin(["benign", "malignant"])]
     labelled = labelled.assign(malignant=labelled["malignancy"].eq("malignant"))
@@ -294,6 +367,14 @@ def paired_runs(gains: pd.DataFrame, label: str = "balanced accuracy") -> Figure
         ``treatment`` and ``gain``.
     label : str
         What is scored.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> pair = {"dataset": "ph2", "backbone": "vgg16", "control": 0.7, "treatment": 0.75}
+    >>> plots.paired_runs(pd.DataFrame([pair | {"gain": 0.05}])).axes[0].get_title()
+    'ph2'
     """
     datasets = sorted(gains["dataset"].unique())
     widest = gains.groupby("dataset")["backbone"].nunique().max()

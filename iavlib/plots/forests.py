@@ -63,8 +63,8 @@ def forest(
     columns = {name: (name, f"{name}_low", f"{name}_high") for name in series or ()}
     columns = columns or {"estimate": _SINGLE}
     columns = {
-        name: ends
-        for name, ends in columns.items()
+        name: limits
+        for name, limits in columns.items()
         if any(name in panel and panel[name].notna().any() for panel in panels.values())
     }
     rows = list(dict.fromkeys(key for panel in panels.values() for key in panel.index))
@@ -78,13 +78,13 @@ def forest(
     for ax, (title, panel) in zip(axes[0], panels.items(), strict=True):
         if reference is not None:
             ax.axvline(reference, color="black", lw=0.8)
-        places = np.array([heights[key] for key in panel.index])
-        for number, ends in enumerate(columns.values()):
+        positions = np.array([heights[key] for key in panel.index])
+        for number, limits in enumerate(columns.values()):
             shift = 0.22 * (number - (len(columns) - 1) / 2)
             colour = CYCLE[number] if series and len(columns) > 1 else COLOURS["neutral"]
             style = {"marker": MARKERS[number % len(MARKERS)], "color": colour}
-            draw_intervals(ax, panel, ends, places + shift, **style)
-        _write_notes(ax, panel, places, next(iter(columns), None))
+            draw_intervals(ax, panel, limits, positions + shift, **style)
+        _write_notes(ax, panel, positions, next(iter(columns), None))
         draw_lines(ax, lines or {}, vertical=True)
         ax.set(title=title, xlabel=label)
         ax.grid(axis="y", visible=False)
@@ -209,8 +209,8 @@ def methods_compared(
             for number, kind in enumerate(kinds):
                 member = (methods["sees"] == kind).to_numpy()
                 style = {"marker": MARKERS[number], "color": CYCLE[number]}
-                ends = (name, f"{name}_low", f"{name}_high")
-                draw_intervals(ax, methods[member], ends, rows[member], **style)
+                limits = (name, f"{name}_low", f"{name}_high")
+                draw_intervals(ax, methods[member], limits, rows[member], **style)
             arrow = "→ better" if better.get(name, True) else "← better"
             ax.set_xlabel(f"{words} ({arrow})", fontsize=8)
             ax.tick_params(labelsize=7)

@@ -25,8 +25,8 @@ def _outline(ax: Axes, mask: np.ndarray, colour: str, extent=None) -> None:
         _, width, height, _ = extent or (0, mask.shape[1], mask.shape[0], 0)
         origin = 0 if extent else -0.5
         x, y = ((np.arange(n) + 0.5) / n for n in small.shape[::-1])
-        ends = width * x + origin, height * y + origin
-        ax.contour(*ends, small, levels=[0.5], colors=[colour], linewidths=1.2)
+        points = width * x + origin, height * y + origin
+        ax.contour(*points, small, levels=[0.5], colors=[colour], linewidths=1.2)
 
 
 def outlines(pictures: Sequence[Mapping], columns: int = 3, size: float = 3.0) -> Figure:
@@ -93,6 +93,17 @@ def overlays(examples: Sequence, size: float = 2.3) -> Figure:
         differ. Maps are scaled image by image.
     size : float
         Inches per picture.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> import numpy as np
+    >>> from iavlib import plots
+    >>> mask, picture = np.eye(8), np.zeros((8, 8, 3))
+    >>> example = SimpleNamespace(image_id="ISIC_1", predicted=0.8, picture=picture, masks=[mask])
+    >>> example.maps, example.lesion, example.disagreement = {"Grad-CAM": mask}, mask, None
+    >>> [ax.get_title() for ax in plots.overlays([example]).axes][1]
+    'Grad-CAM'
     """
     if not examples:
         return notice("No network to explain is on this machine.")
@@ -128,6 +139,14 @@ def expertness_maps(image: np.ndarray, masks: Mapping[str, np.ndarray]) -> Figur
     image : ndarray of uint8, shape (height, width, 3)
     masks : mapping of str to ndarray, shape (height, width)
         Title to mask, in the order drawn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iavlib import plots
+    >>> figure = plots.expertness_maps(np.zeros((8, 8, 3)), {"A1": np.eye(8)})
+    >>> [ax.get_title() for ax in figure.axes[:2]]
+    ['image', 'A1']
     """
     size = (1.5 * len(masks) + 1.8, 1.9)
     figure, axes = plt.subplots(1, len(masks) + 1, figsize=size)
@@ -162,6 +181,15 @@ def annotator_maps(
     scores : sequence of callable
         Functions of a predicted and a given map, whose values are written into the corner, for
         instance soft and hard Dice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iavlib import plots
+    >>> mask = np.eye(8)[None, None]
+    >>> figure = plots.annotator_maps(np.zeros((1, 8, 8)), mask, mask, ["A1"])
+    >>> [ax.get_title() for ax in figure.axes]
+    ['picture', 'A1']
     """
     size = (1.35 * (len(names) + 1), 1.5 * len(images))
     figure, axes = plt.subplots(len(images), len(names) + 1, figsize=size, squeeze=False)
@@ -202,7 +230,14 @@ _WIDTH, _HEIGHT = 1.0, 0.36
 
 
 def confusion_architecture() -> Figure:
-    """Draw how a network turns a picture into the truth and each annotator's label."""
+    """Draw how a network turns a picture into the truth and each annotator's label.
+
+    Examples
+    --------
+    >>> from iavlib import plots
+    >>> len(plots.confusion_architecture().axes[0].patches)
+    6
+    """
     figure, ax = plt.subplots(figsize=(8, 2.4))
     style = {"boxstyle": "round,pad=0.03", "edgecolor": COLOURS["neutral"], "facecolor": "white"}
     centred = {"ha": "center", "va": "center"}

@@ -112,6 +112,15 @@ def cascade_lines(cascade: pd.DataFrame, limit: float) -> Figure:
         ``stage``, ``method``, ``spearman``, ``ssim``, in the order of randomisation.
     limit : float
         Drawn as a line: below it a method passes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> table = pd.DataFrame({"stage": ["head", "block 4"], "spearman": [0.4, 0.1]})
+    >>> figure = plots.cascade_lines(table.assign(method="Grad-CAM", ssim=0.3), 0.5)
+    >>> figure.axes[0].get_ylabel()
+    'rank correlation with the map before'
     """
     if not len(cascade):
         return notice("No run has randomised weights.")
@@ -187,11 +196,11 @@ def reliability(bins: Mapping[str, pd.DataFrame]) -> Figure:
     _diagonal(top)
     for number, (name, curve) in enumerate(bins.items()):
         colour, filled = CYCLE[number % len(CYCLE)], curve[curve["n"] > 0]
-        ends = filled["observed"] - filled["ci_low"], filled["ci_high"] - filled["observed"]
+        limits = filled["observed"] - filled["ci_low"], filled["ci_high"] - filled["observed"]
         # Slightly apart where models have points at the same position.
         x = filled["predicted"] + 0.008 * (number - (len(bins) - 1) / 2)
         style = {"fmt": "o-", "color": colour, "capsize": 2, "ms": 5, "lw": 1.2}
-        top.errorbar(x, filled["observed"], yerr=np.abs(ends), label=name, **style)
+        top.errorbar(x, filled["observed"], yerr=np.abs(limits), label=name, **style)
         width = (curve["high"] - curve["low"]) / len(bins)
         left = curve["low"] + number * width
         bars = bottom.bar(left, curve["n"], width, align="edge", color=colour, ec="white", lw=0.4)
@@ -212,6 +221,14 @@ def agreement_reliability(bins: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     bins : mapping of str to sequence of DataFrame
         Name of a map to the tables of its runs (``predicted``, ``observed``, ``n``), one line per
         run.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> table = pd.DataFrame({"predicted": [0.1, 0.9], "observed": [0.2, 0.8], "n": [5, 5]})
+    >>> plots.agreement_reliability({"mean vote": [table]}).axes[0].get_xlabel()
+    'predicted share of annotators'
     """
     if not bins:
         return notice("No finished run to draw.")
@@ -234,6 +251,14 @@ def rates_learnt_against_true(learnt: pd.DataFrame, true: pd.DataFrame) -> Figur
     ----------
     learnt, true : DataFrame
         One row per annotator, one column per rate, from 0 to 1.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> rates = pd.DataFrame({"false_positive_rate": [0.1, 0.2]}, index=["A1", "A2"])
+    >>> plots.rates_learnt_against_true(rates, rates).axes[0].get_xlabel()
+    'true false-positive rate'
     """
     size = (4 * len(true.columns), 3.6)
     figure, axes = plt.subplots(1, len(true.columns), figsize=size, squeeze=False)
@@ -257,6 +282,14 @@ def dominance_curves(distributions: pd.DataFrame, label: str = "Dice") -> Figure
         ``curves`` of :func:`iavlib.stats.first_order_dominance`.
     label : str
         The value, with its unit.
+
+    Examples
+    --------
+    >>> from iavlib import plots, stats
+    >>> dice, malignant = [0.9, 0.8, 0.7, 0.6], [False, False, True, True]
+    >>> result = stats.first_order_dominance(dice, malignant, n_permutations=20)
+    >>> len(plots.dominance_curves(result.curves).axes)
+    2
     """
     value, difference = distributions["value"], distributions["difference"]
     figure, (top, bottom) = plt.subplots(
@@ -288,6 +321,13 @@ def triage_curves(orders: Mapping[str, pd.DataFrame], label: str = "1 - Dice") -
         :func:`iavlib.stats.triage_curve`.
     label : str
         What the loss is.
+
+    Examples
+    --------
+    >>> from iavlib import plots, stats
+    >>> orders = {"model": stats.triage_curve([0.1, 0.3, 0.6], [1, 2, 3])}
+    >>> plots.triage_curves(orders).axes[0].get_ylabel()
+    'found of all 1 - Dice'
     """
     figure, ax = plt.subplots(figsize=(5.6, 4.2))
     for number, (name, curve) in enumerate(orders.items()):

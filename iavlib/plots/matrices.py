@@ -41,6 +41,15 @@ def factor_heatmaps(
     -------
     Figure
         One that states that no factor was recorded, without any.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> means = pd.DataFrame([[0.9, 0.7], [0.7, 0.8]], ["T1", "T2"], ["T1", "T2"])
+    >>> counts = pd.DataFrame([[5, 3], [3, 4]], ["T1", "T2"], ["T1", "T2"])
+    >>> plots.factor_heatmaps({"tool": (means, counts)}).axes[0].get_title()
+    'mean Dice by tool'
     """
     if not matrices:
         return notice("No tools and skill levels are recorded.")
@@ -70,6 +79,14 @@ def confusion_maps(
     annotators : sequence of str
     max_annotators : int
         Only the first ones are drawn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iavlib import plots
+    >>> learnt = np.array([[[0.9, 0.2], [0.1, 0.8]]])
+    >>> plots.confusion_maps(learnt, None, ["A1"]).axes[0].get_title()
+    'A1'
     """
     rows = {"learnt": learnt} | ({} if true is None else {"true": true})
     names = list(annotators)[:max_annotators]
@@ -94,6 +111,14 @@ def dice_matrices(matrices: Mapping[str, pd.DataFrame]) -> Figure:
     matrices : mapping of str to DataFrame
         Title to Dice; the last column is the vote of all. The best annotator of each row is
         framed.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> table = pd.DataFrame([[0.9, 0.8, 0.8]], ["A1"], ["A1", "A2", "vote"])
+    >>> plots.dice_matrices({"AVAP": table}).axes[0].get_title()
+    'AVAP'
     """
     if not matrices:
         return notice("No finished run to draw.")
@@ -123,6 +148,15 @@ def agreement_matrix(table: pd.DataFrame) -> Figure:
     ----------
     table : DataFrame
         Square, from -1 to 1.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> methods = ["Grad-CAM", "occlusion"]
+    >>> table = pd.DataFrame([[1, 0.4], [0.4, 1]], methods, methods)
+    >>> [text.get_text() for text in plots.agreement_matrix(table).axes[0].texts]
+    ['1.00', '0.40', '0.40', '1.00']
     """
     if not len(table):
         return notice("No run compares methods.")

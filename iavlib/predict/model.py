@@ -16,16 +16,15 @@ from iavlib.core.errors import PredictionError
 from iavlib.experiments.config import PROBE, from_mapping
 from iavlib.experiments.result import Result, read_facts
 from iavlib.experiments.store import METRICS, MODEL, SPEC, RunStore, read_json
-from iavlib.experiments.tasks.diagnosis import MULTITASK, make_recipe
-from iavlib.experiments.tasks.diagnosis_network import predict_diagnosis
-from iavlib.experiments.tasks.image import predict_views
+from iavlib.experiments.tasks.image import MULTITASK, make_recipe
+from iavlib.experiments.tasks.image_training import predict_images
 from iavlib.models.model_files import load_network
 from iavlib.models.network import Network
 from iavlib.predict.ood import ALPHA, NEIGHBOURS, OodReference, load_ood_reference
 from iavlib.stats import Conformal, interval_coverage, split_conformal
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import ImageCache
-from iavlib.training.objectives import AGREEMENT, DIAGNOSIS
+from iavlib.training.objectives import DIAGNOSIS
 from iavlib.training.predict import predict_features
 
 IAA = "iaa"
@@ -159,12 +158,7 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
 def _predict_fn(experiment, network: Network) -> Callable[[ImageBatches], pd.DataFrame]:
     """Return the function by which the run's task predicts: its recipe and augmentation."""
     settings = experiment.settings.with_defaults(experiment)
-    if experiment.task == IAA:
-        recipe = experiment.training_recipe()
-        return lambda batches: predict_views(network, AGREEMENT, batches, recipe, settings.tta)
-    return partial(
-        predict_diagnosis, network, settings=settings, recipe=make_recipe(experiment)
-    )
+    return partial(predict_images, network, settings=settings, recipe=make_recipe(experiment))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How a number goes with malignancy: effect sizes, and two groups compared in every usual way.
+"""Association of a number with malignancy: effect sizes, and tests between two groups.
 
 Effect sizes are signed "first minus second": positive when the first group tends to be larger. The
 weighted forms take many weight vectors at once, which is what makes a cluster bootstrap fast: a
@@ -361,8 +361,8 @@ def association(
 
     boot = cluster_bootstrap(effects, sample.clusters, n_boot, seed)
     estimates = {
-        name: Estimate(*map(float, ends))
-        for name, *ends in zip(_EFFECTS, boot.estimate, boot.low, boot.high, strict=True)
+        name: Estimate(*map(float, limits))
+        for name, *limits in zip(_EFFECTS, boot.estimate, boot.low, boot.high, strict=True)
     }
     r = estimates["point_biserial"]
     if np.isfinite(r.value) and len(sample) > 2:

@@ -470,15 +470,15 @@ def fit_temperature(malignant: ArrayLike, probability: ArrayLike) -> Temperature
     def loss(log_temperature: float) -> float:
         return float(np.logaddexp(0, -margin / np.exp(log_temperature)).mean())
 
-    ends = tuple(np.log(TEMPERATURE_RANGE))
-    best = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-9})
+    limits = tuple(np.log(TEMPERATURE_RANGE))
+    best = minimize_scalar(loss, bounds=limits, method="bounded", options={"xatol": 1e-9})
     # The loss is convex in 1 / T, so one minimum is the minimum.
-    nearest = min((best.x, *ends), key=loss)
+    nearest = min((best.x, *limits), key=loss)
     return Temperature(
         value=float(np.exp(nearest)),
         loss_before=loss(0.0),
         loss_after=loss(nearest),
-        at_bound=bool(min(abs(nearest - end) for end in ends) < 1e-3),
+        at_bound=bool(min(abs(nearest - end) for end in limits) < 1e-3),
     )
 
 

@@ -120,7 +120,7 @@ class Conformal:
         -------
         DataFrame
             ``lower`` and ``upper``, with the index of the predictions. Where a negative margin
-            inverts an interval, both ends are its midpoint, which covers no less.
+            inverts an interval, both limits are its midpoint, which covers no less.
 
         Raises
         ------
@@ -267,14 +267,16 @@ def out_of_fold_intervals(
     if n_folds < 2:
         raise ValueError("one fold only: there are no other rows to calibrate on")
     labels = None if groups is None else np.asarray(groups, dtype=object)
-    ends = np.empty((len(truth), 2))
+    limits = np.empty((len(truth), 2))
     for fold in range(n_folds):
         inside = codes == fold
-        own, others = (None, None) if labels is None else (labels[inside], labels[~inside])
+        inside_groups, others = (
+            (None, None) if labels is None else (labels[inside], labels[~inside])
+        )
         fitted = split_conformal(truth[~inside], guess[~inside], alpha, others, bounds)
-        ends[inside] = fitted.intervals(guess[inside], groups=own).to_numpy()
+        limits[inside] = fitted.intervals(guess[inside], groups=inside_groups).to_numpy()
     index = predicted.index if isinstance(predicted, pd.Series) else None
-    return pd.DataFrame(ends, columns=["lower", "upper"], index=index)
+    return pd.DataFrame(limits, columns=["lower", "upper"], index=index)
 
 
 def _calibrate(scores, kind, alpha, groups, bounds) -> Conformal:
@@ -337,7 +339,7 @@ def interval_coverage(
     ------
     ValueError
         When lengths or indexes differ, a truth is not finite, or an end is NaN or above the
-        other; ends may be infinite.
+        other; limits may be infinite.
 
     Examples
     --------
@@ -350,11 +352,11 @@ def interval_coverage(
     truth = finite_values(true, "true values")
     low, high = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
     if not len(truth) == len(low) == len(high):
-        raise ValueError(f"{len(truth)} true values, {len(low)} lower and {len(high)} upper ends")
+        raise ValueError(f"{len(truth)} true values, {len(low)} lower and {len(high)} upper limits")
     wrong = ~(low <= high)  # so that a NaN is wrong too
     if wrong.any():
         first = int(np.argmax(wrong))
-        raise ValueError(f"row {first} has no interval: its ends are {low[first]}, {high[first]}")
+        raise ValueError(f"row {first} has no interval: its limits are {low[first]}, {high[first]}")
     rows = {
         label: _coverage(truth[member], low[member], high[member])
         for label, member in group_members(groups, len(truth)).items()

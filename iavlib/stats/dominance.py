@@ -184,11 +184,11 @@ class Dominance:
         """
         broken = (self.curves["difference"] < -_TIE).to_numpy()
         edges = np.diff(np.r_[0, broken.astype(int), 0])
-        starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+        starts, limits = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
         value, difference = self.curves["value"].to_numpy(), self.curves["difference"].to_numpy()
-        largest = [-difference[a:b].min() for a, b in zip(starts, ends, strict=True)]
+        largest = [-difference[a:b].min() for a, b in zip(starts, limits, strict=True)]
         # Both functions are 1 at the last value, so a broken range always ends before it.
-        return pd.DataFrame({"low": value[starts], "high": value[ends], "largest": largest})
+        return pd.DataFrame({"low": value[starts], "high": value[limits], "largest": largest})
 
     def to_frame(self) -> pd.DataFrame:
         """Return everything but the curves as a table of one row."""

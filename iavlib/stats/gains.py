@@ -218,8 +218,8 @@ def _signed_ranks(values: np.ndarray) -> tuple[float, float, float, float]:
     for rank in range(1, n + 1):
         counts = np.convolve(counts, np.r_[1.0, np.zeros(rank - 1), 1.0]) / 2
     cut = int(np.searchsorted(np.cumsum(counts), 0.025, side="right"))
-    ends = (walsh[cut - 1], walsh[total - cut]) if cut > 0 else (np.nan, np.nan)
-    return float(np.median(walsh)), float(ends[0]), float(ends[1]), p
+    limits = (walsh[cut - 1], walsh[total - cut]) if cut > 0 else (np.nan, np.nan)
+    return float(np.median(walsh)), float(limits[0]), float(limits[1]), p
 
 
 def _signs(values: np.ndarray) -> tuple[float, float, float, float]:
@@ -264,7 +264,7 @@ class _Layout:
     backbone: np.ndarray
 
     def count(self, level: str) -> int:
-        """Units of a level; of seeds, the most that one cell has."""
+        """Number of units of a level; of seeds, the maximum over cells."""
         if level == "seed":
             return int(np.bincount(self.cell).max())
         return int(getattr(self, level).max()) + 1
@@ -275,7 +275,7 @@ def average_gain(
     n_boot: int = 2000,
     seed: int | np.random.Generator = 0,
 ) -> pd.DataFrame:
-    """Average the gain over datasets and backbones, with an interval for each way of resampling.
+    """Average the gain over datasets and backbones, with an interval for each resampling scheme.
 
     Parameters
     ----------
@@ -356,6 +356,17 @@ def average_gain_on_other_images(
         When a run has test images of one class alone.
     ValueError
         When a label or patient is missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import average_gain_on_other_images
+    >>> rows = pd.DataFrame({"patient_id": list("abcdef"), "malignant": [True, False] * 3})
+    >>> rows = rows.assign(dataset="ph2", backbone="vgg16", seed=0)
+    >>> single = rows.assign(arm="single", called=[True, True, False, False, True, True])
+    >>> both = pd.concat([single, rows.assign(arm="multitask", called=rows["malignant"])])
+    >>> average_gain_on_other_images(both, n_boot=20).loc["patient", "estimate"].round(2).item()
+    0.5
     """
     needed = [*PAIR, arm, "patient_id", "malignant", "called"]
     missing = [name for name in needed if name not in predictions]
@@ -412,7 +423,7 @@ def _multinomial(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _row(values, layout: _Layout, levels: tuple, replicates: np.ndarray) -> tuple:
-    """Estimate, interval, standard error and note of one way of resampling."""
+    """Estimate, interval, standard error and note of one resampling scheme."""
     ones = np.ones(len(layout.cell))
     of_cells = np.bincount(layout.cell, values[0]) / np.bincount(layout.cell, ones)
     counts = {name: layout.count(name) for name in levels if name != "patient"}
@@ -441,13 +452,13 @@ def _table(rows: dict, layout: _Layout) -> pd.DataFrame:
 def _count_by_patient(used: pd.DataFrame, arm: str, arms: tuple) -> tuple:
     """Pairs of runs, and for each dataset its pairs' numbers and counts (kind, patients, runs).
 
-    Kinds are malignant rows found, malignant rows, benign rows spared and benign rows; runs are
+    Kinds are malignant rows detected, malignant rows, benign rows spared and benign rows; runs are
     the treatment's and then the control's, in the order of the pairs.
     """
     malignant, called = boolean_labels(used["malignant"]), boolean_labels(used["called"])
     counts = pd.DataFrame(
         {
-            "found": malignant & called,
+            "detected": malignant & called,
             "malignant": malignant,
             "spared": ~malignant & ~called,
             "benign": ~malignant,
@@ -494,9 +505,11 @@ def _tabulate(counts: pd.DataFrame, run, n_runs: int, patient, n_patients: int) 
 def _gains_of(subsets: list, weights: list[np.ndarray], n_pairs: int) -> np.ndarray:
     """Gain of each pair with patients weighted, shape (b, pairs)."""
     gain = np.empty((len(weights[0]), n_pairs))
-    for (numbers, (found, malignant, spared, benign)), drawn in zip(subsets, weights, strict=True):
+    for (numbers, (detected, malignant, spared, benign)), drawn in zip(
+        subsets, weights, strict=True
+    ):
         with np.errstate(divide="ignore", invalid="ignore"):
-            sensitivity = (drawn @ found) / (drawn @ malignant)
+            sensitivity = (drawn @ detected) / (drawn @ malignant)
             specificity = (drawn @ spared) / (drawn @ benign)
         treatment, control = np.split((sensitivity + specificity) / 2, 2, axis=1)
         gain[:, numbers] = treatment - control

@@ -189,8 +189,8 @@ def _dark_columns(light, levels, gradient) -> dict[str, np.ndarray]:
     share = dark.mean(axis=(1, 2))
     split = (share > 0) & (share < 1)
     count = np.maximum(dark.sum(axis=(1, 2)), 1)
-    rest = np.maximum((~dark).sum(axis=(1, 2)), 1)
-    contrast = (light * ~dark).sum(axis=(1, 2)) / rest - (light * dark).sum(axis=(1, 2)) / count
+    bright = np.maximum((~dark).sum(axis=(1, 2)), 1)
+    contrast = (light * ~dark).sum(axis=(1, 2)) / bright - (light * dark).sum(axis=(1, 2)) / count
     offset = (np.arange(light.shape[1]) + 0.5) / light.shape[1] - 0.5
     by_row, by_column = dark.sum(axis=2), dark.sum(axis=1)
     y, x = by_row @ offset / count, by_column @ offset / count

@@ -169,8 +169,8 @@ def relative_reduction(
 
     .. math:: 1 - \mathrm{MAE}(\text{predicted}) / \mathrm{MAE}(\text{baseline})
 
-    Data sets differ in how much their agreement varies, so that equal MAE on two of them is not
-    equal skill; the reduction against each data set's own constant median can be compared.
+    Datasets differ in how much their agreement varies, so that equal MAE on two of them is not
+    equal skill; the reduction against each dataset's own constant median can be compared.
 
     Parameters
     ----------
@@ -248,16 +248,16 @@ def errors_by_group(
     truth, guess, codes, _ = _checked(true, predicted, clusters, groups=groups)
     table = {}
     for label, member in group_members(groups, len(truth)).items():
-        own_true, own_guess, own = truth[member], guess[member], codes[member]
-        row = {"n": len(own_true), "n_clusters": len(np.unique(own))}
-        errors = pd.DataFrame({"estimate": point_errors(own_true, own_guess)})
+        inside_true, inside_guess, inside = truth[member], guess[member], codes[member]
+        row = {"n": len(inside_true), "n_clusters": len(np.unique(inside))}
+        errors = pd.DataFrame({"estimate": point_errors(inside_true, inside_guess)})
         if row["n_clusters"] > 1:
-            errors = regression_errors(own_true, own_guess, own, n_boot, seed)
+            errors = regression_errors(inside_true, inside_guess, inside, n_boot, seed)
         errors = errors.reindex(columns=["estimate", "ci_low", "ci_high"])
         for name in ("mae", "bias", "pearson"):
             names = (name, f"{name}_low", f"{name}_high")
             row |= dict(zip(names, errors.loc[name], strict=True))
-        table[label] = row | {"true_mean": own_true.mean()}
+        table[label] = row | {"true_mean": inside_true.mean()}
     frame = pd.DataFrame.from_dict(table, orient="index").rename_axis("group")
     return frame.astype({"n": int, "n_clusters": int})
 

@@ -83,8 +83,8 @@ class Bootstrap:
 
     def to_frame(self, names: Sequence[str], **columns) -> pd.DataFrame:
         """Return one row per value: `estimate`, `ci_low`, `ci_high` and constant `columns`."""
-        ends = {"estimate": self.estimate, "ci_low": self.low, "ci_high": self.high}
-        return pd.DataFrame({**ends, **columns}, index=pd.Index(names, name="statistic"))
+        limits = {"estimate": self.estimate, "ci_low": self.low, "ci_high": self.high}
+        return pd.DataFrame({**limits, **columns}, index=pd.Index(names, name="statistic"))
 
 
 def cluster_bootstrap(

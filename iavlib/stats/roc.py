@@ -204,8 +204,8 @@ def auroc(
     value, se = float(areas[0]), float(np.sqrt(covariance[0, 0]))
     half = float(norm.ppf((1 + level) / 2)) * se
     n_malignant, n_benign = len(sample.first), len(sample.second)
-    ends = max(0.0, value - half), min(1.0, value + half)
-    return Auroc(value, se, *ends, n_malignant, n_benign, sample.n_clusters)
+    limits = max(0.0, value - half), min(1.0, value + half)
+    return Auroc(value, se, *limits, n_malignant, n_benign, sample.n_clusters)
 
 
 def compare_aurocs(
@@ -254,5 +254,5 @@ def compare_aurocs(
     z = difference / se if se > _ZERO else float("nan")
     p = float(2 * norm.sf(abs(z))) if se > _ZERO else 1.0 if difference == 0 else float("nan")
     correlation = float(covariance[0, 1]) / product if product > _ZERO else float("nan")
-    ends = difference - half, difference + half
-    return AurocDifference(float(a), float(b), difference, se, *ends, z, p, correlation)
+    limits = difference - half, difference + half
+    return AurocDifference(float(a), float(b), difference, se, *limits, z, p, correlation)

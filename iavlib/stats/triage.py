@@ -96,7 +96,7 @@ def triage_gains(
         the straight line of chance, from -0.5 to 0.5), ``of_possible`` (its share of the best
         order's), ``found_10`` and so on for each of `shares` (share of the total loss), and with
         a reference ``more_than_reference`` (difference of areas); each with ``_low`` and
-        ``_high``, the ends of its 95 % interval over patients, paired where differences are.
+        ``_high``, the limits of its 95 % interval over patients, paired for differences.
 
     Raises
     ------
@@ -152,13 +152,13 @@ class _Order:
         """Compute shares examined and found of each replicate, both (b, blocks + 1)."""
         weights = weights[:, self.rows]
         start = np.zeros((len(weights), 1))
-        ends = []
+        limits = []
         for amount in (weights, weights * loss[self.rows]):
             blocks = np.add.reduceat(amount, self.starts, axis=1)
             total = np.concatenate([start, blocks.cumsum(1)], axis=1)
             with np.errstate(invalid="ignore"):
-                ends.append(total / total[:, -1:])
-        return ends[0], ends[1]
+                limits.append(total / total[:, -1:])
+        return limits[0], limits[1]
 
 
 def _summary(order: _Order, weights, loss, shares) -> np.ndarray:

@@ -23,18 +23,16 @@ from iavlib.training.batches import ImageBatches, plan_batches
 from iavlib.training.hardware import (
     Randomness,
     autocast,
-    choose_device,
     effective_precision,
     repeatable,
     seeded,
 )
 from iavlib.training.objectives import Objective
 from iavlib.training.optimisation import (
-    Frozen,
-    Pull,
     build_optimizer,
     build_scheduler,
     moving_average,
+    start_training,
 )
 from iavlib.training.recipe import Recipe
 
@@ -50,7 +48,6 @@ def fit(
     recipe: Recipe,
     folder: Path | None = None,
     seed: int = 0,
-    device: str | torch.device = "auto",
     progress: bool | Callable[[dict], None] = False,
 ) -> pd.DataFrame:
     """Train a model and leave it with the weights of its best epoch.
@@ -71,8 +68,6 @@ def fit(
         been, on the same machine with the same number of threads. A finished run is read.
     seed : int
         Of the order of images, augmentation and dropout; the model already has its weights.
-    device : str or torch.device
-        "auto" is where the images are.
     progress : bool or callable
         True prints one line per epoch to the standard error; a callable gets the epoch's row.
 
@@ -93,11 +88,8 @@ def fit(
     TrainingError
         If model, batches, objective and recipe do not fit together.
     """
-    device = batches.device if device == "auto" else choose_device(device)
-    if device != batches.device:
-        raise TrainingError(f"the images are on {batches.device}, training was asked for {device}")
     objective.check(batches)
-    with repeatable(device), seeded(seed, device) as randomness:
+    with repeatable(batches.device), seeded(seed, batches.device) as randomness:
         run = _Run(model, batches, objective, recipe, randomness)
         path = Path(folder) / CHECKPOINT if folder is not None else None
         identity = {"recipe": recipe.to_dict(), "seed": seed, "images": batches.fingerprint}
@@ -138,31 +130,30 @@ class _Run:
         self.precision = effective_precision(recipe.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.average = moving_average(model, recipe.ema) if recipe.ema is not None else None
-        self.frozen, self.pull = Frozen(model, recipe), Pull(model, recipe)
+        self.stateful = {"model": model, "optimizer": self.optimizer}
+        self.stateful |= {"scheduler": self.scheduler, "scaler": self.scaler}
+        if self.average is not None:
+            self.stateful["average"] = self.average
         self.rows: list[dict] = []
         self.best: dict = {"epoch": -1, "value": None, "state": None}
 
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or there was no better one for ``patience`` epochs."""
-        done, patience = len(self.rows), self.recipe.patience
-        if patience is not None and done - 1 - self.best["epoch"] >= patience:
-            return True
-        return done >= self.recipe.epochs
+        done, patience = len(self.rows), self.recipe.patience or self.recipe.epochs
+        return done >= self.recipe.epochs or done - 1 - self.best["epoch"] >= patience
 
     def epoch(self) -> None:
         """Train an epoch, measure, and keep the weights if they are the best so far."""
         epoch, rate = len(self.rows), self.optimizer.param_groups[0]["lr"]
         start = time.perf_counter()
-        self.frozen.begin(epoch)
+        start_training(self.model, self.recipe)
         losses, seen = self._train(epoch)
         trained = time.perf_counter()
         measured = self.objective.evaluate(self._evaluated())
         row = {"epoch": epoch, "lr": rate, "train_loss": float(np.mean(losses)), **measured}
-        row["precision"] = self.precision
-        row["seconds"] = time.perf_counter() - start
-        row["images_per_second"] = seen / (trained - start)
-        self.rows.append(row)
+        row |= {"precision": self.precision, "seconds": time.perf_counter() - start}
+        self.rows.append(row | {"images_per_second": seen / (trained - start)})
         self._keep_if_best(epoch, measured)
 
     def _train(self, epoch: int) -> tuple[list[float], int]:
@@ -189,11 +180,9 @@ class _Run:
 
     def _step(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()
-        if self.recipe.l2sp or self.recipe.clip_norm is not None:
+        if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            self.pull.add_gradients()
-            if self.recipe.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -232,19 +221,9 @@ class _Run:
 
     def state(self, identity: dict) -> dict:
         """Return the whole state, as tensors and plain values."""
-        return {
-            "format": FORMAT,
-            "identity": json.dumps(identity),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "start": self.pull.start,
-            "random": self.randomness.state(),
-            "rows": self.rows,
-            "best": self.best,
-        }
+        state = {name: part.state_dict() for name, part in self.stateful.items()}
+        state |= {"format": FORMAT, "identity": json.dumps(identity), "rows": self.rows}
+        return state | {"random": self.randomness.state(), "best": self.best}
 
     def restore(self, path: Path, state: dict | None, identity: dict) -> None:
         """Continue from a state; nothing happens where there is none."""
@@ -262,14 +241,8 @@ class _Run:
                 "start anew"
             )
         try:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scheduler.load_state_dict(state["scheduler"])
-            self.scaler.load_state_dict(state["scaler"])
-            if self.average is not None:
-                self.average.load_state_dict(state["average"])
-            for start, stored in zip(self.pull.start, state["start"], strict=True):
-                start.copy_(stored)
+            for name, part in self.stateful.items():
+                part.load_state_dict(state[name])
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"{path}: it does not fit this model ({str(error).splitlines()[0]}); it is from "
@@ -283,7 +256,6 @@ class _Run:
         if self.best["state"] is None:
             name, bar = self.recipe.select[0], self.recipe.select_above
             raise TrainingError(f"no epoch was kept: validation {name} was never beyond {bar}")
-        self.frozen.release()
         self.model.load_state_dict(self.best["state"])
         self.model.eval()
         history = pd.DataFrame(self.rows)

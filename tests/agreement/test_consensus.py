@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-import SimpleITK
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -63,48 +62,6 @@ def test_majority_of_three():
 def test_ties_of_two_are_the_union_or_the_intersection():
     assert np.array_equal(majority_vote([A, B]), A | B)
     assert np.array_equal(majority_vote([A, B], ties="background"), A & B)
-
-
-def test_weights_decide():
-    assert np.array_equal(majority_vote([A, B, C], weights=[3, 1, 1]), A)
-    assert np.array_equal(majority_vote([A, B, C], weights=[0, 1, 0]), B)
-    assert mean_map([A, B], weights=[3, 1])[12, 12] == pytest.approx(0.75)
-
-
-def test_a_tie_of_weights_survives_rounding():
-    """0.1 + 0.2 against 0.3 is a tie, though not in floating point."""
-    weights = [0.1, 0.2, 0.3]
-    only_third = C
-    assert np.array_equal(majority_vote([A, A, only_third], weights), A | C)
-    assert not majority_vote([A, A, only_third], weights, ties="background").any()
-
-
-@given(stacks())
-@settings(deadline=None)
-def test_majority_vote_is_that_of_simpleitk(stack):
-    vote = SimpleITK.LabelVotingImageFilter()
-    vote.SetLabelForUndecidedPixels(1)
-    images = [SimpleITK.GetImageFromArray(mask.astype(np.uint8)) for mask in stack]
-    other = SimpleITK.GetArrayFromImage(vote.Execute(images)) > 0
-    assert np.array_equal(majority_vote(stack), other)
-
-
-@given(stacks(), st.randoms(use_true_random=False))
-@settings(deadline=None)
-def test_the_order_of_annotators_has_no_say(stack, random):
-    order = list(range(len(stack)))
-    random.shuffle(order)
-    assert np.array_equal(majority_vote(stack[order]), majority_vote(stack))
-    assert np.array_equal(mean_map(stack[order]), mean_map(stack))
-
-
-@given(stacks())
-@settings(deadline=None)
-def test_inside_and_outside_are_alike(stack):
-    """The vote on the complements is the complement; a tie goes the other way."""
-    assert np.array_equal(majority_vote(~stack), ~majority_vote(stack, ties="background"))
-    if len(stack) % 2:
-        assert np.array_equal(majority_vote(~stack), ~majority_vote(stack))
 
 
 def test_mean_map_counts_votes():
@@ -354,19 +311,9 @@ def test_any_one_value_may_mean_inside(inside):
     assert np.array_equal(majority_vote([A * inside, B]), A | B)
 
 
-@pytest.mark.parametrize(
-    "weights", [[1], [1, -1], [0, 0], [1, np.nan], [1, 1, 1], [np.inf, 1]], ids=str
-)
-def test_weights_that_make_no_sense(weights):
-    with pytest.raises(ValueError, match="weights"):
-        majority_vote([A, B], weights)
-
-
 def test_settings_that_make_no_sense():
     with pytest.raises(ValueError, match="ties"):
         majority_vote([A, B], ties="union")
-    with pytest.raises(ValueError, match="confidence"):
-        staple([A, B], confidence=0)
     with pytest.raises(ValueError, match="max_iterations"):
         staple([A, B], max_iterations=0)
     with pytest.raises(ValueError, match="1 names for 2 masks"):

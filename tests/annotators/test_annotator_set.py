@@ -27,7 +27,7 @@ def test_an_annotator_never_seen(make_set):
     whole = make_set()
     partly = make_set(labels=without(whole.labels, (slice(None), 1)))
     assert partly.unseen == ("R1",)
-    with pytest.raises(LabelError, match=r"'R1'.*none of the 6 pictures"):
+    with pytest.raises(LabelError, match=r"'R1'.*none of the 6 images"):
         partly.require_seen()
     whole.require_seen()
     with pytest.raises(LabelError, match=r"'R9'.*choose among R0, R1, R2"):
@@ -96,11 +96,11 @@ def test_selections(make_set):
     assert np.array_equal(chosen.truth, whole.truth[[1, 4]])
     assert list(chosen.clusters) == ["c0", "c2"]
     assert list(whole.subset("train").ids) == ["image-0", "image-2", "image-4"]
-    with pytest.raises(KeyError, match="no picture nowhere"):
+    with pytest.raises(KeyError, match="no image nowhere"):
         whole.select(["nowhere"])
-    with pytest.raises(KeyError, match="no part 'tests'; there are train, val, test"):
+    with pytest.raises(KeyError, match="no subset 'tests'; known: train, val, test"):
         whole.subset("tests")
-    with pytest.raises(KeyError, match="there are none"):
+    with pytest.raises(KeyError, match="known: none"):
         make_set().subset("train")
 
 
@@ -174,4 +174,4 @@ def test_mean_map_counts_those_who_labelled(make_set):
 def test_repr_tells_what_is_invented(make_set):
     assert "synthetic" not in repr(make_set())
     shown = repr(make_set(simulated_annotators=True, synthetic=True))
-    assert "synthetic, simulated annotators, 6 pictures of 8x8" in shown
+    assert "synthetic, simulated annotators, 6 images of 8x8" in shown

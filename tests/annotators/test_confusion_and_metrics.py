@@ -9,17 +9,14 @@ from sklearn.metrics import confusion_matrix
 from iavlib.core.errors import LabelError
 from iavlib.masks import dice, ged_released, generalised_energy_distance, soft_dice
 from iavlib.multiannotator import (
-    class_dice,
     confusion_counts,
     confusion_error,
     confusion_error_released,
-    crowd,
     dice_matrix,
     error_rates,
     incompetence,
-    mean_dice,
-    pixel_confusion,
-    rank_annotators,
+    random_annotators,
+    rank_by_competence,
     rate_correlations,
     simulate,
     true_confusion,
@@ -68,13 +65,6 @@ def test_missing_labels_and_classes_are_unknown(make_set):
     assert np.allclose(found.overall.sum(axis=1), 1)
     with pytest.raises(LabelError, match="no truth"):
         true_confusion(make_set(truth=None))
-
-
-def test_what_a_pixel_tells():
-    matrix = pixel_confusion(np.array([[0, 1]]), np.array([[1, -1]]), 2)
-    assert matrix[0, 0, :, 0].tolist() == [0, 1]
-    assert np.isnan(matrix[0, 0, :, 1]).all()
-    assert np.isnan(matrix[0, 1]).all()
 
 
 def test_noise_makes_error_rates_grow_in_proportion():
@@ -133,14 +123,14 @@ def test_incompetence_and_ranking():
     assert incompetence(unknown) == pytest.approx(0.3)
     assert np.isnan(incompetence(np.full((2, 2), np.nan)))
     true = np.stack([UNDER, np.eye(2), OVER])
-    ranking = rank_annotators(0.5 * true + 0.25, true, ["u", "g", "o"])
+    ranking = rank_by_competence(0.5 * true + 0.25, true, ["u", "g", "o"])
     assert list(ranking.table.index) == ["g", "o", "u"]
     assert ranking.spearman == pytest.approx(1)
-    assert rank_annotators(true[[1, 0, 2]], true, ["u", "g", "o"]).spearman == pytest.approx(-1)
+    assert rank_by_competence(true[[1, 0, 2]], true, ["u", "g", "o"]).spearman == pytest.approx(-1)
 
 
 def test_an_identity_for_everybody_ranks_and_correlates_with_nothing():
-    many = crowd(6)
+    many = random_annotators(6)
     truth = np.zeros((2, 28, 28), np.int8)
     truth[:, 8:20, 9:16] = 1
     labels = simulate(truth, many, 2)
@@ -152,39 +142,12 @@ def test_an_identity_for_everybody_ranks_and_correlates_with_nothing():
     )
     names = [one.name for one in many]
     identity = np.stack([np.eye(2)] * 6)
-    assert np.isnan(rank_annotators(identity, true, names).spearman)
+    assert np.isnan(rank_by_competence(identity, true, names).spearman)
     identity += 1e-12
     rates = rate_correlations(identity, true, names)
     assert not any(value >= 0.8 for value in rates.values())
     good = rate_correlations(0.6 * true + 0.2, true, names)
     assert good == pytest.approx(dict.fromkeys(good, 1.0))
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    arrays(np.int8, (2, 6, 5), elements=st.integers(0, 2)),
-    arrays(np.int8, (2, 6, 5), elements=st.integers(0, 2)),
-)
-def test_class_dice_is_dice(predicted, truth):
-    found = class_dice(predicted, truth, 3)
-    for number in range(2):
-        for one in range(3):
-            expected = dice(predicted[number] == one, truth[number] == one)
-            assert found[number, one] == pytest.approx(expected)
-    one_hot = (predicted[:, None] == np.arange(3)[None, :, None, None]).astype(float)
-    assert np.allclose(class_dice(one_hot, truth, 3), found)
-    assert mean_dice(predicted, predicted, 3) == 1
-    assert mean_dice(predicted, truth, 3, background=False) == pytest.approx(found[:, 1:].mean())
-
-
-def test_soft_product_dice():
-    truth = np.array([[[1, 0]]], np.int8)
-    probability = np.array([[[[0.25, 1.0]], [[0.75, 0.0]]]])
-    assert class_dice(probability, truth, 2)[0].tolist() == pytest.approx(
-        [2 * 1.0 / (1.25 + 1), 2 * 0.75 / (0.75 + 1)]
-    )
-    with pytest.raises(ValueError, match="predictions of shape"):
-        class_dice(probability[:, :1], truth, 2)
 
 
 def test_dice_of_models_with_annotators(make_set):

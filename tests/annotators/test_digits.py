@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from iavlib.core.errors import DataError, DatasetUnavailable, LabelError
-from iavlib.multiannotator import digits, true_confusion
+from iavlib.multiannotator import simulated_mnist, true_confusion
 from iavlib.multiannotator.simulation import draw_digits, find_source, read_digits, read_idx
 
 GROUPS = ((0, 1, 2), (3, 4, 5, 6), (7, 8, 9))
@@ -40,7 +40,7 @@ def test_torchvisions_files(raw):
     images, shown = read_digits("idx", "test")
     assert np.array_equal(images, draw_digits(40, 2)[0])
     assert np.array_equal(shown, draw_digits(40, 2)[1])
-    made = digits((20, 10, 30))
+    made = simulated_mnist((20, 10, 30))
     assert (made.name, len(made), made.synthetic) == ("digits-idx", 60, False)
     number = int(made.ids[-1].removeprefix("test-"))
     assert np.array_equal(made.images[-1, ..., 0], images[number])
@@ -50,7 +50,7 @@ def test_wrong_files_are_told(raw):
     path = raw / "train-images-idx3-ubyte"
     whole = path.read_bytes()
     for content, told in (
-        (whole[:-5], "but the header tells"),
+        (whole[:-5], "but the header declares"),
         (whole[:7], "no IDX file"),
         (b"\0\0\x08\x01" + whole[4:], "no IDX file"),
     ):
@@ -69,7 +69,7 @@ def test_wrong_files_are_told(raw):
 def test_without_files_digits_are_drawn_and_synthetic(tmp_path, monkeypatch):
     monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path))
     assert find_source() == "drawn"
-    made = digits((12, 4, 8))
+    made = simulated_mnist((12, 4, 8))
     assert made.synthetic
     assert made.simulated_annotators
     assert {subset: len(made.subset(subset)) for subset in ("train", "val", "test")} == {
@@ -81,23 +81,23 @@ def test_without_files_digits_are_drawn_and_synthetic(tmp_path, monkeypatch):
     assert not (made.truth[:, [0, -1]] > 0).any(), "digits keep off the border"
     for source in ("idx", "npz"):
         with pytest.raises(DatasetUnavailable, match="digits"):
-            digits((4, 1, 1), source=source)
+            simulated_mnist((4, 1, 1), source=source)
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "mnist_20k.npz").write_bytes(b"nothing")
     with pytest.raises(DataError, match="not the packed digits"):
-        digits((4, 1, 1))
+        simulated_mnist((4, 1, 1))
 
 
 def test_same_seed_same_digits():
-    first, second = (digits((6, 2, 4), source="drawn", seed=5) for _ in range(2))
+    first, second = (simulated_mnist((6, 2, 4), source="drawn", seed=5) for _ in range(2))
     assert first.fingerprint == second.fingerprint
-    assert digits((6, 2, 4), source="drawn", seed=6).fingerprint != first.fingerprint
+    assert simulated_mnist((6, 2, 4), source="drawn", seed=6).fingerprint != first.fingerprint
 
 
 def test_annotation_noise():
     errors = []
     for level in (0.0, 0.5, 1.0):
-        made = digits((20, 0, 1), level=level, source="drawn")
+        made = simulated_mnist((20, 0, 1), level=level, source="drawn")
         assert np.array_equal(made.labels[:, 0], made.truth)
         errors.append((made.labels != made.truth[:, None]).mean(axis=(0, 2, 3)))
     assert not errors[0].any()
@@ -108,11 +108,11 @@ def test_annotation_noise():
 
 
 def test_larger_pictures_hold_larger_digits():
-    small = digits((6, 0, 1), ("over",), source="drawn")
-    padded = digits((6, 0, 1), ("over",), source="drawn", size=32)
+    small = simulated_mnist((6, 0, 1), ("over",), source="drawn")
+    padded = simulated_mnist((6, 0, 1), ("over",), source="drawn", size=32)
     assert np.array_equal(padded.labels[:, :, 2:-2, 2:-2], small.labels)
     assert not padded.images[:, :2].any()
-    large = digits((6, 0, 1), ("over",), source="drawn", size=64)
+    large = simulated_mnist((6, 0, 1), ("over",), source="drawn", size=64)
     ratio = (large.truth > 0).sum() / (small.truth > 0).sum()
     assert 3.4 < ratio < 4.6
     strength = [(one.labels > 0).sum() / (one.truth > 0).sum() for one in (small, large)]
@@ -120,7 +120,7 @@ def test_larger_pictures_hold_larger_digits():
 
 
 def test_several_classes_and_tiles():
-    made = digits(
+    made = simulated_mnist(
         (8, 2, 4),
         ("good", "over", "under", "swap"),
         groups=GROUPS,
@@ -135,13 +135,13 @@ def test_several_classes_and_tiles():
     assert np.mean(several) > 0.7
     swapped = true_confusion(made).overall[3]
     assert np.allclose(swapped[:, 1:].argmax(axis=0), [2, 3, 1])
-    one_digit = digits((4, 0, 1), groups=((3,),), source="drawn")
+    one_digit = simulated_mnist((4, 0, 1), groups=((3,),), source="drawn")
     assert one_digit.n_classes == 2
 
 
 def test_noise_in_the_background_leaves_truth_and_annotators():
-    plain = digits((5, 0, 1), source="drawn")
-    noisy = digits((5, 0, 1), source="drawn", background_noise=30.0)
+    plain = simulated_mnist((5, 0, 1), source="drawn")
+    noisy = simulated_mnist((5, 0, 1), source="drawn", background_noise=30.0)
     assert np.array_equal(plain.truth, noisy.truth)
     assert np.array_equal(plain.labels, noisy.labels)
     assert noisy.images[plain.images == 0].std() > 5
@@ -161,14 +161,14 @@ def test_noise_in_the_background_leaves_truth_and_annotators():
 )
 def test_what_makes_no_sense_is_told(options, told):
     with pytest.raises(LabelError, match=told):
-        digits(**{"source": "drawn", "n": (2, 1, 1)} | options)
+        simulated_mnist(**{"source": "drawn", "n": (2, 1, 1)} | options)
 
 
 @pytest.mark.data
 @pytest.mark.skipif(not os.environ.get("IAV_DATA_HOME"), reason="needs mnist_20k.npz")
 def test_packed_digits():
-    made = digits((30, 10, 20), source="npz")
+    made = simulated_mnist((30, 10, 20), source="npz")
     assert not made.synthetic
     assert 0.1 < (made.truth > 0).mean() < 0.3
     with pytest.raises(LabelError, match="10,000 are there"):
-        digits((10001, 0, 0), source="npz")
+        simulated_mnist((10001, 0, 0), source="npz")

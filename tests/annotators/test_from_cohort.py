@@ -65,7 +65,7 @@ def test_phantom(phantom):
 
 
 def test_subsets_of_annotators_and_pictures(phantom):
-    both = from_cohort(phantom, 32, ["A01", "A00"], at_least=2, fractions=None)
+    both = from_cohort(phantom, 32, ["A01", "A00"], min_masks=2, fractions=None)
     assert both.annotators == ("A01", "A00")
     assert both.subsets is None
     assert not both.missing.any()
@@ -144,12 +144,12 @@ def test_pictures_that_cannot_be_used_are_counted(own_masks):
     changed = replace(cohort, images=images)
     made = from_cohort(changed, 20, fractions=None)
     assert list(made.ids) == ["p0", "p2"], "a squashed picture still lies under its masks"
-    assert made.notes == ("left out: 1 pictures, masks do not lie over the cropped image file",)
+    assert made.notes == ("left out: 1 images, masks do not lie over the cropped image file",)
     images.loc["p0", "path"] = None
     made = from_cohort(replace(cohort, images=images), 20, fractions=None)
     assert any("no image file" in note for note in made.notes)
     images["path"] = None
-    with pytest.raises(LabelError, match=r"no picture is left.*3 pictures, no image file"):
+    with pytest.raises(LabelError, match=r"no image is left.*3 images, no image file"):
         from_cohort(replace(cohort, images=images), 20)
 
 

@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from iavlib.core.errors import LabelError
-from iavlib.multiannotator import SimulatedAnnotator, crowd, simulate
+from iavlib.multiannotator import SimulatedAnnotator, random_annotators, simulate
 from iavlib.multiannotator.simulation import (
     KINDS,
     between,
@@ -162,11 +162,11 @@ def test_pictures_that_are_empty_or_full():
     assert (simulate(np.ones((1, 9, 9), np.int8), ["blank"], 2, level=0.5) == 1).sum() in (40, 41)
 
 
-def test_a_crowd():
-    many = crowd(15, seed=1)
+def test_a_random_annotators():
+    many = random_annotators(15, seed=1)
     assert len({one.name for one in many}) == 15
     assert {one.kind for one in many} == {"good", "over", "under", "wrong"}
-    assert crowd(15, seed=1) == many != crowd(15, seed=2)
+    assert random_annotators(15, seed=1) == many != random_annotators(15, seed=2)
 
 
 @pytest.mark.parametrize(

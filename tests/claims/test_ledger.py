@@ -3,11 +3,16 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from iavlib.book.claims import KEYS, ledger
-from iavlib.book.claims_report import count_verdicts, markdown_table
+from iavlib.book.claims import count_verdicts, ledger, markdown_table
 from iavlib.cli.main import app
 from iavlib.core.errors import ManifestError
 
+#: What `iav claims --json` prints of every claim.
+KEYS = (
+    *("id", "source", "statement", "reported", "measured", "interval", "n", "cohort", "synthetic"),
+    *("profile", "verdict", "needs", "coverage", "simulated", "baseline", "reduction"),
+    *("reduction_interval", "reported_baseline", "reported_reduction"),
+)
 R, P, C = "reproduced", "partly", "contradicted"
 NO = None
 

@@ -5,8 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from iavlib.book.claims import ledger
-from iavlib.book.claims_report import format_data, format_measured, format_reported, markdown_table
+from iavlib.book.claims import format_data, format_measured, format_reported, ledger, markdown_table
 from iavlib.book.manifest import read_manifest
 from iavlib.cli.main import app
 from iavlib.core.errors import ManifestError
@@ -130,5 +129,5 @@ def test_a_manifest_with_or_without_the_later_fields_is_read(lab):
     read_manifest(lab.ran("01_first", {"value": 0.5}))
     read_manifest(lab.ran("01_first", {"coverage": None, "simulated": False, "baseline": 0.1}))
     path = lab.ran("01_first", {"simulated": "yes"})
-    with pytest.raises(ManifestError, match="claim 1: 'simulated' is 'yes', of the wrong kind"):
+    with pytest.raises(ManifestError, match="simulated is 'yes', it should be a valid boolean"):
         read_manifest(path)

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from iavlib.data import Cohort, target, target_names
+
 SIZE = (24, 18)
 CLASSES_2018 = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 CLASSES_2019 = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")
@@ -198,3 +200,22 @@ def simple_ph2(folder: Path) -> Path:
     rows = {"image_id": list(codes), "clinical_diagnosis": list(codes.values()), "asymmetry": 0}
     write(folder / "labels.csv", rows)
     return folder
+
+
+def label_map(cohort: Cohort) -> pd.DataFrame:
+    """Table of the class that each of a dataset's own labels becomes, with the number of images."""
+    images = cohort.images
+    own = [c for c in ("diagnosis", "diagnosis_group") if c in images]
+    classes = target(cohort).map(dict(enumerate(target_names(cohort))))
+    table = images[[*own, "malignancy"]].astype(object).fillna("none")
+    table["class"] = classes.reindex(images.index).astype(object).fillna("left out")
+    keys = list(table)
+    counts = table.value_counts().rename("n").to_frame()
+    if "subset" in images and images["subset"].notna().any():
+        subset = images["subset"].astype(object).fillna("no part")
+        by_part = table.assign(subset=subset).value_counts().unstack("subset", fill_value=0)
+        order = [p for p in ("train", "val", "test", "no part") if p in by_part]
+        counts = counts.join(by_part[order])
+    return counts.sort_values("n", ascending=False, kind="stable").reset_index()[
+        [*keys, *counts.columns]
+    ]

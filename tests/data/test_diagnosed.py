@@ -45,7 +45,7 @@ def test_official_layout(home, name):
     target = data.target(cohort)
     assert set(target) == {0, 1}
     assert data.target_names(cohort) == ("not melanoma", "melanoma")
-    table = data.label_map(cohort)
+    table = layouts.label_map(cohort)
     assert table["n"].sum() == len(cohort.images)
     assert table.loc[table["class"] == "melanoma", "n"].sum() == target.sum()
     assert load(name).fingerprint == cohort.fingerprint
@@ -72,7 +72,7 @@ def test_isic2017_official(home):
     assert set(cohort.masks["annotator"]) == {"ISIC 2017"}
     assert check_masks(cohort).empty
     split = data.official_split(cohort)
-    assert (split.rule, split.sizes) == ("published parts", {"train": 8, "val": 4, "test": 6})
+    assert (split.rule, split.sizes) == ("published subsets", {"train": 8, "val": 4, "test": 6})
 
 
 def test_isic2017_unpacked_twice_deep(home):
@@ -94,7 +94,7 @@ def test_isic2017_simple(home):
     assert set(cohort.images["geometry"]) == {"squashed"}
     assert cohort.images["age"].isna().tolist()[:4] == [False, True, True, False]
     assert len(cohort.masks) == 8
-    table = data.label_map(cohort).set_index("class")
+    table = layouts.label_map(cohort).set_index("class")
     assert table.loc["left out", ["n", "test"]].tolist() == [4, 4]
     (home / "isic2017" / "masks" / "ISIC_0000003_segmentation.png").unlink()
     with hits("1 masks that labels.csv promises are missing, first of ISIC_0000003"):
@@ -122,14 +122,14 @@ def test_isic2018_classes_parts_and_lesions(home):
     ]
     assert images["lesion_id"].notna().sum() == 14
     assert images["lesion_id"].nunique() == 7
-    assert data.official_split(cohort).rule == "published parts"
+    assert data.official_split(cohort).rule == "published subsets"
 
 
 def test_isic2019_unknown_classes(home):
     layouts.isic2019(home / "isic2019")
     cohort = load("isic2019")
     assert data.target(cohort).loc[cohort.images["subset"] == "test"].tolist() == [1, 0, 0, 0, 0]
-    table = data.label_map(cohort).set_index("diagnosis")
+    table = layouts.label_map(cohort).set_index("diagnosis")
     assert table.loc["UNK", ["malignancy", "class", "test"]].tolist() == [
         *("unknown", "not melanoma", 2),
     ]
@@ -175,7 +175,7 @@ def test_derm7pt(home):
         "val": 10,
         "test": 10,
     }
-    assert data.official_split(official).rule == "published parts"
+    assert data.official_split(official).rule == "published subsets"
     with pytest.raises(ValueError, match="subsets='theirs'"):
         load("derm7pt", subsets="theirs")
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from diagnosed_layouts import label_map
 
 from iavlib import data
 
@@ -29,7 +30,7 @@ def isic2017(imapp_home):
 def test_ph2(monkeypatch):
     monkeypatch.setenv("IAV_DATA_HOME", str(real("ph2")))
     cohort = data.load("ph2")
-    assert data.label_map(cohort).set_index("diagnosis")["n"].to_dict() == {
+    assert label_map(cohort).set_index("diagnosis")["n"].to_dict() == {
         **{"common nevus": 80, "atypical nevus": 80, "melanoma": 40}
     }
     assert len(cohort.masks) == 200
@@ -57,7 +58,7 @@ def test_isic2017_overlap(isic2017):
 def test_isic2017_split(isic2017):
     cohort, _, _ = isic2017
     split = data.official_split(cohort, seed=1)
-    assert "the published test part has 0 labelled images" in split.rule
+    assert "the published test subset has 0 labelled images" in split.rule
     table = data.check_subsets(cohort, split.assignment)
     assert table["images"].sum() == 1486
     assert table["melanoma"].sum() == 225

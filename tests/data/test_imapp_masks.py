@@ -148,7 +148,7 @@ def test_only_missing_and_damaged_masks_are_unpacked(masks, tiny_imapp):
     (tiny_imapp / "masks" / lost).unlink()
     (tiny_imapp / "masks" / damaged).write_bytes(b"half a ma")
     before = state(tiny_imapp / "masks")
-    assert imapp_fetch.plan_masks().need.todo == 2
+    assert imapp_fetch.plan_masks().todo == 2
     assert fetch().complete
     after = state(tiny_imapp / "masks")
     assert {n for n in after if after[n] != before.get(n)} == {lost, damaged}

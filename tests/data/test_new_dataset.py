@@ -19,7 +19,7 @@ MODULE = '''
 
 from iavlib.data import Dataset, Layout, register_dataset
 from iavlib.data.labels import Label, build, image_files, match, meaning
-from iavlib.data.tables import read_csv
+from iavlib.data.schemas import read_csv
 
 LABELS = {"melanoma": Label(1, "malignant"), "nevus": Label(0, "benign")}
 
@@ -100,7 +100,7 @@ def test_by_entry_point(tiny, monkeypatch):
 
 
 def test_the_task_of_diagnosis_knows_what_was_published(tiny):
-    from iavlib.experiments.tasks.diagnosis import published_facts
+    from iavlib.experiments.tasks.image import published_facts
 
     importlib.import_module(tiny)
     assert published_facts("tiny", "passes") == 2

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from diagnosed_layouts import label_map
 
 from iavlib import data
 from iavlib.core.errors import DataError
@@ -33,7 +34,7 @@ def test_split_anew_keeps_patients_and_lesions_together():
     seen = []
     for seed in range(3):
         split = data.official_split(own, seed)
-        assert split.rule.endswith(f"seed {seed}, because no parts are published")
+        assert split.rule.endswith(f"seed {seed}, because no subsets are published")
         clusters = linked_clusters(own.images[["patient_id", "lesion_id"]])
         assert split.assignment.groupby(clusters).nunique().max() == 1
         table = data.check_subsets(own, split.assignment)
@@ -64,11 +65,13 @@ def test_leaks_between_published_parts():
     own = cohort([1, 0] * 7, subsets, patient_id=patients)
     split = data.official_split(own)
     assert split.rule == (
-        "published parts without 2 images whose patient or lesion a later part shares"
+        "published subsets without 2 images whose patient or lesion a later subset shares"
     )
     assert set(own.images.index) - set(split.assignment.index) == {"i000", "i005"}
     assert len(data.official_split(own, leaks="keep").assignment) == 14
-    with pytest.raises(DataError, match="2 patients leak between parts, first p in test and train"):
+    with pytest.raises(
+        DataError, match="2 patients leak between subsets, first p in test and train"
+    ):
         data.official_split(own, leaks="error")
     with pytest.raises(ValueError, match="leaks='drop'"):
         data.official_split(own, leaks="drop")
@@ -76,17 +79,19 @@ def test_leaks_between_published_parts():
 
 def test_leaking_lesions():
     own = cohort([1, 0, 1, 0], ["train", "train", "test", "test"], lesion_id=["x", "y", "x", None])
-    with pytest.raises(DataError, match="1 lesions leak between parts, first x in test and train"):
+    with pytest.raises(
+        DataError, match="1 lesions leak between subsets, first x in test and train"
+    ):
         data.check_subsets(own, own.images["subset"])
 
 
 def test_a_class_missing_in_a_part():
     own = cohort([1, 0, 0, 0, 1, 0], ["train", "train", "val", "val", "test", "test"])
-    with pytest.raises(DataError, match="part 'val' has 2 images and none of class 'melanoma'"):
+    with pytest.raises(DataError, match="subset 'val' has 2 images and none of class 'melanoma'"):
         data.official_split(own)
     own = cohort([1, 0] * 10 + [0, 0], ["train"] * 20 + ["test"] * 2)
     rule = data.official_split(own).rule
-    assert rule.endswith("because the published test part has 2 labelled images of one class")
+    assert rule.endswith("because the published test subset has 2 labelled images of one class")
     own = cohort([1] + [0] * 19)
     with pytest.raises(DataError, match="none of class 'melanoma'"):
         data.official_split(own)
@@ -116,11 +121,11 @@ def test_target_of_malignancy(tiny_imapp):
     with pytest.warns(UserWarning, match="differ from the published"):
         own = imapp.load(tiny_imapp)
     assert data.target(own).tolist() == [0, 1, 0, 1]
-    assert data.target(own, rest="negative").tolist() == [0, 1, 0, 0, 0, 1]
+    assert data.target(own, indeterminate="benign").tolist() == [0, 1, 0, 0, 0, 1]
     assert data.target_names(own) == ("benign", "malignant")
-    assert data.label_map(own)["class"].value_counts()["left out"] == 2
-    with pytest.raises(ValueError, match="rest='drop'"):
-        data.target(own, rest="drop")
+    assert label_map(own)["class"].value_counts()["left out"] == 2
+    with pytest.raises(ValueError, match="'drop' or 'benign'"):
+        data.target(own, indeterminate="out")
 
 
 def test_phantom_has_a_target_and_parts():

@@ -31,6 +31,14 @@ def test_pictures_have_a_mask_per_annotator(cohort):
     assert picture["title"].startswith(f"{image_id}\n") and "Dice" in picture["title"]
 
 
+def test_two_masks_by_one_annotator_are_both_shown(cohort):
+    image_id = cohort.masks["image_id"].iloc[0]
+    same = cohort.masks.assign(annotator="A1", tool=None, skill=None)
+    (picture,) = pictures(replace(cohort, masks=same), [image_id])
+    n = int((same["image_id"] == image_id).sum())
+    assert list(picture["masks"])[:2] == ["A1", "A1 (2)"] and len(picture["masks"]) == n > 1
+
+
 def test_a_cropped_image_gets_no_outline(cohort):
     cropped = replace(cohort, images=cohort.images.assign(geometry="cropped"))
     assert examples_by_agreement(cropped) == []

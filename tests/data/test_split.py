@@ -94,7 +94,7 @@ def test_named_parts_and_columns():
     split = cohort.split({"fit": 0.5, "check": 0.5}, stratify=(), group="patient_id")
     assert set(split.sizes) == {"fit", "check"}
     assert len(split["fit"]) == 45
-    with pytest.raises(KeyError, match="no part 'train'"):
+    with pytest.raises(KeyError, match="no subset 'train'"):
         split["train"]
 
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_done_is_said(options, message):
 
 
 def test_too_few_clusters():
-    with pytest.raises(ValueError, match="2 clusters cannot fill 3 parts"):
+    with pytest.raises(ValueError, match="2 clusters cannot fill 3 subsets"):
         cohort_of(["p1", "p1", "p2", "p2"]).split()
 
 

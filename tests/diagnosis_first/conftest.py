@@ -39,10 +39,11 @@ def make_discs(n=12, side=32, seed=0):
         ids=pd.Index([f"disc-{number}" for number in range(n)]),
         truth=truth,
         truth_is="known",
+        diagnosis=diagnosis,
         simulated_annotators=True,
         synthetic=True,
     )
-    return labelled, diagnosis
+    return labelled
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def discs():
 @pytest.fixture
 def halves():
     """Images red on one side and blue on the other: melanoma where the mask lies on the red one."""
-    labelled, _ = make_discs(n=32)
+    labelled = make_discs(n=32)
     generator = np.random.default_rng(1)
     diagnosis, red_left = generator.integers(0, 2, (2, 32))
     left = np.arange(32) < 16
@@ -62,7 +63,7 @@ def halves():
     images[..., 0] += 150 * red
     images[..., 2] += 150 * ~red
     masks = np.where(diagnosis[:, None, None] == 1, red, ~red).astype(float)
-    return replace(labelled, images=images.astype(np.uint8)), masks, diagnosis
+    return replace(labelled, images=images.astype(np.uint8), diagnosis=diagnosis), masks
 
 
 @pytest.fixture

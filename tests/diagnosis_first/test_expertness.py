@@ -1,6 +1,9 @@
 """Expertness maps: they lower the loss of a net, and ExpG writes smooth ones."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -8,6 +11,7 @@ from iavlib.core.errors import DiagnosisFirstError
 from iavlib.models import build_assisted
 from iavlib.multiannotator import (
     GENERATORS,
+    MultiAnnotatorSet,
     expectation_maximisation,
     fuse_by_expertness,
     high_frequency_energy,
@@ -29,10 +33,10 @@ class Checkered(torch.nn.Module):
 
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_optimising_lowers_the_loss_of_the_diagnosis(generator, discs):
-    labelled, diagnosis = discs
+    labelled = discs
     net = build_assisted("cat", "small", seed=3, size=32)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    found = optimise_expertness(net, labelled.images, labelled.labels, diagnosis, generator, 8)
+    found = optimise_expertness(net, labelled, generator, 8)
     assert found.after.mean() < found.before.mean()
     np.testing.assert_allclose(found.weights.sum(1), 1, rtol=1e-5)
     assert found.fused.shape == labelled.truth.shape
@@ -47,29 +51,30 @@ def test_expg_is_smoother_than_pixels_where_the_loss_asks_for_a_chessboard():
     images = np.zeros((2, 32, 32, 3), np.uint8)
     masks = np.zeros((2, 2, 32, 32), np.int8)
     masks[:, 0] = 1  # one rater draws everything, one nothing: the fused mask is free
+    pair = MultiAnnotatorSet(
+        "pair", images, masks, ("a", "b"), 2, pd.Index(["1", "2"]), diagnosis=np.array([1, 1])
+    )
     energies = {
-        how: high_frequency_energy(
-            optimise_expertness(Checkered(32), images, masks, np.array([1, 1]), how).weights[:, 0]
-        ).mean()
+        how: high_frequency_energy(optimise_expertness(Checkered(32), pair, how).weights[:, 0])
         for how in ("pixel", "expg")
     }
-    assert energies["expg"] < 0.5 * energies["pixel"]
+    assert energies["expg"].mean() < 0.5 * energies["pixel"].mean()
 
 
 def test_a_rater_who_did_not_mark_an_image_has_no_weight(discs):
-    labelled, diagnosis = discs
+    labelled = discs
     masks = labelled.labels.copy()
     masks[0, 1] = -1
     net = build_assisted("roi", "small", size=32)
-    found = optimise_expertness(net, labelled.images, masks, diagnosis, "pixel", 2)
+    found = optimise_expertness(net, replace(labelled, labels=masks), "pixel", 2)
     assert (found.weights[0, 1] == 0).all()
     np.testing.assert_array_equal(found.fused[0], masks[0, 0])
 
 
 def test_the_same_seed_gives_the_same_masks(discs):
-    labelled, diagnosis = discs
+    labelled = discs
     net = build_assisted("cat", "small", size=32)
-    given = (net, labelled.images, labelled.labels, diagnosis, "robust", 3)
+    given = (net, labelled, "robust", 3)
     first, again, other = (optimise_expertness(*given, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.fused, again.fused)
     assert not np.array_equal(first.fused, other.fused)
@@ -84,10 +89,8 @@ def test_high_frequency_energy_of_known_maps():
 
 
 def test_expectation_maximisation_finds_who_is_right(discs):
-    labelled, _ = discs
+    labelled = discs
     labels = np.stack([labelled.truth, labelled.truth, labelled.labels[:, 1]], 1)
-    from dataclasses import replace
-
     three = replace(labelled, labels=labels, annotators=("a", "b", "generous"))
     fused = expectation_maximisation(three)
     np.testing.assert_allclose(fused.sum(1), 1, rtol=1e-5)
@@ -95,24 +98,22 @@ def test_expectation_maximisation_finds_who_is_right(discs):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("diagnosis", "generator", "said"),
     [
-        ({"generator": "brush"}, "no way 'brush'"),
-        ({"diagnosis": np.full(12, 2)}, "neither 0 nor 1"),
-        ({"diagnosis": np.zeros(3)}, "3 diagnoses"),
+        (np.zeros(12), "brush", "no way 'brush'"),
+        (np.full(12, 2), "pixel", "neither 0 nor 1"),
+        (None, "pixel", "has no diagnoses"),
     ],
 )
-def test_bad_input_is_told(change, said, discs):
-    labelled, diagnosis = discs
+def test_bad_input_is_reported(diagnosis, generator, said, discs):
     net = build_assisted("cat", "small", size=32)
-    given = {"diagnosis": diagnosis, "generator": "pixel"} | change
     with pytest.raises(DiagnosisFirstError, match=said):
-        optimise_expertness(net, labelled.images, labelled.labels, **given)
+        optimise_expertness(net, replace(discs, diagnosis=diagnosis), generator)
 
 
 def test_fusing_refuses_what_nobody_marked():
     masks = torch.zeros(1, 2, 4, 4)
-    with pytest.raises(DiagnosisFirstError, match="a rater an image"):
+    with pytest.raises(DiagnosisFirstError, match="one rater per image"):
         fuse_by_expertness(masks, masks, torch.zeros(1, 2, dtype=torch.bool))
     with pytest.raises(DiagnosisFirstError, match="finite maps"):
         high_frequency_energy(np.full((4, 4), np.nan))

@@ -16,7 +16,7 @@ from iavlib.book import jobs
 from iavlib.book.jobs import NotebookFiles, prepare_jobs, reason_to_run
 from iavlib.book.plan import Request
 from iavlib.cli.main import app
-from iavlib.core.errors import ExecutionError
+from iavlib.core.errors import IavError
 from iavlib.core.files import write_json
 from iavlib.experiments import TASKS, for_notebook, run, sweep
 from iavlib.experiments.store import RunStore
@@ -156,7 +156,7 @@ def test_a_wrong_list_is_said_in_a_line(project, entry, said, monkeypatch, tmp_p
     assert result.exit_code == 2
     assert said in result.output
     assert result.output.count("\n") == 1
-    with pytest.raises(ExecutionError):
+    with pytest.raises(IavError):
         targets_of(project)
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from iavlib.book import plan
 from iavlib.book.plan import Request, Target, find_executor, show
 from iavlib.cli.main import app
-from iavlib.core.errors import ExecutionError, ProjectError
+from iavlib.core.errors import IavError, ProjectError
 
 WORKFLOW = Path(__file__).parent.parent.parent / "workflow"
 PLUGINS = {
@@ -93,7 +93,7 @@ def test_an_executor_may_be_a_folder_of_ones_own(project, tmp_path):
 
 def test_a_missing_snakefile_is_named(project, tmp_path):
     (project.workflow / "Snakefile").unlink()
-    with pytest.raises(ExecutionError, match=r"Snakefile is missing; restore it from git"):
+    with pytest.raises(IavError, match=r"Snakefile is missing; restore it from git"):
         plan.make(request(project), print)
 
 

@@ -29,7 +29,7 @@ def refuse(number):
         (errno.EDQUOT, "/x: the disk is full or your share of it is"),
         (errno.EROFS, "/x: read-only file system; iav writes into book/executed and _build"),
         (errno.EACCES, "/x: permission denied; iav writes into book/executed and _build"),
-        (errno.ENOLCK, "/x: this file system knows no file locks"),
+        (errno.ENOLCK, "/x: this file system has no file locks"),
     ],
 )
 def test_what_the_machine_refuses_is_a_sentence(number, said):

@@ -11,20 +11,20 @@ SEEDS = [0, 1, 2]
 
 def test_the_range_over_raters_does_not_look_twice():
     steady = pd.DataFrame(
-        {"seed": SEEDS, "own_a": [0.8] * 3, "own_b": [0.7] * 3, "own_c": [0.6] * 3}
+        {"seed": SEEDS, "trained_a": [0.8] * 3, "trained_b": [0.7] * 3, "trained_c": [0.6] * 3}
     )
     assert results.range_over_raters(steady).tolist() == pytest.approx([20] * 3)
     generator = np.random.default_rng(0)
     noise = [
         results.range_over_raters(
             pd.DataFrame(
-                {"seed": SEEDS} | {f"own_{r}": generator.normal(0.7, 0.05, 3) for r in "abcd"}
+                {"seed": SEEDS} | {f"trained_{r}": generator.normal(0.7, 0.05, 3) for r in "abcd"}
             )
         ).mean()
         for _ in range(100)
     ]
     assert abs(np.mean(noise)) < 2
-    assert results.range_over_raters(steady[["seed", "own_a"]]).empty
+    assert results.range_over_raters(steady[["seed", "trained_a"]]).empty
     assert results.range_over_raters(steady.iloc[:1]).empty
 
 

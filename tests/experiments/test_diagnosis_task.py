@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from iavlib import data
 from iavlib.core.errors import DataError, ExperimentError, ExperimentFailed
 from iavlib.experiments import Experiment, RunStore, resolve, run
-from iavlib.experiments.tasks.diagnosis import make_recipe, targets
+from iavlib.experiments.tasks.image import diagnosis_targets as targets, make_recipe
 
 PHANTOM = {"n_images": 40, "size": [64, 64], "seed": 5}
 BOTH = {"task": "multitask", "settings": {"alpha": 0.5}}
@@ -160,7 +160,7 @@ def test_published_choices():
         ),
         (
             {"split": {"kind": "official", "leaks": "kep"}},
-            "it should be 'leave out', 'keep' or 'error'",
+            "should be 'leave out', 'keep'",
         ),
         ({"split": {"kind": "official", "group": "patient"}}, "no field 'group'"),
     ],
@@ -204,7 +204,7 @@ def test_images_without_a_label_or_a_file_are_left_out():
     paths.iloc[3] = None
     changed = cohort(malignancy=labels, path=paths)
     assert len(targets(changed)) == 36
-    assert targets(changed, rest="negative")["target"].iloc[:3].tolist() == [0, 0, 0]
+    assert targets(changed, indeterminate="benign")["target"].iloc[:3].tolist() == [0, 0, 0]
     one_mask = replace(changed, pairs=changed.pairs[changed.pairs["image_id"] != labels.index[5]])
     assert len(targets(one_mask)) == 35
     assert targets(one_mask, require_agreement=False)["iaa"].isna().sum() == 1

@@ -130,16 +130,23 @@ def test_untrained_networks_and_dealt_out_targets_are_controls(looked_at, store)
     assert shuffled.experiment.id != plain.experiment.id
 
 
-def test_dealing_out_keeps_values_and_other_parts():
-    from iavlib.experiments.tasks.iaa import _exchanged
+def test_permuting_keeps_values_and_other_subsets():
+    from iavlib.experiments.tasks.image_training import _targets
 
     ids = pd.Index([f"i{k}" for k in range(30)])
     target = pd.Series(np.arange(30.0), index=ids)
     subsets = pd.Series(["train"] * 20 + ["val"] * 5 + ["test"] * 5, index=ids)
-    dealt = _exchanged(target, subsets, seed=3)
+    experiment = Experiment(seed=3, settings={"control": "shuffled_iaa"})
+    recipe, train = experiment.training_recipe(), ids[subsets == "train"]
+
+    def permuted():
+        given = (experiment, experiment.settings, recipe, target.to_frame("target"), train)
+        return _targets(*given)["iaa"]
+
+    dealt = permuted()
     assert sorted(dealt[:20]) == list(range(20)) and (dealt[:20] != target[:20]).any()
     assert dealt[20:].equals(target[20:])
-    assert dealt.equals(_exchanged(target, subsets, seed=3))
+    assert dealt.equals(permuted())
 
 
 @pytest.mark.parametrize(

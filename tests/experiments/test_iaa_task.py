@@ -15,8 +15,8 @@ from iavlib.core.errors import DataError, ExperimentError, ExperimentFailed
 from iavlib.data import load
 from iavlib.experiments import Experiment, resolve, run
 from iavlib.experiments.subsets import assign_parts
-from iavlib.experiments.tasks.iaa import targets
-from iavlib.experiments.tasks.tta import SYMMETRIES, MeanOverViews, turned
+from iavlib.experiments.tasks.image import agreement_targets as targets
+from iavlib.experiments.tasks.image_training import SYMMETRIES, MeanOverViews, rotate
 from iavlib.models import load_network
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import cache_images
@@ -126,13 +126,13 @@ def test_shares_of_the_training_part_look_at_the_same_cache(store, monkeypatch):
 
 def test_a_lesion_has_no_top():
     images = torch.rand(2, 3, 4, 4)
-    seen = {turned(images, *view).numpy().tobytes() for view in SYMMETRIES}
+    seen = {rotate(images, *view).numpy().tobytes() for view in SYMMETRIES}
     assert len(seen) == len(SYMMETRIES) == 8
     backbone = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.Flatten())
     mean = MeanOverViews(backbone, 8)
     first = mean(images)
     for view in SYMMETRIES:
-        assert torch.allclose(mean(turned(images, *view)), first, atol=1e-6)
+        assert torch.allclose(mean(rotate(images, *view)), first, atol=1e-6)
     assert "n=8" in repr(mean)
 
 
@@ -247,5 +247,5 @@ def test_fine_tuning_starts_where_ridge_regression_ends(store):
 
 def test_what_cannot_start_at_a_ridge_regression_is_refused_before_training(phantom):
     for wrong in ({"head": "paper"}, {"label_transform": "logit"}):
-        with pytest.raises(ExperimentError, match=r"head_init = 'ridge'.*set head: linear"):
+        with pytest.raises(ExperimentError, match=r"head_init = 'fit'.*set head: linear"):
             resolve(small(recipe=FEW | wrong), phantom)

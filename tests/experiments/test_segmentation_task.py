@@ -6,9 +6,9 @@ import pytest
 from iavlib.core.errors import ExperimentError
 from iavlib.experiments import by_seed, mean_text, read_facts, resolve, run, sweep
 from iavlib.experiments.config import from_mapping
-from iavlib.experiments.tasks import labelled_data
+from iavlib.experiments.tasks import annotator_sets
 from iavlib.multiannotator import true_confusion
-from iavlib.multiannotator.metrics import rate_correlations
+from iavlib.multiannotator.confusion import rate_correlations
 
 TINY = {"epochs": 2, "widths": [4, 8], "batch_size": 4, "warmup_epochs": 0}
 
@@ -66,7 +66,7 @@ def test_what_is_asked_of_the_data_makes_another_experiment(make_run):
     }
     assert len(ids) == 4
     dense, single = (
-        labelled_data.load(make_run(overrides={"labels": kind})).labelled
+        annotator_sets.load(make_run(overrides={"labels": kind}))
         for kind in ("dense", "single")
     )
     assert (~single.subset("train").missing).sum(axis=1).max() == 1
@@ -78,14 +78,14 @@ def test_cohorts_are_sets_too(make_run, store):
     result = run(make_run(cohort="phantom", method="mode-labels", **fields), store)
     assert result.facts["synthetic"] and not result.facts["simulated_annotators"]
     simulated = make_run(cohort="phantom-simulated", overrides={"annotators": 2}, **fields)
-    made = labelled_data.load(simulated)
-    assert made.simulated_annotators and len(made.labelled.annotators) == 2
+    made = annotator_sets.load(simulated)
+    assert made.simulated_annotators and len(made.annotators) == 2
 
 
 def test_an_annotator_of_no_training_picture_is_left_out(make_run, store):
     fields = {"cohort_options": {"n_images": 24, "size": [64, 64]}, "size": 16}
     experiment = make_run(cohort="phantom", method="mode-labels", **fields)
-    unseen = labelled_data.load(experiment).labelled.subset("train").unseen
+    unseen = annotator_sets.load(experiment).subset("train").unseen
     said = []
     result = run(experiment, store, log=said.append)
     assert unseen
@@ -104,7 +104,7 @@ def test_rates_are_compared_on_the_pictures_that_each_annotator_labelled(make_ru
     rates = rate_correlations(learnt, true, settings["annotators"])
     measured = runs.loc[0, "false_positive_r"]
     assert rates["false_positive_rate"] == pytest.approx(measured, abs=1e-3)
-    labelled = labelled_data.load(make_run(cohort="phantom", overrides=wishes, **fields)).labelled
+    labelled = annotator_sets.load(make_run(cohort="phantom", overrides=wishes, **fields))
     np.testing.assert_allclose(told["true_all"], true_confusion(labelled).overall, atol=1e-5)
     assert told["n_images"] == labelled.subset("test").counts.tolist()
     assert not np.allclose(learnt, told["learnt_own"]), "annotators labelled a part each"
@@ -132,9 +132,9 @@ def test_runs_hold_the_dice_of_fused_labels_and_methods_without_matrices_none(ma
         ({"backbone": "vit_b_16"}, "maps of five resolutions"),
         ({"weights": "file"}, "has none but random ones"),
         ({"cohort": "digit"}, "no set 'digit'.*did you mean 'digits'"),
-        ({"overrides": {"tracee": 1}}, "overrides.tracee.*did you mean 'trace'"),
+        ({"overrides": {"tracee": 1}}, "no setting 'tracee'; did you mean 'trace'"),
         ({"overrides": {"labels": "sparse"}}, "labels is 'sparse'"),
-        ({"overrides": {"annotators": 1}}, "overrides.annotators = 1"),
+        ({"overrides": {"annotators": 1}}, "annotators is 1, it should be 2 or more"),
         ({"overrides": {"form": "pixle"}}, "no form 'pixle'"),
         ({"overrides": {"lr": -1}}, "lr is -1"),
         ({"cohort_options": {"m": 1}}, "no 'm'"),

@@ -90,7 +90,7 @@ def test_committed_lists_are_in_the_present_form(recwarn):
 
 
 #: Experiments per profile.
-PROFILES = {"smoke": 93, "quick": 103, "paper": 993}
+PROFILES = {"smoke": 94, "quick": 104, "paper": 993}
 
 
 def test_what_is_written_is_read_again():
@@ -111,7 +111,7 @@ def test_version_1_is_read_with_a_warning():
     assert experiment.settings.given() == {"alpha": 0.5, "indeterminate": "drop"}
     assert experiment.parent.settings.tta == 2
     assert from_version_1(experiment.to_dict()) == experiment.to_dict()
-    with pytest.raises(ExperimentError, match="overrides.epoch: is no setting.*'epochs'"):
+    with pytest.raises(ExperimentError, match=r"overrides.epoch: is no setting.*'epochs'"):
         from_mapping({"overrides": {"epoch": 1}}, "mine.yaml")
 
 

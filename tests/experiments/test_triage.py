@@ -11,7 +11,7 @@ from iavlib.core.errors import ExperimentError
 from iavlib.core.project import find_project
 from iavlib.data.datasets import phantom
 from iavlib.experiments import RunStore
-from iavlib.experiments.tasks.iaa import targets
+from iavlib.experiments.tasks.image import agreement_targets as targets
 from iavlib.predict.triage import describe, out_of_fold_runs, triage
 
 OPTIONS = {"n_images": 40, "size": (64, 64)}

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from iavlib import explain
-from iavlib.explain import cam as layers
-from iavlib.explain.cam import CAM_METHODS, _first_component, capture, find_layer
+from iavlib.explain import attribution as layers
+from iavlib.explain.attribution import CAM_METHODS, _first_component, capture, find_layer
 from iavlib.models import HeadSpec, build_network
 
 PACKAGE = {
@@ -72,7 +72,7 @@ def test_layers_of_every_backbone_are_maps_of_its_features(backbone):
         handles = [
             subset.register_forward_hook(
                 lambda subset, _, output, name=name: outputs.append(
-                    layers._as_layer(name, subset, output, network, free=False)
+                    layers._as_layer(name, subset, output, network, any_channels=False)
                 )
             )
             for name, subset in network.backbone.named_modules()
@@ -152,7 +152,7 @@ def test_opposite_directions_and_the_centred_zero(network, images):
 
 
 def test_what_is_asked_for_must_be_there(network):
-    with pytest.raises(explain.ExplainError, match="known: lowers agreement, raises"):
+    with pytest.raises(explain.ExplainError, match="use lowers agreement, raises"):
         explain.Explainer(network, ["raises doubts"])
     with pytest.raises(explain.ExplainError, match=r"method 'Grad-CAN'.*use Grad-CAM"):
         explain.Explainer(network, methods=["Grad-CAN"]).explain(torch.randn(1, 3, 64, 64))

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from iavlib import data, explain
-from iavlib.explain import localisation, perturbation, sanity
-from iavlib.explain.cam import Target
+from iavlib.explain import attribution, checks, localisation
+from iavlib.explain.attribution import Target
 from iavlib.explain.localisation import ambiguous_zone, border_distance
 
 SIDE = 28
@@ -47,7 +47,7 @@ def test_integrated_gradients_sum_to_the_difference_from_the_base(network, image
     target = explain.find_targets(network)[explain.LOWERS]
     found = explain.integrated_gradients(network, images[:1], target, steps=100)
     with torch.no_grad():
-        base = perturbation.mean_colour(images[:1])
+        base = attribution.mean_colour(images[:1])
         difference = target.score(network(images[:1])) - target.score(network(base))
     assert found.sum() == pytest.approx(float(difference), rel=0.05, abs=1e-3)
     with pytest.raises(explain.ExplainError, match="steps = 0"):
@@ -193,4 +193,4 @@ def test_methods_are_compared_where_they_point():
     assert table.loc["a", "same"] > 0.98
     assert table.loc["a", "against"] == pytest.approx(-1)
     assert np.isnan(table.loc["a", "flat"])
-    assert sanity.in_cells(coarse).shape == (2, explain.CELLS, explain.CELLS)
+    assert checks.in_cells(coarse).shape == (2, explain.CELLS, explain.CELLS)

@@ -54,8 +54,8 @@ def recipe():
 @pytest.fixture(scope="session")
 def mimicked():
     """AVAP and its data: annotators who draw the truth, too much, and too little."""
-    from iavlib.multiannotator import make_method
+    from iavlib.multiannotator import fit, make_method
 
     data = make_discs(n=24, annotators=("good", "over", "under"), side=24)
     chosen = get_recipe("annotators", epochs=12, batch_size=8)
-    return make_method("avap", widths=[8, 16]).fit(data, chosen), data
+    return fit(make_method("avap", widths=[8, 16]), data, chosen), data

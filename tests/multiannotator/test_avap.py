@@ -11,6 +11,7 @@ from iavlib.multiannotator import (
     MISSING,
     MultiAnnotatorSet,
     Problem,
+    fit,
     load_method,
     make_method,
     save_method,
@@ -36,7 +37,7 @@ def loss_of(method, network, data, stage):
 
 def scored(fitted, data):
     scorer = PreferenceScorer(data)
-    for lot in fitted.predict_parts(data, batch_size=5):
+    for lot in fitted.predict_batches(data, batch_size=5):
         scorer.add(lot)
     return scorer
 
@@ -119,9 +120,9 @@ def test_a_saved_model_predicts_the_same(mimicked, tmp_path):
 
 def test_without_codes_everybody_is_predicted_alike(discs, recipe):
     data = discs()
-    maps = make_method("avap-features", **SMALL).fit(data, recipe).predict(data).maps
+    maps = fit(make_method("avap-features", **SMALL), data, recipe).predict(data).maps
     np.testing.assert_allclose(maps[:, 0], maps[:, 1], atol=1e-6)
-    maps = make_method("avap-code", **SMALL).fit(data, recipe).predict(data).maps
+    maps = fit(make_method("avap-code", **SMALL), data, recipe).predict(data).maps
     assert not np.allclose(maps[:, 0], maps[:, 1], atol=1e-6)
 
 
@@ -129,7 +130,7 @@ def test_several_structures(discs, recipe):
     data = replace(
         discs(annotators=("good", "over"), classes=3), structures={"disc": (1, 2), "cup": (2,)}
     )
-    fitted = make_method("avap", **SMALL).fit(data, recipe)
+    fitted = fit(make_method("avap", **SMALL), data, recipe)
     found = fitted.predict(data)
     assert found.levels.shape == (8, 2, 3, 16, 16) and found.consensus.shape == (8, 3, 16, 16)
     scores, facts = scored(fitted, data).result()
@@ -144,7 +145,7 @@ def test_scores_in_lots_are_those_of_all_and_one_map_is_compared_with_everybody(
     labels = data.labels.copy()
     labels[:3, 1] = MISSING
     data: MultiAnnotatorSet = replace(data, labels=labels)
-    fitted = make_method("mode-labels", **SMALL, dice=1.0).fit(data, recipe)
+    fitted = fit(make_method("mode-labels", **SMALL, dice=1.0), data, recipe)
     whole = PreferenceScorer(data)
     whole.add(fitted.predict(data))
     lots = scored(fitted, data)
@@ -163,7 +164,7 @@ def test_peers_take_an_encoder_and_a_dice_loss(discs, recipe):
     colours = replace(data, images=np.repeat(data.images, 3, axis=3))
     encoder = {"encoder": "test_resnet", "decoder": [4, 8]}
     for name in ("avap", "separate", "every-label"):
-        fitted = make_method(name, **encoder, dice=0.5).fit(colours, recipe)
+        fitted = fit(make_method(name, **encoder, dice=0.5), colours, recipe)
         assert np.isfinite(fitted.history["train_loss"]).all()
         assert fitted.weights is None
 
@@ -174,8 +175,8 @@ def test_peers_take_an_encoder_and_a_dice_loss(discs, recipe):
         ({"training": "two-steps"}, "no training 'two-steps'; did you mean 'two-step'"),
         ({"condition": "codes"}, "no condition 'codes'; did you mean 'code'"),
         ({"calibrated": "mean"}, "no calibrated 'mean'"),
-        ({"joint_weight": 1.0}, "joint_weight within"),
-        ({"channels": 0}, "channels is below 1"),
+        ({"joint_weight": 1.0}, "joint_weight must be within"),
+        ({"channels": 0}, "channels is 0, below 1"),
         ({"weights": "file"}, "'unet' has no weights but random ones"),
         ({"encoder": "resnet18", "weights": "fil"}, "no weights 'fil'; did you mean 'file'"),
         ({"encoder": "resnet18", "padding": "sane"}, "no padding 'sane'; did you mean 'same'"),

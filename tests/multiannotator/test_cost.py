@@ -3,8 +3,7 @@
 import pytest
 
 from iavlib.core.errors import MethodError
-from iavlib.multiannotator import Problem, make_method
-from iavlib.multiannotator.cost import parameter_counts
+from iavlib.multiannotator import Problem, make_method, parameter_counts
 from iavlib.multiannotator.fitting import build_network
 
 SMALL = {"widths": [4, 8]}

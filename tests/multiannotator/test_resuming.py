@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from iavlib.core.errors import DataError
-from iavlib.multiannotator import load_method, make_method, save_method
+from iavlib.multiannotator import fit, load_method, make_method, save_method
 from iavlib.multiannotator.fitting import clear_checkpoints
 
 SMALL = {"widths": [4, 8]}
@@ -29,12 +29,11 @@ def kill_after(n):
 @pytest.mark.parametrize(("name", "moment"), [("cm", 1), ("prob-unet", 1), ("cm-two-stage", 3)])
 def test_a_killed_training_ends_the_same(discs, recipe, tmp_path, name, moment):
     data = discs()
-    whole = make_method(name, **SMALL).fit(data, recipe, folder=tmp_path / "whole")
+    whole = fit(make_method(name, **SMALL), data, recipe, folder=tmp_path / "whole")
     with pytest.raises(Killed):
-        make_method(name, **SMALL).fit(
-            data, recipe, folder=tmp_path / "killed", progress=kill_after(moment)
-        )
-    again = make_method(name, **SMALL).fit(data, recipe, folder=tmp_path / "killed")
+        method, folder = make_method(name, **SMALL), tmp_path / "killed"
+        fit(method, data, recipe, folder=folder, progress=kill_after(moment))
+    again = fit(make_method(name, **SMALL), data, recipe, folder=tmp_path / "killed")
     for key, values in whole.network.state_dict().items():
         assert torch.equal(values, again.network.state_dict()[key]), key
     clear_checkpoints(again.method, tmp_path / "killed")
@@ -43,7 +42,7 @@ def test_a_killed_training_ends_the_same(discs, recipe, tmp_path, name, moment):
 
 def test_a_model_is_read_back_bit_by_bit(discs, recipe, tmp_path):
     data = discs()
-    fitted = make_method("cm-two-stage", **SMALL).fit(data, recipe)
+    fitted = fit(make_method("cm-two-stage", **SMALL), data, recipe)
     save_method(fitted, tmp_path)
     found = load_method(tmp_path)
     assert found.method.settings == fitted.method.settings and found.problem == fitted.problem
@@ -63,5 +62,5 @@ def test_validation_is_measured_and_can_choose(discs, recipe):
 
     split = replace(data, subsets=subsets)
     chosen = recipe.model_copy(update={"select": ("nll", "min")})
-    history = make_method("cm", **SMALL).fit(split, chosen).history
+    history = fit(make_method("cm", **SMALL), split, chosen).history
     assert {"nll", "dice"} <= set(history) and history["best"].sum() == 1

@@ -24,9 +24,8 @@ def test_curves_have_a_line_per_model_through_the_means():
     (ax,) = plots.curves(runs, "level", "method", {"dice": "Dice"}, "noise").axes
     assert legend_of(ax) == ["a", "b"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("noise", "Dice")
-    drawn = [
-        tuple(np.round(line.get_ydata().astype(float), 3)) for line in ax.lines if len(line.get_xdata()) == 2
-    ]
+    means = [line.get_ydata().astype(float) for line in ax.lines if len(line.get_xdata()) == 2]
+    drawn = [tuple(np.round(values, 3)) for values in means]
     assert (0.9, 0.8) in drawn and (1.0, 0.4) in drawn
     empty = plots.curves(runs.head(0), "level", "method", {"dice": "Dice"}, "noise")
     assert "No finished run" in empty.texts[0].get_text()

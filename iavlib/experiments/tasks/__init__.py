@@ -12,13 +12,13 @@ _HERE = "iavlib.experiments.tasks"
 #: A task, or where it is. A package adds its own by an entry point of the group ``iavlib.tasks``
 #: that names a :class:`Task`.
 TASKS: dict[str, Task | str] = {
-    "iaa": f"{_HERE}.iaa:TASK",
-    "diagnosis": f"{_HERE}.diagnosis:TASK",
-    "multitask": f"{_HERE}.diagnosis:MULTITASK_TASK",
-    "segmentation": f"{_HERE}.segmentation:TASK",
+    "iaa": f"{_HERE}.image:IAA_TASK",
+    "diagnosis": f"{_HERE}.image:DIAGNOSIS_TASK",
+    "multitask": f"{_HERE}.image:MULTITASK_TASK",
+    "segmentation": f"{_HERE}.annotators:SEGMENTATION_TASK",
     "diagnosis-first": f"{_HERE}.diagnosis_first:TASK",
-    "take-give": f"{_HERE}.take_give:TASK",
-    "comparison": f"{_HERE}.comparison:TASK",
+    "take-give": f"{_HERE}.annotators:TAKE_GIVE_TASK",
+    "comparison": f"{_HERE}.annotators:COMPARISON_TASK",
     "explain": f"{_HERE}.explain:TASK",
 }
 GROUP = "iavlib.tasks"

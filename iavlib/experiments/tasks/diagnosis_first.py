@@ -1,187 +1,257 @@
-"""Task ``diagnosis-first``: raters' masks fused for the diagnosis, and whom that helps.
+"""Task ``diagnosis-first``: masks of raters fused for the diagnosis, and whom that helps.
 
 One run trains diagnosis nets with the majority's masks, optimises the fused mask (DF-GT) of every
-test image *with its diagnosis* on one of them, the ``source``, and lets all nets diagnose with
-every mask. Masks that a clinic could have come beside: a network that learnt DF-GT of the training
-part draws them from the image alone. ``overrides`` set fields of the recipe, of the data (see
-:mod:`~iavlib.experiments.tasks.diagnosed_sets`), and :data:`SETTINGS`.
-"""
+test image *with its diagnosis* on one of them, ``optimised_net``, and lets all nets diagnose with
+every mask. As masks that could be had in clinical use, a network that learnt DF-GT of the training
+subset predicts masks from the image alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from iavlib.core.errors import ExperimentError, suggest
-from iavlib.experiments.config import AUTO, Experiment
-from iavlib.experiments.tasks import diagnosed_sets, labelled_data
-from iavlib.experiments.tasks.diagnosed_sets import DiagnosedData, DiagnosedSettings, split_settings
-from iavlib.experiments.tasks.segmentation import set_parts
+from iavlib.experiments.config import Experiment
+from iavlib.experiments.tasks import annotator_sets as sets
+from iavlib.experiments.tasks.annotators import weights_record, with_weights
 from iavlib.experiments.tasks.task import Log, Outcome, Task
+from iavlib.masks import soft_dice
+from iavlib.multiannotator.dataset import MultiAnnotatorSet
 
 NAME = "diagnosis-first"
-#: ``nets`` that judge, the one that masks are optimised on, ``by_rater``: nets that are trained
-#: with each rater's masks; ``generators`` of expertness maps, their ``steps``; ``clinic``: the
-#: one whose masks of the training part a network learns to draw, or nothing.
-SETTINGS: dict[str, Any] = {
-    "nets": ("cat", "roi", "att", "seat"),
-    "source": "cat",
-    "by_rater": (),
-    "generators": ("pixel", "robust", "fourier", "expg", "expg-released"),
-    "steps": 20,
-    "clinic": "expg",
-}
+#: Fusions that use the raters' masks and nothing else.
+PLAIN = {"majority": "mode", "mean": "mean", "staple": "staple"}
+#: Test images of each class that a rater must have marked to be scored.
+MIN_PER_CLASS = 2
+_NETWORKS = "networks"
 
 
-class DiagnosisFirstSettings(DiagnosedSettings):
-    """Settings of task ``diagnosis-first``, see :data:`SETTINGS`."""
+class DiagnosisFirstSettings(sets.DiagnosedData):
+    """Settings of the task.
 
-    nets: tuple[str, ...] = SETTINGS["nets"]
-    source: str = SETTINGS["source"]
+    Attributes
+    ----------
+    nets : tuple of str
+        Diagnosis nets that judge masks.
+    optimised_net : str
+        The one that masks are optimised on.
+    by_rater : tuple of str
+        Nets that are also trained with each rater's masks.
+    generators : tuple of str
+        Ways to parametrise expertness maps.
+    steps : int
+        Of their optimisation.
+    image_only : str
+        The generator whose masks of the training subset a network learns to predict; none if empty.
+    """
+
+    VERSION_1: ClassVar = {
+        **sets.DiagnosedData.VERSION_1,
+        "optimised_net": ("source", {}),
+        "image_only": ("clinic", {}),
+    }
+
+    nets: Annotated[tuple[str, ...], Field(min_length=2)] = ("cat", "roi", "att", "seat")
+    optimised_net: str = "cat"
     by_rater: tuple[str, ...] = ()
-    generators: tuple[str, ...] = SETTINGS["generators"]
-    steps: Annotated[int, Field(ge=1)] = SETTINGS["steps"]
-    clinic: str = SETTINGS["clinic"]
-
-
-#: Fusions that see the raters' masks and nothing else.
-PLAIN = ("majority", "mean", "staple", "em")
-#: Test images of each class that a rater must have marked to be judged.
-FEWEST = 2
+    generators: tuple[str, ...] = ("pixel", "robust", "fourier", "expg", "expg-released")
+    steps: Annotated[int, Field(ge=1)] = 20
+    image_only: str = "expg"
 
 
 def complete(experiment: Experiment) -> Experiment:
-    """Fix the weights, and refuse what cannot be run."""
+    """Fix the weights, and refuse what cannot be run.
+
+    Raises
+    ------
+    ExperimentError
+        If there is no such net or generator.
+    """
     from iavlib.models.assisted import NETS
-    from iavlib.models.weights import find_weights
     from iavlib.multiannotator.expertness import GENERATORS
 
-    _, chosen = split_settings(experiment, SETTINGS)
-    check_recipe(experiment, SETTINGS)
-    given = [("nets", one, NETS) for one in (*chosen["nets"], *chosen["by_rater"])]
-    given += [("generators", one, GENERATORS) for one in chosen["generators"]]
-    given += [("clinic", chosen["clinic"], GENERATORS)] if chosen["clinic"] else []
-    for field, one, known in given:
-        if one not in known:
-            told = f"overrides.{field}"
-            raise ExperimentError(told, f"there is no {one!r}", suggest(str(one), known))
-    if chosen["source"] not in chosen["nets"] or len(chosen["nets"]) < 2 or chosen["steps"] < 1:
-        raise ExperimentError(
-            "overrides", "source is none of two nets or more, or there are no steps", "correct them"
-        )
-    return with_weights(experiment, find_weights)
+    chosen = experiment.settings
+    generators = (*chosen.generators, *filter(None, [chosen.image_only]))
+    choices = {"nets": (chosen.nets, NETS), "by_rater": (chosen.by_rater, NETS)}
+    choices |= {"generators": (generators, GENERATORS)}
+    choices |= {"optimised_net": ([chosen.optimised_net], chosen.nets)}
+    for field, (names, known) in choices.items():
+        for name in names:
+            if name not in known:
+                hint = suggest(name, known)
+                raise ExperimentError(f"settings.{field}", f"there is no {name!r}", hint)
+    return with_weights(experiment)
 
 
-def check_recipe(experiment: Experiment, own: Mapping[str, Any]) -> None:
-    """Refuse fields of the recipe that cannot be."""
-    from iavlib.core.errors import TrainingError
-    from iavlib.training.recipe import get_recipe
+def run(experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: Log) -> Outcome:
+    """Run the experiment of the module's description.
 
-    try:
-        get_recipe(experiment.recipe.name, **split_settings(experiment, own)[0])
-    except TrainingError as error:
-        raise ExperimentError("experiment", str(error), "correct the specification") from error
-
-
-def with_weights(experiment: Experiment, find_weights) -> Experiment:
-    """Fix weights that are left open: what is here of the encoder's, none of ``small``."""
-    from iavlib.models.assisted import SMALL
-
-    if experiment.weights != AUTO:
-        return experiment
-    found = "none" if experiment.backbone == SMALL else find_weights(experiment.backbone)
-    return experiment.replace(weights=found)
-
-
-def run(experiment: Experiment, source: DiagnosedData, folder: Path, log: Log) -> Outcome:
-    """Do what the module's description says.
-
-    Metrics of the test part: ``auroc_<net>_<mask>`` of each net and mask, ``others_<mask>`` (mean
-    over the nets that masks were not optimised on), ``source_<mask>``, ``given_<rater>`` (mean
-    over nets given that rater's masks), ``own_<rater>`` (nets trained with them too),
-    ``high_<generator>`` (share of fine waves in its weights), ``loss_before`` and
-    ``loss_<generator>`` (of the source); ``clinic_majority`` and ``clinic_<generator>`` (mean over
-    the other nets, with masks drawn from the image alone), ``dice_...`` of these (soft Dice to the
-    mean vote); ``n_images`` of all parts.
+    Metrics of the test subset: ``auroc_<net>_<mask>`` of each net and mask; ``heldout_nets_<mask>``
+    (mean over the nets that masks were not optimised on) and ``optimised_net_<mask>``;
+    ``with_mask_<rater>`` (mean over nets given that rater's masks) and ``trained_<rater>`` (nets
+    trained with them too); ``high_<generator>`` (share of fine waves in its weights);
+    ``loss_before`` and ``loss_<generator>`` (of the net optimised on); ``image_only_majority`` and
+    ``image_only_<generator>`` (mean over the held-out nets, with masks predicted from the image
+    alone), ``dice_...`` of these (soft Dice to the mean vote); ``n_images`` of all subsets.
     """
-    from iavlib.experiments.tasks.diagnosis_panel import Panel
-
-    panel = Panel(experiment, source, folder, log)
-    panel.fuse_plainly()
-    panel.train_nets()
-    panel.judge_plain_masks()
-    panel.judge_raters()
-    panel.judge_expertness()
-    panel.judge_the_clinic()
-    panel.clear()
-    return panel.outcome()
+    panel = _Panel(experiment, dataset, folder, log)
+    panel.score_plain_masks()
+    panel.score_raters()
+    panel.score_expertness()
+    panel.score_predicted_masks()
+    shutil.rmtree(folder / _NETWORKS, ignore_errors=True)
+    return panel.outcome(dataset)
 
 
-def recipe_of(experiment: Experiment, own: Mapping[str, Any]):
-    """Return the recipe and the settings of a task of DiFF."""
-    from iavlib.training.recipe import get_recipe
+class _Panel:
+    """The networks and masks of a run; each method is one step and adds to ``metrics``."""
 
-    of_recipe, chosen = split_settings(experiment, own)
-    # No epoch is chosen: there is no part for that.
-    return get_recipe(experiment.recipe.name, **{"select": None, "patience": None, **of_recipe}), chosen
+    def __init__(self, experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: Log):
+        from iavlib.multiannotator.fusion import expectation_maximisation, fuse
 
+        self.experiment, self.folder, self.log = experiment, folder, log
+        self.chosen: Any = experiment.settings
+        # No epoch is selected: there is no subset for that.
+        self.recipe = experiment.training_recipe(select=None, patience=None)
+        self.subsets = sets.diagnosed_subsets(dataset, experiment, log)
+        self.train, self.test = self.subsets["train"], self.subsets["test"]
+        self.metrics = {"n_images": float(len(self.train) + len(self.test))}
+        self.scores: dict[str, np.ndarray] = {}
+        self.histories: list[pd.DataFrame] = []
+        self.plain = {
+            name: {mask: fuse(subset, how)[:, 1] for mask, how in PLAIN.items()}
+            | {"em": expectation_maximisation(subset)[:, 1]}
+            for name, subset in self.subsets.items()
+        }
+        masks = self.plain["train"]["majority"]
+        self.nets = {net: self._train_net(net, self.train, masks) for net in self.chosen.nets}
+        self.heldout = [net for net in self.nets if net != self.chosen.optimised_net]
 
-def two_subsets(source: DiagnosedData, experiment: Experiment, log: Log) -> dict[str, Any]:
-    """Return training and test part; what would be for validation is trained on."""
-    subsets = set_parts(source, experiment, log)
-    if "val" not in subsets:
-        return subsets
-    chosen = [*subsets["train"].ids, *subsets["val"].ids]
-    there = source.labelled.of_annotators(subsets["train"].annotators)
-    return {"train": there.select(chosen), "test": subsets["test"]}
+    def score_plain_masks(self) -> None:
+        """Let the nets diagnose with masks that do not depend on a diagnosis."""
+        for name, masks in self.plain["test"].items():
+            self._score(name, masks)
 
+    def score_raters(self) -> None:
+        """Let nets diagnose with each rater's masks, and train some with these only."""
+        for column, name in enumerate(self.test.annotators):
+            train, test = (one.take(~one.missing[:, column]) for one in (self.train, self.test))
+            counts = [np.bincount(one.diagnosis, minlength=2).min() for one in (train, test)]
+            if min(counts) < MIN_PER_CLASS:
+                self.log(f"rater {name} marked too few images of a class to be scored")
+                continue
+            masks = test.labels[:, column]
+            areas = [self._area(net, test, masks)[0] for net in self.nets.values()]
+            self.metrics[f"with_mask_{name}"] = float(np.mean(areas))
+            areas = []
+            for net in self.chosen.by_rater:
+                trained = self._train_net(net, train, train.labels[:, column], f"{net}-{column}")
+                areas.append(self._area(trained, test, masks)[0])
+            if areas:
+                self.metrics[f"trained_{name}"] = float(np.mean(areas))
 
-def weights_record(network) -> dict[str, Any]:
-    """Log what an encoder started from."""
-    used = network.weights
-    return {"source": used.source, "detail": used.detail, "is_random": used.is_random}
+    def score_expertness(self) -> None:
+        """Optimise the fused masks of the test subset with its diagnoses, and score them."""
+        from iavlib.multiannotator.expertness import high_frequency_energy
 
+        for generator in self.chosen.generators:
+            result = self._optimise(generator, self.test)
+            self._score(generator, result.fused)
+            energy = high_frequency_energy(result.weights)
+            before, after = float(result.before.mean()), float(result.after.mean())
+            self.metrics[f"high_{generator}"] = float(energy[~self.test.missing].mean())
+            self.metrics |= {"loss_before": before, f"loss_{generator}": after}
+            self.log(f"{generator}: loss {before:.3f} to {after:.3f}")
 
-def about(source: DiagnosedData, experiment: Experiment, subsets) -> dict[str, Any]:
-    """Log on what a run was made."""
-    labelled = source.labelled
-    return {
-        "data": labelled_data.settings_of(experiment.overrides),
-        "height": labelled.images.shape[1],
-        "truth": labelled.truth_is,
-        "annotators": list(subsets["test"].annotators),
-        "simulated_annotators": labelled.simulated_annotators,
-        "n_images": {name: len(subset) for name, subset in subsets.items()},
-    }
+    def score_predicted_masks(self) -> None:
+        """Score masks that networks predict from the image alone, by the masks they learnt."""
+        from iavlib.models.assisted import BaselineSegmentation
+        from iavlib.multiannotator.assisted_training import segment
 
+        generator, one = self.chosen.image_only, self.experiment
+        if not generator:
+            return
+        fused = self._optimise(generator, self.train).fused
+        learnt = {"majority": self.plain["train"]["majority"], generator: fused}
+        for name, masks in learnt.items():
+            given = (one.backbone, one.weights, one.seed, self.test.images.shape[1])
+            network = self._learn(BaselineSegmentation(*given), self.train, masks, f"draws-{name}")
+            predicted = segment(network, self.test.images)
+            self._score(name, predicted, predicted=True)
+            dice = soft_dice(predicted, self.plain["test"]["mean"])
+            self.metrics[f"dice_{name}"] = float(dice.mean())
 
-def area(diagnosis: np.ndarray, score: np.ndarray) -> float:
-    """Return the area under the ROC curve; NaN with fewer than two images of a class."""
-    from iavlib.stats.roc import auroc
+    def outcome(self, dataset: MultiAnnotatorSet) -> Outcome:
+        """Collect the results of the run."""
+        name = self.chosen.image_only
+        predicted = self.scores[f"image_only_{name}" if name else "heldout_nets_majority"]
+        columns = {"image_id": list(self.test.ids), "subset": "test", "true": self.test.diagnosis}
+        settings = self.recipe.to_dict() | self.chosen.to_dict()
+        net: Any = next(iter(self.nets.values()))
+        return Outcome(
+            pd.DataFrame(columns | {"predicted": predicted} | self.scores),
+            {"test": self.metrics},
+            pd.concat(self.histories, ignore_index=True),
+            {},
+            weights_record(net.backbone.weights, self.experiment),
+            settings | sets.about(dataset, self.experiment, self.subsets),
+        )
 
-    counts = np.bincount(np.asarray(diagnosis, int), minlength=2)
-    if counts.min() < FEWEST:
-        return float("nan")
-    return float(auroc(diagnosis, score).value)
+    def _train_net(self, net: str, dataset: MultiAnnotatorSet, masks: np.ndarray, name: str = ""):
+        from iavlib.models.assisted import build_assisted
 
+        one, size = self.experiment, self.test.images.shape[1]
+        network = build_assisted(net, one.backbone, one.weights, one.seed, size)
+        return self._learn(network, dataset, masks, name or net)
 
-def predictions(ids, diagnosis, predicted, **others) -> pd.DataFrame:
-    """Put the predictions of the test part together."""
-    first = {"image_id": list(ids), "subset": "test", "true": diagnosis, "predicted": predicted}
-    return pd.DataFrame({**first, **others})
+    def _learn(self, network, dataset: MultiAnnotatorSet, masks: np.ndarray, name: str):
+        """Train a network, resuming from its own checkpoint where there is one."""
+        from iavlib.multiannotator.assisted_training import train
+
+        given = (self.recipe, self.experiment.seed, self.folder / _NETWORKS / name)
+        history = train(network, dataset, masks, *given)
+        self.histories.append(history.assign(network=name))
+        self.log(f"{name}: loss {history['train_loss'].iloc[-1]:.3f}")
+        return network
+
+    def _optimise(self, generator: str, dataset: MultiAnnotatorSet):
+        from iavlib.multiannotator.expertness import optimise_expertness
+
+        source, steps = self.nets[self.chosen.optimised_net], self.chosen.steps
+        return optimise_expertness(source, dataset, generator, steps, self.experiment.seed)
+
+    def _score(self, name: str, masks: np.ndarray, predicted: bool = False) -> None:
+        """Let every net diagnose the test subset with these masks."""
+        found = {net: self._area(network, self.test, masks) for net, network in self.nets.items()}
+        areas = {net: area for net, (area, _) in found.items()}
+        if not predicted:
+            self.metrics |= {f"auroc_{net}_{name}": area for net, area in areas.items()}
+            self.metrics[f"optimised_net_{name}"] = areas[self.chosen.optimised_net]
+        key = f"{'image_only' if predicted else 'heldout_nets'}_{name}"
+        self.metrics[key] = float(np.mean([areas[net] for net in self.heldout]))
+        self.scores[key] = np.mean([found[net][1] for net in self.heldout], axis=0)
+
+    @staticmethod
+    def _area(network, dataset: MultiAnnotatorSet, masks: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the AUROC and the predicted diagnoses of a net that is given masks."""
+        from iavlib.multiannotator.assisted_training import diagnose
+        from iavlib.multiannotator.scores import diagnosis_auroc
+
+        scores = diagnose(network, dataset.images, masks)
+        return diagnosis_auroc(dataset.diagnosis, scores), scores
 
 
 TASK = Task(
     NAME,
-    diagnosed_sets.targets,
+    sets.targets,
     run,
     complete,
     DiagnosisFirstSettings,
-    resolve_dataset=diagnosed_sets.choose,
-    load=diagnosed_sets.load,
+    resolve_dataset=sets.choose,
+    load=sets.load,
 )

@@ -19,8 +19,7 @@ from iavlib.core.errors import DataError, ExperimentError
 from iavlib.data.cohort import Cohort, target
 from iavlib.experiments.config import PROBE, Experiment, TaskSettings
 from iavlib.experiments.store import PREDICTIONS, read_prediction_file
-from iavlib.experiments.tasks.diagnosis import DIAGNOSIS, MULTITASK
-from iavlib.experiments.tasks.iaa import NAME as IAA
+from iavlib.experiments.tasks.image import DIAGNOSIS, IAA, MULTITASK
 from iavlib.experiments.tasks.task import Log, Outcome, Task
 
 NAME = "explain"
@@ -140,7 +139,9 @@ def unseen(table: pd.DataFrame, begun: Path) -> pd.DataFrame:
     left = table[~table.index.isin(seen["image_id"]) & ~table["cluster"].isin(seen["cluster"])]
     if left.empty:
         told = f"its network has seen all {len(table):,} images, or their patients"
-        raise ExperimentError(f"init_from = {begun}", told, "give other images, or a larger test part")
+        raise ExperimentError(
+            f"init_from = {begun}", told, "give other images, or a larger test part"
+        )
     return left
 
 

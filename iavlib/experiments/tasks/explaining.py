@@ -15,7 +15,7 @@ from iavlib.data.cohort import Cohort
 from iavlib.experiments.store import MODEL, PREDICTIONS, read_prediction_file
 from iavlib.experiments.tasks.explain import ExplainSettings
 from iavlib.experiments.tasks.task import Log
-from iavlib.explain.explainer import Explained, Explainer
+from iavlib.explain.attribution import Explained, Explainer
 from iavlib.explain.localisation import Regions
 from iavlib.models.model_files import load_network
 from iavlib.models.network import Network, build_network

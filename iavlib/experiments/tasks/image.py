@@ -1,422 +1,455 @@
-"""Heads on frozen features: seconds a run, once the features are there.
+"""Tasks ``iaa``, ``diagnosis`` and ``multitask``: one network from an image to one or two heads.
 
-What is done to a network between its making and its training, in whatever task.
+``iaa`` predicts the mean Dice over all pairs of annotators' masks of an image, as in the paper;
+``diagnosis`` tells malignant from benign; ``multitask`` does both with two heads on the same
+features. The latter two may start from another experiment's network (fine-tuning): heads are kept,
+and a head that is not trained is left as it is. With recipe ``probe`` a head is fitted to frozen
+features.
 
-With a new head the first steps carry large and meaningless gradients into the backbone. The best
-linear head for the features as they are is known in closed form, so that nothing needs to be
-trained before all layers are. And weights whose batch norms were folded away are destroyed by the
-first batch in training mode, unless these get their statistics back or stay as they are.
-
-How good predictions are, beside those of predictors that have learnt next to nothing.
-
-Learning one number from an image: a network trained whole, or a head on frozen features.
+Where the published code and the paper's text differ, or what was published is not what one would
+do, each is a value of a setting here. Nothing in this module needs PyTorch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import pandas as pd
-import torch
+from pydantic import Field
 
-from iavlib.core.errors import ExperimentError
-from iavlib.core.files import only_one, write_text
-from iavlib.core.home import cache_home
-from iavlib.experiments.config import PROBE_HEADS, Experiment
-from iavlib.experiments.scores import constant_baselines, scores_by_part
-from iavlib.experiments.tasks.task import Log
-from iavlib.experiments.tasks.tta import SYMMETRIES, MeanOverViews, View
-from iavlib.models.heads import (
-    HeadSpec,
-    has_folded_batchnorm,
-    predicted_quantiles,
-    restore_batchnorm,
-)
-from iavlib.models.model_files import save_network
-from iavlib.models.network import Network, build_network
-from iavlib.stats import fit_statistics_baseline, image_statistics
-from iavlib.training.batches import ImageBatches, channel_statistics
-from iavlib.training.image_cache import ImageCache, cache_images
-from iavlib.training.loop import fit
-from iavlib.training.losses import EDGE, get_loss
-from iavlib.training.objectives import ImageObjective
-from iavlib.training.predict import frozen_features, predict
-from iavlib.training.probe import fit_linear_head, fit_probe
+from iavlib.agreement.tables import image_level
+from iavlib.core.errors import DataError, ExperimentError, ModelError, TrainingError
+from iavlib.data.catalogue import dataset_names, find_dataset
+from iavlib.data.cohort import Cohort, target, target_names
+from iavlib.data.official_splits import check_subsets
+from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment, TaskSettings
+from iavlib.experiments.scores import agreement_scores, diagnosis_scores
+from iavlib.experiments.subsets import assign_parts
+from iavlib.experiments.tasks.task import Log, Outcome, Task, check_finite
+from iavlib.models.backbones import find_backbone
+from iavlib.models.weights import SOURCES, find_weights
 from iavlib.training.recipe import Recipe
 
-#: Images by which folded batch norms are given back their statistics.
-RESTORED_BY = 256
+IAA, DIAGNOSIS, MULTITASK = "iaa", "diagnosis", "multitask"
+PUBLISHED = ("paper", "paper_finetune")
+#: Mean and standard deviation of the channels, as the published code has them.
+NORMALISATIONS = {
+    "imapp": ((0.7079, 0.5688, 0.5130), (0.1304, 0.1248, 0.1429)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+_HINT = "get its images ('iav data status' says how), or use the cohort phantom"
 
 
-def restore_folded_batchnorm(
-    network: Network, training: ImageBatches, recipe: Recipe, seed: int
-) -> int:
-    """Give folded batch norms back their statistics, from training images, if they are to move.
+class RegressionSettings(TaskSettings):
+    """Settings of task ``iaa``; defaults of those that are None depend on the recipe.
 
-    Returns
-    -------
-    int
-        Number of batch norms; 0 where none was folded or the recipe freezes them.
+    Attributes
+    ----------
+    tta : {1, 2, 4, 8}
+        Views (rotated and mirrored) over which predictions are averaged: 4 of ``finetune``, else 1.
+    head_init : {"zero", "median", "fit"}
+        The head begins as drawn, at the median of the training subset, or where a ridge regression
+        on frozen features ends (linear heads only).
+    normalise : {"weights", "train"}
+        Images by mean and deviation that go with the weights, or those of the training subset.
+    quantiles : int
+        Outputs of a head of that kind.
+    trainable : {"all", "last"} or int
+        Stages of the backbone that are trained, see
+        :func:`iavlib.training.optimisation.train_last_stages`.
+    control : {"none", "shuffled_iaa"}
+        ``shuffled_iaa``: the agreement of training images is permuted among them, by the seed.
     """
-    if recipe.freeze_batchnorm or not has_folded_batchnorm(network.backbone):
-        return 0
-    order = np.random.default_rng(seed).permutation(len(training))[:RESTORED_BY]
-    plan = np.array_split(order, max(1, len(order) // recipe.eval_batch_size))
-    network.to(training.device)
-    images = (batch["images"] for batch in training.stream(plan))
-    return restore_batchnorm(network.backbone, images)
+
+    VERSION_1: ClassVar = {"head_init": ("start", {"fit": "ridge"})}
+
+    tta: Literal[1, 2, 4, 8] | None = None
+    head_init: Literal["zero", "median", "fit"] | None = None
+    normalise: Literal["weights", "train"] | None = None
+    quantiles: Annotated[int, Field(ge=1)] = 5
+    trainable: Literal["all", "last"] | Annotated[int, Field(ge=0)] = "all"
+    control: Literal["none", "shuffled_iaa"] = "none"
+
+    def with_defaults(self, experiment: Experiment) -> RegressionSettings:
+        """Fill in the defaults: recipes that reproduce others' work start as that did."""
+        recipe = experiment.recipe.name
+        inits = {"paper": "zero", "student": "zero", FINETUNE: "fit"}
+        defaults = {
+            "tta": 4 if recipe == FINETUNE else 1,
+            "head_init": inits.get(recipe, "median"),
+            "normalise": "train" if recipe == "paper" else "weights",
+        }
+        return self.filled(defaults)
 
 
-def features_over_views(
-    network: Network, cache: ImageCache, training: ImageBatches, n_views: int
-) -> pd.DataFrame:
-    """Compute features of the training images as means over views, the network untouched.
+class DiagnosisSettings(TaskSettings):
+    """Settings of ``diagnosis`` and ``multitask``; defaults of those that are None depend on more.
+
+    Attributes
+    ----------
+    alpha : float, optional
+        Weight of the classification, from 0 to 1, where two losses are summed.
+    tta : {1, 2, 4, 8}
+        As of ``iaa``. Published: 1; else 4.
+    normalise : str
+        By which mean and deviation images are normalised: those of the ``weights`` (of the network
+        that it starts from), of the ``train`` subset, the published constants of IMA++ (``imapp``)
+        or of ``imagenet``; ``published`` takes those of IMA++ on IMA++ and phantom and those of
+        ImageNet on all others, also where training on IMA++ went before.
+    class_loss : {"focal", "focal_textbook", "cross_entropy"}
+        ``focal`` has the class weight inside the exponent, as published.
+    weights_from : {"train", "published", "none"}
+        Class weights N / (2 N_c) of the training subset, or the published constants.
+    combine : {"alpha", "uncertainty"}
+        Two losses are summed as the paper does, with ``alpha``, or weighted by learned
+        uncertainties (ours).
+    control : {"none", "shuffled_iaa", "iaa_input"}
+        ``shuffled_iaa``: the agreement of training images is permuted among them, by the seed:
+        what a multi-task model still gains then, it does not gain from agreement.
+        ``iaa_input``: the true agreement is given with the features. It is an upper bound that
+        cannot be deployed, as it takes several annotators' masks of each new image.
+    indeterminate : {"drop", "benign"}
+        What becomes of images that are neither benign nor malignant. The published evaluation of
+        the regression counts them as benign, the published diagnosis leaves them out.
+    require_agreement : bool
+        Only images whose agreement is known, in a cohort that has any such (so that models with
+        and without it learn from the same images), or all that have a label.
+    trainable : {"all", "last"} or int
+        As of ``iaa``.
+    head_init : {"zero", "fit"}
+        Heads begin as drawn, or where a fit to frozen features ends (linear heads only, the
+        default there).
+    mimic_moving_statistics : bool
+        Whether BatchNorm statistics of the frozen regression head move in fine-tuning, as
+        published, though its parameters do not.
+    """
+
+    VERSION_1: ClassVar = {
+        "head_init": ("head_start", {}),
+        "indeterminate": ("indeterminate", {"drop": "out"}),
+        "require_agreement": ("images", {True: "measured", False: "all"}),
+    }
+
+    alpha: Annotated[float, Field(ge=0, le=1)] | None = None
+    tta: Literal[1, 2, 4, 8] | None = None
+    normalise: Literal["weights", "train", "published", "imapp", "imagenet"] | None = None
+    class_loss: Literal["focal", "focal_textbook", "cross_entropy"] | None = None
+    weights_from: Literal["train", "published", "none"] = "train"
+    combine: Literal["alpha", "uncertainty"] = "alpha"
+    control: Literal["none", "shuffled_iaa", "iaa_input"] = "none"
+    indeterminate: Literal["drop", "benign"] = "drop"
+    require_agreement: bool = True
+    trainable: Literal["all", "last"] | Annotated[int, Field(ge=0)] = "all"
+    head_init: Literal["zero", "fit"] | None = None
+    mimic_moving_statistics: bool = False
+
+    def with_defaults(self, experiment: Experiment) -> DiagnosisSettings:
+        """Fill in the defaults of the recipe, and of a head that is to be fitted."""
+        recipe = experiment.recipe
+        published = recipe.name in PUBLISHED
+        head = recipe.settings.get("head", "linear" if recipe.name == FINETUNE else "")
+        defaults = {
+            "tta": 1 if published else 4,
+            "normalise": "published" if published else "weights",
+            "class_loss": "focal" if published else "cross_entropy",
+            "head_init": "fit" if head == "linear" and not experiment.init_from else "zero",
+        }
+        return self.filled(defaults)
+
+
+def make_recipe(experiment: Experiment) -> Recipe:
+    """Return the recipe of an experiment, with the task's defaults.
+
+    A diagnosis keeps the epoch of the best balanced accuracy, and fine-tuning as published passes
+    over the images of a dataset as often as the published code does.
+
+    Raises
+    ------
+    ExperimentError
+        If a field of the recipe does not go with the settings.
+    """
+    defaults: dict[str, Any] = {}
+    if experiment.task != IAA:
+        defaults["select"] = ["balanced_accuracy", "max"]
+        passes = published_facts(experiment.cohort, "passes")
+        if experiment.recipe.name == "paper_finetune" and passes:
+            defaults["num_aug"] = passes
+    if experiment.settings.trainable != "all":
+        defaults["freeze_batchnorm"] = True
+        if experiment.recipe.settings.get("freeze_batchnorm") is False:
+            raise ExperimentError(
+                "recipe.freeze_batchnorm = False",
+                "lets statistics of stages move that are not trained",
+                "leave it out, or train all stages",
+            )
+    return experiment.training_recipe(**defaults)
+
+
+def published_facts(cohort: str, name: str):
+    """Return what a dataset's description holds of the published code; None for other cohorts."""
+    return getattr(find_dataset(cohort), name) if cohort in dataset_names() else None
+
+
+def agreement_targets(cohort: Cohort) -> pd.DataFrame:
+    """List the images that have a file and a known agreement.
 
     Returns
     -------
     pandas.DataFrame
-        One row an image of `training`, in its order.
+        Index ``image_id``: ``target`` (mean pairwise Dice), ``path``, ``malignancy``, ``n_masks``
+        and ``cluster`` (the patient).
+
+    Raises
+    ------
+    DataError
+        If there is none, or a mean Dice lies outside [0, 1].
     """
-    backbone = network.backbone
-    if n_views > 1:
-        network.backbone = MeanOverViews(backbone, n_views)
+    table = _image_table(cohort)
+    n_masks, n_files = table["iaa"].notna().sum(), table["path"].notna().sum()
+    table = table[table["iaa"].notna() & table["path"].notna()].rename(columns={"iaa": "target"})
+    if table.empty:
+        raise DataError(
+            f"cohort {cohort.name!r}",
+            f"no image has both a file and two masks ({n_masks:,} have masks, {n_files:,} a file)",
+            _HINT,
+        )
+    return table
+
+
+def diagnosis_targets(
+    cohort: Cohort, indeterminate: str = "drop", require_agreement: bool = True
+) -> pd.DataFrame:
+    """List the images that have a file and a label.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    indeterminate, require_agreement
+        As in :class:`DiagnosisSettings`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``image_id``: ``target`` (1 for malignant, or melanoma), ``iaa`` (mean pairwise Dice;
+        missing for images with one mask), ``path``, ``malignancy``, ``n_masks``, ``cluster``.
+
+    Raises
+    ------
+    DataError
+        If there is none, or a mean Dice lies outside [0, 1].
+    """
+    label = _labels(cohort, indeterminate)
+    table = _image_table(cohort)
+    n_files = table["path"].notna().sum()
+    table.insert(0, "target", label.reindex(table.index))
+    table = table[table["target"].notna() & table["path"].notna()]
+    if require_agreement and table["iaa"].notna().any():
+        table = table[table["iaa"].notna()]
+    if table.empty:
+        raise DataError(
+            f"cohort {cohort.name!r}",
+            f"no image has both a label and a file ({len(label):,} have a label, {n_files:,} a "
+            "file)",
+            _HINT,
+        )
+    return table.astype({"target": int})
+
+
+def _image_table(cohort: Cohort) -> pd.DataFrame:
+    images = cohort.images
+    agreement = pd.Series(float("nan"), index=images.index)
+    if not cohort.pairs.empty:
+        agreement = image_level(cohort.pairs)["dice_mean"].reindex(images.index)
+    outside = agreement.index[agreement.notna() & ~agreement.between(0, 1)]
+    if len(outside):
+        problem = f"mean Dice outside [0, 1]: {', '.join(outside[:5])}"
+        raise DataError(f"cohort {cohort.name!r}", problem, "measure it anew")
+    n_masks = cohort.masks["image_id"].value_counts().reindex(images.index, fill_value=0)
+    return pd.DataFrame(
+        {
+            "iaa": agreement,
+            "path": images["path"],
+            "malignancy": images["malignancy"],
+            "n_masks": n_masks,
+            "cluster": cohort.clusters(),
+        }
+    ).rename_axis("image_id")
+
+
+def _labels(cohort: Cohort, indeterminate: str) -> pd.Series:
+    return target(cohort, indeterminate)
+
+
+def resolve(experiment: Experiment) -> Experiment:
+    """Choose the weights that are at hand, and refuse what cannot be run."""
     try:
-        features = frozen_features(network, cache, training.mean, training.std)
-    finally:
-        network.backbone = backbone
-    return features.loc[training.ids]
+        backbone = find_backbone(experiment.backbone)
+        if experiment.weights == AUTO:
+            experiment = experiment.replace(weights=find_weights(backbone))
+        if experiment.weights not in SOURCES and not Path(experiment.weights).is_file():
+            raise ExperimentError(
+                f"weights = {experiment.weights!r}",
+                "is no file",
+                f"give a path, or one of {', '.join(SOURCES)}",
+            )
+        recipe = None if experiment.recipe.name == PROBE else make_recipe(experiment)
+    except (ModelError, TrainingError, LookupError) as error:
+        raise ExperimentError(
+            "experiment", str(error).rstrip("."), "correct the specification"
+        ) from error
+    for wrong, where, problem, hint in _contradictions(experiment, recipe):
+        if wrong:
+            raise ExperimentError(where, problem, hint)
+    return experiment
 
 
-#: Part of the name of what is kept: raise it when the same pixels would give other statistics.
-VERSION = 1
-
-
-Scores = dict[str, dict[str, float]]
-
-
-def judge(predictions: pd.DataFrame, cache: ImageCache) -> tuple[Scores, dict[str, Scores]]:
-    """Judge predictions by part, and the baselines on the same images.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Columns ``image_id``, ``subset``, ``true``, ``predicted`` and ``cluster``.
-    cache : ImageCache
-        The pixels of these images.
-
-    Returns
-    -------
-    dict
-        Part to metrics: those of :func:`iavlib.stats.point_errors`, and ``reduction``, by what
-        share the mean absolute error is below that of the training part's median.
-    dict
-        The same (without ``reduction``) of ``constant_median``, ``constant_mean`` and
-        ``image_statistics``.
-    """
-    baselines = constant_baselines(predictions)
-    baselines["image_statistics"] = statistics_scores(predictions, cache)
-    metrics = scores_by_part(predictions)
-    for subset, scores in metrics.items():
-        median = baselines["constant_median"][subset]["mae"]
-        scores["reduction"] = 1 - scores["mae"] / median if median > 0 else float("nan")
-    return metrics, baselines
-
-
-def statistics_scores(predictions: pd.DataFrame, cache: ImageCache) -> Scores:
-    """Judge a ridge on statistics of the images, fitted on the training part.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Columns ``image_id``, ``subset``, ``true`` and ``cluster``.
-    cache : ImageCache
-        The pixels of these images.
-
-    Returns
-    -------
-    dict of str to dict
-        Part to metrics.
-    """
-    table = predictions.set_index("image_id")
-    features = cached_statistics(cache).loc[table.index]
-    train = table["subset"] == "train"
-    model = fit_statistics_baseline(
-        features[train], table.loc[train, "true"], table.loc[train, "cluster"]
+def _contradictions(experiment: Experiment, recipe: Recipe | None):
+    """Go through what cannot be: whether it is so, where, the problem, and the hint."""
+    settings = experiment.settings.with_defaults(experiment)
+    parent, probe = experiment.parent, recipe is None
+    if experiment.task == IAA:
+        linear = probe or (recipe.head, recipe.label_transform) == ("linear", "none")
+        yield (
+            settings.head_init == "fit" and not linear,
+            "settings.head_init = 'fit'",
+            "fits linear heads of the target itself only",
+            "set head: linear and label_transform: none, or head_init: median",
+        )
+        yield (
+            parent is not None,
+            "init_from",
+            "is not for the task iaa",
+            "leave it out, or use multitask",
+        )
+        return
+    both, learned = experiment.task == MULTITASK, settings.combine == "uncertainty"
+    needs_alpha = both and not learned
+    yield (
+        needs_alpha != (settings.alpha is not None),
+        f"settings.alpha = {settings.alpha!r}",
+        f"must be {'from 0 to 1 for two losses summed' if needs_alpha else 'left out here'}",
+        "correct alpha",
     )
-    return scores_by_part(table.assign(predicted=model.predict(features)))
+    yield (
+        settings.control == "shuffled_iaa" and not both,
+        "settings.control = 'shuffled_iaa'",
+        "permutes what the diagnosis alone does not use",
+        "use it with the task multitask",
+    )
+    yield (
+        settings.control == "iaa_input" and (both or parent is not None),
+        "settings.control = 'iaa_input'",
+        "is for a diagnosis that starts from no other experiment",
+        "use the task diagnosis, without init_from",
+    )
+    yield (
+        both and probe,
+        "task multitask with a probe",
+        "has nothing to share: the features are frozen",
+        "use the task diagnosis for a probe",
+    )
+    yield (
+        probe and bool(experiment.recipe.settings),
+        f"recipe.{next(iter(experiment.recipe.settings), '')}",
+        "a probe of the diagnosis has no such setting",
+        "leave it out",
+    )
+    known = ", ".join(name for name in dataset_names() if published_facts(name, "class_weights"))
+    yield (
+        settings.weights_from == "published"
+        and experiment.cohort != AUTO
+        and not published_facts(experiment.cohort, "class_weights"),
+        "settings.weights_from = 'published'",
+        f"there are published weights for {known}, not for {experiment.cohort}",
+        "use 'train'",
+    )
+    if parent is None:
+        return
+    where, hint = f"init_from = {parent.name}", "start from a trained experiment of these tasks"
+    no_network = parent.task not in (DIAGNOSIS, MULTITASK) or parent.recipe.name == PROBE
+    yield no_network, where, "leaves no network with a head of diagnosis", hint
+    no_head = both and parent.task == DIAGNOSIS
+    yield no_head, where, "has no head of agreement, which multitask goes on with", hint
+    takes_more = getattr(parent.settings, "control", "") == "iaa_input"
+    yield takes_more, where, "is a control whose network takes more than an image", hint
+    yield probe, where, "is no start for a probe, which takes weights of a backbone", hint
 
 
-def cached_statistics(cache: ImageCache) -> pd.DataFrame:
-    """Compute statistics of cached images once, and keep them beside other caches."""
-    path = cache_home() / "statistics" / f"{cache.key}.{VERSION}.csv"
-    found = _read(path, cache)
-    if found is not None:
-        return found
-    with only_one(path.with_suffix(".lock"), f"statistics of {len(cache):,} images"):
-        found = _read(path, cache)
-        if found is None:
-            table = image_statistics(cache.pixels, cache.ids)
-            write_text(path, table.to_csv())
-            found = _read(path, cache)
-    return found
+def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outcome:
+    """Learn on the training subset, choose by the validation subset, predict every image.
 
-
-def _read(path: Path, cache: ImageCache) -> pd.DataFrame | None:
-    if not path.is_file():
-        return None
-    table = pd.read_csv(path, dtype={"image_id": str}).set_index("image_id")
-    return table if len(table) == len(cache) else None
-
-
-#: Levels of the interval that heads with a distribution give beside their prediction.
-INTERVAL = {"lower": 0.05, "upper": 0.95}
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """What was learnt.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Indexed by image id: ``predicted``, and ``lower`` and ``upper`` where the head tells.
-    history : pandas.DataFrame
-        One row an epoch; empty where there are none.
-    weights, settings : dict
-        As for :class:`iavlib.experiments.Outcome`.
+    ``predictions`` has ``true`` and ``predicted``: mean Dice (with ``lower`` and ``upper`` where
+    the head has a distribution) of ``iaa``; 0 or 1 and the probability of 1 of a diagnosis, with
+    ``true_iaa`` and ``predicted_iaa`` (where the network has that head). ``metrics`` are those of
+    :func:`~iavlib.experiments.scores.agreement_scores` or
+    :func:`~iavlib.experiments.scores.diagnosis_scores`.
     """
+    from iavlib.experiments.tasks.image_training import fit_probe_head, train_network
 
-    predictions: pd.DataFrame
-    history: pd.DataFrame
-    weights: dict[str, Any]
-    settings: dict[str, Any]
-
-
-def train_network(
-    experiment: Experiment,
-    target: pd.Series,
-    subsets: pd.Series,
-    paths: pd.Series,
-    clusters: pd.Series,
-    folder: Path,
-    log: Log,
-) -> tuple[Learnt, ImageCache]:
-    """Train a network on the training part and predict every image.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        Its recipe is a name of :data:`iavlib.training.recipe.RECIPES`.
-    target : pandas.Series
-        Called as the head is to be; indexed by image id.
-    subsets : pandas.Series
-        Part of each image, with the same index.
-    paths : pandas.Series
-        File of each of these images, and of any others that runs like this one look at: they
-        are read together.
-    clusters : pandas.Series
-        Patient of each image.
-    folder : Path
-        Run directory: the checkpoint is read and written there, and the model at the end.
-    log : callable
-        Gets a line an epoch.
-
-    Returns
-    -------
-    Learnt
-    ImageCache
-        The images as they were looked at.
-    """
-    if not (subsets == "val").any():
+    settings = experiment.settings
+    if experiment.task == IAA:
+        table = agreement_targets(cohort)
+        left_out = len(cohort.images) - len(table)
+        if left_out:
+            of_all = f"{left_out:,} of {len(cohort.images):,} images"
+            log(f"{of_all} have no file or fewer than two masks")
+        subsets = assign_parts(cohort.select(table.index), experiment)
+    else:
+        table = diagnosis_targets(cohort, settings.indeterminate, settings.require_agreement)
+        _log_images(cohort, table, settings.indeterminate, log)
+        subsets = _assign_labelled(cohort, table, experiment)
+    probe = experiment.recipe.name == PROBE
+    if not (subsets == "val").any() and not (probe and experiment.task == IAA):
         raise ExperimentError("split", "has no validation part", "give three fractions, or kfold")
-    chosen = experiment.settings.with_defaults(experiment).to_dict()
-    recipe = experiment.training_recipe()
-    name, train_ids = str(target.name), subsets.index[subsets == "train"]
-    labels = _to_label(target, recipe)
-    head = _head(recipe, chosen, labels[train_ids])
-    network = build_network(
-        experiment.backbone, {name: head}, experiment.weights, experiment.seed, experiment.size
-    )
-    cache = cache_images(paths, network.weights.input_size, progress=True)
-    mean, std = normalise_by(network, cache, train_ids, chosen["normalise"])
-    network.weights = network.weights.with_normalisation(mean, std)
-    batches = ImageBatches.from_cache(cache, labels.to_frame(name), mean, std)
-    training = batches.select(train_ids)
-    restored = restore_folded_batchnorm(network, training, recipe, experiment.seed)
-    if chosen["head_init"] == "ridge":
-        features = features_over_views(network, cache, training, chosen["tta"]).to_numpy()
-        mine, groups = labels[train_ids].to_numpy(), clusters[train_ids]
-        fit_linear_head(network.heads[name], "ridge", features, mine, groups, experiment.seed)
-    objective = ImageObjective(
-        batches.select(subsets.index[subsets == "val"]),
-        name,
-        recipe.loss,
-        batch_size=recipe.eval_batch_size,
-    )
-    history = fit(
-        network,
-        training,
-        objective,
-        recipe,
-        folder,
-        experiment.seed,
-        progress=lambda row: log(_describe_epoch(row, recipe)),
-    )
-    found = predict_views(network, name, batches, recipe, chosen["tta"])
-    save_network(network, folder)
-    settings = recipe.to_dict() | chosen | {"device": str(batches.device), "size": cache.size}
-    settings |= {"restored_batchnorms": restored}
-    weights = asdict(network.weights) | {"is_random": network.weights.is_random}
-    return Learnt(found, history, weights, settings), cache
+    learn = fit_probe_head if probe else train_network
+    learnt = learn(experiment, table, subsets, folder, log)
+    check_finite(learnt.predictions["predicted"])
+    columns = {"target": "true", "iaa": "true_iaa"}
+    predictions = table.loc[subsets.index].drop(columns="path").rename(columns=columns)
+    predictions = predictions.assign(subset=subsets).join(learnt.predictions).reset_index()
+    first = ["image_id", "subset", "true", "predicted", "true_iaa", "lower", "upper"]
+    first = [name for name in first if name in predictions]
+    predictions = predictions[[*first, *predictions.columns.difference(first, sort=False)]]
+    if experiment.task == IAA:
+        metrics, baselines = agreement_scores(predictions, learnt.cache)
+    else:
+        metrics, baselines = diagnosis_scores(predictions)
+    return Outcome(predictions, metrics, learnt.history, baselines, learnt.weights, learnt.settings)
 
 
-def _head(recipe: Recipe, chosen: Mapping[str, Any], train: pd.Series) -> HeadSpec:
-    return HeadSpec(
-        recipe.head,
-        outputs=chosen["quantiles"] if recipe.head == "quantile" else 1,
-        dropout=recipe.dropout,
-        start=float(train.median()) if chosen["head_init"] == "median" else None,
-    )
+def _assign_labelled(cohort: Cohort, table: pd.DataFrame, experiment: Experiment) -> pd.Series:
+    """Split images whose own labels are those of the table, and check what must stay together."""
+    used = cohort.select(table.index)
+    images = used.images.assign(target=table["target"].reindex(used.images.index))
+    if "melanoma" not in images:
+        named = images["target"].map({0: "benign", 1: "malignant"})
+        images = images.assign(malignancy=named.astype(images["malignancy"].dtype))
+    used, split = replace(used, images=images), experiment.split
+    subsets = assign_parts(used, experiment)
+    # the group asked for is never split; lesions without patients may be, except by published parts
+    keeps = split.leaks != "keep" if split.kind == "official" else split.group == "linked"
+    check_subsets(used, subsets, allow_leaks=not keeps)
+    return subsets
 
 
-def normalise_by(network: Network, cache: ImageCache, train_ids, by: str):
-    """Choose mean and deviation: those of the weights, or computed from the training part.
-
-    Parameters
-    ----------
-    network : Network
-    cache : ImageCache
-    train_ids : sequence of str
-    by : {"weights", "train"}
-        Random weights bring none, and are given the training part's.
-
-    Returns
-    -------
-    tuple of tuple of float
-        Mean and standard deviation of red, green and blue.
-    """
-    known = network.weights
-    if by == "weights" and known.defines_normalisation:
-        return known.mean, known.std
-    return channel_statistics(cache.pixels, cache.rows(train_ids))
+def _log_images(cohort: Cohort, table: pd.DataFrame, indeterminate: str, log: Log) -> None:
+    names, label = target_names(cohort), _labels(cohort, indeterminate)
+    counts = table["target"].value_counts().reindex([0, 1], fill_value=0)
+    no_file = int(cohort.images.loc[label.index, "path"].isna().sum())
+    left_out = {
+        "no label": len(cohort.images) - len(label),
+        "no file": no_file,
+        "no measured agreement": len(label) - no_file - len(table),
+    }
+    why = "".join(f"; {n:,} have {reason}" for reason, n in left_out.items() if n)
+    classes = ", ".join(f"{counts[value]:,} {names[value]}" for value in (0, 1))
+    log(f"{len(table):,} images ({classes}){why}")
 
 
-def _to_label(target: pd.Series, recipe: Recipe) -> pd.Series:
-    if recipe.label_transform == "logit":
-        inside = target.clip(EDGE, 1 - EDGE)
-        return np.log(inside / (1 - inside))
-    return target
-
-
-def _from_label(values: np.ndarray, recipe: Recipe) -> np.ndarray:
-    return 1 / (1 + np.exp(-values)) if recipe.label_transform == "logit" else values
-
-
-def predict_views(
-    network: Network, name: str, batches: ImageBatches, recipe: Recipe, n_views: int
-) -> pd.DataFrame:
-    """Predict all images, as the mean over views of each.
-
-    Parameters
-    ----------
-    network : Network
-    name : str
-        Of the head.
-    batches : ImageBatches
-    recipe : Recipe
-        By which the network was trained.
-    n_views : int
-        One of :data:`iavlib.experiments.tasks.tta.COUNTS`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by image id: ``predicted``, and ``lower`` and ``upper`` where the head tells.
-    """
-    point = get_loss(recipe.loss).point
-    total: dict[str, np.ndarray] = {}
-    for view in SYMMETRIES[:n_views]:
-        raw = predict(View(network, *view), batches, batch_size=recipe.eval_batch_size)[name]
-        found = {"predicted": _from_label(point(torch.from_numpy(raw)).double().numpy(), recipe)}
-        if recipe.head in ("beta", "quantile"):
-            quantiles = predicted_quantiles(recipe.head, raw, list(INTERVAL.values()))
-            found |= {side: quantiles[:, column] for column, side in enumerate(INTERVAL)}
-        for column, values in found.items():
-            total[column] = total.get(column, 0) + values / n_views
-    return pd.DataFrame(total, index=batches.ids.rename("image_id"))
-
-
-def _describe_epoch(row: Mapping[str, Any], recipe: Recipe) -> str:
-    told = [f"{key} {row[key]:.4g}" for key in ("train_loss", "mae", "pearson") if key in row]
-    return f"epoch {row['epoch'] + 1} of {recipe.epochs}: {', '.join(told)}, {row['seconds']:.1f} s"
-
-
-def probe_images(
-    experiment: Experiment,
-    target: pd.Series,
-    subsets: pd.Series,
-    paths: pd.Series,
-    clusters: pd.Series,
-) -> tuple[Learnt, ImageCache]:
-    """Fit a head to frozen features of the training part and predict every image.
-
-    How strongly the head is held back is chosen within the training part; the validation part is
-    left alone.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        Its recipe is ``probe``; ``overrides`` may set ``head`` (ridge by default), ``tta``
-        (features are the mean over so many views) and ``normalise``. Random weights look at
-        pixels as they are, unless it says otherwise: features are then the same for every fold.
-    target, subsets, clusters : pandas.Series
-        Target, part and patient of each image, with the same index.
-    paths : pandas.Series
-        File of each of these images, and of any others that runs like this one look at: they
-        are read together.
-
-    Returns
-    -------
-    Learnt
-        ``settings`` holds what was tried and chosen.
-    ImageCache
-        The images as they were looked at.
-    """
-    chosen = experiment.settings.with_defaults(experiment).to_dict()
-    kind = experiment.recipe.settings.get("head", PROBE_HEADS[0])
-    network = _network(
-        experiment.backbone, experiment.weights, experiment.seed, experiment.size, chosen["tta"]
-    )
-    train = target.index[subsets == "train"]
-    cache = cache_images(paths, network.weights.input_size, progress=True)
-    mean, std = network.weights.mean, network.weights.std
-    if chosen["normalise"] == "train":
-        mean, std = normalise_by(network, cache, train, "train")
-    features = frozen_features(network, cache, mean, std)
-    probe = fit_probe(kind, features.loc[train], target[train], clusters[train], experiment.seed)
-    predicted = pd.DataFrame(
-        {"predicted": probe.predict(features.loc[target.index])}, index=target.index
-    )
-    settings: dict[str, Any] = {"head": kind, "tta": chosen["tta"], "size": cache.size}
-    settings |= {"chosen": probe.chosen, "tried": probe.inner.to_dict("records")}
-    weights = asdict(network.weights.with_normalisation(mean, std))
-    weights["is_random"] = network.weights.is_random
-    return Learnt(predicted, pd.DataFrame(), weights, settings), cache
-
-
-def _network(backbone: str, weights: str, seed: int, size: int | None, n_views: int) -> Network:
-    # pre-trained weights are the same for every seed: they are read once for all runs of a sweep
-    return _build(backbone, weights, seed if weights == "none" else 0, size, n_views)
-
-
-@lru_cache(maxsize=2)
-def _build(backbone: str, weights: str, seed: int, size: int | None, n_views: int) -> Network:
-    network = build_network(backbone, {}, weights, seed, size)
-    if n_views > 1:
-        network.backbone = MeanOverViews(network.backbone, n_views)
-    return network.eval()
+IAA_TASK = Task(IAA, agreement_targets, run, resolve, RegressionSettings)
+DIAGNOSIS_TASK, MULTITASK_TASK = (
+    Task(name, diagnosis_targets, run, resolve, DiagnosisSettings)
+    for name in (DIAGNOSIS, MULTITASK)
+)

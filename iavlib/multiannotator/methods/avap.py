@@ -1,26 +1,23 @@
 r"""AVAP: annotator variation and annotator preference (Guo et al. 2022).
 
-A U-Net's features F are read by two heads (:mod:`iavlib.models.annotator_heads`). The first says for
+A U-Net's features F are read by two heads (:mod:`iavlib.models.annotator_heads`). One predicts for
 every structure how many of the M annotators mark a pixel, in M + 1 classes; from these follows the
-calibrated map. The second predicts the marks of any annotator, by convolutions that a controller
+calibrated map. The other predicts the marks of any annotator, by convolutions that a controller
 writes from the pooled features and the annotator's code. Both learn by cross-entropy and Dice.
 
-Training has two steps, each of all the recipe's epochs: U-Net and agreement; then, these frozen,
-the preferences, of one annotator a picture and step, drawn at random among those who labelled it.
+Training has two stages, each of all the recipe's epochs: U-Net and agreement; then, these frozen,
+the preferences, of one annotator per image and step, drawn at random among those who labelled it.
 ``training: joint`` trains both at once by
 ``(1 - joint_weight) * agreement + joint_weight * preference``, the alternative of Table V.
 
-What the published description leaves open is settled so: F is what the U-Net gives at the
-pictures' size, for both heads, reduced to ``channels`` maps before the dynamic layers; the
-calibrated map is the mean of the agreement classes over M (``calibrated: argmax`` takes the most
-probable one, and scores of both are kept); batch statistics of the frozen part stand still in the
-second step. Where annotators are missing the number of marks among all M is a matter of chance,
-which the cross-entropy accounts for (:mod:`iavlib.multiannotator.methods.avap`).
+What the published description leaves open is settled so: F is the U-Net's output at the images'
+size, for both heads, reduced to ``channels`` maps before the dynamic layers; the calibrated map is
+the mean of the agreement classes over M (``calibrated: argmax`` takes the most probable one, and
+scores of both are kept); batch statistics of the frozen part are not updated in the second stage.
 
-How many of M annotators mark a pixel: what labels say of it, also where some are missing.
-
-With k marks among the m annotators who labelled a picture, out of M, the number j of all M who
-would mark it is not known. If who labelled was chosen at random, k is hypergeometric,
+Where annotators are missing, the number of marks among all M is a matter of chance. With k marks
+among the m annotators who labelled an image, the number j of all M who would mark a pixel is not
+known. If who labelled was chosen at random, k is hypergeometric,
 
 .. math:: P(k \mid j) = \binom{j}{k} \binom{M-j}{m-k} \Big/ \binom{M}{m},
 
@@ -31,13 +28,13 @@ nobody is missing that is p_k, and the usual cross-entropy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from math import comb
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from iavlib.core.errors import MethodError, suggest
 from iavlib.models.annotator_heads import CHANNELS, CONDITIONS, AgreementHead, PreferenceHead
 from iavlib.multiannotator.method import (
     EPSILON,
@@ -48,55 +45,53 @@ from iavlib.multiannotator.method import (
     dice_loss,
     label_likelihood,
     overlap_loss,
-    register,
 )
-from iavlib.multiannotator.methods.probabilistic_unet import draw_annotators
+from iavlib.multiannotator.methods import register
+from iavlib.multiannotator.methods.probabilistic_unet import draw_labels
 from iavlib.training.predict import evaluating
 
 
 def level_table(annotators: int) -> Tensor:
     """Return P(k | j) for m annotators at hand: shape (M + 1, M + 1, M + 1), axes m, k and j."""
-    levels = range(annotators + 1)
-    table = torch.zeros(annotators + 1, annotators + 1, annotators + 1)
-    for there in levels:
-        for marks in range(there + 1):
-            for level in levels:
-                ways = comb(level, marks) * comb(annotators - level, there - marks)
-                table[there, marks, level] = ways / comb(annotators, there)
+    n = annotators + 1
+    table = torch.zeros(n, n, n)
+    for m, k, j in product(range(n), repeat=3):
+        if k <= m:
+            table[m, k, j] = comb(j, k) * comb(annotators - j, m - k) / comb(annotators, m)
     return table
 
 
 def membership(structures: Mapping[str, Sequence[int]], n_classes: int) -> Tensor:
     """Return which classes make up which structure: bool, shape (structures, classes)."""
-    found = torch.zeros(len(structures), n_classes, dtype=torch.bool)
+    member = torch.zeros(len(structures), n_classes, dtype=torch.bool)
     for row, classes in enumerate(structures.values()):
-        found[row, list(classes)] = True
-    return found
+        member[row, list(classes)] = True
+    return member
 
 
 def count_marks(labels: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
-    """Count who marked a pixel, and who labelled the picture.
+    """Count the annotators who marked a pixel, and those who labelled the image.
 
     Parameters
     ----------
     labels : torch.Tensor of int, shape (B, R, H, W)
-        -1 where an annotator did not label the picture.
+        -1 where an annotator did not label the image.
     member : torch.Tensor of bool, shape (S, C)
         Of :func:`membership`.
 
     Returns
     -------
     marks : torch.Tensor of int64, shape (B, S, H, W)
-    there : torch.Tensor of int64, shape (B,)
+    n_given : torch.Tensor of int64, shape (B,)
     """
     given = labels[:, :, 0, 0] >= 0
     marked = member[:, labels.clamp_min(0).long()] & given[None, :, :, None, None]
     return marked.sum(2).transpose(0, 1), given.sum(1)
 
 
-def level_likelihood(marks: Tensor, there: Tensor, table: Tensor) -> Tensor:
+def level_likelihood(marks: Tensor, n_given: Tensor, table: Tensor) -> Tensor:
     """Look up P(k | j) of every pixel: (B, S, M + 1, H, W)."""
-    each = there[:, None, None, None].expand_as(marks)
+    each = n_given[:, None, None, None].expand_as(marks)
     return table[each, marks].movedim(-1, 2)
 
 
@@ -115,13 +110,13 @@ def level_losses(logits: Tensor, likelihood: Tensor) -> tuple[Tensor, Tensor]:
         Scalars. The Dice loss is towards the likelihood, divided by its sum over levels.
     """
     probabilities = logits.float().softmax(2)
-    seen = (probabilities * likelihood).sum(2).clamp_min(EPSILON)
+    likely = (probabilities * likelihood).sum(2).clamp_min(EPSILON)
     target = likelihood / likelihood.sum(2, keepdim=True)
-    return -seen.log().mean(), dice_loss(probabilities.flatten(0, 1), target.flatten(0, 1))
+    return -likely.log().mean(), dice_loss(probabilities.flatten(0, 1), target.flatten(0, 1))
 
 
 def shares(levels: Tensor, how: str = "expectation") -> Tensor:
-    """Return the calibrated map: which share of annotators marks a pixel, (B, S, H, W).
+    """Return the calibrated map, the share of annotators who mark a pixel: (B, S, H, W).
 
     Parameters
     ----------
@@ -130,24 +125,24 @@ def shares(levels: Tensor, how: str = "expectation") -> Tensor:
     how : {"expectation", "argmax"}
         The mean of the classes, or the most probable one; divided by M.
     """
-    largest = levels.shape[2] - 1
+    n = levels.shape[2] - 1
     if how == "argmax":
-        return levels.argmax(2).to(levels.dtype) / largest
-    steps = torch.arange(largest + 1, dtype=levels.dtype, device=levels.device)
-    return (levels * steps[:, None, None]).sum(2) / largest
+        return levels.argmax(2).to(levels.dtype) / n
+    steps = torch.arange(n + 1, dtype=levels.dtype, device=levels.device)
+    return (levels * steps[:, None, None]).sum(2) / n
 
 
 def class_shares(of_structures: Tensor, member: Tensor) -> Tensor:
     """Return shares of classes, (B, C, H, W), from those of structures, (B, S, H, W).
 
-    A class's share follows from the structures it is part of (a rim is a disc less its cup); what
-    comes out below 0 is 0, background is the rest, and all sum to 1.
+    A class's share follows from the structures it is part of (a rim is a disc less its cup); values
+    below 0 become 0, background is the rest, and all sum to 1.
     """
     inverse = torch.linalg.pinv(member[:, 1:].to(of_structures.dtype))
     foreground = torch.einsum("cs,bshw->bchw", inverse, of_structures).clamp_min(0)
     background = (1 - foreground.sum(1, keepdim=True)).clamp_min(0)
-    found = torch.cat((background, foreground), 1)
-    return found / found.sum(1, keepdim=True)
+    classes = torch.cat((background, foreground), 1)
+    return classes / classes.sum(1, keepdim=True)
 
 
 AGREEMENT, PREFERENCE, JOINT = "agreement", "preference", "joint"
@@ -156,7 +151,7 @@ MAPS = ("expectation", "argmax")
 
 
 class AgreementAndPreference(nn.Module):
-    """A U-Net, its agreement head and its preference head, with tables that the losses need."""
+    """A U-Net, its agreement head and its preference head, with tables for the losses."""
 
     def __init__(self, backbone: nn.Module, problem: Problem, channels: int, condition: str):
         super().__init__()
@@ -164,20 +159,17 @@ class AgreementAndPreference(nn.Module):
         structures = problem.structures or {"foreground": tuple(range(1, problem.n_classes))}
         self.backbone = backbone
         self.agreement = AgreementHead(features, len(structures), annotators)
-        self.preference = PreferenceHead(
-            features, annotators, problem.n_classes, channels, condition
-        )
+        shape = (features, annotators, problem.n_classes)
+        self.preference = PreferenceHead(*shape, channels, condition)
         self.register_buffer("table", level_table(annotators), persistent=False)
         member = membership(structures, problem.n_classes)
         self.register_buffer("member", member, persistent=False)
 
     def everybody(self, features: Tensor) -> Tensor:
         """Give logits of all annotators, (B, R, C, H, W), of features (B, F, H, W)."""
-        n = self.preference.annotators
-        codes = torch.arange(n, device=features.device)
-        return torch.stack(
-            [self.preference(features, code.expand(len(features))) for code in codes], 1
-        )
+        codes = torch.arange(self.preference.annotators, device=features.device)
+        codes = [code.expand(len(features)) for code in codes]
+        return torch.stack([self.preference(features, code) for code in codes], 1)
 
 
 @register("avap", "AVAP")
@@ -188,7 +180,7 @@ class AVAP(Method):
     """The method of the module's description.
 
     Settings: those of the U-Net; ``training`` (``two-step`` or ``joint``) and ``joint_weight`` of
-    the preferences; ``condition``, what the controller sees (``both``, ``code``, ``features``);
+    the preferences; ``condition``, the input of the controller (``both``, ``code``, ``features``);
     ``channels`` of the dynamic layers; ``calibrated`` (``expectation`` or ``argmax``), the map that
     is the consensus; ``dice``, the weight of the Dice loss beside the cross-entropy.
     """
@@ -206,15 +198,13 @@ class AVAP(Method):
 
     def check(self) -> None:
         """Raise :class:`MethodError` where settings make no sense."""
-        known = {"training": TRAININGS, "condition": CONDITIONS, "calibrated": MAPS}
-        for key, values in known.items():
-            if self.settings[key] not in values:
-                told = f"no {key} {self.settings[key]!r}; {suggest(self.settings[key], values)}"
-                raise MethodError(f"method {self.name!r}: {told}")
-        if not 0 < self.settings["joint_weight"] < 1 or self.settings["dice"] < 0:
-            raise MethodError(f"method {self.name!r}: joint_weight within (0, 1), dice from 0")
-        if self.settings["channels"] < 1:
-            raise MethodError(f"method {self.name!r}: channels is below 1")
+        self.require("training", TRAININGS)
+        self.require("condition", CONDITIONS)
+        self.require("calibrated", MAPS)
+        self.require_minimum(0, "dice")
+        self.require_minimum(1, "channels")
+        if not 0 < self.settings["joint_weight"] < 1:
+            self.refuse("joint_weight must be within (0, 1)")
         if self.settings["training"] == "joint":
             self.stages = (JOINT,)
 
@@ -225,7 +215,7 @@ class AVAP(Method):
         return AgreementAndPreference(backbone, problem, chosen["channels"], chosen["condition"])
 
     def begin(self, network: nn.Module, stage: str) -> None:
-        """Freeze what the stage leaves alone."""
+        """Freeze what the stage does not train."""
         network.requires_grad_(stage != PREFERENCE)
         network.preference.requires_grad_(stage != AGREEMENT)
 
@@ -245,17 +235,15 @@ class AVAP(Method):
         return (1 - weight) * agreement + weight * preference
 
     def _agreement(self, network, features: Tensor, labels: Tensor) -> Tensor:
-        marks, there = count_marks(labels, network.member)
-        likelihood = level_likelihood(marks, there, network.table)
-        unlikely, apart = level_losses(network.agreement(features), likelihood)
-        return unlikely + self.settings["dice"] * apart
+        likelihood = level_likelihood(*count_marks(labels, network.member), network.table)
+        cross_entropy, overlap = level_losses(network.agreement(features), likelihood)
+        return cross_entropy + self.settings["dice"] * overlap
 
     def _preference(self, network, features: Tensor, labels: Tensor) -> Tensor:
-        whose = draw_annotators(labels)
-        chosen = labels[torch.arange(len(labels), device=labels.device), whose].unsqueeze(1)
-        maps = network.preference(features, whose).float().softmax(1)[:, None]
-        unlikely, _ = label_likelihood(maps, chosen)
-        return unlikely.mean() + self.settings["dice"] * overlap_loss(maps, chosen).mean()
+        chosen, annotators = draw_labels(labels)
+        maps = network.preference(features, annotators).float().softmax(1)[:, None]
+        losses, _ = label_likelihood(maps, chosen)
+        return losses.mean() + self.settings["dice"] * overlap_loss(maps, chosen).mean()
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
         """Give the calibrated map, each annotator's, and the probabilities of agreement classes."""

@@ -1,0 +1,406 @@
+"""Training the network of an image task, and predicting every image with it.
+
+With a new head the first steps carry large and meaningless gradients into the backbone. The best
+linear head for the features as they are is known in closed form (``head_init: fit``), so that
+nothing needs to be trained before all layers are. Weights whose batch norms were folded away are
+destroyed by the first batch in training mode, unless these get their statistics back or stay as
+they are.
+
+A lesion has no top: the image rotated by a quarter or mirrored shows the same, and the mean of the
+predictions for several such views varies less than that for one (test-time augmentation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from iavlib.experiments.config import PROBE_HEADS, Experiment
+from iavlib.experiments.tasks.image import (
+    IAA,
+    MULTITASK,
+    NORMALISATIONS,
+    make_recipe,
+    published_facts,
+)
+from iavlib.experiments.tasks.task import Log
+from iavlib.models.heads import (
+    HeadSpec,
+    build_head,
+    has_folded_batchnorm,
+    predicted_quantiles,
+    restore_batchnorm,
+)
+from iavlib.models.model_files import load_network, save_network
+from iavlib.models.network import Network, build_network
+from iavlib.training.batches import ImageBatches, channel_statistics
+from iavlib.training.image_cache import ImageCache, cache_images
+from iavlib.training.loop import fit
+from iavlib.training.losses import (
+    EDGE,
+    UncertaintyWeighting,
+    class_weights,
+    classification_loss,
+    get_loss,
+    multitask_sum,
+)
+from iavlib.training.objectives import (
+    AGREEMENT,
+    DIAGNOSIS,
+    INPUT,
+    WEIGHTING,
+    ImageObjective,
+    malignant_probability,
+    predict_heads,
+)
+from iavlib.training.optimisation import train_last_stages
+from iavlib.training.predict import frozen_features, predict
+from iavlib.training.probe import fit_linear_head, fit_probe
+from iavlib.training.recipe import Recipe
+
+#: Quarter turns and whether mirrored before; the first one, two, four or all eight are used.
+SYMMETRIES = tuple((quarters, mirrored) for quarters in (0, 2, 1, 3) for mirrored in (False, True))
+#: Levels of the interval that heads with a distribution give beside their prediction.
+INTERVAL = {"lower": 0.05, "upper": 0.95}
+#: Images by which folded batch norms are given back their statistics.
+_RESTORED_BY = 256
+#: Measures that are logged after each epoch.
+_LOGGED = ("train_loss", "balanced_accuracy", "auroc", "mae", "pearson")
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What was learnt.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Indexed by image id, as :func:`predict_images`.
+    history : pandas.DataFrame
+        One row per epoch; empty where there are none.
+    weights, settings : dict
+        As for :class:`iavlib.experiments.Outcome`.
+    cache : ImageCache
+        The images as the network saw them.
+    """
+
+    predictions: pd.DataFrame
+    history: pd.DataFrame
+    weights: dict[str, Any]
+    settings: dict[str, Any]
+    cache: ImageCache
+
+
+def rotate(images: torch.Tensor, quarters: int, mirrored: bool) -> torch.Tensor:
+    """Rotate square images (B, 3, S, S) by quarter turns, mirrored left to right before."""
+    if mirrored:
+        images = images.flip(3)
+    return images.rot90(quarters, (2, 3)) if quarters else images
+
+
+class MeanOverViews(nn.Module):
+    """A backbone whose features are the mean over the first `n` of :data:`SYMMETRIES`."""
+
+    def __init__(self, backbone: nn.Module, n: int):
+        super().__init__()
+        self.backbone, self.n = backbone, n
+
+    def extra_repr(self) -> str:
+        """Include the number of views: cached features are told apart by the representation."""
+        return f"n={self.n}"
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the features (B, F)."""
+        views = (self.backbone(rotate(images, *view)) for view in SYMMETRIES[: self.n])
+        return sum(views) / self.n
+
+
+def train_network(
+    experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Log
+) -> Learnt:
+    """Train a network on the training subset and predict every image.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Of an image task, with a training recipe.
+    table : pandas.DataFrame
+        As of the task's targets: all images that runs like this one use, which are read together.
+    subsets : pandas.Series
+        Subset of each image that this one uses.
+    folder : Path
+        Run directory: the checkpoint is read and written there, and the model at the end. Models
+        that others start from are beside it.
+    log : callable
+        Receives a line per epoch.
+    """
+    settings, recipe = experiment.settings.with_defaults(experiment), make_recipe(experiment)
+    seed, train = experiment.seed, subsets.index[subsets == "train"]
+    targets = _targets(experiment, settings, recipe, table.loc[subsets.index], train)
+    network = _build(experiment, settings, recipe, targets, train, folder)
+    cache = cache_images(table["path"], network.weights.input_size, progress=True)
+    mean, std = _normalisation(experiment, settings.normalise, network, cache, train)
+    network.weights = network.weights.with_normalisation(mean, std)
+    batches = ImageBatches.from_cache(cache, targets, mean, std)
+    training, validation = batches.select(train), batches.select(subsets.index[subsets == "val"])
+    facts: dict[str, Any] = {}
+    facts["restored_batchnorms"] = _restore_folded_batchnorm(network, training, recipe, seed)
+    if settings.head_init == "fit":
+        groups = table.loc[train, "cluster"]
+        agreement = targets.loc[train, AGREEMENT].to_numpy()
+        if experiment.task != IAA:
+            agreement = training.target(AGREEMENT)
+        with_input = settings.control == "iaa_input"
+        rows = _training_features(network, cache, training, settings.tta, with_input)
+        facts["head_fit"] = _fit_heads(network, rows, training, agreement, groups, seed)
+    if settings.trainable != "all":
+        facts["stages_trained"] = train_last_stages(network.backbone, settings.trainable)
+    objective, more = _objective(experiment, settings, recipe, training, validation)
+
+    def report(row: Mapping[str, Any]) -> None:
+        measures = ", ".join(f"{name} {row[name]:.4g}" for name in _LOGGED if name in row)
+        epoch = f"epoch {row['epoch'] + 1} of {recipe.epochs}"
+        log(f"{epoch}: {measures}, {row['seconds']:.1f} s")
+
+    history = fit(network, training, objective, recipe, folder, seed, progress=report)
+    if hasattr(network, WEIGHTING):
+        facts["loss_weights"] = list(network.weighting.weights())
+        del network.weighting
+    predictions = predict_images(network, batches, settings, recipe)
+    if settings.control != "iaa_input":  # its network takes more than an image
+        save_network(network, folder)
+    used = recipe.to_dict() | settings.to_dict() | facts | more
+    used |= {"device": str(batches.device), "size": cache.size}
+    weights = asdict(network.weights) | {"is_random": network.weights.is_random}
+    return Learnt(predictions, history, weights, used, cache)
+
+
+def _targets(experiment, settings, recipe: Recipe, table: pd.DataFrame, train) -> pd.DataFrame:
+    """Return the targets of each head by name, and the additional input of a control."""
+    agreement = table["target" if experiment.task == IAA else "iaa"].astype(float)
+    if recipe.label_transform == "logit":
+        inside = agreement.clip(EDGE, 1 - EDGE)
+        agreement = np.log(inside / (1 - inside))
+    targets = pd.DataFrame({AGREEMENT: agreement})
+    if experiment.task != IAA:
+        targets[DIAGNOSIS] = table["target"]
+    known = targets.loc[train, AGREEMENT].dropna()
+    if settings.control == "shuffled_iaa":
+        shuffled = np.random.default_rng(experiment.seed).permutation(known.to_numpy())
+        targets.loc[known.index, AGREEMENT] = shuffled
+    if settings.control == "iaa_input":
+        targets[INPUT] = (targets[AGREEMENT] - known.mean()) / known.std()
+    return targets
+
+
+def _build(experiment, settings, recipe: Recipe, targets, train, folder: Path) -> Network:
+    """Build a network with its heads, or load that of the experiment it starts from."""
+    task, parent = experiment.task, experiment.parent
+    if parent is not None:
+        network = load_network(folder.parents[1] / parent.task / parent.id)
+    else:
+        heads: dict[str, HeadSpec] = {}
+        if task != IAA:
+            plain = recipe.head if recipe.head in ("paper", "linear") else "paper"
+            heads[DIAGNOSIS] = HeadSpec(plain, 2, dropout=recipe.dropout)
+        if task in (IAA, MULTITASK):
+            outputs = getattr(settings, "quantiles", 1) if recipe.head == "quantile" else 1
+            median = float(targets.loc[train, AGREEMENT].median())
+            at_median = (
+                settings.head_init == "median"
+                if task == IAA
+                else (settings.normalise != "published")
+            )
+            start = median if at_median else None
+            heads[AGREEMENT] = HeadSpec(recipe.head, outputs, dropout=recipe.dropout, start=start)
+        given = (experiment.weights, experiment.seed, experiment.size)
+        network = build_network(experiment.backbone, heads, *given)
+    if settings.control == "iaa_input":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(experiment.seed)
+            spec = network.specs[DIAGNOSIS]
+            network.heads[DIAGNOSIS] = build_head(spec, network.n_features + 1)
+    if task == DIAGNOSIS and AGREEMENT in network.heads:
+        network.heads[AGREEMENT].requires_grad_(False)
+    if task == MULTITASK and settings.combine == "uncertainty":
+        network.weighting = UncertaintyWeighting(recipe.loss)
+    return network
+
+
+def _normalisation(experiment, choice: str, network: Network, cache: ImageCache, train):
+    """Return mean and standard deviation of red, green and blue by which images are normalised.
+
+    Weights that define none (random ones) are given those of the training subset.
+    """
+    if choice == "published":
+        choice = "imapp" if experiment.cohort in ("imapp", "phantom") else "imagenet"
+    if choice in NORMALISATIONS:
+        return NORMALISATIONS[choice]
+    if choice == "weights" and network.weights.defines_normalisation:
+        return network.weights.mean, network.weights.std
+    return channel_statistics(cache.pixels, cache.rows(train))
+
+
+def _restore_folded_batchnorm(network, training: ImageBatches, recipe: Recipe, seed: int) -> int:
+    """Give folded batch norms back their statistics, from training images, if they will move.
+
+    Returns the number of batch norms; 0 where none was folded or the recipe freezes them.
+    """
+    if recipe.freeze_batchnorm or not has_folded_batchnorm(network.backbone):
+        return 0
+    order = np.random.default_rng(seed).permutation(len(training))[:_RESTORED_BY]
+    plan = np.array_split(order, max(1, len(order) // recipe.eval_batch_size))
+    network.to(training.device)
+    images = (batch["images"] for batch in training.stream(plan))
+    return restore_batchnorm(network.backbone, images)
+
+
+def _training_features(network, cache, training: ImageBatches, n_views: int, with_input: bool):
+    """Return the features (n, F) of the training images as means over views."""
+    backbone = network.backbone
+    if n_views > 1:
+        network.backbone = MeanOverViews(backbone, n_views)
+    try:
+        features = frozen_features(network, cache, training.mean, training.std)
+    finally:
+        network.backbone = backbone
+    rows = features.loc[training.ids].to_numpy()
+    return np.column_stack([rows, training.target(INPUT)]) if with_input else rows
+
+
+def _fit_heads(network: Network, rows, training, agreement, groups, seed: int) -> dict[str, Any]:
+    """Fit the linear heads to features; return the chosen regularisation of each."""
+    kinds = {DIAGNOSIS: "logistic", AGREEMENT: "ridge"}
+    chosen = {}
+    for name in (name for name in kinds if name in network.heads):
+        if name == DIAGNOSIS or network.specs[name].kind == "linear":
+            values = training.target(DIAGNOSIS) if name == DIAGNOSIS else agreement
+            chosen[name] = fit_linear_head(
+                network.heads[name], kinds[name], rows, values, groups, seed
+            )
+    return chosen
+
+
+def _objective(experiment, settings, recipe: Recipe, training, validation: ImageBatches):
+    """Return what is trained for, and the class weights for the record."""
+    common = {"loss_name": recipe.loss, "batch_size": recipe.eval_batch_size}
+    if experiment.task == IAA:
+        return ImageObjective(validation, AGREEMENT, **common), {}
+    weights = {
+        "none": lambda: None,
+        "published": lambda: published_facts(experiment.cohort, "class_weights"),
+        "train": lambda: tuple(map(float, class_weights(training.target(DIAGNOSIS), 2))),
+    }[settings.weights_from]()
+    both = experiment.task == MULTITASK
+    summed = both and settings.combine == "alpha"
+    objective = ImageObjective(
+        validation,
+        AGREEMENT if both else None,
+        class_loss=classification_loss(settings.class_loss, weights or (1.0, 1.0)),
+        combine=partial(multitask_sum, alpha=settings.alpha) if summed else None,
+        run_all_heads=settings.mimic_moving_statistics,
+        with_input=settings.control == "iaa_input",
+        **common,
+    )
+    return objective, {"class_weights": None if weights is None else list(weights)}
+
+
+def predict_images(network: Network, batches: ImageBatches, settings, recipe: Recipe):
+    """Predict all images, as the mean over views of each.
+
+    Parameters
+    ----------
+    network : Network
+    batches : ImageBatches
+    settings : RegressionSettings or DiagnosisSettings
+        With defaults filled in; of the run that trained the network.
+    recipe : Recipe
+        By which the network was trained.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by image id. With a head of diagnosis ``predicted`` (probability of class 1), and
+        ``predicted_iaa`` where there is that head too; else ``predicted`` (mean Dice), and
+        ``lower`` and ``upper`` where the head has a distribution.
+    """
+    size, total = recipe.eval_batch_size, {}
+    with_input = settings.control == "iaa_input"
+    for quarters, mirrored in SYMMETRIES[: settings.tta]:
+        change = partial(rotate, quarters=quarters, mirrored=mirrored)
+        if DIAGNOSIS in network.heads:
+            raw = predict_heads(network, batches, size, with_input, change)
+            values = {"predicted": malignant_probability(raw[DIAGNOSIS])}
+            if AGREEMENT in raw:
+                values["predicted_iaa"] = _agreement(raw[AGREEMENT], recipe)
+        else:
+            views = predict(network, batches, size, lambda images, c=change: network(c(images)))
+            raw = views[AGREEMENT]
+            values = {"predicted": _agreement(raw, recipe)}
+            if recipe.head in ("beta", "quantile"):
+                quantiles = predicted_quantiles(recipe.head, raw, list(INTERVAL.values()))
+                values |= {side: quantiles[:, column] for column, side in enumerate(INTERVAL)}
+        for column, value in values.items():
+            total[column] = total.get(column, 0) + value / settings.tta
+    return pd.DataFrame(total, index=batches.ids.rename("image_id"))
+
+
+def _agreement(raw: np.ndarray, recipe: Recipe) -> np.ndarray:
+    values = get_loss(recipe.loss).point(torch.from_numpy(raw)).double().numpy()
+    return 1 / (1 + np.exp(-values)) if recipe.label_transform == "logit" else values
+
+
+def fit_probe_head(
+    experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Log
+) -> Learnt:
+    """Fit a head to frozen features of the training subset and predict every image.
+
+    The regularisation is chosen within the training subset; the validation subset is not used.
+    Random weights take pixels as they are unless ``normalise`` is ``train``: features are then the
+    same for every fold. Parameters are as for :func:`train_network`.
+    """
+    settings, weights = experiment.settings.with_defaults(experiment), experiment.weights
+    regression, train = experiment.task == IAA, subsets.index[subsets == "train"]
+    # pre-trained weights are the same for every seed: they are read once for all runs of a sweep
+    seed = experiment.seed if weights == "none" else 0
+    network = _frozen_network(experiment.backbone, weights, seed, experiment.size, settings.tta)
+    cache = cache_images(table["path"], network.weights.input_size, progress=True)
+    mean, std = NORMALISATIONS.get(settings.normalise, (network.weights.mean, network.weights.std))
+    if settings.normalise == "train":
+        mean, std = channel_statistics(cache.pixels, cache.rows(train))
+    features = frozen_features(network, cache, mean, std).loc[subsets.index]
+    if settings.control == "iaa_input":
+        agreement = table.loc[subsets.index, "iaa"]
+        features = features.assign(iaa_input=agreement.to_numpy(np.float32))
+    target = table.loc[subsets.index, "target"]
+    if settings.control == "shuffled_iaa":
+        shuffled = np.random.default_rng(experiment.seed).permutation(target[train].to_numpy())
+        target.loc[train] = shuffled
+    kind = experiment.recipe.settings.get("head", PROBE_HEADS[0]) if regression else "logistic"
+    groups = table.loc[train, "cluster"]
+    probe = fit_probe(kind, features.loc[train], target[train], groups, experiment.seed)
+    if not regression:
+        log(f"logistic regression on {features.shape[1]} features, C {probe.chosen['C']:g}")
+    predictions = pd.DataFrame({"predicted": probe.predict(features)}, index=features.index)
+    used = settings.to_dict() | {"head": kind, "size": cache.size, "chosen": probe.chosen}
+    used |= {"tried": probe.inner.to_dict("records")}
+    record = asdict(network.weights.with_normalisation(mean, std))
+    record["is_random"] = network.weights.is_random
+    predictions = predictions.rename_axis("image_id")
+    return Learnt(predictions, pd.DataFrame(), record, used, cache)
+
+
+@lru_cache(maxsize=2)
+def _frozen_network(backbone: str, weights: str, seed: int, size: int | None, n_views: int):
+    network = build_network(backbone, {}, weights, seed, size)
+    if n_views > 1:
+        network.backbone = MeanOverViews(network.backbone, n_views)
+    return network.eval()
