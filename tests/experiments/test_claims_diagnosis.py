@@ -6,7 +6,7 @@ import pytest
 
 from iavlib.core.errors import ExperimentError
 from iavlib.experiments import claims as gains, summary as results
-from iavlib.experiments.scores import diagnosis_by_part
+from iavlib.experiments.scores import diagnosis_scores
 
 N = 80
 
@@ -125,8 +125,9 @@ def test_random_weights_make_a_result_as_good_as_invented(runs):
 
 
 def test_scores_of_parts():
-    table = table_of(0.8)
-    scores = diagnosis_by_part(table.assign(predicted_iaa=table["true_iaa"]))
+    train = table_of(0.8).iloc[:8].assign(subset="train")
+    table = pd.concat([table_of(0.8), train], ignore_index=True)
+    scores, _ = diagnosis_scores(table.assign(predicted_iaa=table["true_iaa"]))
     assert scores["test"]["balanced_accuracy"] == pytest.approx(0.8, abs=0.05)
     assert scores["test"]["threshold"] == scores["val"]["threshold"]
     assert scores["test"]["iaa_mae"] == 0
