@@ -15,8 +15,7 @@ from iavlib.experiments import (
     summarise,
     sweep,
 )
-from iavlib.experiments.config import from_mapping
-from iavlib.experiments.grid import expand
+from iavlib.experiments.config import expand, from_mapping
 from iavlib.experiments.tasks import annotator_sets
 from iavlib.experiments.tasks.annotator_sets import with_diagnoses
 from iavlib.experiments.tasks.annotators import FUSIONS, compared
