@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from iavlib.book.claim_definitions import load_claims
 from matplotlib.figure import Figure
 from PIL import Image
 
 from iavlib import data
+from iavlib.book.recording import load_claims
 from iavlib.data import catalogue
 from iavlib.experiments import TASKS, Experiment, RunStore, run
 from iavlib.masks.metrics import METRICS
