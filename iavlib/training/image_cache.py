@@ -86,7 +86,7 @@ def cache_images(
     """Decode and scale images once, or open what was made before.
 
     Each file is read as RGB (grey and CMYK are converted, transparency is dropped, the EXIF
-    orientation is not applied) and scaled to a square by Pillow's bicubic filter, without keeping
+    orientation is applied) and scaled to a square by Pillow's bicubic filter, without keeping
     its aspect ratio, as in the paper. JPEGs are decoded whole: Pillow's way of decoding them at
     half their size saves 9 of 15 ms for one of 1022 x 767, once, but moves single pixels by up to
     25 grey levels (half a level on average).
