@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from iavlib.book.claim_definitions import load_claims
 from matplotlib.figure import Figure
 from PIL import Image
 
 from iavlib import data
+from iavlib.book.recording import load_claims
 from iavlib.data import catalogue
 from iavlib.experiments import TASKS, Experiment, RunStore, run
 from iavlib.masks.metrics import METRICS
+from iavlib.multiannotator import METHODS
 
 TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"^```python\n# (\w+)\.py.*?\n(.*?)^```$", TEXT, re.M | re.S))
@@ -25,8 +26,8 @@ def module(request, tmp_path, monkeypatch):
     """Import an example as a module, and forget what it registered afterwards."""
     monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("IAV_CACHE_HOME", str(tmp_path / "cache"))
-    for registry in (METRICS, TASKS, catalogue._registered):
-        for name in ("volume_similarity", "median", "tiny"):
+    for registry in (METRICS, TASKS, catalogue._registered, METHODS._entries):
+        for name in ("volume_similarity", "median", "tiny", "brightness"):
             monkeypatch.setitem(registry, name, None)
             monkeypatch.delitem(registry, name)
     monkeypatch.syspath_prepend(tmp_path)
@@ -40,7 +41,7 @@ def module(request, tmp_path, monkeypatch):
 
 
 def test_every_example_is_tested():
-    assert set(BLOCKS) == {"volume_similarity", "tiny", "median", "dice_histogram"}
+    assert set(BLOCKS) == {"volume_similarity", "tiny", "median", "brightness", "dice_histogram"}
 
 
 def test_metric(module):
@@ -70,6 +71,21 @@ def test_task(module, tmp_path):
     result = run(experiment, RunStore(tmp_path / "runs"))
     assert len(set(result.predictions["predicted"])) == 1
     assert 0 < result.metrics["mae"] < 0.5
+
+
+def test_method(module, tmp_path):
+    module("brightness")
+    experiment = Experiment(
+        task="segmentation",
+        cohort="phantom",
+        cohort_options={"n_images": 24, "size": [48, 48]},
+        size=16,
+        backbone="unet",
+        method={"name": "brightness", "width": 4},
+        recipe={"name": "annotators", "epochs": 1},
+    )
+    result = run(experiment, RunStore(tmp_path / "runs"))
+    assert 0 < result.metrics["dice"] < 1 and result.metrics["n_parameters"] == 4 * 4 + 5 * 2
 
 
 def test_figure(module):

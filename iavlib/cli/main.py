@@ -193,13 +193,19 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("-n", "--dry-run", help="Only list the experiments and their state.")
     ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of an experiment, for editors.")
+    ] = False,
 ) -> None:
     """Run the experiments of a file; finished ones are read, interrupted ones are resumed.
 
     Lists in the file are combined: a list of three seeds stands for three experiments.
     """
-    from iavlib.cli.experiments import train as do_experiments
+    from iavlib.cli.experiments import print_schema, train as do_experiments
 
+    if schema:
+        print_schema()
+        return
     do_experiments(spec, settings or (), keep_going, dry_run)
 
 
@@ -275,15 +281,13 @@ def predict(
         Path | None, typer.Option(help="masks.csv, or its folder: outlines for the report.")
     ] = None,
     alpha: Annotated[
-        float, typer.Option(min=0.001, max=0.5, help="Share of truths outside of intervals.")
+        float, typer.Option(min=0.001, max=0.5, help="Share of true values outside intervals.")
     ] = 0.1,
     calibrate_on: Annotated[
-        str, typer.Option(help="Part of the run that sets the width: val or test.")
+        str, typer.Option(help="Split that calibrates intervals: val or test.")
     ] = "val",
-    heat_maps: Annotated[bool, typer.Option(help="Show where the network looks.")] = True,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse larger images; 100 million by default.")
-    ] = None,
+    heat_maps: Annotated[bool, typer.Option(help="Explain predictions by Grad-CAM.")] = True,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse larger images.")] = 100_000_000,
     embedded: Annotated[
         int, typer.Option(min=0, help="Images with pictures in the report.")
     ] = 1000,
@@ -291,14 +295,14 @@ def predict(
 ) -> None:
     """Predict agreement and malignancy of new images: a table and a report that opens offline.
 
-    Research software, no medical device. Ends with 1 when an image could not be used; the others
-    are done. Nothing is written outside of --out.
+    Research software, no medical device. The exit status is 1 if an image could not be used; all
+    others are predicted. Nothing is written outside --out.
     """
-    from iavlib.data.images import MAX_PIXELS
     from iavlib.predict.run import PredictOptions, predict_images
 
-    options = PredictOptions(images, model, out, masks, alpha, calibrate_on, heat_maps, overwrite)
-    options = replace(options, max_pixels=max_pixels or MAX_PIXELS, embedded=embedded)
+    options = PredictOptions(
+        images, model, out, masks, alpha, calibrate_on, heat_maps, overwrite, max_pixels, embedded
+    )
     with clear_errors("nothing was written"):
         table = predict_images(options, log=lambda line: typer.echo(line, err=True))
     failed = table[table["status"] == "failed"]
@@ -316,19 +320,19 @@ def triage(
     path: Annotated[str, typer.Option(help="masks.csv, for the cohort folder.")] = "",
     by: Annotated[str, typer.Option(help="disagreement, uncertainty or both.")] = "disagreement",
     model_name: Annotated[
-        str | None, typer.Option(help="Whose predictions; of the least error by default.")
+        str | None, typer.Option(help="Label of the model; by default the most accurate.")
     ] = None,
     first: Annotated[int, typer.Option("-k", "--first", min=1, help="Images to print.")] = 10,
     out: Annotated[Path | None, typer.Option(help="CSV file for all images in order.")] = None,
     statistics: Annotated[
-        bool, typer.Option(help="Compare with statistics of the images, which are read for it.")
+        bool, typer.Option(help="Compare with image statistics; reads the images.")
     ] = True,
     n_boot: Annotated[int, typer.Option(min=2, help="Replicates of the bootstrap.")] = 2000,
     overwrite: Overwrite = False,
 ) -> None:
-    """Say which images of a cohort to send to a further annotator, and how good that order is.
+    """List the images of a cohort that most need a further annotator, and the order's quality.
 
-    By runs of task iaa, finished here or stored, that had not seen the image.
+    Predictions are of runs of task iaa, finished or stored, that were not trained on the image.
     """
     with clear_errors("nothing was written"):
         from iavlib.core.errors import PredictionError
@@ -337,7 +341,7 @@ def triage(
         from iavlib.predict.triage import describe, out_of_fold_runs, triage as order_images
 
         if out is not None and out.exists() and not overwrite:
-            raise PredictionError(out, "is there", "choose another name, or add --overwrite")
+            raise PredictionError(out, "exists", "choose another name, or add --overwrite")
         study = load_cohort(cohort, **({"path": path} if path else {}))
         runs = out_of_fold_runs(study)
         found = order_images(study, runs, by, model_name, statistics, n_boot=n_boot)

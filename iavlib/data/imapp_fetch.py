@@ -62,7 +62,7 @@ from iavlib.data.download import (
     record_files,
 )
 from iavlib.data.images import image_size
-from iavlib.data.tables import IMAGE_SUFFIXES, read_table
+from iavlib.data.schemas import IMAGE_SUFFIXES, read_table
 
 
 def _silent(text: str) -> None:

@@ -1,9 +1,8 @@
-"""Reading a dataset's own labels and facts, and refusing what is none of them.
+"""Shared by the datasets of diagnosis: reading labels, finding files, and building the cohort.
 
-What cohorts with a diagnosis and at most one mask an image have in common.
-
-A dataset's own module says where its tables and images lie and what its labels mean; finding the
-files, telling what is missing or too much, and putting a cohort together are done here.
+The module of a dataset states where its tables and images are and what its labels mean. The ISIC
+challenges share one format, which :func:`read_splits` reads: per official split one table of labels
+and one folder of images.
 """
 
 from __future__ import annotations
@@ -15,27 +14,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pandera.pandas as pa
 
-from iavlib.core.errors import DataError
-from iavlib.data.catalogue import Dataset
+from iavlib.core.errors import DataError, DatasetUnavailable
+from iavlib.data.catalogue import Dataset, Layout
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_size
-from iavlib.data.schemas import empty_masks, empty_pairs
-from iavlib.data.tables import IMAGE_SUFFIXES
+from iavlib.data.schemas import IMAGE_SUFFIXES, empty_masks, empty_pairs, read_table
 
-NOT_KNOWN = ("", "unknown", "n/a", "na", "nan", "none")
+UNKNOWN = ("", "unknown", "n/a", "na", "nan", "none")
+COLUMNS = (
+    *("path", "malignancy", "diagnosis", "patient_id", "lesion_id", "width", "height"),
+    *("geometry", "licence", "sex", "age", "site", "melanoma", "subset"),
+)
+NO_CLASS = ("image", "score_weight", "validation_weight")
+HINT = "put the table there as the challenge publishes it, each image once"
+IMAGE = pa.DataFrameSchema({"image": pa.Column(str, unique=True)})
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a dataset's own label means.
+    """Meaning of a dataset's own label.
 
     Attributes
     ----------
     melanoma : float
-        1 for melanoma, 0 for everything else, NaN where the label does not tell.
+        1 for melanoma, 0 for everything else, NaN if the label leaves it open.
     malignancy : str
-        Of the lesion, whatever it is: a basal cell carcinoma is malignant and no melanoma.
+        Of the lesion, whatever it is: a basal cell carcinoma is malignant but not a melanoma.
     """
 
     melanoma: float
@@ -43,22 +49,22 @@ class Label:
 
 
 def one_hot(table: pd.DataFrame, labels: Mapping[str, Label], path: Path, others=()) -> pd.Series:
-    """Read the label of each row from one column a class.
+    """Read the label of each row from one column per class.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As read from ``path``, indexed by place in the file.
+        As read from ``path``, indexed by position in the file.
     labels : mapping of str to Label
-        The classes known; a class that the table lacks occurs in no row.
+        The known classes; a class that the table lacks occurs in no row.
     path : pathlib.Path
     others : sequence of str
-        Columns that are no class.
+        Columns that are not a class.
 
     Raises
     ------
     DataError
-        If the table has a class outside the map, or a row has not exactly one class.
+        If the table has an unknown class, or a row does not have exactly one class.
     """
     if strange := [name for name in table if name not in labels and name not in others]:
         raise DataError(
@@ -77,7 +83,7 @@ def one_hot(table: pd.DataFrame, labels: Mapping[str, Label], path: Path, others
 
 
 def meaning(labels: pd.Series, known: Mapping[object, Label], path: Path, column: str):
-    """Look the labels of a column up.
+    """Look up the labels of a column.
 
     Returns
     -------
@@ -88,7 +94,7 @@ def meaning(labels: pd.Series, known: Mapping[object, Label], path: Path, column
     Raises
     ------
     DataError
-        If a label is outside the map.
+        If a label is unknown.
     """
     strange = labels[labels.notna() & ~labels.isin(list(known))]
     if len(strange):
@@ -98,26 +104,26 @@ def meaning(labels: pd.Series, known: Mapping[object, Label], path: Path, column
             f"{strange.iloc[0]!r}; known are {', '.join(map(str, known))}",
             "correct the label, or put the published table there",
         )
-    found = [known.get(label, Label(float("nan"), "unknown")) for label in labels]
-    return pd.DataFrame(
-        {"melanoma": [x.melanoma for x in found], "malignancy": [x.malignancy for x in found]},
-        index=labels.index,
-    ).astype({"melanoma": float})
+    meanings = [known.get(label, Label(float("nan"), "unknown")) for label in labels]
+    table = pd.DataFrame(
+        map(vars, meanings), index=labels.index, columns=["melanoma", "malignancy"]
+    )
+    return table.astype({"melanoma": float})
 
 
 def known_text(values: pd.Series) -> pd.Series:
-    """Turn the ways to write that something is not known into missing values."""
+    """Replace all spellings of "unknown" by missing values."""
     text = values.astype("str").str.strip()
-    return text.where(values.notna() & ~text.str.lower().isin(NOT_KNOWN))
+    return text.where(values.notna() & ~text.str.lower().isin(UNKNOWN))
 
 
 def known_number(values: pd.Series, path: Path) -> pd.Series:
-    """Read numbers among which some may be said not to be known.
+    """Read numbers, some of which may be given as unknown.
 
     Raises
     ------
     DataError
-        If a cell is neither a number nor said not to be known.
+        If a cell is neither a number nor "unknown" in some spelling.
     """
     text = known_text(values)
     numbers = pd.to_numeric(text, errors="coerce")
@@ -129,62 +135,62 @@ def known_number(values: pd.Series, path: Path) -> pd.Series:
     return numbers.astype(float)
 
 
-COLUMNS = (
-    *("path", "malignancy", "diagnosis", "patient_id", "lesion_id", "width", "height"),
-    *("geometry", "licence", "sex", "age", "site", "melanoma", "subset"),
-)
-
-
 def place(folder: Path, name: str, *below: str) -> Path:
-    """Find a file or folder by name, also where an archive was unpacked into a folder like it.
+    """Find a file or folder by name, also if an archive was unpacked into a folder of its name.
 
     Parameters
     ----------
     folder : pathlib.Path
     name : str
     *below : str
-        Further folders in which it may lie.
+        Further folders in which it may be.
 
     Returns
     -------
     pathlib.Path
-        The first place where it is; ``folder / name`` where it is nowhere.
+        The first existing path; ``folder / name`` if none exists.
     """
     own = name.removesuffix(".csv")
     places = (folder / own / name, folder / name, *(folder / other / name for other in below))
     return next((path for path in places if path.exists()), folder / name)
 
 
+def relative(folder: Path, name: str) -> str:
+    """Return the path of :func:`place` relative to the folder."""
+    return place(folder, name).relative_to(folder).as_posix()
+
+
 def image_files(folder: Path, ignore: str | None = None) -> dict[str, Path]:
-    """List the image files right in a folder by their name without ending.
+    """List the image files of a folder by their name without suffix.
 
     Parameters
     ----------
     folder : pathlib.Path
     ignore : str, optional
-        Names without ending that end so are no images of the dataset (superpixels, say).
+        Files whose name ends so (before the suffix) are not images of the dataset, such as
+        superpixels.
 
     Raises
     ------
     DataError
-        If two files differ in their ending only.
+        If two files differ in their suffix only.
     """
-    found = {}
+    files = {}
     for path in sorted(Path(e.path) for e in os.scandir(folder)) if folder.is_dir() else ():
         name = path.stem
         hidden = name.startswith(".") or (ignore and name.endswith(ignore))
         if hidden or path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
-        if name in found:
+        if name in files:
             raise DataError(
-                folder, f"{found[name].name} and {path.name} are one image", "keep one of them"
+                folder, f"{files[name].name} and {path.name} are one image", "keep one of them"
             )
-        found[name] = path
-    return found
+        files[name] = path
+    return files
 
 
 def match(ids: pd.Index, files: Mapping[str, Path], table: Path, folder: Path, incomplete: bool):
-    """Give each listed image its file.
+    """Find the file of each listed image.
 
     Parameters
     ----------
@@ -194,7 +200,7 @@ def match(ids: pd.Index, files: Mapping[str, Path], table: Path, folder: Path, i
     table, folder : pathlib.Path
         Named in errors.
     incomplete : bool
-        Whether images without a file, and files that the table does not list, are put up with.
+        Whether images without a file, and files that the table does not list, are accepted.
 
     Returns
     -------
@@ -222,19 +228,18 @@ def match(ids: pd.Index, files: Mapping[str, Path], table: Path, folder: Path, i
             table,
             f"{len(surplus)} images without label: {folder.name} holds {_some(surplus)}, which "
             "the table does not list",
-            "put the table of the same release there, take the images away, or load with "
+            "put the table of the same release there, remove the images, or load with "
             "incomplete=True, which leaves them out",
         )
     return paths.map(str, na_action="ignore")
 
 
-def masks_table(files: Mapping[str, Path], ending: str, ids: pd.Index, annotator: str):
-    """List the masks of images that are listed; ``ending`` follows the image in a mask's name."""
-    named = {name.removesuffix(ending): path for name, path in files.items()}
+def masks_table(files: Mapping[str, Path], suffix: str, ids: pd.Index, annotator: str):
+    """List the masks of known images; ``suffix`` follows the image id in a mask's name."""
     rows = [
         {"mask_id": path.name, "image_id": image, "path": str(path), "annotator": annotator}
-        for image, path in named.items()
-        if image in ids
+        for name, path in files.items()
+        if (image := name.removesuffix(suffix)) in ids
     ]
     if not rows:
         return empty_masks()
@@ -243,14 +248,14 @@ def masks_table(files: Mapping[str, Path], ending: str, ids: pd.Index, annotator
 
 
 def build(dataset: Dataset, images: pd.DataFrame, folder: Path, masks=None) -> Cohort:
-    """Put a cohort together.
+    """Build a cohort of diagnosis.
 
     Parameters
     ----------
     dataset : Dataset
     images : pandas.DataFrame
-        Indexed by image; columns of :data:`COLUMNS`, of which those not given are missing. Width
-        and height are read from the files, and stay missing where there is none.
+        Indexed by image; columns of :data:`COLUMNS`, of which absent ones are missing values. Width
+        and height are read from the files (those of the mask, if only that is there).
     folder : pathlib.Path
     masks : pandas.DataFrame, optional
 
@@ -265,17 +270,18 @@ def build(dataset: Dataset, images: pd.DataFrame, folder: Path, masks=None) -> C
             folder, f"{len(twice)} images are listed twice: {_some(twice)}", "list each image once"
         )
     masks = empty_masks() if masks is None else masks
-    sizes = _sizes(images["path"], masks)
-    given = {"geometry": "original", "licence": dataset.licence} | {c: images[c] for c in images}
-    own = [c for c in images if c not in COLUMNS]
-    table = pd.DataFrame(
-        {c: given.get(c, sizes.get(c)) for c in (*COLUMNS, *own)},
-        index=images.index.rename("image_id"),
-    )
-    number = table["age"].astype(float)
+    of_masks = masks.drop_duplicates("image_id").set_index("image_id")["path"]
+    paths = images["path"].astype(object).fillna(of_masks.astype(object)).dropna()
+    # Opening many small files waits for the disk more than it computes.
+    with ThreadPoolExecutor(8) as pool:
+        sizes = list(pool.map(image_size, paths))
+    sizes = pd.DataFrame(sizes, index=paths.index, columns=["width", "height"], dtype=float)
+    columns = dict.fromkeys(COLUMNS) | {"geometry": "original", "licence": dataset.licence}
+    columns |= dict(sizes.items()) | dict(images.items())
+    table = pd.DataFrame(columns, index=images.index.rename("image_id"))
     return Cohort(
         name=dataset.name,
-        images=table.assign(age=number),
+        images=table.astype({"age": float}),
         masks=masks,
         pairs=empty_pairs(),
         synthetic=False,
@@ -285,14 +291,94 @@ def build(dataset: Dataset, images: pd.DataFrame, folder: Path, masks=None) -> C
     )
 
 
-def _sizes(paths: pd.Series, masks: pd.DataFrame) -> pd.DataFrame:
-    """Read width and height of each image, or of its mask where only that is there."""
-    of_masks = masks.drop_duplicates("image_id").set_index("image_id")["path"]
-    paths = paths.astype(object).fillna(of_masks.astype(object)).dropna()
-    # Opening many small files waits for the disk more than it computes.
-    with ThreadPoolExecutor(8) as pool:
-        sizes = list(pool.map(image_size, paths))
-    return pd.DataFrame(sizes, index=paths.index, columns=["width", "height"], dtype=float)
+@dataclass(frozen=True)
+class OfficialSplit:
+    """A published split: its name here, its table of labels, its folder and number of images."""
+
+    subset: str
+    truth: str
+    folder: str
+    n: int
+
+
+def splits_layout(folder: Path, splits: tuple[OfficialSplit, ...], more: tuple[str, ...]) -> Layout:
+    """Return the layout of a challenge; the labels of the first split are required."""
+    files = {}
+    for split in splits:
+        files[relative(folder, split.truth)] = 1
+        files[relative(folder, split.folder) + "/*.jpg"] = split.n
+    files |= {relative(folder, name): 1 for name in more}
+    return Layout(files, (next(iter(files)),))
+
+
+def read_splits(
+    dataset: Dataset,
+    folder: Path,
+    splits: tuple[OfficialSplit, ...],
+    labels: Mapping[str, Label],
+    incomplete: bool,
+) -> pd.DataFrame:
+    """Read labels and find images of all splits; a split with neither is skipped.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by image: path, subset, diagnosis, melanoma and malignancy.
+
+    Raises
+    ------
+    DatasetUnavailable
+        If the labels of the first split are absent.
+    DataError
+        If a table is wrong, labels have no images or images no labels.
+    """
+    if not place(folder, splits[0].truth).is_file():
+        raise DatasetUnavailable(dataset.name, f"{folder} lacks {splits[0].truth}", dataset.how)
+    tables = []
+    for split in splits:
+        truth, images = place(folder, split.truth), place(folder, split.folder)
+        files = image_files(images, ignore="_superpixels")
+        if truth.is_file():
+            table = read_table(truth, IMAGE, HINT)
+            names = one_hot(table, labels, truth, NO_CLASS).set_axis(table["image"])
+            paths = match(names.index, files, truth, images, incomplete)
+            facts = {"path": paths, "subset": split.subset, "diagnosis": names}
+            tables.append(meaning(names, labels, truth, "class").assign(**facts))
+        elif files:
+            problem = f"{len(files)} images without label: {truth} is missing"
+            raise DataError(images, problem, dataset.how)
+    return pd.concat(tables)
+
+
+def join(images: pd.DataFrame, folder: Path, name: str, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Add facts about some of the images from another table, if that table is there.
+
+    Parameters
+    ----------
+    images : pandas.DataFrame
+        Indexed by image.
+    folder : pathlib.Path
+    name : str
+        A table with the column ``image``.
+    columns : mapping of str to str
+        Its columns to their names here.
+
+    Raises
+    ------
+    DataError
+        If the table lacks a column, lists an image twice, or has an age that is no number.
+    """
+    path = place(folder, name)
+    if not path.is_file():
+        return images
+    schema = IMAGE.add_columns({column: pa.Column(nullable=True) for column in columns})
+    table = read_table(path, schema, HINT).set_index("image")
+    added = images.copy()
+    for column, ours in columns.items():
+        values = known_number(table[column], path) if ours == "age" else known_text(table[column])
+        values = values.reindex(images.index)
+        added[ours] = added[ours].where(added[ours].notna(), values) if ours in added else values
+    return added
 
 
 def _some(names) -> str:

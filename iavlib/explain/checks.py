@@ -7,7 +7,7 @@ the map about what the network has learned? Its weights are shuffled, and maps c
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,20 +22,20 @@ from iavlib.models.network import Network
 from iavlib.training.optimisation import backbone_stages
 from iavlib.training.predict import evaluating
 
-#: Cells in each direction that are taken away together.
+#: Cells in each direction that are covered together.
 CELLS = 14
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """How the score of a target changes.
+    """Scores of a target while an image is covered and uncovered.
 
     Attributes
     ----------
     deletion : numpy.ndarray, shape (steps + 1,)
         Score after the first 0, 1/steps ... 1 of the image was covered, most important first.
     insertion : numpy.ndarray, shape (steps + 1,)
-        Score after so much was uncovered.
+        Score after the same shares were uncovered.
     """
 
     deletion: np.ndarray
@@ -43,7 +43,7 @@ class Curves:
 
     @property
     def deletion_area(self) -> float:
-        """Mean of the deletion curve; the lower, the more the network needs what went first."""
+        """Mean of the deletion curve; the lower, the more the network needs what came first."""
         return float(np.trapezoid(self.deletion, dx=1 / (len(self.deletion) - 1)))
 
     @property
@@ -80,61 +80,55 @@ def deletion_insertion(
     """
     cells, size = round(len(order) ** 0.5), image.shape[-1]
     counts = np.linspace(0, len(order), steps + 1).round().astype(int)
-    rank = np.empty(len(order), int)
-    rank[order] = np.arange(len(order))
-    gone = torch.from_numpy(rank[None] < counts[:, None]).reshape(-1, 1, cells, cells)
-    gone = F.interpolate(gone.float(), (size, size), mode="nearest").to(image)
+    gone = torch.from_numpy(np.argsort(order)[None] < counts[:, None])
+    gone = gone.reshape(-1, 1, cells, cells).float()
+    gone = F.interpolate(gone, (size, size), mode="nearest").to(image)
     base = mean_colour(image[None])
-    covered = image * (1 - gone) + base * gone
-    uncovered = image * gone + base * (1 - gone)
+    variants = torch.cat([image * (1 - gone) + base * gone, image * gone + base * (1 - gone)])
     with evaluating(network), torch.inference_mode():
-        scores = target.score(network(torch.cat([covered, uncovered]))).double().cpu().numpy()
+        scores = target.score(network(variants)).double().cpu().numpy()
     return Curves(scores[: steps + 1], scores[steps + 1 :])
 
 
-def cell_order(heat: np.ndarray, cells: int = CELLS) -> np.ndarray:
-    """Order the cells of a map (S, S) by their mean, largest first; ties as they are read."""
+def cell_order(heat: np.ndarray) -> np.ndarray:
+    """Order the cells of a map (S, S) by their mean, largest first; ties in reading order."""
     given = torch.from_numpy(np.ascontiguousarray(heat, np.float32))[None, None]
-    means = F.adaptive_avg_pool2d(given, min(cells, heat.shape[0])).flatten().numpy()
+    means = F.adaptive_avg_pool2d(given, min(CELLS, heat.shape[0])).flatten().numpy()
     return np.argsort(-means, kind="stable")
 
 
-#: Maps that still resemble each other more than this, by rank correlation, once nothing learnt is
-#: left are of the image, not of the network.
+#: Maps that still resemble each other more than this, by rank correlation, once nothing learned is
+#: left depend on the image, not on the network.
 ALIKE = 0.5
 
 
-def in_cells(maps: np.ndarray, cells: int = CELLS) -> np.ndarray:
-    """Average maps (B, h, w) within cells: (B, cells, cells).
-
-    Methods differ in how fine their maps are; what is compared is where they point.
-    """
-    size = -(-max(maps.shape[1], cells) // cells) * cells  # a multiple, so that cells are equal
+def in_cells(maps: np.ndarray) -> np.ndarray:
+    """Average maps (B, h, w) within cells, so that maps of any resolution can be compared."""
+    size = -(-max(maps.shape[1], CELLS) // CELLS) * CELLS  # a multiple, so that cells are equal
     large = enlarge(maps, size)
-    return large.reshape(len(maps), cells, size // cells, cells, -1).mean(axis=(2, 4))
+    return large.reshape(len(maps), CELLS, size // CELLS, CELLS, -1).mean(axis=(2, 4))
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Return Spearman's correlation of two maps over pixels; NaN where one has a single value."""
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(stats.spearmanr(first.ravel(), second.ravel()).statistic)
+    flat = np.ptp(first) == 0 or np.ptp(second) == 0
+    return float("nan") if flat else float(stats.spearmanr(first.ravel(), second.ravel()).statistic)
 
 
 def structural(first: np.ndarray, second: np.ndarray) -> float:
     """Return the structural similarity (SSIM) of two maps (S, S), each scaled from 0 to 1."""
     from skimage.metrics import structural_similarity  # slow to import
 
-    one, other = displayed(np.stack([first, second])).astype(float)
-    window = min(7, one.shape[0] - 1 + one.shape[0] % 2)
-    return float(structural_similarity(one, other, data_range=1.0, win_size=window))
+    maps = displayed(np.stack([first, second])).astype(float)
+    window = min(7, len(first) - 1 + len(first) % 2)
+    return float(structural_similarity(*maps, data_range=1.0, win_size=window))
 
 
 def randomised(network: Network, seed: int = 0) -> Iterator[tuple[str, Network]]:
-    """Destroy what a network has learnt, from the heads down, stage by stage.
+    """Destroy what a network has learned, from the heads down, stage by stage.
 
-    The entries of each weight are dealt out anew within their tensor, so that sizes stay as they
-    were and nothing learnt does; normalisations keep their statistics. Heads first, then stages as
+    The entries of each weight are shuffled within their tensor, so that their distribution stays
+    and nothing learned does; normalisations keep their statistics. Heads first, then stages as
     :func:`iavlib.training.optimisation.backbone_stages` lists them, the last first.
 
     Parameters
@@ -148,26 +142,23 @@ def randomised(network: Network, seed: int = 0) -> Iterator[tuple[str, Network]]
     str
         What was destroyed last.
     Network
-        One and the same, destroyed further each time.
+        The same object, destroyed further each time.
     """
-    generator = torch.Generator().manual_seed(seed)
-    broken = copy.deepcopy(network)
-    stages = backbone_stages(broken.backbone)
-    _shuffle(broken.heads, generator)
-    yield "heads", broken
-    for number in reversed(range(len(stages))):
-        for subset in stages[number]:
-            _shuffle(subset, generator)
-        yield f"stage {number + 1}", broken
+    generator, broken = torch.Generator().manual_seed(seed), copy.deepcopy(network)
 
-
-def _shuffle(subset: nn.Module, generator: torch.Generator) -> None:
-    with torch.no_grad():
-        for weight in subset.parameters():
-            if weight.ndim > 1:
+    def shuffle(modules: Iterable[nn.Module]) -> None:
+        weights = (weight for module in modules for weight in module.parameters())
+        with torch.no_grad():
+            for weight in (weight for weight in weights if weight.ndim > 1):
                 flat = weight.flatten()
                 order = torch.randperm(len(flat), generator=generator).to(weight.device)
                 weight.copy_(flat[order].reshape(weight.shape))
+
+    shuffle([broken.heads])
+    yield "heads", broken
+    for number, stage in reversed(list(enumerate(backbone_stages(broken.backbone), 1))):
+        shuffle(stage)
+        yield f"stage {number}", broken
 
 
 def cascade(
@@ -185,28 +176,31 @@ def cascade(
     Returns
     -------
     pandas.DataFrame
-        One row a stage and method, in the order of destruction: ``stage``, ``method``, ``spearman``
-        and ``ssim`` (means over images; an image whose map became flat does not count, and the
-        mean of none is 0: nothing is left of it).
+        One row per stage and method, in the order of destruction: ``stage``, ``method``,
+        ``spearman`` and ``ssim`` (means over images; an image whose map became flat does not
+        count, and the mean of none is 0: nothing is left of it).
 
     References
     ----------
     Adebayo, J. et al. (2018). Sanity checks for saliency maps. NeurIPS.
     """
-    before, rows = explain(network), []
+    before = {method: in_cells(maps) for method, maps in explain(network).items()}
+    rows = []
     for stage, broken in randomised(network, seed):
         for method, maps in explain(broken).items():
-            both = in_cells(before[method]), in_cells(maps)
-            rows.append({"stage": stage, "method": method} | _alike(*both))
-    return pd.DataFrame(rows)
+            pairs = list(zip(before[method], in_cells(maps), strict=True))
+            ssim = float(np.mean([structural(*pair) for pair in pairs]))
+            ranks = _mean_correlation(pairs)
+            row = {"stage": stage, "method": method, "ssim": ssim}
+            rows.append(row | {"spearman": 0.0 if np.isnan(ranks) else ranks})
+    return pd.DataFrame(rows, columns=["stage", "method", "spearman", "ssim"])
 
 
-def _alike(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
-    pairs = list(zip(before, after, strict=True))
+def _mean_correlation(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Average rank correlations over images, without those of a flat map; NaN without any."""
     ranks = np.array([rank_correlation(*pair) for pair in pairs])
     known = ranks[np.isfinite(ranks)]
-    ssim = float(np.mean([structural(*pair) for pair in pairs]))
-    return {"spearman": float(known.mean()) if len(known) else 0.0, "ssim": ssim}
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def method_agreement(maps: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -215,20 +209,16 @@ def method_agreement(maps: dict[str, np.ndarray]) -> pd.DataFrame:
     Parameters
     ----------
     maps : dict of str to numpy.ndarray, shape (B, h, w)
-        With their signs, each as fine as it is.
+        With their signs, each of its own resolution.
 
     Returns
     -------
     pandas.DataFrame
         Mean rank correlation over images (NaN where no pair has one), methods by methods.
     """
-    found = pd.DataFrame(np.nan, list(maps), list(maps))
-    cells = {method: in_cells(one) for method, one in maps.items()}
-    for first in cells:
-        for second in cells:
-            pairs = zip(cells[first], cells[second], strict=True)
-            ranks = [rank_correlation(*pair) for pair in pairs]
-            known = [one for one in ranks if np.isfinite(one)]
-            if known:
-                found.loc[first, second] = float(np.mean(known))
-    return found
+    cells = {method: in_cells(each) for method, each in maps.items()}
+    rows = {
+        first: [_mean_correlation(zip(cells[first], cells[other], strict=True)) for other in cells]
+        for first in cells
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(cells))

@@ -1,12 +1,11 @@
-"""Where attribution lies, beside where it would lie if it knew nothing of the image.
+"""Where attribution lies, beside where it would lie if it were unrelated to the image.
+
+Regions are where annotators agree, where the border is and where they differ, at the size and
+aspect ratio of the network's input.
 
 Two kinds of chance: attribution spread evenly has the region's area as its share. And a network may
-look at the middle of every image, where lesions are, so that a map is also compared with the mean
-map of the *other* images.
-
-Where in an image annotators agree, where the border is, and where they differ.
-
-All regions are at the size at which the network looks at the image, squashed as it is.
+attend to the middle of every image, where lesions are, so that a map is also compared with the
+mean map of the *other* images.
 """
 
 from __future__ import annotations
@@ -28,11 +27,12 @@ from iavlib.stats.resampling import cluster_bootstrap
 REGIONS = ("lesion", "band", "disagreement", "cause")
 #: Half the width of the border band, as a share of the image's side.
 BAND = 0.05
+CHANCES = ("area", "others")
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Parts of one image, as boolean arrays of shape (S, S).
+    """Regions of one image, as boolean arrays of shape (S, S).
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Regions:
     cause : numpy.ndarray or None
         Of a phantom, where its border was drawn ambiguous.
     masks : tuple of numpy.ndarray
-        What each annotator marked.
+        Mask of each annotator.
     """
 
     lesion: np.ndarray
@@ -55,9 +55,9 @@ class Regions:
     masks: tuple[np.ndarray, ...]
 
     def named(self) -> dict[str, np.ndarray]:
-        """Give those of :data:`REGIONS` that there are and that are not empty."""
-        every = {name: getattr(self, name) for name in REGIONS}
-        return {name: one for name, one in every.items() if one is not None and one.any()}
+        """Return those of :data:`REGIONS` that exist and are not empty."""
+        regions = {name: getattr(self, name) for name in REGIONS}
+        return {name: each for name, each in regions.items() if each is not None and each.any()}
 
 
 def make_regions(masks: Sequence[np.ndarray], band: float = BAND, cause=None) -> Regions:
@@ -70,16 +70,16 @@ def make_regions(masks: Sequence[np.ndarray], band: float = BAND, cause=None) ->
     band : float
         Half the width of the border band, as a share of the side.
     cause : numpy.ndarray of bool, optional
-        Taken over as it is.
+        Kept as it is.
     """
-    masks = tuple(np.asarray(one, bool) for one in masks)
+    masks = tuple(np.asarray(mask, bool) for mask in masks)
     if not masks or not 0 < band < 1:
-        told = f"{len(masks)} masks and a band of {band}"
-        raise ExplainError("regions", told, "give at least one mask and a band in (0, 1)")
-    stack = np.stack(masks)
-    lesion = majority_vote(stack) if len(masks) > 1 else masks[0]
+        problem = f"{len(masks)} masks and a band of {band}"
+        raise ExplainError("regions", problem, "give at least one mask and a band in (0, 1)")
+    stack, several = np.stack(masks), len(masks) > 1
+    lesion = majority_vote(stack) if several else masks[0]
     near = border_distance(lesion) <= band * lesion.shape[0]
-    differ = stack.any(axis=0) & ~stack.all(axis=0) if len(masks) > 1 else None
+    differ = stack.any(axis=0) & ~stack.all(axis=0) if several else None
     return Regions(lesion, near, differ, cause, masks)
 
 
@@ -87,15 +87,14 @@ def border_distance(mask: np.ndarray) -> np.ndarray:
     """Return each pixel's distance to the border of a mask, in pixels; infinite without one."""
     if mask.all() or not mask.any():
         return np.full(mask.shape, np.inf)
-    inside, outside = (ndimage.distance_transform_edt(one) for one in (mask, ~mask))
+    inside, outside = (ndimage.distance_transform_edt(each) for each in (mask, ~mask))
     return inside + outside - 0.5  # the border runs between two pixels
 
 
 def usable_images(cohort: Cohort) -> pd.Index:
-    """List the images with a file over which at least one mask at hand lies."""
-    here = cohort.images[cohort.images["path"].notna()]
-    masks = cohort.masks[cohort.masks["path"].notna()].groupby("image_id")["path"]
-    both = here[["path", "geometry"]].assign(mask=masks.first()).dropna(subset="mask")
+    """List the images with a file and at least one mask file that fits it."""
+    masks = cohort.masks.dropna(subset="path").groupby("image_id")["path"].first()
+    both = cohort.images[["path", "geometry"]].assign(mask=masks).dropna(subset=["path", "mask"])
     kept = [
         row.Index
         for row in both.itertuples()
@@ -110,7 +109,7 @@ def read_regions(cohort: Cohort, image_id: str, size: int, band: float = BAND) -
     Parameters
     ----------
     cohort : Cohort
-        Of a phantom, ``extras["truth"]`` tells the cause of disagreement.
+        Of a phantom, ``extras["truth"]`` defines the cause of disagreement.
     image_id : str
         One of :func:`usable_images`.
     size : int
@@ -125,24 +124,24 @@ def read_regions(cohort: Cohort, image_id: str, size: int, band: float = BAND) -
     DataError
         If a file is no mask.
     """
-    own = cohort.masks[(cohort.masks["image_id"] == image_id) & cohort.masks["path"].notna()]
-    if own.empty:
+    paths = cohort.masks.loc[cohort.masks["image_id"] == image_id, "path"].dropna()
+    if paths.empty:
         raise ExplainError(f"image {image_id!r}", "has no mask here", "explain another")
     values, shape = LabelValues.of(cohort), (size, size)
-    masks = [read_labels(path, shape, values) > 0 for path in own["path"]]
-    if len(set(mask_sizes(own["path"].to_dict()).values())) > 1:
-        told = "has masks of different sizes"
-        raise ExplainError(f"image {image_id!r}", told, "replace the one that does not fit")
+    masks = [read_labels(path, shape, values) > 0 for path in paths]
+    if len(set(mask_sizes(paths.to_dict()).values())) > 1:
+        problem = "has masks of different sizes"
+        raise ExplainError(f"image {image_id!r}", problem, "replace the one that does not fit")
     cause = None
     if "ambiguity" in cohort.extras.get("truth", ()):
-        facts = cohort.extras["truth"].loc[image_id]
-        truth = read_labels(facts["path"], shape, values) > 0
-        cause = ambiguous_zone(truth, facts["ambiguity"], facts["halo"])
+        row = cohort.extras["truth"].loc[image_id]
+        truth = read_labels(row["path"], shape, values) > 0
+        cause = ambiguous_zone(truth, row["ambiguity"], row["halo"])
     return make_regions(masks, band, cause)
 
 
 def ambiguous_zone(truth: np.ndarray, ambiguity: float, halo: float) -> np.ndarray:
-    """Return where a phantom's picture leaves open what belongs to the lesion.
+    """Return where a phantom's picture leaves the border of the lesion open.
 
     Parameters
     ----------
@@ -158,19 +157,17 @@ def ambiguous_zone(truth: np.ndarray, ambiguity: float, halo: float) -> np.ndarr
         Within the ambiguity (times the lesion's mean radius, but at least a pixel) of the border,
         and the halo.
     """
-    radius = np.sqrt(truth.sum() / np.pi)
-    distance = border_distance(truth)
+    radius, distance = np.sqrt(truth.sum() / np.pi), border_distance(truth)
     inner = max(ambiguity * radius, 1.0)
     outer = max(inner, (np.exp(halo) - 1) * radius)
     return np.where(truth, distance <= inner, distance <= outer)
 
 
-CHANCES = ("area", "others")
 _RATIO = ("n", "share", "chance", "ratio", "ci_low", "ci_high", "pointing")
 
 
 def shares(heat: np.ndarray, region: np.ndarray) -> float:
-    """Return which share of a map (S, S), not negative, lies in a region; NaN of an empty map."""
+    """Return the share of a map (S, S), not negative, in a region; NaN of an empty map."""
     total = float(heat.sum())
     return float(heat[region].sum()) / total if total > 0 else float("nan")
 
@@ -182,10 +179,8 @@ def half_area(heat: np.ndarray) -> float:
     """
     values = np.sort(heat, axis=None)[::-1].astype(float)
     total = values.sum()
-    if total <= 0:
-        return float("nan")
     reached = int(np.searchsorted(values.cumsum(), total / 2)) + 1
-    return reached / values.size
+    return reached / values.size if total > 0 else float("nan")
 
 
 def hit(heat: np.ndarray, region: np.ndarray) -> float:
@@ -193,9 +188,7 @@ def hit(heat: np.ndarray, region: np.ndarray) -> float:
 
     Where several pixels share the largest value, the share of them that do.
     """
-    if heat.max() <= 0:
-        return float("nan")
-    return float(region[heat == heat.max()].mean())
+    return float(region[heat == heat.max()].mean()) if heat.max() > 0 else float("nan")
 
 
 def measure(heat: np.ndarray, regions: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -214,12 +207,12 @@ def measure(heat: np.ndarray, regions: Mapping[str, np.ndarray]) -> dict[str, fl
         ``half_area``, and for each region ``share_<region>``, ``area_<region>`` and
         ``hit_<region>``.
     """
-    found = {"half_area": half_area(heat)}
+    measures = {"half_area": half_area(heat)}
     for name, region in regions.items():
-        found[f"share_{name}"] = shares(heat, region)
-        found[f"area_{name}"] = float(region.mean())
-        found[f"hit_{name}"] = hit(heat, region)
-    return found
+        measures[f"share_{name}"] = shares(heat, region)
+        measures[f"area_{name}"] = float(region.mean())
+        measures[f"hit_{name}"] = hit(heat, region)
+    return measures
 
 
 class OtherMaps:
@@ -230,7 +223,7 @@ class OtherMaps:
         self.n = 0
 
     def add(self, heat: np.ndarray) -> None:
-        """Count a map in; an empty one does not count."""
+        """Add a map; an empty one does not count."""
         if heat.sum() > 0:
             self.total = self.total + heat / heat.sum(dtype=float)
             self.n += 1
@@ -242,12 +235,12 @@ class OtherMaps:
         ----------
         region : numpy.ndarray of bool, shape (S, S)
         own : float
-            Share of the image's own map, which was counted in; NaN if it was empty.
+            Share of the image's own map, which was added before; NaN if it was empty.
         """
-        others = self.n - (own == own)
+        others = self.n - (not np.isnan(own))
         if others < 1:
             return float("nan")
-        return float((self.total[region].sum() - (own if own == own else 0)) / others)
+        return float((self.total[region].sum() - np.nan_to_num(own)) / others)
 
 
 def attribution_ratios(
@@ -262,13 +255,13 @@ def attribution_ratios(
     Parameters
     ----------
     rows : pandas.DataFrame
-        One row an image, target and method, with the columns of :func:`measure`, ``image_id``,
+        One row per image, target and method, with the columns of :func:`measure`, ``image_id``,
         ``cluster`` (patient) and ``others_<region>`` (see :class:`OtherMaps`). Rows of one image
         and group, as of several networks, are averaged first.
     chance : {"area", "others"}
-        What a share is compared with.
+        Reference of the share.
     by : sequence of str
-        Columns whose values are measured apart.
+        Columns that define groups.
     n_boot, seed : int
         Of the bootstrap over patients.
 
@@ -284,13 +277,13 @@ def attribution_ratios(
         raise ValueError(f"chance={chance!r}: use one of {', '.join(map(repr, CHANCES))}")
     found = {}
     for key, group in rows.groupby(list(by), sort=False):
+        by_image = group.groupby("image_id")
         for region in (name for name in REGIONS if f"share_{name}" in group):
             columns = [f"share_{region}", f"{chance}_{region}", f"hit_{region}"]
-            clusters = group.groupby("image_id")["cluster"].first()
-            images = group.groupby("image_id")[columns].mean().dropna()
+            images = by_image[columns].mean().dropna()
             if len(images):
-                values = images.to_numpy().T
-                found[(*key, region)] = _ratio(*values, clusters[images.index], n_boot, seed)
+                clusters = by_image["cluster"].first()[images.index].to_numpy()
+                found[(*key, region)] = _ratio(*images.to_numpy().T, clusters, n_boot, seed)
     return grouped_table(found, [*by, "region"], _RATIO)
 
 
@@ -299,24 +292,30 @@ def grouped_table(
     names: Sequence[str],
     columns: Sequence[str],
 ) -> pd.DataFrame:
-    """Put rows by group in a table that has its index and columns even if nothing was found."""
+    """Put rows by group into a table that has its index and columns even without rows."""
     levels = list(zip(*found, strict=True)) or [[] for _ in names]
     index = pd.MultiIndex.from_arrays(levels, names=names)
     return pd.DataFrame(list(found.values()), index=index, columns=list(columns))
 
 
 def _ratio(share, chance, hits, clusters, n_boot: int, seed: int) -> dict[str, float]:
-    row = {"n": len(share), "share": share.mean(), "chance": chance.mean()}
-    row |= {"ratio": share.mean() / chance.mean() if chance.any() else float("nan")}
-    row |= {"ci_low": float("nan"), "ci_high": float("nan"), "pointing": hits.mean()}
-    if len(set(clusters)) > 1 and chance.any():
+    row = dict.fromkeys(_RATIO, float("nan"))
+    row |= {
+        "n": len(share),
+        "share": share.mean(),
+        "chance": chance.mean(),
+        "pointing": hits.mean(),
+    }
+    if not chance.any():
+        return row
+    row["ratio"] = share.mean() / chance.mean()
+    if len(set(clusters)) > 1:
 
         def ratio(weights: np.ndarray) -> np.ndarray:
             below = weights @ chance
-            return np.divide(
-                weights @ share, below, where=below > 0, out=np.full(len(below), np.nan)
-            )
+            empty = np.full(len(below), np.nan)
+            return np.divide(weights @ share, below, where=below > 0, out=empty)
 
-        drawn = cluster_bootstrap(ratio, clusters.to_numpy(), n_boot, seed)
+        drawn = cluster_bootstrap(ratio, clusters, n_boot, seed)
         row |= {"ci_low": float(drawn.low), "ci_high": float(drawn.high)}
     return row

@@ -1,5 +1,6 @@
 from .assisted import (
     NETS as NETS,
+    TakeGive as TakeGive,
     build_assisted as build_assisted,
     build_encoder as build_encoder,
 )
@@ -30,9 +31,6 @@ from .model_files import (
 from .network import (
     Network as Network,
     build_network as build_network,
-)
-from .take_give import (
-    TakeGive as TakeGive,
 )
 from .weights import (
     Weights as Weights,

@@ -1,21 +1,22 @@
-"""Diagnosis nets that a mask assists, each in its simplest form.
+"""Diagnosis nets that a mask assists, and Take and Give (Wu et al. 2024).
 
-Each gives one logit an image, larger for melanoma (or malignant):
+Nets that are given a mask beside the image return one logit per image, larger for melanoma (or
+malignant); each in its simplest form:
 
 - ``cat`` (DL-CAT) joins the mask to the image as a fourth channel, which a 1 x 1 convolution
-  brings to the three that a pre-trained encoder takes;
-- ``roi`` (DL-ROI) sees the lesion alone: what the mask leaves out has the mean colour;
+  reduces to the three that a pre-trained encoder takes;
+- ``roi`` (DL-ROI) sees the lesion alone: outside of the mask the image has the mean colour;
 - ``att`` (DL-ATT) pools the features of all but the finest level with the mask as attention,
   beside the plain mean of the deepest;
-- ``ssl`` (DL-SSL) learns to draw the mask beside the diagnosis. The mask is a target there, so that
-  which one is given afterwards changes nothing; which one it *learnt* does;
+- ``ssl`` (DL-SSL) learns to predict the mask beside the diagnosis. The mask is a target there, so
+  that the mask given afterwards has no effect; the one it *learnt* does;
 - ``seat`` (DL-SeAT) lets the diagnosis attend to features of the mask at these levels.
 
-Attention between maps, patch by patch (Wu et al. 2024, Eqs. 6 to 10).
-
-Encoders that show their maps at four depths, and let each be changed on its way deeper.
-
-From maps at four depths to one map of logits as large as the image.
+:class:`TakeGive` segments and diagnoses. At each connected level the diagnosis net queries its own
+features with those of the segmentation encoder, and adds the result (*Give*); the decoder then
+queries its own features with that, and adds the result before it goes up a level (*Take*). Without
+connected levels the two are Baseline-Seg, a U-Net, and Baseline-Dia, whose pooling attends to the
+predicted mask. Attention between maps is patch by patch (Eqs. 6 to 10).
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ from iavlib.models.network import build_network
 from iavlib.models.unet import ConvBlock, Encoder
 from iavlib.models.weights import Weights
 
-#: Patches along a side of a map, at most: attention costs their fourth power.
+#: Maximum of patches along a side of a map: attention costs their fourth power.
 TOKENS = 8
-#: What attention adds counts this much at first, so that a pre-trained encoder stays what it is.
+#: Initial factor of what attention adds, so that a pre-trained encoder is hardly changed.
 FIRST_SCALE = 0.1
 
 
 class PatchAttention(nn.Module):
-    r"""What one map finds in another: :math:`\mathrm{MLP}(\mathrm{softmax}(QK^T/\sqrt{P^2C})\,V)`.
+    r"""Attention between maps: :math:`\mathrm{MLP}(\mathrm{softmax}(QK^T/\sqrt{P^2C})\,V)`.
 
-    Both maps are cut into patches of P x P pixels; queries come from the first, keys and values
+    Both maps are divided into patches of P x P pixels; queries come from the first, keys and values
     from the second, each by a linear map, with sinusoidal positions added (learnt ones in the
     released code, which also adds LayerNorm, heads and dropped paths).
 
@@ -51,9 +52,9 @@ class PatchAttention(nn.Module):
     query, memory : int
         Channels of the two maps.
     patch : int
-        P. Maps whose sides are no multiples of it are padded with zeros and cut again.
+        P. Maps whose sides are no multiples of it are padded with zeros and cropped again.
     scale : float
-        What the result is multiplied by at first; it is learnt.
+        Initial factor of the result; it is learnt.
     """
 
     def __init__(self, query: int, memory: int, patch: int = 1, scale: float = FIRST_SCALE):
@@ -61,11 +62,10 @@ class PatchAttention(nn.Module):
         if patch < 1:
             raise DiagnosisFirstError(f"patches of {patch} pixels: give 1 or more")
         self.patch = patch
-        inside, other = query * patch**2, memory * patch**2
-        self.width = other
-        self.query = nn.Linear(inside, other)
-        self.key, self.value = nn.Linear(other, other), nn.Linear(other, other)
-        self.mlp = nn.Sequential(nn.Linear(other, other), nn.GELU(), nn.Linear(other, other))
+        width = self.width = memory * patch**2
+        self.query = nn.Linear(query * patch**2, width)
+        self.key, self.value = nn.Linear(width, width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
         self.scale = nn.Parameter(torch.tensor(scale))
 
     def forward(self, query: Tensor, memory: Tensor) -> Tensor:
@@ -94,13 +94,13 @@ class PatchAttention(nn.Module):
         q = self.query(first) + _positions(grid, self.width).to(first)
         k = self.key(second) + _positions(grid, self.width).to(first)
         weights = (q @ k.transpose(1, 2) / math.sqrt(self.width)).softmax(-1)
-        found = self.mlp(weights @ self.value(second)).transpose(1, 2)
+        result = self.mlp(weights @ self.value(second)).transpose(1, 2)
         sides = tuple(n * self.patch for n in grid)
-        maps = F.fold(found, sides, self.patch, stride=self.patch)
+        maps = F.fold(result, sides, self.patch, stride=self.patch)
         return self.scale * maps[..., :height, :width]
 
     def _tokens(self, maps: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Cut a map into patches: (B, N, P * P * C), and how many there are along each side."""
+        """Divide a map into patches: (B, N, P * P * C), and their number along each side."""
         height, width = maps.shape[-2:]
         padded = F.pad(maps, (0, -width % self.patch, 0, -height % self.patch))
         grid = tuple(side // self.patch for side in padded.shape[-2:])
@@ -108,22 +108,19 @@ class PatchAttention(nn.Module):
 
 
 def patch_for(size: int, stride: int) -> int:
-    """Return the side of patches that leaves no more than 8 x 8 of an encoder's map."""
+    """Return the side of patches of which an encoder's map has at most 8 x 8."""
     return max(1, -(-(size // stride) // TOKENS))
 
 
 def _positions(grid: tuple[int, int], width: int) -> Tensor:
-    """Give every patch sines and cosines of its row and column: (rows * columns, width)."""
+    """Return sines and cosines of every patch's row and column: (rows * columns, width)."""
     rows, columns = torch.meshgrid(*(torch.arange(n).float() for n in grid), indexing="ij")
     frequencies = 10000 ** (-torch.arange(0, width, 4).float() / max(width, 1))
-    waves = []
-    for place in (rows.flatten(), columns.flatten()):
-        angles = place[:, None] * frequencies
-        waves += [angles.sin(), angles.cos()]
-    return torch.cat(waves, 1)[:, :width]
+    angles = [one.flatten()[:, None] * frequencies for one in (rows, columns)]
+    return torch.cat([wave for a in angles for wave in (a.sin(), a.cos())], 1)[:, :width]
 
 
-#: The encoder that needs no timm: the way down of a small U-Net.
+#: The encoder that needs no timm: that of a small U-Net.
 SMALL = "small"
 SMALL_WIDTHS = (8, 16, 32, 48)
 LEVELS = 4
@@ -131,18 +128,18 @@ Change = Callable[[int, Tensor], Tensor]
 
 
 class Pyramid(nn.Module):
-    """From images with values from 0 to 1 to maps at four depths, finest first.
+    """An encoder, from images with values from 0 to 1 to maps at four depths, finest first.
 
     Parameters
     ----------
     body : torch.nn.Module
         With ``forward_features``, or called itself.
     modules : sequence of str
-        Its four parts whose outputs are the maps.
+        Its four submodules whose outputs are the maps.
     channels, strides : sequence of int
         Of the maps.
     weights : Weights
-        What the body holds, and how its input is normalised.
+        Of the body, with the normalisation of its input.
     """
 
     def __init__(self, body: nn.Module, modules, channels, strides, weights: Weights):
@@ -154,7 +151,7 @@ class Pyramid(nn.Module):
         self.register_buffer("std", torch.tensor(weights.std)[:, None, None])
 
     def forward(self, images: Tensor, change: Change | None = None) -> list[Tensor]:
-        """Give the maps; `change` takes a level from 0 and a map, and what it returns goes on."""
+        """Return the maps; `change` replaces the map of a level (from 0) before it goes deeper."""
         maps: list[Tensor] = []
 
         def keep(_module, _inputs, output: Tensor) -> Tensor:
@@ -162,9 +159,9 @@ class Pyramid(nn.Module):
             maps.append(output)
             return output
 
-        # Hooks live as long as one call, so that copies of the network are like it.
-        shown = [self.body.get_submodule(name) for name in self.modules_shown]
-        handles = [subset.register_forward_hook(keep) for subset in shown]
+        # Hooks exist during one call, so that copies of the network have none.
+        modules = map(self.body.get_submodule, self.modules_shown)
+        handles = [module.register_forward_hook(keep) for module in modules]
         try:
             run = getattr(self.body, "forward_features", self.body)
             run((images - self.mean) / self.std)
@@ -196,24 +193,27 @@ def build_encoder(name: str, weights: str = "none", seed: int = 0, size: int = 6
     if name == SMALL:
         return _small(weights, seed, size)
     network = build_network(name, {}, weights, seed, size)
-    shown = getattr(network.backbone, "feature_info", None) or []
-    shown = [one for one in shown if one["reduction"] >= LEVELS][-LEVELS:]
-    strides = [one["reduction"] for one in shown]
+    maps = getattr(network.backbone, "feature_info", None) or []
+    maps = [one for one in maps if one["reduction"] >= LEVELS][-LEVELS:]
+    strides = [one["reduction"] for one in maps]
     if strides != [4, 8, 16, 32]:
-        told = f"encoder {name!r} shows maps at strides {strides}, not 4, 8, 16 and 32"
-        raise DiagnosisFirstError(f"{told}: give a convolutional network of four stages, or small")
+        problem = f"encoder {name!r} has maps at strides {strides}, not 4, 8, 16 and 32"
+        hint = "give a convolutional network of four stages, or small"
+        raise DiagnosisFirstError(f"{problem}: {hint}")
     if size < strides[-1]:
         raise DiagnosisFirstError(f"encoder {name!r}: give images from {strides[-1]} pixels")
-    channels = [one["num_chs"] for one in shown]
-    names = [one["module"] for one in shown]
-    return Pyramid(network.backbone, names, channels, strides, _normalised(network.weights))
+    weights = network.weights
+    if weights.is_random:  # these expect no other inputs: around 0
+        weights = weights.with_normalisation((0.5,) * 3, (0.25,) * 3)
+    names, channels = ([one[key] for one in maps] for key in ("module", "num_chs"))
+    return Pyramid(network.backbone, names, channels, strides, weights)
 
 
 def _small(weights: str, seed: int, size: int) -> Pyramid:
     if weights not in ("none", "auto"):
         raise DiagnosisFirstError(f"encoder 'small' has no weights {weights!r}: give none")
     if size % 2 ** (LEVELS - 1) or size < 2 ** (LEVELS + 1):
-        raise DiagnosisFirstError(f"encoder 'small': {size} is no multiple of 8 from 32 on")
+        raise DiagnosisFirstError(f"encoder 'small': {size} is no multiple of 8 from 32")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = Encoder(3, SMALL_WIDTHS)
@@ -222,17 +222,12 @@ def _small(weights: str, seed: int, size: int) -> Pyramid:
     return Pyramid(body, names, SMALL_WIDTHS, [2**level for level in range(LEVELS)], record)
 
 
-def _normalised(weights: Weights) -> Weights:
-    """Give random weights, which ask for nothing, inputs around 0."""
-    return weights.with_normalisation((0.5,) * 3, (0.25,) * 3) if weights.is_random else weights
-
-
-#: Channels beyond which decoding a level gains nothing at these image sizes.
-WIDEST = 48
+#: Maximum of channels in decoding: more gain nothing at these image sizes.
+MAX_WIDTH = 48
 
 
 class Decoder(nn.Module):
-    """The way up of a U-Net.
+    """The decoder of a U-Net.
 
     Parameters
     ----------
@@ -247,7 +242,7 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: Sequence[int]):
         super().__init__()
-        self.widths = (*(min(one, WIDEST) for one in channels[:-1]), channels[-1])
+        self.widths = (*(min(one, MAX_WIDTH) for one in channels[:-1]), channels[-1])
         pairs = list(zip(self.widths[1:], self.widths[:-1], channels[:-1], strict=True))[::-1]
         self.up = nn.ModuleList(nn.ConvTranspose2d(deep, fine, 2, 2) for deep, fine, _ in pairs)
         self.blocks = nn.ModuleList(ConvBlock(fine + skip, fine) for _, fine, skip in pairs)
@@ -264,7 +259,7 @@ class Decoder(nn.Module):
             Of an encoder.
         size : (H, W)
         change : callable, optional
-            Takes a level and the features there, before they are brought up to the next finer one.
+            Takes a level and the features there, before they are upsampled to the next finer one.
         """
         deepest = LEVELS - 1
         features = maps[deepest]
@@ -280,16 +275,10 @@ class Decoder(nn.Module):
 
 
 #: Net to its title.
-NETS = {
-    "cat": "DL-CAT",
-    "roi": "DL-ROI",
-    "att": "DL-ATT",
-    "ssl": "DL-SSL",
-    "seat": "DL-SeAT",
-}
-#: Nets whose diagnosis follows the mask that they are given.
+NETS = {"cat": "DL-CAT", "roi": "DL-ROI", "att": "DL-ATT", "ssl": "DL-SSL", "seat": "DL-SeAT"}
+#: Nets whose diagnosis depends on the mask that they are given.
 FOLLOW_THE_MASK = ("cat", "roi", "att", "seat")
-#: Levels at which masks are seen by ``att`` and ``seat``: the deepest alone has too few pixels.
+#: Levels at which ``att`` and ``seat`` use masks: the deepest alone has too few pixels.
 SHOWN = (1, 2, 3)
 _MASK_WIDTHS = (4, 8, 16, 24, 32, 32)
 _EMPTY = 1e-3
@@ -328,7 +317,7 @@ class AssistedNet(nn.Module, ABC):
         Raises
         ------
         DiagnosisFirstError
-            If masks do not lie over the images.
+            If the shapes of masks are not those of the images.
         """
         if images.ndim != 4 or masks.shape != (len(images), *images.shape[-2:]):
             shapes = f"images {tuple(images.shape)}, masks {tuple(masks.shape)}"
@@ -337,7 +326,7 @@ class AssistedNet(nn.Module, ABC):
 
     @abstractmethod
     def diagnose(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        """Do what :meth:`forward` says; each net its own way."""
+        """Diagnose as :meth:`forward` describes."""
 
     def _of_maps(self, maps: list[Tensor]) -> dict[str, Tensor]:
         return {"diagnosis": self.head(maps[-1].mean((2, 3)))[:, 0]}
@@ -349,7 +338,7 @@ class Concatenated(AssistedNet):
     def __init__(self, encoder: Pyramid, size: int):
         super().__init__(encoder, size)
         self.join = nn.Conv2d(4, 3, 1)
-        with torch.no_grad():  # the image as it is, and the mask as a shade on it
+        with torch.no_grad():  # at first the image as it is, shaded by the mask
             self.join.weight[:, :3, 0, 0] = torch.eye(3)
             self.join.weight[:, 3] = 0.5
             self.join.bias.fill_(-0.25)
@@ -364,7 +353,7 @@ class RegionOfInterest(AssistedNet):
     """DL-ROI."""
 
     def diagnose(self, images, masks):
-        """Show what the mask holds."""
+        """Hide what lies outside the mask."""
         masks = masks[:, None]
         return self._of_maps(self.backbone(masks * images + (1 - masks) * self.backbone.mean))
 
@@ -390,7 +379,7 @@ class SelfSegmenting(AssistedNet):
         self.decoder = Decoder(encoder.channels)
 
     def diagnose(self, images, masks):
-        """Draw a mask beside the diagnosis."""
+        """Predict a mask beside the diagnosis."""
         maps = self.backbone(images)
         return {**self._of_maps(maps), "mask": self.decoder(maps, images.shape[-2:])}
 
@@ -398,8 +387,8 @@ class SelfSegmenting(AssistedNet):
 class _MaskPyramid(nn.Module):
     """Features of masks (B, 1, H, W), halved in size from one stage to the next.
 
-    Nothing is normalised: an instance norm would hide how much of a map the mask fills, and has
-    nothing to go by where a map has come down to one pixel.
+    Nothing is normalised: an instance norm would hide how much of a map the mask fills, and is
+    not defined where a map has one pixel.
     """
 
     def __init__(self, widths: Sequence[int]):
@@ -414,11 +403,10 @@ class _MaskPyramid(nn.Module):
 
     def forward(self, features: Tensor) -> list[Tensor]:
         """Give the features of all stages, finest first."""
-        found = []
+        maps = []
         for stage in self.stages:
-            halved = F.avg_pool2d(found[-1], 2) if found else features
-            found.append(stage(halved).relu())
-        return found
+            maps.append(stage(F.avg_pool2d(maps[-1], 2) if maps else features).relu())
+        return maps
 
 
 class SegmentationAttending(AssistedNet):
@@ -429,23 +417,17 @@ class SegmentationAttending(AssistedNet):
         self.levels = SHOWN
         depth = encoder.strides[-1].bit_length()
         self.of_mask = _MaskPyramid(_MASK_WIDTHS[:depth])
-        self.attention = nn.ModuleDict(
-            {
-                str(level): PatchAttention(
-                    encoder.channels[level],
-                    self._mask_width(level),
-                    patch_for(size, encoder.strides[level]),
-                    1.0,
-                )
-                for level in self.levels
-            }
-        )
-        self.back = nn.ModuleDict(
-            {
-                str(level): nn.Conv2d(self._mask_width(level), encoder.channels[level], 1)
-                for level in self.levels
-            }
-        )
+        shapes = {
+            str(level): (encoder.channels[level], self._mask_width(level), encoder.strides[level])
+            for level in self.levels
+        }
+        attention = {
+            key: PatchAttention(channels, width, patch_for(size, stride), 1.0)
+            for key, (channels, width, stride) in shapes.items()
+        }
+        self.attention = nn.ModuleDict(attention)
+        back = {key: nn.Conv2d(width, n, 1) for key, (n, width, _) in shapes.items()}
+        self.back = nn.ModuleDict(back)
 
     def _mask_width(self, level: int) -> int:
         return _MASK_WIDTHS[self.backbone.strides[level].bit_length() - 1]
@@ -453,16 +435,18 @@ class SegmentationAttending(AssistedNet):
     def diagnose(self, images, masks):
         """Attend to features of the mask."""
         stride = 2 ** (len(self.of_mask.stages) - 1)
-        of_mask = self.of_mask(F.pad(masks[:, None], _to_multiple(masks.shape[-2:], stride)))
+        height, width = masks.shape[-2:]
+        padding = (0, -width % stride, 0, -height % stride)
+        of_mask = self.of_mask(F.pad(masks[:, None], padding))
 
         def change(level: int, features: Tensor) -> Tensor:
             if level not in self.levels:
                 return features
             memory = of_mask[self.backbone.strides[level].bit_length() - 1]
             memory = F.interpolate(memory, features.shape[-2:])
-            found = self.attention[str(level)](features, memory)
-            # At first attention gives all pixels much the same: each adds the mask in its place.
-            return features + self.back[str(level)](found + memory)
+            attended = self.attention[str(level)](features, memory)
+            # At first attention is much the same in all pixels: the mask itself is added too.
+            return features + self.back[str(level)](attended + memory)
 
         return self._of_maps(self.backbone(images, change))
 
@@ -471,11 +455,6 @@ def attended(features: Tensor, masks: Tensor) -> Tensor:
     """Average features (B, C, h, w) where masks (B, H, W) are, as (B, C)."""
     weights = F.adaptive_avg_pool2d(masks[:, None], features.shape[-2:])
     return (features * weights).sum((2, 3)) / (weights.sum((2, 3)) + _EMPTY)
-
-
-def _to_multiple(sides, stride: int) -> tuple[int, int, int, int]:
-    height, width = sides
-    return (0, -width % stride, 0, -height % stride)
 
 
 _CLASSES = {
@@ -510,3 +489,105 @@ def build_assisted(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _CLASSES[net](body, size)
+
+
+class BaselineSegmentation(nn.Module):
+    """Baseline-Seg: an encoder and a decoder, without a diagnosis.
+
+    Parameters
+    ----------
+    encoder, weights, seed, size
+        As for :func:`iavlib.models.build_encoder`.
+    """
+
+    def __init__(self, encoder: str, weights: str = "none", seed: int = 0, size: int = 64):
+        super().__init__()
+        self.backbone = build_encoder(encoder, weights, seed, size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.decoder = Decoder(self.backbone.channels)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Give ``mask``, logits (B, H, W), of images (B, 3, H, W) from 0 to 1."""
+        return {"mask": self.decoder(self.backbone(images), images.shape[-2:])}
+
+
+class TakeGive(nn.Module):
+    """Take and Give, as the module's description has it.
+
+    Parameters
+    ----------
+    encoder : str
+        Of both halves (the paper: ResNet-50).
+    weights : str
+    blocks : int
+        How many levels are connected, from 0 to 4: B1, the finest, to B4.
+    seed : int
+    size : int
+        Side of the images in pixels.
+
+    Attributes
+    ----------
+    backbone : torch.nn.ModuleDict
+        ``segmentation`` and ``diagnosis``, both encoders.
+
+    Raises
+    ------
+    DiagnosisFirstError
+        If there are fewer blocks than that, or the encoder does not fit.
+    """
+
+    def __init__(
+        self, encoder: str, weights: str = "none", blocks: int = LEVELS, seed: int = 0, size=64
+    ):
+        super().__init__()
+        if not 0 <= blocks <= LEVELS:
+            raise DiagnosisFirstError(f"{blocks} connected blocks: give 0 to {LEVELS}")
+        halves = ("segmentation", "diagnosis")
+        made = {half: build_encoder(encoder, weights, seed, size) for half in halves}
+        self.backbone, self.blocks = nn.ModuleDict(made), blocks
+        channels, strides = made["diagnosis"].channels, made["diagnosis"].strides
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.decoder = Decoder(channels)
+            self.head = nn.Linear(2 * channels[-1], 1)
+            patches = [patch_for(size, stride) for stride in strides[:blocks]]
+            levels = [*zip(channels, self.decoder.widths, patches, strict=False)]
+            self.give = nn.ModuleList(PatchAttention(n, n, patch) for n, _, patch in levels)
+            self.take = nn.ModuleList(PatchAttention(n, w, patch) for n, w, patch in levels)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Segment and diagnose images (B, 3, H, W), values from 0 to 1.
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            Logits: ``mask`` (B, H, W) and ``diagnosis`` (B,).
+
+        Raises
+        ------
+        DiagnosisFirstError
+            If the images have another shape.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise DiagnosisFirstError(f"images of shape {tuple(images.shape)}: give (B, 3, H, W)")
+        of_lesion = self.backbone["segmentation"](images)
+        given: dict[int, Tensor] = {}
+
+        def give(level: int, features: Tensor) -> Tensor:
+            if level >= self.blocks:
+                return features
+            given[level] = self.give[level](of_lesion[level], features)
+            return features + given[level]
+
+        def take(level: int, features: Tensor) -> Tensor:
+            if level >= self.blocks:
+                return features
+            return features + self.take[level](given[level], features)
+
+        deepest = self.backbone["diagnosis"](images, give)[-1]
+        mask = self.decoder(of_lesion, images.shape[-2:], take)
+        # The diagnosis must change the mask through Give and Take alone.
+        pooled = attended(deepest, mask.sigmoid().detach())
+        diagnosis = self.head(torch.cat((deepest.mean((2, 3)), pooled), 1))[:, 0]
+        return {"mask": mask, "diagnosis": diagnosis}

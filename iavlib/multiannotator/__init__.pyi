@@ -1,7 +1,4 @@
-from .cohort_sets import (
-    from_cohort as from_cohort,
-    simulated_on as simulated_on,
-)
+from .cohort_sets import from_cohort as from_cohort, simulated_on as simulated_on
 from .confusion import (
     Ranking as Ranking,
     TrueConfusion as TrueConfusion,
@@ -14,10 +11,7 @@ from .confusion import (
     rate_correlations as rate_correlations,
     true_confusion as true_confusion,
 )
-from .dataset import (
-    MISSING as MISSING,
-    MultiAnnotatorSet as MultiAnnotatorSet,
-)
+from .dataset import MISSING as MISSING, MultiAnnotatorSet as MultiAnnotatorSet
 from .expertness import (
     GENERATORS as GENERATORS,
     fuse_by_expertness as fuse_by_expertness,
@@ -36,19 +30,9 @@ from .fusion import (
     fuse as fuse,
     majority_labels as majority_labels,
 )
-from .method import (
-    Method as Method,
-    Outputs as Outputs,
-    Problem as Problem,
-)
-from .methods import (
-    METHODS as METHODS,
-    make_method as make_method,
-    register as register,
-)
-from .prediction import (
-    Prediction as Prediction,
-)
+from .method import Method as Method, Outputs as Outputs, Problem as Problem
+from .methods import METHODS as METHODS, make_method as make_method, register as register
+from .prediction import Prediction as Prediction
 from .scores import (
     Reliability as Reliability,
     dice_matrix as dice_matrix,

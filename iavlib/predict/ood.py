@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from iavlib.predict.model import Predictor
 
 FILE = "ood.safetensors"
-_OLD_FILE = "familiarity.safetensors"  # its name in version 1, read until version 3
+_OLD_FILE = "familiarity.safetensors"  # its name in 0.1, read until 0.3
 NEIGHBOURS = 10
 #: Share of images like the validation images that are flagged by chance.
 ALPHA = 0.05
@@ -174,7 +174,7 @@ def load_ood_reference(predictor: Predictor) -> OodReference | None:
         path = path.with_name(_OLD_FILE)
         if not path.is_file():
             return None
-        problem = f"{path}: version 3 will not read this name; rename the file to {FILE}"
+        problem = f"{path}: version 0.3 will not read this name; rename the file to {FILE}"
         warnings.warn(problem, DeprecationWarning, stacklevel=2)
     hint = f"'iav runs ood {predictor.name}' makes it again"
     try:

@@ -29,9 +29,9 @@ _OPACITY = (0.0, 0.25, 0.55, 0.65, 0.7)
 Row = Mapping[str, Any]
 
 
-def thumbnail(photograph: Image.Image, side: int = SIDE) -> Image.Image:
-    """Scale a photograph so that its longer side is `side` pixels, keeping its aspect ratio."""
-    scale = side / max(photograph.size)
+def thumbnail(photograph: Image.Image) -> Image.Image:
+    """Scale a photograph so that its longer side is :data:`SIDE`, keeping its aspect ratio."""
+    scale = SIDE / max(photograph.size)
     size = [max(1, round(length * scale)) for length in photograph.size]
     return photograph.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
 
@@ -157,8 +157,5 @@ def write_report(
 
 def _rank(row: Row) -> tuple:
     """Failures last; the least agreement, or without it the greatest probability, first."""
-    if row["status"] == "failed":
-        return (2, 0.0)
-    if row["predicted_dice"] is not None:
-        return (0, row["predicted_dice"])
-    return (1, -row["malignancy_probability"])
+    dice, probability = row["predicted_dice"], row["malignancy_probability"]
+    return (row["status"] == "failed", dice is None, dice or 0.0, -(probability or 0.0))

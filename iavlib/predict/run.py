@@ -21,7 +21,7 @@ from iavlib.core.errors import DataError, ExplainError, PredictionError
 from iavlib.core.files import write_json, write_text
 from iavlib.data.datasets.folder import read_listing
 from iavlib.data.images import MAX_PIXELS, read_mask, read_photograph
-from iavlib.data.tables import IMAGE_SUFFIXES
+from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.explain.attribution import (
     CENTRED,
     GRADCAM,

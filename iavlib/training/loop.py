@@ -29,11 +29,10 @@ from iavlib.training.hardware import (
 )
 from iavlib.training.objectives import Objective
 from iavlib.training.optimisation import (
-    Frozen,
-    Pull,
     build_optimizer,
     build_scheduler,
     moving_average,
+    start_training,
 )
 from iavlib.training.recipe import Recipe
 
@@ -131,7 +130,6 @@ class _Run:
         self.precision = effective_precision(recipe.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.average = moving_average(model, recipe.ema) if recipe.ema is not None else None
-        self.frozen, self.pull = Frozen(model, recipe), Pull(model, recipe)
         self.stateful = {"model": model, "optimizer": self.optimizer}
         self.stateful |= {"scheduler": self.scheduler, "scaler": self.scaler}
         if self.average is not None:
@@ -149,7 +147,7 @@ class _Run:
         """Train an epoch, measure, and keep the weights if they are the best so far."""
         epoch, rate = len(self.rows), self.optimizer.param_groups[0]["lr"]
         start = time.perf_counter()
-        self.frozen.begin(epoch)
+        start_training(self.model, self.recipe)
         losses, seen = self._train(epoch)
         trained = time.perf_counter()
         measured = self.objective.evaluate(self._evaluated())
@@ -182,11 +180,9 @@ class _Run:
 
     def _step(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()
-        if self.recipe.l2sp or self.recipe.clip_norm is not None:
+        if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            self.pull.add_gradients()
-            if self.recipe.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -226,8 +222,8 @@ class _Run:
     def state(self, identity: dict) -> dict:
         """Return the whole state, as tensors and plain values."""
         state = {name: part.state_dict() for name, part in self.stateful.items()}
-        state |= {"format": FORMAT, "identity": json.dumps(identity), "start": self.pull.start}
-        return state | {"random": self.randomness.state(), "rows": self.rows, "best": self.best}
+        state |= {"format": FORMAT, "identity": json.dumps(identity), "rows": self.rows}
+        return state | {"random": self.randomness.state(), "best": self.best}
 
     def restore(self, path: Path, state: dict | None, identity: dict) -> None:
         """Continue from a state; nothing happens where there is none."""
@@ -247,8 +243,6 @@ class _Run:
         try:
             for name, part in self.stateful.items():
                 part.load_state_dict(state[name])
-            for start, stored in zip(self.pull.start, state["start"], strict=True):
-                start.copy_(stored)
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"{path}: it does not fit this model ({str(error).splitlines()[0]}); it is from "
@@ -262,7 +256,6 @@ class _Run:
         if self.best["state"] is None:
             name, bar = self.recipe.select[0], self.recipe.select_above
             raise TrainingError(f"no epoch was kept: validation {name} was never beyond {bar}")
-        self.frozen.release()
         self.model.load_state_dict(self.best["state"])
         self.model.eval()
         history = pd.DataFrame(self.rows)

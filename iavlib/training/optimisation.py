@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import (
@@ -27,14 +26,13 @@ def backbone_of(model: nn.Module, recipe: Recipe) -> nn.Module | None:
     TrainingError
         If the recipe has such settings and the model no such module.
     """
-    own = recipe.freeze_epochs or recipe.freeze_batchnorm or recipe.l2sp
-    if not own and recipe.backbone_lr_factor == 1:
+    if not recipe.freeze_batchnorm and recipe.backbone_lr_factor == 1:
         return None
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, nn.Module):
         raise TrainingError(
-            "the recipe has settings for the backbone (freeze_epochs, backbone_lr_factor, "
-            "freeze_batchnorm or l2sp), and the model has no part called backbone"
+            "the recipe has settings for the backbone (backbone_lr_factor or freeze_batchnorm), "
+            "and the model has no part called backbone"
         )
     return backbone
 
@@ -69,8 +67,8 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
     """Build the schedule, which is stepped after every batch.
 
-    The learning rate is constant while the backbone is frozen, then rises linearly over the
-    warm-up, then follows the recipe's schedule, whose epochs are counted from there.
+    The learning rate rises linearly over the warm-up, then follows the recipe's schedule, whose
+    epochs are counted from there.
 
     Parameters
     ----------
@@ -79,24 +77,15 @@ def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRSched
     steps : int
         Batches per epoch.
     """
-    frozen, warm = recipe.freeze_epochs * steps, round(recipe.warmup_epochs * steps)
-    rest = max(recipe.epochs * steps - frozen - warm, 1)
-    phases: list[tuple[LRScheduler, int]] = []
-    if frozen:
-        phases.append((ConstantLR(optimizer, factor=1.0, total_iters=frozen), frozen))
-    if warm:
-        start = 1 / (warm + 1)
-        phases.append((LinearLR(optimizer, start_factor=start, total_iters=warm), warm))
+    warm = round(recipe.warmup_epochs * steps)
+    rest = max(recipe.epochs * steps - warm, 1)
+    rise = [LinearLR(optimizer, start_factor=1 / (warm + 1), total_iters=warm)] if warm else []
     main: LRScheduler = ConstantLR(optimizer, factor=1.0, total_iters=1)
     if recipe.schedule == "step":
         main = StepLR(optimizer, step_size=recipe.step_size * steps, gamma=recipe.gamma)
     elif recipe.schedule == "cosine":
         main = CosineAnnealingLR(optimizer, T_max=rest)
-    phases.append((main, rest))
-    if len(phases) == 1:
-        return phases[0][0]
-    ends = [sum(length for _, length in phases[: i + 1]) for i in range(len(phases) - 1)]
-    return SequentialLR(optimizer, [schedule for schedule, _ in phases], milestones=ends)
+    return SequentialLR(optimizer, [*rise, main], milestones=[warm]) if warm else main
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
@@ -114,70 +103,13 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     return average
 
 
-class Frozen:
-    """Freezes the backbone for the first epochs, and its BatchNorm for all where asked to.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    recipe : Recipe
-    """
-
-    def __init__(self, model: nn.Module, recipe: Recipe):
-        self._model, self._recipe = model, recipe
-        self._backbone = backbone_of(model, recipe)
-        weights = () if self._backbone is None else self._backbone.parameters()
-        self._trained = [weight for weight in weights if weight.requires_grad]
-
-    def begin(self, epoch: int) -> None:
-        """Put the model into the mode of an epoch (counted from 0)."""
-        self._model.train()
-        frozen = epoch < self._recipe.freeze_epochs
-        for weight in self._trained:
-            weight.requires_grad_(not frozen)
-        if frozen:
-            self._backbone.eval()
-        elif self._recipe.freeze_batchnorm:
-            for module in self._backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-
-    def release(self) -> None:
-        """Unfreeze all that was trainable at first."""
-        for weight in self._trained:
-            weight.requires_grad_(True)
-
-
-class Pull:
-    """Pulls the backbone towards its initial weights, where a recipe's ``l2sp`` is above 0.
-
-    In effect the loss grows by half of ``l2sp`` times the squared distance.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    recipe : Recipe
-
-    References
-    ----------
-    Li, X., Grandvalet, Y. and Davoine, F. (2018). Explicit inductive bias for transfer learning
-    with convolutional networks. ICML.
-    """
-
-    def __init__(self, model: nn.Module, recipe: Recipe):
-        self.strength = recipe.l2sp
-        weights = backbone_of(model, recipe).parameters() if self.strength else ()
-        self._weights = [weight for weight in weights if weight.requires_grad]
-        self.start = [weight.detach().clone() for weight in self._weights]
-
-    def add_gradients(self) -> None:
-        """Add the gradient of the pull to those of the loss, where there are some."""
-        pairs = zip(self._weights, self.start, strict=True)
-        pairs = [(weight, start) for weight, start in pairs if weight.grad is not None]
-        if pairs:
-            weights, start = map(list, zip(*pairs, strict=True))
-            away = torch._foreach_sub([weight.detach() for weight in weights], start)
-            torch._foreach_add_([weight.grad for weight in weights], away, alpha=self.strength)
+def start_training(model: nn.Module, recipe: Recipe) -> None:
+    """Put a model into training mode, but the backbone's BatchNorm where the recipe freezes it."""
+    model.train()
+    if recipe.freeze_batchnorm:
+        for module in backbone_of(model, recipe).modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
 
 
 #: Modules of backbones that contain stages one after another.

@@ -34,9 +34,9 @@ class Recipe(Settings):
     schedule : {"step", "cosine", "constant"}
         step: lr times ``gamma`` every ``step_size`` epochs. cosine: from lr to nothing, by steps.
     warmup_epochs : float
-        Epochs of linear warm-up of the learning rate, counted from the end of ``freeze_epochs``.
+        Epochs of linear warm-up of the learning rate.
     epochs : int
-        In total, including those with a frozen backbone.
+        In total, warm-up included.
     batch_size, eval_batch_size : int
     num_aug : int
         Passes over the training images per epoch.
@@ -58,14 +58,9 @@ class Recipe(Settings):
     ema : float, optional
         Decay of the exponential moving average of the weights, which then is what is validated
         and kept. It grows from (1 + n) / (10 + n) after n steps to this value.
-    freeze_epochs : int
-        Number of first epochs in which the backbone and its normalisation are frozen.
     backbone_lr_factor : float
     freeze_batchnorm : bool
         The backbone's BatchNorm keeps the statistics it starts with.
-    l2sp : float
-        Strength of the pull of the backbone towards its starting weights (Li, Grandvalet and
-        Davoine 2018), in place of a pull towards zero.
     clip_norm : float, optional
         Largest norm of the gradient.
     precision : {"fp32", "bf16", "fp16"}
@@ -97,10 +92,8 @@ class Recipe(Settings):
     select_above: float | None = None
     patience: Count | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
-    freeze_epochs: Annotated[int, Field(ge=0)] = 0
     backbone_lr_factor: NonNegative = 1.0
     freeze_batchnorm: bool = False
-    l2sp: NonNegative = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 

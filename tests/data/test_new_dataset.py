@@ -19,7 +19,7 @@ MODULE = '''
 
 from iavlib.data import Dataset, Layout, register_dataset
 from iavlib.data.labels import Label, build, image_files, match, meaning
-from iavlib.data.tables import read_csv
+from iavlib.data.schemas import read_csv
 
 LABELS = {"melanoma": Label(1, "malignant"), "nevus": Label(0, "benign")}
 

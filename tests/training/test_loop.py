@@ -31,9 +31,9 @@ def same(state, other):
 def test_every_recipe_trains_and_repeats(subsets, tiny, recipe):
     outputs = 2 if RECIPES[recipe].head == "beta" else 1
     one, two = tiny(outputs), tiny(outputs)
-    first = train(subsets, one, recipe, epochs=3, batch_size=8, freeze_epochs=0)
+    first = train(subsets, one, recipe, epochs=3, batch_size=8)
     torch.rand(7)  # what others draw meanwhile does not matter
-    second = train(subsets, two, recipe, epochs=3, batch_size=8, freeze_epochs=0)
+    second = train(subsets, two, recipe, epochs=3, batch_size=8)
     assert same(one.state_dict(), two.state_dict())
     columns = ["epoch", "lr", "train_loss", "mae", "mse", "pearson", "best", "precision"]
     assert first.columns.tolist() == [*columns, "seconds", "images_per_second"]
@@ -70,20 +70,6 @@ def test_it_stops_when_the_best_epoch_is_long_past(subsets, tiny):
     assert len(history) == best + 3 < 40
 
 
-def test_the_backbone_is_frozen_first_and_only_then_trained(subsets, tiny):
-    model = tiny()
-    start = copy.deepcopy(model.state_dict())
-    train(subsets, model, epochs=2, freeze_epochs=2, select=None, l2sp=0.1, clip_norm=1.0)
-    for name, tensor in model.state_dict().items():
-        moved = not torch.equal(tensor, start[name])
-        assert moved == name.startswith("heads"), name
-    assert all(weight.requires_grad for weight in model.parameters())
-    train(subsets, model, epochs=3, freeze_epochs=2, select=None)
-    assert not same(
-        model.backbone.state_dict(), {k[9:]: v for k, v in start.items() if "back" in k}
-    )
-
-
 def test_frozen_statistics_stay_and_the_weights_beside_them_move(subsets, tiny):
     model = tiny()
     start = copy.deepcopy(model.state_dict())
@@ -98,19 +84,9 @@ def test_what_the_caller_froze_stays_frozen(subsets, tiny):
     model = tiny()
     model.backbone[0].weight.requires_grad_(False)
     start = model.backbone[0].weight.clone()
-    train(subsets, model, freeze_epochs=1, weight_decay=0.1)
+    train(subsets, model, weight_decay=0.1)
     assert torch.equal(model.backbone[0].weight, start)
     assert not model.backbone[0].weight.requires_grad
-
-
-def test_a_strong_pull_holds_the_backbone(subsets, tiny):
-    def distance(l2sp):
-        model = tiny()
-        start = model.backbone[0].weight.detach().clone()
-        train(subsets, model, epochs=5, l2sp=l2sp, select=None)
-        return (model.backbone[0].weight - start).norm().item()
-
-    assert distance(20.0) < 0.3 * distance(0.0)
 
 
 def test_the_learning_rate_of_the_paper():
@@ -125,21 +101,20 @@ def test_the_learning_rate_of_the_paper():
             scheduler.step()
 
 
-def test_the_learning_rate_is_constant_then_rises_then_falls():
-    recipe = get_recipe("finetune", freeze_epochs=2, warmup_epochs=2, epochs=10, lr=1.0)
+def test_the_learning_rate_rises_then_falls():
+    recipe = get_recipe("finetune", warmup_epochs=2, epochs=8, lr=1.0)
     model = nn.Module()
     model.backbone, model.head = nn.Linear(2, 2), nn.Linear(2, 1)
     optimizer = build_optimizer(model, recipe)
     scheduler = build_scheduler(optimizer, recipe, steps=5)
     rates = []
-    for _ in range(50):
+    for _ in range(40):
         rates.append([group["lr"] for group in optimizer.param_groups])
         optimizer.step()
         scheduler.step()
     heads, backbone = np.array(rates)[:, 0], np.array(rates)[:, -1]
-    assert heads[:10] == pytest.approx(1.0)
-    assert (np.diff(heads[10:21]) > 0).all() and heads[10] == pytest.approx(1 / 11)
-    assert heads[20] == pytest.approx(1.0) and (np.diff(heads[20:]) < 0).all()
+    assert (np.diff(heads[:11]) > 0).all() and heads[0] == pytest.approx(1 / 11)
+    assert heads[10] == pytest.approx(1.0) and (np.diff(heads[10:]) < 0).all()
     assert heads[-1] == pytest.approx(0.5 * (1 + np.cos(np.pi * 29 / 30)), abs=1e-6)
     assert backbone == pytest.approx(heads * recipe.backbone_lr_factor)
 

@@ -20,8 +20,8 @@ from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.labels import Label, build, known_text, match, meaning
+from iavlib.data.schemas import IMAGE_SUFFIXES, read_table
 from iavlib.data.splits import linked_clusters
-from iavlib.data.tables import IMAGE_SUFFIXES, read_table
 
 META = "meta/meta.csv"
 INDEXES = {"train": "train_indexes.csv", "val": "valid_indexes.csv", "test": "test_indexes.csv"}

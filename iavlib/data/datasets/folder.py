@@ -1,26 +1,19 @@
 """Your own masks: a table ``masks.csv`` beside its files becomes a cohort.
 
-The table is described in :mod:`iavlib.data.datasets.folder`. Agreement is measured when the folder
-is first loaded, and kept in the cache until a mask changes.
+Agreement is measured when the folder is first loaded, and kept in the cache until a mask changes.
+The table has one row per mask and these columns, in any order, in upper or lower case:
 
-The table of a user's own masks: which columns it may have, and where its files are.
-
-One row a mask. Columns, in any order and in capitals or not:
-
-- ``image``: the image file, or a name where there is no file; ``image_id`` (optional): what to
-  call it, otherwise its name without ending. A table with ``image_id`` alone has no image files
-  but those of that name.
+- ``image``: the image file, or a name where there is no file; ``image_id`` (optional): its id,
+  otherwise its name without suffix. A table with ``image_id`` alone has only image files of that
+  name.
 - ``mask``: the mask file; every pixel above 0 belongs to the lesion.
 - ``annotator``: who drew it.
 - Optional: ``tool``, ``skill`` (or ``skill_level``), ``malignancy`` (benign, malignant,
   indeterminate or unknown), ``patient`` (or ``patient_id``), ``lesion`` (or ``lesion_id``).
 
-Other columns are not used. An empty cell says that something is not known. File names are
-relative to the table's folder, or to the folders ``images`` and ``masks`` in it, with ``/``
-between folders; a relative name must not lead outside. An absolute path says plainly where it
-leads, and is taken as it is.
-
-Agreement of a user's masks: measured once, kept until a mask changes.
+Other columns are not used. An empty cell is an unknown value. File names are relative to the
+table's folder, or to the folders ``images`` and ``masks`` in it, with ``/`` between folders; a
+relative name must not lead outside. An absolute path is used as it is.
 """
 
 from __future__ import annotations
@@ -34,7 +27,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
@@ -44,8 +36,16 @@ from iavlib.core.home import cache_home
 from iavlib.data.catalogue import Dataset, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_size, read_mask
-from iavlib.data.schemas import FACTORS, MALIGNANCY, PAIR_TEXT, check_table, pair_columns
-from iavlib.data.tables import IMAGE_SUFFIXES, bare_id, read_csv
+from iavlib.data.schemas import (
+    FACTORS,
+    IMAGE_SUFFIXES,
+    MALIGNANCY,
+    PAIR_TEXT,
+    bare_id,
+    check_table,
+    pair_columns,
+    read_csv,
+)
 from iavlib.masks.metrics import image_pairs, metric_names, registry_version
 
 TABLE = "masks.csv"
@@ -53,9 +53,9 @@ FIRST_LINE = 2
 OPTIONAL = ("tool", "skill", "malignancy", "patient", "lesion")
 COLUMNS = ("image", "image_id", "mask", "annotator", *OPTIONAL)
 OTHER_NAMES = {"skill_level": "skill", "patient_id": "patient", "lesion_id": "lesion"}
-_MEND = (
+_HINT = (
     "write a table with the columns image, mask and annotator, and if known "
-    f"{', '.join(OPTIONAL)}, separated by commas, one row a mask"
+    f"{', '.join(OPTIONAL)}, separated by commas, one row per mask"
 )
 _MALIGNANCY = pa.Check.isin(MALIGNANCY, error=f"one of {', '.join(MALIGNANCY)}")
 _SCHEMA = pa.DataFrameSchema(
@@ -77,7 +77,7 @@ class Listing:
     path : pathlib.Path
         The table.
     rows : pandas.DataFrame
-        One row a mask, indexed by its place in the file: ``image_id``, ``image``, ``mask`` (as
+        One row per mask, indexed by its position in the file: ``image_id``, ``image``, ``mask`` (as
         named), ``annotator``, ``tool``, ``skill``, ``malignancy``, ``patient``, ``lesion``,
         ``mask_path`` (absolute; the file may be missing) and ``image_path`` (absolute, missing
         where there is no file).
@@ -88,12 +88,12 @@ class Listing:
 
     @property
     def lost_images(self) -> list[str]:
-        """Image files that are named and not there; a bare name promises no file."""
+        """Image files that are named and missing; a bare name need not be a file."""
         lost = self.rows.loc[self.rows["image_path"].isna(), "image"].dropna().unique()
         return [name for name in lost if name.lower().endswith(IMAGE_SUFFIXES)]
 
     def error(self, rows, problem: str, hint: str) -> DataError:
-        """Make an error that names the lines of the first two of some rows."""
+        """Return an error that names the lines of the first two of some rows."""
         lines = [str(row + FIRST_LINE) for row in rows]
         return DataError(
             self.path, f"line{'s' * (len(lines) > 1)} {' and '.join(lines[:2])}: {problem}", hint
@@ -114,9 +114,9 @@ def read_listing(path: str | Path, refuse_outside: bool = True) -> Listing:
     Raises
     ------
     DatasetUnavailable
-        If no path is given, or nothing is there.
+        If no path is given, or there is no table.
     DataError
-        If the table is no such table, a name leads outside the folder, a mask is listed twice,
+        If the table is not such a table, a name leads outside the folder, a mask is listed twice,
         or rows of one image contradict each other. Files are not opened.
     """
     table = _find(path)
@@ -149,11 +149,11 @@ def _find(path: str | Path) -> Path:
 
 def _read(table: Path) -> pd.DataFrame:
     """Read the table as text, under our names of columns, and check it row by row."""
-    # Blank lines are read too, so that a row's place tells its line.
+    # Blank lines are read too, so that a row's position gives its line.
     options = {"dtype": str, "keep_default_na": False, "na_values": [""], "skip_blank_lines": False}
-    raw = read_csv(table, _MEND, **options)
+    raw = read_csv(table, _HINT, **options)
     if not isinstance(raw.index, pd.RangeIndex):
-        raise DataError(table, "rows have more cells than the header has columns", _MEND)
+        raise DataError(table, "rows have more cells than the header has columns", _HINT)
     raw.columns = _our_names(table, list(raw.columns))
     rows = raw[[name for name in COLUMNS if name in raw]]
     rows = rows.apply(lambda column: column.str.strip()).replace("", None).dropna(how="all")
@@ -167,13 +167,13 @@ def _read(table: Path) -> pd.DataFrame:
     if "image_id" not in rows:
         rows["image_id"] = bare_id(rows["image"].str.replace(r"^.*/", "", regex=True))
     rows["malignancy"] = rows["malignancy"].str.lower().fillna("unknown")
-    check_table(_SCHEMA, rows, table, _MEND, FIRST_LINE)
+    check_table(_SCHEMA, rows, table, _HINT, FIRST_LINE)
     return rows
 
 
 def _our_names(table: Path, columns: list[str]) -> list[str]:
-    """Give the columns our names, and say which are missing or look misspelt."""
-    # A column that is there twice is read with a number at its end.
+    """Return our names of the columns; refuse missing and misspelt ones."""
+    # A column that occurs twice is read with a number at its end.
     plain = [re.sub(r"\.\d+$", "", str(name).strip().lower()) for name in columns]
     names = [OTHER_NAMES.get(name, name) for name in plain]
     for name in COLUMNS:
@@ -189,7 +189,7 @@ def _our_names(table: Path, columns: list[str]) -> list[str]:
         raise DataError(
             table,
             f"no column {', '.join(map(repr, missing))}; there are {', '.join(map(repr, columns))}",
-            _MEND,
+            _HINT,
         )
     return names
 
@@ -218,7 +218,7 @@ def _check_masks(listing: Listing) -> None:
         raise listing.error(
             same,
             f"mask {twice['mask'].iloc[0]} is listed twice",
-            "keep one row a mask; two annotators who agree in every pixel need a file each",
+            "keep one row per mask; two annotators who agree in every pixel need a file each",
         )
     files = listing.rows.dropna(subset="image_path").drop_duplicates(["image_path", "image_id"])
     several = files[files.duplicated("image_path", keep=False)]
@@ -229,7 +229,7 @@ def _check_masks(listing: Listing) -> None:
 
 
 def _check_one_value(listing: Listing, column: str) -> None:
-    """Refuse an image whose rows say different things; an empty cell says nothing."""
+    """Refuse an image whose rows contradict each other; an empty cell is an unknown value."""
     stated = listing.rows[["image_id", column]].dropna()
     stated = stated[stated[column] != "unknown"].drop_duplicates()
     contradicting = stated[stated.duplicated("image_id", keep=False)]
@@ -238,18 +238,18 @@ def _check_one_value(listing: Listing, column: str) -> None:
         raise listing.error(
             same.index,
             f"image {same['image_id'].iloc[0]} has {column} {' and '.join(same[column].iloc[:2])}",
-            f"give all rows of an image one {column}, or tell images apart by a column image_id",
+            f"give all rows of an image one {column}, or distinguish the images by a column image_id",
         )
 
 
 def _first_file(folder: Path, name: str, kind: str) -> Path:
-    """Find a named file in the folder or its folder for that kind, else where it should be."""
+    """Find a named file in the folder or its subfolder of that kind, else where it should be."""
     places = (folder / name, folder / kind / name)
     return next((place for place in places if place.is_file()), places[0])
 
 
 def _image_paths(folder: Path, rows: pd.DataFrame) -> pd.Series:
-    """Find each image's file by its name, or by its name and any ending of an image."""
+    """Find each image's file by its name, or by its name and any image suffix."""
     masks, by_stem, found = set(rows["mask_path"]), {}, {}
     for name in rows["image"].dropna().unique():
         exact = _first_file(folder, name, "images")
@@ -265,7 +265,7 @@ def _image_paths(folder: Path, rows: pd.DataFrame) -> pd.Series:
 
 
 def _stems(folder: Path, masks: set[str]) -> dict[str, str]:
-    """List the image files of a folder by name without ending; a mask is no image."""
+    """List the image files of a folder by name without suffix, without the masks."""
     if not folder.is_dir():
         return {}
     paths = [Path(e.path) for e in os.scandir(folder) if e.is_file() and e.path not in masks]
@@ -277,13 +277,13 @@ VERSION = 3
 
 
 def measured_pairs(listing: Listing, masks: pd.DataFrame) -> pd.DataFrame:
-    """Measure every pair of masks of one image, or take what was measured before.
+    """Measure every pair of masks of one image, or read what was measured before.
 
     Parameters
     ----------
     listing : Listing
     masks : pandas.DataFrame
-        The cohort's masks, for who drew them and with what.
+        The cohort's masks, with who drew them and with what.
 
     Returns
     -------
@@ -295,62 +295,46 @@ def measured_pairs(listing: Listing, masks: pd.DataFrame) -> pd.DataFrame:
     DataError
         If a mask cannot be read.
     """
-    kept = cache_home() / "folder" / f"{_key(listing)}.csv"
-    measured = _read_pairs(kept) if kept.is_file() else _measure(listing)
-    if not kept.is_file():
-        _keep(measured, kept)
-    sides = {}
-    for side in (1, 2):
-        drawn = masks.loc[measured[f"mask_{side}"]]
-        sides |= {f"{factor}_{side}": drawn[factor].to_numpy() for factor in FACTORS}
-        sides["image_id"] = drawn["image_id"].to_numpy()
-    pairs = measured.assign(**sides)
-    return pairs.astype(dict.fromkeys(PAIR_TEXT, "str"))[list(pair_columns())]
-
-
-def _measure(listing: Listing) -> pd.DataFrame:
-    rows = []
-    for _, group in listing.rows.groupby("image_id", sort=False):
-        masks = {row.mask: _mask(listing, row) for row in group.itertuples()}
-        rows += image_pairs(masks)
-    return _typed(pd.DataFrame(rows, columns=["mask_1", "mask_2", *metric_names()]))
-
-
-def _mask(listing: Listing, row) -> np.ndarray:
-    try:
-        return read_mask(row.mask_path)
-    except DataError as error:
-        raise listing.error([row.Index], f"{error.where}: {error.problem}", error.hint) from None
-
-
-def _key(listing: Listing) -> str:
-    """Digest which masks belong to which image, and the size and time of each file."""
     digest = hashlib.sha256(f"{VERSION} {registry_version()}\n".encode())
     for row in listing.rows.itertuples():
         facts = os.stat(row.mask_path)
         line = (row.image_id, row.mask, row.mask_path, facts.st_size, facts.st_mtime_ns)
         digest.update(f"{line!r}\n".encode())
-    return digest.hexdigest()[:16]
+    cached = cache_home() / "folder" / f"{digest.hexdigest()[:16]}.csv"
+    types = dict.fromkeys(("mask_1", "mask_2"), "str") | dict.fromkeys(metric_names(), float)
+    if cached.is_file():
+        # Read as text: numbers are then exactly those written, and names stay names.
+        pairs = pd.read_csv(cached, dtype="str", keep_default_na=False, na_values=[""])
+    else:
+        pairs = pd.DataFrame(_measure(listing), columns=list(types))
+        try:
+            write_text(cached, pairs.to_csv(index=False))
+        except OSError as error:
+            warnings.warn(
+                f"{cached}: agreement could not be kept ({error.strerror}) and is measured again "
+                "each time. Set IAV_CACHE_HOME to a writable folder.",
+                stacklevel=3,
+            )
+    pairs = pairs.astype(types)
+    for side in (1, 2):
+        drawn = masks.loc[pairs[f"mask_{side}"]]
+        pairs = pairs.assign(**{f"{factor}_{side}": drawn[factor].to_numpy() for factor in FACTORS})
+        pairs["image_id"] = drawn["image_id"].to_numpy()
+    return pairs.astype(dict.fromkeys(PAIR_TEXT, "str"))[list(pair_columns())]
 
 
-def _read_pairs(kept: Path) -> pd.DataFrame:
-    # Read as text: numbers are then the very ones that were written, and names stay names.
-    return _typed(pd.read_csv(kept, dtype="str", keep_default_na=False, na_values=[""]))
-
-
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    return table.astype({"mask_1": "str", "mask_2": "str"} | dict.fromkeys(metric_names(), float))
-
-
-def _keep(measured: pd.DataFrame, kept: Path) -> None:
-    try:
-        write_text(kept, measured.to_csv(index=False))
-    except OSError as error:
-        warnings.warn(
-            f"{kept}: agreement could not be kept ({error.strerror}) and is measured anew each "
-            "time. Set IAV_CACHE_HOME to a writable folder.",
-            stacklevel=3,
-        )
+def _measure(listing: Listing) -> list[dict]:
+    pairs = []
+    for _, group in listing.rows.groupby("image_id", sort=False):
+        masks = {}
+        for row in group.itertuples():
+            try:
+                masks[row.mask] = read_mask(row.mask_path)
+            except DataError as error:
+                problem = f"{error.where}: {error.problem}"
+                raise listing.error([row.Index], problem, error.hint) from None
+        pairs += image_pairs(masks)
+    return pairs
 
 
 def load(path: str | Path = "") -> Cohort:
@@ -364,7 +348,7 @@ def load(path: str | Path = "") -> Cohort:
     Returns
     -------
     Cohort
-        Missing values where there is no image file, and where the table tells no tool, skill,
+        Missing values where there is no image file, and where the table has no tool, skill,
         patient or lesion. Width and height are those of the image file, else of the masks.
 
     Raises
@@ -372,7 +356,7 @@ def load(path: str | Path = "") -> Cohort:
     DatasetUnavailable
         If no path is given, or there is no table.
     DataError
-        If the table or a file is not what it should be: naming the line, the file and the mend.
+        If the table or a file is not what it should be, with the line, the file and the remedy.
     """
     listing = read_listing(path)
     if lost := listing.lost_images:
@@ -389,7 +373,7 @@ def load(path: str | Path = "") -> Cohort:
         masks=masks,
         pairs=measured_pairs(listing, masks),
         synthetic=False,
-        # Shown on pages that may be published: which table it was, and not where on whose disk.
+        # Shown on pages that may be published: names the table, but not where it is.
         citation=f"Your own masks ({listing.path.parent.name}/{listing.path.name})",
         licence="not stated",
         source=str(listing.path),
@@ -424,7 +408,7 @@ def files(path: str | Path = "") -> list[Path]:
     Raises
     ------
     DatasetUnavailable, DataError
-        As :func:`load`, for what the table alone tells.
+        As :func:`load`, for the table alone.
     """
     listing = read_listing(path)
     named = [*listing.rows["mask_path"], *listing.rows["image_path"].dropna()]
@@ -461,7 +445,7 @@ def images_table(rows: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
 def _sizes(listing: Listing) -> pd.DataFrame:
     """Read width and height of each image from its file and its masks, which must agree.
 
-    Every file is opened here, though not decoded, so that a missing one is told of before
+    Every file is opened here, though not decoded, so that a missing one is reported before
     anything is measured.
     """
     sizes = {}
@@ -475,7 +459,7 @@ def _sizes(listing: Listing) -> pd.DataFrame:
             raise listing.error(
                 sorted(found.values()),
                 f"image {image_id} has masks, or a mask and an image, of sizes {told}",
-                "give all files of an image one size; take away an image file that is a smaller "
+                "give all files of an image one size; remove an image file that is a smaller "
                 "copy, or enlarge it",
             )
         sizes[image_id] = next(iter(found))

@@ -23,8 +23,7 @@ from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.download import digest
 from iavlib.data.images import image_size
-from iavlib.data.schemas import check_known
-from iavlib.data.tables import IMAGE_SUFFIXES, bare_id, read_table
+from iavlib.data.schemas import IMAGE_SUFFIXES, bare_id, check_known, read_table
 
 #: Files being fetched lie in a folder of this name until they are verified; it is in the folder
 #: they are meant for, so that moving a file into place never crosses disks.

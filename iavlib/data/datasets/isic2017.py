@@ -31,9 +31,9 @@ from iavlib.data.labels import (
     match,
     meaning,
     place,
+    relative,
 )
-from iavlib.data.schemas import SUBSETS, empty_masks
-from iavlib.data.tables import read_table
+from iavlib.data.schemas import SUBSETS, empty_masks, read_table
 
 SIMPLE = "labels.csv"
 STEMS = {"train": "ISIC-2017_Training", "val": "ISIC-2017_Validation", "test": "ISIC-2017_Test_v2"}
@@ -74,12 +74,12 @@ def layout(folder: Path) -> Layout:
     if (folder / SIMPLE).is_file():
         return Layout({SIMPLE: 1, "images/*": 2750, "masks/*": 2750}, (SIMPLE,), "simple")
     truths = {
-        subset: _name(folder, f"{stem}_Part3_GroundTruth.csv") for subset, stem in STEMS.items()
+        subset: relative(folder, f"{stem}_Part3_GroundTruth.csv") for subset, stem in STEMS.items()
     }
     files = dict.fromkeys(truths.values(), 1)
     for subset, stem in STEMS.items():
-        files[_name(folder, f"{stem}_Data") + "/*.jpg"] = SIZES[subset]
-        files[_name(folder, f"{stem}_Part1_GroundTruth") + "/*.png"] = SIZES[subset]
+        files[relative(folder, f"{stem}_Data") + "/*.jpg"] = SIZES[subset]
+        files[relative(folder, f"{stem}_Part1_GroundTruth") + "/*.png"] = SIZES[subset]
     return Layout(files, (truths["train"],))
 
 
@@ -183,10 +183,6 @@ def _read_part(folder, subset, stem, truth, files, incomplete) -> pd.DataFrame:
         images["age"] = known_number(facts["age_approximate"], path)
         images["sex"] = known_text(facts["sex"])
     return images
-
-
-def _name(folder: Path, name: str) -> str:
-    return place(folder, name).relative_to(folder).as_posix()
 
 
 DATASET = register_dataset(

@@ -13,11 +13,19 @@ from pathlib import Path
 
 from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
-from iavlib.data.isic_challenge import Part, join, part_layout, read_parts
-from iavlib.data.labels import Label, build
+from iavlib.data.labels import (
+    Label,
+    OfficialSplit,
+    build,
+    join,
+    read_splits,
+    splits_layout,
+)
 
-SUBSETS = tuple(
-    Part(subset, f"ISIC2018_Task3_{name}_GroundTruth.csv", f"ISIC2018_Task3_{name}_Input", n)
+SPLITS = tuple(
+    OfficialSplit(
+        subset, f"ISIC2018_Task3_{name}_GroundTruth.csv", f"ISIC2018_Task3_{name}_Input", n
+    )
     for subset, name, n in (
         *(("train", "Training", 10015), ("val", "Validation", 193), ("test", "Test", 1512)),
     )
@@ -37,7 +45,7 @@ LABELS = {
 
 def layout(folder: Path) -> Layout:
     """Tell where the files are, or would be."""
-    return part_layout(folder, SUBSETS, (LESIONS,))
+    return splits_layout(folder, SPLITS, (LESIONS,))
 
 
 def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
@@ -62,7 +70,8 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     DataError
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
-    folder, images = read_parts(DATASET, folder, SUBSETS, LABELS, incomplete)
+    folder = folder or DATASET.folder
+    images = read_splits(DATASET, folder, SPLITS, LABELS, incomplete)
     images = join(images, folder, LESIONS, {"lesion_id": "lesion_id"})
     return build(DATASET, images, folder)
 

@@ -13,12 +13,18 @@ from pathlib import Path
 from iavlib.data import duplicates as overlaps
 from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
-from iavlib.data.isic_challenge import Part, join, part_layout, read_parts
-from iavlib.data.labels import Label, build
+from iavlib.data.labels import (
+    Label,
+    OfficialSplit,
+    build,
+    join,
+    read_splits,
+    splits_layout,
+)
 
 UNK = ("not melanoma", "leave out")
-SUBSETS = tuple(
-    Part(subset, f"ISIC_2019_{name}_GroundTruth.csv", f"ISIC_2019_{name}_Input", n)
+SPLITS = tuple(
+    OfficialSplit(subset, f"ISIC_2019_{name}_GroundTruth.csv", f"ISIC_2019_{name}_Input", n)
     for subset, name, n in (("train", "Training", 25331), ("test", "Test", 8238))
 )
 METADATA = ("ISIC_2019_Training_Metadata.csv", "ISIC_2019_Test_Metadata.csv")
@@ -39,7 +45,7 @@ COLUMNS = {"age_approx": "age", "sex": "sex", "anatom_site_general": "site"}
 
 def layout(folder: Path) -> Layout:
     """Tell where the files are, or would be."""
-    return part_layout(folder, SUBSETS, METADATA)
+    return splits_layout(folder, SPLITS, METADATA)
 
 
 def load(
@@ -81,7 +87,8 @@ def load(
     if unk not in UNK:
         raise ValueError(f"unk={unk!r}: use one of {', '.join(map(repr, UNK))}")
     labels = LABELS | ({} if unk == "not melanoma" else {"UNK": Label(float("nan"), "unknown")})
-    folder, images = read_parts(DATASET, folder, SUBSETS, labels, incomplete)
+    folder = folder or DATASET.folder
+    images = read_splits(DATASET, folder, SPLITS, labels, incomplete)
     images = join(images, folder, METADATA[0], COLUMNS | {"lesion_id": "lesion_id"})
     images = join(images, folder, METADATA[1], COLUMNS)
     return overlaps.treat(build(DATASET, images, folder), overlap)

@@ -24,7 +24,7 @@ from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.labels import Label, build, image_files, masks_table, match, meaning
-from iavlib.data.tables import read_table
+from iavlib.data.schemas import read_table
 
 SIMPLE, OFFICIAL, IMAGES = "labels.csv", "PH2_dataset.txt", "PH2 Dataset images"
 NAMES = {0: "common nevus", 1: "atypical nevus", 2: "melanoma"}

@@ -35,7 +35,7 @@ from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.datasets import folder
 from iavlib.data.images import read_image
-from iavlib.data.tables import IMAGE_SUFFIXES
+from iavlib.data.schemas import IMAGE_SUFFIXES
 
 RIM, CUP = 128, 255
 #: A pixel belongs to a line where it differs by this share of the largest difference …

@@ -25,7 +25,7 @@ from iavlib.core.errors import DataError, ExperimentError, suggest
 from iavlib.data.cohort import target
 from iavlib.data.splits import share_of_clusters
 from iavlib.experiments.config import AUTO, Experiment, TaskSettings
-from iavlib.experiments.tasks.task import Log
+from iavlib.experiments.tasks import Log
 from iavlib.multiannotator.cohort_sets import from_cohort, simulated_on
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.simulation import (
@@ -40,10 +40,7 @@ TRUE, PERMUTED = "true", "permuted"
 _DIGITS = {"n": [400, 100, 200], "seed": 0, "source": "auto", "background_noise": 0.0}
 _CLASSES = {"groups": ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9)), "tiles": 2}
 #: Set of digits to its kinds of annotators, and options that are fixed.
-DIGITS = {
-    "digits": (PAPER_ANNOTATORS, {}),
-    "digits-classes": (MULTI_CLASS_ANNOTATORS, _CLASSES),
-}
+DIGITS = {"digits": (PAPER_ANNOTATORS, {}), "digits-classes": (MULTI_CLASS_ANNOTATORS, _CLASSES)}
 _ALIASES = {"simulated_mnist": "digits", "simulated_mnist-classes": "digits-classes"}
 _PIXELS = 64
 

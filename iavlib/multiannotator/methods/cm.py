@@ -89,12 +89,7 @@ class ConfusionNetwork(nn.Module):
 @register("cm-no-trace", "CM without trace", trace=0.0)
 @register("cm-oracle", "CM, matrices known", form="known", trace=0.0, trace_warmup=0)
 @register(
-    "cm-released",
-    "CM as released",
-    released_loss=True,
-    trace_warmup=0,
-    head_blocks=4,
-    trace=0.001,
+    "cm-released", "CM as released", released_loss=True, trace_warmup=0, head_blocks=4, trace=0.001
 )
 class ConfusionMatrices(Method):
     """The method of the module's description.

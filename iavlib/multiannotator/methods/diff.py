@@ -1,6 +1,6 @@
 """DiFF: masks fused, and lesions segmented, so that they serve the diagnosis (Wu et al. 2024).
 
-``take-give`` is the network Take and Give (:mod:`iavlib.models.take_give`), which segments and
+``take-give`` is the network Take and Give (:class:`iavlib.models.TakeGive`), which segments and
 diagnoses; it learns one mask per image: the ``majority`` of the annotators, their ``mean`` vote, or
 DF-GT, their masks fused by the expertness of a generator (:mod:`iavlib.multiannotator.expertness`).
 For the last a diagnosis net (DL-CAT, as in the released code) is trained first, with the majority's
@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iavlib.models.assisted import LEVELS, SMALL, build_assisted
-from iavlib.models.take_give import TakeGive
+from iavlib.models.assisted import LEVELS, SMALL, TakeGive, build_assisted
 from iavlib.multiannotator.assisted_training import (
     assisted_loss,
     assisted_targets,
