@@ -24,8 +24,7 @@ from iavlib.core.errors import DataError
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import MAX_PIXELS, read_file
-from iavlib.masks.regions import region_sizes
-from iavlib.masks.surfaces import bounding_box
+from iavlib.masks.surfaces import bounding_box, region_sizes
 
 SecondRegion = Literal["largest", "found"]
 COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "hint")

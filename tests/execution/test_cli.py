@@ -47,7 +47,7 @@ def test_outside_a_project_the_error_is_one_line(tmp_path, monkeypatch):
     for command in (["run"], ["book"], ["claims"]):
         result = iav(*command)
         assert result.exit_code == 2
-        assert "lies in no project" in result.output
+        assert "is in no project" in result.output
 
 
 def test_all_notebooks_run_even_if_one_fails(workshop):

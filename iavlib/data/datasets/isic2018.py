@@ -1,4 +1,4 @@
-"""ISIC 2018, task 3: dermoscopic images of seven classes (HAM10000), with official parts.
+"""ISIC 2018, task 3: dermoscopic images of seven classes (HAM10000), with official splits.
 
 Expected in the folder, as the challenge's archives unpack: ``ISIC2018_Task3_Training_Input``,
 ``…_Validation_Input`` and ``…_Test_Input`` with JPEG files, the tables
@@ -31,7 +31,7 @@ SPLITS = tuple(
     )
 )
 LESIONS = "ISIC2018_Task3_Training_LesionGroupings.csv"
-#: Actinic keratoses and intraepithelial carcinoma are one class, so it is not told which it is.
+#: Actinic keratoses and intraepithelial carcinoma are one class, so it is unknown which it is.
 LABELS = {
     "MEL": Label(1, "malignant"),
     "NV": Label(0, "benign"),
@@ -44,7 +44,7 @@ LABELS = {
 
 
 def layout(folder: Path) -> Layout:
-    """Tell where the files are, or would be."""
+    """Return the layout of the files."""
     return splits_layout(folder, SPLITS, (LESIONS,))
 
 
@@ -56,7 +56,7 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     folder : pathlib.Path, optional
         ``isic2018`` in the data home unless given.
     incomplete : bool
-        Whether images without file and files without label are put up with.
+        Whether images without file and files without label are accepted.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     Raises
     ------
     DatasetUnavailable
-        If the training labels are not here.
+        If the training labels are absent.
     DataError
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
