@@ -12,18 +12,9 @@ import torch
 from torch import nn
 
 from iavlib.core.errors import DataError, ModelError
+from iavlib.models import loading
 from iavlib.models.backbones import Backbone, find_backbone
 from iavlib.models.heads import HeadSpec, build_head
-from iavlib.models.loading import (
-    HEADS,
-    Released,
-    create,
-    differences,
-    from_file,
-    from_hub,
-    read_released,
-    strip,
-)
 from iavlib.models.weights import SOURCES, Weights, random_weights
 
 
@@ -147,20 +138,20 @@ def build_network(
     path = None if chosen in SOURCES else Path(chosen)
     with _seeded(seed):
         if chosen == "none":
-            body = create(spec, size, padding=padding)
+            body = loading.create(spec, size, padding=padding)
             used = random_weights(spec, seed, size, padding)
         elif chosen == "hub":
-            body, used = from_hub(spec, size)
+            body, used = loading.from_hub(spec, size)
         elif chosen == "file" or chosen.endswith(".safetensors"):
-            body, used = from_file(spec, path, size)
+            body, used = loading.from_file(spec, path, size)
         elif chosen == "released" or chosen.endswith((".pth", ".pt")):
-            released = read_released(spec, path, size)
-            body, used = create(spec, size), released.weights
+            released = loading.read_released(spec, path, size)
+            body, used = loading.create(spec, size), released.weights
         else:
             known = ", ".join(SOURCES)
             hint = f"known are {known}, or a path *.safetensors or *.pth"
             raise ModelError(f"weights {chosen!r}: {hint}")
-        body = strip(body, spec)
+        body = loading.strip(body, spec)
         n_features = spec.features or _count_features(body, used.input_size)
     network = Network(body, heads, spec, used, n_features, seed)
     if released is not None:
@@ -168,18 +159,18 @@ def build_network(
     return network
 
 
-def _load_released(network: Network, released: Released) -> None:
+def _load_released(network: Network, released: loading.Released) -> None:
     """Put a released checkpoint into a network, and record which heads it filled."""
     path = released.weights.detail
-    if wrong := differences(network.backbone.state_dict(), released.backbone):
+    if wrong := loading.differences(network.backbone.state_dict(), released.backbone):
         hint = f"give a released checkpoint of {network.backbone_name}"
         raise DataError(path, f"tensors do not fit {network.spec.architecture}: {wrong}", hint)
     network.backbone.load_state_dict(released.backbone, strict=False)
     filled = []
     for wrapper, state in released.heads.items():
-        for name in HEADS[wrapper]:
+        for name in loading.HEADS[wrapper]:
             paper = name in network.heads and network.specs[name].kind == "paper"
-            if paper and not differences(network.heads[name].state_dict(), state):
+            if paper and not loading.differences(network.heads[name].state_dict(), state):
                 network.heads[name].load_state_dict(state, strict=False)
                 filled.append(name)
     what = f"with head {', '.join(filled)}" if filled else "backbone only"
