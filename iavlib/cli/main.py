@@ -35,7 +35,6 @@ Executor = Annotated[
 DryRun = Annotated[
     bool, typer.Option("-n", "--dry-run", help="Only list every job and why it would run.")
 ]
-
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")]
 
 
