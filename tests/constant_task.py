@@ -8,7 +8,7 @@ import pandas as pd
 from iavlib.experiments import TASKS, Experiment, Outcome, Task
 from iavlib.experiments.config import TaskSettings
 from iavlib.experiments.scores import constant_baselines, scores_by_part
-from iavlib.experiments.subsets import assign_parts
+from iavlib.experiments.tasks import assign_parts
 
 
 class ConstantSettings(TaskSettings):

@@ -88,7 +88,7 @@ class NotebookExperiments:
         """Return why a notebook whose last run ended at `since` (UTC, ISO 8601) must run again."""
         if not self.listed:
             return None
-        from iavlib.experiments.result import read_facts
+        from iavlib.experiments.store import read_facts
 
         n = len(self.listed)
         states = [self.store.status(experiment) for experiment in self.listed]
@@ -313,8 +313,7 @@ def find_experiments(
     if not any(stem in path.read_text(encoding="utf-8") for path in folder.glob("*.yaml")):
         return NotebookExperiments()
     from iavlib.experiments.lookup import notebook_experiments, shown_results, without_data
-    from iavlib.experiments.result import read_facts
-    from iavlib.experiments.store import RunStore
+    from iavlib.experiments.store import RunStore, read_facts
 
     store = RunStore.of(project)
     try:

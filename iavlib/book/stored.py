@@ -239,10 +239,8 @@ def exportable_runs(
         the list of the full scale names these data itself: it is a known answer that a page shows
         as such, not a substitute for images that were missing.
     """
-    from iavlib.experiments.config import AUTO
-    from iavlib.experiments.grid import all_listed, listed
-    from iavlib.experiments.result import read_facts
-    from iavlib.experiments.store import RunStore
+    from iavlib.experiments.config import AUTO, all_listed, listed
+    from iavlib.experiments.store import RunStore, read_facts
 
     store = RunStore.of(project) if runs is None else RunStore(runs)
     folders = store.folders()

@@ -13,21 +13,27 @@ import yaml
 
 from iavlib.cli import FAILED as EXIT_FAILED, clear_errors
 from iavlib.core.errors import ExperimentError, ExperimentFailed
-from iavlib.experiments.config import Experiment, from_mapping, from_version_1
-from iavlib.experiments.grid import expand, read_yaml
-from iavlib.experiments.result import Result, read_facts
+from iavlib.experiments.config import (
+    Experiment,
+    expand,
+    experiment_schema,
+    from_mapping,
+    from_version_1,
+    read_yaml,
+)
 from iavlib.experiments.runner import describe, read_run, resolve, run, summary
 from iavlib.experiments.store import (
     FAILED,
     FINISHED,
     SPEC,
     UNFINISHED,
+    Result,
     RunStore,
     find_leftovers,
+    read_facts,
     read_json,
     remove,
 )
-from iavlib.experiments.table import as_table, compare, filter_rows, row_of, run_table, table_json
 
 _SHOWN = ("id", "task", "label", "status", "backbone", "weights", "recipe", "seed", "cohort")
 _RESUME = "the same command goes on from the last epoch"
@@ -55,6 +61,11 @@ def train(spec: str | None, settings: Sequence[str], keep_going: bool, dry_run: 
                 typer.echo(f"{describe(item)}: {_outcome(result)}\n  {result.folder}")
     if failed and not keep_going:
         raise typer.Exit(EXIT_FAILED)
+
+
+def print_schema() -> None:
+    """Print the JSON schema of an experiment, see ``iav train --schema``."""
+    typer.echo(json.dumps(experiment_schema(), indent=1))
 
 
 def _experiments(store: RunStore, spec: str | None, settings: Sequence[str]) -> list[Experiment]:
@@ -122,6 +133,8 @@ def runs(
     """List runs, finished or not, or compare two."""
     if context.invoked_subcommand:
         return
+    from iavlib.experiments.table import filter_rows, run_table, table_json
+
     with clear_errors(_RESUME):
         store = RunStore()
         if compared:
@@ -172,6 +185,8 @@ def _cell(value: Any) -> str:
 
 
 def _show_comparison(results: list[Result], as_json: bool) -> None:
+    from iavlib.experiments.table import compare
+
     found = compare(*results)
     if as_json:
         content = {
@@ -194,6 +209,8 @@ def _show_comparison(results: list[Result], as_json: bool) -> None:
 @app.command()
 def show(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
     """Show one run: settings, numbers, and where its files are."""
+    from iavlib.experiments.table import as_table, row_of, table_json
+
     with clear_errors(_RESUME):
         store = RunStore()
         folder = store.find(run_id)

@@ -194,13 +194,19 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("-n", "--dry-run", help="Only list the experiments and their state.")
     ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of an experiment, for editors.")
+    ] = False,
 ) -> None:
     """Do the experiments of a file; those done are read, those interrupted go on.
 
     Lists in the file are crossed: a list of seeds is as many experiments.
     """
-    from iavlib.cli.experiments import train as do_experiments
+    from iavlib.cli.experiments import print_schema, train as do_experiments
 
+    if schema:
+        print_schema()
+        return
     do_experiments(spec, settings or (), keep_going, dry_run)
 
 

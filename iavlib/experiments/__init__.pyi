@@ -11,10 +11,6 @@ from .lookup import (
     select as select,
     without_data as without_data,
 )
-from .result import (
-    Result as Result,
-    read_facts as read_facts,
-)
 from .runner import (
     read_predictions as read_predictions,
     read_run as read_run,
@@ -23,7 +19,9 @@ from .runner import (
     sweep as sweep,
 )
 from .store import (
+    Result as Result,
     RunStore as RunStore,
+    read_facts as read_facts,
 )
 from .summary import (
     by_seed as by_seed,
@@ -37,9 +35,7 @@ from .table import (
 )
 from .tasks import (
     TASKS as TASKS,
-    find_task as find_task,
-)
-from .tasks.task import (
     Outcome as Outcome,
     Task as Task,
+    find_task as find_task,
 )

@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from iavlib.experiments.result import read_facts
-from iavlib.experiments.store import PREDICTIONS, read_prediction_file
+from iavlib.experiments.store import PREDICTIONS, read_facts, read_prediction_file
 from iavlib.experiments.summary import MULTI, by_seed, finished_runs, pooled_scores
 from iavlib.experiments.tasks.annotator_sets import SIMULATED
 from iavlib.stats import (

@@ -20,11 +20,9 @@ import pandas as pd
 from iavlib.core.errors import DatasetUnavailable, ExperimentError, suggest
 from iavlib.core.project import RUN_VARIABLE, Project, find_project
 from iavlib.data.catalogue import available, dataset_names
-from iavlib.experiments.config import AUTO, Experiment, from_mapping
-from iavlib.experiments.grid import FOLDER, listed
-from iavlib.experiments.result import read_facts
+from iavlib.experiments.config import AUTO, FOLDER, Experiment, from_mapping, listed
 from iavlib.experiments.runner import load_data, resolve_all
-from iavlib.experiments.store import FINISHED, MISSING, SPEC, RunStore, read_json
+from iavlib.experiments.store import FINISHED, MISSING, SPEC, RunStore, read_facts, read_json
 from iavlib.experiments.stored import stored_runs
 from iavlib.experiments.table import (
     HERE,
@@ -36,8 +34,7 @@ from iavlib.experiments.table import (
     spec_columns,
     used_settings,
 )
-from iavlib.experiments.tasks import find_task
-from iavlib.experiments.tasks.task import Task
+from iavlib.experiments.tasks import Task, find_task
 
 #: Parameters of a notebook that say which data it works on.
 COHORT_PARAMETERS = ("path", "n_images", "seed", "size")

@@ -23,17 +23,19 @@ from iavlib.core.errors import ExperimentError, ExperimentFailed
 from iavlib.core.project import NO_TRAIN_VARIABLE
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.config import Experiment
-from iavlib.experiments.result import Result, read_facts, write_failure, write_result
 from iavlib.experiments.store import (
     FINISHED,
     LOG,
     METRICS,
     MODEL,
     PREDICTIONS,
+    Result,
     RunStore,
+    read_facts,
     read_prediction_file,
+    write_failure,
+    write_result,
 )
-from iavlib.experiments.table import as_table, row_of
 from iavlib.experiments.tasks import find_task
 
 #: What fine-tuning needs in turns: the cohort of an experiment, and of the one it starts from.
@@ -377,6 +379,8 @@ def sweep(
     OSError
         If the disk is full or cannot be written.
     """
+    from iavlib.experiments.table import as_table, row_of
+
     store = store or RunStore()
     if train is None:
         train = not os.environ.get(NO_TRAIN_VARIABLE)

@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from iavlib import stats
 from iavlib.core.files import only_one, write_text
 from iavlib.core.home import cache_home
-from iavlib.stats import (
-    CLASSIFICATION_SCORES,
-    choose_threshold,
-    classification_scores,
-    fit_statistics_baseline,
-    image_statistics,
-    point_errors,
-)
 
 if TYPE_CHECKING:
     from iavlib.training.image_cache import ImageCache
@@ -31,7 +24,7 @@ _VERSION = 1
 def scores_by_part(predictions: pd.DataFrame) -> Scores:
     """Judge each subset of a table of predictions; see :func:`iavlib.stats.point_errors`."""
     return {
-        str(subset): point_errors(rows["true"], rows["predicted"])
+        str(subset): stats.point_errors(rows["true"], rows["predicted"])
         for subset, rows in predictions.groupby("subset", sort=False)
     }
 
@@ -70,7 +63,7 @@ def agreement_scores(
     table = predictions.set_index("image_id")
     features = cached_statistics(cache).loc[table.index]
     train = table["subset"] == "train"
-    model = fit_statistics_baseline(
+    model = stats.fit_statistics_baseline(
         features[train], table.loc[train, "true"], table.loc[train, "cluster"]
     )
     baselines = constant_baselines(predictions)
@@ -89,7 +82,7 @@ def cached_statistics(cache: ImageCache) -> pd.DataFrame:
     with only_one(path.with_suffix(".lock"), f"statistics of {len(cache):,} images"):
         table = _read(path)
         if table is None or len(table) != len(cache):
-            write_text(path, image_statistics(cache.pixels, cache.ids).to_csv())
+            write_text(path, stats.image_statistics(cache.pixels, cache.ids).to_csv())
             table = _read(path)
     return table
 
@@ -120,7 +113,7 @@ def diagnosis_scores(predictions: pd.DataFrame) -> tuple[Scores, dict[str, Score
         ``constant`` to the same, of the training subset's share of class 1 and median agreement.
     """
     val = predictions[predictions["subset"] == "val"]
-    threshold = choose_threshold(val["true"], val["predicted"]).value if len(val) else 0.5
+    threshold = stats.choose_threshold(val["true"], val["predicted"]).value if len(val) else 0.5
     train = predictions[predictions["subset"] == "train"]
     constant = predictions.assign(predicted=train["true"].mean())
     if "predicted_iaa" in predictions:
@@ -139,12 +132,12 @@ def _judge(rows: pd.DataFrame, threshold: float) -> dict[str, float]:
     if "predicted_iaa" in rows:
         known = rows[np.isfinite(rows["true_iaa"]) & np.isfinite(rows["predicted_iaa"])]
         if len(known):
-            errors = point_errors(known["true_iaa"], known["predicted_iaa"])
+            errors = stats.point_errors(known["true_iaa"], known["predicted_iaa"])
             scores |= {f"iaa_{name}": errors[name] for name in ("mae", "pearson", "spearman")}
     return scores
 
 
 def _point_scores(rows: pd.DataFrame, threshold: float) -> dict[str, float]:
     """Return the estimates alone; intervals are computed where they are shown."""
-    table = classification_scores(rows["true"], rows["predicted"], threshold, n_boot=2)
-    return {name: float(table.loc[name, "estimate"]) for name in CLASSIFICATION_SCORES}
+    table = stats.classification_scores(rows["true"], rows["predicted"], threshold, n_boot=2)
+    return {name: float(table.loc[name, "estimate"]) for name in stats.CLASSIFICATION_SCORES}

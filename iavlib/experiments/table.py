@@ -15,8 +15,17 @@ import pandas as pd
 
 from iavlib.core.errors import ExperimentError, suggest
 from iavlib.experiments.config import PROBE, Experiment
-from iavlib.experiments.result import RENAMED_METRICS, Result, read_facts
-from iavlib.experiments.store import DAMAGED, FAILED, FAILURE, FINISHED, RunStore, read_json
+from iavlib.experiments.store import (
+    DAMAGED,
+    FAILED,
+    FAILURE,
+    FINISHED,
+    RENAMED_METRICS,
+    Result,
+    RunStore,
+    read_facts,
+    read_json,
+)
 
 #: Where a row's numbers are from.
 HERE, STORED, NOWHERE = "here", "stored", "nowhere"

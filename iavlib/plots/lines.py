@@ -24,7 +24,7 @@ def curves(
     *,
     log: bool = False,
     panels: str | None = None,
-    errorbar: str | Callable | None = "sd",
+    errorbar: str | tuple | Callable | None = ("pi", 100),
     lines: Mapping[str, float] | None = None,
 ) -> Figure:
     """Draw measures over a setting: a dot per run, and one line per model through the means.
@@ -45,9 +45,9 @@ def curves(
         Whether the setting has a logarithmic axis.
     panels : str, optional
         Column whose values get a panel each, for instance the dataset.
-    errorbar : str, callable or None
-        As in :func:`seaborn.lineplot`: ``"sd"`` over runs, or a function from the values at a
-        setting to lower and upper limit, for instance
+    errorbar : str, tuple, callable or None
+        As in :func:`seaborn.lineplot`: the range of the runs by default, or a function from the
+        values at a setting to lower and upper limit, for instance
         ``lambda values: stats.mean_interval(values).interval``.
     lines : mapping of str to float, optional
         Baselines, drawn as dashed lines in all panels.

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from iavlib.core.errors import PredictionError
 from iavlib.experiments.config import PROBE, from_mapping
-from iavlib.experiments.result import Result, read_facts
-from iavlib.experiments.store import METRICS, MODEL, SPEC, RunStore, read_json
+from iavlib.experiments.store import METRICS, MODEL, SPEC, Result, RunStore, read_facts, read_json
 from iavlib.experiments.tasks.image import MULTITASK, make_recipe
 from iavlib.experiments.tasks.image_training import predict_images
 from iavlib.models.model_files import load_network

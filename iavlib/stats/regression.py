@@ -19,7 +19,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iavlib.stats.associations import association, rank_biserial
 from iavlib.stats.resampling import Estimate, cluster_bootstrap
 from iavlib.stats.samples import (
     check_aligned,
@@ -361,6 +360,8 @@ def compare_distributions(true: ArrayLike, predicted: ArrayLike) -> pd.Series:
     they are of the same images. A large p-value does not make the predictions good: true values
     in another order have the same distribution. The correlations are NaN for constant predictions.
     """
+    from iavlib.stats.associations import rank_biserial  # a training run needs none of it
+
     truth, guess, _, _ = _checked(true, predicted, None)
     if len(truth) < 3:
         raise ValueError(f"{len(truth)} true and predicted values: give three or more")
@@ -480,6 +481,8 @@ def predictions_by_malignancy(
     >>> print(round(table.loc[(0, "true"), "difference"], 2))
     -0.3
     """
+    from iavlib.stats.associations import association
+
     if indeterminate not in ("drop", "benign"):
         raise ValueError(f"indeterminate must be 'drop' or 'benign', not {indeterminate!r}")
     labelled = list(_runs(runs, "malignancy"))

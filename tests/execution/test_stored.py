@@ -14,8 +14,7 @@ from iavlib.cli.main import app
 from iavlib.core.errors import ExperimentError, ManifestError
 from iavlib.core.project import Project
 from iavlib.experiments import Experiment
-from iavlib.experiments.result import read_facts
-from iavlib.experiments.store import read_json, read_prediction_file
+from iavlib.experiments.store import read_facts, read_json, read_prediction_file
 from iavlib.experiments.stored import read_stored_predictions, stored_runs
 
 CLAIM = """

@@ -6,8 +6,7 @@ import torch
 
 from iavlib.core.errors import ExperimentError
 from iavlib.experiments import RunStore, resolve, run, sweep
-from iavlib.experiments.config import from_mapping
-from iavlib.experiments.grid import expand
+from iavlib.experiments.config import expand, from_mapping
 from iavlib.experiments.results import diagnosis_first as results, segmentation as comparison
 from iavlib.experiments.results.diagnosis_first import measured_claims
 from iavlib.experiments.tasks import annotator_sets

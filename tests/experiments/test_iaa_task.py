@@ -14,7 +14,7 @@ import torch
 from iavlib.core.errors import DataError, ExperimentError, ExperimentFailed
 from iavlib.data import load
 from iavlib.experiments import Experiment, resolve, run
-from iavlib.experiments.subsets import assign_parts
+from iavlib.experiments.tasks import assign_parts
 from iavlib.experiments.tasks.image import agreement_targets as targets
 from iavlib.experiments.tasks.image_training import SYMMETRIES, MeanOverViews, rotate
 from iavlib.models import load_network

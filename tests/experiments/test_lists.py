@@ -18,7 +18,7 @@ from iavlib.experiments import (
     run,
     sweep,
 )
-from iavlib.experiments.grid import expand, listed
+from iavlib.experiments.config import expand, listed
 from iavlib.experiments.stored import write_stored
 
 ROOT = Path(__file__).parent.parent.parent

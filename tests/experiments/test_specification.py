@@ -11,8 +11,7 @@ import pytest
 from iavlib.core.errors import ExperimentError
 from iavlib.core.project import Project
 from iavlib.experiments import Experiment, experiment_schema, resolve
-from iavlib.experiments.config import from_mapping, from_version_1, to_version_1
-from iavlib.experiments.grid import listed
+from iavlib.experiments.config import from_mapping, from_version_1, listed, to_version_1
 from iavlib.experiments.store import read_json
 from iavlib.experiments.stored import stored_runs
 

@@ -1,6 +1,8 @@
 """``iav train`` and ``iav runs``."""
 
+import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +60,28 @@ def test_runs_are_listed_without_loading_torch(own, spec):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")
     assert "1 finished" in done.stdout
+
+
+def test_the_schema_is_printed():
+    schema = json.loads(iav("train", "--schema").output)
+    assert "recipe" in schema["$defs"]["Experiment"]["properties"]
+
+
+def test_a_small_training_run_touches_few_modules(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    tiny = SPEC | {"task": "iaa", "backbone": "test_resnet", "weights": "none", "size": 32}
+    path.write_text(yaml.safe_dump(tiny | {"recipe": {"name": "smoke", "epochs": 1}}))
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom iavlib.cli.main import app\n"
+        f"assert CliRunner().invoke(app, ['train', {str(path)!r}]).exit_code == 0\n"
+        "print([name for name in sys.modules if name.split('.')[0] == 'iavlib'])"
+    )
+    environment = os.environ | {"IAV_RUNS": str(tmp_path / "runs")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    modules = ast.literal_eval(done.stdout.splitlines()[-1])
+    assert len(modules) < 60, sorted(modules)
 
 
 def test_a_file_is_trained_and_read_the_second_time(own, spec):

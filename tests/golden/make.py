@@ -14,7 +14,7 @@ from pathlib import Path
 
 from iavlib.book.claims import ledger
 from iavlib.core.project import Project
-from iavlib.experiments.result import read_facts
+from iavlib.experiments.store import read_facts
 from iavlib.experiments.stored import read_stored_predictions, stored_runs
 
 ROOT = Path(__file__).parents[2]

@@ -13,12 +13,11 @@ import numpy as np
 import pandas as pd
 
 from iavlib import explain
-from iavlib.experiments.result import read_facts
 from iavlib.experiments.results.segmentation import finished_runs
 from iavlib.experiments.runner import read_predictions
-from iavlib.experiments.store import FINISHED
+from iavlib.experiments.store import FINISHED, read_facts
 from iavlib.experiments.table import STORED
-from iavlib.experiments.tasks.explaining import example_maps as example_maps
+from iavlib.experiments.tasks.explain import example_maps as example_maps
 from iavlib.stats.resampling import cluster_bootstrap
 
 GAINS = ("deletion_gain", "insertion_gain")

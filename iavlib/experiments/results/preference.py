@@ -15,9 +15,8 @@ import pandas as pd
 from scipy import stats
 
 from iavlib.core.errors import ExperimentError
-from iavlib.experiments.result import read_facts
 from iavlib.experiments.results.segmentation import SEEDS, by_seed, finished_runs, interval_of_mean
-from iavlib.experiments.store import PREDICTIONS, read_prediction_file
+from iavlib.experiments.store import PREDICTIONS, read_facts, read_prediction_file
 from iavlib.stats import bootstrap_mean
 
 #: The paper's name of each method, and its soft Dice in per cent on RIGA (Table II): averaged over

@@ -18,9 +18,8 @@ import pandas as pd
 from scipy import stats
 
 from iavlib.core.errors import ExperimentError
-from iavlib.experiments.result import read_facts
 from iavlib.experiments.runner import read_predictions
-from iavlib.experiments.store import FINISHED
+from iavlib.experiments.store import FINISHED, read_facts
 from iavlib.experiments.tasks.annotators import DIFF_FUSED, SEE_THE_MASKS
 from iavlib.multiannotator.confusion import rate_correlations
 from iavlib.stats import bootstrap_mean, holm

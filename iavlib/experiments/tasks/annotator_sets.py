@@ -25,7 +25,7 @@ from iavlib.core.errors import DataError, ExperimentError, suggest
 from iavlib.data.cohort import target
 from iavlib.data.splits import share_of_clusters
 from iavlib.experiments.config import AUTO, Experiment, TaskSettings
-from iavlib.experiments.tasks.task import Log
+from iavlib.experiments.tasks import Log
 from iavlib.multiannotator.cohort_sets import from_cohort, simulated_on
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.simulation import (

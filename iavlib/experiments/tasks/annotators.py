@@ -27,8 +27,7 @@ from pydantic import Field
 
 from iavlib.core.errors import ExperimentError, MethodError, ModelError, suggest
 from iavlib.experiments.config import AUTO, Experiment
-from iavlib.experiments.tasks import annotator_sets as sets
-from iavlib.experiments.tasks.task import Log, Outcome, Task
+from iavlib.experiments.tasks import Log, Outcome, Task, annotator_sets as sets
 from iavlib.masks import class_dice, soft_dice
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import fuse, majority_labels

@@ -17,9 +17,8 @@ from pydantic import Field
 
 from iavlib.core.errors import ExperimentError, suggest
 from iavlib.experiments.config import Experiment
-from iavlib.experiments.tasks import annotator_sets as sets
+from iavlib.experiments.tasks import Log, Outcome, Task, annotator_sets as sets
 from iavlib.experiments.tasks.annotators import weights_record, with_weights
-from iavlib.experiments.tasks.task import Log, Outcome, Task
 from iavlib.masks import soft_dice
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 

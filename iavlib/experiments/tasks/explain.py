@@ -1,29 +1,41 @@
 """Task ``explain``: what a trained network looks at, measured on images that it has not seen.
 
-``start`` is the experiment whose network is explained (``iaa``, ``diagnosis`` or ``multitask``);
-``cohort`` tells which images, with masks, and may be another than the one it was trained on.
-Images that were in its training or validation part, or whose patient was, are left out. Nothing is
-learnt. ``overrides`` are those of :class:`ExplainSettings`.
+``init_from`` is the experiment whose network is explained (``iaa``, ``diagnosis`` or
+``multitask``); ``cohort`` names the images, with masks, and may be another than the one it was
+trained on. Images that were in its training or validation subset, or whose patient was, are left
+out. Nothing is learnt.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
+from scipy.special import expit
 
+from iavlib import explain
 from iavlib.agreement.tables import image_level
 from iavlib.core.errors import DataError, ExperimentError
-from iavlib.data.cohort import Cohort, target
+from iavlib.data.cohort import Cohort, target as label_of
 from iavlib.experiments.config import PROBE, Experiment, TaskSettings
-from iavlib.experiments.store import PREDICTIONS, read_prediction_file
+from iavlib.experiments.store import MODEL, PREDICTIONS, read_prediction_file
+from iavlib.experiments.tasks import Log, Outcome, Task
 from iavlib.experiments.tasks.image import DIAGNOSIS, IAA, MULTITASK
-from iavlib.experiments.tasks.task import Log, Outcome, Task
+
+if TYPE_CHECKING:
+    from iavlib.explain import Explained, Explainer
+    from iavlib.models import Network
+    from iavlib.training.batches import ImageBatches
 
 NAME = "explain"
-_STARTS = (IAA, DIAGNOSIS, MULTITASK)
+_PARENTS = (IAA, DIAGNOSIS, MULTITASK)
+_BATCH = 16
+_KEY = ["target", "method"]
 
 
 class ExplainSettings(TaskSettings):
@@ -62,18 +74,17 @@ class ExplainSettings(TaskSettings):
     control: Literal["none", "random_weights"] = "none"
 
 
-def complete(experiment: Experiment) -> Experiment:
+def resolve(experiment: Experiment) -> Experiment:
     """Refuse what cannot be run."""
-    begun = experiment.parent
-    problem = "names no experiment whose network is to be explained"
-    if begun is not None:
-        problem = ""
-        if begun.task not in _STARTS or begun.recipe.name == PROBE:
-            problem = f"({begun.task}, {begun.recipe.name}) leaves no network"
-        elif begun.settings.control == "iaa_input":
-            problem = "is a control whose network takes more than an image"
+    parent, problem = experiment.parent, ""
+    if parent is None:
+        problem = "names no experiment whose network is to be explained"
+    elif parent.task not in _PARENTS or parent.recipe.name == PROBE:
+        problem = f"({parent.task}, {parent.recipe.name}) leaves no network"
+    elif parent.settings.control == "iaa_input":
+        problem = "is a control whose network takes more than an image"
     if problem:
-        hint = f"start from a trained experiment of {', '.join(_STARTS)}"
+        hint = f"start from a trained experiment of {', '.join(_PARENTS)}"
         raise ExperimentError("init_from", problem, hint)
     return experiment
 
@@ -93,9 +104,7 @@ def targets(cohort: Cohort) -> pd.DataFrame:
     DataError
         If there is none.
     """
-    from iavlib.explain.localisation import usable_images
-
-    ids = usable_images(cohort)
+    ids = explain.usable_images(cohort)
     if not len(ids):
         raise DataError(
             f"cohort {cohort.name!r}",
@@ -103,13 +112,12 @@ def targets(cohort: Cohort) -> pd.DataFrame:
             "get masks and images ('iav data status' says how), or use the cohort phantom",
         )
     here = cohort.masks[cohort.masks["path"].notna()]
-    agreement = pd.Series(dtype=float)
-    if len(cohort.pairs):
-        agreement = image_level(cohort.pairs)["dice_mean"]
+    pairs = cohort.pairs
+    agreement = image_level(pairs)["dice_mean"] if len(pairs) else pd.Series(dtype=float)
     return pd.DataFrame(
         {
             "target": agreement.reindex(ids),
-            "label": target(cohort).reindex(ids),
+            "label": label_of(cohort).reindex(ids),
             "path": cohort.images.loc[ids, "path"],
             "malignancy": cohort.images.loc[ids, "malignancy"],
             "n_masks": here["image_id"].value_counts().reindex(ids, fill_value=0),
@@ -119,60 +127,275 @@ def targets(cohort: Cohort) -> pd.DataFrame:
     )
 
 
-def unseen(table: pd.DataFrame, begun: Path) -> pd.DataFrame:
-    """Keep the images that a run neither learnt from nor chose by, nor other images of a patient.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        As of :func:`targets`.
-    begun : Path
-        Directory of the run.
-
-    Raises
-    ------
-    ExperimentError
-        If none is left.
-    """
-    known = read_prediction_file(begun / PREDICTIONS)
+def _unseen(table: pd.DataFrame, source: Path) -> pd.DataFrame:
+    """Keep images that a run did not learn from or choose by, nor other images of a patient."""
+    known = read_prediction_file(source / PREDICTIONS)
     seen = known[known["subset"] != "test"]
     left = table[~table.index.isin(seen["image_id"]) & ~table["cluster"].isin(seen["cluster"])]
     if left.empty:
-        told = f"its network has seen all {len(table):,} images, or their patients"
-        raise ExperimentError(
-            f"init_from = {begun}", told, "give other images, or a larger test part"
-        )
+        problem = f"its network has seen all {len(table):,} images, or their patients"
+        hint = "give other images, or a larger test subset"
+        raise ExperimentError(f"init_from = {source}", problem, hint)
     return left
 
 
 def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outcome:
     """Explain the images that the network has not seen.
 
-    ``predictions`` has a row an image, target and method: ``true`` and ``predicted`` (mean Dice,
+    ``predictions`` has a row per image, target and method: ``true`` and ``predicted`` (mean Dice,
     or class and probability), the measures of :func:`iavlib.explain.measure`, ``others_<region>``
     (share of the other images' mean map), ``kept`` (share of absolute attribution that points in
     the target's direction), ``total`` (mean with its sign), ``opposite`` (rank correlation with
     the map of the opposite direction) and, where asked, ``deletion`` and ``insertion``
     (areas under the curves) with ``random_deletion`` and ``random_insertion``. Settings hold
-    ``agreement`` of methods and the ``cascade``.
+    ``agreement`` of methods (mean rank correlations) and the ``cascade``.
     """
-    from iavlib.experiments.tasks.explaining import explain_images
+    from iavlib.training.image_cache import cache_images
 
-    begun = experiment.parent
-    settings = experiment.settings
-    source = folder.parents[1] / begun.task / begun.id
-    table = targets(cohort)
-    left = unseen(table, source)
+    settings, parent = experiment.settings, experiment.parent
+    source, every = folder.parents[1] / parent.task / parent.id, targets(cohort)
+    table = _unseen(every, source)
     if settings.max_images:
-        left = left.sort_index().head(settings.max_images)
-    log(f"{len(left):,} of {len(table):,} images with masks were not seen by {begun.name}")
-    rows, found, weights = explain_images(settings, experiment.seed, cohort, left, source, log)
-    return Outcome(
-        rows,
-        {"test": found.pop("metrics")},
-        weights=weights,
-        settings=settings.to_dict() | found | {"explained": begun.name},
-    )
+        table = table.sort_index().head(settings.max_images)
+    log(f"{len(table):,} of {len(every):,} images with masks were not seen by {parent.name}")
+    network = _network(settings, experiment.seed, source)
+    named = {"all": explain.METHODS, "cam": explain.CAM_METHODS}
+    methods = named.get(settings.methods, (settings.methods,))
+    explainer = explain.Explainer(network, None, methods, settings.stride, settings.steps)
+    cache = cache_images(table["path"], network.weights.input_size)
+    batches = _batches(network, cache, table.index)
+    rows = _Rows(explainer, settings, np.random.default_rng(experiment.seed))
+    for batch in explainer.over(batches, _BATCH):
+        for n, image_id in enumerate(batch.ids):
+            regions = explain.read_regions(cohort, image_id, cache.size, settings.band)
+            rows.add(batch, n, image_id, regions.named())
+        rows.compare_methods(batch)
+        log(f"{len(rows.regions):,} of {len(table):,} images")
+    predictions = _with_truth(rows.table(), table)
+    used = settings.to_dict() | {"explained": parent.name, "agreement": rows.agreement()}
+    used |= {"cascade": _cascade(explainer, batches, settings, experiment.seed)}
+    used |= {"layer": explainer.layer.name, "side": explainer.layer.side, "size": cache.size}
+    weights = asdict(network.weights) | {"is_random": network.weights.is_random}
+    metrics = {"test": _metrics(predictions)}
+    return Outcome(predictions, metrics, weights=weights, settings=used)
 
 
-TASK = Task(NAME, targets, run, complete, ExplainSettings)
+def _network(settings: ExplainSettings, seed: int, source: Path) -> Network:
+    from iavlib.models import build_network, load_network
+
+    trained = load_network(source)
+    if settings.control == "none":
+        return trained
+    known = trained.weights
+    given = (trained.backbone_name, trained.specs, "none", seed, known.input_size, known.padding)
+    untrained = build_network(*given)
+    untrained.weights = untrained.weights.with_normalisation(known.mean, known.std)
+    return untrained.eval()
+
+
+def _batches(network: Network, cache, ids) -> ImageBatches:
+    from iavlib.training.batches import ImageBatches
+
+    mean, std = network.weights.mean, network.weights.std
+    return ImageBatches.from_cache(cache, pd.DataFrame(index=pd.Index(ids)), mean, std)
+
+
+def _with_truth(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Add what is known of each image; what is true depends on what is explained."""
+    known = table.rename(columns={"target": "dice"}).drop(columns="path")
+    rows = rows.join(known, on="image_id").reset_index(drop=True)
+    of_agreement = rows["target"].isin((explain.LOWERS, explain.RAISES))
+    rows["true"] = np.where(of_agreement, rows["dice"], rows["label"])
+    first = ["image_id", "subset", "true", "predicted", *_KEY]
+    return rows[[*first, *rows.columns.difference([*first, "dice", "label"], sort=False)]]
+
+
+class _Rows:
+    """Collects measures of one image after the other; of the maps only their sum stays."""
+
+    def __init__(self, explainer: Explainer, settings: ExplainSettings, generator):
+        self.explainer, self.settings, self.generator = explainer, settings, generator
+        self.rows: list[dict[str, Any]] = []
+        self.others: dict[tuple[str, str], explain.OtherMaps] = {}
+        self.regions: dict[str, dict[str, np.ndarray]] = {}
+        self.correlations: list[tuple[int, pd.DataFrame]] = []
+
+    def add(self, batch: Explained, n: int, image_id: str, regions: Mapping[str, Any]) -> None:
+        """Measure all maps of the image at position `n` of a batch."""
+        # one bit per pixel: they are needed once more when all images are known
+        self.regions[image_id] = {name: np.packbits(region) for name, region in regions.items()}
+        random = self._random_areas(batch, n)
+        for (target, method), maps in batch.maps.items():
+            heat, signed = maps[n], batch.signed[target, method][n]
+            self.others.setdefault((target, method), explain.OtherMaps()).add(heat)
+            names = [item.name for item in self.explainer.targets]
+            own = names.index(target)
+            other = names[own + 1 - 2 * (own % 2)]  # the two directions of a head are neighbours
+            pair = [batch.signed[name, method][n] for name in (target, other)]
+            absolute = float(np.abs(signed).sum())
+            row = {"image_id": image_id, "subset": "test", "target": target, "method": method}
+            row["predicted"] = _probability(target, float(batch.levels[target][n]))
+            row["kept"] = float(np.maximum(signed, 0).sum()) / absolute if absolute else np.nan
+            row["total"] = float(signed.mean())
+            row["opposite"] = explain.rank_correlation(*pair)
+            row |= explain.measure(heat, regions)
+            if own in random:
+                row |= self._curve_areas(batch.images[n], own, explain.cell_order(heat))
+                row |= random[own]
+            self.rows.append(row)
+
+    def _random_areas(self, batch: Explained, n: int) -> dict[int, dict[str, float]]:
+        """Return, for the first direction of each head, areas under curves in random order."""
+        if not self.settings.curve_steps:
+            return {}
+        # as smooth as a class activation map: scattered cells would be another kind of damage
+        side = self.explainer.layer.side
+        noise = explain.enlarge(self.generator.random((1, side, side)), batch.images.shape[-1])[0]
+        order, first = explain.cell_order(noise), range(0, len(self.explainer.targets), 2)
+        return {k: self._curve_areas(batch.images[n], k, order, "random_") for k in first}
+
+    def _curve_areas(self, image, target: int, order, prefix: str = "") -> dict[str, float]:
+        network, steps = self.explainer.network, self.settings.curve_steps
+        head = self.explainer.targets[target]
+        curves = explain.deletion_insertion(network, image, head, order, steps)
+        areas = {"deletion": curves.deletion_area, "insertion": curves.insertion_area}
+        return {prefix + name: area for name, area in areas.items()}
+
+    def compare_methods(self, batch: Explained) -> None:
+        """Correlate the methods' maps of the first target on the images of a batch."""
+        first = self.explainer.targets[0].name
+        maps = {method: batch.signed[first, method] for method in self.explainer.methods}
+        self.correlations.append((len(batch.ids), explain.method_agreement(maps)))
+
+    def agreement(self) -> dict[str, dict[str, float]]:
+        """Return mean rank correlations between methods."""
+        known = sum(n * table.notna() for n, table in self.correlations)
+        total = sum(n * table.fillna(0) for n, table in self.correlations)
+        mean = (total / known.where(known > 0)).astype(float).round(4)
+        return {name: mean[name].to_dict() for name in mean}
+
+    def table(self) -> pd.DataFrame:
+        """Return all rows, with the shares of the other images' mean map."""
+        for row in self.rows:
+            others = self.others[row["target"], row["method"]]
+            shape = np.shape(others.total)
+            for name, bits in self.regions[row["image_id"]].items() if shape else ():
+                region = np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape) > 0
+                row[f"others_{name}"] = others.share(region, row[f"share_{name}"])
+        return pd.DataFrame(self.rows)
+
+
+def _probability(target: str, level: float) -> float:
+    """Return predicted agreement as it is, and a difference of logits as a probability."""
+    return level if target in (explain.LOWERS, explain.RAISES) else float(expit(level))
+
+
+def _cascade(explainer, batches, settings: ExplainSettings, seed: int) -> list[dict[str, Any]]:
+    if not settings.cascade:
+        return []
+    order = np.arange(min(settings.cascade, len(batches)))
+    images, target = batches.batch(order)["images"], explainer.targets[0].name
+    chosen = [method for method in explainer.methods if method in explain.CAM_METHODS]
+
+    def maps(network: Network) -> dict[str, np.ndarray]:
+        explainer = explain.Explainer(network, [target], chosen, settings.stride)
+        signed = explainer.centre_on([images]).explain(images).signed
+        return {method: signed[target, method] for method in chosen}
+
+    return explain.cascade(explainer.network, maps, seed).round(4).to_dict("records")
+
+
+def _metrics(rows: pd.DataFrame) -> dict[str, float]:
+    """Summarise the first target and method: shares divided by the area of each region."""
+    rows = rows[(rows[_KEY] == rows[_KEY].iloc[0]).all(axis=1)]
+    metrics = {"images": float(len(rows)), "kept": float(rows["kept"].mean())}
+    for region in explain.REGIONS:
+        if f"share_{region}" in rows:
+            both = rows[[f"share_{region}", f"area_{region}"]].dropna()
+            if len(both):
+                share, area = both.mean()
+                metrics[f"{region}_ratio"] = share / area
+    return metrics
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An image with its maps, as the network saw it.
+
+    Attributes
+    ----------
+    image_id : str
+    picture : numpy.ndarray of uint8, shape (S, S, 3)
+    maps : dict of str to numpy.ndarray, shape (S, S)
+        By method or target, scaled from 0 to 1.
+    masks : tuple of numpy.ndarray of bool, shape (S, S)
+    lesion, disagreement : numpy.ndarray of bool, or None
+        As of :class:`iavlib.explain.Regions`.
+    predicted : float
+    """
+
+    image_id: str
+    picture: np.ndarray
+    maps: dict[str, np.ndarray]
+    masks: tuple[np.ndarray, ...]
+    lesion: np.ndarray
+    disagreement: np.ndarray | None
+    predicted: float
+
+
+def example_maps(
+    run: pd.Series, cohort: Cohort, shown: dict[str, tuple[str, str]], n: int = 3
+) -> list[Example]:
+    """Explain some images of a run again, to look at them.
+
+    Parameters
+    ----------
+    run : pandas.Series
+        A finished row of :func:`iavlib.experiments.sweep`.
+    cohort : Cohort
+        Its images.
+    shown : dict of str to (str, str)
+        Title to target and method.
+    n : int
+        How many, evenly spaced from the lowest to the highest prediction.
+
+    Returns
+    -------
+    list of Example
+        Empty where the network is not on this machine, as with stored results. All images of the
+        run are the reference of the centred method.
+    """
+    from iavlib.models import load_network
+    from iavlib.training.image_cache import cache_images
+
+    source = Path(run["folder"]).parents[1] / str(run["init_from"])
+    if not (source / MODEL).is_file():
+        return []
+    rows = read_prediction_file(Path(run["folder"]) / PREDICTIONS)
+    rows = rows.drop_duplicates("image_id").sort_values("predicted")
+    positions = np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)
+    every, chosen = rows["image_id"].tolist(), rows["image_id"].iloc[positions].tolist()
+    network = load_network(source)
+    targets = list(dict.fromkeys(target for target, _ in shown.values()))
+    methods = list(dict.fromkeys(method for _, method in shown.values()))
+    explainer = explain.Explainer(network, targets, methods)
+    cache = cache_images(cohort.images.loc[every, "path"], network.weights.input_size)
+    batches = _batches(network, cache, every)
+    plan = np.array_split(np.arange(len(batches)), -(-len(batches) // _BATCH))
+    explainer.centre_on(batch["images"] for batch in batches.stream(plan))
+    examples = []
+    for batch in explainer.over(batches.select(chosen), _BATCH):
+        for place, image_id in enumerate(batch.ids):
+            regions = explain.read_regions(cohort, image_id, cache.size)
+            maps = {
+                title: explain.displayed(batch.maps[key][place : place + 1])[0]
+                for title, key in shown.items()
+            }
+            picture = np.asarray(cache.pixels[cache.rows([image_id])[0]])
+            level = _probability(targets[0], float(batch.levels[targets[0]][place]))
+            own = (regions.masks, regions.lesion, regions.disagreement)
+            examples.append(Example(image_id, picture, maps, *own, level))
+    return examples
+
+
+TASK = Task(NAME, targets, run, resolve, ExplainSettings)

@@ -19,15 +19,13 @@ from typing import Annotated, Any, ClassVar, Literal
 import pandas as pd
 from pydantic import Field
 
-from iavlib.agreement.tables import image_level
 from iavlib.core.errors import DataError, ExperimentError, ModelError, TrainingError
 from iavlib.data.catalogue import dataset_names, find_dataset
 from iavlib.data.cohort import Cohort, target, target_names
 from iavlib.data.official_splits import check_subsets
 from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment, TaskSettings
 from iavlib.experiments.scores import agreement_scores, diagnosis_scores
-from iavlib.experiments.subsets import assign_parts
-from iavlib.experiments.tasks.task import Log, Outcome, Task, check_finite
+from iavlib.experiments.tasks import Log, Outcome, Task, assign_parts, check_finite
 from iavlib.models.backbones import find_backbone
 from iavlib.models.weights import SOURCES, find_weights
 from iavlib.training.recipe import Recipe
@@ -261,7 +259,7 @@ def _image_table(cohort: Cohort) -> pd.DataFrame:
     images = cohort.images
     agreement = pd.Series(float("nan"), index=images.index)
     if not cohort.pairs.empty:
-        agreement = image_level(cohort.pairs)["dice_mean"].reindex(images.index)
+        agreement = cohort.pairs.groupby("image_id")["dice"].mean().reindex(images.index)
     outside = agreement.index[agreement.notna() & ~agreement.between(0, 1)]
     if len(outside):
         problem = f"mean Dice outside [0, 1]: {', '.join(outside[:5])}"

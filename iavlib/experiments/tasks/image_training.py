@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from iavlib.experiments.config import PROBE_HEADS, Experiment
+from iavlib.experiments.tasks import Log
 from iavlib.experiments.tasks.image import (
     IAA,
     MULTITASK,
@@ -31,7 +32,6 @@ from iavlib.experiments.tasks.image import (
     make_recipe,
     published_facts,
 )
-from iavlib.experiments.tasks.task import Log
 from iavlib.models.heads import (
     HeadSpec,
     build_head,
@@ -63,7 +63,6 @@ from iavlib.training.objectives import (
 )
 from iavlib.training.optimisation import train_last_stages
 from iavlib.training.predict import frozen_features, predict
-from iavlib.training.probe import fit_linear_head, fit_probe
 from iavlib.training.recipe import Recipe
 
 #: Quarter turns and whether mirrored before; the first one, two, four or all eight are used.
@@ -278,6 +277,8 @@ def _training_features(network, cache, training: ImageBatches, n_views: int, wit
 
 def _fit_heads(network: Network, rows, training, agreement, groups, seed: int) -> dict[str, Any]:
     """Fit the linear heads to features; return the chosen regularisation of each."""
+    from iavlib.training.probe import fit_linear_head
+
     kinds = {DIAGNOSIS: "logistic", AGREEMENT: "ridge"}
     chosen = {}
     for name in (name for name in kinds if name in network.heads):
@@ -367,6 +368,8 @@ def fit_probe_head(
     Random weights take pixels as they are unless ``normalise`` is ``train``: features are then the
     same for every fold. Parameters are as for :func:`train_network`.
     """
+    from iavlib.training.probe import fit_probe
+
     settings, weights = experiment.settings.with_defaults(experiment), experiment.weights
     regression, train = experiment.task == IAA, subsets.index[subsets == "train"]
     # pre-trained weights are the same for every seed: they are read once for all runs of a sweep
