@@ -1,9 +1,9 @@
-"""What inter-annotator variability in skin lesion segmentation can tell.
+"""Inter-annotator variability in skin lesion segmentation: data, statistics and models.
 
-The way of the data is one direction only: :func:`iavlib.data.load` gives a
-:class:`iavlib.data.Cohort`; :mod:`iavlib.agreement` measures how much its
-annotators agree; :mod:`iavlib.stats` asks what that agreement tells;
-:mod:`iavlib.book` sets the answer beside what a paper reports.
+:func:`iavlib.data.load` returns a :class:`iavlib.data.Cohort`; :mod:`iavlib.agreement` measures
+how well its annotators agree; :mod:`iavlib.stats` relates agreement to other variables;
+:mod:`iavlib.experiments` trains models on it; :mod:`iavlib.book` compares results with what
+papers report.
 """
 
 from iavlib.core import torchvision_operators

@@ -1,5 +1,6 @@
 """The structure of the library: its layers, and what importing it costs."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,24 @@ def test_help_loads_nothing_heavy(arguments):
         f"assert CliRunner().invoke(app, [*{arguments}, '--help']).exit_code == 0"
     )
     assert modules_after(code) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds"), [(["-c", "import iavlib"], 0.3), (["-m", "iavlib", "--help"], 0.6)]
+)
+def test_starting_takes_little_time(arguments, seconds):
+    def used():
+        times = os.times()
+        return times.children_user + times.children_system
+
+    before = used()
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+    assert used() - before < seconds
+
+
+def test_a_training_run_uses_few_modules(tmp_path):
+    script = Path(__file__).parent / "modules_touched.py"
+    done = subprocess.run(
+        [sys.executable, script, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout.splitlines()[-1]) < 60

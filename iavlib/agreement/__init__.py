@@ -1,4 +1,4 @@
-"""How much annotators agree: metrics of pairs of masks and what they sum up to."""
+"""Agreement of annotators: tables of pair metrics, consensus, bias, and quality of masks."""
 
 import lazy_loader
 

@@ -70,8 +70,8 @@ def annotator_summary(
         :math:`e^2 = \sigma_j^2 + \sum_k \sigma_k^2 / m^2` (0 where the variance comes out below 0).
         Biases sum to 0 within each ``group`` of annotators whom common images connect and cannot
         be compared between groups. Two annotators who share images with nobody else get the same
-        spread: which of them varies cannot be determined. NaN where an annotator has no such measure,
-        or too few for an interval.
+        spread: which of them varies cannot be determined. NaN where an annotator has no such
+        measure, or too few for an interval.
 
     Raises
     ------
@@ -250,7 +250,7 @@ NEAR_DUPLICATE = "Near-duplicate annotators"
 OUTLIER = "Annotator disagrees with the others"
 _HINTS = {
     NEAR_DUPLICATE: "ask whether one copied or corrected the other's masks; if so, count them once",
-    OUTLIER: "look at these masks: another understanding of the task, another tool, or harder images",
+    OUTLIER: "look at these masks: the task understood otherwise, another tool, or harder images",
 }
 
 

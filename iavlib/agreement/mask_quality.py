@@ -1,7 +1,7 @@
 """Quality of single masks: findings with severity and remedy.
 
-The checks of IMA++ (Abhishek et al. 2025), with the second *largest* region where the released
-code takes the second in raster order, and further ones: holes, another size than the image, grey values,
+The checks of IMA++ (Abhishek et al. 2025), with the second *largest* region where the released code
+takes the second in raster order, and further ones: holes, another size than the image, grey values,
 the same mask twice. Findings on annotators as a whole are in
 :mod:`iavlib.agreement.annotator_bias`.
 """
@@ -24,8 +24,7 @@ from iavlib.core.errors import DataError
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import MAX_PIXELS, read_file
-from iavlib.masks.regions import region_sizes
-from iavlib.masks.surfaces import bounding_box
+from iavlib.masks.surfaces import bounding_box, region_sizes
 
 SecondRegion = Literal["largest", "found"]
 COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "hint")

@@ -215,7 +215,7 @@ def _compared_models(project: Project) -> pd.DataFrame:
     """Find the runs of both arms whose folds together judge every image."""
     from iavlib.experiments.evaluation import whole_models
     from iavlib.experiments.lookup import read_results
-    from iavlib.experiments.results.diagnosis import IMAGENET, MULTI, SINGLE, describe_arms
+    from iavlib.experiments.summary import IMAGENET, MULTI, SINGLE, describe_arms
 
     runs = whole_models(read_results(_PROFILE, _STEM, _DIAGNOSIS_COHORT, project=project))
     if runs.empty:
@@ -227,7 +227,7 @@ def _compared_models(project: Project) -> pd.DataFrame:
 
 def _models(runs: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Go through the models: name, where their results are from, and probabilities by image."""
-    from iavlib.experiments.results.diagnosis import held_out_predictions, mean_over_runs
+    from iavlib.experiments.summary import held_out_predictions, mean_over_runs
 
     for (label, backbone), group in runs.groupby(["label", "backbone"], sort=False):
         origin = ", ".join(sorted(set(group["origin"])))

@@ -1,8 +1,7 @@
-"""Where data and caches live on this machine.
+"""Locations of data and caches on this machine.
 
-Two places, never mixed: the *data home* holds what was published by others
-(only ``iav data fetch`` writes there), the *cache home* holds what this
-library can make again.
+The *data home* holds what others published (only ``iav data fetch`` writes there), the *cache home*
+what this library can generate again.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ def data_home() -> Path:
 
 
 def cache_home() -> Path:
-    """Return the folder of what can be made again: ``IAV_CACHE_HOME``, else the user's cache.
+    """Return the folder of what can be generated again: ``IAV_CACHE_HOME``, else the user's cache.
 
     The folder need not exist.
     """

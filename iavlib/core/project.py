@@ -1,4 +1,4 @@
-"""Where things are: the project's root folder and its notebooks."""
+"""Locations within a project: its root folder and its notebooks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Project:
 
     @property
     def profiles(self) -> Path:
-        """Parameter files, one a scale."""
+        """Parameter files, one per scale."""
         return self.notebooks / "profiles"
 
     @property
@@ -46,7 +46,7 @@ class Project:
 
     @property
     def executed(self) -> Path:
-        """What the last run of each notebook left: notebook, manifest and log."""
+        """Results of the last run of each notebook: notebook, manifest and log."""
         return self.book / "executed"
 
     @property
@@ -71,7 +71,7 @@ class Project:
 
     @property
     def build(self) -> Path:
-        """Everything that can be made again."""
+        """Everything that can be generated again."""
         return self.root / "_build"
 
     @property
@@ -149,13 +149,13 @@ def find_project(start: Path | None = None) -> Project:
         if _is_root(folder):
             return Project(folder)
     raise ProjectError(
-        f"{first} lies in no project (no folder upwards holds _toc.yml and book/claims.yml); "
+        f"{first} is in no project (no folder upwards holds _toc.yml and book/claims.yml); "
         f"go into your clone, or set {ENVIRONMENT_VARIABLE} to it"
     )
 
 
 def select_notebooks(project: Project, names: Sequence[str] = ()) -> list[Path]:
-    """Turn what a user types into notebook files.
+    """Find the notebook files that a user names.
 
     Parameters
     ----------

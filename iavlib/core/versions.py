@@ -9,28 +9,15 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-#: Import name to distribution name of the packages that results depend on.
+#: Import name to distribution of the packages that results depend on.
 #: Tools that only run or show notebooks are left out on purpose.
 PACKAGES = {
-    "numpy": "numpy",
-    "scipy": "scipy",
-    "pandas": "pandas",
-    "pandera": "pandera",
-    "statsmodels": "statsmodels",
-    "pingouin": "pingouin",
-    "sklearn": "scikit-learn",
-    "skimage": "scikit-image",
-    "SimpleITK": "simpleitk",
-    "cv2": "opencv-python-headless",
-    "PIL": "pillow",
-    "torch": "torch",
-    "torchvision": "torchvision",
-    "timm": "timm",
+    **{name: name for name in ("numpy", "scipy", "pandas", "pandera", "statsmodels", "pingouin")},
+    **{name: name for name in ("torch", "torchvision", "timm", "matplotlib", "seaborn")},
+    **{"upsetplot": "upsetplot", "SimpleITK": "simpleitk", "PIL": "pillow"},
+    **{"sklearn": "scikit-learn", "skimage": "scikit-image", "cv2": "opencv-python-headless"},
     "segmentation_models_pytorch": "segmentation-models-pytorch",
     "pytorch_grad_cam": "grad-cam",
-    "matplotlib": "matplotlib",
-    "seaborn": "seaborn",
-    "upsetplot": "upsetplot",
 }
 
 
@@ -40,7 +27,7 @@ def package_versions(modules: Iterable[str]) -> dict[str, str]:
     Parameters
     ----------
     modules : iterable of str
-        Top-level import names; those not in `PACKAGES` are passed over.
+        Top-level import names; those not in `PACKAGES` are ignored.
 
     Returns
     -------
@@ -49,15 +36,16 @@ def package_versions(modules: Iterable[str]) -> dict[str, str]:
     """
     versions = {}
     for module in sorted(set(modules) & set(PACKAGES)):
+        package = PACKAGES[module]
         try:
-            versions[PACKAGES[module]] = importlib.metadata.version(PACKAGES[module])
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            versions[PACKAGES[module]] = "not installed"
+            versions[package] = "not installed"
     return versions
 
 
 def loaded_versions() -> dict[str, str]:
-    """Give the versions of Python, this library and every listed package in use.
+    """Return the versions of Python, this library and every listed package in use.
 
     Returns
     -------

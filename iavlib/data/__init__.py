@@ -1,4 +1,4 @@
-"""Where images, masks and tables come from.
+"""Datasets and cohorts: images, masks and tables.
 
 >>> from iavlib import data
 >>> cohort = data.load("phantom", n_images=20)

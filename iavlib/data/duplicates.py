@@ -1,8 +1,8 @@
-"""Images of another dataset that IMA++ holds too, or whose patient or lesion it holds.
+"""Images of a dataset that IMA++ also has, or whose patient or lesion it has.
 
-A network that has learnt from IMA++ must not be judged on them. An image is known by its ISIC
-number, whose ending ``_downsampled`` in ISIC 2019 says nothing about which lesion it shows;
-patients and lesions are known where IMA++'s metadata, or the dataset's own, name them.
+A network trained on IMA++ must not be tested on them. An image is identified by its ISIC number,
+without the suffix ``_downsampled`` of ISIC 2019; patients and lesions are known where the metadata
+of IMA++, or the dataset's own, name them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KINDS = ("image", "patient", "lesion")
 
 
 def find_overlap(cohort: Cohort, other: Cohort, lookup: Cohort | None = None) -> pd.DataFrame:
-    """Tell for each image what it shares with another cohort.
+    """Find for each image what it shares with another cohort.
 
     Parameters
     ----------
@@ -35,19 +35,19 @@ def find_overlap(cohort: Cohort, other: Cohort, lookup: Cohort | None = None) ->
         Indexed by image of ``cohort``: ``image``, ``patient``, ``lesion``, and ``any`` of them.
     """
     numbers = isic_number(cohort.images.index)
-    found = pd.DataFrame({"image": numbers.isin(other.images.index)}, index=cohort.images.index)
+    shared = pd.DataFrame({"image": numbers.isin(other.images.index)}, index=cohort.images.index)
     for kind in KINDS[1:]:
         column = f"{kind}_id"
         known = set(other.images[column].dropna())
         same = cohort.images[column].isin(known)
         if lookup is not None:
             same |= lookup.images[column].reindex(numbers).isin(known).to_numpy()
-        found[kind] = same
-    return found.assign(any=found.any(axis=1))
+        shared[kind] = same
+    return shared.assign(any=shared.any(axis=1))
 
 
 def overlap_report(cohort: Cohort, imapp: Cohort) -> pd.DataFrame:
-    """Count the images that IMA++ and its multi-annotator subset also hold, part by part.
+    """Count the images that IMA++ and its multi-annotator subset also have, by official subset.
 
     Parameters
     ----------
@@ -59,22 +59,22 @@ def overlap_report(cohort: Cohort, imapp: Cohort) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by ``compared_with`` (imapp, and imapp multi: images with two masks or more) and
-        ``subset`` (all, and each there is): number of ``images``, of those whose ``image``,
-        ``patient`` or ``lesion`` is also there, of ``any`` of these, and of those ``left`` when
-        they leave; ``melanomas`` and ``melanomas_left``.
+        ``subset`` (all, and each official one): number of ``images``, of those whose ``image``,
+        ``patient`` or ``lesion`` is also there, of ``any`` of these, and of those ``left`` without
+        them; ``melanomas`` and ``melanomas_left``.
     """
     melanoma = cohort.images.get("melanoma", pd.Series(0.0, index=cohort.images.index)).eq(1)
     subset = cohort.images.get("subset", pd.Series(None, index=cohort.images.index))
     names = ["all", *subset.dropna().unique()]
     rows = []
     for label, other in (("imapp", imapp), ("imapp multi", imapp.multi_annotator())):
-        found = find_overlap(cohort, other, lookup=imapp)
+        shared = find_overlap(cohort, other, lookup=imapp)
         for name in names:
             inside = subset.eq(name) if name != "all" else pd.Series(True, index=subset.index)
-            left = inside & ~found["any"]
+            left = inside & ~shared["any"]
             rows.append(
                 {"compared_with": label, "subset": name, "images": inside.sum()}
-                | found[inside].sum().to_dict()
+                | shared[inside].sum().to_dict()
                 | {"left": left.sum(), "melanomas": (inside & melanoma).sum()}
                 | {"melanomas_left": (left & melanoma).sum()}
             )
@@ -88,33 +88,34 @@ def without_overlap(cohort: Cohort, imapp_multi: Cohort, lookup: Cohort | None =
     ----------
     cohort : Cohort
     imapp_multi : Cohort
-        What a network learns from: the multi-annotator subset of IMA++. With all of IMA++, no
-        melanoma of ISIC 2017 would be left.
+        What a network is trained on: the multi-annotator subset of IMA++. Without the overlap with
+        all of IMA++, no melanoma of ISIC 2017 would be left.
     lookup : Cohort, optional
         As :func:`find_overlap`.
 
     Returns
     -------
     Cohort
-        With ``extras["left_out"]``, which images left and why.
+        With ``extras["left_out"]``: which images are left out, and why.
     """
-    found = find_overlap(cohort, imapp_multi, lookup)
-    kept = cohort.select(found.index[~found["any"]])
-    return replace(kept, extras={**kept.extras, "left_out": found[found["any"]]})
+    shared = find_overlap(cohort, imapp_multi, lookup)
+    kept = cohort.select(shared.index[~shared["any"]])
+    return replace(kept, extras={**kept.extras, "left_out": shared[shared["any"]]})
 
 
 def treat(cohort: Cohort, overlap: str) -> Cohort:
     """Keep or leave out what overlaps with the multi-annotator subset of IMA++.
 
-    Where its tables are here, patients and lesions that the cohort does not name are taken from
-    IMA++, and counts are kept in ``extras["overlap"]``, as :func:`overlap_report` gives them.
+    If the tables of IMA++ are available, patients and lesions that the cohort does not name are
+    taken from them, and counts are stored in ``extras["overlap"]``, as :func:`overlap_report` gives
+    them.
 
     Raises
     ------
     ValueError
-        If there is no such treatment.
+        If `overlap` has no such value.
     DatasetUnavailable
-        If images are to leave, and the tables of IMA++ are not here to say which.
+        If images are to be left out, and the tables of IMA++ are absent.
     """
     imapp = find_dataset("imapp")
     if overlap not in TREATMENTS:
@@ -122,7 +123,7 @@ def treat(cohort: Cohort, overlap: str) -> Cohort:
     if overlap == "keep" and imapp.missing:
         return cohort
     if imapp.missing:
-        what = "which of its images IMA++ holds is told by tables that are not here"
+        what = "the tables of IMA++, which list the common images, are absent"
         raise DatasetUnavailable(cohort.name, what, HINT)
     known = imapp.load()
     cohort = replace(
@@ -136,10 +137,10 @@ def treat(cohort: Cohort, overlap: str) -> Cohort:
 
 
 def with_known_patients(images: pd.DataFrame, imapp: Cohort) -> pd.DataFrame:
-    """Fill in patients and lesions that IMA++ names of the same images.
+    """Fill in patients and lesions that IMA++ names for the same images.
 
-    A dataset that names lesions itself keeps its own names: two names of one lesion would tear
-    its images apart.
+    A dataset that names lesions itself keeps its own names: with two names for one lesion its
+    images would not stay together.
     """
     known = imapp.images.reindex(isic_number(images.index)).set_axis(images.index)
     filled = images.copy()
@@ -150,5 +151,5 @@ def with_known_patients(images: pd.DataFrame, imapp: Cohort) -> pd.DataFrame:
 
 
 def isic_number(ids: pd.Index) -> pd.Index:
-    """Return the archive's name of each image, without the ending that tells its size."""
+    """Return the archive's name of each image, without the suffix for its size."""
     return ids.str.replace(r"(?i)_downsampled$", "", regex=True)

@@ -17,12 +17,12 @@ from iavlib.core.errors import DataError
 from iavlib.masks.stack import mask_stack
 
 MAX_PIXELS = 10_000 * 10_000
-#: A photograph with a shorter side shows no lesion.
+#: Smallest side of a photograph that can show a lesion.
 MIN_SIDE = 32
 
 _GREY = ("1", "L", "I", "I;16", "I;16B", "F")
 _COLOUR = ("LA", "RGB", "RGBA")
-# what Pillow was seen to raise on files cut short or altered in a few bytes
+# raised by Pillow on truncated or damaged files
 _UNREADABLE = (OSError, EOFError, IndexError, SyntaxError, TypeError, ValueError)
 _UNREADABLE += (struct.error, zlib.error)
 _ONE_CHANNEL = "save the mask with one channel, 0 outside and 255 inside"
@@ -35,7 +35,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     ----------
     path : str or pathlib.Path
     max_pixels : int
-        A larger image is refused by what its header says, before memory is taken for it.
+        A larger image is refused by its header, before memory is allocated.
 
     Returns
     -------
@@ -45,12 +45,12 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     ------
     DataError
         If the file is missing, no readable image, larger than ``max_pixels``, or has more than
-        8 bits a channel.
+        8 bits per channel.
     """
     with _open(path, max_pixels) as image:
         if image.mode.startswith(("I", "F")):
             # Pillow would cut its values off at 255.
-            hint = "save it with 8 bits a channel"
+            hint = "save it with 8 bits per channel"
             raise DataError(path, f"a grey image of more than 8 bits (mode {image.mode})", hint)
         return np.asarray(image.convert("RGB"))
 
@@ -66,8 +66,8 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     ----------
     path : str or pathlib.Path
     max_pixels : int
-        A larger mask is refused by what its header says, before memory is taken for it. Pillow
-        has a limit of its own, ``PIL.Image.MAX_IMAGE_PIXELS``, about twice the one here.
+        A larger mask is refused by its header, before memory is allocated. Pillow has a limit of
+        its own, ``PIL.Image.MAX_IMAGE_PIXELS``, about twice the one here.
 
     Returns
     -------
@@ -76,12 +76,12 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing, no readable image, larger than ``max_pixels``, or no mask:
+        If the file is missing, not a readable image, larger than ``max_pixels``, or not a mask:
         channels that differ, several colours, transparency, several pages, values that are NaN.
     """
     with _open(path, max_pixels) as image:
         if getattr(image, "n_frames", 1) > 1:
-            raise DataError(path, f"{image.n_frames} pages", "save one mask a file")
+            raise DataError(path, f"{image.n_frames} pages", "save one mask per file")
         image.load()
         if image.mode == "P":
             return _from_palette(path, image)
@@ -96,18 +96,17 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def read_photograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Read one photograph from anywhere, upright, as RGB of 8 bits; refuse what is none.
+    """Read a photograph from any source, upright, as RGB of 8 bits.
 
     Stricter than :func:`read_image`, which reads the files of a known dataset: several frames, a
-    side below :data:`MIN_SIDE` and colours of printing inks, whose meaning a file need not say, are
-    refused. Grey pictures are taken, transparency is dropped, and the way the camera was held
-    (EXIF orientation) is made up for.
+    side below :data:`MIN_SIDE` and printing colours (CMYK) are refused. Grey images are accepted,
+    transparency is dropped, and the EXIF orientation is applied.
 
     Parameters
     ----------
     path : str or pathlib.Path
     max_pixels : int
-        A larger image is refused by what its header says, before memory is taken for it.
+        A larger image is refused by its header, before memory is allocated.
 
     Returns
     -------
@@ -120,29 +119,29 @@ def read_photograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Ima
         If the file is missing, no regular file, no readable image, or one of those refused.
     """
     if not os.path.isfile(path):
-        # a pipe by that name would be waited for, without end
+        # reading from a pipe of that name would never end
         problem = "no regular file" if os.path.lexists(path) else "the file is missing"
         raise DataError(path, problem, "put an image there or leave it out")
     with _open(path, max_pixels) as image:
         _check_photograph(path, image)
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)  # a copy of a large one takes much memory
+        ImageOps.exif_transpose(image, in_place=True)  # in place, to save the memory of a copy
         return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _check_photograph(path, image: Image.Image) -> None:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # cameras put previews behind the photograph
-        raise DataError(path, f"{frames} frames or pages", "save the one that is meant, alone")
+        raise DataError(path, f"{frames} frames or pages", "save the intended one alone")
     if min(image.size) < MIN_SIDE:
-        told = f"{image.size[0]} x {image.size[1]} pixels are too few to show a lesion"
-        raise DataError(path, told, f"give a photograph of at least {MIN_SIDE} pixels a side")
+        problem = f"{image.size[0]} x {image.size[1]} pixels are too few to show a lesion"
+        raise DataError(path, problem, f"give a photograph of at least {MIN_SIDE} pixels per side")
     if image.mode.startswith(("I", "F")):
-        told = f"a grey image of more than 8 bits (mode {image.mode})"
-        raise DataError(path, told, "save it with 8 bits a channel")
+        problem = f"a grey image of more than 8 bits (mode {image.mode})"
+        raise DataError(path, problem, "save it with 8 bits per channel")
     if image.mode not in ("1", "L", "P", "PA", *_COLOUR):
-        told = f"colours of mode {image.mode}, not red, green and blue"
-        raise DataError(path, told, "convert it to RGB by its colour profile and save it anew")
+        problem = f"colours of mode {image.mode}, not red, green and blue"
+        raise DataError(path, problem, "convert it to RGB by its colour profile and save it again")
 
 
 def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -192,7 +191,7 @@ def _from_channels(path, image: Image.Image) -> np.ndarray:
 
 @contextmanager
 def _open(path: str | Path, max_pixels: int) -> Iterator[Image.Image]:
-    """Open an image whose header promises no more than can be held; tell what goes wrong."""
+    """Open an image of acceptable size; failures become a :class:`DataError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -204,9 +203,9 @@ def _open(path: str | Path, max_pixels: int) -> Iterator[Image.Image]:
         raise
     except FileNotFoundError:
         raise DataError(path, "the file is missing", "put it there or correct the path") from None
-    except Image.DecompressionBombError:  # raised before the header can be asked for the size
-        told = f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, too many for any image"
-        raise DataError(path, told, "replace it, or scale it down") from None
+    except Image.DecompressionBombError:  # raised before the size is known
+        problem = f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, too many for any image"
+        raise DataError(path, problem, "replace it, or scale it down") from None
     except _UNREADABLE as error:
         raise DataError(path, f"no readable image ({error})", "replace or remove it") from None
 
@@ -221,7 +220,7 @@ def _check_header(path, image: Image.Image, max_pixels: int) -> None:
         )
     stored = str(image.tile[0][3]) if image.tile else ""
     if image.mode in _COLOUR and ";16" in stored:
-        raise DataError(path, "several channels of 16 bits", "save it with 8 bits a channel")
+        raise DataError(path, "several channels of 16 bits", "save it with 8 bits per channel")
 
 
 def read_stack(

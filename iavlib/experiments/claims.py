@@ -285,7 +285,7 @@ _INFLATED = "masks of test images are made with their diagnosis; nets not optimi
 _ALONE = "from test images alone"
 
 
-def range_over_raters(runs: pd.DataFrame, kind: str = "own") -> pd.Series:
+def range_over_raters(runs: pd.DataFrame, kind: str = "trained") -> pd.Series:
     """Measure by how many points the best rater's masks beat the worst one's.
 
     The largest less the smallest of several AUROCs is above 0 by chance alone. Here the best and
@@ -361,14 +361,14 @@ def diff_claims(
             rows.append({"claim": claim, "cohort": data, "values": values, "entry": entry})
 
     for runs in _by_cohort(fused):
-        name = f"others_{generator}"
+        name = f"heldout_nets_{generator}"
         waves = "share of the variance of weights beyond a quarter of a cycle a pixel"
         shift = difference(runs, f"high_{generator}", "high_pixel", 1)
         ranges = range_over_raters(runs)
         add("diff-raters-differ", runs, ranges, "raters named by the other seeds")
-        add("diff-fusion-auc", runs, difference(runs, name, "others_majority"), _INFLATED)
+        add("diff-fusion-auc", runs, difference(runs, name, "heldout_nets_majority"), _INFLATED)
         add("diff-expg-smooth", runs, shift, waves)
-        add("diff-expg-generalises", runs, difference(runs, name, "others_pixel"), _INFLATED)
+        add("diff-expg-generalises", runs, difference(runs, name, "heldout_nets_pixel"), _INFLATED)
     for runs in _by_cohort(blocks):
         add("diff-tg-dice", runs, gain_of_blocks(runs), _ALONE)
         add("diff-tg-blocks", runs, order_of_blocks(runs), _ALONE)

@@ -21,7 +21,6 @@ from iavlib.stats import (
     bootstrap_mean,
     choose_threshold,
     classification_scores,
-    holm,
     mean_interval,
 )
 
@@ -143,8 +142,8 @@ def paired_with_best(
     -------
     pandas.DataFrame
         Index ``method``: ``best`` (the method compared with), ``difference`` to it, ``low`` and
-        ``high``, ``p`` (Wilcoxon's signed ranks), ``images``, and ``p_holm``, corrected for the
-        number of methods. The best was chosen on the same images, which favours it.
+        ``high``, ``p`` (Wilcoxon's signed ranks, not corrected), ``images``. The best was chosen
+        on the same images, which favours it.
     """
     wide = values.dropna()
     best = wide.mean().idxmax() if larger_is_better else wide.mean().idxmin()
@@ -158,9 +157,7 @@ def paired_with_best(
             row["p"] = float(wilcoxon(gap).pvalue) if gap.any() else 1.0
         rows[method] = row
     columns = ["best", "difference", "low", "high", "p", "images"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
-    tested = table["p"].dropna()
-    return table.assign(p_holm=holm(tested)["p_holm"] if len(tested) else np.nan)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
 
 
 SINGLE, MULTI = "single", "multitask"

@@ -135,9 +135,7 @@ def fact_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Give the numbers of a finished run and what they were made with."""
     row: dict[str, Any] = dict(facts["metrics"].get(_PART, {}))
     for old, new in RENAMED_METRICS.get(facts.get("task", ""), {}).items():
-        # Under both names for one version.
-        row |= {new + k.removeprefix(old): v for k, v in row.items() if k.startswith(old)}
-        row |= {old + k.removeprefix(new): v for k, v in row.items() if k.startswith(new)}
+        row = {new + k.removeprefix(old) if k.startswith(old) else k: v for k, v in row.items()}
     row |= {f"val_{name}": value for name, value in facts["metrics"].get("val", {}).items()}
     for baseline, subsets in facts["baselines"].items():
         row |= {f"{baseline}_{name}": value for name, value in subsets.get(_PART, {}).items()}

@@ -31,11 +31,9 @@ from .overlap import (
     class_dice as class_dice,
     dice_from_counts as dice_from_counts,
     fleiss_kappa as fleiss_kappa,
-    soft_dice as soft_dice,
-)
-from .sets import (
     ged_released as ged_released,
     generalised_energy_distance as generalised_energy_distance,
+    soft_dice as soft_dice,
 )
 from .stack import mask_stack as mask_stack
 from .surfaces import PreparedMask as PreparedMask, mask_surface as mask_surface, prepare as prepare

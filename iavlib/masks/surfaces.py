@@ -1,14 +1,12 @@
-"""What a mask must be asked once, however many masks it is compared with.
+"""Prepared masks: box, surface, exact surface distances and connected regions, computed once.
 
-Exact distances from pixels to the nearest pixel of a surface, without a distance map.
-
-One table a surface holds, for every pixel of its box, the distance to the nearest surface pixel
-*of the same column*. The nearest surface pixel of all is then a search along one row of that
-table: over columns ``x``, the least ``(x - column)² + table[row, x]²``. The search looks at
-sixteen columns at once and skips sixteen that cannot hold a nearer one, so that it mostly ends
-after two looks. Everything is whole numbers; no distance is ever rounded.
-
-The surface of a mask: the pixels of it that have a neighbour outside.
+The surface of a mask are its pixels with a neighbour outside. Distances to the nearest pixel of a
+surface are exact, without a distance map: one table per surface holds, for every pixel of its box,
+the distance to the nearest surface pixel *of the same column*. The nearest surface pixel of all is
+then found along one row of that table: over columns ``x``, the minimum of
+``(x - column)² + table[row, x]²``. The search examines sixteen columns at once and skips sixteen
+that cannot hold a nearer one, so that it mostly ends after two steps. All numbers are integers; no
+distance is ever rounded.
 """
 
 from __future__ import annotations
@@ -19,16 +17,18 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-BLOCK = 16  # columns looked at together
+BLOCK = 16  # columns examined together
 CHUNK = 16_384  # pixels searched for together: their intermediate results stay in the cache
 BAND = 128  # rows finished together while the table is made
 NARROW = 32_000  # up to this, squares of coordinates and their sums fit 32 bits
 
 
 class NearestSurface:
-    """Answers how far pixels are from a surface.
+    """Distances of pixels to a surface.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class NearestSurface:
     box : tuple of int
         Height and width of the box.
     frame : tuple of int
-        Height and width of the image. Pixels asked for lie within it.
+        Height and width of the image, which contains all queried pixels.
     """
 
     def __init__(self, rows, columns, box: tuple[int, int], frame: tuple[int, int]):
@@ -59,7 +59,7 @@ class NearestSurface:
         Parameters
         ----------
         rows, columns : numpy.ndarray of int, shape (n,)
-            Coordinates relative to the box; outside of it they are negative or beyond.
+            Coordinates relative to the box; negative or larger than the box outside of it.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class NearestSurface:
         return result
 
     def _improve(self, open_: _Open, step: int, gap: np.ndarray) -> None:
-        """Look into the blocks ``step`` away that may hold a nearer surface pixel."""
+        """Examine the blocks ``step`` away that may hold a nearer surface pixel."""
         at = open_.at + step
         least = self.least.take(at, mode="clip").astype(self.whole)
         least += open_.off
@@ -108,7 +108,7 @@ class NearestSurface:
             open_.best[worth] = np.minimum(open_.best[worth], found)
 
     def _look(self, at, column, off):
-        """Return the least squared distance to the surface pixels nearest in a block's columns."""
+        """Return the smallest squared distance to the nearest surface pixels in a block."""
         vertical = self.table.take(at, axis=0).T.astype(self.whole, order="C")
         vertical += off
         vertical *= vertical
@@ -120,18 +120,18 @@ class NearestSurface:
 
 @dataclass
 class _Open:
-    """Pixels whose nearest surface pixel may still lie in blocks not looked at."""
+    """Pixels whose nearest surface pixel may be in a block that was not examined."""
 
-    place: np.ndarray  # where their result belongs
+    place: np.ndarray  # index of their result
     at: np.ndarray  # the block of their own column, in the table
     column: np.ndarray  # their column within that block
-    off: np.ndarray  # rows they lie above or below the box
-    to_left: np.ndarray  # blocks there are to the left, and to the right
+    off: np.ndarray  # rows above or below the box
+    to_left: np.ndarray  # number of blocks to the left, and to the right
     to_right: np.ndarray
-    best: np.ndarray | None = None  # least squared distance so far
+    best: np.ndarray | None = None  # smallest squared distance so far
 
     def gaps(self, step: int, beyond: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return how many columns away the blocks ``step`` to the right and to the left begin."""
+        """Return the distance in columns to the blocks ``step`` to the right and to the left."""
         right = BLOCK * step - self.column
         left = BLOCK * (step - 1) + 1 + self.column
         right[self.to_right < step] = beyond
@@ -153,7 +153,7 @@ def column_distances(rows, columns, shape, far: int, dtype) -> np.ndarray:
     shape : tuple of int
         Height and width of the table.
     far : int
-        Least value in columns without a surface pixel.
+        Smallest value in columns without a surface pixel.
     dtype : type
         Signed integers that hold ``shape[0] + far``.
 
@@ -185,7 +185,7 @@ def column_distances(rows, columns, shape, far: int, dtype) -> np.ndarray:
 
 
 def _least(table: np.ndarray) -> np.ndarray:
-    """Return the least value of each row of ``table``, whose width is a power of two."""
+    """Return the minimum of each row of ``table``, whose width is a power of two."""
     values = table.ravel()
     while len(values) > len(table):
         values = np.minimum(values[::2], values[1::2])
@@ -202,9 +202,9 @@ def as_mask(mask) -> np.ndarray:
     Raises
     ------
     TypeError
-        If the values are no numbers.
+        If the values are not numbers.
     ValueError
-        If the array has not two dimensions, has no pixel, or holds NaN.
+        If the array is not two-dimensional, has no pixel, or holds NaN.
     """
     mask = np.asarray(mask)
     if mask.dtype.kind not in "buif":
@@ -226,7 +226,7 @@ def mask_surface(mask) -> np.ndarray:
     Returns
     -------
     numpy.ndarray of bool, shape (height, width)
-        The mask without its erosion by a cross (4-neighbours). What lies beyond the image counts
+        The mask without its erosion by a cross (4-neighbours). Pixels beyond the image count
         as outside, so that pixels of the mask on the image's border are surface.
 
     Notes
@@ -260,7 +260,7 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
 
 @dataclass(frozen=True, eq=False)
 class PreparedMask:
-    """A mask cut to its box, with what comparisons need computed at most once.
+    """A mask cropped to its box, with derived quantities that are computed at most once.
 
     Every function of two masks takes arrays or prepared masks; :func:`prepare` makes one. The
     full array is not kept.
@@ -270,7 +270,7 @@ class PreparedMask:
     shape : tuple of int
         Height and width of the image.
     top, left : int
-        Where the box begins; 0 for an empty mask.
+        First row and column of the box; 0 for an empty mask.
     crop : numpy.ndarray of bool
         The mask within its box, the smallest around it; of shape (0, 0) for an empty mask.
     area : int
@@ -302,7 +302,7 @@ class PreparedMask:
 
     @cached_property
     def nearest(self) -> NearestSurface:
-        """What tells the distance of any pixel of the image to this mask's surface."""
+        """Distances of any pixels of the image to this mask's surface."""
         return NearestSurface(*self.surface, self.crop.shape, self.shape)
 
     @cached_property
@@ -373,3 +373,51 @@ def intersection(a: PreparedMask, b: PreparedMask) -> int:
         for mask in (a, b)
     ]
     return int(np.count_nonzero(subsets[0] & subsets[1]))
+
+
+def region_sizes(mask: np.ndarray, corners: bool = True) -> np.ndarray:
+    """Return how many pixels each connected region has.
+
+    A lesion of a million pixels has a few thousand runs of pixels in a row; only these are
+    connected, so that the cost is little more than one pass over the pixels.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray of bool, shape (height, width)
+    corners : bool
+        Whether pixels that touch at a corner are connected (8-connected regions) or only those
+        that share an edge (4-connected).
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (n,)
+        In the raster order of the first pixel of each region.
+    """
+    start, end, stride = _runs(mask)
+    reach = int(corners)
+    # Runs of the row above that overlap with a run of this row.
+    first = np.searchsorted(end, start - stride - reach, side="right")
+    last = np.searchsorted(start, end - stride + reach, side="left")
+    counts = np.maximum(last - first, 0)
+    below = np.repeat(np.arange(len(start)), counts)
+    above = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - first, counts)
+    links = coo_array((np.ones(len(below), bool), (below, above)), shape=(len(start),) * 2)
+    _, label = connected_components(links, directed=False)
+    _, met, region = np.unique(label, return_index=True, return_inverse=True)
+    sizes = np.bincount(region, weights=end - start).astype(int)
+    return sizes[np.argsort(met)]
+
+
+def _runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the starts and (exclusive) ends of runs in the flattened mask, and a row's length.
+
+    A pixel outside is added to each row, so that no run continues in the next row.
+    """
+    height, width = mask.shape
+    lengthened = np.zeros((height, width + 1), bool)
+    lengthened[:, 1:] = mask
+    flat = lengthened.ravel()
+    change = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if flat[-1]:
+        change = np.append(change, flat.size)
+    return change[::2], change[1::2], width + 1

@@ -17,8 +17,7 @@ import pandas as pd
 
 from iavlib.core.errors import MethodError
 from iavlib.masks import array_dice, class_dice, soft_dice
-from iavlib.masks.overlap import SOFT_THRESHOLDS
-from iavlib.masks.sets import ged_released, generalised_energy_distance
+from iavlib.masks.overlap import SOFT_THRESHOLDS, ged_released, generalised_energy_distance
 from iavlib.multiannotator.confusion import (
     confusion_error,
     confusion_error_released,

@@ -176,26 +176,6 @@ def _rank(table: pd.DataFrame, priority: pd.Series) -> pd.DataFrame:
     return ranked[[*columns, "true_dice", *optional]]
 
 
-def in_words(result: Triage | None) -> dict[str, str]:
-    """Format the main figures of an order, or that they were not measured.
-
-    Returns
-    -------
-    dict of str to str
-        ``area`` gained over a random order, and ``more`` than image statistics gain, with
-        intervals; ``tenth``, the share of disagreement among the first tenth of the images.
-    """
-    words = dict.fromkeys(("area", "more", "tenth"), "(not measured)")
-    if result is None:
-        return words
-    row = result.gains.iloc[0]
-    words["tenth"] = f"{row['found_10']:.0%}"
-    for name, column in (("area", "area_gained"), ("more", "more_than_reference")):
-        if column in row and pd.notna(row[column]):
-            words[name] = _interval(row, column)
-    return words
-
-
 def _interval(row: pd.Series, column: str) -> str:
     return f"{row[column]:.3f} ({row[f'{column}_low']:.3f} to {row[f'{column}_high']:.3f})"
 

@@ -18,7 +18,7 @@ from iavlib.agreement import (
 )
 from iavlib.agreement.mask_quality import COLUMNS, ISSUES
 from iavlib.data.schemas import empty_pairs
-from iavlib.masks.regions import region_sizes
+from iavlib.masks.surfaces import region_sizes
 
 
 def rectangle(top=10, bottom=30, left=10, right=40, shape=(50, 60)) -> np.ndarray:

@@ -97,7 +97,7 @@ def test_isic2017_simple(home):
     table = layouts.label_map(cohort).set_index("class")
     assert table.loc["left out", ["n", "test"]].tolist() == [4, 4]
     (home / "isic2017" / "masks" / "ISIC_0000003_segmentation.png").unlink()
-    with hits("1 masks that labels.csv promises are missing, first of ISIC_0000003"):
+    with hits("1 masks that labels.csv lists are missing, first of ISIC_0000003"):
         load("isic2017")
 
 
@@ -186,7 +186,7 @@ def test_derm7pt_index_files(home):
     with hits("case_9 is in train and in test"):
         load("derm7pt", subsets="official")
     layouts.write(meta / "test_indexes.csv", {"indexes": [3, 7]})
-    with hits("8 cases are in no part, first case_12"):
+    with hits("8 cases are in no subset, first case_12"):
         load("derm7pt", subsets="official")
     layouts.write(meta / "test_indexes.csv", {"indexes": [3, 40]})
     with hits("indexes"):

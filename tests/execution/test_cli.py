@@ -28,6 +28,9 @@ def test_commands_are_listed():
         (("run", "-p", "sise=2"), "error: 01_first.ipynb has no parameter 'sise'; did you mean"),
         (("run", "-p", "size=big"), "error: 01_first.ipynb: parameter 'size' = 'big' is not"),
         (("run", "-p", "size"), "error: -p size: write it as name=value"),
+        (("run", "-p", "=1"), "error: -p =1: write it as name=value"),
+        (("run", "-p", "size=1", "-p", "size=2"), "error: -p size is given twice; keep one"),
+        (("run", "-p", "size=x=y"), "error: 01_first.ipynb: parameter 'size' = 'x=y' is not"),
         (("run", "--profile", "qick"), "error: no profile 'qick'"),
         (("book", "--profile", "qick"), "error: no profile 'qick'"),
     ],
@@ -47,7 +50,7 @@ def test_outside_a_project_the_error_is_one_line(tmp_path, monkeypatch):
     for command in (["run"], ["book"], ["claims"]):
         result = iav(*command)
         assert result.exit_code == 2
-        assert "lies in no project" in result.output
+        assert "is in no project" in result.output
 
 
 def test_all_notebooks_run_even_if_one_fails(workshop):

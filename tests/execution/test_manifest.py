@@ -9,7 +9,7 @@ from iavlib.book import manifest, record
 from iavlib.book.manifest import read_manifest
 from iavlib.book.recording import take_pending
 from iavlib.core.errors import ManifestError
-from iavlib.experiments.results.diagnosis import RunData
+from iavlib.experiments.claims import RunData
 
 COHORT = SimpleNamespace(
     name="toy", synthetic=False, fingerprint="abc", images=[1], masks=[1, 2], citation="Toy"

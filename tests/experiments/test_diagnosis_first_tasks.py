@@ -5,10 +5,17 @@ import pytest
 import torch
 
 from iavlib.core.errors import ExperimentError
-from iavlib.experiments import RunStore, resolve, run, sweep
+from iavlib.experiments import (
+    RunStore,
+    claims,
+    paired_with_best,
+    read_predictions,
+    resolve,
+    run,
+    summarise,
+    sweep,
+)
 from iavlib.experiments.config import expand, from_mapping
-from iavlib.experiments.results import diagnosis_first as results, segmentation as comparison
-from iavlib.experiments.results.diagnosis_first import measured_claims
 from iavlib.experiments.tasks import annotator_sets
 from iavlib.experiments.tasks.annotator_sets import with_diagnoses
 from iavlib.experiments.tasks.annotators import FUSIONS, compared
@@ -62,18 +69,20 @@ def test_every_run_finishes_and_leaves_no_checkpoint(runs):
     assert not list(store.root.rglob("checkpoint.pt"))
 
 
+def runs_of(table, task, label=None):
+    chosen = table[(table["task"] == task) & (label is None or table["label"] == label)]
+    return chosen.dropna(axis=1, how="all")
+
+
 def test_masks_are_judged_by_nets_they_were_and_were_not_optimised_on(runs):
-    fused = results.runs_of(runs[0], "diagnosis-first", "fusion")
-    areas = results.auroc_by_mask(fused)
-    assert {"majority", "mean", "staple", "em", "pixel", "expg"} == set(areas.index)
-    assert areas.loc["majority", "others"] == 100 * fused["auroc_roi_majority"].iloc[0]
-    assert areas.loc["majority", "source"] == 100 * fused["auroc_cat_majority"].iloc[0]
-    assert areas["clinic"].notna().sum() == 2
-    waves = results.fine_waves(fused)
-    assert (waves["loss"] < waves["loss_before"]).all()
-    assert waves.loc["expg", "high"] < waves.loc["pixel", "high"]
-    raters = results.raters_table(fused)
-    assert raters[["given", "own"]].notna().all(axis=None)
+    fused = runs_of(runs[0], "diagnosis-first", "fusion").iloc[0]
+    for mask in ("majority", "mean", "staple", "em", "pixel", "expg"):
+        assert fused[f"heldout_nets_{mask}"] == fused[f"auroc_roi_{mask}"]
+        assert fused[f"optimised_net_{mask}"] == fused[f"auroc_cat_{mask}"]
+    assert fused.filter(like="image_only_").notna().sum() == 2
+    assert (fused[["loss_pixel", "loss_expg"]] < fused["loss_before"]).all()
+    assert fused["high_expg"] < fused["high_pixel"]
+    assert fused.filter(regex="^(with_mask|trained)_").notna().all()
 
 
 def test_permuted_diagnoses_keep_each_part_s_count_and_change_the_labels():
@@ -91,43 +100,42 @@ def test_permuted_diagnoses_keep_each_part_s_count_and_change_the_labels():
     assert resolve(asked).id != resolve(experiment(overrides={**FUSED, "diagnosis": "permuted"})).id
 
 
-def test_the_leak_table_has_both_kinds_of_diagnosis(runs):
-    found = results.leak_table(results.runs_of(runs[0], "diagnosis-first"))
-    assert found.index.tolist() == ["true", "permuted"]
-    assert found[["source", "others", "clinic"]].notna().all(axis=None)
-    told = results.gains_in_words(results.runs_of(runs[0], "diagnosis-first"), "source", "permuted")
-    assert told.endswith("(one seed)")
+def test_true_and_permuted_diagnoses_are_both_judged(runs):
+    judged = runs_of(runs[0], "diagnosis-first")
+    assert set(judged["diagnosis"]) == {"true", "permuted"}
+    columns = [
+        f"{judge}_{mask}"
+        for judge in ("optimised_net", "heldout_nets", "image_only")
+        for mask in ("expg", "majority")
+    ]
+    assert judged[columns].notna().all(axis=None)
 
 
 def test_blocks_are_told_apart_and_random_weights_enter_no_claim(runs):
-    blocks = results.runs_of(runs[0], "take-give", "blocks")
-    table = results.blocks_table(blocks)
-    assert table.index.tolist() == [0, 4]
-    assert table.loc[4, "n_parameters"] > table.loc[0, "n_parameters"]
-    gain = results.gain_of_blocks(blocks)
-    expected = table.loc[4, "soft_dice"] - table.loc[0, "soft_dice"]
-    assert gain.iloc[0] == pytest.approx(expected)
-    fused = results.runs_of(runs[0], "diagnosis-first", "fusion")
-    learnt = results.runs_of(runs[0], "take-give", "learns DF-GT")
-    measured = measured_claims(fused, blocks, learnt)
-    assert {"diff-fusion-auc", "diff-tg-dice", "diff-auc"} <= {one.claim for one in measured}
-    assert not any(one.can_be_judged for one in measured)
-    assert all(one.cohort.synthetic and one.coverage == (40, 1600) for one in measured)
+    blocks = runs_of(runs[0], "take-give", "blocks")
+    by_blocks = claims.with_blocks(blocks).set_index("blocks").sort_index()
+    assert by_blocks.index.tolist() == [0, 4]
+    assert by_blocks.loc[4, "n_parameters"] > by_blocks.loc[0, "n_parameters"]
+    expected = 100 * (by_blocks.loc[4, "soft_dice"] - by_blocks.loc[0, "soft_dice"])
+    assert claims.gain_of_blocks(blocks).iloc[0] == pytest.approx(expected)
+    fused = runs_of(runs[0], "diagnosis-first", "fusion")
+    learnt = runs_of(runs[0], "take-give", "learns DF-GT")
+    measured = claims.diff_claims(fused, blocks, learnt)
+    assert {"diff-fusion-auc", "diff-tg-dice", "diff-auc"} <= set(measured["claim"])
+    assert measured["entry"].isna().all()
+    assert all(data.synthetic for data in measured["cohort"])
 
 
-def test_methods_stand_side_by_side_with_what_they_see(runs):
-    table = comparison.comparison_table(runs[0])
-    seen = table.droplevel(0)["sees"]
-    assert seen["fuse-mean"] == comparison.SEEN["masks"]
-    assert seen["fuse-diff"] == comparison.SEEN["diagnosis"]
-    assert seen["diff"] == seen["separate"] == comparison.SEEN["image"]
-    assert table.droplevel(0).loc["fuse-mean", "soft_dice"] == pytest.approx(1)
+def test_methods_stand_side_by_side(runs):
+    compared = runs_of(runs[0], "comparison")
+    table = summarise(compared, "method", ["soft_dice", "n_parameters"])
+    assert table.loc["fuse-mean", "soft_dice"] == pytest.approx(1)
     assert (table["n_parameters"] > 0).sum() == 3
-    tests = comparison.paired_tests(runs[0], n_boot=50).droplevel(0)
-    assert set(tests.loc[["diff", "separate", "cm-oracle"], "best"]) <= {*seen.index}
-    assert tests.loc["fuse-mean", "best"] == "fuse-mean"
-    worse = tests.dropna(subset=["p"])
-    assert (worse["p_holm"] >= worse["p"]).all() and (worse["difference"] <= 0).all()
+    values = read_predictions(compared).merge(compared[["id", "method"]], on="id")
+    wide = values.pivot_table(index="image_id", columns="method", values="soft_dice")
+    tests = paired_with_best(wide, n_boot=50)
+    assert set(tests["best"]) == {"fuse-mean"}
+    assert (tests["difference"] <= 0).all()
 
 
 def test_a_list_may_ask_for_every_method_and_new_ones_appear_by_themselves():

@@ -11,8 +11,8 @@ from iavlib.book.stored import export_results
 from iavlib.core.errors import ExperimentError
 from iavlib.core.project import Project
 from iavlib.experiments import Experiment, resolve, run
-from iavlib.experiments.results import explanation as explanation_results, explanation as words
 from iavlib.experiments.runner import load_data
+from iavlib.experiments.tasks.explaining import example_maps
 
 SMALL = {"n_images": 20, "size": [64, 64]}
 ONCE = {"name": "finetune", "epochs": 1, "warmup_epochs": 0, "precision": "fp32"}
@@ -45,7 +45,7 @@ def test_only_unseen_images_are_explained_and_all_is_told(looked_at, store):
     experiment = looked_at(label="own")
     table = experiments.sweep([experiment], store, log=lambda line: None)
     assert list(table["status"]) == ["finished"], table["reason"].tolist()
-    rows = explanation_results.read_rows(table)
+    rows = experiments.read_predictions(table)
     begun = experiments.read_run(store, store.root / table.loc[0, "init_from"])
     tested = begun.predictions[begun.predictions["subset"] == "test"].set_index("image_id")
     assert set(rows["image_id"]) <= set(tested.index) and len(rows)
@@ -62,53 +62,29 @@ def test_only_unseen_images_are_explained_and_all_is_told(looked_at, store):
 
 
 def _summaries(table, rows, cohort):
-    agreement = explanation_results.method_agreement(table)
-    assert list(agreement.columns) == list(explain.METHODS)
-    verdicts = explanation_results.sanity_verdicts(
-        explanation_results.cascades(table), explain.ALIKE
-    )
-    assert set(verdicts.index) == set(explain.CAM_METHODS)
-    gains = explanation_results.faithfulness(rows, n_boot=20)
-    assert set(gains.index.get_level_values("target")) == {explain.LOWERS}
-    format_table = explanation_results.readability(rows)
-    centred = format_table.loc[("own", explain.LOWERS, explain.CENTRED)]
-    assert 0 < centred["kept"] < 1 and centred["empty"] < 1
-    told = explanation_results.levels(rows[rows["target"] == explain.RAISES], "Grad-CAM")
-    assert told["total"] == pytest.approx(1, abs=1e-3)  # a linear head after the mean over places
+    settings = experiments.read_facts(table.loc[0, "folder"])["settings"]
+    assert list(settings["agreement"]) == list(explain.METHODS)
+    assert {row["method"] for row in settings["cascade"]} == set(explain.CAM_METHODS)
+    judged = rows.dropna(subset=["deletion", "insertion", "half_area"])
+    assert set(judged["target"]) == {explain.LOWERS}
+    centred = rows[(rows["target"] == explain.LOWERS) & (rows["method"] == explain.CENTRED)]
+    assert 0 < centred["kept"].mean() < 1
+    raises = rows[(rows["target"] == explain.RAISES) & (rows["method"] == "Grad-CAM")]
+    # a linear head after the mean over places
+    r = raises[["total", "predicted"]].astype(float).corr().iloc[0, 1]
+    assert r == pytest.approx(1, abs=1e-3)
     ratios = explain.attribution_ratios(rows, by=["method"], n_boot=20)
-    assert "images)" in words.ratio_in_words(ratios, explain.CENTRED, "cause")
-    assert words.ratio_in_words(ratios, "none", "band") == words.UNMEASURED
-    kept = words.readability_in_words(format_table, "own")
-    assert kept["kept_lowers_centred"] == f"{centred['kept']:.0%}"
-    best = gains["deletion_gain"].idxmax()[1]
-    assert words.best_deletion_in_words(gains).startswith(best)
-    named = [words.verdicts_in_words(verdicts, one) for one in (True, False)]
-    assert all(sum(f"{method} (" in one for one in named) == 1 for method in explain.CAM_METHODS)
+    assert (explain.CENTRED, "cause") in ratios.index
     shown = {"lowers": (explain.LOWERS, explain.CENTRED)}
-    examples = explanation_results.example_maps(table.iloc[0], cohort, shown, n=2)
+    examples = example_maps(table.iloc[0], cohort, shown, n=2)
     assert [one.picture.shape for one in examples] == [(64, 64, 3)] * len(examples)
     assert examples and 0 <= examples[0].maps["lowers"].max() <= 1
 
 
-def test_without_runs_tables_are_empty_and_words_say_so(store):
-    wanted = pd.DataFrame(
-        {"label": ["own", "phantom"], "status": "missing", "folder": "", "id": ""}
-    )
-    rows = explanation_results.read_rows(wanted)
-    assert rows.empty and explanation_results.main_label(rows) == "own"
-    format_table = explanation_results.readability(rows)
-    assert set(words.readability_in_words(format_table, "own").values()) == {words.UNMEASURED}
-    ratios = explain.attribution_ratios(rows, by=["method"], n_boot=20)
+def test_without_rows_there_are_no_ratios():
+    names = ["image_id", "target", "method", "cluster", "label"]
+    ratios = explain.attribution_ratios(pd.DataFrame(columns=names), by=["method"], n_boot=20)
     assert ratios.empty and {"ratio", "pointing"} <= set(ratios)
-    assert words.ratio_in_words(ratios, explain.CENTRED, "band") == words.UNMEASURED
-    assert words.best_deletion_in_words(explanation_results.faithfulness(rows)) == words.UNMEASURED
-    cascade = explanation_results.cascades(wanted)
-    verdicts = explanation_results.sanity_verdicts(cascade, explain.ALIKE)
-    assert words.verdicts_in_words(verdicts, passes=False) == words.UNMEASURED
-    assert words.coverage_in_words(wanted).startswith("Not run")
-    one = wanted.assign(status=["finished", "missing"], origin="stored")
-    assert "1 of 2 runs" in words.coverage_in_words(one)
-    assert words.coverage_in_words(one).endswith("Not run: phantom.")
 
 
 def test_stored_results_are_read_where_nothing_was_run(looked_at, store, tmp_path):
@@ -130,13 +106,12 @@ def test_stored_results_are_read_where_nothing_was_run(looked_at, store, tmp_pat
     there = experiments.read_results("paper", "09_page", store=nothing, project=project)
     assert list(there["origin"]) == ["stored"]
     pd.testing.assert_frame_equal(
-        explanation_results.read_rows(there), explanation_results.read_rows(here)
+        experiments.read_predictions(there), experiments.read_predictions(here)
     )
-    pd.testing.assert_frame_equal(
-        explanation_results.cascades(there), explanation_results.cascades(here)
-    )
+    facts = [experiments.read_facts(table.loc[0, "folder"]) for table in (there, here)]
+    assert facts[0] == facts[1]
     shown = {"lowers": (explain.LOWERS, explain.CENTRED)}
-    assert explanation_results.example_maps(there.iloc[0], load_data(asked), shown) == []
+    assert example_maps(there.iloc[0], load_data(asked), shown) == []
 
 
 def test_untrained_networks_and_dealt_out_targets_are_controls(looked_at, store):

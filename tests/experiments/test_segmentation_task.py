@@ -4,15 +4,11 @@ import numpy as np
 import pytest
 
 from iavlib.core.errors import ExperimentError
-from iavlib.experiments import resolve, run, sweep
+from iavlib.experiments import by_seed, mean_text, read_facts, resolve, run, sweep
 from iavlib.experiments.config import from_mapping
-from iavlib.experiments.results import (
-    segmentation as across_seeds,
-    segmentation as confusion,
-    segmentation as segmentation_results,
-)
 from iavlib.experiments.tasks import annotator_sets
 from iavlib.multiannotator import true_confusion
+from iavlib.multiannotator.confusion import rate_correlations
 
 TINY = {"epochs": 2, "widths": [4, 8], "batch_size": 4, "warmup_epochs": 0}
 
@@ -51,7 +47,8 @@ def test_a_run_holds_scores_of_every_picture_and_annotator(make_run, store):
     assert set(facts["baselines"]) == {f"fused_{how}" for how in _FUSIONS}
     assert {"dice", "dice_good", "dice_blank", "ged"} <= set(result.predictions)
     assert set(result.history["stage"]) == {"training"}
-    names, learnt, true = confusion.read_confusion(result.folder)
+    matrices, names = facts["settings"]["confusion"], facts["settings"]["annotators"]
+    learnt, true = (np.array(matrices[which]) for which in ("learnt", "true"))
     np.testing.assert_allclose(learnt.sum(1), 1, atol=1e-4)
     np.testing.assert_allclose(true.sum(1), 1, atol=1e-4)
     assert names == ["good", "over", "under", "wrong", "blank"]
@@ -69,7 +66,8 @@ def test_what_is_asked_of_the_data_makes_another_experiment(make_run):
     }
     assert len(ids) == 4
     dense, single = (
-        annotator_sets.load(make_run(overrides={"labels": kind})) for kind in ("dense", "single")
+        annotator_sets.load(make_run(overrides={"labels": kind}))
+        for kind in ("dense", "single")
     )
     assert (~single.subset("train").missing).sum(axis=1).max() == 1
     assert not single.subset("test").missing.any() and not dense.missing.any()
@@ -99,35 +97,26 @@ def test_rates_are_compared_on_the_pictures_that_each_annotator_labelled(make_ru
     fields = {"cohort_options": {"n_images": 30, "size": [64, 64]}, "size": 16}
     wishes = {"annotators": ["A00", "A01", "A02"]}
     runs = sweep([make_run(cohort="phantom", overrides=wishes, **fields)], store, log=print)
-    names, learnt, _ = confusion.read_confusion(runs.loc[0, "folder"])
-    assert names == wishes["annotators"]
-    found = confusion.rate_agreement(runs)
-    assert list(found.index) == list(confusion.COMPARED)
-    assert found["false_positive_r"].abs().max() <= 1 and (found["runs"] == 1).all()
-    as_told = found.loc["learnt, all test images; true, her test images"]
-    assert as_told["false_positive_r"] == pytest.approx(runs.loc[0, "false_positive_r"], abs=1e-3)
     settings = run(make_run(cohort="phantom", overrides=wishes, **fields), store).facts["settings"]
     told = settings["confusion"]
+    assert settings["annotators"] == wishes["annotators"]
+    learnt, true = (np.array(told[which], dtype=float) for which in ("learnt", "true"))
+    rates = rate_correlations(learnt, true, settings["annotators"])
+    measured = runs.loc[0, "false_positive_r"]
+    assert rates["false_positive_rate"] == pytest.approx(measured, abs=1e-3)
     labelled = annotator_sets.load(make_run(cohort="phantom", overrides=wishes, **fields))
     np.testing.assert_allclose(told["true_all"], true_confusion(labelled).overall, atol=1e-5)
     assert told["n_images"] == labelled.subset("test").counts.tolist()
     assert not np.allclose(learnt, told["learnt_own"]), "annotators labelled a part each"
 
 
-def test_runs_stand_beside_the_published_figures(make_run, store):
+def test_runs_hold_the_dice_of_fused_labels_and_methods_without_matrices_none(make_run, store):
     wanted = [make_run(method=m, label="dense") for m in ("cm", "mode-labels", "staple")]
     runs = sweep([*wanted, make_run(seed=1, label="dense")], store, log=lambda line: None)
-    table = segmentation_results.method_table(runs)
-    assert table.loc["cm", "runs"] == 2 and table.loc["cm", "dice_sd"] >= 0
-    beside = segmentation_results.beside_published(table, "dense")
-    assert list(beside.index) == ["mode-labels", "staple", "cm"]
-    assert list(beside["dice_paper"]) == [62.89, 78.03, 82.92]
-    assert -1 <= segmentation_results.ordering(beside) <= 1
-    gain = across_seeds.by_seed(runs, "cm", less="staple")
-    assert list(gain.index) == [0] and "one seed" in across_seeds.in_words(gain)
-    assert segmentation_results.fused_labels(runs).loc["mode", "dice_paper"] == 58.52
-    with pytest.raises(ExperimentError, match="learns no matrices"):
-        confusion.read_confusion(runs.loc[1, "folder"])
+    assert runs["fused_mode_dice"].between(0, 1).all()
+    gain = by_seed(runs, "cm", less="staple")
+    assert list(gain.index) == [0] and "one seed" in mean_text(gain)
+    assert not read_facts(runs.loc[1, "folder"])["settings"].get("confusion")
 
 
 @pytest.mark.parametrize(

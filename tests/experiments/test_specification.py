@@ -2,16 +2,18 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from iavlib.core.errors import ExperimentError
 from iavlib.core.project import Project
 from iavlib.experiments import Experiment, experiment_schema, resolve
-from iavlib.experiments.config import from_mapping, from_version_1, listed, to_version_1
+from iavlib.experiments.config import expand, from_mapping, from_version_1, listed, to_version_1
 from iavlib.experiments.store import read_json
 from iavlib.experiments.stored import stored_runs
 
@@ -86,6 +88,15 @@ def test_committed_lists_are_in_the_present_form(recwarn):
     n = {profile: sum(map(len, listed(PROJECT, profile).values())) for profile in PROFILES}
     assert n == PROFILES
     assert not [warning for warning in recwarn if warning.category is DeprecationWarning]
+
+
+def test_examples_in_the_book_are_valid():
+    page = (PROJECT.book / "experiments.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    assert len(blocks) >= 6
+    for block in blocks:
+        for entry in [block] if "cohort" in block else [e for es in block.values() for e in es]:
+            assert expand(entry)
 
 
 #: Experiments per profile.

@@ -4,7 +4,7 @@ Expected in the folder (or in its ``release_v0``), as the archive unpacks: ``met
 the columns case_num, diagnosis, derm, clinic, sex, location and more; ``meta/train_indexes.csv``,
 ``valid_indexes.csv`` and ``test_indexes.csv``, whose column ``indexes`` counts the rows of that
 table from 0; and ``images`` with folders of JPEG files that ``derm`` and ``clinic`` name (capitals
-may differ). The layout is that of the authors' published program; it was not tried on the archive.
+may differ). The layout is that of the authors' published program; it was not tested on the archive.
 
 Patients are not published. Cases that share an image file count as one lesion.
 """
@@ -53,7 +53,7 @@ HINT = "put the published table there"
 
 
 def layout(folder: Path) -> Layout:
-    """Tell where the files are, or would be."""
+    """Return the layout of the files."""
     below = "release_v0/" if (folder / "release_v0" / META).is_file() else ""
     files = {below + META: 1, f"{below}images/*/*": 2013}
     files |= {f"{below}meta/{name}": 1 for name in INDEXES.values()}
@@ -73,10 +73,11 @@ def load(
     folder : pathlib.Path, optional
         ``derm7pt`` in the data home unless given.
     incomplete : bool
-        Whether images without file and files without label are put up with.
+        Whether images without file and files without label are accepted.
     subsets : {"paper", "official"}
-        Whether the cases are to be split 70:10:20 anew, as the paper on annotator variability
-        did (its list of cases is not published), or by the dataset's index files (413, 203, 395).
+        Whether the cases are to be split 70:10:20 at random, as in the paper on annotator
+        variability (its list of cases is not published), or by the dataset's index files (413,
+        203, 395).
     modality : {"derm", "clinic"}
         Which image of each case.
 
@@ -84,14 +85,14 @@ def load(
     -------
     Cohort
         ``diagnosis`` is the dataset's own, ``diagnosis_group`` one of the five classes BCC, NEV,
-        MEL, MISC and SK. Images are called by their case, such as ``case_12``.
+        MEL, MISC and SK. Images are named by their case, such as ``case_12``.
 
     Raises
     ------
     ValueError
         If an option has no such value.
     DatasetUnavailable
-        If the labels, or the index files where these are asked for, are not here.
+        If the labels, or the requested index files, are absent.
     DataError
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
@@ -103,7 +104,7 @@ def load(
         raise DatasetUnavailable("derm7pt", f"{folder} lacks {META}", DATASET.how)
     images = _images(meta, modality, incomplete)
     if subsets == "official":
-        images["subset"] = _official_parts(images.index, meta.parent)
+        images["subset"] = _official_subsets(images.index, meta.parent)
     return build(DATASET, images, folder)
 
 
@@ -127,7 +128,7 @@ def _check_option(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _paths(table: pd.DataFrame, modality: str, meta: Path, incomplete: bool) -> pd.Series:
-    """Find the file of each case, and see that every file belongs to one."""
+    """Find the file of each case, and check that every file belongs to one."""
     folder = meta.parent.parent / "images"
     files = {
         path.relative_to(folder).as_posix().lower(): path
@@ -141,7 +142,7 @@ def _paths(table: pd.DataFrame, modality: str, meta: Path, incomplete: bool) -> 
     return match(wanted, own, meta, folder, incomplete).set_axis(table.index)
 
 
-def _official_parts(cases: pd.Index, folder: Path) -> pd.Series:
+def _official_subsets(cases: pd.Index, folder: Path) -> pd.Series:
     subset = pd.Series(None, index=cases, dtype=object)
     rows = pa.Column(int, pa.Check.in_range(0, len(cases) - 1), unique=True)
     for name, file in INDEXES.items():
@@ -155,7 +156,9 @@ def _official_parts(cases: pd.Index, folder: Path) -> pd.Series:
             raise DataError(folder / file, what, HINT)
         subset[chosen] = name
     if subset.isna().any():
-        what = f"{subset.isna().sum()} cases are in no part, first {subset.index[subset.isna()][0]}"
+        what = (
+            f"{subset.isna().sum()} cases are in no subset, first {subset.index[subset.isna()][0]}"
+        )
         raise DataError(folder, what, HINT)
     return subset
 
@@ -167,13 +170,13 @@ DATASET = register_dataset(
         title="derm7pt: 1,011 cases of the seven-point checklist, 252 of them melanoma",
         licence="for research, after registration",
         citation=(
-            "J. Kawahara, S. Daneshvar, G. Argenziano, G. Hamarneh: Seven-Point Checklist and Skin Lesion "
-            "Classification Using Multitask Multimodal Neural Nets, IEEE J. Biomed. Health Inform. 23(2), "
-            "538-546 (2019), doi:10.1109/JBHI.2018.2824327"
+            "J. Kawahara, S. Daneshvar, G. Argenziano, G. Hamarneh: Seven-Point Checklist and Skin "
+            "Lesion Classification Using Multitask Multimodal Neural Nets, IEEE J. Biomed. Health "
+            "Inform. 23(2), 538-546 (2019), doi:10.1109/JBHI.2018.2824327"
         ),
         how=(
-            "ask for it on https://derm.cs.sfu.ca and unpack the archive into the folder derm7pt of the "
-            "data home, so that meta/meta.csv lies in it"
+            "ask for it on https://derm.cs.sfu.ca and unpack the archive into the folder derm7pt "
+            "of the data home, so that it contains meta/meta.csv"
         ),
         layout=layout,
         options=("incomplete", "subsets", "modality"),

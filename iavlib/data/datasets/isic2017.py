@@ -1,13 +1,13 @@
-"""ISIC 2017, part 3: melanoma or not, in official parts, without what IMA++ teaches.
+"""ISIC 2017, part 3: melanoma or not, with official splits, without the overlap with IMA++.
 
 Two layouts are read. *Official*, as the challenge's archives unpack: ``ISIC-2017_Training_Data``,
 ``ISIC-2017_Validation_Data`` and ``ISIC-2017_Test_v2_Data`` with JPEG files (the superpixel files
-beside them are passed over), the tables ``ISIC-2017_Training_Part3_GroundTruth.csv`` and so on
+beside them are ignored), the tables ``ISIC-2017_Training_Part3_GroundTruth.csv`` and so on
 (image_id, melanoma, seborrheic_keratosis), and where present the lesion masks
 ``ISIC-2017_Training_Part1_GroundTruth`` and the tables ``ISIC-2017_Training_Data_metadata.csv``
-(age_approximate, sex), which lie in the folder of the images or beside it. *Simple*: ``images``,
+(age_approximate, sex), which are in the folder of the images or beside it. *Simple*: ``images``,
 ``masks`` and ``labels.csv`` (image_id, split, melanoma, age_approximate, sex, has_mask), where an
-empty cell under melanoma is no label.
+empty cell under melanoma means no label.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ HINT = "put the table there as it was published"
 
 
 def layout(folder: Path) -> Layout:
-    """Tell where the files are, or would be; the official layout where there is neither."""
+    """Return the layout of the files; the official one if there are none."""
     if (folder / SIMPLE).is_file():
         return Layout({SIMPLE: 1, "images/*": 2750, "masks/*": 2750}, (SIMPLE,), "simple")
     truths = {
@@ -93,23 +93,23 @@ def load(
     folder : pathlib.Path, optional
         ``isic2017`` in the data home unless given.
     incomplete : bool
-        Whether images without file and files without label are put up with.
+        Whether images without file and files without label are accepted.
     overlap : {"leave out", "keep"}
         What to do with images that share image, patient or lesion with the multi-annotator
-        images of IMA++: nearly half of the melanomas do, and those of all IMA++ images would
-        leave none. See :mod:`iavlib.data.duplicates`.
+        images of IMA++: nearly half of the melanomas do, and all of them share one with some image
+        of IMA++. See :mod:`iavlib.data.duplicates`.
 
     Returns
     -------
     Cohort
         Patients and lesions are those that IMA++'s metadata name. ``extras["overlap"]`` counts
-        the overlap before anything left, ``extras["left_out"]`` lists what left. In the simple
+        the overlap, ``extras["left_out"]`` lists the images left out. In the simple
         layout images are squashed, and width and height are those of the file.
 
     Raises
     ------
     DatasetUnavailable
-        If the labels are not here, or the tables of IMA++ are needed and not here.
+        If the labels, or the tables of IMA++ where needed, are absent.
     DataError
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
@@ -142,7 +142,7 @@ def _simple(folder: Path, incomplete: bool) -> tuple[pd.DataFrame, pd.DataFrame]
     if len(missing) and not incomplete:
         raise DataError(
             folder / "masks",
-            f"{len(missing)} masks that {SIMPLE} promises are missing, first of {missing[0]}",
+            f"{len(missing)} masks that {SIMPLE} lists are missing, first of {missing[0]}",
             "put them there, or load with incomplete=True",
         )
     return images, masks
@@ -154,7 +154,7 @@ def _official(folder: Path, incomplete: bool) -> tuple[pd.DataFrame, pd.DataFram
         truth = place(folder, f"{stem}_Part3_GroundTruth.csv")
         files = image_files(place(folder, f"{stem}_Data"), ignore="_superpixels")
         if truth.is_file():
-            images.append(_read_part(folder, subset, stem, truth, files, incomplete))
+            images.append(_read_split(folder, subset, stem, truth, files, incomplete))
             outlines = image_files(place(folder, f"{stem}_Part1_GroundTruth"))
             masks.append(masks_table(outlines, "_segmentation", images[-1].index, "ISIC 2017"))
         elif files:
@@ -164,7 +164,7 @@ def _official(folder: Path, incomplete: bool) -> tuple[pd.DataFrame, pd.DataFram
     return pd.concat(images), pd.concat(drawn) if drawn else empty_masks()
 
 
-def _read_part(folder, subset, stem, truth, files, incomplete) -> pd.DataFrame:
+def _read_split(folder, subset, stem, truth, files, incomplete) -> pd.DataFrame:
     table = read_table(truth, TRUTH, HINT).set_index("image_id")
     both = table.index[table[["melanoma", "seborrheic_keratosis"]].sum(axis=1) > 1]
     if len(both):
@@ -192,14 +192,14 @@ DATASET = register_dataset(
         title="ISIC 2017 part 3: 2,000 training, 150 validation and 600 test images",
         licence="CC-0",
         citation=(
-            "N. Codella et al.: Skin Lesion Analysis Toward Melanoma Detection: A Challenge at ISBI 2017, "
-            "ISBI 2018, doi:10.1109/ISBI.2018.8363547"
+            "N. Codella et al.: Skin Lesion Analysis Toward Melanoma Detection: A Challenge at "
+            "ISBI 2017, ISBI 2018, doi:10.1109/ISBI.2018.8363547"
         ),
         how=(
-            "from https://challenge.isic-archive.com/data/#2017 get data, part 3 ground truth and, for "
-            "masks, part 1 ground truth of training, validation and test (v2); no login is needed. Unpack "
-            "them into the folder isic2017 of the data home. Which images are also in IMA++ is told by its "
-            "tables: iav data fetch imapp"
+            "from https://challenge.isic-archive.com/data/#2017 get data, part 3 ground truth and, "
+            "for masks, part 1 ground truth of training, validation and test (v2); no login is "
+            "needed. Unpack them into the folder isic2017 of the data home. IMA++'s tables list "
+            "the common images: iav data fetch imapp"
         ),
         layout=layout,
         options=("incomplete", "overlap"),

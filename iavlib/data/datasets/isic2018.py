@@ -1,4 +1,4 @@
-"""ISIC 2018, task 3: dermoscopic images of seven classes (HAM10000), with official parts.
+"""ISIC 2018, task 3: dermoscopic images of seven classes (HAM10000), with official splits.
 
 Expected in the folder, as the challenge's archives unpack: ``ISIC2018_Task3_Training_Input``,
 ``…_Validation_Input`` and ``…_Test_Input`` with JPEG files, the tables
@@ -31,7 +31,7 @@ SPLITS = tuple(
     )
 )
 LESIONS = "ISIC2018_Task3_Training_LesionGroupings.csv"
-#: Actinic keratoses and intraepithelial carcinoma are one class, so it is not told which it is.
+#: Actinic keratoses and intraepithelial carcinoma are one class, so it is unknown which it is.
 LABELS = {
     "MEL": Label(1, "malignant"),
     "NV": Label(0, "benign"),
@@ -44,7 +44,7 @@ LABELS = {
 
 
 def layout(folder: Path) -> Layout:
-    """Tell where the files are, or would be."""
+    """Return the layout of the files."""
     return splits_layout(folder, SPLITS, (LESIONS,))
 
 
@@ -56,7 +56,7 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     folder : pathlib.Path, optional
         ``isic2018`` in the data home unless given.
     incomplete : bool
-        Whether images without file and files without label are put up with.
+        Whether images without file and files without label are accepted.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     Raises
     ------
     DatasetUnavailable
-        If the training labels are not here.
+        If the training labels are absent.
     DataError
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
@@ -83,14 +83,14 @@ DATASET = register_dataset(
         title="ISIC 2018 task 3 (HAM10000): 10,015 training, 193 validation and 1,512 test images",
         licence="CC BY-NC 4.0",
         citation=(
-            "P. Tschandl, C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, 180161 "
-            "(2018), doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis Toward Melanoma "
-            "Detection 2018, arXiv:1902.03368"
+            "P. Tschandl, C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, "
+            "180161 (2018), doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis "
+            "Toward Melanoma Detection 2018, arXiv:1902.03368"
         ),
         how=(
-            "from https://challenge.isic-archive.com/data/#2018 get the Task 3 archives (images and ground "
-            "truth of training, validation and test) and the training set's lesion groupings; no login is "
-            "needed. Unpack them into the folder isic2018 of the data home"
+            "from https://challenge.isic-archive.com/data/#2018 get the Task 3 archives (images "
+            "and ground truth of training, validation and test) and the training set's lesion "
+            "groupings; no login is needed. Unpack them into the folder isic2018 of the data home"
         ),
         layout=layout,
         options=("incomplete",),

@@ -1,9 +1,9 @@
-"""ISIC 2019: dermoscopic images of eight classes, and a test part that also has unknown ones.
+"""ISIC 2019: dermoscopic images of eight classes, and a test split that also has unknown ones.
 
 Expected in the folder, as the challenge's archives unpack: ``ISIC_2019_Training_Input`` and
 ``ISIC_2019_Test_Input`` with JPEG files, ``ISIC_2019_Training_GroundTruth.csv``,
 ``ISIC_2019_Test_GroundTruth.csv``, ``ISIC_2019_Training_Metadata.csv`` (age, sex, site, lesion) and
-``ISIC_2019_Test_Metadata.csv`` (age, sex, site). No validation part and no patients are published.
+``ISIC_2019_Test_Metadata.csv`` (age, sex, site). No validation split and no patients are published.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ LABELS = {
     "SCC": Label(0, "malignant"),
     "UNK": Label(0, "unknown"),
 }
-#: The test part's metadata are published without lesions.
+#: The metadata of the test split have no lesions.
 COLUMNS = {"age_approx": "age", "sex": "sex", "anatom_site_general": "site"}
 
 
 def layout(folder: Path) -> Layout:
-    """Tell where the files are, or would be."""
+    """Return the layout of the files."""
     return splits_layout(folder, SPLITS, METADATA)
 
 
@@ -61,9 +61,9 @@ def load(
     folder : pathlib.Path, optional
         ``isic2019`` in the data home unless given.
     incomplete : bool
-        Whether images without file and files without label are put up with.
+        Whether images without file and files without label are accepted.
     unk : {"not melanoma", "leave out"}
-        What the test part's class UNK is. The paper counts it as not melanoma, though it says
+        Meaning of the test split's class UNK. The paper counts it as not melanoma, though it means
         only that a lesion belongs to none of the eight classes; left out, its images stay in the
         table without a label.
     overlap : {"keep", "leave out"}
@@ -80,7 +80,7 @@ def load(
     ValueError
         If an option has no such value.
     DatasetUnavailable
-        If the training labels are not here.
+        If the training labels are absent.
     DataError
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
@@ -101,14 +101,15 @@ DATASET = register_dataset(
         title="ISIC 2019: 25,331 training and 8,238 test images",
         licence="CC BY-NC 4.0",
         citation=(
-            "M. Combalia et al.: BCN20000: Dermoscopic Lesions in the Wild, arXiv:1908.02288; P. Tschandl, "
-            "C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, 180161 (2018), "
-            "doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis Toward Melanoma "
-            "Detection, ISBI 2018, doi:10.1109/ISBI.2018.8363547"
+            "M. Combalia et al.: BCN20000: Dermoscopic Lesions in the Wild, arXiv:1908.02288; P. "
+            "Tschandl, C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, 180161 "
+            "(2018), doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis Toward "
+            "Melanoma Detection, ISBI 2018, doi:10.1109/ISBI.2018.8363547"
         ),
         how=(
-            "from https://challenge.isic-archive.com/data/#2019 get images, metadata and ground truth of "
-            "training and test; no login is needed. Unpack them into the folder isic2019 of the data home"
+            "from https://challenge.isic-archive.com/data/#2019 get images, metadata and ground "
+            "truth of training and test; no login is needed. Unpack them into the folder isic2019 "
+            "of the data home"
         ),
         layout=layout,
         options=("incomplete", "unk", "overlap"),

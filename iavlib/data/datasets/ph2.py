@@ -3,13 +3,14 @@
 Two layouts are read. *Official*, as the archive unpacks (in the folder itself or in its
 ``PH2Dataset``): ``PH2_dataset.txt`` and ``PH2 Dataset images/IMD003/`` with
 ``IMD003_Dermoscopic_Image/IMD003.bmp`` and ``IMD003_lesion/IMD003_lesion.bmp``. In the table, cells
-are parted by ``||``: name, histological diagnosis (often empty), clinical diagnosis (0, 1 or 2),
-then criteria that are not used; a legend follows, which is passed over. The archive's
-``PH2_dataset.xlsx`` says the same and is not read. This form is known from descriptions and from
-programs that read it; it was not tried on the archive itself. *Simple*: ``images``, ``masks`` (the
-image's name and ``_lesion``) and ``labels.csv`` with image_id and clinical_diagnosis.
+are separated by ``||``: name, histological diagnosis (often empty), clinical diagnosis (0, 1 or 2),
+then criteria that are not used; a legend follows, which is ignored. The archive's
+``PH2_dataset.xlsx`` has the same content and is not read. This format is known from descriptions
+and from programs that read it; it was not tested on the archive itself. *Simple*: ``images``,
+``masks`` (the image's name and ``_lesion``) and ``labels.csv`` with image_id and
+clinical_diagnosis.
 
-There are neither patients nor official parts; every image counts as a patient of its own.
+There are neither patients nor official splits; every image counts as a patient of its own.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ TABLE = pa.DataFrameSchema(
 
 
 def layout(folder: Path) -> Layout:
-    """Tell where the files are, or would be; the official layout where there is neither."""
+    """Return the layout of the files; the official one if there are none."""
     if (folder / SIMPLE).is_file():
         return Layout({SIMPLE: 1, "images/*": 200, "masks/*": 200}, (SIMPLE,), "simple")
     below = "PH2Dataset/" if (folder / "PH2Dataset" / OFFICIAL).is_file() else ""
@@ -62,7 +63,7 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     folder : pathlib.Path, optional
         ``ph2`` in the data home unless given.
     incomplete : bool
-        Whether images without file and files without label are put up with.
+        Whether images without file and files without label are accepted.
 
     Returns
     -------
@@ -100,7 +101,7 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
 
 
 def _read_text(path: Path) -> pd.Series:
-    """Read the clinical diagnosis of each image from the table that is framed by bars."""
+    """Read the clinical diagnosis of each image from the table with bars."""
     codes = {}
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
@@ -124,10 +125,10 @@ def _read_text(path: Path) -> pd.Series:
     return pd.Series(codes)
 
 
-def _nested(folder: Path, ending: str) -> dict[str, Path]:
-    """List the one file in each image's folder of that ending."""
+def _nested(folder: Path, suffix: str) -> dict[str, Path]:
+    """List the one file in each image's folder with that suffix."""
     found = {}
-    for inner in sorted(folder.glob(f"IMD*/*{ending}")):
+    for inner in sorted(folder.glob(f"IMD*/*{suffix}")):
         found |= image_files(inner)
     return found
 
@@ -139,12 +140,13 @@ DATASET = register_dataset(
         title="PH2: 200 images with lesion masks, 80 common nevi, 80 atypical nevi, 40 melanomas",
         licence="for research and education, after registration",
         citation=(
-            "T. Mendonça, P. M. Ferreira, J. S. Marques, A. R. S. Marcal, J. Rozeira: PH2 - A dermoscopic "
-            "image database for research and benchmarking, EMBC 2013, doi:10.1109/EMBC.2013.6610779"
+            "T. Mendonça, P. M. Ferreira, J. S. Marques, A. R. S. Marcal, J. Rozeira: PH2 - A "
+            "dermoscopic image database for research and benchmarking, EMBC 2013, "
+            "doi:10.1109/EMBC.2013.6610779"
         ),
         how=(
-            "ask for it on https://www.fc.up.pt/addi/ph2%20database.html and unpack the archive into the "
-            "folder ph2 of the data home"
+            "ask for it on https://www.fc.up.pt/addi/ph2%20database.html and unpack the archive "
+            "into the folder ph2 of the data home"
         ),
         layout=layout,
         options=("incomplete",),

@@ -1,10 +1,8 @@
-r"""The phantom: invented lesions, pictures and annotators with known truth.
+r"""The phantom: simulated lesions, images and annotators with known truth.
 
-It stands in where real data are absent, and it is the ground truth of tests: who draws how, and
-why two outlines differ, is written down. Its marginals resemble IMA++ (masks an image, mean and
-spread of Dice, a small effect of malignancy). It is never presented as real.
-
-The invented lesions: shape, ambiguity of the border, malignancy, patient.
+It replaces real data where these are absent, and it is the ground truth of tests: how each
+annotator draws, and why two outlines differ, is known. Its marginals resemble IMA++ (masks per
+image, mean and spread of Dice, a small effect of malignancy). It is never presented as real.
 
 A lesion is star-shaped around its centre. In polar coordinates its true border is
 
@@ -17,8 +15,6 @@ annotator takes in and another leaves out.
 
 Lengths are in units of the shorter side of the image, so that a lesion is the same at any size.
 
-The invented annotators: who they are, and the outline each of them draws.
-
 An annotator draws the true border moved by an offset in log radius,
 
 .. math::
@@ -26,20 +22,17 @@ An annotator draws the true border moved by an offset in log radius,
 
 with the annotator's own *bias* b (a positive one draws too large), the tool's bias t, the lesion's
 ambiguity w, the annotator's *spread* s, random z, and h the halo if it is taken in. Two outlines
-of one lesion by one annotator share most of their z and the decision on the halo, so an annotator
-agrees better with herself than with others. Now and then something else happens: the outline of
-a spot beside the lesion, or of a fragment of it.
+of one lesion by one annotator share most of their z and the decision on the halo, so an annotator's
+own outlines agree better than those of different annotators. Occasionally an annotator outlines a
+spot beside the lesion, or a fragment of it.
 
-Tools leave their mark: T1 is a polygon with few corners, T2 a smooth automatic outline with little
+The tools differ: T1 is a polygon with few corners, T2 a smooth automatic outline with little
 freedom, T3 a ragged one that follows the pixels.
 
-The picture of an invented lesion.
-
-Skin with a slow gradient and fine texture; a lesion whose colour fades in over the width of its
-ambiguity, so that a reader of the picture could foresee the disagreement; a halo in half-tone;
-pigment network in benign lesions and blotches in malignant ones; hairs and a darkened rim on some.
-
-Making the phantom's files once, and reading them ever after.
+The image shows skin with a slow gradient and fine texture; a lesion whose colour fades in over the
+width of its ambiguity, so that the disagreement can be predicted from the image; a halo in
+half-tone; pigment network in benign lesions and blotches in malignant ones; hairs and a darkened
+rim in some.
 """
 
 from __future__ import annotations
@@ -70,7 +63,7 @@ IMAGES_PER_PATIENT = 4
 
 @dataclass(frozen=True)
 class Lesion:
-    """One invented lesion.
+    """One simulated lesion.
 
     Attributes
     ----------
@@ -135,7 +128,7 @@ def draw_lesion(generator: np.random.Generator, patient_effect: float, aspect: f
 
 @dataclass(frozen=True)
 class Plane:
-    """Where the pixels of an image lie, seen from a lesion's centre.
+    """Coordinates of the pixels of an image, relative to a lesion's centre.
 
     Attributes
     ----------
@@ -152,7 +145,7 @@ class Plane:
 
     @classmethod
     def around(cls, centre: tuple[float, float], width: int, height: int) -> Plane:
-        """Lay out the pixels of an image of this size around a centre."""
+        """Return the plane of an image of this size around a centre."""
         unit = min(width, height)
         x = (np.arange(width) + 0.5 - width / 2) / unit
         y = (np.arange(height) + 0.5 - height / 2) / unit
@@ -188,8 +181,9 @@ def draw_annotators(generator: np.random.Generator) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Index ``annotator``. ``bias`` (log radius), ``spread`` (factor), ``skill`` (S1 expert, S2
-        novice), ``takes_halo`` (shift of the log-odds), ``workload`` (share of the masks before
-        nobody draws the same image twice), and ``T1`` to ``T3`` (how often each tool is used).
+        novice), ``takes_halo`` (shift of the log-odds), ``workload`` (share of the masks, before
+        repeated drawing of an image is excluded), and ``T1`` to ``T3`` (how often each tool is
+        used).
     """
     index = pd.Index([f"A{number:02d}" for number in range(N_ANNOTATORS)], name="annotator")
     novice = np.arange(N_ANNOTATORS) % 3 == 2
@@ -210,7 +204,7 @@ def draw_annotators(generator: np.random.Generator) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Outline:
-    """Who draws a mask, and where its border runs.
+    """Annotator and border of a mask.
 
     Attributes
     ----------
@@ -231,7 +225,7 @@ class Outline:
 def draw_outlines(
     generator: np.random.Generator, lesion: Lesion, annotators: pd.DataFrame
 ) -> list[Outline]:
-    """Draw who outlines a lesion, with which tool and how."""
+    """Draw the annotators, tools and outlines of a lesion."""
     n_masks = generator.choice(list(MASKS_PROBABILITY), p=_shares(MASKS_PROBABILITY))
     alone = generator.random() < ONE_ANNOTATOR
     chosen = generator.choice(
@@ -252,7 +246,7 @@ def rasterise(outline: Outline, lesion: Lesion, plane: Plane) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _View:
-    """How an annotator sees one lesion: waves of the offset, and a uniform number for the halo."""
+    """An annotator's view of one lesion: waves of the offset, a uniform number for the halo."""
 
     waves: np.ndarray
     phases: np.ndarray
@@ -325,7 +319,7 @@ BLOTCHES = np.array([[70, 70, 95], [45, 30, 30], [150, 70, 70]], float)
 
 
 def render(generator: np.random.Generator, lesion: Lesion, plane: Plane) -> np.ndarray:
-    """Paint a lesion.
+    """Render the image of a lesion.
 
     Returns
     -------
@@ -406,7 +400,7 @@ def _with_hairs(generator: np.random.Generator, image: np.ndarray) -> np.ndarray
     return image * (1 - shade) + np.array([45, 32, 28]) * shade
 
 
-# Raise when anything drawn changes: files of another version are never read.
+# Raise when anything drawn changes; files of another version are never read.
 VERSION = 1
 SMALLEST = 32
 TABLES = ("images", "masks", "pairs", "truth", "annotators")
@@ -420,7 +414,7 @@ def load(
     seed: int = 0,
     cache: Path | str | None = None,
 ) -> Cohort:
-    """Load invented lesions with known truth and known annotators, making them if need be.
+    """Load simulated lesions with known truth and annotators, generating them if needed.
 
     Image number i of a seed is the same whatever `n_images`, and masks and tables are the same on
     every machine.
@@ -440,13 +434,13 @@ def load(
     -------
     Cohort
         Synthetic. ``extras["truth"]`` (index ``image_id``) holds the path of the true mask and
-        what the lesion was drawn with, ``extras["annotators"]`` (index ``annotator``) what the
-        annotators were drawn with.
+        the parameters of the lesion, ``extras["annotators"]`` (index ``annotator``) those of the
+        annotators.
 
     Raises
     ------
     ValueError
-        If a number makes no sense.
+        If a parameter has no valid value.
     """
     width, height = _check(n_images, size, seed)
     root = Path(cache or cache_home()) / "phantom"
@@ -471,7 +465,7 @@ def _check(n_images, size, seed) -> tuple[int, int]:
 
 
 def _build(folder: Path, n_images: int, width: int, height: int, seed: int) -> None:
-    """Write everything beside the final folder and move it there: it is whole or absent."""
+    """Write everything beside the final folder and move it there: it is complete or absent."""
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         for name in ("images", "masks", "truth"):
@@ -540,7 +534,7 @@ def _who(outline: Outline) -> dict[str, str]:
 
 
 def _facts(generator: np.random.Generator, image_id: str, lesion, block: int) -> dict:
-    """Fill in what a register would say, with the gaps that registers have."""
+    """Draw the metadata of a lesion, with the gaps that registries have."""
     malignant = lesion.malignancy == "malignant"
     has_patient, has_lesion, has_site, has_sex = generator.random(4) < (0.33, 0.33, 0.35, 0.9)
     age = float(np.clip(generator.normal(60 if malignant else 46, 15), 5, 85).round(-1))
@@ -588,7 +582,7 @@ def _read(folder: Path) -> Cohort:
         masks=tables["masks"].set_index("mask_id"),
         pairs=tables["pairs"],
         synthetic=True,
-        citation="invented by iavlib.data.phantom",
+        citation="simulated by iavlib.data.datasets.phantom",
         licence="MIT",
         source=str(folder),
         extras={
@@ -602,7 +596,7 @@ DATASET = register_dataset(
     Dataset(
         name="phantom",
         load=load,
-        title="Invented lesions with known truth and known annotators",
+        title="Simulated lesions with known truth and known annotators",
         licence="MIT",
         citation="this project",
         how="built in: generated when first loaded",

@@ -6,14 +6,11 @@ Folders as published: ``BinRushed/BinRushed1-Corrected``, ``BinRushed/BinRushed2
 ``image7-1.tif`` to ``image7-6.tif`` are copies with the outlines of the annotators 1 to 6, in
 capitals or not, ``.tif`` or ``.jpg``.
 
-The first load reads the outlines (:mod:`iavlib.data.riga`) and keeps label maps in the cache:
-128 in the rim, 255 in the cup, so that what is above 0 is the disc. A file whose lines cannot be
-read, because they touch for instance, is left out and listed in ``extras["problems"]``.
-
-Disc and cup from outlines that were drawn into a copy of the picture.
-
 RIGA publishes no masks: each ophthalmologist's file is the fundus picture with two closed lines in
-it. The lines are where the copy differs from the picture; what they enclose are cup and rim.
+it. The lines are where the copy differs from the picture; they enclose cup and rim. The first load
+reads the outlines and caches label maps: 128 in the rim, 255 in the cup, so that values above 0
+are the disc. A file whose lines cannot be read, for instance because they touch, is left out and
+listed in ``extras["problems"]``.
 """
 
 from __future__ import annotations
@@ -47,11 +44,11 @@ LINE_CONTRAST = 40
 CLOSING = 3
 #: An enclosed area below this share of the disc is a loop of the pen, not the cup.
 SMALLEST_CUP = 0.02
-_MEND = "draw two closed lines that do not touch, or leave the file away"
+_HINT = "draw two closed lines that do not touch, or leave the file away"
 
 
 def labels_from_outlines(picture: np.ndarray, drawn: np.ndarray, where="outlines") -> np.ndarray:
-    """Read the rim and the cup of an optic disc off the lines drawn around disc and cup.
+    """Read the rim and the cup of an optic disc from the lines drawn around disc and cup.
 
     Half of each line's width belongs to either side. Of the areas that the lines enclose, the cup
     is the one that holds the point deepest in the disc.
@@ -61,7 +58,7 @@ def labels_from_outlines(picture: np.ndarray, drawn: np.ndarray, where="outlines
     picture, drawn : numpy.ndarray of uint8, shape (height, width, 3)
         Without and with the lines.
     where : str or path
-        What to name in errors.
+        Named in errors.
 
     Returns
     -------
@@ -74,9 +71,9 @@ def labels_from_outlines(picture: np.ndarray, drawn: np.ndarray, where="outlines
         If sizes differ, no line is found, or the lines do not enclose a disc with a cup in it.
     """
     if picture.shape != drawn.shape:
-        told = f"{drawn.shape[1]}x{drawn.shape[0]} pixels, the picture has "
-        told += f"{picture.shape[1]}x{picture.shape[0]}"
-        raise DataError(where, told, "replace the one that was resized")
+        problem = f"{drawn.shape[1]}x{drawn.shape[0]} pixels, the picture has "
+        problem += f"{picture.shape[1]}x{picture.shape[0]}"
+        raise DataError(where, problem, "replace the one that was resized")
     line = _line(picture, drawn, where)
     rows, columns = ndimage.find_objects(line.astype(np.uint8))[0]
     margin = 2 * CLOSING + 1
@@ -89,20 +86,20 @@ def labels_from_outlines(picture: np.ndarray, drawn: np.ndarray, where="outlines
 def _line(picture: np.ndarray, drawn: np.ndarray, where) -> np.ndarray:
     difference = np.abs(picture.astype(np.int16) - drawn).max(axis=2)
     if difference.max() < LINE_CONTRAST:
-        told = f"nothing drawn: it differs from the picture by {difference.max()} grey levels"
-        raise DataError(where, f"{told} at most", _MEND)
+        problem = f"nothing drawn: it differs from the picture by {difference.max()} grey levels"
+        raise DataError(where, f"{problem} at most", _HINT)
     return difference >= LINE_SHARE * difference.max()
 
 
 def _areas(line: np.ndarray, where) -> np.ndarray:
-    """Tell rim and cup apart in a box around the lines, with a margin of background."""
+    """Distinguish rim and cup in a box around the lines, with a margin of background."""
     for closing in range(CLOSING + 1):
         disc, pieces, areas = _enclosed(line, closing)
         if np.count_nonzero(areas) >= 2:
             break
     else:
-        told = f"the lines enclose {np.count_nonzero(areas)} areas, not a rim and a cup"
-        raise DataError(where, told, _MEND)
+        problem = f"the lines enclose {np.count_nonzero(areas)} areas, not a rim and a cup"
+        raise DataError(where, problem, _HINT)
     depth = ndimage.distance_transform_edt(disc)
     deepest = np.where(areas[pieces] > 0, depth, 0).argmax()
     cup = pieces == pieces.flat[deepest]
@@ -130,7 +127,7 @@ def _enclosed(line: np.ndarray, closing: int) -> tuple[np.ndarray, np.ndarray, n
 
 SOURCES = {"BinRushed": "train", "MESSIDOR": "train", "Magrabia": "test"}
 COUNTS = {"BinRushed": 195, "MESSIDOR": 460, "Magrabia": 95}
-#: Raise when what is read off the outlines changes.
+#: Raise when the label maps change.
 VERSION = 1
 _PICTURE = re.compile(r"^(?P<name>.+?)prime$", re.IGNORECASE)
 _DRAWN = re.compile(r"^(?P<name>.+?)-(?P<annotator>[1-6])$")
@@ -142,23 +139,23 @@ def load() -> Cohort:
     Returns
     -------
     Cohort
-        Masks are label maps; ``extras["classes"]`` tells their values and structures (disc and
-        cup), ``extras["published_split"]`` the part of each picture (BinRushed and MESSIDOR
+        Masks are label maps; ``extras["classes"]`` gives their values and structures (disc and
+        cup), ``extras["published_split"]`` the split of each picture (BinRushed and MESSIDOR
         train, Magrabia test: 655 and 95 in all) and its source, and ``extras["problems"]`` the
-        files that are left out and why. Pairs and their metrics are of the disc.
+        files that are left out, with the reason. Pairs and their metrics are of the disc.
 
     Raises
     ------
     DatasetUnavailable
-        If one of the three folders is not there.
+        If one of the three folders is absent.
     DataError
         If there are no pictures with outlines in them.
     """
     home = DATASET.folder
     absent = [source for source in SOURCES if not (home / source).is_dir()]
     if absent:
-        told = f"no folder {', '.join(absent)} in {home}"
-        raise DatasetUnavailable("riga", told, "unpack the published archives there")
+        problem = f"no folder {', '.join(absent)} in {home}"
+        raise DatasetUnavailable("riga", problem, "unpack the published archives there")
     files = find_files(home)
     if files.empty:
         hint = "unpack the published archives there, names unchanged"
@@ -188,8 +185,8 @@ def load() -> Cohort:
 def find_files(home: Path) -> pd.DataFrame:
     """List the outlined copies with their pictures.
 
-    A folder beside one of the same name and ``-Corrected`` is passed over, and so are copies
-    without a picture.
+    A folder beside one of the same name and ``-Corrected`` is ignored, and so are copies without a
+    picture.
 
     Returns
     -------
@@ -230,7 +227,7 @@ def _natural(text: str) -> tuple:
 
 
 def _kept(files: pd.DataFrame) -> Path:
-    """Read the outlines that were not read before; return the folder of the label maps."""
+    """Read the outlines that are not cached yet; return the folder of the label maps."""
     facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files["drawn"]]
     key = hashlib.sha256(repr((VERSION, facts)).encode()).hexdigest()[:16]
     kept = cache_home() / "riga" / key
@@ -257,7 +254,7 @@ def _kept(files: pd.DataFrame) -> Path:
     columns = ["image_id", "annotator", "file", "problem"]
     pd.DataFrame(problems, columns=columns).to_csv(kept / "problems.csv", index=False)
     table = pd.DataFrame(rows, columns=["image_id", "image", "mask", "annotator"])
-    # The table is moved into place last: where it is, everything is.
+    # The table is moved into place last: where it exists, everything does.
     write_text(kept / "masks.csv", table.to_csv(index=False))
     return kept
 
@@ -274,8 +271,8 @@ DATASET = register_dataset(
         title="Optic disc and cup outlined by six annotators (750 fundus images)",
         licence="as the source states (University of Michigan, Deep Blue Data)",
         citation=(
-            "A. Almazroa et al.: Retinal fundus images for glaucoma analysis: the RIGA dataset. SPIE "
-            "Medical Imaging 2018, doi:10.1117/12.2293584"
+            "A. Almazroa et al.: Retinal fundus images for glaucoma analysis: the RIGA dataset. "
+            "SPIE Medical Imaging 2018, doi:10.1117/12.2293584"
         ),
         how="put BinRushed, Magrabia and MESSIDOR, as published, into riga of the data home",
         layout=lambda home: Layout(

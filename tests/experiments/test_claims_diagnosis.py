@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from iavlib.core.errors import ExperimentError
-from iavlib.experiments.results import diagnosis as gains, diagnosis as results
-from iavlib.experiments.scores import diagnosis_by_part
+from iavlib.experiments import claims as gains, summary as results
+from iavlib.experiments.scores import diagnosis_scores
 
 N = 80
 
@@ -63,14 +63,12 @@ def test_a_switched_setting_is_an_arm_of_its_own(runs):
     label = results.SWITCH + "another loss"
     switched = runs.assign(label=runs["label"].where(runs["recipe"] != "probe", label))
     tested = results.held_out_predictions(results.describe_arms(switched))
-    found = gains.effects_of_switches(tested, n_boot=100)
+    found = gains.gains_between(tested, [(label, results.SINGLE)], n_boot=100)
     assert list(found.index) == [(label, results.SINGLE)]
     assert found["n_pairs"].item() == 2
     assert found["estimate"].item() == pytest.approx(-0.1, abs=0.03)
-    on_half = pd.concat([tested, tested.assign(train_share=0.5)])
-    pd.testing.assert_frame_equal(gains.effects_of_switches(on_half, n_boot=100), found)
     without = results.held_out_predictions(results.describe_arms(runs))
-    assert gains.effects_of_switches(without, n_boot=10).empty
+    assert gains.gains_between(without, [(label, results.SINGLE)], n_boot=10).empty
 
 
 def test_folds_are_judged_together_and_seeds_apart(runs):
@@ -85,8 +83,11 @@ def test_folds_are_judged_together_and_seeds_apart(runs):
 
 def test_gains_are_those_that_were_made(runs):
     tested = results.held_out_predictions(results.describe_arms(runs))
-    main = results.one_alpha(tested, 0.5)
-    contrast = gains.gains_between(main, n_boot=200)
+    main = tested[tested["alpha"].isna() | (tested["arm"] == "single") | (tested["alpha"] == 0.5)]
+    shuffled = results.SHUFFLED
+    wanted = [("multitask", "single"), (shuffled, "single"), ("multitask", shuffled)]
+    wanted.append((results.GIVEN, "single"))
+    contrast = gains.gains_between(main, wanted, n_boot=200)
     assert list(contrast.index) == [
         ("multitask", "single"),
         ("shuffled agreement", "single"),
@@ -97,11 +98,6 @@ def test_gains_are_those_that_were_made(runs):
     assert 0 < row["ci_low"] < row["estimate"] < row["ci_high"]
     assert (row["n_pairs"], row["n"]) == (2, N)
     assert contrast.loc[("shuffled agreement", "single"), "estimate"] == pytest.approx(0, abs=0.04)
-    by_agreement = results.gain_by_agreement(gains.both_arms(main, "multitask", "single"), 4)
-    assert by_agreement["n"].sum() == N
-    assert (by_agreement["difference"] * by_agreement["n"]).sum() / N == pytest.approx(
-        -0.2, abs=0.04
-    )
 
 
 def test_the_best_weight_is_chosen_on_validation(runs):
@@ -116,25 +112,22 @@ def test_the_best_weight_is_chosen_on_validation(runs):
     assert gains.best_weight(described[described["alpha"] != 0.9], tested) is None
 
 
-def test_the_full_scale_goes_before_ones_own(runs):
-    own = runs.assign(id="own" + runs["id"])
-    assert set(results.finished_or_stored(own, runs)["scale"]) == {"full"}
-    assert set(results.finished_or_stored(own, runs.assign(synthetic=True))["scale"]) == {"own"}
-    other = results.finished_or_stored(own.assign(cohort_name="ph2"), runs)
-    assert set(zip(other["cohort_name"], other["scale"], strict=True)) == {
-        ("imapp", "full"),
-        ("ph2", "own"),
-    }
+def test_nothing_finished_is_reported_with_the_reason(runs):
     with pytest.raises(ExperimentError, match=r"none is finished \(it broke\)"):
-        broken = runs.assign(status="failed", reason="it broke")
-        results.finished_or_stored(broken, broken)
-    described = results.describe_arms(runs.assign(weights_random=True))
-    assert results.data_of(described, "imapp") == results.RunData("imapp", True)
+        results.describe_arms(runs.assign(status="failed", reason="it broke"))
+
+
+def test_random_weights_make_a_result_as_good_as_invented(runs):
+    assert gains.RunData.of(runs, trained=True) == gains.RunData("imapp", False)
+    random = runs.assign(weights_random=True)
+    assert gains.RunData.of(random, trained=True) == gains.RunData("imapp", True)
+    assert gains.RunData.of(random) == gains.RunData("imapp", False)
 
 
 def test_scores_of_parts():
-    table = table_of(0.8)
-    scores = diagnosis_by_part(table.assign(predicted_iaa=table["true_iaa"]))
+    train = table_of(0.8).iloc[:8].assign(subset="train")
+    table = pd.concat([table_of(0.8), train], ignore_index=True)
+    scores, _ = diagnosis_scores(table.assign(predicted_iaa=table["true_iaa"]))
     assert scores["test"]["balanced_accuracy"] == pytest.approx(0.8, abs=0.05)
     assert scores["test"]["threshold"] == scores["val"]["threshold"]
     assert scores["test"]["iaa_mae"] == 0

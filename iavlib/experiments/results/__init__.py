@@ -1,1 +1,0 @@
-"""What many runs of a task say together, beside what was published."""
