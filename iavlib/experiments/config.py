@@ -271,11 +271,6 @@ class Experiment(Settings):
         """Return the experiment with some fields changed; a part that is given is given whole."""
         return Experiment(**{name: getattr(self, name) for name in FIELDS} | changes)
 
-    @property
-    def overrides(self) -> dict[str, Any]:
-        """All settings in one mapping, by their names of version 1."""
-        return to_version_1(self)["overrides"]
-
     def training_recipe(self, **defaults: Any) -> Recipe:
         """Return the recipe with the fields that differ; `defaults` are those of a task."""
         return get_recipe(self.recipe.name, **defaults | self.recipe.settings)
