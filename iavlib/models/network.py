@@ -29,11 +29,11 @@ class Network(nn.Module):
         New heads are built for them.
     spec : Backbone
     weights : Weights
-        What `backbone` holds.
+        Of `backbone`.
     n_features : int
     seed : int
-        Of the heads. Each is drawn from the seed and its own name, so that it starts the same
-        whichever backbone is under it and whichever heads are beside it.
+        Of the heads. Each is drawn from the seed and its own name, so that its start depends
+        neither on the backbone nor on other heads.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Network(nn.Module):
     backbone_name : str
     n_features : int
     weights : Weights
-        Replace it by ``weights.with_normalisation(...)`` where images are normalised otherwise.
+        Replace it by ``weights.with_normalisation(...)`` where images are normalised differently.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Network(nn.Module):
         Parameters
         ----------
         images : torch.Tensor of shape (B, 3, S, S)
-            Floating point, normalised as :attr:`weights` say.
+            Floating point, normalised as :attr:`weights` require.
 
         Returns
         -------
@@ -90,11 +90,11 @@ class Network(nn.Module):
         return self.backbone(images).flatten(1)
 
     def from_features(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return what each head makes of features (B, F): name -> (B, width)."""
+        """Return the output of each head for features (B, F): name -> (B, width)."""
         return {name: head(features) for name, head in self.heads.items()}
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return what each head makes of images (B, 3, S, S): name -> (B, width)."""
+        """Return the output of each head for images (B, 3, S, S): name -> (B, width)."""
         return self.from_features(self.features(images))
 
 
@@ -123,10 +123,10 @@ def build_network(
     seed : int
         Of all random starts; the random state of the process is left as it was.
     size : int, optional
-        Side of the input in pixels, where it is not to be the weights'.
+        Side of the input in pixels; that of the weights unless given.
     padding : {"", "same"}
-        Of strided convolutions in a network that starts at random; see :class:`Weights`. Weights
-        bring their own.
+        Of strided convolutions in a network that starts at random; see :class:`Weights`.
+        Pre-trained weights define their own.
 
     Raises
     ------

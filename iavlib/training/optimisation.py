@@ -32,7 +32,7 @@ def backbone_of(model: nn.Module, recipe: Recipe) -> nn.Module | None:
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """Build the optimiser over all parameters that are trained; the backbone has its own rate.
 
-    Biases and normalisation weights (all of one dimension) decay only if ``decay_norms`` says so.
+    Biases and normalisation weights (all of one dimension) decay only with ``decay_norms``.
     """
     backbone = backbone_of(model, recipe)
     inside = {id(weight) for weight in backbone.parameters()} if backbone is not None else set()
