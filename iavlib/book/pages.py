@@ -12,6 +12,7 @@ import math
 import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from iavlib.book.claims import count_verdicts, describe_profile, markdown_table
@@ -29,6 +30,7 @@ SYNTHETIC_CLASS = "iav-synthetic"
 _GLUE_PREFIX = "application/papermill.record/"
 
 
+@dataclass(frozen=True, repr=False)
 class Banner:
     """A notice of the data a page is computed on, shown as HTML or as text.
 
@@ -44,11 +46,11 @@ class Banner:
         How to cite it.
     """
 
-    def __init__(self, name: str, synthetic: bool, n_images: int, n_masks: int, citation: str):
-        self.name = name
-        self.synthetic = synthetic
-        self.size = f"{n_images:,} images, {n_masks:,} annotator masks"
-        self.citation = citation
+    name: str
+    synthetic: bool
+    n_images: int
+    n_masks: int
+    citation: str
 
     @property
     def title(self) -> str:
@@ -58,12 +60,13 @@ class Banner:
     @property
     def text(self) -> str:
         """Text of the notice below its title."""
+        size = f"{self.n_images:,} images, {self.n_masks:,} annotator masks"
         if self.synthetic:
             return (
-                f"{self.name}: {self.size}, all invented. The numbers on this page show that the "
+                f"{self.name}: {size}, all invented. The numbers on this page show that the "
                 "analysis works; they give no information on real lesions or real annotators."
             )
-        return f"{self.size}. {self.citation}"
+        return f"{size}. {self.citation}"
 
     def _repr_html_(self) -> str:
         kind, size, colour = (
@@ -96,13 +99,8 @@ def banner(cohort: Any) -> Banner:
     Banner
         The value of the last line of the cell that loads the data.
     """
-    return Banner(
-        name=cohort.name,
-        synthetic=cohort.synthetic,
-        n_images=len(cohort.images),
-        n_masks=len(cohort.masks),
-        citation=cohort.citation,
-    )
+    n_images, n_masks = len(cohort.images), len(cohort.masks)
+    return Banner(cohort.name, cohort.synthetic, n_images, n_masks, cohort.citation)
 
 
 def glue(name: str, value: Any) -> None:

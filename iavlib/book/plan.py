@@ -167,7 +167,7 @@ class Request:
         """
         root = self.project.root
         runs = os.environ.get("IAV_RUNS") or root / "runs"
-        total = hashlib.sha256(repr((self, package_versions(PACKAGES))).encode())
+        total = hashlib.sha256(f"{self._subject} {package_versions(PACKAGES)}".encode())
         folders = [self.project.notebooks, self.project.book, self.project.html, runs, data_home()]
         for folder in (*folders, Path(iavlib.__file__).parent):
             for parent, names, files in os.walk(folder):
@@ -193,8 +193,13 @@ class Request:
             write_json(self._record, {"snapshot": snapshot, "targets": n_targets})
 
     @property
+    def _subject(self) -> str:
+        """What is asked for, however it is made."""
+        return repr(replace(self, force=False, n_jobs=1, executor=LOCAL))
+
+    @property
     def _record(self) -> Path:
-        name = hashlib.sha256(repr(replace(self, force=False)).encode()).hexdigest()[:16]
+        name = hashlib.sha256(self._subject.encode()).hexdigest()[:16]
         return self.project.build / "up-to-date" / f"{name}.json"
 
     def unavailable(self) -> list[str]:

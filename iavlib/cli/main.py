@@ -35,7 +35,6 @@ Executor = Annotated[
 DryRun = Annotated[
     bool, typer.Option("-n", "--dry-run", help="Only list every job and why it would run.")
 ]
-
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")]
 
 
@@ -240,7 +239,7 @@ def book(
     for problem in result.problems:
         typer.secho(f"problem: {problem}", fg="red", err=True)
     typer.echo(f"Book{'' if result.rebuilt else ', nothing changed'}: {project.html}/index.html")
-    if result.problems or result.failed:
+    if not result.ok:
         typer.secho(
             f"Not a good book: {len(result.failed)} of its notebooks failed, "
             f"{len(result.problems)} problems.",

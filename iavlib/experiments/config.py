@@ -293,7 +293,7 @@ class Experiment(Settings):
 
     @property
     def parent(self) -> Experiment | None:
-        """The experiment that this one starts from, if any; None while only its name is known."""
+        """The experiment that this one starts from, if any; None while only its id is given."""
         return self.init_from if isinstance(self.init_from, Experiment) else None
 
     @property
@@ -474,7 +474,7 @@ def _plain(value: Any, place: str) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ExperimentError(
-        f"{place} = {value!r}", "is no text, number, list or mapping", "write it in these"
+        f"{place} = {value!r}", "is no text, number, list or mapping", "use one of these"
     )
 
 

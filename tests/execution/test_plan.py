@@ -166,6 +166,7 @@ def test_a_record_holds_for_its_snapshot_only(project):
     assert asked.recorded("as it was") == 0
     assert request(project, force=True).recorded("as it is") == 0
     assert request(project, with_book=True).recorded("as it is") == 0
+    assert request(project, n_jobs=1).recorded("as it is") == 3
     own = request(project, overrides={"path": "masks.csv"})
     own.record("as it is", 3)
     assert own.recorded("as it is") == 0
