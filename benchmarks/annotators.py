@@ -68,6 +68,7 @@ def measure(name: str, annotators: int, side: int, batch: int, device: str) -> d
 
     from iavlib.multiannotator import FittedMethod, Problem, make_method
     from iavlib.multiannotator.fitting import build_network
+    from iavlib.training.recipe import get_recipe
 
     torch.set_num_threads(1)
     data = invented(annotators, side, batch)
@@ -75,7 +76,7 @@ def measure(name: str, annotators: int, side: int, batch: int, device: str) -> d
     problem = Problem.of(data)
     before = peak(device)
     network = build_network(method, problem, 0).to(device, memory_format=torch.channels_last)
-    method.start(network, data)
+    method.start(network, data, get_recipe("annotators"))
     # What comes after the first step of training is measured where a stage needs no other's end.
     stages = method.stages if name == "avap" else method.stages[:1]
     seconds = [time_steps(method, network, data, problem, stage, device) for stage in stages]

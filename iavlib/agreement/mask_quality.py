@@ -1,7 +1,7 @@
 """Quality of single masks: findings with severity and remedy.
 
-The checks of IMA++ (Abhishek et al. 2025), with the second *largest* region where the released
-code takes the second in raster order, and further ones: holes, another size than the image, grey values,
+The checks of IMA++ (Abhishek et al. 2025), with the second *largest* region where the released code
+takes the second in raster order, and further ones: holes, another size than the image, grey values,
 the same mask twice. Findings on annotators as a whole are in
 :mod:`iavlib.agreement.annotator_bias`.
 """

@@ -1,24 +1,13 @@
-"""Making the book: pages of what notebooks left, assembled, built with warnings as errors, checked.
+"""From notebooks to the book: run them, compare their results with the papers' claims, build pages.
 
-:mod:`iavlib.book.site` is the way in. What is run, and whether it is still current, is decided by
-:mod:`iavlib.book`; here nothing computed is changed.
+- :mod:`iavlib.book.plan` makes what is asked for: experiments, notebooks, the book, in this order;
+- :mod:`iavlib.book.notebooks` runs one notebook (:mod:`iavlib.book.jobs` defines when its last
+  result holds, :mod:`iavlib.book.parameters` its parameters);
+- :mod:`iavlib.book.claims` compares ``book/claims.yml`` with what was measured;
+- :mod:`iavlib.book.site` builds the book from what runs left.
 
-What a paper says, beside what was measured.
-
-``book/claims.yml`` lists the claims; a notebook measures one by
-:func:`record`; :func:`iavlib.book.claims.ledger` sets both side by side with
-a verdict. The ledger is not imported here: notebooks do not depend on it.
-
-Running notebooks headlessly, one by one or as a batch, and keeping what each run did.
-
-A notebook run counts as done only when its process ended well *and* the
-notebook's last cell wrote a valid manifest (:mod:`iavlib.book.manifest`).
-Whether a run is still current is decided by its fingerprint
-(:mod:`iavlib.book.fingerprint`). This package decides what is done; it
-schedules nothing.
-
-A notebook itself needs two modules: :mod:`iavlib.book.manifest` in its
-last cell and :mod:`iavlib.book.pages` for the banner at its top.
+A notebook itself needs :func:`record` for what it measured, :mod:`iavlib.book.manifest` in its last
+cell, and :mod:`iavlib.book.pages` for the banner at its top.
 """
 
 import lazy_loader

@@ -6,10 +6,9 @@ The last code cell of every notebook is::
 
     manifest.write(cohorts=[cohort])
 
-`iav run` calls a run done only when this file is there, valid, and of that very
-run. It tells the kernel about the run through one environment variable,
-``IAV_RUN``, the path of a JSON file. Without it (in JupyterLab) nothing is
-written to disk.
+`iav run` accepts a run only when this file is there, valid, and of that very run. The kernel gets
+the facts of the run through one environment variable, ``IAV_RUN``, the path of a JSON file. Without
+it (in JupyterLab) nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def write(cohorts: Sequence[Any]) -> None:
 
     Notes
     -----
-    Outside `iav run` nothing is written; a line says what would have been.
+    Outside `iav run` nothing is written; what would be written is summarized in a printed line.
     """
     described = [_describe(cohort) for cohort in cohorts]
     pending = take_pending()

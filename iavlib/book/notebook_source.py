@@ -1,12 +1,8 @@
-"""Where and why a run of a notebook stopped, read from what it left behind.
+"""Reading notebook files: their cells, and where and why a run stopped.
 
-Papermill's own status is not trusted: it says "completed" of the cell whose
-kernel was killed.
-
-Reading a notebook file as it lies on disk, without starting Jupyter.
-
-Importing nbformat takes longer than everything `iav book` does when nothing
-changed, and only cells, tags and figure captions are needed here.
+Files are read as JSON: importing nbformat takes longer than everything `iav book` does when nothing
+changed, and only cells, tags and figure captions are needed. Papermill's own status of a cell is
+not used: it is "completed" for a cell whose kernel was killed.
 """
 
 from __future__ import annotations
@@ -58,7 +54,7 @@ def load_notebook(path: Path) -> dict[str, Any]:
     Raises
     ------
     NotebookError
-        If the file is missing, is cut off or is no notebook of format 4.
+        If the file is missing, truncated or not a notebook of format 4.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -74,13 +70,13 @@ def load_notebook(path: Path) -> dict[str, Any]:
 
 
 def cell_source(cell: dict[str, Any]) -> str:
-    """Give a cell's text; the file format allows one string or a list of lines."""
+    """Return a cell's text; the file format allows one string or a list of lines."""
     source = cell.get("source", "")
     return source if isinstance(source, str) else "".join(source)
 
 
 def cell_tags(cell: dict[str, Any]) -> list[str]:
-    """Give a cell's tags."""
+    """Return a cell's tags."""
     return list(cell.get("metadata", {}).get("tags", []))
 
 
@@ -109,7 +105,7 @@ def read_cells(path: Path) -> list[Cell]:
 
 
 def notebook_title(path: Path) -> str:
-    """Give the first top-level heading of a notebook, or its stem if it has none."""
+    """Return the first top-level heading of a notebook, or its stem if it has none."""
     for cell in read_cells(path):
         if cell.kind == "markdown":
             heading = re.search(r"^#\s+(.+?)\s*$", cell.source, flags=re.MULTILINE)
@@ -132,14 +128,14 @@ class Failure:
     Parameters
     ----------
     cell : int or None
-        Number of the code cell, counted from 1 in the source notebook; None if
-        the run stopped before the first or there is nothing to blame.
+        Number of the code cell, counted from 1 in the source notebook; None if the run stopped
+        before the first or no cell is at fault.
     line : str or None
         First line of that cell.
     error : str
         What happened, in one line.
     traceback : tuple of str
-        The last lines of the traceback or, without one, of the log.
+        The last lines of the traceback or, if there is none, of the log.
     exit_code : int or None
         Exit status of the process.
     """
@@ -152,13 +148,13 @@ class Failure:
 
     @property
     def place(self) -> str:
-        """The cell in words."""
+        """The cell, for messages."""
         if self.cell is None:
             return "outside the cells"
         return f"code cell {self.cell} ({self.line})"
 
     def to_json(self) -> dict[str, Any]:
-        """Give the failure for a ``.failed.json`` file."""
+        """Return the failure for a ``.failed.json`` file."""
         return {**asdict(self), "traceback": list(self.traceback)}
 
 
@@ -172,7 +168,7 @@ def own_code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def first_unrun(notebook: dict[str, Any]) -> int | None:
-    """Give the number of the first code cell that was not run, None if all were."""
+    """Return the number of the first code cell that was not run, None if all were."""
     for number, cell in enumerate(own_code_cells(notebook), start=1):
         if cell_source(cell).strip() and cell.get("execution_count") is None:
             return number
@@ -180,7 +176,7 @@ def first_unrun(notebook: dict[str, Any]) -> int | None:
 
 
 def has_error(notebook: dict[str, Any]) -> bool:
-    """Tell whether a cell of an executed notebook ended with an error."""
+    """Return whether a cell of an executed notebook ended with an error."""
     return any(_error_output(cell) for cell in own_code_cells(notebook))
 
 
@@ -196,7 +192,7 @@ def locate_failure(output: Path, log: Path, exit_code: int, reason: str | None =
     exit_code : int
         How it ended.
     reason : str, optional
-        What is wrong, should no cell hold an error.
+        What is wrong if no cell holds an error.
 
     Returns
     -------
@@ -208,7 +204,7 @@ def locate_failure(output: Path, log: Path, exit_code: int, reason: str | None =
     try:
         cells = own_code_cells(load_notebook(output))
     except NotebookError:
-        return Failure(None, None, reason or _last_words(tail), tail, exit_code)
+        return Failure(None, None, reason or _last_line(tail), tail, exit_code)
     for number, cell in enumerate(cells, start=1):
         error = _error_output(cell)
         if error is not None:
@@ -217,7 +213,7 @@ def locate_failure(output: Path, log: Path, exit_code: int, reason: str | None =
     started = [number for number, cell in enumerate(cells, start=1) if _was_started(cell)]
     if reason is None:
         dead = any("DeadKernelError" in line for line in tail)
-        reason = _DEAD if dead else _last_words(tail)
+        reason = _DEAD if dead else _last_line(tail)
     if not started:
         return Failure(None, None, reason, tail, exit_code)
     return Failure(started[-1], _first_line(cells[started[-1] - 1]), reason, tail, exit_code)
@@ -249,9 +245,9 @@ def _log_tail(log: Path) -> tuple[str, ...]:
     return tuple(_COLOURS.sub("", text).splitlines()[-_TRACEBACK_LINES:])
 
 
-def _last_words(tail: tuple[str, ...]) -> str:
-    said = [line.strip() for line in tail if line.strip()]
-    return _one_line(said[-1]) if said else "the process ended without a word"
+def _last_line(tail: tuple[str, ...]) -> str:
+    lines = [line.strip() for line in tail if line.strip()]
+    return _one_line(lines[-1]) if lines else "the process ended without any output"
 
 
 def _one_line(text: str) -> str:

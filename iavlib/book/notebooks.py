@@ -174,17 +174,12 @@ def _is_complete(work: Path, files: NotebookFiles, job: Job) -> bool:
 def _describe_run(project: Project, job: Job, work: Path, run_id: str, started: float) -> None:
     """Write what the worker and the notebook's kernel must know."""
     write_json(
-        work / "job.json",
+        work / FACTS,
         {
             "input": str(job.notebook),
             "output": str(work / OUTPUT),
             "folder": str(project.notebooks),
-            "parameters": job.changed,
-        },
-    )
-    write_json(
-        work / FACTS,
-        {
+            "changed": job.changed,
             "run_id": run_id,
             "notebook": job.stem,
             "profile": job.profile,
@@ -204,14 +199,14 @@ def _execute(work: Path, log: Path, lock: int) -> int:
     It inherits the notebook's lock: should we be killed, nobody runs the notebook
     before the worker has ended too.
     """
+    facts = str(work / FACTS)
     environment = {
         **os.environ,
-        RUN_VARIABLE: str(work / FACTS),
+        RUN_VARIABLE: facts,
         "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not one of the same name
         "PYTHONUNBUFFERED": "1",
     }
-    job = str(work / "job.json")
-    command = [sys.executable, "-m", "iavlib.book.worker", "notebook", job]
+    command = [sys.executable, "-m", "iavlib.book.worker", "notebook", facts]
     with log.open("wb") as stream:
         process = subprocess.Popen(
             command,

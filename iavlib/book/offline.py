@@ -1,17 +1,13 @@
 """Sphinx extension: pages that need nothing from other servers.
 
-Formulas are written as MathML, and the scripts that would load code runners
-from elsewhere are left out: this book has none, and Jupyter Book adds them twice,
-which browsers report as an error on every page.
+Formulas are written as MathML, which browsers display without scripts; the usual renderer loads
+MathJax from another server, and without network a page shows raw LaTeX. docutils converts LaTeX to
+MathML. A command that it does not know becomes a warning (and so an error of the book's build)
+that names it. In addition the environments ``align``, ``gather``, ``split`` and their starred forms
+and the commands in `_REWRITTEN` are understood.
 
-Formulas as MathML, which browsers show by themselves.
-
-The usual renderer loads MathJax from another server whenever a page with a
-formula is looked at; without network such a page shows raw LaTeX. docutils can
-write MathML itself. A command it does not know becomes a warning (and so an
-error of the book's build) that names it. Beyond what docutils knows, the
-environments ``align``, ``gather``, ``split`` and their starred forms and the
-commands in `_REWRITTEN` are understood.
+The scripts that would load code runners from elsewhere are removed: this book has none, and Jupyter
+Book adds them twice, which browsers report as an error on every page.
 """
 
 from __future__ import annotations
@@ -147,7 +143,7 @@ article table { display: block; overflow-x: auto; max-width: 100%; }
 
 
 def _silence_runners(app: Sphinx, _: Config) -> None:
-    """Disconnect what sphinx-thebe does to pages; its (empty) style stays, as pages link it."""
+    """Disconnect what sphinx-thebe does to pages; its (empty) style remains, as pages link it."""
     for listeners in list(app.events.listeners.values()):
         for listener in list(listeners):
             handler = listener.handler
@@ -161,7 +157,7 @@ def _add_style(app: Sphinx, page: str, template: str, context: dict[str, Any], t
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the math renderer ``mathml`` and take the code runners out."""
+    """Register the math renderer ``mathml`` and remove the code runners."""
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
     app.connect("config-inited", _silence_runners)
     app.connect("html-page-context", _add_style)

@@ -12,6 +12,7 @@ import math
 import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from iavlib.book.claims import count_verdicts, describe_profile, markdown_table
@@ -29,6 +30,7 @@ SYNTHETIC_CLASS = "iav-synthetic"
 _GLUE_PREFIX = "application/papermill.record/"
 
 
+@dataclass(frozen=True, repr=False)
 class Banner:
     """A notice of the data a page is computed on, shown as HTML or as text.
 
@@ -44,11 +46,11 @@ class Banner:
         How to cite it.
     """
 
-    def __init__(self, name: str, synthetic: bool, n_images: int, n_masks: int, citation: str):
-        self.name = name
-        self.synthetic = synthetic
-        self.size = f"{n_images:,} images, {n_masks:,} annotator masks"
-        self.citation = citation
+    name: str
+    synthetic: bool
+    n_images: int
+    n_masks: int
+    citation: str
 
     @property
     def title(self) -> str:
@@ -57,13 +59,14 @@ class Banner:
 
     @property
     def text(self) -> str:
-        """What the notice says below its title."""
+        """Text of the notice below its title."""
+        size = f"{self.n_images:,} images, {self.n_masks:,} annotator masks"
         if self.synthetic:
             return (
-                f"{self.name}: {self.size}, all invented. The numbers on this page show that the "
-                "analysis works; they say nothing about real lesions or real annotators."
+                f"{self.name}: {size}, all invented. The numbers on this page show that the "
+                "analysis works; they give no information on real lesions or real annotators."
             )
-        return f"{self.size}. {self.citation}"
+        return f"{size}. {self.citation}"
 
     def _repr_html_(self) -> str:
         kind, size, colour = (
@@ -84,7 +87,7 @@ class Banner:
 
 
 def banner(cohort: Any) -> Banner:
-    """Say what data a page is computed on; in large when the data are synthetic.
+    """Show which data a page is computed on; in large type when they are synthetic.
 
     Parameters
     ----------
@@ -94,15 +97,10 @@ def banner(cohort: Any) -> Banner:
     Returns
     -------
     Banner
-        Make it the last line of the cell that loads the data.
+        The value of the last line of the cell that loads the data.
     """
-    return Banner(
-        name=cohort.name,
-        synthetic=cohort.synthetic,
-        n_images=len(cohort.images),
-        n_masks=len(cohort.masks),
-        citation=cohort.citation,
-    )
+    n_images, n_masks = len(cohort.images), len(cohort.masks)
+    return Banner(cohort.name, cohort.synthetic, n_images, n_masks, cohort.citation)
 
 
 def glue(name: str, value: Any) -> None:
@@ -133,7 +131,7 @@ def glue(name: str, value: Any) -> None:
         text = repr(int(value))
     elif isinstance(value, numbers.Real):
         if not math.isfinite(value):
-            raise ValueError(f"glue({name!r}): {value} is not finite; say in words what happened")
+            raise ValueError(f"glue({name!r}): {value} is not finite; give text that explains it")
         text = repr(float(value))
     elif isinstance(value, str):
         text = repr(value)
@@ -147,7 +145,7 @@ Notebook = dict[str, Any]
 
 
 def finished_page(notebook: Notebook, manifest: Mapping[str, Any], claims: str = "") -> Notebook:
-    """Make the page of a notebook that ran well.
+    """Make the page of a notebook whose run succeeded.
 
     Parameters
     ----------
@@ -161,9 +159,8 @@ def finished_page(notebook: Notebook, manifest: Mapping[str, Any], claims: str =
     Returns
     -------
     dict
-        The notebook, with injected parameters folded, the manifest cell taken
-        out, claims and provenance at the end and, if it used synthetic data,
-        the banner moved to the top (or put there, if it shows none).
+        The notebook with injected parameters folded, without the manifest cell, with claims and
+        provenance at the end and, if it used synthetic data, the banner at the top.
     """
     cells = [_folded(cell) for cell in notebook["cells"]]
     if cells and "manifest.write(" in cell_source(cells[-1]) and not cells[-1].get("outputs"):
@@ -186,7 +183,7 @@ def failed_page(notebook: Notebook, failure: Mapping[str, Any], earlier: str | N
     failure : dict
         What ``.failed.json`` holds.
     earlier : str or None
-        When it last ran well, if it did.
+        When it last succeeded, if it did.
 
     Returns
     -------
@@ -206,7 +203,7 @@ def failed_page(notebook: Notebook, failure: Mapping[str, Any], earlier: str | N
 
 
 def missing_page(title: str, stem: str, failure: Mapping[str, Any] | None = None) -> str:
-    """Write the Markdown page of a notebook of which there is nothing to show.
+    """Write the Markdown page of a notebook that has no results.
 
     Parameters
     ----------
@@ -215,12 +212,12 @@ def missing_page(title: str, stem: str, failure: Mapping[str, Any] | None = None
     stem : str
         Name of the notebook without ending.
     failure : dict, optional
-        What ``.failed.json`` holds, if it was tried.
+        What ``.failed.json`` holds, if it was run.
 
     Returns
     -------
     str
-        A page that says so and how to run it.
+        The reason, and how to run it.
     """
     if failure is not None:
         return f"# {title}\n\n{_failure_notice(failure, 0, None)}\n"
@@ -232,7 +229,7 @@ def missing_page(title: str, stem: str, failure: Mapping[str, Any] | None = None
 
 
 def provenance(manifest: Mapping[str, Any]) -> str:
-    """Say in Markdown how the numbers of a page came about."""
+    """Describe in Markdown how the numbers of a page were made."""
     data = "; ".join(_describe_cohort(cohort) for cohort in manifest["cohorts"]) or "none"
     changed = ", ".join(_code(f"{k} = {v!r}") for k, v in manifest["parameters"].items()) or "none"
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
@@ -250,7 +247,7 @@ def provenance(manifest: Mapping[str, Any]) -> str:
 
 
 def escape(text: str) -> str:
-    """Keep Markdown from reading marks in text that is not Markdown."""
+    """Escape the characters that Markdown would interpret."""
     return re.sub(r"([\\`*_{}\[\]<>$|#~])", r"\\\1", text)
 
 
@@ -273,7 +270,7 @@ def _synthetic_notice(manifest: Mapping[str, Any]) -> str:
 
 
 def _without_banner(cell: dict[str, Any]) -> dict[str, Any]:
-    """Take the banner of synthetic data out of a cell's outputs."""
+    """Remove the banner of synthetic data from a cell's outputs."""
     if "outputs" not in cell:
         return cell
     kept = [output for output in cell["outputs"] if not _is_banner(output)]
@@ -294,10 +291,10 @@ def _failure_notice(failure: Mapping[str, Any], left: int, earlier: str | None) 
         f"{escape(failure['profile'])}) stopped {place}.\n\n{_code(failure['error'])}\n\n"
     )
     if left > 0:
-        text += f"Below is what came before; {left} further code cells were not run. "
+        text += f"The cells before it are below; {left} further code cells were not run. "
     if earlier:
         text += f"The scorecard keeps the values of its last good run ({minute(earlier)} UTC). "
-    text += f"Once mended: `iav run {failure['notebook']}`."
+    text += f"After correcting it: `iav run {failure['notebook']}`."
     return f":::{{admonition}} This notebook failed\n:class: danger\n{text}\n:::"
 
 
@@ -310,7 +307,7 @@ def _code(text: str) -> str:
 
 
 def _folded(cell: dict[str, Any]) -> dict[str, Any]:
-    """Fold the code of papermill's injected parameters away."""
+    """Fold the code of papermill's injected parameters."""
     if INJECTED_TAG not in cell_tags(cell):
         return cell
     metadata = {**cell.get("metadata", {}), "tags": [*cell_tags(cell), "hide-input"]}
@@ -340,13 +337,13 @@ FOLDER = "book/generated"
 
 _SYNTHETIC_NOTICE = (
     f":::{{{{admonition}}}} Synthetic data\n:class: warning {SYNTHETIC_CLASS}\n"
-    "{n} of the values below were measured on invented images, as the real ones were not at hand. "
-    "They show that the analysis works and earn no verdict.\n:::\n\n"
+    "{n} of the values below were measured on invented images, as the real ones were not "
+    "available. They show that the analysis works and get no verdict.\n:::\n\n"
 )
 
 
 def claims_table(project: Project, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write claims as tables, one a source.
+    """Write claims as tables, one per source.
 
     Parameters
     ----------
@@ -371,7 +368,7 @@ def claims_table(project: Project, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def scorecard(project: Project, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write the ledger for the first page: how many claims hold, then all of them."""
+    """Write the ledger for the first page: the number of claims that hold, then all claims."""
     invented = sum(row["synthetic"] for row in rows)
     notice = _SYNTHETIC_NOTICE.format(n=invented) if invented else ""
     return f"{notice}{count_verdicts(rows)}\n\n{claims_table(project, rows)}"
@@ -385,7 +382,7 @@ def provenance_table(
     Parameters
     ----------
     entries : sequence of (str, str, dict or None)
-        Page, what became of its last run, and the manifest of its last good run.
+        Page, outcome of its last run, and the manifest of its last successful run.
 
     Returns
     -------
@@ -417,7 +414,7 @@ def _run_cells(manifest: Mapping[str, Any] | None) -> list[str]:
 
 
 def _version_table(manifests: Sequence[Mapping[str, Any]]) -> str:
-    """List every package once, with all versions that took part."""
+    """List every package once, with all versions used."""
     used: dict[str, set[str]] = {}
     for manifest in manifests:
         for name, version in manifest["versions"].items():
@@ -428,7 +425,7 @@ def _version_table(manifests: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _reference_titles(project: Project) -> dict[str, str]:
-    """Title of each entry of the references; braces that protect capitals are dropped."""
+    """Title of each entry of the references; without the braces that protect capitals."""
     if not project.references.is_file():
         return {}
     from pybtex.database import parse_file

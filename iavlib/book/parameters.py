@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -197,35 +197,6 @@ def _from_yaml(value: Any, place: str) -> Any:
         raise ParameterError(
             f"{place} = {value!r} is not valid YAML; correct or quote it"
         ) from error
-
-
-def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
-    """Split what was typed as ``-p name=value``.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        One ``name=value`` each; the value may hold further equals signs.
-
-    Returns
-    -------
-    dict of str to str
-        Name to value, still text.
-
-    Raises
-    ------
-    ParameterError
-        If an equals sign or the name is missing, or a name is given twice.
-    """
-    pairs: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise ParameterError(f"-p {text}: write it as name=value")
-        if name.strip() in pairs:
-            raise ParameterError(f"-p {name.strip()} is given twice; keep one")
-        pairs[name.strip()] = value
-    return pairs
 
 
 #: Committed profiles from small to large; where two scales of one claim were

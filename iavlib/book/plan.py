@@ -5,8 +5,7 @@ starts, as experiments are named by the hash of their configuration and data. Wh
 for Snakemake is a receipt, ``done/<kind>/<name>``. When Snakemake starts, there is a receipt for
 exactly the targets whose result holds (:func:`iavlib.book.jobs.reason_to_run` and its like compare
 contents, which Snakemake's times of files cannot do); from those that are missing it derives
-what to run, in which order and where. If none is missing it is not started at all: starting it
-takes seconds.
+what to run, in which order and where. If none is missing it is not started at all.
 
 Every start has a folder of its own below ``_build/plan``: nothing that Snakemake remembers of an
 earlier start (locks, incomplete files) can matter, so that a start that was killed leaves nothing
@@ -18,7 +17,9 @@ from __future__ import annotations
 
 import errno
 import functools
+import hashlib
 import importlib.util
+import json
 import os
 import secrets
 import shutil
@@ -26,12 +27,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+import iavlib
 from iavlib.book.jobs import (
     PATH_PARAMETER,
     Job,
@@ -41,7 +44,9 @@ from iavlib.book.jobs import (
 )
 from iavlib.core.errors import IavError, ProjectError, suggest
 from iavlib.core.files import only_one, write_json, write_text
+from iavlib.core.home import data_home
 from iavlib.core.project import Project
+from iavlib.core.versions import PACKAGES, package_versions
 
 LOCAL = "local"
 EXPERIMENT, NOTEBOOK, BOOK = "experiment", "notebook", "book"
@@ -154,6 +159,49 @@ class Request:
             targets["book"] = self._book_target(notebooks)
         return list(targets.values())
 
+    def snapshot(self) -> str:
+        """Hash the request with names, sizes and times of all files that could change its targets.
+
+        If it is the same as when everything was up to date, everything still is. Comparing it
+        takes a second; comparing contents means loading data and listing experiments.
+        """
+        root = self.project.root
+        runs = os.environ.get("IAV_RUNS") or root / "runs"
+        total = hashlib.sha256(f"{self._subject} {package_versions(PACKAGES)}".encode())
+        folders = [self.project.notebooks, self.project.book, self.project.html, runs, data_home()]
+        for folder in (*folders, Path(iavlib.__file__).parent):
+            for parent, names, files in os.walk(folder):
+                names[:] = sorted(n for n in names if n[0] != "." and n != "__pycache__")
+                for file in sorted(file for file in files if file[0] != "."):
+                    facts = os.stat(os.path.join(parent, file))
+                    total.update(f"{parent}/{file}|{facts.st_size}|{facts.st_mtime_ns}".encode())
+        for file in (self.project.toc, self.project.config):
+            total.update(file.read_bytes() if file.is_file() else b"none")
+        return total.hexdigest()
+
+    def recorded(self, snapshot: str) -> int:
+        """Return the number of targets if all were up to date at this snapshot, else 0."""
+        # the snapshot does not cover a user's own files
+        if self.force or PATH_PARAMETER in self.overrides or not self._record.is_file():
+            return 0
+        content = json.loads(self._record.read_text())
+        return content["targets"] if content["snapshot"] == snapshot else 0
+
+    def record(self, snapshot: str, n_targets: int) -> None:
+        """Remember that all targets were up to date at this snapshot, unless the disk refuses."""
+        with suppress(OSError):
+            write_json(self._record, {"snapshot": snapshot, "targets": n_targets})
+
+    @property
+    def _subject(self) -> str:
+        """What is asked for, however it is made."""
+        return repr(replace(self, force=False, n_jobs=1, executor=LOCAL))
+
+    @property
+    def _record(self) -> Path:
+        name = hashlib.sha256(self._subject.encode()).hexdigest()[:16]
+        return self.project.build / "up-to-date" / f"{name}.json"
+
     def unavailable(self) -> list[str]:
         """Describe the experiments that cannot be run here, and which of their data are missing."""
         found = [pair for job in self.jobs for pair in job.experiments.unavailable]
@@ -239,12 +287,18 @@ def make(request: Request, log: Callable[[str], None]) -> list[Target]:
         If the request is wrong, or Snakemake failed for another reason than a job.
     """
     project, profile = request.project, find_executor(request.project, request.executor)
+    snapshot = request.snapshot()
+    if n_known := request.recorded(snapshot):
+        log(nothing_to_do(n_known))
+        return []
     targets = request.targets()
-    if all(target.reason is None for target in targets):  # seen without writing anything
+    if all(target.reason is None for target in targets):
+        request.record(snapshot, len(targets))
         log(nothing_to_do(len(targets)))
         return []
     with only_one(project.lock, "iav book" if request.with_book else "iav run"):
-        targets = replace(request).targets()  # as they are after waiting
+        if request.snapshot() != snapshot:  # another process was at work while we waited
+            targets = replace(request).targets()
         todo = [target for target in targets if target.reason]
         if not todo:
             log(nothing_to_do(len(targets)))
@@ -263,6 +317,9 @@ def make(request: Request, log: Callable[[str], None]) -> list[Target]:
             log(f"Snakemake ended with status {code}: {_last_line(folder)}")
         elif not left:
             shutil.rmtree(folder)
+            snapshot = request.snapshot()
+            if all(target.reason is None for target in replace(request, force=False).targets()):
+                request.record(snapshot, len(targets))
     if left:
         names = [target.name for target in left if target.kind != BOOK] or [BOOK]
         log(f"not done: {', '.join(names)}; the same command goes on with what is left")

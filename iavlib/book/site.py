@@ -120,13 +120,13 @@ def check_pages(html: Path, pages: Iterable[str], synthetic: Collection[str] = (
     pages : iterable of str
         Every page of the table of contents.
     synthetic : collection of str, optional
-        Pages that must say that their data are synthetic.
+        Pages that must state that their data are synthetic.
 
     Returns
     -------
     list of str
         One line per problem: a page without HTML, a picture without alt text or
-        caption, an empty glued value, a synthetic page that does not say so.
+        caption, an empty glued value, a synthetic page that does not state it.
     """
     from bs4 import BeautifulSoup
 
@@ -150,7 +150,7 @@ def check_pages(html: Path, pages: Iterable[str], synthetic: Collection[str] = (
             found.append("a glued value is empty")
         problems += [f"{page}: {problem}" for problem in dict.fromkeys(found)]
         if page in synthetic and content.select_one(f".{SYNTHETIC_CLASS}") is None:
-            problems.append(f"{page}: computed on synthetic data but does not say so")
+            problems.append(f"{page}: computed on synthetic data but does not state it")
     return problems
 
 
@@ -355,10 +355,9 @@ def _why_build(project: Project, assembly: Assembly) -> str | None:
 
 
 def _build(project: Project, assembly: Assembly) -> list[str]:
-    """Build every page anew and put the result in place; list the problems.
+    """Build every page and move the result into place; list the problems.
 
-    A page may show numbers of another one, so that building only changed pages
-    would leave old numbers standing.
+    A page may show numbers of another one: building only changed pages would leave old numbers.
     """
     work = project.build / "next"
     for folder in (project.source, work):

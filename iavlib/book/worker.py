@@ -1,6 +1,6 @@
 """The processes in which papermill and Snakemake run; both end with the process that started them.
 
-``python -m iavlib.book.worker notebook JOB.json``, started by :mod:`iavlib.book.notebooks`,
+``python -m iavlib.book.worker notebook RUN.json``, started by :mod:`iavlib.book.notebooks`,
 executes one notebook. It uses papermill's Python interface and not its command line because only
 there a kernel can be given IPC sockets: parallel runs then cannot compete for ports.
 
@@ -55,7 +55,7 @@ def execute_notebook(job_file: str) -> None:
         papermill.execute_notebook(
             job["input"],
             job["output"],
-            job["parameters"],
+            job["changed"],
             kernel_name="python3",
             cwd=job["folder"],
             progress_bar=False,

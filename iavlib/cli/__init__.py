@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import typer
@@ -35,3 +35,22 @@ def clear_errors(if_interrupted: str = "finished results are kept") -> Iterator[
     except KeyboardInterrupt:
         typer.secho(f"\ninterrupted; {if_interrupted}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def parse_pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
+    """Split the values of an option, each ``name=value``, at the first equals sign.
+
+    Raises
+    ------
+    IavError
+        If an equals sign or the name is missing, or a name is given twice.
+    """
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = (word.strip() for word in text.partition("="))
+        if not equals or not name:
+            raise IavError(f"{option} {text}: write it as name=value")
+        if name in pairs:
+            raise IavError(f"{option} {name} is given twice; keep one")
+        pairs[name] = value
+    return pairs

@@ -11,7 +11,7 @@ app = typer.Typer(help="What data are here, and getting what is not.", no_args_i
 
 @app.command("status")
 def status_command(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
-    """Say for every cohort what is here, its size, licence, citation and how to get the rest."""
+    """List every cohort: files present, size, licence, citation, and how to get the rest."""
     from iavlib.core.home import data_home
     from iavlib.data.catalogue import status
 
@@ -29,27 +29,29 @@ def fetch_command(
     cohort: str = typer.Argument(..., help="Name of the cohort: imapp."),
     masks: bool = typer.Option(False, "--masks", help="Also the masks, from Zenodo."),
     images: bool = typer.Option(False, "--images", help="Also the images, from the ISIC archive."),
-    yes: bool = typer.Option(False, "--yes", "-y", help="Go on without asking."),
+    yes: bool = typer.Option(False, "--yes", "-y", help="Continue without asking."),
     dry_run: bool = typer.Option(
-        False, "--dry-run", help="Say what would be fetched and what it takes; write nothing."
+        False, "--dry-run", help="Only list what would be fetched, with its size; write nothing."
     ),
-    attempts: int = typer.Option(3, min=1, help="Tries per file that bring nothing."),
-    timeout: float = typer.Option(30, min=0.1, help="Seconds of silence before a try is given up."),
+    attempts: int = typer.Option(3, min=1, help="Failed attempts per file before giving up."),
+    timeout: float = typer.Option(
+        30, min=0.1, help="Seconds without data before an attempt fails."
+    ),
     optional: bool = typer.Option(
-        False, "--optional", help="Say what failed, but end with success: go on with what is here."
+        False, "--optional", help="Report failures, but end with status 0."
     ),
 ) -> None:
     """Get what was published of a cohort into the data home, each file verified.
 
     The tables always (by SHA-256), masks and images where asked for (masks by their published
-    MD5, images by their published size). What is here and right is not fetched again, and what
-    broke off goes on where it was.
+    MD5, images by their published size). Files that are present and correct are not fetched again;
+    interrupted downloads are resumed.
     """
     from iavlib.core.errors import DataError, FetchError
 
     if cohort != "imapp":
         typer.echo(
-            f"nothing to fetch for {cohort!r}; 'iav data status' says how to get it", err=True
+            f"nothing to fetch for {cohort!r}; 'iav data status' shows how to get it", err=True
         )
         raise typer.Exit(2)
     try:
@@ -65,12 +67,12 @@ def fetch_command(
 
 
 def _fetch_tables(attempts: int, timeout: float, dry_run: bool) -> bool:
-    """Get the tables, or say that they would be got; return whether they are here."""
+    """Get the tables, or report that they would be fetched; return whether they are here."""
     from iavlib.data.datasets import imapp as registry
 
     if dry_run and (left := registry.imapp_tables_to_fetch()):
         typer.echo(
-            f"tables: {len(left)} to get ({', '.join(left)}); what more is missing, they say"
+            f"tables: {len(left)} to fetch ({', '.join(left)}); they list what else is missing"
         )
         return False
     files = registry.fetch_imapp_tables(attempts, timeout)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from iavlib.cli import FAILED as EXIT_FAILED, clear_errors
+from iavlib.cli import FAILED as EXIT_FAILED, clear_errors, parse_pairs
 from iavlib.core.errors import ExperimentError, ExperimentFailed
 from iavlib.experiments.config import (
     Experiment,
@@ -43,7 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def train(spec: str | None, settings: Sequence[str], keep_going: bool, dry_run: bool) -> None:
-    """Do the experiments of a specification, see ``iav train --help``."""
+    """Run the experiments of a specification, see ``iav train --help``."""
     with clear_errors(_RESUME):
         store = RunStore()
         chosen = _experiments(store, spec, settings)
@@ -69,7 +69,7 @@ def print_schema() -> None:
 
 
 def _experiments(store: RunStore, spec: str | None, settings: Sequence[str]) -> list[Experiment]:
-    """Read what is to be done: a file, or a run that was started, with some fields set."""
+    """Read the experiments: of a file, or of a run that was started, with some fields set."""
     if spec is None and not settings:
         raise ExperimentError("iav train", "nothing to train", "name a file, a run, or --set")
     path = None if spec is None else Path(spec)
@@ -77,35 +77,33 @@ def _experiments(store: RunStore, spec: str | None, settings: Sequence[str]) -> 
         path = store.find(spec) / SPEC
     if path is None or path.name != SPEC:
         values = read_yaml(path) if path else {}
-        for text in settings:
-            _set(values, text)
+        _apply(values, settings)
         return expand(values, path or "--set")
     if not settings and path.resolve().parent in store.folders():
         return [store.read_spec(path.resolve().parent)]
     values = from_version_1(read_json(path))
-    if settings:  # another experiment, on the data of now
+    if settings:  # another experiment, on the present data
         values = {k: v for k, v in values.items() if k not in ("data", "files", "version")}
-    for text in settings:
-        _set(values, text)
+    _apply(values, settings)
     return [from_mapping(values, path)]
 
 
-def _set(values: dict[str, Any], text: str) -> None:
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise ExperimentError(f"--set {text}", "is not field=value", "write it so")
-    place = values
-    *outer, last = name.strip().split(".")
-    for key in outer:
-        if key in ("recipe", "method") and isinstance(place.get(key), str):
-            place[key] = {"name": place[key]}
-        if not isinstance(place.setdefault(key, {}), dict):
-            raise ExperimentError(f"--set {text}", f"{key} is no mapping", "set it whole")
-        place = place[key]
-    try:
-        place[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ExperimentError(f"--set {text}", "is no valid YAML", "correct or quote it") from error
+def _apply(values: dict[str, Any], settings: Sequence[str]) -> None:
+    """Set fields of a specification, each ``field=value`` or ``field.key=value``."""
+    for name, value in parse_pairs("--set", settings).items():
+        mapping = values
+        *outer, last = name.split(".")
+        for key in outer:
+            if key in ("recipe", "method") and isinstance(mapping.get(key), str):
+                mapping[key] = {"name": mapping[key]}
+            if not isinstance(mapping.setdefault(key, {}), dict):
+                raise ExperimentError(f"--set {name}", f"{key} is not a mapping", "set all of it")
+            mapping = mapping[key]
+        try:
+            mapping[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            where = f"--set {name}={value}"
+            raise ExperimentError(where, "is not valid YAML", "correct or quote it") from error
 
 
 def _outcome(result: Result) -> str:
@@ -122,11 +120,11 @@ def runs(
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
     conditions: Annotated[
         list[str] | None,
-        typer.Option("--filter", metavar="COLUMN=VALUE", help="Only rows with it; repeatable."),
+        typer.Option("--filter", metavar="COLUMN=VALUE", help="Only such rows; repeatable."),
     ] = None,
     compared: Annotated[
         tuple[str, str] | None,
-        typer.Option("--compare", metavar="ID ID", help="Two runs beside each other."),
+        typer.Option("--compare", metavar="ID ID", help="Compare two runs."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -140,22 +138,15 @@ def runs(
         if compared:
             _show_comparison([read_run(store, store.find(name)) for name in compared], as_json)
             return
-        wanted = dict(_condition(text) for text in conditions or ())
         table = run_table(store, task)
-        table = filter_rows(table, wanted) if len(table) else table
+        selected = parse_pairs("--filter", conditions or ())
+        table = filter_rows(table, selected) if len(table) else table
     if as_json:
         typer.echo(json.dumps(table_json(table), indent=1, ensure_ascii=False))
     elif table.empty:
         typer.echo(f"no runs in {store.root}")
     else:
         _show_table(table)
-
-
-def _condition(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ExperimentError(f"--filter {text}", "is not column=value", "write it so")
-    return name.strip(), value.strip()
 
 
 def _show_table(table) -> None:
@@ -170,7 +161,7 @@ def _show_table(table) -> None:
     grid = Table(*columns, box=None, header_style="bold")
     for row in shown.itertuples(index=False):
         grid.add_row(*row)
-    # what is no terminal gets whole lines, however long
+    # elsewhere than on a terminal lines are not wrapped
     Console(width=None if sys.stdout.isatty() else 250).print(grid)
     for row in table[table["reason"] != ""].to_dict("records"):
         typer.secho(f"{row['id']}: {row['reason']}", fg="red")
@@ -187,22 +178,21 @@ def _cell(value: Any) -> str:
 def _show_comparison(results: list[Result], as_json: bool) -> None:
     from iavlib.experiments.table import compare
 
-    found = compare(*results)
+    both = compare(*results)
     if as_json:
+        tables = {"settings": both.settings, "metrics": both.metrics}
         content = {
-            "settings": json.loads(found.settings.to_json(orient="index")),
-            "metrics": json.loads(found.metrics.to_json(orient="index")),
-            "n_common": found.n_common,
-            "difference": found.difference,
+            name: json.loads(table.to_json(orient="index")) for name, table in tables.items()
         }
+        content |= {"n_common": both.n_common, "difference": both.difference}
         typer.echo(json.dumps(content, indent=1))
         return
-    typer.echo(found.settings.to_string() if len(found.settings) else "the same settings")
-    typer.echo("\n" + found.metrics.to_string(float_format="{:.4g}".format))
-    if found.difference is not None:
+    typer.echo(both.settings.to_string() if len(both.settings) else "the same settings")
+    typer.echo("\n" + both.metrics.to_string(float_format="{:.4g}".format))
+    if both.difference is not None:
         typer.echo(
-            f"\nabsolute error on the {found.n_common} test images of both: the first "
-            f"{found.difference:+.4g} beside the second"
+            f"\nabsolute error on the {both.n_common} test images of both: first minus second "
+            f"{both.difference:+.4g}"
         )
 
 
@@ -259,14 +249,16 @@ def gc(
     ] = False,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only list them.")] = False,
 ) -> None:
-    """Remove runs of no more use, and what interruptions left; never a finished one unasked."""
-    asked = {FAILED: failed, UNFINISHED: unfinished, FINISHED: finished}
+    """Remove unneeded runs and leftovers of interruptions; finished runs only by name."""
+    chosen = {FAILED: failed, UNFINISHED: unfinished, FINISHED: finished}
     with clear_errors(_RESUME):
         store = RunStore()
-        found = find_leftovers(store, [name for name, yes in asked.items() if yes], names or ())
-        for item in found:
+        leftovers = find_leftovers(
+            store, [name for name, yes in chosen.items() if yes], names or ()
+        )
+        for item in leftovers:
             typer.echo(f"{item.what}: {item.path.relative_to(store.root)}, {item.bytes:,} bytes")
             if not dry_run:
                 remove(store, item)
     verb = "would be removed" if dry_run else "removed"
-    typer.echo(f"{len(found)} {verb}, {sum(item.bytes for item in found):,} bytes")
+    typer.echo(f"{len(leftovers)} {verb}, {sum(item.bytes for item in leftovers):,} bytes")

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from iavlib import __version__
-from iavlib.cli import FAILED, WRONG_INPUT, clear_errors
+from iavlib.cli import FAILED, WRONG_INPUT, clear_errors, parse_pairs
 from iavlib.core.project import NO_TRAIN_VARIABLE
 
 Profile = Annotated[
@@ -35,7 +35,6 @@ Executor = Annotated[
 DryRun = Annotated[
     bool, typer.Option("-n", "--dry-run", help="Only list every job and why it would run.")
 ]
-
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")]
 
 
@@ -139,14 +138,13 @@ def run(
     job: Annotated[bool, typer.Option("--job", hidden=True)] = False,
 ) -> None:
     """Execute notebooks into book/executed/, except those that are up to date."""
-    from iavlib.book.parameters import parse_overrides
     from iavlib.book.plan import Request, make, show
     from iavlib.core.project import find_project, select_notebooks
 
     with clear_errors():
         project = find_project()
         chosen = select_notebooks(project, notebooks or ())
-        request = Request(project, chosen, profile, parse_overrides(parameter or ()), force)
+        request = Request(project, chosen, profile, parse_pairs("-p", parameter or ()), force)
         request = replace(request, n_jobs=jobs, executor=executor, train=not no_train)
         if job:
             _run_jobs(request)
@@ -189,7 +187,7 @@ def train(
     ] = None,
     keep_going: Annotated[
         bool,
-        typer.Option("--keep-going", help="End with 0 though training failed."),
+        typer.Option("--keep-going", help="End with status 0 even if training failed."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("-n", "--dry-run", help="Only list the experiments and their state.")
@@ -198,9 +196,9 @@ def train(
         bool, typer.Option("--schema", help="Print the JSON schema of an experiment, for editors.")
     ] = False,
 ) -> None:
-    """Do the experiments of a file; those done are read, those interrupted go on.
+    """Run the experiments of a file; finished ones are read, interrupted ones are resumed.
 
-    Lists in the file are crossed: a list of seeds is as many experiments.
+    Lists in the file are combined: a list of three seeds stands for three experiments.
     """
     from iavlib.cli.experiments import print_schema, train as do_experiments
 
@@ -241,7 +239,7 @@ def book(
     for problem in result.problems:
         typer.secho(f"problem: {problem}", fg="red", err=True)
     typer.echo(f"Book{'' if result.rebuilt else ', nothing changed'}: {project.html}/index.html")
-    if result.problems or result.failed:
+    if not result.ok:
         typer.secho(
             f"Not a good book: {len(result.failed)} of its notebooks failed, "
             f"{len(result.problems)} problems.",
@@ -255,7 +253,7 @@ def book(
 def claims(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
 ) -> None:
-    """Show what the papers say beside what was measured here."""
+    """Compare the claims of the papers with what was measured here."""
     from iavlib.book.claims import count_verdicts, ledger, rich_table
 
     with clear_errors():
@@ -353,12 +351,12 @@ def triage(
 
 
 results_app = typer.Typer(no_args_is_help=True)
-app.add_typer(results_app, name="results", help="Keep results for machines that cannot make them.")
+app.add_typer(results_app, name="results", help="Store results for machines that cannot make them.")
 
 
 @results_app.callback()
 def results() -> None:
-    """Keep results for machines that cannot make them."""
+    """Store results for machines that cannot make them."""
 
 
 @results_app.command("export")
@@ -370,7 +368,7 @@ def export(
         bool, typer.Option("--all", help="Also experiments that no notebook's list names.")
     ] = False,
 ) -> None:
-    """Copy what finished runs found into book/results/, small files to commit."""
+    """Copy the results of finished runs into book/results/, small files to commit."""
     from iavlib.book.stored import export_results
     from iavlib.core.project import find_project
 
@@ -380,7 +378,7 @@ def export(
         typer.echo(f"stored: {name}")
     for reason in done.skipped:
         typer.echo(f"left out: {reason}")
-    typer.echo(f"{len(done.written)} stored, {len(done.unchanged)} as they were")
+    typer.echo(f"{len(done.written)} stored, {len(done.unchanged)} unchanged")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One function over many tasks in several processes, of which any may die, and ending with the parent.
+"""One function over many tasks in several processes, of which any may die.
 
 The result of a task whose process died is a :class:`ProcessDied`; the other tasks continue.
 """

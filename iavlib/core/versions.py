@@ -9,28 +9,15 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-#: Import names of the packages that results depend on, with the distribution where it differs.
+#: Import name to distribution of the packages that results depend on.
 #: Tools that only run or show notebooks are left out on purpose.
-PACKAGES = dict.fromkeys(
-    [
-        "numpy",
-        "scipy",
-        "pandas",
-        "pandera",
-        "statsmodels",
-        "pingouin",
-        "SimpleITK",
-        "torch",
-        "torchvision",
-        "timm",
-        "matplotlib",
-        "seaborn",
-        "upsetplot",
-    ]
-) | {
+PACKAGES = {
+    **{name: name for name in ("numpy", "scipy", "pandas", "pandera", "statsmodels", "pingouin")},
+    **{name: name for name in ("torch", "torchvision", "timm", "matplotlib", "seaborn")},
+    **{"upsetplot": "upsetplot", "SimpleITK": "simpleitk", "PIL": "pillow"},
     **{"sklearn": "scikit-learn", "skimage": "scikit-image", "cv2": "opencv-python-headless"},
-    **{"PIL": "pillow", "pytorch_grad_cam": "grad-cam", "SimpleITK": "simpleitk"},
     "segmentation_models_pytorch": "segmentation-models-pytorch",
+    "pytorch_grad_cam": "grad-cam",
 }
 
 
@@ -49,7 +36,7 @@ def package_versions(modules: Iterable[str]) -> dict[str, str]:
     """
     versions = {}
     for module in sorted(set(modules) & set(PACKAGES)):
-        package = PACKAGES[module] or module
+        package = PACKAGES[module]
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -107,7 +107,8 @@ def treat(cohort: Cohort, overlap: str) -> Cohort:
     """Keep or leave out what overlaps with the multi-annotator subset of IMA++.
 
     If the tables of IMA++ are available, patients and lesions that the cohort does not name are
-    taken from them, and counts are stored in ``extras["overlap"]``, as :func:`overlap_report` gives them.
+    taken from them, and counts are stored in ``extras["overlap"]``, as :func:`overlap_report` gives
+    them.
 
     Raises
     ------

@@ -193,7 +193,8 @@ def linked_clusters(keys: pd.DataFrame) -> pd.Series:
     Parameters
     ----------
     keys : pandas.DataFrame
-        One row per image, one column per kind of name (patient, lesion); a missing name links nothing.
+        One row per image, one column per kind of name (patient, lesion); a missing name links
+        nothing.
 
     Returns
     -------

@@ -271,11 +271,6 @@ class Experiment(Settings):
         """Return the experiment with some fields changed; a part that is given is given whole."""
         return Experiment(**{name: getattr(self, name) for name in FIELDS} | changes)
 
-    @property
-    def overrides(self) -> dict[str, Any]:
-        """All settings in one mapping, by their names of version 1."""
-        return to_version_1(self)["overrides"]
-
     def training_recipe(self, **defaults: Any) -> Recipe:
         """Return the recipe with the fields that differ; `defaults` are those of a task."""
         return get_recipe(self.recipe.name, **defaults | self.recipe.settings)
@@ -298,7 +293,7 @@ class Experiment(Settings):
 
     @property
     def parent(self) -> Experiment | None:
-        """The experiment that this one starts from, if any; None while only its name is known."""
+        """The experiment that this one starts from, if any; None while only its id is given."""
         return self.init_from if isinstance(self.init_from, Experiment) else None
 
     @property
@@ -479,7 +474,7 @@ def _plain(value: Any, place: str) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ExperimentError(
-        f"{place} = {value!r}", "is no text, number, list or mapping", "write it in these"
+        f"{place} = {value!r}", "is no text, number, list or mapping", "use one of these"
     )
 
 

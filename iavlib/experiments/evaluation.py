@@ -1,7 +1,4 @@
-"""What several runs together say of a model: each image predicted by runs that had not seen it.
-
-Many runs in a few rows: by model, by size of the training part, by backbone and seed.
-"""
+"""Several runs of a model together: each image predicted by runs that were not trained on it."""
 
 from __future__ import annotations
 
@@ -20,6 +17,7 @@ from iavlib.stats import (
 )
 
 _ALIKE = ["model", "backbone", "train_share"]
+_MEASURED = ("weights_source", "n_train", "mae", "pearson", "reduction")
 
 
 def model_name(row: pd.Series) -> str:
@@ -45,27 +43,17 @@ def run_summary(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     named = runs.assign(model=runs.apply(model_name, axis=1))
     for (model, backbone, share), group in named.groupby(_ALIKE, sort=False):
-        done = group[group["status"] == FINISHED]
-        source = done["weights_source"] if "weights_source" in done else done["weights"]
-        weights = ", ".join(sorted(set(source if len(done) else group["weights"])))
-        rows.append(
-            {
-                "model": model,
-                "backbone": backbone,
-                "weights": weights.replace("none", "none (random)"),
-                "share": share,
-                "finished": len(done),
-                "of": len(group),
-                "origin": ", ".join(sorted(set(done["origin"]))),
-                "train": done["n_train"].mean() if "n_train" in done else float("nan"),
-                **{
-                    name: done[name].mean() if name in done else float("nan")
-                    for name in ("mae", "pearson", "reduction")
-                },
-                "mae_sd": done["mae"].std() if "mae" in done else float("nan"),
-            }
-        )
-    return pd.DataFrame(rows).set_index("model")
+        done = group[group["status"] == FINISHED].reindex(columns=[*group, *_MEASURED])
+        done = done.loc[:, ~done.columns.duplicated()]
+        weights = done["weights_source"].fillna(done["weights"]) if len(done) else group["weights"]
+        about = {"model": model, "backbone": backbone, "share": share, "of": len(group)}
+        about["weights"] = ", ".join(sorted(set(weights))).replace("none", "none (random)")
+        about |= {"finished": len(done), "origin": ", ".join(sorted(set(done["origin"])))}
+        about |= {"train": done["n_train"].astype(float).mean()}
+        about |= done[["mae", "pearson", "reduction"]].astype(float).mean().to_dict()
+        rows.append(about | {"mae_sd": done["mae"].astype(float).std()})
+    first = ["backbone", "weights", "share", "finished", "of", "origin", "train"]
+    return pd.DataFrame(rows).set_index("model")[[*first, "mae", "pearson", "reduction", "mae_sd"]]
 
 
 def learning_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +94,7 @@ def errors_by_backbone(runs: pd.DataFrame, measure: str = "mae") -> pd.DataFrame
 
 
 def lead(errors: pd.DataFrame, model: str) -> dict:
-    """Say by how much a model errs less than the best of the others, over seeds.
+    """Compare the error of a model with the best of the others, over seeds.
 
     Returns
     -------
@@ -126,7 +114,7 @@ _ENDS = ("estimate", "ci_low", "ci_high")
 
 
 def predictions_on_test(runs: pd.DataFrame) -> pd.DataFrame:
-    """Read what finished runs predicted on their test parts.
+    """Read what finished runs predicted on their test subsets.
 
     Parameters
     ----------
@@ -136,9 +124,9 @@ def predictions_on_test(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row an image and run: ``model`` (the run's label, or backbone and recipe), ``run``,
+        One row per image and run: ``model`` (the run's label, or backbone and recipe), ``run``,
         ``seed``, ``fold``, ``image_id``, ``true``, ``predicted`` (clipped to [0, 1]), ``constant``
-        (the median of the run's training part), ``random`` (whether its weights were), ``origin``
+        (the median of the run's training subset), ``random`` (whether its weights were), ``origin``
         (``here`` or ``stored``), and what else ``predictions.csv`` holds.
 
     Raises
@@ -185,12 +173,12 @@ def complete_folds(runs: pd.DataFrame) -> pd.DataFrame:
     if done.empty:
         return done
     keys = [done.apply(model_name, axis=1), done["seed"]]
-    found = done.groupby(keys)["split_fold"].transform("nunique")
-    return done[found == done["split_folds"]]
+    n_folds = done.groupby(keys)["split_fold"].transform("nunique")
+    return done[n_folds == done["split_folds"]]
 
 
 def whole_models(runs: pd.DataFrame) -> pd.DataFrame:
-    """Keep the models that judge every image of a cohort, having learnt from all they might.
+    """Keep the models that judge every image of a cohort, trained on all others.
 
     Parameters
     ----------
@@ -200,7 +188,7 @@ def whole_models(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Those of complete folds, without runs on a share of the training part.
+        Those of complete folds, without runs on a share of the training subset.
     """
     if runs.empty:
         return runs
@@ -241,7 +229,7 @@ def add_statistics_baseline(tested: pd.DataFrame, features: pd.DataFrame) -> pd.
     Returns
     -------
     pandas.DataFrame
-        `tested` with rows of a model called "image statistics", one an image.
+        `tested` with rows of a model called "image statistics", one per image.
     """
     base = tested.drop_duplicates("image_id").reset_index(drop=True)
     predicted = pd.Series(index=base.index, dtype=float)
@@ -252,8 +240,9 @@ def add_statistics_baseline(tested: pd.DataFrame, features: pd.DataFrame) -> pd.
             inside["true"].reset_index(drop=True),
             inside["cluster"].reset_index(drop=True),
         )
-        found = model.predict(features.loc[outside["image_id"]].reset_index(drop=True))
-        predicted[outside.index] = found
+        predicted[outside.index] = model.predict(
+            features.loc[outside["image_id"]].reset_index(drop=True)
+        )
     rows = base.assign(model=STATISTICS, run="", predicted=predicted, random=False, origin="here")
     return pd.concat([tested, rows], ignore_index=True)
 
@@ -289,26 +278,16 @@ def _measure(group: pd.DataFrame, n_boot: int, seed: int) -> dict:
     errors = regression_errors(images["true"], images["predicted"], **draw)
     mae, r = errors.loc["mae"], errors.loc["pearson"]
     less = relative_reduction(images["true"], images["predicted"], images["constant"], **draw)
-    return {
-        "n": len(images),
-        "runs": group["run"].nunique(),
-        "estimate": mae["estimate"],
-        "ci_low": mae["ci_low"],
-        "ci_high": mae["ci_high"],
-        "median_mae": (images["true"] - images["constant"]).abs().mean(),
-        "reduction": less.value,
-        "reduction_low": less.low,
-        "reduction_high": less.high,
-        "pearson": r["estimate"],
-        "pearson_low": r["ci_low"],
-        "pearson_high": r["ci_high"],
-        "random": group["random"].any(),
-        "origin": ", ".join(sorted(set(group["origin"]))),
-    }
+    row = {"n": len(images), "runs": group["run"].nunique(), **mae[list(_ENDS)]}
+    row["median_mae"] = (images["true"] - images["constant"]).abs().mean()
+    row |= {"reduction": less.value, "reduction_low": less.low, "reduction_high": less.high}
+    row |= dict(zip(("pearson", "pearson_low", "pearson_high"), r[list(_ENDS)], strict=True))
+    origin = ", ".join(sorted(set(group["origin"])))
+    return row | {"random": group["random"].any(), "origin": origin}
 
 
 def per_image(group: pd.DataFrame) -> pd.DataFrame:
-    """Give one row an image of one model: the mean of the predictions of runs that tested it."""
+    """Return one row per image of one model: the mean prediction of the runs that tested it."""
     first = {name: "first" for name in group if name not in ("predicted", "constant", "image_id")}
     means = {"predicted": "mean", "constant": "mean"}
     return group.groupby("image_id").agg(first | means).reset_index()
@@ -338,20 +317,14 @@ def against(tested: pd.DataFrame, reference: str, n_boot: int = 2000, seed: int 
         if len(shared) < 2:
             continue
         both, ours = other.loc[shared], base.loc[shared]
+        values = (both["true"], both["predicted"], ours["predicted"])
         difference = compare_errors(
-            both["true"].to_numpy(),
-            both["predicted"].to_numpy(),
-            ours["predicted"].to_numpy(),
+            *(value.to_numpy() for value in values),
             clusters=both["cluster"].to_numpy(),
             n_boot=n_boot,
             seed=seed,
         )
-        rows[name] = {
-            "n": len(shared),
-            "estimate": difference.value,
-            "ci_low": difference.low,
-            "ci_high": difference.high,
-        }
+        rows[name] = [len(shared), difference.value, difference.low, difference.high]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["n", *_ENDS])
     return table.rename_axis("model").sort_values("estimate")
 

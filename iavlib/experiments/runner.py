@@ -1,18 +1,15 @@
-"""Many experiments, one table.
-
-Fixing what a specification leaves open: the data that are here, and the weights.
-
-Doing an experiment once: reading it if it is done, going on where it was left.
-"""
+"""Running experiments: fixing what they leave open, training once, resuming, many in one table."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +35,13 @@ from iavlib.experiments.store import (
 )
 from iavlib.experiments.tasks import find_task
 
-#: What fine-tuning needs in turns: the cohort of an experiment, and of the one it starts from.
-_KEPT = 3
-_loaded: dict[Any, Cohort] = {}
+Log = Callable[[str], None]
+#: Failures of the machine are no result of an experiment: it stays unfinished and can be resumed.
+_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOLCK}
 
 
 def load_cohort(name: str, **options) -> Cohort:
-    """Load a cohort, or give one of the last again if it is that.
+    """Load a cohort; the last three are kept while their files do not change.
 
     Parameters
     ----------
@@ -62,15 +59,16 @@ def load_cohort(name: str, **options) -> Cohort:
         name, own = data.choose(name, **options)
     except (KeyError, TypeError) as error:
         raise ExperimentError("cohort", str(error.args[0]), "name one of these") from error
-    key = (name, repr(sorted(own.items())), data.fingerprint(name, **own))
-    _loaded[key] = _loaded.pop(key, None) or data.load(name, **own)  # the last one used
-    for oldest in list(_loaded)[:-_KEPT]:
-        del _loaded[oldest]
-    return _loaded[key]
+    return _load(name, json.dumps(own, default=str), data.fingerprint(name, **own))
+
+
+@lru_cache(maxsize=3)  # fine-tuning needs two in turn: of the experiment, and of its parent
+def _load(name: str, options: str, fingerprint: str) -> Cohort:
+    return data.load(name, **json.loads(options))
 
 
 def load_data(experiment: Experiment) -> Cohort:
-    """Load what an experiment works on: its cohort, or what its task makes of the specification.
+    """Load the data of an experiment: its cohort, or what its task makes of the specification.
 
     Raises
     ------
@@ -86,7 +84,7 @@ def load_data(experiment: Experiment) -> Cohort:
 def resolve(
     experiment: Experiment, cohort: Cohort | None = None, store: RunStore | None = None
 ) -> Experiment:
-    """Fix the cohort, the fingerprints of its data, the weights, and where it starts.
+    """Fix the cohort, the fingerprints of its data, the weights, and the parent.
 
     Parameters
     ----------
@@ -95,7 +93,7 @@ def resolve(
     cohort : Cohort, optional
         The cohort that it names, if it is loaded already.
     store : RunStore, optional
-        Where a start that is given by its name is looked up; the default one if not given.
+        Where a parent that is given by its name is looked up; the default one if not given.
 
     Returns
     -------
@@ -106,7 +104,7 @@ def resolve(
     ------
     ExperimentError
         If the task, the cohort, or a value is unknown, or the experiment was resolved on other
-        data than are here.
+        data than these.
     """
     task = find_task(experiment.task)
     if cohort is None:
@@ -115,10 +113,10 @@ def resolve(
         name, own = data.choose(experiment.cohort, **experiment.cohort_options)
     else:
         name, own = task.resolve_dataset(experiment)
-    # The fingerprint of data that a task makes covers the pixels themselves.
+    # the fingerprint of data that a task makes covers the pixels themselves
     files = _files(cohort) if task.load is None else ""
-    found = {"data": cohort.fingerprint, "files": files}
-    for field, now in found.items():
+    present = {"data": cohort.fingerprint, "files": files}
+    for field, now in present.items():
         if getattr(experiment, field) not in ("", now):
             raise ExperimentError(
                 f"cohort {name!r}",
@@ -133,7 +131,7 @@ def resolve(
             f"is at version {task.version}, the experiment was made for {experiment.version}",
             "leave 'version' out of the specification for a new experiment",
         )
-    fixed = experiment.replace(cohort=name, cohort_options=own, **found)
+    fixed = experiment.replace(cohort=name, cohort_options=own, **present)
     parent = _resolve_parent(experiment, store)
     if parent is not None:
         # training does not begin from its weights: one experiment whatever they are
@@ -185,7 +183,7 @@ def resolve_all(
     """
     loaded: dict[str, Cohort] = {}
     parents: dict[str, Experiment] = {}
-    found = []
+    resolved = []
     for item in experiments:
         parent = item.parent
         if parent is not None and not parent.is_resolved:
@@ -197,12 +195,12 @@ def resolve_all(
             key = repr((item.task, key, item.settings, item.split, item.size))
         if key not in loaded:
             loaded[key] = cohort or load_data(item)
-        found.append((resolve(item, loaded[key], store), loaded[key]))
-    return found
+        resolved.append((resolve(item, loaded[key], store), loaded[key]))
+    return resolved
 
 
 def _files(cohort: Cohort) -> str:
-    """Digest the sizes of a cohort's image files; invented ones follow from the tables."""
+    """Digest the sizes of a cohort's image files; synthetic ones follow from the tables."""
     if cohort.synthetic:
         return ""
     digest = hashlib.sha256()
@@ -211,25 +209,17 @@ def _files(cohort: Cohort) -> str:
     return digest.hexdigest()[:12]
 
 
-#: The machine's troubles are no result of an experiment: it stays unfinished and can go on.
-_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOLCK}
-
-
-def quiet(_: str) -> None:
-    """Say nothing."""
-
-
 def run(
     experiment: Experiment,
     store: RunStore | None = None,
     cohort: Cohort | None = None,
-    log: Callable[[str], None] = quiet,
+    log: Log = lambda line: None,
 ) -> Result:
-    """Do an experiment, or read it if it was done.
+    """Run an experiment, or read its result if it is finished.
 
-    A run that was interrupted goes on from its last epoch; one that failed is tried again. While
-    another process does the same experiment, this one waits and then reads its result. The
-    experiment that it starts from, if any, is done first.
+    A run that was interrupted continues after its last epoch; one that failed is tried again. While
+    another process runs the same experiment, this one waits and then reads its result. The
+    experiment that it starts from, if any, is run first.
 
     Parameters
     ----------
@@ -240,7 +230,7 @@ def run(
     cohort : Cohort, optional
         The cohort that it names, if it is loaded already.
     log : callable, optional
-        Gets lines of progress; they are in ``log.txt`` too.
+        Receives lines of progress; they are in ``log.txt`` too.
 
     Returns
     -------
@@ -264,15 +254,14 @@ def run(
     if fixed.parent is not None:
         _prepare_parent(fixed.parent, store, log)
     with store.working(fixed) as folder:
-        if (folder / METRICS).is_file():  # what we waited for
-            return read_run(store, fixed)
-        store.begin(fixed)
-        _attempt(fixed, cohort, folder, log)
+        if not (folder / METRICS).is_file():  # another process may have finished it meanwhile
+            store.begin(fixed)
+            _attempt(fixed, cohort, folder, log)
     return read_run(store, fixed)
 
 
-def _prepare_parent(parent: Experiment, store: RunStore, log: Callable[[str], None]) -> None:
-    """See that the network that another experiment starts from is there."""
+def _prepare_parent(parent: Experiment, store: RunStore, log: Log) -> None:
+    """Run the experiment that another starts from, and check that its network is there."""
     if store.status(parent) != FINISHED:
         log(f"first {parent.name}, from which it starts")
         run(parent, store, log=log)
@@ -297,51 +286,29 @@ def read_run(store: RunStore, experiment: Experiment | Path) -> Result:
     return Result(store.read_spec(folder), folder, read_facts(folder))
 
 
-def _attempt(
-    experiment: Experiment, cohort: Cohort, folder: Path, log: Callable[[str], None]
-) -> None:
-    """Run the task in its directory, which we hold, and write what came out."""
-    started = time.time()
-    log = _Log(folder / LOG, log)
-    log.note("started" if not (folder / LOG).exists() else "started again")
-    try:
-        outcome = find_task(experiment.task).run(experiment, cohort, folder, log)
-        write_result(folder, experiment, cohort, outcome, time.time() - started)
-    except OSError as error:
-        if error.errno in _OF_THE_MACHINE:
-            raise
-        _fail(experiment, folder, error, started, log)
-    except Exception as error:
-        _fail(experiment, folder, error, started, log)
-    else:
-        log.note("finished")
+def _attempt(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> None:
+    """Run the task in its directory, which this process holds, and write the result."""
+    started, path = time.time(), folder / LOG
 
-
-def _fail(
-    experiment: Experiment, folder: Path, error: Exception, started: float, log: _Log
-) -> None:
-    reason = write_failure(folder, experiment, error, started)
-    log.note(f"failed: {reason}")
-    raise ExperimentFailed(experiment.name, reason, folder) from error
-
-
-class _Log:
-    """Gives lines of progress on, and keeps them with the time."""
-
-    def __init__(self, path: Path, log: Callable[[str], None]):
-        self.path, self.log = path, log
-
-    def __call__(self, line: str) -> None:
-        self.log(line)
-        self.note(line)
-
-    def note(self, line: str) -> None:
-        with self.path.open("a", encoding="utf-8") as stream:
+    def note(line: str) -> None:
+        with path.open("a", encoding="utf-8") as stream:
             stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n")
 
+    def log_both(line: str) -> None:
+        log(line)
+        note(line)
 
-def _line(text: str) -> None:
-    print(text, flush=True)
+    note("started again" if path.exists() else "started")
+    try:
+        outcome = find_task(experiment.task).run(experiment, cohort, folder, log_both)
+        write_result(folder, experiment, cohort, outcome, time.time() - started)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            raise
+        reason = write_failure(folder, experiment, error, started)
+        note(f"failed: {reason}")
+        raise ExperimentFailed(experiment.name, reason, folder) from error
+    note("finished")
 
 
 def sweep(
@@ -349,9 +316,9 @@ def sweep(
     store: RunStore | None = None,
     cohort: Cohort | None = None,
     train: bool | None = None,
-    log: Callable[[str], None] = _line,
+    log: Log = lambda line: print(line, flush=True),
 ) -> pd.DataFrame:
-    """Do those experiments that are not done, one after another.
+    """Run those experiments that are not finished, one after another.
 
     Parameters
     ----------
@@ -364,12 +331,12 @@ def sweep(
     train : bool, optional
         Whether to run at all; by default unless ``IAV_NO_TRAIN`` is set.
     log : callable, optional
-        Gets a line after each run.
+        Receives a line after each run.
 
     Returns
     -------
     pandas.DataFrame
-        One row an experiment in the order given, as :func:`iavlib.experiments.table.row_of`. One
+        One row per experiment in the order given, as :func:`iavlib.experiments.table.row_of`. One
         that failed is a row with the reason, and stops no other.
 
     Raises
@@ -397,19 +364,19 @@ def sweep(
 
 
 def describe(experiment: Experiment) -> str:
-    """Name an experiment in a line."""
+    """Describe an experiment in one line."""
     split = experiment.split
     fold = f"fold {split.fold + 1} of {split.folds}" if split.kind == "kfold" else ""
     share = f"{experiment.train_share:.0%} of the patients" if experiment.train_share < 1 else ""
     learns = experiment.method.name or experiment.recipe.name
-    subsets = (experiment.name, experiment.label, experiment.backbone, learns)
-    return ", ".join(filter(None, (*subsets, f"seed {experiment.seed}", fold, share)))
+    words = (experiment.name, experiment.label, experiment.backbone, learns)
+    return ", ".join(filter(None, (*words, f"seed {experiment.seed}", fold, share)))
 
 
-def summary(metrics) -> str:
-    """Give the metrics that every task has, in a line."""
-    shown = [(name, value) for name, value in metrics.items() if isinstance(value, int | float)]
-    return ", ".join(f"{name} {value:.4g}" for name, value in shown[:6]) or "no metrics"
+def summary(metrics: dict[str, Any]) -> str:
+    """Write the first six metrics in one line."""
+    numbers = [(name, value) for name, value in metrics.items() if isinstance(value, int | float)]
+    return ", ".join(f"{name} {value:.4g}" for name, value in numbers[:6]) or "no metrics"
 
 
 def read_predictions(table: pd.DataFrame) -> pd.DataFrame:
@@ -423,17 +390,17 @@ def read_predictions(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a run and image: ``id``, ``label``, ``backbone``, ``seed``, and the columns of
+        One row per run and image: ``id``, ``label``, ``backbone``, ``seed``, and the columns of
         ``predictions.csv``.
 
     Raises
     ------
     ExperimentError
-        If a file that should be there is not.
+        If a file is missing.
     """
     frames = []
     for row in table[table["status"] == FINISHED].to_dict("records"):
-        found = read_prediction_file(Path(row["folder"]) / PREDICTIONS)
+        predictions = read_prediction_file(Path(row["folder"]) / PREDICTIONS)
         named = {name: row.get(name) for name in ("id", "label", "backbone", "seed")}
-        frames.append(found.assign(**named)[[*named, *found.columns]])
+        frames.append(predictions.assign(**named)[[*named, *predictions.columns]])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -111,16 +111,16 @@ class RunStore:
 
     def folders(self, task: str | None = None) -> list[Path]:
         """List the run directories, of one task or of all, by task and id."""
-        found = self.root.glob(f"{task or '*'}/*")
-        shown = (p for p in found if p.is_dir() and p.name[0] != "." and p.parent.name[0] != ".")
-        return sorted(shown)
+        paths = self.root.glob(f"{task or '*'}/*")
+        hidden = (path for path in paths if "." not in (path.name[0], path.parent.name[0]))
+        return sorted(path for path in hidden if path.is_dir())
 
     def finished(self, task: str | None = None) -> list[Path]:
         """List the directories of finished runs."""
         return [folder for folder in self.folders(task) if (folder / METRICS).is_file()]
 
     def find(self, name: str) -> Path:
-        """Find a run directory by its id, ``task/id``, or the beginning of an id.
+        """Find a run directory by its id, ``task/id``, or the first digits of an id.
 
         Raises
         ------
@@ -128,17 +128,18 @@ class RunStore:
             If no run, or more than one, is called so.
         """
         task, _, start = name.rpartition("/")
-        found = [f for f in self.folders(task or None) if f.name.startswith(start)]
-        if len(found) == 1 and start:
-            return found[0]
-        known = [folder.name for folder in self.folders()]
-        if found and start:
-            names = ", ".join(f"{f.parent.name}/{f.name}" for f in found[:5])
-            raise ExperimentError(f"run {name!r}", f"{len(found)} begin so ({names})", "say more")
-        raise ExperimentError(f"run {name!r}", f"not in {self.root}", suggest(start, known[:50]))
+        matches = [f for f in self.folders(task or None) if start and f.name.startswith(start)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            names = ", ".join(f"{f.parent.name}/{f.name}" for f in matches[:5])
+            problem = f"{len(matches)} runs begin like this ({names})"
+            raise ExperimentError(f"run {name!r}", problem, "give more digits")
+        ids = [folder.name for folder in self.folders()][:50]
+        raise ExperimentError(f"run {name!r}", f"not in {self.root}", suggest(start, ids))
 
     def status(self, experiment: Experiment | Path) -> str:
-        """Say how far a run came.
+        """Return how far a run came.
 
         Parameters
         ----------
@@ -149,7 +150,7 @@ class RunStore:
         -------
         str
             ``"finished"``, ``"running"`` (somewhere, now), ``"failed"``, ``"unfinished"`` (to be
-            gone on with) or ``"missing"``.
+            resumed) or ``"missing"``.
         """
         folder = self._as_folder(experiment)
         if (folder / METRICS).is_file():
@@ -184,7 +185,7 @@ class RunStore:
 
     @contextmanager
     def working(self, experiment: Experiment) -> Iterator[Path]:
-        """Do a run, or something with its directory, while no other process does.
+        """Hold a run directory, so that no other process works in it.
 
         Yields
         ------
@@ -281,9 +282,9 @@ class Result:
     folder : Path
         Its run directory, or that of a stored result.
     facts : dict
-        What ``metrics.json`` holds: ``metrics`` and ``baselines`` by part, ``weights``,
+        What ``metrics.json`` holds: ``metrics`` and ``baselines`` by subset, ``weights``,
         ``weights_random``, ``settings``, ``cohort``, ``synthetic``, ``data``, ``n`` (images of
-        each part), ``seconds``, ``hardware``, ``versions``, ``finished``.
+        each subset), ``seconds``, ``hardware``, ``versions``, ``finished``.
     """
 
     experiment: Experiment
@@ -292,17 +293,17 @@ class Result:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Metrics on the test part."""
+        """Metrics on the test subset."""
         return self.facts["metrics"].get("test", {})
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """One row an image: ``image_id``, ``subset``, ``true``, ``predicted`` and others."""
+        """One row per image: ``image_id``, ``subset``, ``true``, ``predicted`` and others."""
         return read_prediction_file(self.folder / PREDICTIONS)
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row an epoch; empty where nothing was trained by epochs."""
+        """One row per epoch; empty where nothing was trained by epochs."""
         path = self.folder / HISTORY
         return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
@@ -326,7 +327,7 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
 def write_result(
     folder: Path, experiment: Experiment, cohort: Cohort, outcome: Outcome, seconds: float
 ) -> dict[str, Any]:
-    """Write what a task found; the run is finished by the last file.
+    """Write the outcome of a task; the run is finished by the last file.
 
     Parameters
     ----------
@@ -366,7 +367,7 @@ def write_result(
 
 
 def write_failure(folder: Path, experiment: Experiment, error: Exception, started: float) -> str:
-    """Write why an attempt failed, and give it in a line."""
+    """Write why an attempt failed, and return it in one line."""
     reason = f"{type(error).__name__}: {error}"
     write_json(
         folder / FAILURE,
@@ -472,25 +473,29 @@ def find_leftovers(
             "--finished", "removes only runs that are named", "give their ids beside it"
         )
     folders = [store.find(name) for name in names] if names else store.folders()
-    found = [(folder, store.status(folder)) for folder in folders]
-    runs = [Leftover(path, what, _size(path)) for path, what in found if what in statuses]
+    runs = {folder: store.status(folder) for folder in folders}
+    chosen = [(path, what) for path, what in runs.items() if what in statuses]
+    leftovers = [Leftover(path, what, _size(path)) for path, what in chosen]
     if names:
-        return runs
-    chosen = {run.path for run in runs}
-    scraps = [p for p, what in found if p not in chosen and what != RUNNING for p in _scraps(p)]
-    trash = [
-        path for path in store.root.glob("*/.*") if path.is_dir() and path.parent.name[0] != "."
+        return leftovers
+    scraps = [
+        scrap
+        for path, what in runs.items()
+        if what not in (*statuses, RUNNING)
+        for scrap in _scraps(path)
     ]
-    return runs + [Leftover(path, "left over", _size(path)) for path in (*scraps, *trash)]
+    hidden = (path for path in store.root.glob("*/.*") if path.parent.name[0] != ".")
+    scraps += [path for path in hidden if path.is_dir()]
+    return leftovers + [Leftover(path, "left over", _size(path)) for path in scraps]
 
 
 def remove(store: RunStore, leftover: Leftover) -> None:
-    """Remove what :func:`find_leftovers` found.
+    """Remove something that :func:`find_leftovers` lists.
 
     Raises
     ------
     ExperimentError
-        If a process has begun to work in the run.
+        If a process works in the run now.
     """
     if leftover.path.is_file():
         leftover.path.unlink()
@@ -498,7 +503,7 @@ def remove(store: RunStore, leftover: Leftover) -> None:
         shutil.rmtree(leftover.path)
     elif store.status(leftover.path) != leftover.what:
         raise ExperimentError(
-            leftover.path, f"is {leftover.what} no more", "look at it with 'iav runs'"
+            leftover.path, f"is not {leftover.what} any more", "look at it with 'iav runs'"
         )
     else:
         store.remove(leftover.path)
@@ -508,7 +513,7 @@ def _scraps(folder: Path) -> list[Path]:
     """List half-written files of a run, and the checkpoint if it is finished."""
     left = [path for path in folder.glob(".*.tmp") if path.is_file()]
     checkpoint = folder / CHECKPOINT
-    finished = (folder / "metrics.json").is_file()
+    finished = (folder / METRICS).is_file()
     return left + ([checkpoint] if finished and checkpoint.is_file() else [])
 
 

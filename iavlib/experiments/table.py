@@ -1,7 +1,4 @@
-"""Runs as a tidy table: one row an experiment, finished or not.
-
-Two runs beside each other: what was set differently, and what came out.
-"""
+"""Runs as a tidy table, one row per experiment, and two runs compared: settings and results."""
 
 from __future__ import annotations
 
@@ -49,7 +46,7 @@ def run_table(store: RunStore | None = None, task: str | None = None) -> pd.Data
     Returns
     -------
     pandas.DataFrame
-        One row a run directory, as :func:`row_of`; what cannot be read is ``damaged``, with the
+        One row per run directory, as :func:`row_of`; what cannot be read is ``damaged``, with the
         reason.
     """
     store = store or RunStore()
@@ -72,7 +69,7 @@ def row_of(store: RunStore, folder: Path, experiment: Experiment | None = None) 
     dict
         ``id``, ``task``, ``status`` and ``reason`` (why it failed), the fields of the experiment
         (those of mappings as ``split_kind``; settings by their names), and of a finished run its
-        metrics on the test part, ``val_<metric>``, ``<baseline>_<metric>``, ``n_train`` and so
+        metrics on the test subset, ``val_<metric>``, ``<baseline>_<metric>``, ``n_train`` and so
         on, ``weights_source``, ``weights_random``, ``seconds``, ``finished`` and ``hardware``.
     """
     row = {"id": folder.name, "task": folder.parent.name, "label": "", "reason": ""}
@@ -94,7 +91,7 @@ def row_of(store: RunStore, folder: Path, experiment: Experiment | None = None) 
 
 
 def spec_columns(experiment: Experiment) -> dict[str, Any]:
-    """Give the fields of an experiment, those of its mappings in columns of their own."""
+    """Return fields and settings of an experiment by column, defaults filled in."""
     row: dict[str, Any] = {}
     for name in ("recipe", "method"):
         choice = getattr(experiment, name)
@@ -132,7 +129,7 @@ def _parent_columns(experiment: Experiment) -> dict[str, Any]:
 
 
 def fact_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the numbers of a finished run and what they were made with."""
+    """Return the numbers of a finished run, and weights, data and hardware they were made with."""
     row: dict[str, Any] = dict(facts["metrics"].get(_PART, {}))
     for old, new in RENAMED_METRICS.get(facts.get("task", ""), {}).items():
         row = {new + k.removeprefix(old) if k.startswith(old) else k: v for k, v in row.items()}
@@ -147,13 +144,13 @@ def fact_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_hardware(machine: Mapping[str, Any]) -> str:
-    """Say in a few words what machine a run was made on."""
+    """Describe the machine that a run was made on."""
     devices = machine.get("accelerators") or [f"{machine.get('cpus', '?')} CPUs"]
     return ", ".join([*devices, str(machine.get("system", ""))])
 
 
 def as_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Put rows together, the columns that name a run first."""
+    """Make a table of rows, with the columns that name a run first."""
     table = pd.DataFrame(list(rows))
     if table.empty:
         return pd.DataFrame(columns=[*_FIRST, "cohort_name", "folder"])
@@ -177,7 +174,7 @@ def filter_rows(table: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFr
 
 
 def table_json(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Give the rows as JSON objects, with nothing where a number does not exist."""
+    """Return the rows as JSON objects, with null where a number does not exist."""
     return json.loads(table.to_json(orient="records", double_precision=12))
 
 
@@ -194,14 +191,14 @@ def _cell(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`compare` found.
+    """The result of :func:`compare`.
 
     Parameters
     ----------
     settings : pandas.DataFrame
-        Index: fields of the experiments that differ; one column a run.
+        Index: fields of the experiments that differ; one column per run.
     metrics : pandas.DataFrame
-        Index: every number of the test part, and of the baselines; one column a run.
+        Index: every number of the test subset, and of the baselines; one column per run.
     n_common : int
         Test images that both have.
     difference : float or None

@@ -1,12 +1,12 @@
-"""What networks look at, and whether that explains anything.
+"""Attribution maps of networks, and checks whether they explain anything.
 
 >>> from iavlib import explain, models
 >>> network = models.load_network("runs/iaa/318e44f83673")  # doctest: +SKIP
 >>> explainer = explain.Explainer(network, [explain.LOWERS], ["Grad-CAM"])  # doctest: +SKIP
 >>> maps = explainer.explain(images).maps[explain.LOWERS, "Grad-CAM"]  # doctest: +SKIP
 
-Attribution is made for a *target*: what lowers or what raises predicted agreement, what makes a
-lesion malignant or benign. Maps are not scaled until they are shown.
+Attribution is computed for a *target*: what lowers or what raises predicted agreement, what speaks
+for a malignant or a benign lesion. Maps are not scaled until they are shown.
 """
 
 import lazy_loader

@@ -353,7 +353,7 @@ def _first_component(activations: np.ndarray) -> np.ndarray:
     """Project each image's map on its first principal component, larger values being positive."""
     n, channels, height, width = activations.shape
     rows = torch.from_numpy(activations).reshape(n, channels, -1).transpose(1, 2).double()
-    rows = rows - rows.mean(dim=1, keepdim=True)
+    rows -= rows.mean(dim=1, keepdim=True)
     # places by places is far smaller than channels by channels, and has the same first component
     values, vectors = torch.linalg.eigh(rows @ rows.transpose(1, 2))
     component = vectors[:, :, -1] * values[:, -1:].clamp_min(0).sqrt()
@@ -608,9 +608,7 @@ class Explainer:
         batch_size : int
         """
         self.network.to(batches.device, memory_format=torch.channels_last)
-        order = np.arange(len(batches))
-        plan = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         if CENTRED in self.methods and not self.reference:
-            self.centre_on(batch["images"] for batch in batches.stream(plan))
-        for batch in batches.stream(plan):
+            self.centre_on(batch["images"] for batch in batches.in_order(batch_size))
+        for batch in batches.in_order(batch_size):
             yield self.explain(batch["images"], batches.ids[batch["index"].numpy()])

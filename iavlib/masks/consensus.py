@@ -4,10 +4,11 @@ Every function takes the masks of one image as a sequence of arrays of shape (he
 outside, one positive value inside) or as one array of shape (n, height, width), and raises
 :class:`iavlib.core.errors.DataError`, naming the mask, where they are not that.
 
-Spatial STAPLE (Asman and Landman 2012) lets performance vary over the image. STAPLE gives each annotator one sensitivity and one specificity for the whole image. An annotator
-who follows the border well on one side of a lesion and cuts across on the other is then mediocre
-everywhere. Spatial STAPLE gives annotator j a smooth *field* of each, estimated at every pixel i
-from the pixels in a window :math:`B_i` around it.
+Spatial STAPLE (Asman and Landman 2012) lets performance vary over the image. STAPLE gives each
+annotator one sensitivity and one specificity for the whole image. An annotator who follows the
+border well on one side of a lesion and cuts across on the other is then mediocre everywhere.
+Spatial STAPLE gives annotator j a smooth *field* of each, estimated at every pixel i from the
+pixels in a window :math:`B_i` around it.
 
 With :math:`D_{ij}` the decision of annotator j at pixel i, :math:`W_i` the probability that i is
 truly inside, and :math:`\gamma_i` its prior, the two steps alternate until W is stable:
@@ -95,8 +96,8 @@ def majority_vote(masks, ties: Ties = "foreground") -> np.ndarray:
     masks : sequence of array_like, each of shape (height, width)
         At least two.
     ties : {"foreground", "background"}
-        The class of a pixel with exactly half of the votes. Foreground, as in IMA++, makes the vote of two masks their union; background makes it
-        their intersection.
+        The class of a pixel with exactly half of the votes. Foreground, as in IMA++, makes the vote
+        of two masks their union; background makes it their intersection.
 
     Returns
     -------

@@ -2,8 +2,8 @@
 
 Both masks empty: Dice and IoU are 1. One empty: 0. The Dice of two single masks,
 :func:`iavlib.masks.dice`, is one of the metrics of :mod:`iavlib.masks.metrics` and computed by
-:func:`dice_from_counts`, as is every other Dice. A set of masks of one image is a sequence of masks,
-or an array of shape (n, height, width), in which values above 0 are inside.
+:func:`dice_from_counts`, as is every other Dice. A set of masks of one image is a sequence of
+masks, or an array of shape (n, height, width), in which values above 0 are inside.
 """
 
 from __future__ import annotations

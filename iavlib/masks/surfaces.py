@@ -108,7 +108,7 @@ class NearestSurface:
             open_.best[worth] = np.minimum(open_.best[worth], found)
 
     def _look(self, at, column, off):
-        """Return the smallest squared distance to the surface pixels nearest in a block's columns."""
+        """Return the smallest squared distance to the nearest surface pixels in a block."""
         vertical = self.table.take(at, axis=0).T.astype(self.whole, order="C")
         vertical += off
         vertical *= vertical

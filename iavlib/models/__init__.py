@@ -1,4 +1,4 @@
-"""Networks: backbones that see an image, heads that predict from what they see.
+"""Networks: backbones that compute features of images, and heads that predict from them.
 
 >>> from iavlib import models
 >>> models.find_backbone("swin_v2_t").size
@@ -9,7 +9,7 @@
 >>> network.weights.detail
 'random, seed 3'
 
-Names are imported when they are first used: the list of backbones is at hand without torch.
+Names are imported when they are first used: the list of backbones is available without torch.
 """
 
 import lazy_loader

@@ -211,7 +211,7 @@ def from_file(
     path : Path, optional
         Default: its place in the data home; see :func:`iavlib.models.weights.weights_file`.
     size : int, optional
-        Side of the input in pixels, where it is not to be the file's.
+        Side of the input in pixels; that of the file unless given.
 
     Raises
     ------
@@ -319,7 +319,7 @@ def read_released(
         Default: the model that predicts agreement, from ``weights/skin-IAV`` in the data home
         (laid out as the repository), else from Hugging Face's cache, else from there.
     size : int, optional
-        Side of the input in pixels, where it is not to be the paper's.
+        Side of the input in pixels; that of the paper unless given.
 
     Raises
     ------

@@ -12,18 +12,9 @@ import torch
 from torch import nn
 
 from iavlib.core.errors import DataError, ModelError
+from iavlib.models import loading
 from iavlib.models.backbones import Backbone, find_backbone
 from iavlib.models.heads import HeadSpec, build_head
-from iavlib.models.loading import (
-    HEADS,
-    Released,
-    create,
-    differences,
-    from_file,
-    from_hub,
-    read_released,
-    strip,
-)
 from iavlib.models.weights import SOURCES, Weights, random_weights
 
 
@@ -38,11 +29,11 @@ class Network(nn.Module):
         New heads are built for them.
     spec : Backbone
     weights : Weights
-        What `backbone` holds.
+        Of `backbone`.
     n_features : int
     seed : int
-        Of the heads. Each is drawn from the seed and its own name, so that it starts the same
-        whichever backbone is under it and whichever heads are beside it.
+        Of the heads. Each is drawn from the seed and its own name, so that its start depends
+        neither on the backbone nor on other heads.
 
     Attributes
     ----------
@@ -52,7 +43,7 @@ class Network(nn.Module):
     backbone_name : str
     n_features : int
     weights : Weights
-        Replace it by ``weights.with_normalisation(...)`` where images are normalised otherwise.
+        Replace it by ``weights.with_normalisation(...)`` where images are normalised differently.
     """
 
     def __init__(
@@ -85,7 +76,7 @@ class Network(nn.Module):
         Parameters
         ----------
         images : torch.Tensor of shape (B, 3, S, S)
-            Floating point, normalised as :attr:`weights` say.
+            Floating point, normalised as :attr:`weights` require.
 
         Returns
         -------
@@ -99,11 +90,11 @@ class Network(nn.Module):
         return self.backbone(images).flatten(1)
 
     def from_features(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return what each head makes of features (B, F): name -> (B, width)."""
+        """Return the output of each head for features (B, F): name -> (B, width)."""
         return {name: head(features) for name, head in self.heads.items()}
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return what each head makes of images (B, 3, S, S): name -> (B, width)."""
+        """Return the output of each head for images (B, 3, S, S): name -> (B, width)."""
         return self.from_features(self.features(images))
 
 
@@ -132,10 +123,10 @@ def build_network(
     seed : int
         Of all random starts; the random state of the process is left as it was.
     size : int, optional
-        Side of the input in pixels, where it is not to be the weights'.
+        Side of the input in pixels; that of the weights unless given.
     padding : {"", "same"}
-        Of strided convolutions in a network that starts at random; see :class:`Weights`. Weights
-        bring their own.
+        Of strided convolutions in a network that starts at random; see :class:`Weights`.
+        Pre-trained weights define their own.
 
     Raises
     ------
@@ -147,20 +138,20 @@ def build_network(
     path = None if chosen in SOURCES else Path(chosen)
     with _seeded(seed):
         if chosen == "none":
-            body = create(spec, size, padding=padding)
+            body = loading.create(spec, size, padding=padding)
             used = random_weights(spec, seed, size, padding)
         elif chosen == "hub":
-            body, used = from_hub(spec, size)
+            body, used = loading.from_hub(spec, size)
         elif chosen == "file" or chosen.endswith(".safetensors"):
-            body, used = from_file(spec, path, size)
+            body, used = loading.from_file(spec, path, size)
         elif chosen == "released" or chosen.endswith((".pth", ".pt")):
-            released = read_released(spec, path, size)
-            body, used = create(spec, size), released.weights
+            released = loading.read_released(spec, path, size)
+            body, used = loading.create(spec, size), released.weights
         else:
             known = ", ".join(SOURCES)
             hint = f"known are {known}, or a path *.safetensors or *.pth"
             raise ModelError(f"weights {chosen!r}: {hint}")
-        body = strip(body, spec)
+        body = loading.strip(body, spec)
         n_features = spec.features or _count_features(body, used.input_size)
     network = Network(body, heads, spec, used, n_features, seed)
     if released is not None:
@@ -168,18 +159,18 @@ def build_network(
     return network
 
 
-def _load_released(network: Network, released: Released) -> None:
+def _load_released(network: Network, released: loading.Released) -> None:
     """Put a released checkpoint into a network, and record which heads it filled."""
     path = released.weights.detail
-    if wrong := differences(network.backbone.state_dict(), released.backbone):
+    if wrong := loading.differences(network.backbone.state_dict(), released.backbone):
         hint = f"give a released checkpoint of {network.backbone_name}"
         raise DataError(path, f"tensors do not fit {network.spec.architecture}: {wrong}", hint)
     network.backbone.load_state_dict(released.backbone, strict=False)
     filled = []
     for wrapper, state in released.heads.items():
-        for name in HEADS[wrapper]:
+        for name in loading.HEADS[wrapper]:
             paper = name in network.heads and network.specs[name].kind == "paper"
-            if paper and not differences(network.heads[name].state_dict(), state):
+            if paper and not loading.differences(network.heads[name].state_dict(), state):
                 network.heads[name].load_state_dict(state, strict=False)
                 filled.append(name)
     what = f"with head {', '.join(filled)}" if filled else "backbone only"

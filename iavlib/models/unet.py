@@ -282,7 +282,7 @@ def padding_for(backbone: str, weights: str) -> str:
     Raises
     ------
     WeightsUnavailable, iavlib.core.DataError
-        If a file is asked for that is not there or damaged.
+        If the file is missing or damaged.
     """
     return padding_of_file(find_backbone(backbone)) if weights == "file" else PADDINGS[0]
 

@@ -67,9 +67,9 @@ class MultiAnnotatorSet:
 
     Notes
     -----
-    One label map per image is enough. An annotator who never marks anything is kept (a blank one is
-    a case to learn); :attr:`empty_annotators` names them. An annotator who labelled no image cannot
-    be learnt: methods call :meth:`require_seen`.
+    One label map per image is enough. An annotator who never marks anything is kept: a blank one is
+    a case to learn. An annotator who labelled no image cannot be learnt: methods call
+    :meth:`require_seen`.
     """
 
     name: str
@@ -141,12 +141,6 @@ class MultiAnnotatorSet:
     def unseen(self) -> tuple[str, ...]:
         """Annotators who labelled no image of the set."""
         return tuple(self.counts.index[self.counts == 0])
-
-    @property
-    def empty_annotators(self) -> tuple[str, ...]:
-        """Annotators who labelled images, and marked nothing on any of them."""
-        empty = ~(self.labels > 0).any(axis=(0, 2, 3)) & ~self.missing.all(axis=0)
-        return tuple(np.asarray(self.annotators, dtype=object)[empty])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -247,34 +241,29 @@ class MultiAnnotatorSet:
             labels[row, column] = self.labels[row, column]
         return replace(self, labels=labels)
 
-    def structure(self, name: str, of: str = "labels") -> np.ndarray:
+    def structure(self, name: str) -> np.ndarray:
         """Return one structure as masks.
 
         Parameters
         ----------
         name : str
             Of :attr:`structures`.
-        of : {"labels", "truth"}
 
         Returns
         -------
-        numpy.ndarray of int8
-            1 inside, 0 outside, -1 where the label is missing; of the shape of what it is of.
+        numpy.ndarray of int8, shape (n, annotators, height, width)
+            1 inside, 0 outside, -1 where the label is missing.
 
         Raises
         ------
         LabelError
-            If there is no such structure, or no truth.
+            If there is no such structure.
         """
-        values = {"labels": self.labels, "truth": self.truth}[of]
-        if name not in self.structures or values is None:
-            raise LabelError(
-                f"{self.name}, structure {name!r}",
-                "the set has no truth" if values is None else "there is none of that name",
-                f"choose among {', '.join(self.structures)} of labels",
-            )
-        masks = np.isin(values, self.structures[name]).astype(np.int8)
-        masks[values == MISSING] = MISSING
+        if name not in self.structures:
+            where, hint = f"{self.name}, structure {name!r}", ", ".join(self.structures)
+            raise LabelError(where, "there is none of that name", f"choose among {hint}")
+        masks = np.isin(self.labels, self.structures[name]).astype(np.int8)
+        masks[self.labels == MISSING] = MISSING
         return masks
 
     def mean_map(self, structure: str | None = None) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from iavlib.training.recipe import Recipe
 N_SAMPLES = 16
 
 
+@dataclass
 class FittedMethod:
     """A method with a trained network.
 
@@ -43,12 +45,11 @@ class FittedMethod:
         Those that its encoder started from; None where all weights were random.
     """
 
-    def __init__(
-        self, method: Method, network: nn.Module, problem: Problem, history=None, weights=None
-    ):
-        self.method, self.network, self.problem = method, network, problem
-        self.weights = weights
-        self.history: pd.DataFrame = pd.DataFrame() if history is None else history
+    method: Method
+    network: nn.Module
+    problem: Problem
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)
+    weights: Any = None
 
     def predict(
         self, images, n_samples: int = N_SAMPLES, seed: int = 0, batch_size: int = 64
@@ -141,10 +142,6 @@ class FittedMethod:
             batch = normalise(some.to(device), mean, std)
             with evaluating(self.network), torch.inference_mode():
                 yield first, self.method.outputs(self.network, batch, generator, n_samples)
-
-    def confusion(self) -> np.ndarray | None:
-        """Return matrices (R, C, C) that do not depend on an image; None where there are none."""
-        return self.method.known_confusion(self.network)
 
     @property
     def n_parameters(self) -> int:
@@ -321,7 +318,7 @@ def save_method(fitted: FittedMethod, folder: str | Path) -> Path:
     sidecar = {
         "method": fitted.method.name,
         "settings": fitted.method.settings,
-        "problem": fitted.problem.to_json(),
+        "problem": asdict(fitted.problem),
     }
     return write_model(fitted.network, folder, sidecar, method=fitted.method.name)
 

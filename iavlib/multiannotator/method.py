@@ -39,7 +39,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -115,10 +115,6 @@ class Problem:
     def n_annotators(self) -> int:
         """Number of annotators."""
         return len(self.annotators)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON holds them."""
-        return asdict(self)
 
 
 @dataclass
@@ -316,10 +312,6 @@ class Method(ABC):
         numpy.ndarray of float32, shape (n, classes, height, width), or None
             None where there is no such rule; then Bayes' rule with the confusion matrices is used.
         """
-        return None
-
-    def known_confusion(self, network: nn.Module) -> np.ndarray | None:
-        """Return matrices (R, C, C) that do not depend on an image, or None."""
         return None
 
     def predictor(self, network: nn.Module) -> nn.Module:

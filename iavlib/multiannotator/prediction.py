@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import pandas as pd
 
-from iavlib.core.errors import MethodError, suggest
-
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -58,22 +56,6 @@ class Prediction:
     def labels(self) -> np.ndarray:
         """Most probable true class of each pixel: int8, shape (n, height, width)."""
         return self.consensus.argmax(axis=1).astype(np.int8)
-
-    def annotator(self, name: str) -> np.ndarray:
-        """Return one annotator's probabilities, shape (n, classes, height, width).
-
-        Raises
-        ------
-        MethodError
-            If the method does not model annotators, or never saw this one.
-        """
-        if self.maps is None:
-            raise MethodError("this method does not model annotators: use its consensus")
-        if name not in self.annotators:
-            raise MethodError(
-                f"annotator {name!r} was never seen in training; {suggest(name, self.annotators)}"
-            )
-        return self.maps[:, self.annotators.index(name)]
 
     def class_pixels(self) -> np.ndarray:
         """Count the pixels of each most probable class: shape (n, 1, 1, classes)."""

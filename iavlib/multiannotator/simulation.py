@@ -234,17 +234,14 @@ def named(annotators: Sequence[str | SimulatedAnnotator], level: float = 1.0):
     return made
 
 
-def random_annotators(
-    n: int, seed: int = 0, kinds: Sequence[str] = ("good", "over", "under", "wrong")
-) -> tuple[SimulatedAnnotator, ...]:
-    """Make any number of annotators: kinds in turn, each at a level of its own from .2 to 1.
+def random_annotators(n: int, seed: int = 0) -> tuple[SimulatedAnnotator, ...]:
+    """Make any number of annotators: good, over, under and wrong in turn, of levels from .2 to 1.
 
     Parameters
     ----------
     n : int
         At least 1.
     seed : int
-    kinds : sequence of str
 
     Returns
     -------
@@ -252,7 +249,9 @@ def random_annotators(
         Named by their kind and number.
     """
     levels = np.random.default_rng(seed).uniform(0.2, 1.0, n)
-    drawn = [(kinds[number % len(kinds)], number + 1, level) for number, level in enumerate(levels)]
+    drawn = [
+        (PAPER_ANNOTATORS[number % 4], number + 1, level) for number, level in enumerate(levels)
+    ]
     return named(
         [SimulatedAnnotator(f"{k}-{number:02d}", k, round(float(v), 3)) for k, number, v in drawn]
     )

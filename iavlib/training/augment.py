@@ -1,7 +1,7 @@
 """Random changes of whole batches of images, on the device that holds them.
 
-Each image of a batch draws for itself. Draws come from a generator of the CPU, so that the same
-seed gives the same changes on every device; what is drawn moves to the device, not the images.
+Changes are drawn for each image. Draws come from a generator on the CPU, so that the same seed
+gives the same changes on every device; the draws move to the device, not the images.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def adjust_colours(
 
 
 def _change(pixels: Tensor, which: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Change the chosen images in place; `which` is of the CPU, so that nothing waits for it."""
+    """Change the chosen images in place; `which` is on the CPU, so that nothing waits for it."""
     chosen = which.nonzero().squeeze(1)
     if pixels.device.type in ONE_BY_ONE:
         for image in (pixels[i : i + 1] for i in chosen.tolist()):

@@ -279,7 +279,6 @@ class ImageBatches:
         TrainingError
             If there is no such augmentation, or label maps cannot follow it.
         """
-        indices = np.asarray(indices, np.int64)
         return self._finish(indices, self._fetch(indices), generator, augmentation)
 
     def stream(
@@ -294,20 +293,26 @@ class ImageBatches:
         The plan alone decides what is read, and all draws are made here, so that nothing depends
         on which is faster.
         """
-        if not self._pixels.ahead:
+        if not self._pixels.ahead or not len(plan):
             for indices in plan:
                 yield self.batch(indices, generator, augmentation)
             return
         with ThreadPoolExecutor(1) as reader:
-            coming = None
-            for position, indices in enumerate(plan):
-                fetched = self._fetch(indices) if coming is None else coming.result()
-                if position + 1 < len(plan):
-                    coming = reader.submit(self._fetch, plan[position + 1])
+            coming = reader.submit(self._fetch, plan[0])
+            for position, indices in enumerate(plan, 1):
+                fetched = coming.result()
+                if position < len(plan):
+                    coming = reader.submit(self._fetch, plan[position])
                 yield self._finish(indices, fetched, generator, augmentation)
 
-    def _fetch(self, indices: np.ndarray) -> Tensor:
-        return self._pixels.rows(torch.from_numpy(self._rows[indices]))
+    def in_order(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
+        """Assemble batches of all images in the order of ``ids``, not augmented."""
+        order = np.arange(len(self))
+        starts = range(0, len(order), batch_size)
+        yield from self.stream([order[start : start + batch_size] for start in starts])
+
+    def _fetch(self, indices: Sequence[int]) -> Tensor:
+        return self._pixels.rows(torch.from_numpy(self._rows[np.asarray(indices, np.int64)]))
 
     def _finish(self, indices, pixels: Tensor, generator, augmentation: str) -> dict[str, Tensor]:
         pixels = pixels.to(self.device, non_blocking=True)

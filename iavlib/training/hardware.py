@@ -1,7 +1,4 @@
-"""The device that trains, its number formats, and its being told to compute the same twice.
-
-Everything that is drawn in a training run, from one seed, and its state at any moment.
-"""
+"""Device, number formats and reproducibility: all random generators of a run, from one seed."""
 
 from __future__ import annotations
 
@@ -41,23 +38,21 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def effective_precision(precision: str, device: torch.device) -> str:
-    """Return the number format that is used: fp16 asks for a GPU, on a CPU it is fp32."""
+    """Return the number format that is used: fp16 needs a GPU, on a CPU it is fp32."""
     return "fp32" if precision == "fp16" and device.type != "cuda" else precision
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Return a context in which the network and its loss compute in that format."""
-    kind = effective_precision(precision, device)
-    if kind == "fp32":
-        return torch.autocast(device.type, enabled=False)
-    return torch.autocast(device.type, dtype=_TYPES[kind])
+    kind = _TYPES.get(effective_precision(precision, device))
+    return torch.autocast(device.type, dtype=kind, enabled=kind is not None)
 
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """Let a GPU compute the same from the same, where its libraries can; CPUs do so anyway.
+    """Make computations on a GPU deterministic where its libraries can; those on CPUs are.
 
-    Operations without a repeatable form compute on, and PyTorch warns of them by name.
+    PyTorch warns of operations without a deterministic form by name, and runs them.
     """
     if device.type != "cuda":
         yield
@@ -74,7 +69,7 @@ def repeatable(device: torch.device) -> Iterator[None]:
 
 
 class Randomness:
-    """The generators of a run.
+    """Random generators of a run.
 
     Parameters
     ----------
@@ -86,7 +81,7 @@ class Randomness:
     order : numpy.random.Generator
         Draws the order of the images.
     changes : torch.Generator
-        Draws augmentations; of the CPU.
+        Draws augmentations, on the CPU.
     """
 
     def __init__(self, seed: int, device: torch.device):
@@ -124,7 +119,7 @@ class Randomness:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[Randomness]:
-    """Seed the global generators too, from which dropout draws, and put them back at the end."""
+    """Also seed the global generators, from which dropout draws, and restore them at the end."""
     legacy, python = np.random.get_state(), random.getstate()  # noqa: NPY002
     devices = [device] if device.type == "cuda" else []
     try:

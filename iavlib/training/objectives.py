@@ -43,7 +43,7 @@ class Objective(ABC):
 
 @dataclass
 class ImageObjective(Objective):
-    """Predict one number per image, tell class 1 (malignant) from class 0, or both.
+    """Predict one number per image, distinguish class 1 (malignant) from class 0, or both.
 
     Attributes
     ----------

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import (
-    ConstantLR,
-    CosineAnnealingLR,
-    LinearLR,
-    LRScheduler,
-    SequentialLR,
-    StepLR,
-)
+from torch.optim import SGD, Adam, AdamW, Optimizer, lr_scheduler as schedules
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from iavlib.core.errors import TrainingError
@@ -40,7 +32,7 @@ def backbone_of(model: nn.Module, recipe: Recipe) -> nn.Module | None:
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """Build the optimiser over all parameters that are trained; the backbone has its own rate.
 
-    Biases and normalisation weights (all of one dimension) decay only if ``decay_norms`` says so.
+    Biases and normalisation weights (all of one dimension) decay only with ``decay_norms``.
     """
     backbone = backbone_of(model, recipe)
     inside = {id(weight) for weight in backbone.parameters()} if backbone is not None else set()
@@ -64,7 +56,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     return (AdamW if recipe.optimizer == "adamw" else Adam)(settings, lr=recipe.lr)
 
 
-def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
+def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> schedules.LRScheduler:
     """Build the schedule, which is stepped after every batch.
 
     The learning rate rises linearly over the warm-up, then follows the recipe's schedule, whose
@@ -79,13 +71,13 @@ def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRSched
     """
     warm = round(recipe.warmup_epochs * steps)
     rest = max(recipe.epochs * steps - warm, 1)
-    rise = [LinearLR(optimizer, start_factor=1 / (warm + 1), total_iters=warm)] if warm else []
-    main: LRScheduler = ConstantLR(optimizer, factor=1.0, total_iters=1)
+    rise = [schedules.LinearLR(optimizer, 1 / (warm + 1), total_iters=warm)] if warm else []
+    main: schedules.LRScheduler = schedules.ConstantLR(optimizer, factor=1.0, total_iters=1)
     if recipe.schedule == "step":
-        main = StepLR(optimizer, step_size=recipe.step_size * steps, gamma=recipe.gamma)
+        main = schedules.StepLR(optimizer, step_size=recipe.step_size * steps, gamma=recipe.gamma)
     elif recipe.schedule == "cosine":
-        main = CosineAnnealingLR(optimizer, T_max=rest)
-    return SequentialLR(optimizer, [*rise, main], milestones=[warm]) if warm else main
+        main = schedules.CosineAnnealingLR(optimizer, T_max=rest)
+    return schedules.SequentialLR(optimizer, [*rise, main], milestones=[warm]) if warm else main
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:

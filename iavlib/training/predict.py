@@ -61,11 +61,9 @@ def predict(
         In the order of ``batches.ids``.
     """
     network.to(batches.device, memory_format=torch.channels_last)
-    order = np.arange(len(batches))
-    plan = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     outputs: dict[str, list[Tensor]] = {}
     with evaluating(network), torch.inference_mode():
-        for batch in batches.stream(plan):
+        for batch in batches.in_order(batch_size):
             for name, values in (function or network)(batch["images"]).items():
                 outputs.setdefault(name, []).append(values.float())
     return {name: torch.cat(values).cpu().numpy() for name, values in outputs.items()}

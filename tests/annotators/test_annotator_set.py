@@ -36,14 +36,12 @@ def test_an_annotator_never_seen(make_set):
         whole.of_annotators(["R0", "R9"])
 
 
-def test_an_annotator_with_only_empty_masks_is_kept_and_named(make_set):
+def test_an_annotator_with_only_empty_masks_is_kept(make_set):
     labels = make_set().labels.copy()
     labels[:, 2] = 0
     blank = make_set(labels=labels)
-    assert blank.empty_annotators == ("R2",)
     blank.require_seen()
-    never = make_set(labels=without(labels, (slice(None), 2)))
-    assert never.empty_annotators == ()
+    assert blank.counts["R2"] == 6
 
 
 def test_classes_beyond_those_declared(make_set):
@@ -154,15 +152,13 @@ def test_fingerprint(make_set):
 def test_structures(make_set):
     nested = make_set(n_classes=3, structures={"disc": (1, 2), "cup": (2,)})
     assert np.array_equal(nested.structure("disc") == 1, nested.labels > 0)
-    assert np.array_equal(nested.structure("cup", "truth") == 1, nested.truth == 2)
+    assert np.array_equal(nested.structure("cup") == 1, nested.labels == 2)
     assert make_set().structures == {"foreground": (1,)}
     assert make_set(n_classes=4).structures == {"class 1": (1,), "class 2": (2,), "class 3": (3,)}
     gap = make_set(n_classes=3, labels=without(nested.labels, (0, 1)))
     assert (gap.structure("class 1")[0, 1] == -1).all()
     with pytest.raises(LabelError, match=r"'rim'.*class 1, class 2"):
         gap.structure("rim")
-    with pytest.raises(LabelError, match="no truth"):
-        make_set(truth=None).structure("foreground", "truth")
 
 
 def test_mean_map_counts_those_who_labelled(make_set):

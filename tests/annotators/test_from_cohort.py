@@ -108,7 +108,6 @@ def test_simulated_annotators_on_a_cohort(phantom):
     assert made.truth_is.startswith("(the image's first")
     assert made.annotators == ("good", "over", "blank")
     assert np.array_equal(made.labels[:, 0], made.truth)
-    assert made.empty_annotators == ()
     assert simulated_on(phantom, 32).synthetic
     assert (
         made.fingerprint == simulated_on(real, 32, ("good", "over", "blank"), level=0.8).fingerprint

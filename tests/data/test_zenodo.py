@@ -70,5 +70,5 @@ def test_a_busy_or_silent_zenodo(server, monkeypatch):
         record_files("14201693")
     server.shutdown()
     server.server_close()
-    with pytest.raises(FetchError, match="cannot be reached.*Check the network"):
+    with pytest.raises(FetchError, match=r"cannot be reached.*Check the network"):
         record_files("14201693", timeout=0.5)

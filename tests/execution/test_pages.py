@@ -80,7 +80,7 @@ def test_a_missing_page_and_a_silent_synthetic_page_are_problems(tmp_path):
     found = check_pages(tmp_path, ["a", "b"], synthetic={"a"})
     assert found == [
         "index.html was not built",
-        "a: computed on synthetic data but does not say so",
+        "a: computed on synthetic data but does not state it",
         "b: is in _toc.yml but was not built",
     ]
     (tmp_path / "index.html").write_text("")

@@ -6,7 +6,6 @@ from iavlib.book.parameters import (
     coerce,
     load_profile,
     parameter_defaults,
-    parse_overrides,
     resolve,
 )
 from iavlib.core.errors import ParameterError
@@ -123,17 +122,6 @@ def test_any_number_survives_being_typed(number):
 @given(st.integers())
 def test_any_whole_number_survives_being_typed(number):
     assert coerce(str(number), 1, "p") == number
-
-
-def test_overrides_are_split_at_the_first_equals_sign():
-    assert parse_overrides(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
-    for wrong, message in (
-        (["a"], "name=value"),
-        (["=1"], "name=value"),
-        (["a=1", "a=2"], "twice"),
-    ):
-        with pytest.raises(ParameterError, match=message):
-            parse_overrides(wrong)
 
 
 def test_profiles_are_checked_against_notebooks(workshop, notebook):

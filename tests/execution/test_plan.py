@@ -135,3 +135,38 @@ def test_snakemake_accepts_the_plan_on_every_executor(project, executor, capfd, 
     if executor == "kubernetes":
         assert "gpu_manufacturer=nvidia" in resources
         assert "scale=0" in resources
+
+
+def test_a_snapshot_changes_with_every_file_that_could_matter(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path / "data"))
+    asked = request(project)
+    snapshots = [asked.snapshot()]
+    for file in (
+        project.notebooks / "01_first.ipynb",
+        project.profiles / "quick.yaml",
+        project.book / "index.md",
+        project.toc,
+        project.executed / "01_first.json",
+        project.root / "runs" / "mtl" / "1" / "metrics.json",
+        tmp_path / "data" / "imapp" / "masks.csv",
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("changed")
+        snapshots.append(asked.snapshot())
+    (project.executed / ".01_first.lock").touch()
+    assert asked.snapshot() == snapshots[-1]
+    assert len(set(snapshots)) == len(snapshots)
+    assert request(project, overrides={"n": "2"}).snapshot() not in snapshots
+
+
+def test_a_record_holds_for_its_snapshot_only(project):
+    asked = request(project)
+    asked.record("as it is", 3)
+    assert asked.recorded("as it is") == 3
+    assert asked.recorded("as it was") == 0
+    assert request(project, force=True).recorded("as it is") == 0
+    assert request(project, with_book=True).recorded("as it is") == 0
+    assert request(project, n_jobs=1).recorded("as it is") == 3
+    own = request(project, overrides={"path": "masks.csv"})
+    own.record("as it is", 3)
+    assert own.recorded("as it is") == 0

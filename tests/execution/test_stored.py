@@ -309,4 +309,4 @@ def test_the_command(lab):
     result = CliRunner().invoke(app, ["results", "export"])
     assert result.exit_code == 0
     assert "stored: 01_first.paper" in result.output
-    assert "1 stored, 0 as they were" in result.output
+    assert "1 stored, 0 unchanged" in result.output

@@ -55,7 +55,7 @@ def test_a_full_disk_is_named_with_the_file_that_found_no_room(workshop, monkeyp
     workshop.good_notebook("01_first")
     monkeypatch.setattr(files.os, "replace", refuse(errno.ENOSPC))
     for command, folder, file in (
-        (["run", "--job"], workshop.project.executed / ".01_first.run", "job.json"),
+        (["run", "--job"], workshop.project.executed / ".01_first.run", "run.json"),
         (["run"], workshop.project.build / "plan", "Snakefile"),
     ):
         result = CliRunner().invoke(app, command)

@@ -130,9 +130,9 @@ def test_failures_and_their_status(own, spec, tmp_path):
         ([], "nothing to train"),
         (["nothing.yaml"], "not in"),
         (["--set", "sede=1"], "no field 'sede'. To fix it: did you mean 'seed'"),
-        (["--set", "seed"], "is not field=value"),
-        (["--set", "seed=[1"], "is no valid YAML"),
-        (["--set", "seed.x=1", "--set", "seed.x.y=1"], "x is no mapping"),
+        (["--set", "seed"], "--set seed: write it as name=value"),
+        (["--set", "seed=[1"], "is not valid YAML"),
+        (["--set", "seed.x=1", "--set", "seed.x.y=1"], "x is not a mapping"),
         (["--set", "cohort=phantm", "--set", "task=constant"], "no cohort 'phantm'"),
     ],
 )

@@ -170,13 +170,13 @@ DATASET = register_dataset(
         title="derm7pt: 1,011 cases of the seven-point checklist, 252 of them melanoma",
         licence="for research, after registration",
         citation=(
-            "J. Kawahara, S. Daneshvar, G. Argenziano, G. Hamarneh: Seven-Point Checklist and Skin Lesion "
-            "Classification Using Multitask Multimodal Neural Nets, IEEE J. Biomed. Health Inform. 23(2), "
-            "538-546 (2019), doi:10.1109/JBHI.2018.2824327"
+            "J. Kawahara, S. Daneshvar, G. Argenziano, G. Hamarneh: Seven-Point Checklist and Skin "
+            "Lesion Classification Using Multitask Multimodal Neural Nets, IEEE J. Biomed. Health "
+            "Inform. 23(2), 538-546 (2019), doi:10.1109/JBHI.2018.2824327"
         ),
         how=(
-            "ask for it on https://derm.cs.sfu.ca and unpack the archive into the folder derm7pt of the "
-            "data home, so that it contains meta/meta.csv"
+            "ask for it on https://derm.cs.sfu.ca and unpack the archive into the folder derm7pt "
+            "of the data home, so that it contains meta/meta.csv"
         ),
         layout=layout,
         options=("incomplete", "subsets", "modality"),

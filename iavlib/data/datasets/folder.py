@@ -238,7 +238,7 @@ def _check_one_value(listing: Listing, column: str) -> None:
         raise listing.error(
             same.index,
             f"image {same['image_id'].iloc[0]} has {column} {' and '.join(same[column].iloc[:2])}",
-            f"give all rows of an image one {column}, or distinguish the images by a column image_id",
+            f"give all rows of an image one {column}, or name images apart in a column image_id",
         )
 
 

@@ -396,8 +396,8 @@ DATASET = register_dataset(
         title="IMA++ (2,394 images with 2 to 5 annotators, 14,967 in all)",
         licence="CC BY-NC-ND 4.0 (masks and tables); images CC-0 or CC BY-NC by image",
         citation=(
-            "K. Abhishek, J. Kawahara, G. Hamarneh: What Can We Learn from Inter-Annotator Variability in "
-            "Skin Lesion Segmentation? MICCAI ISIC workshop 2025, LNCS 16149, "
+            "K. Abhishek, J. Kawahara, G. Hamarneh: What Can We Learn from Inter-Annotator "
+            "Variability in Skin Lesion Segmentation? MICCAI ISIC workshop 2025, LNCS 16149, "
             "doi:10.1007/978-3-032-05825-6_3"
         ),
         how="iav data fetch imapp --masks --images",

@@ -192,14 +192,14 @@ DATASET = register_dataset(
         title="ISIC 2017 part 3: 2,000 training, 150 validation and 600 test images",
         licence="CC-0",
         citation=(
-            "N. Codella et al.: Skin Lesion Analysis Toward Melanoma Detection: A Challenge at ISBI 2017, "
-            "ISBI 2018, doi:10.1109/ISBI.2018.8363547"
+            "N. Codella et al.: Skin Lesion Analysis Toward Melanoma Detection: A Challenge at "
+            "ISBI 2017, ISBI 2018, doi:10.1109/ISBI.2018.8363547"
         ),
         how=(
-            "from https://challenge.isic-archive.com/data/#2017 get data, part 3 ground truth and, for "
-            "masks, part 1 ground truth of training, validation and test (v2); no login is needed. Unpack "
-            "them into the folder isic2017 of the data home. IMA++'s tables list the common "
-            "images: iav data fetch imapp"
+            "from https://challenge.isic-archive.com/data/#2017 get data, part 3 ground truth and, "
+            "for masks, part 1 ground truth of training, validation and test (v2); no login is "
+            "needed. Unpack them into the folder isic2017 of the data home. IMA++'s tables list "
+            "the common images: iav data fetch imapp"
         ),
         layout=layout,
         options=("incomplete", "overlap"),

@@ -101,14 +101,15 @@ DATASET = register_dataset(
         title="ISIC 2019: 25,331 training and 8,238 test images",
         licence="CC BY-NC 4.0",
         citation=(
-            "M. Combalia et al.: BCN20000: Dermoscopic Lesions in the Wild, arXiv:1908.02288; P. Tschandl, "
-            "C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, 180161 (2018), "
-            "doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis Toward Melanoma "
-            "Detection, ISBI 2018, doi:10.1109/ISBI.2018.8363547"
+            "M. Combalia et al.: BCN20000: Dermoscopic Lesions in the Wild, arXiv:1908.02288; P. "
+            "Tschandl, C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, 180161 "
+            "(2018), doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis Toward "
+            "Melanoma Detection, ISBI 2018, doi:10.1109/ISBI.2018.8363547"
         ),
         how=(
-            "from https://challenge.isic-archive.com/data/#2019 get images, metadata and ground truth of "
-            "training and test; no login is needed. Unpack them into the folder isic2019 of the data home"
+            "from https://challenge.isic-archive.com/data/#2019 get images, metadata and ground "
+            "truth of training and test; no login is needed. Unpack them into the folder isic2019 "
+            "of the data home"
         ),
         layout=layout,
         options=("incomplete", "unk", "overlap"),

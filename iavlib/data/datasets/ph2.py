@@ -5,9 +5,10 @@ Two layouts are read. *Official*, as the archive unpacks (in the folder itself o
 ``IMD003_Dermoscopic_Image/IMD003.bmp`` and ``IMD003_lesion/IMD003_lesion.bmp``. In the table, cells
 are separated by ``||``: name, histological diagnosis (often empty), clinical diagnosis (0, 1 or 2),
 then criteria that are not used; a legend follows, which is ignored. The archive's
-``PH2_dataset.xlsx`` has the same content and is not read. This format is known from descriptions and
-from programs that read it; it was not tested on the archive itself. *Simple*: ``images``, ``masks`` (the
-image's name and ``_lesion``) and ``labels.csv`` with image_id and clinical_diagnosis.
+``PH2_dataset.xlsx`` has the same content and is not read. This format is known from descriptions
+and from programs that read it; it was not tested on the archive itself. *Simple*: ``images``,
+``masks`` (the image's name and ``_lesion``) and ``labels.csv`` with image_id and
+clinical_diagnosis.
 
 There are neither patients nor official splits; every image counts as a patient of its own.
 """
@@ -139,12 +140,13 @@ DATASET = register_dataset(
         title="PH2: 200 images with lesion masks, 80 common nevi, 80 atypical nevi, 40 melanomas",
         licence="for research and education, after registration",
         citation=(
-            "T. Mendonça, P. M. Ferreira, J. S. Marques, A. R. S. Marcal, J. Rozeira: PH2 - A dermoscopic "
-            "image database for research and benchmarking, EMBC 2013, doi:10.1109/EMBC.2013.6610779"
+            "T. Mendonça, P. M. Ferreira, J. S. Marques, A. R. S. Marcal, J. Rozeira: PH2 - A "
+            "dermoscopic image database for research and benchmarking, EMBC 2013, "
+            "doi:10.1109/EMBC.2013.6610779"
         ),
         how=(
-            "ask for it on https://www.fc.up.pt/addi/ph2%20database.html and unpack the archive into the "
-            "folder ph2 of the data home"
+            "ask for it on https://www.fc.up.pt/addi/ph2%20database.html and unpack the archive "
+            "into the folder ph2 of the data home"
         ),
         layout=layout,
         options=("incomplete",),

@@ -29,9 +29,10 @@ spot beside the lesion, or a fragment of it.
 The tools differ: T1 is a polygon with few corners, T2 a smooth automatic outline with little
 freedom, T3 a ragged one that follows the pixels.
 
-The image shows skin with a slow gradient and fine texture; a lesion whose colour fades in over the width of its
-ambiguity, so that the disagreement can be predicted from the image; a halo in half-tone;
-pigment network in benign lesions and blotches in malignant ones; hairs and a darkened rim in some.
+The image shows skin with a slow gradient and fine texture; a lesion whose colour fades in over the
+width of its ambiguity, so that the disagreement can be predicted from the image; a halo in
+half-tone; pigment network in benign lesions and blotches in malignant ones; hairs and a darkened
+rim in some.
 """
 
 from __future__ import annotations
@@ -181,7 +182,8 @@ def draw_annotators(generator: np.random.Generator) -> pd.DataFrame:
     pandas.DataFrame
         Index ``annotator``. ``bias`` (log radius), ``spread`` (factor), ``skill`` (S1 expert, S2
         novice), ``takes_halo`` (shift of the log-odds), ``workload`` (share of the masks, before
-        repeated drawing of an image is excluded), and ``T1`` to ``T3`` (how often each tool is used).
+        repeated drawing of an image is excluded), and ``T1`` to ``T3`` (how often each tool is
+        used).
     """
     index = pd.Index([f"A{number:02d}" for number in range(N_ANNOTATORS)], name="annotator")
     novice = np.arange(N_ANNOTATORS) % 3 == 2

@@ -271,8 +271,8 @@ DATASET = register_dataset(
         title="Optic disc and cup outlined by six annotators (750 fundus images)",
         licence="as the source states (University of Michigan, Deep Blue Data)",
         citation=(
-            "A. Almazroa et al.: Retinal fundus images for glaucoma analysis: the RIGA dataset. SPIE "
-            "Medical Imaging 2018, doi:10.1117/12.2293584"
+            "A. Almazroa et al.: Retinal fundus images for glaucoma analysis: the RIGA dataset. "
+            "SPIE Medical Imaging 2018, doi:10.1117/12.2293584"
         ),
         how="put BinRushed, Magrabia and MESSIDOR, as published, into riga of the data home",
         layout=lambda home: Layout(

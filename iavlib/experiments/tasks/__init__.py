@@ -25,18 +25,18 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a task found; the run store writes it.
+    """The result of a task; the run store writes it.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
         Columns ``image_id``, ``subset`` (train, val or test), ``true``, ``predicted``, and others.
     metrics : mapping
-        Part to name of a metric to value.
+        Subset to name of a metric to value.
     history : pandas.DataFrame
-        One row an epoch; empty where nothing was trained by epochs.
+        One row per epoch; empty where nothing was trained by epochs.
     baselines : mapping
-        Name of a model without images to part to metrics, beside the task's own.
+        Name of a model without images to subset to metrics, beside the task's own.
     weights : mapping
         ``source`` and ``detail`` of what the backbone started from, and ``is_random``.
     settings : mapping
@@ -155,7 +155,7 @@ def find_task(name: str) -> Task:
 
 
 def assign_parts(cohort: Cohort, experiment: Experiment) -> pd.Series:
-    """Split a cohort as an experiment says.
+    """Split a cohort as an experiment specifies.
 
     Parameters
     ----------

@@ -385,14 +385,14 @@ def example_maps(
     explainer.centre_on(batch["images"] for batch in batches.stream(plan))
     examples = []
     for batch in explainer.over(batches.select(chosen), _BATCH):
-        for place, image_id in enumerate(batch.ids):
+        for n, image_id in enumerate(batch.ids):
             regions = explain.read_regions(cohort, image_id, cache.size)
             maps = {
-                title: explain.displayed(batch.maps[key][place : place + 1])[0]
+                title: explain.displayed(batch.maps[key][n : n + 1])[0]
                 for title, key in shown.items()
             }
             picture = np.asarray(cache.pixels[cache.rows([image_id])[0]])
-            level = _probability(targets[0], float(batch.levels[targets[0]][place]))
+            level = _probability(targets[0], float(batch.levels[targets[0]][n]))
             own = (regions.masks, regions.lesion, regions.disagreement)
             examples.append(Example(image_id, picture, maps, *own, level))
     return examples

@@ -164,14 +164,6 @@ class ConfusionMatrices(Method):
         consensus = logits.softmax(1)
         return Outputs(consensus, apply_confusion(confusion, consensus), confusion=confusion)
 
-    def known_confusion(self, network: nn.Module) -> np.ndarray | None:
-        """Return the matrices of the forms that are the same for all images."""
-        if self.settings["form"] not in ("global", "known"):
-            return None
-        with torch.no_grad():
-            anything = next(network.parameters()).new_zeros(1)
-            return network.confusion(anything)[0, ..., 0, 0].cpu().numpy()
-
 
 class TwoNetworks(nn.Module):
     """The network of the first stage and that of the second."""
@@ -225,10 +217,6 @@ class ProductOfExperts(ConfusionMatrices):
         consensus = network(images).softmax(1)
         _, confusion = network.first(images)
         return Outputs(consensus, apply_confusion(confusion, consensus), confusion=confusion)
-
-    def known_confusion(self, network: nn.Module) -> np.ndarray | None:
-        """Return those of the first stage."""
-        return super().known_confusion(network.first)
 
 
 def implied_truth(network: TwoNetworks, data: MultiAnnotatorSet) -> np.ndarray:

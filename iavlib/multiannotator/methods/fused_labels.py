@@ -104,10 +104,6 @@ class FusedLabels(Method):
         confusion = network.confusion(images)
         return Outputs(consensus, apply_confusion(confusion, consensus), confusion=confusion)
 
-    def known_confusion(self, network: nn.Module) -> np.ndarray | None:
-        """Return STAPLE's matrices over the training subset."""
-        return network.confusion.matrices.cpu().numpy() if self._with_confusion else None
-
     def _fuse(self, data: MultiAnnotatorSet) -> np.ndarray:
         """Fuse once for :meth:`start` and :meth:`targets`."""
         if self._fused is None or self._fused[0] != data.fingerprint:
