@@ -12,6 +12,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -356,10 +357,12 @@ def _known(project: Project, store: RunStore) -> Iterator[Known]:
         row = row_of(store, folder)
         if row["status"] == FINISHED:
             yield store.read_spec(folder), row
-    yield from map(_describe_stored, stored_runs(project))
+    for folder in stored_runs(project):
+        yield _describe_stored(folder, folder.parent.stat().st_mtime_ns)
 
 
-def _describe_stored(folder: Path) -> Known:
+@lru_cache(maxsize=4096)
+def _describe_stored(folder: Path, _time: int) -> Known:
     experiment = from_mapping(read_json(folder / SPEC), folder / SPEC)
     if experiment.id != folder.name:
         raise ExperimentError(
