@@ -1,7 +1,7 @@
 """Self-contained HTML pages from Jinja templates: one file, no network access.
 
 A template extends ``page.html``, which sets a Content-Security-Policy that permits only the
-page's own style, script and embedded pictures. All values are escaped unless they are
+page's own style, script and embedded pictures. Values in HTML are escaped unless they are
 :class:`markupsafe.Markup`.
 """
 
@@ -10,7 +10,14 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import (
+    ChoiceLoader,
+    Environment,
+    PackageLoader,
+    StrictUndefined,
+    Template,
+    select_autoescape,
+)
 
 
 def load_template(package: str, name: str, **shared: Any) -> Template:
@@ -28,12 +35,12 @@ def load_template(package: str, name: str, **shared: Any) -> Template:
     Returns
     -------
     jinja2.Template
-        It escapes values, and refuses variables that are not defined.
+        It escapes values in HTML, and refuses variables that are not defined.
     """
     loaders = [PackageLoader(package), PackageLoader("iavlib.core")]
     environment = Environment(
         loader=ChoiceLoader(loaders),
-        autoescape=True,
+        autoescape=select_autoescape(),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

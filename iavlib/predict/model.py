@@ -13,6 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 from iavlib.core.errors import PredictionError
+from iavlib.core.html import load_template
 from iavlib.experiments.config import PROBE, from_mapping
 from iavlib.experiments.store import METRICS, MODEL, SPEC, Result, RunStore, read_facts, read_json
 from iavlib.experiments.tasks.image import MULTITASK, make_recipe
@@ -326,69 +327,13 @@ def make_ensemble(
 
 
 def describe(ensemble: Ensemble) -> list[str]:
-    """Describe how predictions are made, one sentence per fact."""
-    sentences = []
-    for model in ensemble.predictors:
-        spec, facts = model.run.experiment, model.run.facts
-        sentences.append(
-            f"Run {model.name} ({spec.backbone}, {spec.recipe}) was trained on "
-            f"{facts['n'].get('train', 0):,} images of {facts['cohort']}, finished "
-            f"{facts['finished']}; images are scaled to {model.size} x {model.size} pixels."
-        )
-        if model.name in ensemble.calibrations:
-            sentences.append(_describe_intervals(ensemble.calibrations[model.name], ensemble.alpha))
-        reference = ensemble.references.get(model.name)
-        if reference:
-            sentences.append(
-                f"An image is out of distribution when the distance of its features to those of "
-                f"the {NEIGHBOURS}th nearest of {len(reference.features):,} training images "
-                f"exceeds {reference.threshold:.3f}, as for {ALPHA:.0%} of "
-                f"{len(reference.validation):,} validation images; p is the share of validation "
-                "images that are at least as far away. An image that is not flagged may still be "
-                "unusual."
-            )
-        if reference and reference.centre:
-            sentences.append(
-                "Its heat maps are centred Grad-CAM: what lowers or raises the prediction compared "
-                "with the mean validation image. Colours cannot be compared between images."
-            )
-    if len(ensemble.predictors) > 1:
-        sentences.append(
-            "Predictions are means over the runs; an interval extends from the lowest to the "
-            "highest limit of the runs' intervals, so its coverage is at least that of each run."
-        )
-    return sentences
-
-
-def _describe_intervals(calibration: Calibration, alpha: float) -> str:
-    subset, checked = SUBSETS[calibration.subset], calibration.checked
-    text = (
-        f"Its {1 - alpha:.0%} intervals are split-conformal, calibrated on the {calibration.n:,} "
-        f"images of its {subset} split, and valid for images like those"
-    )
-    if checked is None:
-        return text + "."
-    return (
-        f"{text}; on the {checked['n']:,} images of its {SUBSETS[checked['subset']]} split they "
-        f"contained the true value in {checked['coverage']:.1%} (95 % interval {checked['low']:.1%}"
-        f" to {checked['high']:.1%}) at a mean width of {checked['width']:.2f}."
-    )
+    """Describe how predictions are made, one sentence or two per fact."""
+    facts = {"subsets": SUBSETS, "neighbours": NEIGHBOURS, "alpha": ALPHA}
+    template = load_template("iavlib.predict", "facts.txt")
+    return template.render(ensemble=ensemble, **facts).splitlines()
 
 
 def limitations(ensemble: Ensemble) -> list[str]:
     """List the warnings that a reader must see beside the numbers."""
-    warnings = []
-    for model in ensemble.predictors:
-        if model.run.facts["synthetic"]:
-            warnings.append(
-                f"Run {model.name} was trained on invented images ({model.run.facts['cohort']}): "
-                "its predictions for photographs are meaningless."
-            )
-        elif model.run.facts["weights_random"]:
-            warnings.append(f"Run {model.name} started from random weights.")
-        if model.name not in ensemble.references:
-            warnings.append(
-                f"Whether an image resembles the training images of run {model.name} is unknown: "
-                f"run 'iav runs ood {model.name}' where these images are."
-            )
-    return warnings
+    template = load_template("iavlib.predict", "limitations.txt")
+    return template.render(ensemble=ensemble).splitlines()
