@@ -136,8 +136,7 @@ def register_dataset(dataset: Dataset) -> Dataset:
 
 def dataset_names() -> list[str]:
     """Return the names of all datasets: those of this package, entry points, registered ones."""
-    own = [module.name for module in pkgutil.iter_modules(datasets.__path__)]
-    return list(dict.fromkeys([*own, *_outside(), *_registered]))
+    return list(dict.fromkeys([*_own(), *_outside(), *_registered]))
 
 
 def find_dataset(name: str) -> Dataset:
@@ -148,16 +147,18 @@ def find_dataset(name: str) -> Dataset:
     KeyError
         If there is no such dataset.
     """
-    if name not in _registered:
-        if name not in dataset_names():
-            near = difflib.get_close_matches(name, [*dataset_names(), *_AUTOMATIC], n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            known = f"{', '.join(dataset_names())} and {', '.join(_AUTOMATIC)}"
-            raise KeyError(f"no cohort {name!r}; there are {known}.{hint}")
-        if name in _outside():
-            register_dataset(_outside()[name].load())
-        else:
-            importlib.import_module(f"{datasets.__name__}.{name}")
+    if name in _registered:
+        return _registered[name]
+    if name in _own():
+        register_dataset(importlib.import_module(f"{datasets.__name__}.{name}").DATASET)
+    elif name in (outside := _outside()):
+        register_dataset(outside[name].load())
+    else:
+        names = dataset_names()
+        near = difflib.get_close_matches(name, [*names, *_AUTOMATIC], n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        known = f"{', '.join(names)} and {', '.join(_AUTOMATIC)}"
+        raise KeyError(f"no cohort {name!r}; there are {known}.{hint}")
     return _registered[name]
 
 
@@ -264,6 +265,10 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
         place = path.relative_to(data_home() if path in also else folder) if published else path
         digest.update(f"{place}|{size_and_time}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def _own() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(datasets.__path__)]
 
 
 def _outside() -> dict:

@@ -9,7 +9,11 @@
 >>> volume_similarity(np.ones((4, 4)), np.ones((4, 4)))
 1.0
 
-From then on every table of pairs that is measured here has the column ``volume_similarity``.
+From then on every table of pairs that is measured here has the column ``volume_similarity``, until
+the metric is removed:
+
+>>> from iavlib.masks import METRICS
+>>> del METRICS["volume_similarity"]
 
 Masks are arrays of shape (height, width), in which values above 0 are inside, or prepared by
 :func:`iavlib.masks.prepare`. Conventions where a mask is empty, by the kind of metric:

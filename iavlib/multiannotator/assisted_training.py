@@ -12,16 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iavlib.core.errors import DiagnosisFirstError
-from iavlib.models.assisted import AssistedNet, build_assisted
+from iavlib.models.assisted import AssistedNet
 from iavlib.models.heads import has_folded_batchnorm, restore_batchnorm
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
-from iavlib.multiannotator.expertness import check_diagnosis, optimise_expertness
-from iavlib.multiannotator.fusion import fuse
+from iavlib.multiannotator.expertness import check_diagnosis
 from iavlib.training.batches import ImageBatches
 from iavlib.training.loop import fit
 from iavlib.training.objectives import Objective
 from iavlib.training.predict import evaluating
-from iavlib.training.recipe import Recipe, get_recipe
+from iavlib.training.recipe import Recipe
 
 _BATCH = 64
 #: Images by which folded batch norms are given back their statistics.
@@ -151,43 +150,3 @@ def _over(network: nn.Module, images: np.ndarray, run) -> np.ndarray:
         for first in range(0, len(images), _BATCH):
             logits.append(run(_pixels(images[first : first + _BATCH], network), first))
         return torch.cat(logits).sigmoid().float().cpu().numpy()
-
-
-#: Titles of the ways to parametrise maps that :func:`example_masks` shows.
-EXAMPLES = {"pixel": "pixel", "fourier": "waves", "expg": "ExpG"}
-_RECIPE = {"epochs": 6, "lr": 3e-3, "warmup_epochs": 0}
-_STEPS = 30
-
-
-def example_masks(
-    dataset: MultiAnnotatorSet, seed: int = 0
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Choose the image whose raters differ most, and fuse its masks for its diagnosis.
-
-    A small net is trained for it, with the majority's masks of all images: this is an
-    illustration, not a measurement.
-
-    Parameters
-    ----------
-    dataset : MultiAnnotatorSet
-        With the diagnosis of each image.
-    seed : int
-
-    Returns
-    -------
-    image : numpy.ndarray of uint8, shape (height, width, 3)
-    masks : dict of str to numpy.ndarray, shape (height, width)
-        The mean vote, the first rater's weight by each of :data:`EXAMPLES`, and ExpG's fused mask.
-    """
-    mean = fuse(dataset, "mean")[:, 1]
-    net = build_assisted("cat", "small", seed=seed, size=dataset.images.shape[1])
-    recipe = get_recipe("annotators", **_RECIPE)
-    train(net, dataset, fuse(dataset, "mode")[:, 1], recipe, seed)
-    chosen = int((mean * (1 - mean)).sum((1, 2)).argmax())
-    raters = np.asarray(dataset.annotators)[~dataset.missing[chosen]]
-    single = dataset.take([chosen]).of_annotators(raters.tolist())
-    masks = {"mean vote": mean[chosen]}
-    for generator, title in EXAMPLES.items():
-        expertness = optimise_expertness(net, single, generator, _STEPS, seed)
-        masks[title] = expertness.weights[0, 0]
-    return dataset.images[chosen], {**masks, "fused (ExpG)": expertness.fused[0]}
