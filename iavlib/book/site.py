@@ -23,7 +23,6 @@ import yaml
 
 from iavlib.book.claims import ledger
 from iavlib.book.jobs import NotebookFiles
-from iavlib.book.model_card import PAGE as MODEL_CARD, diagnosis_card, model_card
 from iavlib.book.notebook_source import load_notebook, notebook_title
 from iavlib.book.pages import (
     FOLDER,
@@ -214,9 +213,6 @@ def assemble(project: Project) -> Assembly:
             synthetic.append(entry)
     files[f"{FOLDER}/scorecard.md"] = scorecard(project, rows).encode()
     files[f"{FOLDER}/provenance.md"] = provenance_table(table).encode()
-    if MODEL_CARD in entries:
-        files[f"{FOLDER}/model_card.md"] = model_card(project).encode()
-        files[f"{FOLDER}/model_card_diagnosis.md"] = diagnosis_card(project).encode()
     return Assembly(tuple(entries), tuple(synthetic), tuple(failed), files)
 
 

@@ -12,6 +12,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -180,23 +181,23 @@ def _is_auto(cohort: str) -> bool:
 def _keys(table: pd.DataFrame, with_start: bool) -> pd.Series:
     """Give task, cohort, and the cohort of the run that each row starts from, in one value."""
     names = ["task", "cohort"] + (["init_from_cohort"] if with_start else [])
-    columns = table.reindex(columns=names).fillna("").astype(str)
+    columns = table.reindex(columns=names).astype(object)
+    columns = columns.where(columns.notna(), "").astype(str)
     return columns.agg("/".join, axis=1) if len(table) else pd.Series(dtype=str)
 
 
 def _shown_at_full_scale(wanted: pd.DataFrame, full: pd.DataFrame, cohort: str) -> pd.DataFrame:
     """Keep the finished runs of the full scale that a page on a cohort may show."""
-    done = full[full["status"] == FINISHED]
+    done = full[full["status"] == FINISHED].reset_index(drop=True)
     if not len(done):
         return done
-    learnt_from = done.reindex(columns=["init_from_cohort"])["init_from_cohort"].fillna(
-        done["cohort"]
-    )
+    parents = done.reindex(columns=["init_from_cohort"])["init_from_cohort"]
+    base = parents.where(parents.notna(), done["cohort"])
+    kept = ~((done["cohort"] == _OWN_FILES) | (base == _OWN_FILES))
+    kept |= done["data"].isin(set(wanted.get("data", ())))
     if not _is_auto(cohort):
-        same = _keys(done, True).isin(set(_keys(wanted, True)))
-        done = done[same | (learnt_from == cohort)]
-    own_files = (done["cohort"] == _OWN_FILES) | (learnt_from[done.index] == _OWN_FILES)
-    return done[~own_files | done["data"].isin(set(wanted.get("data", ())))]
+        kept &= _keys(done, True).isin(set(_keys(wanted, True))) | (base == cohort)
+    return done[kept]
 
 
 def _replaced(wanted: pd.DataFrame, shown: pd.DataFrame, cohort: str) -> pd.Series:
@@ -356,10 +357,12 @@ def _known(project: Project, store: RunStore) -> Iterator[Known]:
         row = row_of(store, folder)
         if row["status"] == FINISHED:
             yield store.read_spec(folder), row
-    yield from map(_describe_stored, stored_runs(project))
+    for folder in stored_runs(project):
+        yield _describe_stored(folder, folder.parent.stat().st_mtime_ns)
 
 
-def _describe_stored(folder: Path) -> Known:
+@lru_cache(maxsize=4096)
+def _describe_stored(folder: Path, _time: int) -> Known:
     experiment = from_mapping(read_json(folder / SPEC), folder / SPEC)
     if experiment.id != folder.name:
         raise ExperimentError(

@@ -150,7 +150,7 @@ def test_published_choices():
             "leave it out, or train all",
         ),
         ({"settings": {"lrr": 1}}, "settings: no field 'lrr'"),
-        ({"recipe": {"name": "probe", "lr": 1}}, "a probe has no such setting"),
+        ({"recipe": {"name": "probe", "lr": 1}}, "no field 'lr'"),
         ({"init_from": {"task": "iaa"}}, "leaves no network with a head of diagnosis"),
         ({**BOTH, "init_from": {"task": "diagnosis"}}, "has no head of agreement"),
         ({"init_from": {"task": "diagnosis", "recipe": "probe"}}, "leaves no network"),

@@ -5,10 +5,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from iavlib.book.model_card import model_card
 from iavlib.cli.main import app
 from iavlib.core.errors import ExperimentError
-from iavlib.core.project import find_project
 from iavlib.data.datasets import phantom
 from iavlib.experiments import RunStore
 from iavlib.experiments.tasks.image import agreement_targets as targets
@@ -93,15 +91,3 @@ def test_stored_predictions_of_the_published_images(imapp_home, monkeypatch, tmp
     assert len(ranking) == 1053 and ranking["priority"].is_monotonic_decreasing
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 2 and "--overwrite" in again.output
-
-
-def test_the_model_card_measures_stored_predictions(monkeypatch, tmp_path):
-    monkeypatch.setenv("IAV_RUNS", str(tmp_path / "none"))
-    project = find_project()
-    card = model_card(project)
-    rows = [line.split(" | ") for line in card.splitlines() if line.startswith("| ")]
-    by_name = {row[0].removeprefix("| "): row for row in rows}
-    assert by_name["all images"][1] == "1,053"
-    by_malignancy = [row for name, row in by_name.items() if name.startswith("malignancy")]
-    assert sum(int(row[1]) for row in by_malignancy) == 1053
-    assert float(by_name["all images"][4]) == pytest.approx(0.141, abs=0.001)

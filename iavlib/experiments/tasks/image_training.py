@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from iavlib.experiments.config import PROBE_HEADS, Experiment
+from iavlib.experiments.config import Experiment, ProbeRecipe
 from iavlib.experiments.tasks import Log
 from iavlib.experiments.tasks.image import (
     IAA,
@@ -387,7 +387,7 @@ def fit_probe_head(
     if settings.control == "shuffled_iaa":
         shuffled = np.random.default_rng(experiment.seed).permutation(target[train].to_numpy())
         target.loc[train] = shuffled
-    kind = experiment.recipe.settings.get("head", PROBE_HEADS[0]) if regression else "logistic"
+    kind = ProbeRecipe(**experiment.recipe.settings).head if regression else "logistic"
     groups = table.loc[train, "cluster"]
     probe = fit_probe(kind, features.loc[train], target[train], groups, experiment.seed)
     if not regression:
