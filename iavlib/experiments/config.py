@@ -76,6 +76,7 @@ _NOT_HASHED = ("cohort_options", "label")
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 Fractions = tuple[float, ...]
+Stratify = tuple[str, ...] | None
 
 
 class TaskSettings(Settings):
@@ -134,7 +135,7 @@ class HoldoutSplit(Settings):
     fractions: Fractions = (0.7, 0.1, 0.2)
     seed: int = 0
     group: str | None = "patient"
-    stratify: tuple[str, ...] | None = tuple(STRATIFY)
+    stratify: Stratify = tuple(STRATIFY)
 
 
 class KFoldSplit(Settings):
@@ -146,7 +147,7 @@ class KFoldSplit(Settings):
     val: Annotated[float, Field(gt=0, lt=1)] = 0.125
     seed: int = 0
     group: str | None = "patient"
-    stratify: tuple[str, ...] | None = tuple(STRATIFY)
+    stratify: Stratify = tuple(STRATIFY)
 
     @model_validator(mode="after")
     def _check_fold(self):
