@@ -66,3 +66,9 @@ def test_names_of_the_library_exist(path):
     names = set(re.findall(r"`(iavlib[\w.]*)", path.read_text("utf-8")))
     missing = {name for name in names if not exists(name)}
     assert not missing - ENTRY_POINTS
+
+
+def test_every_package_with_a_public_list_has_a_page_of_the_reference():
+    offered = {path.parent.name for path in (ROOT / "iavlib").glob("*/__init__.pyi")}
+    pages = {path.stem for path in (ROOT / "book" / "api").glob("*.md")}
+    assert pages == {"index", *offered}

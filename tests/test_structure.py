@@ -9,6 +9,9 @@ import pytest
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "tools"))
+import size  # noqa: E402
+
 HEAVY = {"matplotlib", "numpy", "pandas", "scipy", "sklearn", "torch", "torchvision"}
 
 
@@ -16,6 +19,12 @@ def test_no_package_imports_a_package_above_it(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     status = lint_imports(cache_dir=None, is_debug_mode=False, no_logo=True)
     assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+def test_the_library_stays_small():
+    measured = size.measure()
+    assert len(measured.lines) <= 160
+    assert not measured.cycle
 
 
 def modules_after(code):

@@ -173,8 +173,10 @@ class Request:
             for parent, names, files in os.walk(folder):
                 names[:] = sorted(n for n in names if n[0] != "." and n != "__pycache__")
                 for file in sorted(file for file in files if file[0] != "."):
-                    facts = os.stat(os.path.join(parent, file))
-                    total.update(f"{parent}/{file}|{facts.st_size}|{facts.st_mtime_ns}".encode())
+                    with suppress(FileNotFoundError):  # removed in the meantime
+                        facts = os.stat(os.path.join(parent, file))
+                        state = f"{parent}/{file}|{facts.st_size}|{facts.st_mtime_ns}"
+                        total.update(state.encode())
         for file in (self.project.toc, self.project.config):
             total.update(file.read_bytes() if file.is_file() else b"none")
         return total.hexdigest()

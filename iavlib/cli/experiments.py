@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -150,19 +149,12 @@ def runs(
 
 
 def _show_table(table) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     columns = [name for name in (*_SHOWN, *_NUMBERS) if name in table]
     shown = table[columns].map(_cell)
     if "weights_random" in table:
         random = table["weights_random"].eq(True)
         shown["weights"] = shown["weights"].where(~random, shown["weights"] + " (random)")
-    grid = Table(*columns, box=None, header_style="bold")
-    for row in shown.itertuples(index=False):
-        grid.add_row(*row)
-    # elsewhere than on a terminal lines are not wrapped
-    Console(width=None if sys.stdout.isatty() else 250).print(grid)
+    typer.echo(shown.to_string(index=False))
     for row in table[table["reason"] != ""].to_dict("records"):
         typer.secho(f"{row['id']}: {row['reason']}", fg="red")
     counts = table["status"].value_counts()

@@ -350,13 +350,8 @@ def triage(
             typer.echo(str(out))
 
 
-results_app = typer.Typer(no_args_is_help=True)
+results_app = typer.Typer(no_args_is_help=True, callback=lambda: None)
 app.add_typer(results_app, name="results", help="Store results for machines that cannot make them.")
-
-
-@results_app.callback()
-def results() -> None:
-    """Store results for machines that cannot make them."""
 
 
 @results_app.command("export")

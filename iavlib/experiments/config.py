@@ -78,6 +78,7 @@ _TEXT_FIELDS = ("data", "files", "label", "init_from", "start")
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 Fractions = tuple[float, ...]
+Stratify = tuple[str, ...] | None
 
 
 class TaskSettings(Settings):
@@ -136,7 +137,7 @@ class HoldoutSplit(Settings):
     fractions: Fractions = (0.7, 0.1, 0.2)
     seed: int = 0
     group: str | None = "patient"
-    stratify: tuple[str, ...] | None = tuple(STRATIFY)
+    stratify: Stratify = tuple(STRATIFY)
 
 
 class KFoldSplit(Settings):
@@ -148,7 +149,7 @@ class KFoldSplit(Settings):
     val: Annotated[float, Field(gt=0, lt=1)] = 0.125
     seed: int = 0
     group: str | None = "patient"
-    stratify: tuple[str, ...] | None = tuple(STRATIFY)
+    stratify: Stratify = tuple(STRATIFY)
 
     @model_validator(mode="after")
     def _check_fold(self):
@@ -264,7 +265,20 @@ class Experiment(Settings):
 
     def __repr_args__(self):
         """Show what differs from the defaults, in the spelling in which it can be written."""
-        return [(k, v) for k, v in self.to_dict().items() if k == "task" or v != _DEFAULTS[k]]
+        return list(self._compact(_DEFAULTS).items())
+
+    def _compact(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        values = self.to_dict()
+        shown = {k: v for k, v in values.items() if k == "task" or v != defaults.get(k)}
+        if "split" in shown:
+            plain = SPLITS[self.split.kind](kind=self.split.kind).to_dict()
+            shown["split"] = {
+                k: v for k, v in shown["split"].items() if k == "kind" or v != plain[k]
+            }
+        if self.parent is not None:
+            shared = {name: values[name] for name in _SHARED}
+            shown["init_from"] = self.parent._compact(_DEFAULTS | shared)
+        return shown
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Experiment):

@@ -45,13 +45,8 @@ ENVIRONMENT_VARIABLE = "IAV_RUNS"
 FINISHED, FAILED, RUNNING = "finished", "failed", "running"
 UNFINISHED, MISSING, DAMAGED = "unfinished", "missing", "damaged"
 SPEC, METRICS, FAILURE = "spec.json", "metrics.json", "failed.json"
-PREDICTIONS, HISTORY, LOG, CHECKPOINT = (
-    "predictions.csv",
-    "history.csv",
-    "log.txt",
-    "checkpoint.pt",
-)
-MODEL = "model.safetensors"
+PREDICTIONS, HISTORY, LOG = "predictions.csv", "history.csv", "log.txt"
+CHECKPOINT, MODEL = "checkpoint.pt", "model.safetensors"
 _LOCKS = ".locks"
 SCHEMA_VERSION = 1
 _NEEDED = {
@@ -369,17 +364,10 @@ def write_result(
 def write_failure(folder: Path, experiment: Experiment, error: Exception, started: float) -> str:
     """Write why an attempt failed, and return it in one line."""
     reason = f"{type(error).__name__}: {error}"
-    write_json(
-        folder / FAILURE,
-        {
-            "id": experiment.id,
-            "task": experiment.task,
-            "error": reason,
-            "traceback": "".join(traceback.format_exception(error)),
-            "seconds": round(time.time() - started, 2),
-            "failed": _now(),
-        },
-    )
+    content = {"id": experiment.id, "task": experiment.task, "error": reason}
+    content["traceback"] = "".join(traceback.format_exception(error))
+    content |= {"seconds": round(time.time() - started, 2), "failed": _now()}
+    write_json(folder / FAILURE, content)
     return reason
 
 

@@ -83,10 +83,8 @@ class Network(nn.Module):
         torch.Tensor of shape (B, F)
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise ModelError(
-                f"images must be normalised floating point (B, 3, S, S), not {images.dtype} "
-                f"{tuple(images.shape)}"
-            )
+            given = f"{images.dtype} {tuple(images.shape)}"
+            raise ModelError(f"images must be normalised floating point (B, 3, S, S), not {given}")
         return self.backbone(images).flatten(1)
 
     def from_features(self, features: torch.Tensor) -> dict[str, torch.Tensor]:

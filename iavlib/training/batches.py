@@ -121,9 +121,8 @@ class ImageBatches:
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         channels = pixels.shape[-1]
         if not channels == len(self.mean) == len(self.std) or min(self.std) <= 0:
-            raise TrainingError(
-                f"normalising takes {channels} means and deviations above 0, not {mean}, {std}"
-            )
+            problem = f"{channels} means and deviations above 0, not {mean}, {std}"
+            raise TrainingError(f"normalising takes {problem}")
         self._moments = torch.tensor((self.mean, self.std), device=self.device)
         self._targets = {}
         for name, values in targets.items():
@@ -332,10 +331,8 @@ class ImageBatches:
     def _augment_jointly(self, pixels: Tensor, targets, generator, augmentation: str):
         """Apply the same change to each image and its label maps."""
         if augmentation not in JOINT_AUGMENTATIONS:
-            raise TrainingError(
-                f"label maps cannot follow augmentation {augmentation!r}; "
-                f"choose {' or '.join(JOINT_AUGMENTATIONS)}"
-            )
+            hint = f"choose {' or '.join(JOINT_AUGMENTATIONS)}"
+            raise TrainingError(f"label maps cannot follow augmentation {augmentation!r}; {hint}")
         if augmentation == "none":
             return pixels, targets
         height, width, _ = self._pixels.shape

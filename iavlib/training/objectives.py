@@ -94,10 +94,8 @@ class ImageObjective(Objective):
                 labels = images.target(DIAGNOSIS)
                 _refuse(images, ~np.isin(labels, (0, 1)), subset, DIAGNOSIS, "neither 0 nor 1")
                 if len(np.unique(labels)) < 2:
-                    raise TrainingError(
-                        f"the {len(labels)} {subset} images are all of class {labels[0]}: split "
-                        "them so that each subset has both classes"
-                    )
+                    problem = f"the {len(labels)} {subset} images are all of class {labels[0]}"
+                    raise TrainingError(f"{problem}: split them so that each subset has both")
             else:
                 values, bounded = images.target(self.regression), self._loss.bounded
                 wrong = ~np.isfinite(values)
@@ -182,11 +180,9 @@ class ImageObjective(Objective):
 
 def _refuse(images: ImageBatches, wrong, subset: str, target: str, what: str) -> None:
     if wrong.any():
+        problem = f"{wrong.sum()} {subset} images have a {target!r} {what}"
         named = ", ".join(map(str, images.ids[wrong][:5]))
-        raise TrainingError(
-            f"{wrong.sum()} {subset} images have a {target!r} {what}: {named}. Leave them out, or "
-            "correct their targets"
-        )
+        raise TrainingError(f"{problem}: {named}. Leave them out, or correct their targets")
 
 
 def predict_heads(

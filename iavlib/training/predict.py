@@ -137,10 +137,8 @@ def _compute(network: nn.Module, cache: ImageCache, mean, std) -> np.ndarray:
     bad = ~np.isfinite(values).all(1)
     if bad.any():
         named = ", ".join(map(str, cache.ids[bad][:5]))
-        raise TrainingError(
-            f"features of {bad.sum()} images are NaN or infinite: {named}. Look at these images "
-            "and at the network's weights"
-        )
+        problem = f"features of {bad.sum()} images are NaN or infinite: {named}"
+        raise TrainingError(f"{problem}. Check these images and the network's weights")
     return values
 
 

@@ -117,15 +117,14 @@ def fit_probe(kind: str, features, target, groups, seed: int = 0) -> Probe:
 
 
 def _inner_folds(kind: str, target, groups, seed: int):
-    folds, classes = min(FOLDS, len(pd.unique(groups))), kind == "logistic"
-    if classes:
+    folds, splitter = min(FOLDS, len(pd.unique(groups))), GroupKFold
+    if kind == "logistic":
         folds = min(folds, max(int(np.bincount(target.astype(int)).min()), 2))
-    splitter = (StratifiedGroupKFold if classes else GroupKFold)(
-        folds, shuffle=True, random_state=seed
-    )
-    split = list(splitter.split(groups, target, groups))
-    if classes:
+        splitter = StratifiedGroupKFold
+    split = splitter(folds, shuffle=True, random_state=seed).split(groups, target, groups)
+    if kind == "logistic":
         split = [(a, b) for a, b in split if len(np.unique(target[a])) == 2]
+    split = list(split)
     if not split:
         raise TrainingError("no inner fold has both classes: give more patients of each")
     return split
@@ -135,10 +134,8 @@ def _check(kind: str, features, target, groups) -> None:
     if kind not in _KINDS:
         raise TrainingError(f"there is no probe {kind!r}; known: {', '.join(_KINDS)}")
     if features.ndim != 2 or not len(features) == len(target) == len(groups):
-        raise TrainingError(
-            f"features of shape {features.shape}, {len(target)} targets and {len(groups)} groups "
-            "do not belong together"
-        )
+        given = f"features {features.shape}, {len(target)} targets and {len(groups)} groups"
+        raise TrainingError(f"{given} do not belong together")
     bad = ~np.isfinite(features).all(1) | pd.isna(target)
     if bad.any():
         rows = ", ".join(map(str, np.flatnonzero(bad)[:5]))

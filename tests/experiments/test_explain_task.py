@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from iavlib.experiments.tasks.explaining import example_maps
 
 from iavlib import experiments, explain
 from iavlib.book.stored import export_results
@@ -13,6 +12,7 @@ from iavlib.core.errors import ExperimentError
 from iavlib.core.project import Project
 from iavlib.experiments import Experiment, resolve, run
 from iavlib.experiments.runner import load_data
+from iavlib.experiments.tasks.explain import example_maps
 
 SMALL = {"n_images": 20, "size": [64, 64]}
 ONCE = {"name": "finetune", "epochs": 1, "warmup_epochs": 0, "precision": "fp32"}

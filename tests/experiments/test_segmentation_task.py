@@ -66,11 +66,15 @@ def test_what_is_asked_of_the_data_makes_another_experiment(make_run):
     }
     assert len(ids) == 4
     dense, single = (
-        annotator_sets.load(make_run(overrides={"labels": kind}))
-        for kind in ("dense", "single")
+        annotator_sets.load(make_run(overrides={"labels": kind})) for kind in ("dense", "single")
     )
     assert (~single.subset("train").missing).sum(axis=1).max() == 1
     assert not single.subset("test").missing.any() and not dense.missing.any()
+
+
+def test_simulated_mnist_is_stored_as_digits(make_run):
+    resolved = resolve(make_run(cohort="simulated_mnist"))
+    assert resolved.cohort == "digits" and resolved.id == resolve(make_run()).id
 
 
 def test_cohorts_are_sets_too(make_run, store):

@@ -111,6 +111,11 @@ def test_what_is_written_is_read_again():
     assert len({first, again}) == 1
     assert eval(repr(first)) == first
     assert "recipe={'name': 'finetune', 'lr': 0.0001}" in repr(first)
+    parent = {"task": "multitask", "settings": {"alpha": 0.5}, "backbone": "resnet18", "seed": 3}
+    tuned = Experiment(task="diagnosis", backbone="vgg16", split={"kind": "kfold", "fold": 1})
+    tuned = tuned.replace(init_from=parent, label="tuned")
+    assert eval(repr(tuned)) == tuned
+    assert "split={'kind': 'kfold', 'fold': 1}, backbone='vgg16'" in repr(tuned)
 
 
 def test_version_1_is_read_with_a_warning():

@@ -178,7 +178,9 @@ def assign_parts(cohort: Cohort, experiment: Experiment) -> pd.Series:
     try:
         subsets = _split(cohort, experiment.split)
     except (ValueError, TypeError) as error:
-        raise ExperimentError("split", str(error), "correct the experiment's split") from error
+        problem = getattr(error, "problem", str(error).rstrip("."))
+        hint = getattr(error, "hint", "correct the experiment's split").rstrip(".")
+        raise ExperimentError("split", problem, hint) from error
     if experiment.train_share < 1:
         train = subsets.index[subsets == "train"]
         chosen = share_of_clusters(
