@@ -72,6 +72,8 @@ FINETUNE = "finetune"
 _SHARED = ("backbone", "weights", "size", "seed")
 #: Where data lie and what a run is called do not change its result.
 _NOT_HASHED = ("cohort_options", "label")
+#: Fields whose hexadecimal digits can look like a number with an exponent.
+_TEXT_FIELDS = ("data", "files", "label", "init_from", "start")
 # YAML takes 1e-4 for text; nobody means text
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
@@ -477,7 +479,8 @@ def _plain(value: Any, place: str) -> Any:
         return [_plain(v, place) for v in value]
     if hasattr(value, "item") and not isinstance(value, str):
         value = value.item()  # of NumPy
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+    is_text = place.rpartition(".")[2] in _TEXT_FIELDS
+    if isinstance(value, str) and not is_text and _EXPONENT.fullmatch(value):
         value = float(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ExperimentError(f"{place} = {value}", "is not finite", "give a number or nothing")
