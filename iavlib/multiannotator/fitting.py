@@ -263,10 +263,9 @@ class _StageObjective(Objective):
 
 def _validate(fitted: FittedMethod, dataset: MultiAnnotatorSet) -> dict[str, float]:
     """Measure ``nll`` and, where the truth is known, ``dice``; see :func:`fit`."""
-    total, n_given, dice, first = 0.0, 0, 0.0, 0
+    total, n_given, dice = 0.0, 0, 0.0
     for batch in fitted.predict_batches(dataset, n_samples=4):
-        some = dataset.take(np.arange(first, first + len(batch)))
-        first += len(batch)
+        some = batch.images_of(dataset)
         maps = batch.maps if batch.maps is not None else batch.consensus[:, None]
         maps = torch.from_numpy(maps).expand(-1, len(dataset.annotators), -1, -1, -1)
         loss, given = label_likelihood(maps, torch.from_numpy(some.labels))
@@ -285,26 +284,17 @@ def _prediction(ids, annotators: tuple[str, ...], outputs: Outputs) -> Predictio
     consensus, samples = outputs.consensus.float(), outputs.samples
     if samples is None:
         samples = (consensus[:, None] if outputs.maps is None else outputs.maps).argmax(2)
-    by_class = plain = None
+    arrays = {name: _array(values) for name, values in vars(outputs).items()}
+    arrays["samples"] = samples.to(torch.int8).cpu().numpy()
     if outputs.confusion is not None:
         # The mean of a column over the pixels of its class, and over all pixels.
         matrices = outputs.confusion.float()
         matrices = matrices.expand(*matrices.shape[:4], *consensus.shape[-2:])
         taken = nn.functional.one_hot(consensus.argmax(1), consensus.shape[1])
         weights = taken.movedim(-1, 1)[:, None, None].to(matrices.dtype)
-        by_class = _array((matrices * weights).sum((4, 5)) / weights.sum((4, 5)))
-        plain = _array(matrices.mean((4, 5)))
-    return Prediction(
-        ids=ids,
-        annotators=annotators,
-        consensus=_array(consensus),
-        maps=_array(outputs.maps),
-        samples=samples.to(torch.int8).cpu().numpy(),
-        confusion=by_class,
-        confusion_plain=plain,
-        levels=_array(outputs.levels),
-        diagnosis=_array(outputs.diagnosis),
-    )
+        arrays["confusion"] = _array((matrices * weights).sum((4, 5)) / weights.sum((4, 5)))
+        arrays["confusion_plain"] = _array(matrices.mean((4, 5)))
+    return Prediction(ids, annotators, **arrays)
 
 
 def save_method(fitted: FittedMethod, folder: str | Path) -> Path:
@@ -315,12 +305,9 @@ def save_method(fitted: FittedMethod, folder: str | Path) -> Path:
     Path
         Of the tensors.
     """
-    sidecar = {
-        "method": fitted.method.name,
-        "settings": fitted.method.settings,
-        "problem": asdict(fitted.problem),
-    }
-    return write_model(fitted.network, folder, sidecar, method=fitted.method.name)
+    name, settings = fitted.method.name, fitted.method.settings
+    sidecar = {"method": name, "settings": settings, "problem": asdict(fitted.problem)}
+    return write_model(fitted.network, folder, sidecar, method=name)
 
 
 def load_method(folder: str | Path) -> FittedMethod:
@@ -371,9 +358,8 @@ def parameter_counts(
     for name in methods:
         method, rows[name] = make_method(name, **settings), []
         for n in annotators:
-            names = tuple(f"annotator {number}" for number in range(n))
-            size, grey = (3, 64, 64), (0.5,) * 3
-            problem = Problem(names, 2, *size, grey, grey, {"foreground": (1,)})
+            names, grey = tuple(map(str, range(n))), (0.5,) * 3
+            problem = Problem(names, 2, 3, 64, 64, grey, grey, {"foreground": (1,)})
             with torch.device("meta"):
                 fitted = FittedMethod(method, method.build(problem), problem)
             rows[name].append(fitted.n_parameters)

@@ -47,7 +47,8 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.core.errors import DataError, MethodError, ModelError, suggest
-from iavlib.models.unet import WIDTHS, UNet, stages_for
+from iavlib.models import unet
+from iavlib.models.unet import WIDTHS, EncoderUNet, UNet, stages_for
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.training.batches import channel_statistics
 
@@ -97,12 +98,11 @@ class Problem:
     def of(cls, dataset: MultiAnnotatorSet, normalise: bool = True) -> Problem:
         """Describe the training subset of a set; without `normalise`, images stay from 0 to 1."""
         _, height, width, channels = dataset.images.shape
-        statistics = ((0.0,) * channels, (1.0,) * channels)
+        mean, std = (0.0,) * channels, (1.0,) * channels
         if normalise:
-            statistics = channel_statistics(dataset.images)
-        size = (channels, height, width)
-        structures = dict(dataset.structures)
-        return cls(dataset.annotators, dataset.n_classes, *size, *statistics, structures)
+            mean, std = channel_statistics(dataset.images)
+        given = (dataset.annotators, dataset.n_classes, channels, height, width)
+        return cls(*given, mean, std, dict(dataset.structures))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Problem:
@@ -208,8 +208,6 @@ class Method(ABC):
 
     def _check_encoder(self) -> None:
         """Refuse an encoder or weights that do not exist, and fix the padding they need."""
-        from iavlib.models.unet import PADDINGS, padding_for
-
         settings = self.settings
         if settings["encoder"] == UNET:
             if settings["weights"] != "none":
@@ -219,24 +217,20 @@ class Method(ABC):
         self.require("weights", ("none", "file", "hub"))
         if settings["padding"] == "weights":
             try:
-                settings["padding"] = padding_for(settings["encoder"], settings["weights"])
+                settings["padding"] = unet.padding_for(settings["encoder"], settings["weights"])
             except (ModelError, DataError) as error:
                 raise MethodError(f"method {self.name!r}: {error}") from error
-        self.require("padding", PADDINGS)
+        self.require("padding", unet.PADDINGS)
 
     def backbone(self, problem: Problem) -> nn.Module:
         """Make the U-Net of :data:`UNET_SETTINGS`; it gives ``features`` maps of the images' size.
 
         Its weights are random; :meth:`pretrain` loads others.
         """
-        chosen = self.settings
+        channels, chosen = problem.channels, self.settings
         if chosen["encoder"] == UNET:
-            widths = stages_for(problem.height, problem.width, chosen["widths"])
-            return UNet(problem.channels, widths)
-        from iavlib.models.unet import EncoderUNet
-
-        decoder, padding = chosen["decoder"], chosen["padding"]
-        return EncoderUNet(problem.channels, chosen["encoder"], decoder, padding)
+            return UNet(channels, stages_for(problem.height, problem.width, chosen["widths"]))
+        return EncoderUNet(channels, chosen["encoder"], chosen["decoder"], chosen["padding"])
 
     def check(self) -> None:  # noqa: B027 (most have nothing more to check)
         """Raise :class:`MethodError` where settings make no sense."""
@@ -258,9 +252,7 @@ class Method(ABC):
         """
         if self.settings.get("weights", "none") == "none":
             return None
-        from iavlib.models.unet import load_encoders
-
-        return load_encoders(network, self.settings["weights"])
+        return unet.load_encoders(network, self.settings["weights"])
 
     def start(self, network: nn.Module, data: MultiAnnotatorSet, recipe) -> None:  # noqa: B027
         """Set what the network takes from the training subset other than by training."""
@@ -390,19 +382,21 @@ def overlap_loss(maps: Tensor, labels: Tensor) -> Tensor:
     return 1 - _soft_dice(probabilities, target * given, (0, 3, 4)).mean(1)
 
 
+_KINDS: dict[type, tuple[Any, str]] = {
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: (int | float, "a number"),
+    str: (str, "a text"),
+}
+
+
 def _other_kind(value: Any, default: Any) -> str:
     """Describe what a setting must be, if it is not; a default of None takes a number or None."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(default, bool):
-        fits, wanted = isinstance(value, bool), "true or false"
-    elif isinstance(default, int):
-        fits, wanted = number and isinstance(value, int), "a whole number"
-    elif isinstance(default, float) or default is None:
-        fits, wanted = number or (value is None and default is None), "a number"
-    elif isinstance(default, str):
-        fits, wanted = isinstance(value, str), "a text"
-    else:
+    if isinstance(default, list | tuple):
         fits = isinstance(value, list | tuple) and len(value) > 0
-        fits = fits and all(isinstance(one, int) and one > 0 for one in value)
-        wanted = "a list of whole numbers above 0"
-    return "" if fits else wanted
+        fits = fits and all(isinstance(number, int) and number > 0 for number in value)
+        return "" if fits else "a list of whole numbers above 0"
+    kind = float if default is None else type(default)
+    accepted, wanted = _KINDS[kind]
+    fits = isinstance(value, accepted) and isinstance(value, bool) == (kind is bool)
+    return "" if fits or (value is None and default is None) else wanted
