@@ -24,9 +24,9 @@ colour, its own mean. They check class activation maps, which share one feature 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,7 +39,7 @@ from iavlib.core.errors import ExplainError
 from iavlib.models.heads import predicted_mean
 from iavlib.models.network import Network
 from iavlib.training.batches import ImageBatches
-from iavlib.training.predict import evaluating
+from iavlib.training.predict import evaluating, frozen
 
 RAISES, LOWERS = "raises agreement", "lowers agreement"
 MALIGNANT, BENIGN = "malignant", "benign"
@@ -240,18 +240,6 @@ def _as_layer(name, module, output, network: Network, any_channels: bool) -> Fea
     return FeatureLayer(name, module, layout, prefix, rows) if fits else None
 
 
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Compute no gradient of parameters, and restore their flags afterwards."""
-    flags = [(weight, weight.requires_grad) for weight in network.parameters()]
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight, flag in flags:
-            weight.requires_grad_(flag)
-
-
 @dataclass(frozen=True, eq=False)
 class Captured:
     """What class activation maps of a batch are computed from.
@@ -296,7 +284,8 @@ def capture(
         kept.append(output.detach().requires_grad_())
         return kept[-1].clone()  # what follows may work in place
 
-    handle, by_head = layer.module.register_forward_hook(cut), {}
+    by_head: dict[str, np.ndarray] = {}
+    handle = layer.module.register_forward_hook(cut)
     try:
         with evaluating(network), frozen(network), torch.enable_grad():
             outputs = network(images)
@@ -444,25 +433,19 @@ def occlusion(network: Network, images: Tensor, target: Target) -> np.ndarray:
     size, batch_size = images.shape[-1], 64
     side = max(1, round(size / 4))
     starts = sorted({*range(0, size - side + 1, max(1, side // 2)), size - side})
-    windows = [
-        (slice(top, top + side), slice(left, left + side)) for top in starts for left in starts
-    ]
-    falls, covers = np.zeros((len(images), size, size), np.float32), np.zeros((size, size), "f4")
-    for window in windows:
-        covers[window] += 1
+    windows = torch.zeros(len(starts) ** 2, size, size, dtype=torch.bool)
+    for window, (top, left) in zip(windows, product(starts, starts), strict=True):
+        window[top : top + side, left : left + side] = True
+    maps = []
     with evaluating(network), torch.inference_mode():
-        whole = target.score(network(images)).cpu()
-        for number, image in enumerate(images):
-            base = mean_colour(image[None])[0]
-            for first in range(0, len(windows), batch_size):
-                some = windows[first : first + batch_size]
-                covered = image.repeat(len(some), 1, 1, 1)
-                for row, window in zip(covered, some, strict=True):
-                    row[..., *window] = base[..., *window]
-                fall = whole[number] - target.score(network(covered)).cpu()
-                for value, window in zip(fall.tolist(), some, strict=True):
-                    falls[number][window] += value
-    return falls / covers
+        for image, whole in zip(images, target.score(network(images)), strict=True):
+            base, falls = mean_colour(image[None]), []
+            for some in windows[:, None].to(images.device).split(batch_size):
+                covered = torch.where(some, base, image.repeat(len(some), 1, 1, 1))
+                falls.append(whole - target.score(network(covered)))
+            falls = torch.cat(falls)[:, None, None].float().cpu().numpy()
+            maps.append((falls * windows.numpy()).sum(axis=0))
+    return np.stack(maps) / windows.numpy().sum(axis=0, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -110,18 +110,12 @@ class PixelConfusion(nn.Module):
     blocks : int
         3 x 3 convolutions of each annotator's own before the last one; 0 as in the paper's text
         (all but the last layer are shared), 4 as in its released code.
-    diagonal : float, optional
-        Initial value of the diagonal, in (0, 1); anywhere near 1 / classes unless given.
     """
 
-    def __init__(self, features, annotators, classes, blocks: int = 0, diagonal=None):
+    def __init__(self, features, annotators, classes, blocks: int = 0):
         super().__init__()
         self.classes = classes
         self.head = _PositiveMaps(features, annotators, classes**2, blocks)
-        if diagonal is not None:
-            with torch.no_grad():
-                start = _inverse_softplus(_near_identity(classes, diagonal)).flatten()
-                self.head.layers[-1].bias.copy_(start.repeat(annotators))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, R, C, C, H, W) from features (B, F, H, W)."""
@@ -174,12 +168,9 @@ class GlobalConfusion(nn.Module):
 
     SPEED = 10.0
 
-    def __init__(self, annotators: int, classes: int, diagonal: float | None = None):
+    def __init__(self, annotators: int, classes: int):
         super().__init__()
-        start = torch.eye(classes)
-        if diagonal is not None:
-            start = _inverse_softplus(_near_identity(classes, diagonal))
-        self.raw = nn.Parameter(start.repeat(annotators, 1, 1) / self.SPEED)
+        self.raw = nn.Parameter(torch.eye(classes).repeat(annotators, 1, 1) / self.SPEED)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, R, C, C, 1, 1)."""
@@ -204,17 +195,6 @@ class FixedConfusion(nn.Module):
         return self.matrices[None, ..., None, None].expand(len(features), -1, -1, -1, -1, -1)
 
 
-def _near_identity(classes: int, diagonal: float) -> Tensor:
-    if not 0 < diagonal < 1:
-        raise ModelError(f"a diagonal starts within (0, 1), not at {diagonal}")
-    others = (1 - diagonal) / (classes - 1)
-    return torch.full((classes, classes), others) + (diagonal - others) * torch.eye(classes)
-
-
-def _inverse_softplus(values: Tensor) -> Tensor:
-    return torch.log(torch.expm1(values))
-
-
 class AgreementHead(nn.Module):
     """Logits of agreement classes: for each structure two blocks of convolutions and a last one.
 
@@ -225,18 +205,13 @@ class AgreementHead(nn.Module):
 
     def __init__(self, features: int, structures: int, annotators: int):
         super().__init__()
-
-        def block() -> nn.Sequential:
-            layers: list[nn.Module] = []
-            for _ in range(2):
-                convolution = nn.Conv2d(features, features, 3, padding=1)
-                layers += [convolution, nn.ReLU(), nn.BatchNorm2d(features)]
-            return nn.Sequential(*layers)
-
-        self.heads = nn.ModuleList(
-            nn.Sequential(block(), block(), nn.Conv2d(features, annotators + 1, 1))
-            for _ in range(structures)
-        )
+        self.heads = nn.ModuleList()
+        for _ in range(structures):
+            layers = [nn.Conv2d(features, features, 3, padding=1) for _ in range(4)]
+            last = nn.Conv2d(features, annotators + 1, 1)
+            each = [(one, nn.ReLU(), nn.BatchNorm2d(features)) for one in layers]
+            blocks = (nn.Sequential(*each[0], *each[1]), nn.Sequential(*each[2], *each[3]))
+            self.heads.append(nn.Sequential(*blocks, last))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, S, M + 1, H, W) from features (B, F, H, W)."""

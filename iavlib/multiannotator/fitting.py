@@ -320,7 +320,9 @@ def load_method(folder: str | Path) -> FittedMethod:
     """
 
     def build(sidecar) -> FittedMethod:
-        method = make_method(sidecar["method"], **sidecar["settings"])
+        # An earlier version had a setting for the start of training, which is over.
+        settings = {k: v for k, v in sidecar["settings"].items() if k != "start_diagonal"}
+        method = make_method(sidecar["method"], **settings)
         problem = Problem.from_json(sidecar["problem"])
         return FittedMethod(method, build_network(method, problem, 0), problem)
 

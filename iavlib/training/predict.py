@@ -36,6 +36,18 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Compute no gradient of parameters, and restore their flags afterwards."""
+    flags = [(weight, weight.requires_grad) for weight in network.parameters()]
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight, flag in flags:
+            weight.requires_grad_(flag)
+
+
 def predict(
     network: nn.Module,
     batches: ImageBatches,

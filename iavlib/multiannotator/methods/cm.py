@@ -98,7 +98,7 @@ class ConfusionMatrices(Method):
     ``rank`` and ``residual`` of the low-rank form; ``head_blocks``, convolutions of each
     annotator's own; ``trace``, lambda; ``trace_warmup``, ``trace_warmup_weight`` and
     ``trace_warmup_target``, how many epochs, how strongly and up to which diagonal the trace is
-    maximised first; ``start_diagonal``, the initial diagonal (by default random, near 1 / classes);
+    maximised first;
     ``released_loss``.
     """
 
@@ -112,7 +112,6 @@ class ConfusionMatrices(Method):
         "trace_warmup": 5,
         "trace_warmup_weight": 1.0,
         "trace_warmup_target": 0.8,
-        "start_diagonal": None,
         "released_loss": False,
     }
 
@@ -125,17 +124,15 @@ class ConfusionMatrices(Method):
         """Make the U-Net and both heads."""
         chosen, size = self.settings, (problem.n_annotators, problem.n_classes)
         backbone = self.backbone(problem)
-        blocks, diagonal = chosen["head_blocks"], chosen["start_diagonal"]
-        features = backbone.features
+        features, blocks = backbone.features, chosen["head_blocks"]
         if chosen["form"] == "pixel":
-            confusion = PixelConfusion(features, *size, blocks=blocks, diagonal=diagonal)
+            confusion = PixelConfusion(features, *size, blocks)
         elif chosen["form"] == "low-rank":
-            low_rank = {"blocks": blocks, "residual": chosen["residual"]}
-            confusion = LowRankConfusion(features, *size, chosen["rank"], **low_rank)
-        elif chosen["form"] == "global":
-            confusion = GlobalConfusion(*size, diagonal=diagonal)
+            options = {"rank": chosen["rank"], "residual": chosen["residual"]}
+            confusion = LowRankConfusion(features, *size, blocks=blocks, **options)
         else:
-            confusion = FixedConfusion(*size)
+            kind = GlobalConfusion if chosen["form"] == "global" else FixedConfusion
+            confusion = kind(*size)
         return ConfusionNetwork(backbone, problem.n_classes, confusion)
 
     def start(self, network: nn.Module, data: MultiAnnotatorSet, recipe) -> None:
