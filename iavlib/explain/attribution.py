@@ -334,8 +334,7 @@ def cam_maps(captured: Captured, method: str, target: Target) -> np.ndarray:
     # its formulas ask an instance for nothing but the weights of channels
     instance = SimpleNamespace(get_cam_weights=partial(formula.get_cam_weights, None))
     arrays = captured.activations, captured.gradients[target.name]
-    maps = formula.get_cam_image(instance, None, None, None, *arrays, False)
-    return maps.astype(np.float32)
+    return formula.get_cam_image(instance, None, None, None, *arrays, False).astype(np.float32)
 
 
 def _first_component(activations: np.ndarray) -> np.ndarray:
@@ -353,8 +352,7 @@ def _first_component(activations: np.ndarray) -> np.ndarray:
 def enlarge(maps: np.ndarray, size: int) -> np.ndarray:
     """Bring maps (B, h, w) to (B, size, size) by bilinear interpolation."""
     given = torch.from_numpy(np.ascontiguousarray(maps, np.float32))[:, None]
-    scaled = F.interpolate(given, (size, size), mode="bilinear", align_corners=False)
-    return scaled[:, 0].numpy()
+    return F.interpolate(given, (size, size), mode="bilinear", align_corners=False)[:, 0].numpy()
 
 
 def displayed(maps: np.ndarray) -> np.ndarray:
@@ -544,8 +542,7 @@ class Explainer:
         for images in batches:
             captured = capture(self.network, self.layer, images, self.targets)
             for target in self.targets:
-                maps = cam_maps(captured, GRADCAM, target)
-                means[target.name].append(maps.mean(axis=(1, 2)))
+                means[target.name].append(cam_maps(captured, GRADCAM, target).mean(axis=(1, 2)))
         self.reference = {name: float(np.concatenate(each).mean()) for name, each in means.items()}
         return self
 
@@ -556,8 +553,7 @@ class Explainer:
         for target in self.targets:
             for method in self.methods:
                 signed[target.name, method] = self._signed(captured, method, target, images, signed)
-        side = images.shape[-1]
-        maps = {key: enlarge(np.maximum(each, 0), side) for key, each in signed.items()}
+        maps = {key: enlarge(np.maximum(each, 0), images.shape[-1]) for key, each in signed.items()}
         levels = {
             target.name: target.level(captured.outputs).double().cpu().numpy()
             for target in self.targets

@@ -46,8 +46,7 @@ def mean_trace(confusion: Tensor, max_diagonal: float = 1.0) -> Tensor:
 
     Elements of the diagonal are clipped at `max_diagonal`.
     """
-    diagonal = confusion.diagonal(dim1=2, dim2=3)  # B, R, H, W, C
-    return diagonal.clamp_max(max_diagonal).sum(-1).mean((2, 3))
+    return confusion.diagonal(dim1=2, dim2=3).clamp_max(max_diagonal).sum(-1).mean((2, 3))
 
 
 def normalise_columns(positive: Tensor) -> Tensor:

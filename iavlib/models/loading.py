@@ -8,6 +8,7 @@ runs of three backbones. Each file is the state of their wrapper around a torchv
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,16 +114,11 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _as_float32(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {
-        name: item.float() if item.is_floating_point() else item for name, item in state.items()
-    }
+    return {name: x.float() if x.is_floating_point() else x for name, x in state.items()}
 
 
 def create(
-    backbone: Backbone,
-    size: int | None = None,
-    state: Mapping | None = None,
-    padding: str = "",
+    backbone: Backbone, size: int | None = None, state: Mapping | None = None, padding: str = ""
 ) -> nn.Module:
     """Return timm's whole network, classifier included, random or with a state as timm names it.
 
@@ -189,9 +185,8 @@ def from_hub(backbone: Backbone, size: int | None = None) -> tuple[nn.Module, We
         problem = f"does not fit {backbone.timm_name}: {error}"
         raise DataError(path, problem, "remove it, so that it is downloaded again") from error
     origin = settings.hf_hub_id if path.suffix == ".safetensors" else settings.url
-    mean, std = tuple(settings.mean), tuple(settings.std)
-    detail = f"{origin}, sha256 {short_hash(path)}"
-    return network, Weights("hub", detail, mean, std, size or backbone.size)
+    given = (f"{origin}, sha256 {short_hash(path)}", tuple(settings.mean), tuple(settings.std))
+    return network, Weights("hub", *given, size or backbone.size)
 
 
 def from_file(
@@ -226,14 +221,12 @@ def from_file(
     network = create(backbone, size, padding=padding)
     classifiers = network.pretrained_cfg.get("classifier") or ()
     classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
-    expected = network.state_dict()
-    optional = [name for name in expected if name.rpartition(".")[0] in classifiers]
-    if wrong := differences(expected, state, optional):
+    optional = [name for name in network.state_dict() if name.rpartition(".")[0] in classifiers]
+    if wrong := differences(network.state_dict(), state, optional):
         hint = f"give a file of {backbone.architecture} with timm's names, or another backbone"
         raise DataError(path, f"tensors do not fit {backbone.architecture}: {wrong}", hint)
     network.load_state_dict(state, strict=False)
-    record = Weights("file", describe_file(path), mean, std, size or file_size, padding)
-    return network, record
+    return network, Weights("file", describe_file(path), mean, std, size or file_size, padding)
 
 
 def padding_of_file(backbone: Backbone) -> str:
@@ -331,7 +324,7 @@ def read_released(
     if backbone.name not in _TORCHVISION:
         reason = "the authors released " + ", ".join(_TORCHVISION)
         raise WeightsUnavailable(backbone.name, "released", reason, "choose one of these")
-    path = _find_released(backbone) if path is None else path
+    path = path or _find_released(backbone)
     if not path.is_file():
         reason = f"there is no file {path}"
         raise WeightsUnavailable(backbone.name, "released", reason, "correct the path")
@@ -343,9 +336,8 @@ def read_released(
         raise DataError(path, f"{odd[0]} is no tensor", hint)
     body, heads = _take_apart(backbone.name, _as_float32(state), path)
     names = timm_names(backbone.name)
-    body = {names.get(name, name): tensor for name, tensor in body.items()}
     weights = Weights("released", describe_file(path), MEAN, STD, size or backbone.size)
-    return Released(body, heads, weights)
+    return Released({names.get(name, name): x for name, x in body.items()}, heads, weights)
 
 
 def timm_names(name: str) -> dict[str, str]:
@@ -405,8 +397,7 @@ def _find_released(backbone: Backbone) -> Path:
 
     def candidates(root: Path) -> list[Path]:
         suffixes = (".pth", ".pt", ".bin", ".safetensors")
-        paths = (root / FOLDER / name).rglob("*")
-        return sorted(path for path in paths if path.suffix in suffixes)
+        return sorted(path for path in (root / FOLDER / name).rglob("*") if path.suffix in suffixes)
 
     def snapshot(**options) -> str:
         pattern = f"{FOLDER}/{name}/*"
@@ -414,12 +405,9 @@ def _find_released(backbone: Backbone) -> Path:
 
     paths = candidates(local)
     if not paths:
-        try:
+        with suppress(FileNotFoundError):
             paths = candidates(Path(snapshot(local_files_only=True)))
-        except FileNotFoundError:
-            paths = []
-    if not paths:
-        paths = candidates(download(snapshot, backbone, "released", REPOSITORY, hint))
+    paths = paths or candidates(download(snapshot, backbone, "released", REPOSITORY, hint))
     if len(paths) != 1:
         reason = f"{REPOSITORY} has {len(paths)} files for it: {', '.join(map(str, paths))}"
         raise WeightsUnavailable(name, "released", reason, "give the path of one as the weights")

@@ -62,7 +62,7 @@ class Network(nn.Module):
         for name, head in self.specs.items():
             if not name.isidentifier():
                 raise ModelError(f"head {name!r}: a head's name is letters, digits and _")
-            with _seeded(zlib.crc32(f"{seed}:{name}".encode())):
+            with random_start(zlib.crc32(f"{seed}:{name}".encode())):
                 self.heads[name] = build_head(head, n_features)
 
     @property
@@ -134,7 +134,7 @@ def build_network(
     """
     spec, chosen, released = find_backbone(backbone), str(weights), None
     path = None if chosen in SOURCES else Path(chosen)
-    with _seeded(seed):
+    with random_start(seed):
         if chosen == "none":
             body = loading.create(spec, size, padding=padding)
             used = random_weights(spec, seed, size, padding)
@@ -185,7 +185,7 @@ def _count_features(body: nn.Module, size: int) -> int:
 
 
 @contextmanager
-def _seeded(seed: int):
+def random_start(seed: int):
     """Draw the CPU's random numbers from a seed; the process's own state is restored after."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' too

@@ -155,8 +155,7 @@ def pad_to_multiple(images: Tensor, stride: int) -> tuple[Tensor, int, int]:
     missing = [-side % stride for side in images.shape[-2:]]
     top, left = (n // 2 for n in missing)
     if any(missing):
-        sides = (left, missing[1] - left, top, missing[0] - top)
-        images = F.pad(images, sides, mode="replicate")
+        images = F.pad(images, (left, missing[1] - left, top, missing[0] - top), mode="replicate")
     return images, top, left
 
 
@@ -185,13 +184,7 @@ class EncoderUNet(nn.Module):
         If the backbone's maps are not those of a U-Net, or the decoder has no or too many stages.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        backbone: str,
-        decoder: Sequence[int] = DECODER,
-        padding: str = PADDINGS[0],
-    ):
+    def __init__(self, channels: int, backbone: str, decoder=DECODER, padding=PADDINGS[0]):
         import segmentation_models_pytorch as smp  # slow to import
 
         super().__init__()
@@ -218,8 +211,7 @@ class EncoderUNet(nn.Module):
         """Return features (B, features, H, W) of images (B, channels, H, W)."""
         height, width = images.shape[-2:]
         padded, top, left = pad_to_multiple(images, self.stride)
-        features = self.decoder(self.encoder(padded))
-        return features[..., top : top + height, left : left + width]
+        return self.decoder(self.encoder(padded))[..., top : top + height, left : left + width]
 
     def load(self, weights: str) -> Weights:
         """Load pre-trained weights into the encoder.
@@ -235,17 +227,15 @@ class EncoderUNet(nn.Module):
             If they are not here, or do not fit.
         """
 
-        def flat(name: str) -> str:  # in a network cut into stages, timm writes stages_0
-            return name.replace(".", "_")
-
         if self.channels != 3:
             raise ModelError(f"weights are of colour images; these have {self.channels} channels")
         network, record = (from_file if weights == "file" else from_hub)(self.spec)
-        given = {flat(name): values for name, values in network.state_dict().items()}
-        expected = self.encoder.model.state_dict()
-        if absent := [name for name in expected if flat(name) not in given]:
+        # In a network cut into stages, timm writes stages_0.
+        given = {name.replace(".", "_"): x for name, x in network.state_dict().items()}
+        names = {name: name.replace(".", "_") for name in self.encoder.model.state_dict()}
+        if absent := [name for name, flat in names.items() if flat not in given]:
             raise ModelError(f"weights of {self.spec.name} lack {', '.join(absent[:3])}")
-        self.encoder.model.load_state_dict({name: given[flat(name)] for name in expected})
+        self.encoder.model.load_state_dict({name: given[flat] for name, flat in names.items()})
         return record
 
 

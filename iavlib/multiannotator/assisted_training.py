@@ -135,9 +135,8 @@ def segment(network: nn.Module, images: np.ndarray) -> np.ndarray:
 
 def _batches(network: nn.Module, images: np.ndarray) -> Iterator[Tensor]:
     """Yield images (n, 3, H, W) from 0 to 1, batch by batch, where the network is."""
-    device = next(network.parameters()).device
     for first in range(0, len(images), _BATCH):
-        yield unit_pixels(images[first : first + _BATCH], device)
+        yield unit_pixels(images[first : first + _BATCH], next(network.parameters()).device)
 
 
 def _logits_to_probabilities(network: nn.Module, logits: Iterable[Tensor]) -> np.ndarray:

@@ -151,8 +151,7 @@ def confusion_error(estimated: np.ndarray, true: np.ndarray) -> float:
             )
     if not known.any():
         raise ValueError("no true matrix has a column that is known")
-    squared = ((estimated - true) ** 2).mean(axis=-2)[known]
-    return float(np.sqrt(squared.mean()))
+    return float(np.sqrt(((estimated - true) ** 2).mean(axis=-2)[known].mean()))
 
 
 def confusion_error_released(

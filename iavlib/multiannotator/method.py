@@ -341,8 +341,7 @@ def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 def _soft_dice(probabilities: Tensor, target: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Compute soft Dice with its sums over some axes; 1 where a class is in neither."""
-    common = (probabilities * target).sum(axes)
-    return (2 * common + 1) / ((probabilities + target).sum(axes) + 1)
+    return (2 * (probabilities * target).sum(axes) + 1) / ((probabilities + target).sum(axes) + 1)
 
 
 def dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:

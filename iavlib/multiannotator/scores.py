@@ -142,11 +142,10 @@ class Scorer:
             rates = rate_correlations(matrices, true.overall, true.annotators)
             estimated = np.concatenate(by_image)
             by_image = np.where(np.isfinite(estimated), true.by_image, np.nan)
-            ranking = rank_by_competence(matrices, true.overall, true.annotators)
             scores |= {
                 "cm_error": confusion_error(matrices, true.overall),
                 "cm_error_released": confusion_error_released(matrices, self.dataset),
-                "ranking": ranking.spearman,
+                "ranking": rank_by_competence(matrices, true.overall, true.annotators).spearman,
                 "false_positive_r": rates["false_positive_rate"],
                 "false_negative_r": rates["false_negative_rate"],
                 "cm_error_image": confusion_error(estimated, by_image),

@@ -389,8 +389,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         raise DataError(path, f"it cannot be read ({error})", _HINTS["idx"]) from None
     start = 4 + 4 * dimensions
     if len(content) < start or content[:4] != bytes([0, 0, 8, dimensions]):
-        problem = f"no IDX file of bytes in {dimensions} dimensions"
-        raise DataError(path, problem, _HINTS["idx"])
+        raise DataError(path, f"no IDX file of bytes in {dimensions} dimensions", _HINTS["idx"])
     shape = struct.unpack(f">{dimensions}I", content[4:start])
     values = np.frombuffer(content, np.uint8, offset=start)
     if values.size != np.prod(shape):

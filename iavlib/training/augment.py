@@ -113,9 +113,8 @@ def affine_(pixels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         Contiguous.
     scale, shift : torch.Tensor, shape (3,) or (n, 3)
     """
-    width = pixels.shape[2]
     # Repeated along a row, so that the innermost loop is as long as a row and not three.
-    scale, shift = (each.view(-1, 1, 3).repeat(1, 1, width) for each in (scale, shift))
+    scale, shift = (each.view(-1, 1, 3).repeat(1, 1, pixels.shape[2]) for each in (scale, shift))
     rows = pixels.flatten(2)
     torch.addcmul(shift, rows, scale, out=rows)
     return pixels

@@ -71,8 +71,7 @@ class ImageCache:
         """
         rows = self.ids.get_indexer(pd.Index(ids))
         if (rows < 0).any():
-            unknown = pd.Index(ids)[rows < 0]
-            raise KeyError(f"no image {_named(unknown)} in {self.path}")
+            raise KeyError(f"no image {_named(pd.Index(ids)[rows < 0])} in {self.path}")
         return rows
 
 
@@ -121,8 +120,7 @@ def cache_images(
     cache = _open(path, index)
     if cache is not None:
         return cache
-    lock = path.with_suffix(".lock")
-    with only_one(lock, f"{len(paths):,} images being read into {path}"):
+    with only_one(path.with_suffix(".lock"), f"{len(paths):,} images being read into {path}"):
         if _open(path, index) is None:  # another process may have made it while we waited
             _build(path, paths, size, processes, progress)
             write_json(path.with_suffix(".json"), {**index, "sha256": _digest(index)})
@@ -190,8 +188,7 @@ def _build(path: Path, paths: pd.Series, size: int, processes: int | None, progr
     temporary = path.with_name(f".{path.name}.tmp")  # of a killed process, perhaps: overwritten
     try:
         with temporary.open("wb") as stream:
-            shape = (len(paths), size, size, 3)
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size, 3)}
             np.lib.format.write_array_header_1_0(stream, header)
             start = stream.tell()
         files = [str(file) for file in paths]

@@ -162,8 +162,7 @@ class _Run:
         def read(loss: Tensor, index: Tensor) -> None:
             value = float(loss)
             if not np.isfinite(value):
-                ids = self.batches.ids[index.numpy()]
-                raise NonFiniteLossError(value, ids, epoch, len(losses))
+                raise NonFiniteLossError(value, self.batches.ids[index.numpy()], epoch, len(losses))
             losses.append(value)
 
         stream = self.batches.stream(plan, self.randomness.changes, self.recipe.augmentation)

@@ -88,8 +88,7 @@ class ImageObjective(Objective):
         A diagnosis needs both classes among training and validation images; a regression numbers,
         from 0 to 1 where its loss is bounded.
         """
-        subsets = {"training": batches, "validation": self.validation}
-        for subset, images in subsets.items():
+        for subset, images in {"training": batches, "validation": self.validation}.items():
             if self.class_loss is not None:
                 labels = images.target(DIAGNOSIS)
                 _refuse(images, ~np.isin(labels, (0, 1)), subset, DIAGNOSIS, "neither 0 nor 1")

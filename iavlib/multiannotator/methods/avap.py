@@ -91,8 +91,7 @@ def count_marks(labels: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
 
 def level_likelihood(marks: Tensor, n_given: Tensor, table: Tensor) -> Tensor:
     """Look up P(k | j) of every pixel: (B, S, M + 1, H, W)."""
-    each = n_given[:, None, None, None].expand_as(marks)
-    return table[each, marks].movedim(-1, 2)
+    return table[n_given[:, None, None, None].expand_as(marks), marks].movedim(-1, 2)
 
 
 def level_losses(logits: Tensor, likelihood: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,8 +161,7 @@ class AgreementAndPreference(nn.Module):
         shape = (features, annotators, problem.n_classes)
         self.preference = PreferenceHead(*shape, channels, condition)
         self.register_buffer("table", level_table(annotators), persistent=False)
-        member = membership(structures, problem.n_classes)
-        self.register_buffer("member", member, persistent=False)
+        self.register_buffer("member", membership(structures, problem.n_classes), persistent=False)
 
     def everybody(self, features: Tensor) -> Tensor:
         """Give logits of all annotators, (B, R, C, H, W), of features (B, F, H, W)."""
@@ -231,8 +229,7 @@ class AVAP(Method):
         if stage == AGREEMENT:
             return agreement
         weight = self.settings["joint_weight"]
-        preference = self._preference(network, features, labels)
-        return (1 - weight) * agreement + weight * preference
+        return (1 - weight) * agreement + weight * self._preference(network, features, labels)
 
     def _agreement(self, network, features: Tensor, labels: Tensor) -> Tensor:
         likelihood = level_likelihood(*count_marks(labels, network.member), network.table)

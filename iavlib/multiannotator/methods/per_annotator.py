@@ -87,8 +87,7 @@ class SeparateNetworks(MultiHeadUNet):
 
     def build(self, problem: Problem) -> nn.Module:
         """Make all networks."""
-        backbones = (self.backbone(problem) for _ in problem.annotators)
-        return Separate(backbones, problem.n_classes)
+        return Separate((self.backbone(problem) for _ in problem.annotators), problem.n_classes)
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor], epoch: int, stage: str) -> Tensor:
         """Compute the sum over annotators of the mean loss with their labels."""
