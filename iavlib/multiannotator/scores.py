@@ -345,20 +345,19 @@ def dice_matrix(
     masks, share = dataset.structure(structure), dataset.mean_map(structure)
     vote = share >= 0.5 if thresholds is None else share
     levels = (0.5,) if thresholds is None else thresholds
-    rows = []
-    for maps in predicted:
-        row = []
-        for column, missing in enumerate(dataset.missing.T):
-            dices = _mean_dice(maps[~missing], masks[~missing, column] == 1, levels)
-            row.append(dices.mean() if len(dices) else np.nan)
-        rows.append([*row, _mean_dice(maps, vote, levels).mean()])
+
+    def mean_dice(maps: np.ndarray, others: np.ndarray) -> float:
+        dices = np.mean([array_dice(maps > level, others > level) for level in levels], axis=0)
+        return dices.mean() if len(dices) else np.nan
+
+    given = [*enumerate(~dataset.missing.T)]
+    rows = [
+        [mean_dice(maps[some], masks[some, column] == 1) for column, some in given]
+        + [mean_dice(maps, vote)]
+        for maps in predicted
+    ]
     index = pd.Index(list(dataset.annotators if models is None else models), name="model")
     return pd.DataFrame(rows, index=index, columns=[*dataset.annotators, "mean_vote"])
-
-
-def _mean_dice(maps: np.ndarray, others: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    """Return the Dice of each image, averaged over levels: shape (n,)."""
-    return np.mean([array_dice(maps > level, others > level) for level in levels], axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -406,16 +405,13 @@ def reliability(
     for name, values in (("predicted", predicted), ("observed", observed)):
         if not ((values >= 0) & (values <= 1)).all():
             raise ValueError(f"{name} shares are not all within [0, 1]")
-    if where not in ("disputed", "all"):
-        raise ValueError(f"where is 'disputed' or 'all', not {where!r}")
     counted = (predicted >= DISPUTED) | (observed > 0) | (where == "all")
     if not counted.any():
         raise ValueError("no pixel counts: nobody marked any, and none is predicted")
     predicted, observed = predicted[counted], observed[counted]
     edges = np.linspace(0, 1, _BINS + 1)
     # Rounding must not take a share such as 0.3 out of the bin that begins there.
-    bins = np.searchsorted(edges, predicted + 1e-9, side="right") - 1
-    bins = np.clip(bins, 0, _BINS - 1)
+    bins = (np.searchsorted(edges, predicted + 1e-9, side="right") - 1).clip(0, _BINS - 1)
     n = np.bincount(bins, minlength=_BINS)
     filled = n > 0
     means = [np.bincount(bins, v, _BINS)[filled] / n[filled] for v in (predicted, observed)]

@@ -208,10 +208,6 @@ def _between(n: int, low: float, high: float, generator) -> Tensor:
     return torch.rand(n, generator=generator) * (high - low) + low
 
 
-def _none(pixels: Tensor, generator) -> Tensor:
-    return pixels
-
-
 def _flips(pixels: Tensor, generator) -> Tensor:
     n = len(pixels)
     quarters = torch.randint(4, (n,), generator=generator)
@@ -244,7 +240,7 @@ def _ours(pixels: Tensor, generator) -> Tensor:
 
 #: What happens to the pixels, shape (n, size, size, 3), uint8 or float.
 AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator | None], Tensor]] = {
-    "none": _none,
+    "none": lambda pixels, generator: pixels,
     "paper": _paper,
     "flips": _flips,
     "student": _student,
