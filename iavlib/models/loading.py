@@ -19,15 +19,9 @@ from torch import nn
 
 from iavlib.core.errors import DataError, ModelError, WeightsUnavailable
 from iavlib.core.home import data_home
+from iavlib.models import weights as files
 from iavlib.models.backbones import PAPER_BACKBONES, Backbone
-from iavlib.models.weights import (
-    Weights,
-    describe_file,
-    download,
-    fetch_weights,
-    short_hash,
-    weights_file,
-)
+from iavlib.models.weights import Weights
 
 _SHOWN = 5  # tensors named in a message
 _COUNTER = "num_batches_tracked"  # of a batch norm; many files leave it out, and zero does
@@ -177,7 +171,7 @@ def from_hub(backbone: Backbone, size: int | None = None) -> tuple[nn.Module, We
     """
     import timm
 
-    path = fetch_weights(backbone)
+    path = files.fetch_weights(backbone)
     settings = timm.get_pretrained_cfg(backbone.timm_name)
     try:
         network = create(backbone, size, _as_float32(read_tensors(path)))
@@ -185,8 +179,9 @@ def from_hub(backbone: Backbone, size: int | None = None) -> tuple[nn.Module, We
         problem = f"does not fit {backbone.timm_name}: {error}"
         raise DataError(path, problem, "remove it, so that it is downloaded again") from error
     origin = settings.hf_hub_id if path.suffix == ".safetensors" else settings.url
-    given = (f"{origin}, sha256 {short_hash(path)}", tuple(settings.mean), tuple(settings.std))
-    return network, Weights("hub", *given, size or backbone.size)
+    mean, std, digits = tuple(settings.mean), tuple(settings.std), files.short_hash(path)
+    record = Weights("hub", f"{origin}, sha256 {digits}", mean, std, size or backbone.size)
+    return network, record
 
 
 def from_file(
@@ -215,7 +210,7 @@ def from_file(
     iavlib.core.DataError
         If it is damaged, of another network, or tensors are missing, unexpected or misshapen.
     """
-    path = weights_file(backbone) if path is None else path
+    path = files.weights_file(backbone) if path is None else path
     mean, std, file_size, padding = _metadata(path, backbone)
     state = _as_float32(read_tensors(path))
     network = create(backbone, size, padding=padding)
@@ -226,7 +221,8 @@ def from_file(
         hint = f"give a file of {backbone.architecture} with timm's names, or another backbone"
         raise DataError(path, f"tensors do not fit {backbone.architecture}: {wrong}", hint)
     network.load_state_dict(state, strict=False)
-    return network, Weights("file", describe_file(path), mean, std, size or file_size, padding)
+    given = (files.describe_file(path), mean, std, size or file_size, padding)
+    return network, Weights("file", *given)
 
 
 def padding_of_file(backbone: Backbone) -> str:
@@ -241,7 +237,7 @@ def padding_of_file(backbone: Backbone) -> str:
     WeightsUnavailable, iavlib.core.DataError
         As :func:`from_file`.
     """
-    return _metadata(weights_file(backbone), backbone)[-1] or "symmetric"
+    return _metadata(files.weights_file(backbone), backbone)[-1] or "symmetric"
 
 
 def _metadata(path: Path, backbone: Backbone):
@@ -336,7 +332,7 @@ def read_released(
         raise DataError(path, f"{odd[0]} is no tensor", hint)
     body, heads = _take_apart(backbone.name, _as_float32(state), path)
     names = timm_names(backbone.name)
-    weights = Weights("released", describe_file(path), MEAN, STD, size or backbone.size)
+    weights = Weights("released", files.describe_file(path), MEAN, STD, size or backbone.size)
     return Released({names.get(name, name): x for name, x in body.items()}, heads, weights)
 
 
@@ -407,7 +403,7 @@ def _find_released(backbone: Backbone) -> Path:
     if not paths:
         with suppress(FileNotFoundError):
             paths = candidates(Path(snapshot(local_files_only=True)))
-    paths = paths or candidates(download(snapshot, backbone, "released", REPOSITORY, hint))
+    paths = paths or candidates(files.download(snapshot, backbone, "released", REPOSITORY, hint))
     if len(paths) != 1:
         reason = f"{REPOSITORY} has {len(paths)} files for it: {', '.join(map(str, paths))}"
         raise WeightsUnavailable(name, "released", reason, "give the path of one as the weights")

@@ -17,7 +17,8 @@ from iavlib.masks import class_dice
 from iavlib.models.model_files import read_model, write_model
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import posterior_classes
-from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood
+from iavlib.multiannotator.losses import label_likelihood
+from iavlib.multiannotator.method import Method, Outputs, Problem
 from iavlib.multiannotator.methods import make_method
 from iavlib.multiannotator.prediction import Prediction, join_predictions
 from iavlib.training.batches import ImageBatches, normalise

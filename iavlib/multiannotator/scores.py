@@ -18,15 +18,7 @@ import pandas as pd
 from iavlib.core.errors import MethodError
 from iavlib.masks import array_dice, class_dice, soft_dice
 from iavlib.masks.overlap import SOFT_THRESHOLDS, ged_released, generalised_energy_distance
-from iavlib.multiannotator.confusion import (
-    confusion_error,
-    confusion_error_released,
-    dataset_counts,
-    normalised,
-    rank_by_competence,
-    rate_correlations,
-    true_confusion,
-)
+from iavlib.multiannotator import confusion
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import FUSIONS, fuse, fused_confusion, majority_labels
 from iavlib.multiannotator.prediction import Prediction
@@ -134,22 +126,23 @@ class Scorer:
         if not self._confusion:
             return rows, scores, None
         by_image, weighted, _, plain = zip(*self._confusion, strict=True)
-        plain, matrices = sum(plain) / len(rows), normalised(sum(weighted))
+        plain, matrices = sum(plain) / len(rows), confusion.normalised(sum(weighted))
         # A class that is nowhere predicted has no pixels of its own to average over.
         matrices = np.where(np.isfinite(matrices), matrices, plain)
         if self.dataset.truth is not None:
-            true = true_confusion(self.dataset)
-            rates = rate_correlations(matrices, true.overall, true.annotators)
+            true = confusion.true_confusion(self.dataset)
+            pair = (matrices, true.overall, true.annotators)
+            rates = confusion.rate_correlations(*pair)
             estimated = np.concatenate(by_image)
             by_image = np.where(np.isfinite(estimated), true.by_image, np.nan)
             scores |= {
-                "cm_error": confusion_error(matrices, true.overall),
-                "cm_error_released": confusion_error_released(matrices, self.dataset),
-                "ranking": rank_by_competence(matrices, true.overall, true.annotators).spearman,
+                "cm_error": confusion.confusion_error(matrices, true.overall),
+                "cm_error_released": confusion.confusion_error_released(matrices, self.dataset),
+                "ranking": confusion.rank_by_competence(*pair).spearman,
                 "false_positive_r": rates["false_positive_rate"],
                 "false_negative_r": rates["false_negative_rate"],
-                "cm_error_image": confusion_error(estimated, by_image),
-                "cm_error_plain": confusion_error(plain, true.overall),
+                "cm_error_image": confusion.confusion_error(estimated, by_image),
+                "cm_error_plain": confusion.confusion_error(plain, true.overall),
             }
         return rows, scores, matrices
 
@@ -159,7 +152,7 @@ class Scorer:
         The true ones are of these images alone, so that only these matrices compare with them
         where annotators are missing. NaN where a class is nowhere predicted.
         """
-        return normalised(sum(labelled for _, _, labelled, _ in self._confusion))
+        return confusion.normalised(sum(labelled for _, _, labelled, _ in self._confusion))
 
 
 def confusion_facts(
@@ -186,12 +179,14 @@ def confusion_facts(
     """
     facts = {"learnt": learnt, "true": None}
     if subsets["test"].truth is not None:
-        counts = {name: dataset_counts(dataset).sum(axis=0) for name, dataset in subsets.items()}
+        counts = {
+            name: confusion.dataset_counts(some).sum(axis=0) for name, some in subsets.items()
+        }
         facts |= {
-            "true": normalised(counts["test"]),
+            "true": confusion.normalised(counts["test"]),
             "learnt_own": own,
-            "true_train": normalised(counts["train"]),
-            "true_all": normalised(sum(counts.values())),
+            "true_train": confusion.normalised(counts["train"]),
+            "true_all": confusion.normalised(sum(counts.values())),
         }
     lists = {name: None if m is None else m.round(6).tolist() for name, m in facts.items()}
     return lists | {"n_images": subsets["test"].counts.tolist()}
@@ -217,8 +212,8 @@ def fusion_scores(dataset: MultiAnnotatorSet) -> dict[str, dict]:
         if "staple" in how:
             matrices = fused_confusion(dataset, fused)
             known = np.isfinite(matrices).all(axis=1, keepdims=True)
-            true = np.where(known, true_confusion(dataset).overall, np.nan)
-            scores[how]["cm_error"] = confusion_error(matrices, true)
+            true = np.where(known, confusion.true_confusion(dataset).overall, np.nan)
+            scores[how]["cm_error"] = confusion.confusion_error(matrices, true)
     return scores
 
 
@@ -405,6 +400,8 @@ def reliability(
     for name, values in (("predicted", predicted), ("observed", observed)):
         if not ((values >= 0) & (values <= 1)).all():
             raise ValueError(f"{name} shares are not all within [0, 1]")
+    if where not in ("disputed", "all"):
+        raise ValueError(f"where is 'disputed' or 'all', not {where!r}")
     counted = (predicted >= DISPUTED) | (observed > 0) | (where == "all")
     if not counted.any():
         raise ValueError("no pixel counts: nobody marked any, and none is predicted")

@@ -19,16 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.core.errors import CheckpointError, NonFiniteLossError, TrainingError
-from iavlib.training import hardware
+from iavlib.training import hardware, optimisation
 from iavlib.training.batches import ImageBatches, plan_batches
 from iavlib.training.hardware import Randomness, autocast, seeded
 from iavlib.training.objectives import Objective
-from iavlib.training.optimisation import (
-    build_optimizer,
-    build_scheduler,
-    moving_average,
-    start_training,
-)
 from iavlib.training.recipe import Recipe
 
 FORMAT = 1
@@ -111,11 +105,12 @@ class _Run:
         self.model, self.batches, self.objective = model, batches, objective
         self.recipe, self.randomness, self.device = recipe, randomness, batches.device
         model.to(self.device, memory_format=torch.channels_last)
-        self.optimizer = build_optimizer(model, recipe)
-        self.scheduler = build_scheduler(self.optimizer, recipe, len(self._plan(None)))
+        self.optimizer = optimisation.build_optimizer(model, recipe)
+        self.scheduler = optimisation.build_scheduler(self.optimizer, recipe, len(self._plan(None)))
         self.precision = hardware.effective_precision(recipe.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.average = moving_average(model, recipe.ema) if recipe.ema is not None else None
+        averaged = recipe.ema is not None
+        self.average = optimisation.moving_average(model, recipe.ema) if averaged else None
         names = ("model", "optimizer", "scheduler", "scaler", "average")
         self.stateful = {name: part for name in names if (part := getattr(self, name)) is not None}
         self.rows: list[dict] = []
@@ -131,7 +126,7 @@ class _Run:
         """Train an epoch, measure, and keep the weights if they are the best so far."""
         epoch, rate = len(self.rows), self.optimizer.param_groups[0]["lr"]
         start = time.perf_counter()
-        start_training(self.model, self.recipe)
+        optimisation.start_training(self.model, self.recipe)
         losses, seen = self._train(epoch)
         trained = time.perf_counter()
         measured = self.objective.evaluate(self._evaluated())

@@ -36,16 +36,8 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.models.annotator_heads import CHANNELS, CONDITIONS, AgreementHead, PreferenceHead
-from iavlib.multiannotator.method import (
-    EPSILON,
-    UNET_SETTINGS,
-    Method,
-    Outputs,
-    Problem,
-    dice_loss,
-    label_likelihood,
-    overlap_loss,
-)
+from iavlib.multiannotator import losses
+from iavlib.multiannotator.method import UNET_SETTINGS, Method, Outputs, Problem
 from iavlib.multiannotator.methods import register
 from iavlib.multiannotator.methods.probabilistic_unet import draw_labels
 from iavlib.training.predict import evaluating
@@ -109,9 +101,9 @@ def level_losses(logits: Tensor, likelihood: Tensor) -> tuple[Tensor, Tensor]:
         Scalars. The Dice loss is towards the likelihood, divided by its sum over levels.
     """
     probabilities = logits.float().softmax(2)
-    likely = (probabilities * likelihood).sum(2).clamp_min(EPSILON)
+    likely = (probabilities * likelihood).sum(2).clamp_min(losses.EPSILON)
     target = likelihood / likelihood.sum(2, keepdim=True)
-    return -likely.log().mean(), dice_loss(probabilities.flatten(0, 1), target.flatten(0, 1))
+    return -likely.log().mean(), losses.dice_loss(probabilities.flatten(0, 1), target.flatten(0, 1))
 
 
 def shares(levels: Tensor, how: str = "expectation") -> Tensor:
@@ -239,8 +231,8 @@ class AVAP(Method):
     def _preference(self, network, features: Tensor, labels: Tensor) -> Tensor:
         chosen, annotators = draw_labels(labels)
         maps = network.preference(features, annotators).float().softmax(1)[:, None]
-        losses, _ = label_likelihood(maps, chosen)
-        return losses.mean() + self.settings["dice"] * overlap_loss(maps, chosen).mean()
+        each, _ = losses.label_likelihood(maps, chosen)
+        return each.mean() + self.settings["dice"] * losses.overlap_loss(maps, chosen).mean()
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
         """Give the calibrated map, each annotator's, and the probabilities of agreement classes."""

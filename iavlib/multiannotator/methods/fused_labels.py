@@ -19,18 +19,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from iavlib.models.annotator_heads import FixedConfusion, apply_confusion
+from iavlib.multiannotator import losses
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import FUSIONS, fuse, fused_confusion
-from iavlib.multiannotator.method import (
-    UNET_SETTINGS,
-    Method,
-    Outputs,
-    Problem,
-    dice_loss,
-    label_likelihood,
-    overlap_loss,
-    soft_cross_entropy,
-)
+from iavlib.multiannotator.method import UNET_SETTINGS, Method, Outputs, Problem
 from iavlib.multiannotator.methods import register
 from iavlib.multiannotator.methods.cm import ConfusionNetwork
 
@@ -78,12 +70,13 @@ class FusedLabels(Method):
         (logits, _), weight = network(batch["images"]), self.settings["dice"]
         probabilities = logits.float().softmax(1)
         if self.settings["fusion"] != EVERY:
-            loss = soft_cross_entropy(logits, batch["target"]).mean()
-            return loss + weight * dice_loss(probabilities, batch["target"]) if weight else loss
+            target = batch["target"]
+            loss = losses.soft_cross_entropy(logits, target).mean()
+            return loss + weight * losses.dice_loss(probabilities, target) if weight else loss
         maps = probabilities[:, None].expand(-1, batch["labels"].shape[1], -1, -1, -1)
-        losses, given = label_likelihood(maps, batch["labels"])
-        loss = losses.sum() / given.sum()
-        return loss + weight * overlap_loss(maps, batch["labels"]).mean() if weight else loss
+        each, given = losses.label_likelihood(maps, batch["labels"])
+        loss = each.sum() / given.sum()
+        return loss + weight * losses.overlap_loss(maps, batch["labels"]).mean() if weight else loss
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
         """Give the truth and, after STAPLE, each annotator by the matrix."""
