@@ -301,8 +301,7 @@ def _ratio(share, chance, hits, clusters, n_boot: int, seed: int) -> dict[str, f
 
     def ratio(weights: np.ndarray) -> np.ndarray:
         below = weights @ chance
-        empty = np.full(len(below), np.nan)
-        return np.divide(weights @ share, below, where=below > 0, out=empty)
+        return np.divide(weights @ share, below, where=below > 0, out=np.full(len(below), np.nan))
 
     if chance.any():
         row["ratio"] = share.mean() / chance.mean()

@@ -229,14 +229,7 @@ class PreferenceHead(nn.Module):
         What the controller sees; from features alone it cannot distinguish annotators.
     """
 
-    def __init__(
-        self,
-        features: int,
-        annotators: int,
-        classes: int,
-        channels: int = CHANNELS,
-        condition: str = "both",
-    ):
+    def __init__(self, features, annotators, classes, channels=CHANNELS, condition: str = "both"):
         super().__init__()
         if condition not in CONDITIONS:
             raise ModelError(f"no condition {condition!r}; choose {', '.join(CONDITIONS)}")

@@ -173,10 +173,8 @@ def predicted_mean(head_kind: str, raw):
     """
     width = raw.shape[1] if head_kind == "quantile" else {"beta": 2}.get(head_kind, 1)
     if raw.ndim != 2 or raw.shape[1] != width:
-        raise ModelError(
-            f"a {head_kind!r} regression head gives rows of {width}, not {tuple(raw.shape)}; "
-            "a classification head has no mean"
-        )
+        problem = f"a {head_kind!r} regression head gives rows of {width}, not {tuple(raw.shape)}"
+        raise ModelError(f"{problem}; a classification head has no mean")
     if head_kind == "beta":
         return raw[:, 0] / (raw[:, 0] + raw[:, 1])
     return raw[:, raw.shape[1] // 2]

@@ -180,8 +180,7 @@ def from_hub(backbone: Backbone, size: int | None = None) -> tuple[nn.Module, We
         raise DataError(path, problem, "remove it, so that it is downloaded again") from error
     origin = settings.hf_hub_id if path.suffix == ".safetensors" else settings.url
     mean, std, digits = tuple(settings.mean), tuple(settings.std), files.short_hash(path)
-    record = Weights("hub", f"{origin}, sha256 {digits}", mean, std, size or backbone.size)
-    return network, record
+    return network, Weights("hub", f"{origin}, sha256 {digits}", mean, std, size or backbone.size)
 
 
 def from_file(

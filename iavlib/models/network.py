@@ -46,15 +46,7 @@ class Network(nn.Module):
         Replace it by ``weights.with_normalisation(...)`` where images are normalised differently.
     """
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        heads: Mapping[str, HeadSpec],
-        spec: Backbone,
-        weights: Weights,
-        n_features: int,
-        seed: int = 0,
-    ):
+    def __init__(self, backbone, heads, spec: Backbone, weights: Weights, n_features, seed=0):
         super().__init__()
         self.backbone, self.spec, self.weights = backbone, spec, weights
         self.n_features, self.specs = n_features, dict(heads)
@@ -146,9 +138,8 @@ def build_network(
             released = loading.read_released(spec, path, size)
             body, used = loading.create(spec, size), released.weights
         else:
-            known = ", ".join(SOURCES)
-            hint = f"known are {known}, or a path *.safetensors or *.pth"
-            raise ModelError(f"weights {chosen!r}: {hint}")
+            known = f"{', '.join(SOURCES)}, or a path *.safetensors or *.pth"
+            raise ModelError(f"weights {chosen!r}: known are {known}")
         body = loading.strip(body, spec)
         n_features = spec.features or _count_features(body, used.input_size)
     network = Network(body, heads, spec, used, n_features, seed)

@@ -104,11 +104,9 @@ def _classes(path: str, values: LabelValues) -> np.ndarray:
     for number, value in enumerate(values.greys, start=1):
         labels[grey == value] = number
     if unknown := sorted(set(np.unique(grey[labels == 0]).tolist()) - {0}):
-        raise LabelError(
-            path,
-            f"values {unknown[:5]} stand for no class; declared are {[0, *values.greys]}",
-            "write one of these values in each pixel, without smoothing or JPEG",
-        )
+        problem = f"values {unknown[:5]} stand for no class; declared are {[0, *values.greys]}"
+        hint = "write one of these values in each pixel, without smoothing or JPEG"
+        raise LabelError(path, problem, hint)
     return labels
 
 
@@ -183,18 +181,11 @@ def from_cohort(
         images[row] = image.resize((width, height), Image.Resampling.BICUBIC)
     ids = pd.Index(list(chosen))
     dataset = MultiAnnotatorSet(
-        name=cohort.name,
-        images=images,
-        labels=labels,
-        annotators=wanted,
-        n_classes=values.n_classes,
-        ids=ids,
+        *(cohort.name, images, labels, wanted, values.n_classes, ids),
         clusters=cohort.clusters()[ids].to_numpy(object),
         subsets=_split(cohort, ids, fractions, seed),
         structures=values.structures,
-        synthetic=cohort.synthetic,
-        notes=tuple(notes),
-        citation=cohort.citation,
+        **{"synthetic": cohort.synthetic, "notes": tuple(notes), "citation": cohort.citation},
     )
     return _with_truth(dataset, cohort, truth, values)
 
@@ -292,7 +283,7 @@ def _reason(image_id, row, own: dict[str, str], required: str | None, min_masks:
         return f"no mask by {required}"
     sizes = mask_sizes(own)
     if len(set(sizes.values())) > 1:
-        each = ", ".join(f"{name} {width}x{height}" for name, (width, height) in sizes.items())
+        each = " and ".join(f"{name} {width}x{height}" for name, (width, height) in sizes.items())
         problem = f"its masks have different sizes: {each}"
         hint = "replace the one that does not have the image's size"
         raise LabelError(f"image {image_id!r}", problem, hint)

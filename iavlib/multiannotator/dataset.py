@@ -178,11 +178,12 @@ class MultiAnnotatorSet:
     def require_seen(self) -> None:
         """Raise :class:`LabelError`, with their names, if annotators labelled no image."""
         if self.unseen:
-            raise LabelError(
-                f"{self.name}, annotator {', '.join(map(repr, self.unseen[:5]))}",
-                f"labelled none of the {len(self)} images ({len(self.unseen)} such annotators)",
-                "leave them out with of_annotators(), or split so that each subset has some",
+            where = f"{self.name}, annotator {', '.join(map(repr, self.unseen[:5]))}"
+            problem = (
+                f"labelled none of the {len(self)} images ({len(self.unseen)} such annotators)"
             )
+            hint = "leave them out with of_annotators(), or split so that each subset has some"
+            raise LabelError(where, problem, hint)
 
     def take(self, positions) -> MultiAnnotatorSet:
         """Return the images at these positions (whole numbers, or one bool per image)."""
@@ -226,9 +227,8 @@ class MultiAnnotatorSet:
         """
         columns = [self.annotator_index(name) for name in names]
         kept = ~self.missing[:, columns].all(axis=1)
-        return replace(
-            self.take(kept), labels=self.labels[kept][:, columns], annotators=tuple(names)
-        )
+        labels = self.labels[kept][:, columns]
+        return replace(self.take(kept), labels=labels, annotators=tuple(names))
 
     def one_label_per_image(self, seed: int = 0) -> MultiAnnotatorSet:
         """Keep one annotator's label map per image, drawn at random among those it has.
@@ -329,29 +329,25 @@ def _check_classes(dataset: MultiAnnotatorSet) -> None:
         wrong = (values >= n_classes) | (values < lowest)
         first = tuple(np.argwhere(wrong)[0])
         whose = f", annotator {dataset.annotators[first[1]]!r}" if what == "labels" else ""
-        raise LabelError(
-            f"{name}, image {dataset.ids[first[0]]!r}{whose}",
-            f"{what} hold class {values[first]}, but {n_classes} are declared "
-            f"(0 to {n_classes - 1}; {int(wrong.sum()):,} pixels in all)",
-            "declare as many classes as there are, background included, or map the values",
-        )
+        declared = f"{n_classes} are declared, 0 to {n_classes - 1}"
+        pixels = f"{int(wrong.sum()):,} pixels in all"
+        problem = f"{what} hold class {values[first]}, but {declared} ({pixels})"
+        hint = "declare as many classes as there are, background included, or map the values"
+        raise LabelError(f"{name}, image {dataset.ids[first[0]]!r}{whose}", problem, hint)
 
 
 def _check_missing(dataset: MultiAnnotatorSet) -> None:
     unlabelled = (dataset.labels == MISSING).sum(axis=(2, 3))
     size = dataset.labels[0, 0].size
     partly = np.argwhere((unlabelled > 0) & (unlabelled < size))
-    if len(partly):
+    if partly.size:
         row, column = partly[0]
-        raise LabelError(
-            f"{dataset.name}, image {dataset.ids[row]!r}, annotator {dataset.annotators[column]!r}",
-            f"{unlabelled[row, column]:,} of {size:,} pixels have no label",
-            "label the whole image, or none of it (-1 throughout)",
-        )
+        where = f"image {dataset.ids[row]!r}, annotator {dataset.annotators[column]!r}"
+        problem = f"{unlabelled[row, column]:,} of {size:,} pixels have no label"
+        hint = "label the whole image, or none of it (-1 throughout)"
+        raise LabelError(f"{dataset.name}, {where}", problem, hint)
     empty = np.flatnonzero((unlabelled == size).all(axis=1))
     if len(empty):
-        raise LabelError(
-            f"{dataset.name}, image {', '.join(map(repr, dataset.ids[empty[:3]]))}",
-            f"no annotator labelled it ({len(empty)} such images)",
-            "leave out images without a mask",
-        )
+        where = f"{dataset.name}, image {', '.join(map(repr, dataset.ids[empty[:3]]))}"
+        problem = f"no annotator labelled it ({len(empty)} such images)"
+        raise LabelError(where, problem, "leave out images without a mask")

@@ -86,10 +86,9 @@ class FittedMethod:
             ids = pd.Index([str(number) for number in range(len(pixels))], name="image_id")
         channels = self.problem.channels
         if pixels.ndim != 4 or pixels.shape[-1] != channels or not len(pixels):
-            raise MethodError(
-                f"images of shape {pixels.shape}; the network was trained on (n, height, width, "
-                f"{channels}): give at least one such image"
-            )
+            wanted = f"(n, height, width, {channels}): give at least one such image"
+            problem = f"images of shape {pixels.shape}; the network was trained on {wanted}"
+            raise MethodError(problem)
         for first, outputs in self._outputs(pixels, n_samples, seed, batch_size):
             yield _prediction(ids[first : first + batch_size], self.problem.annotators, outputs)
 
@@ -116,10 +115,9 @@ class FittedMethod:
             If the annotators are not those learnt from.
         """
         if dataset.annotators != self.problem.annotators:
-            raise MethodError(
-                f"labels of {', '.join(dataset.annotators)}; the method learnt from "
-                f"{', '.join(self.problem.annotators)}: give these, in this order"
-            )
+            given, learnt = map(", ".join, (dataset.annotators, self.problem.annotators))
+            hint = "give these, in this order"
+            raise MethodError(f"labels of {given}; the method learnt from {learnt}: {hint}")
         fused = self.method.fuse(self.network, dataset)
         if fused is not None:
             return fused
@@ -214,9 +212,8 @@ def fit(
         with evaluating(network):
             targets = method.targets(data, stage, network)
         key = repr((data.fingerprint, method.name, method.settings, stage))
-        batches = ImageBatches.from_arrays(
-            data.images, data.ids, targets, problem.mean, problem.std, device, key
-        )
+        given = (data.images, data.ids, targets, problem.mean, problem.std, device, key)
+        batches = ImageBatches.from_arrays(*given)
         method.begin(network, stage)
         objective = _StageObjective(method, stage, problem, validation)
         subfolder = None if folder is None else _stage_folder(Path(folder), method, stage)

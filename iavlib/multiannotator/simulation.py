@@ -33,7 +33,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
@@ -149,21 +148,17 @@ def _gap(inside: np.ndarray, middle: np.ndarray, across: np.ndarray, width: floa
 
 def _swap(labels, n_classes, unit, generator, core):
     if n_classes < 3:
-        raise LabelError(
-            "simulated annotator of kind 'swap'",
-            "there is one foreground class, and nothing to exchange it for",
-            "declare at least three classes, background included",
-        )
+        problem = "there is one foreground class, and nothing to exchange it for"
+        hint = "declare at least three classes, background included"
+        raise LabelError("simulated annotator of kind 'swap'", problem, hint)
     return np.where(labels > 0, labels % (n_classes - 1) + 1, 0).astype(labels.dtype)
 
 
-#: Kind to a function of the true labels, number of classes, unit, generator and core.
+#: Kind to a function of the true labels, number of classes, unit, generator and labels of the core.
 KINDS: dict[str, Callable] = {
     "good": lambda labels, *_: labels.copy(),
     "over": lambda labels, n_classes, unit, *_: grown(labels, OVER * unit),
-    "under": lambda labels, n_classes, unit, generator, core: shrunk(
-        labels if core is None else np.where(core, labels, 0), UNDER * unit
-    ),
+    "under": lambda labels, n_classes, unit, generator, core: shrunk(core, UNDER * unit),
     "wrong": lambda labels, n_classes, unit, generator, core: grown(
         fractured(labels, GAPS, GAP_WIDTH * unit, generator), WRONG_GROWTH * unit
     ),
@@ -288,15 +283,13 @@ def simulate(
     annotators = named(annotators, level)
     unit = min(truth.shape[1:]) / BASE_SIZE if unit is None else unit
     if truth.size and not 0 <= truth.min() <= truth.max() < n_classes:
-        raise LabelError(
-            "truth",
-            f"classes from {truth.min()} to {truth.max()}, but {n_classes} are declared",
-            "declare as many classes as there are, background included",
-        )
+        problem = f"classes from {truth.min()} to {truth.max()}, but {n_classes} are declared"
+        hint = "declare as many classes as there are, background included"
+        raise LabelError("truth", problem, hint)
     ids = [str(number) for number in range(len(truth))] if ids is None else [str(i) for i in ids]
     labels = np.empty((len(truth), len(annotators), *truth.shape[1:]), np.int8)
     for number, (image_id, true) in enumerate(zip(ids, truth, strict=True)):
-        inner = None if core is None else core[number]
+        inner = true if core is None else np.where(core[number], true, 0)
         for column, annotator in enumerate(annotators):
             entropy = [seed, *(zlib.crc32(name.encode()) for name in (annotator.name, image_id))]
             generator = np.random.default_rng(entropy)
@@ -498,26 +491,15 @@ def simulated_mnist(
     canvas = np.stack([_canvas(ones, tiles, scale, size) for ones in chosen])
     ink = np.repeat(np.repeat(classes.reshape(-1, tiles, tiles), SIDE * scale, 1), SIDE * scale, 2)
     truth = np.where(canvas > 0, _centred(ink.astype(np.int8), size), 0).astype(np.int8)
-    images = canvas
+    given = (truth, annotators, len(groups) + 1, names, seed, level, float(scale), canvas > HALF)
+    labels, images = simulate(*given), canvas
     if background_noise:
         noise = generator.normal(0, background_noise, canvas.shape)
         images = np.clip(np.round(canvas + noise), 0, 255).astype(np.uint8)
-    labels = simulate(
-        truth, annotators, len(groups) + 1, names, seed, level, float(scale), canvas > HALF
-    )
-    return MultiAnnotatorSet(
-        name=f"digits-{source}",
-        images=images[..., None],
-        labels=labels,
-        annotators=tuple(getattr(one, "name", one) for one in annotators),
-        n_classes=len(groups) + 1,
-        ids=pd.Index(names),
-        truth=truth,
-        truth_is="known",
-        subsets=np.repeat(SUBSETS, n),
-        simulated_annotators=True,
-        synthetic=source == "drawn",
-    )
+    who = tuple(getattr(annotator, "name", annotator) for annotator in annotators)
+    arrays = (images[..., None], labels, who, len(groups) + 1, names, truth, "known")
+    flags = {"simulated_annotators": True, "synthetic": source == "drawn"}
+    return MultiAnnotatorSet(f"digits-{source}", *arrays, subsets=np.repeat(SUBSETS, n), **flags)
 
 
 def _check(n, size: int, groups, tiles: int, source: str) -> int:

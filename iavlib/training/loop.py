@@ -261,9 +261,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         reason = "the disk is full or your share of it is" if full else error.strerror or error
         hint = "free some space" if full else "make its folder writable"
         kept = "the one of the epoch before is intact" if path.exists() else "there is none yet"
-        raise CheckpointError(
-            f"{path}: this checkpoint could not be written: {reason}; {hint} and run again ({kept})"
-        ) from error
+        problem = f"{path}: this checkpoint could not be written: {reason}"
+        raise CheckpointError(f"{problem}; {hint} and run again ({kept})") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -283,6 +282,5 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     except Exception as error:  # whatever a damaged file leads PyTorch to raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: not a readable checkpoint ({reason}); remove it to start this run anew"
-        ) from error
+        hint = "remove it to start this run anew"
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); {hint}") from error

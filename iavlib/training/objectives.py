@@ -160,14 +160,13 @@ class ImageObjective(Objective):
         called = logits[:, 1] >= logits[:, 0]
         sensitivity = float(called[labels == 1].mean())
         specificity = float(1 - called[labels == 0].mean())
+        loss = self.class_loss(torch.from_numpy(logits), torch.from_numpy(labels))
         return {
             "balanced_accuracy": (sensitivity + specificity) / 2,
             "auroc": float(roc_auc_score(labels, logits[:, 1] - logits[:, 0])),
             "sensitivity": sensitivity,
             "specificity": specificity,
-            "class_loss": float(
-                self.class_loss(torch.from_numpy(logits), torch.from_numpy(labels))
-            ),
+            "class_loss": float(loss),
         }
 
     def _head(self, outputs: dict):

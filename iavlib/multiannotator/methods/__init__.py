@@ -76,7 +76,7 @@ class _Methods(Mapping):
         return iter(sorted({*_modules(), *outside, *self._entries}))
 
     def __len__(self) -> int:
-        return len(list(self))
+        return len(list(iter(self)))  # list(self) would ask for the length
 
 
 @cache
