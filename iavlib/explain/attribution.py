@@ -120,13 +120,12 @@ def find_targets(network: Network) -> dict[str, Target]:
         if not regression and spec.outputs != 2:
             problem = f"has {spec.outputs} outputs"
             raise ExplainError(f"head {head!r}", problem, "explain heads of one or two outputs")
-        names = (LOWERS, RAISES) if regression else (MALIGNANT, BENIGN)
-        if names[0] in targets:
-            problem = f"predicts the same as head {targets[names[0]].head!r}"
-            raise ExplainError(f"head {head!r}", problem, "explain a network with one of them")
-        kind, signs = (spec.kind, (-1, 1)) if regression else ("", (1, -1))
-        for name, sign in zip(names, signs, strict=True):
-            targets[name] = Target(name, head, kind, sign)
+        signs = {LOWERS: -1, RAISES: 1} if regression else {MALIGNANT: 1, BENIGN: -1}
+        for name, sign in signs.items():
+            if name in targets:
+                problem = f"predicts the same as head {targets[name].head!r}"
+                raise ExplainError(f"head {head!r}", problem, "explain a network with one of them")
+            targets[name] = Target(name, head, spec.kind if regression else "", sign)
     return targets
 
 
@@ -554,10 +553,8 @@ class Explainer:
             for method in self.methods:
                 signed[target.name, method] = self._signed(captured, method, target, images, signed)
         maps = {key: enlarge(np.maximum(each, 0), images.shape[-1]) for key, each in signed.items()}
-        levels = {
-            target.name: target.level(captured.outputs).double().cpu().numpy()
-            for target in self.targets
-        }
+        levels = {target.name: target.level(captured.outputs) for target in self.targets}
+        levels = {name: level.double().cpu().numpy() for name, level in levels.items()}
         ids = pd.RangeIndex(len(images)) if ids is None else pd.Index(ids)
         return Explained(ids, images, levels, maps, signed)
 

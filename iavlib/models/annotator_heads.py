@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iavlib.core.errors import ModelError
+from iavlib.models.unet import convolution_layers
 
 #: Keeps sums of columns away from 0.
 EPSILON = 1e-6
@@ -87,11 +88,7 @@ class _PositiveMaps(nn.Module):
         layers: list[nn.Module] = []
         inputs, groups, outputs = features, 1, annotators * features
         for _ in range(blocks):
-            layers += [
-                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False, groups=groups),
-                nn.InstanceNorm2d(outputs, affine=True),
-                nn.LeakyReLU(0.01),
-            ]
+            layers += convolution_layers(inputs, outputs, groups)
             inputs, groups = outputs, annotators
         layers.append(nn.Conv2d(inputs, annotators * maps, 1, groups=groups))
         self.layers = nn.Sequential(*layers)

@@ -48,9 +48,6 @@ class _AssistedObjective(Objective):
     def loss(self, model: nn.Module, batch: dict[str, Tensor], epoch: int) -> Tensor:
         return assisted_loss(model, batch)
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        return {}
-
 
 def train(
     network: nn.Module,

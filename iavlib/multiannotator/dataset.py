@@ -114,11 +114,10 @@ class MultiAnnotatorSet:
         height, width = self.images.shape[1:3]
         kind = "synthetic, " if self.synthetic else ""
         kind += "simulated annotators, " if self.simulated_annotators else ""
-        return (
-            f"MultiAnnotatorSet({self.name!r}, {kind}{len(self):,} images of {width}x{height}, "
-            f"{len(self.annotators)} annotators, {int((~self.missing).sum()):,} label maps, "
-            f"{self.n_classes} classes)"
-        )
+        kind += f"{len(self):,} images of {width}x{height}, {len(self.annotators)} annotators"
+        n_maps = int((~self.missing).sum())
+        maps = f"{n_maps:,} label maps, {self.n_classes} classes"
+        return f"MultiAnnotatorSet({self.name!r}, {kind}, {maps})"
 
     @cached_property
     def missing(self) -> np.ndarray:

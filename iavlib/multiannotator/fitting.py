@@ -354,15 +354,15 @@ def parameter_counts(
     MethodError
         If there is no such method or setting.
     """
-    rows = {}
+    rows: dict[str, list[int]] = {}
     for name in methods:
-        method, rows[name] = make_method(name, **settings), []
+        method = make_method(name, **settings)
         for n in annotators:
             names, grey = tuple(map(str, range(n))), (0.5,) * 3
             problem = Problem(names, 2, 3, 64, 64, grey, grey, {"foreground": (1,)})
             with torch.device("meta"):
                 fitted = FittedMethod(method, method.build(problem), problem)
-            rows[name].append(fitted.n_parameters)
+            rows.setdefault(name, []).append(fitted.n_parameters)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(annotators))
     first, last = annotators[0], annotators[-1]
     more = (table[last] - table[first]) / (last - first)

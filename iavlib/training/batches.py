@@ -291,8 +291,7 @@ class ImageBatches:
         on which is faster.
         """
         if not self._pixels.ahead or not len(plan):
-            for indices in plan:
-                yield self.batch(indices, generator, augmentation)
+            yield from (self.batch(indices, generator, augmentation) for indices in plan)
             return
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(self._fetch, plan[0])
