@@ -12,14 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from iavlib.agreement.against_others import annotator_measures
-from iavlib.agreement.annotator_bias import annotator_summary
+from iavlib.agreement.annotator_bias import annotator_measures, annotator_summary
 from iavlib.agreement.consensus_files import write_consensus
 from iavlib.agreement.mask_quality import check_masks
 from iavlib.agreement.tables import PROBLEM_COLUMNS, image_level, pair_table
 from iavlib.core.errors import DataError
-from iavlib.core.files import write_json, write_text
-from iavlib.core.html import data_uri, load_template
+from iavlib.core.files import data_uri, load_template, write_json, write_text
 from iavlib.data.cohort import Cohort
 from iavlib.data.datasets.folder import Listing, images_table, read_listing
 from iavlib.data.datasets.imapp import PUBLISHED_METRIC

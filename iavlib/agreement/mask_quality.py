@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,7 +86,6 @@ def check_masks(
     *,
     second_region: SecondRegion = "largest",
     absent: Literal["report", "skip"] = "report",
-    progress: bool | Callable[[int, int], None] = False,
 ) -> pd.DataFrame:
     """Check every mask of a cohort, and its annotators.
 
@@ -102,8 +100,6 @@ def check_masks(
     absent : {"report", "skip"}
         Whether a mask without a file is a finding; ``skip`` is for a collection of which only some
         files are present.
-    progress : bool or callable
-        True prints a line every ten seconds; a callable is called with masks done and total.
 
     Returns
     -------
@@ -131,7 +127,7 @@ def check_masks(
         raise ValueError(f"absent must be 'report' or 'skip', not {absent!r}")
     jobs = _jobs(cohort, second_region)
     done = [job for job in jobs if job.path is not None or absent == "report"]
-    results = run_in_order(check_mask, done, processes, _unreadable, progress, "masks checked")
+    results = run_in_order(check_mask, done, processes, _unreadable)
     checked = {job.mask_id: result for job, result in zip(done, results, strict=True)}
     found = {mask_id: list(result.findings) for mask_id, result in checked.items()}
     for mask_id, finding in _copies(cohort, checked):

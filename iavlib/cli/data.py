@@ -12,7 +12,7 @@ app = typer.Typer(help="What data are here, and getting what is not.", no_args_i
 @app.command("status")
 def status_command(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
     """List every cohort: files present, size, licence, citation, and how to get the rest."""
-    from iavlib.core.home import data_home
+    from iavlib.core.project import data_home
     from iavlib.data.catalogue import status
 
     rows = status()

@@ -14,9 +14,6 @@ class IavError(Exception):
     """Base of all errors of this package."""
 
 
-ExecutionError = IavError
-
-
 class InputError(IavError):
     """Something is not what it should be, at a place that is named.
 

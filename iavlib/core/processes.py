@@ -77,7 +77,7 @@ def _run_pool(function, waiting: deque, processes: int, started: bool):
     pool, running = _pool(processes), {}
     try:
         if not started:
-            _check_start(pool, waiting[0][1])
+            _check_start(pool, (function, waiting[0][1]))
         while waiting or running:
             while waiting and len(running) < 2 * processes:
                 running[pool.submit(function, waiting[0][1])] = waiting[0]

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from iavlib.core.home import data_home
+from iavlib.core.project import data_home
 from iavlib.data import datasets
 from iavlib.data.cohort import Cohort
 

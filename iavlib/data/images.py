@@ -6,15 +6,16 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageOps
 
 from iavlib.core.errors import DataError
-from iavlib.masks.stack import mask_stack
+from iavlib.masks.overlap import mask_stack
 
 MAX_PIXELS = 10_000 * 10_000
 #: Smallest side of a photograph that can show a lesion.
@@ -223,17 +224,35 @@ def _check_header(path, image: Image.Image, max_pixels: int) -> None:
         raise DataError(path, "several channels of 16 bits", "save it with 8 bits per channel")
 
 
-def read_stack(
-    paths: dict[str, str | None], read: Callable = read_mask, min_masks: int = 1
-) -> np.ndarray:
+def mask_paths(masks: pd.DataFrame) -> dict[str, dict[str, str | None]]:
+    """Return the mask files of each image with at least two masks.
+
+    Parameters
+    ----------
+    masks : pandas.DataFrame
+        As ``Cohort.masks``.
+
+    Returns
+    -------
+    dict
+        Image id to (mask id to path, None where there is no file), in order of first appearance.
+    """
+    there = masks["path"].notna() & masks["path"].ne("")
+    paths = masks["path"].astype(object).map(str).where(there, None)
+    return {
+        str(image_id): {str(mask_id): path for mask_id, path in group.items()}
+        for image_id, group in paths.groupby(masks["image_id"], sort=False)
+        if len(group) > 1
+    }
+
+
+def read_stack(paths: dict[str, str | None], min_masks: int = 1) -> np.ndarray:
     """Read the mask files of one image and stack them.
 
     Parameters
     ----------
     paths : dict
         Mask id to path; None where there is no file.
-    read : callable
-        From path to array of shape (height, width).
     min_masks : int
         Smallest number of masks.
 
@@ -246,15 +265,15 @@ def read_stack(
     DataError
         Naming the mask and the file.
     """
-    return mask_stack([read_file(*item, read) for item in paths.items()], list(paths), min_masks)
+    return mask_stack([read_file(*item) for item in paths.items()], list(paths), min_masks)
 
 
-def read_file(mask_id: str, path: str | None, read: Callable = read_mask) -> np.ndarray:
+def read_file(mask_id: str, path: str | None) -> np.ndarray:
     """Read one mask file; any failure becomes a :class:`DataError`."""
     if path is None:
         raise DataError(mask_id, "there is no file", "put the file beside the others")
     try:
-        return read(path)
+        return read_mask(path)
     except DataError:
         raise
     except Exception as error:  # a decoder may raise anything for a damaged file

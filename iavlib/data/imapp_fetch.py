@@ -37,7 +37,7 @@ from iavlib.core.files import (
     only_one,
     writing,
 )
-from iavlib.core.home import data_home
+from iavlib.core.project import data_home
 from iavlib.data.datasets.imapp import (
     FETCH,
     MASKS,

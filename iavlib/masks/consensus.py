@@ -58,7 +58,7 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from iavlib.masks.stack import mask_stack
+from iavlib.masks.overlap import mask_stack
 
 Ties = Literal["foreground", "background"]
 

@@ -32,7 +32,7 @@ import pandera.pandas as pa
 
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.files import write_text
-from iavlib.core.home import cache_home
+from iavlib.core.project import cache_home
 from iavlib.data.catalogue import Dataset, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_size, read_mask

@@ -18,7 +18,7 @@ import requests
 
 from iavlib.core.errors import DataError, DatasetUnavailable, FetchError
 from iavlib.core.files import check_writable, disk_error, write_text
-from iavlib.core.home import data_home
+from iavlib.core.project import data_home
 from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.download import digest

@@ -18,7 +18,6 @@ import pandas as pd
 import pandera.pandas as pa
 
 from iavlib.core.errors import DataError, DatasetUnavailable
-from iavlib.data import duplicates as overlaps
 from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.labels import (
@@ -33,6 +32,7 @@ from iavlib.data.labels import (
     place,
     relative,
 )
+from iavlib.data.official_splits import treat_overlap
 from iavlib.data.schemas import SUBSETS, empty_masks, read_table
 
 SIMPLE = "labels.csv"
@@ -97,7 +97,7 @@ def load(
     overlap : {"leave out", "keep"}
         What to do with images that share image, patient or lesion with the multi-annotator
         images of IMA++: nearly half of the melanomas do, and all of them share one with some image
-        of IMA++. See :mod:`iavlib.data.duplicates`.
+        of IMA++. See :mod:`iavlib.data.official_splits`.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def load(
     read = _simple if found.name == "simple" else _official
     images, masks = read(folder, incomplete)
     cohort = build(DATASET, images, folder, masks)
-    return overlaps.treat(cohort, overlap)
+    return treat_overlap(cohort, overlap)
 
 
 def _simple(folder: Path, incomplete: bool) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iavlib.data import duplicates as overlaps
 from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.labels import (
@@ -21,6 +20,7 @@ from iavlib.data.labels import (
     read_splits,
     splits_layout,
 )
+from iavlib.data.official_splits import treat_overlap
 
 UNK = ("not melanoma", "leave out")
 SPLITS = tuple(
@@ -68,7 +68,7 @@ def load(
         table without a label.
     overlap : {"keep", "leave out"}
         What to do with images that share image, patient or lesion with the multi-annotator
-        images of IMA++, see :mod:`iavlib.data.duplicates`.
+        images of IMA++, see :mod:`iavlib.data.official_splits`.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def load(
     images = read_splits(DATASET, folder, SPLITS, labels, incomplete)
     images = join(images, folder, METADATA[0], COLUMNS | {"lesion_id": "lesion_id"})
     images = join(images, folder, METADATA[1], COLUMNS)
-    return overlaps.treat(build(DATASET, images, folder), overlap)
+    return treat_overlap(build(DATASET, images, folder), overlap)
 
 
 DATASET = register_dataset(

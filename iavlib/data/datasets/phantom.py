@@ -50,7 +50,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from iavlib.core.home import cache_home
+from iavlib.core.project import cache_home
 from iavlib.data.catalogue import Dataset, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.schemas import pair_columns

@@ -27,7 +27,7 @@ from scipy import ndimage
 
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.files import replacing, write_text
-from iavlib.core.home import cache_home
+from iavlib.core.project import cache_home
 from iavlib.data.catalogue import Dataset, Layout, register_dataset
 from iavlib.data.cohort import Cohort
 from iavlib.data.datasets import folder
