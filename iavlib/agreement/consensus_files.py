@@ -11,13 +11,20 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from iavlib.core.errors import DataError
+from iavlib.core.errors import DataError, check_choice
 from iavlib.core.files import replacing
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import mask_paths, read_stack
 from iavlib.data.schemas import FACTORS
-from iavlib.masks.consensus import Ties, majority_vote, random_annotator, spatial_staple, staple
+from iavlib.masks.consensus import (
+    TIES,
+    Ties,
+    majority_vote,
+    random_annotator,
+    spatial_staple,
+    staple,
+)
 
 #: Code of each method, which takes the place of annotator, tool, skill and id in a file's name.
 METHODS = {
@@ -84,8 +91,7 @@ def write_consensus(
     unknown = [method for method in methods if method not in METHODS]
     if unknown or not methods:
         raise ValueError(f"methods must be some of {', '.join(METHODS)}, not {methods!r}")
-    if ties not in ("foreground", "background"):
-        raise ValueError(f"ties must be 'foreground' or 'background', not {ties!r}")
+    check_choice("ties", ties, TIES)
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     settings = {"out": out, "ties": ties, "max_iterations": max_iterations, "seed": seed}

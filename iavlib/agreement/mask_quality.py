@@ -19,7 +19,7 @@ import pandas as pd
 from PIL import Image
 
 from iavlib.agreement.annotator_bias import near_duplicate_annotators, outlying_annotators
-from iavlib.core.errors import DataError
+from iavlib.core.errors import DataError, check_choice
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import MAX_PIXELS, read_file
@@ -121,10 +121,8 @@ def check_masks(
     ``md5``, masks without a file are compared by that. Annotators are compared by the
     pairs table: without pairs there are no findings on them.
     """
-    if second_region not in ("largest", "found"):
-        raise ValueError(f"second_region must be 'largest' or 'found', not {second_region!r}")
-    if absent not in ("report", "skip"):
-        raise ValueError(f"absent must be 'report' or 'skip', not {absent!r}")
+    check_choice("second_region", second_region, ("largest", "found"))
+    check_choice("absent", absent, ("report", "skip"))
     jobs = _jobs(cohort, second_region)
     done = [job for job in jobs if job.path is not None or absent == "report"]
     results = run_in_order(check_mask, done, processes, _unreadable)

@@ -17,7 +17,7 @@ from typing import Literal
 
 import pandas as pd
 
-from iavlib.core.errors import DataError
+from iavlib.core.errors import DataError, check_choice
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import mask_paths, read_mask
@@ -351,8 +351,7 @@ def labelled_pairs(
     ValueError
         If no pair is left, or none of benign, or none of malignant lesions.
     """
-    if indeterminate not in ("drop", "benign"):
-        raise ValueError(f"indeterminate must be 'drop' or 'benign', not {indeterminate!r}")
+    check_choice("indeterminate", indeterminate, ("drop", "benign"))
     kept = {"benign", "malignant"} | ({"indeterminate"} if indeterminate == "benign" else set())
     malignancy = cohort.images["malignancy"]
     pairs = cohort.pairs if pairs is None else pairs

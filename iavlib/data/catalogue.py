@@ -1,7 +1,7 @@
 """The datasets: which there are, whether they are on this machine, and how to load them.
 
-A dataset is one module of :mod:`iavlib.data.datasets` that calls :func:`register_dataset`. A
-dataset from outside this package is registered by the same call, or by an entry point of the
+A dataset is one module of :mod:`iavlib.data.datasets`, and its entry in ``about.yml`` there. One
+from outside this package is registered by :func:`register_dataset`, or by an entry point of the
 group ``iavlib.datasets`` that names its :class:`Dataset`.
 
 >>> from iavlib import data
@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib
+import importlib.resources
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+
+import yaml
 
 from iavlib.core.project import data_home
 from iavlib.data import datasets
@@ -132,6 +135,17 @@ def register_dataset(dataset: Dataset) -> Dataset:
     """Add a dataset to the catalogue; one of the same name is replaced."""
     _registered[dataset.name] = dataset
     return dataset
+
+
+@cache
+def _about() -> dict[str, dict[str, str]]:
+    text = importlib.resources.files(datasets).joinpath("about.yml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
+
+
+def register_own(name: str, load: Callable[..., Cohort], **facts) -> Dataset:
+    """Add a dataset whose title, licence, citation and source are in ``datasets/about.yml``."""
+    return register_dataset(Dataset(name, load, **_about()[name], **facts))
 
 
 def dataset_names() -> list[str]:

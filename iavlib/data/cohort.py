@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from iavlib.core.errors import check_choice
 from iavlib.data import schemas
 from iavlib.data.images import read_image, read_mask
 from iavlib.data.splits import STRATIFY, Split, fold_images, split_images
@@ -189,8 +190,7 @@ def target(cohort: Cohort, indeterminate: Literal["drop", "benign"] = "drop") ->
     ValueError
         If `indeterminate` has no such value.
     """
-    if indeterminate not in ("drop", "benign"):
-        raise ValueError(f"indeterminate must be 'drop' or 'benign', not {indeterminate!r}")
+    check_choice("indeterminate", indeterminate, ("drop", "benign"))
     if "melanoma" in cohort.images:
         label = cohort.images["melanoma"]
     else:

@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from iavlib.core.errors import DataError
+from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.masks.overlap import mask_stack
 
 MAX_PIXELS = 10_000 * 10_000
@@ -222,6 +223,12 @@ def _check_header(path, image: Image.Image, max_pixels: int) -> None:
     stored = str(image.tile[0][3]) if image.tile else ""
     if image.mode in _COLOUR and ";16" in stored:
         raise DataError(path, "several channels of 16 bits", "save it with 8 bits per channel")
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """List the image files of a folder by name; none where there is no such folder."""
+    names = sorted(e.path for e in os.scandir(folder) if e.is_file()) if folder.is_dir() else []
+    return [path for path in map(Path, names) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def mask_paths(masks: pd.DataFrame) -> dict[str, dict[str, str | None]]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from iavlib.core.errors import DataError, DatasetUnavailable
+from iavlib.core.errors import DataError, DatasetUnavailable, check_choice, refuse
 from iavlib.data.catalogue import find_dataset
 from iavlib.data.cohort import Cohort, target, target_names
 from iavlib.data.splits import SUBSET_NAMES, Split, balance, linked_clusters, split_images
@@ -57,8 +57,7 @@ def official_split(
     DataError
         As :func:`check_subsets`.
     """
-    if leaks not in LEAKS:
-        raise ValueError(f"leaks={leaks!r}: use one of {', '.join(map(repr, LEAKS))}")
+    check_choice("leaks", leaks, LEAKS)
     label = target(cohort)
     labelled = cohort.select(label.index)
     labelled = replace(labelled, images=labelled.images.assign(target=label))
@@ -101,14 +100,9 @@ def check_subsets(cohort: Cohort, assignment: pd.Series, allow_leaks: bool = Fal
     twice = assignment.index[assignment.index.duplicated()]
     if len(twice):
         raise DataError(where, f"{twice[0]} is assigned twice", "give each image one subset")
-    for known, problem in (
-        (cohort.images.index, "are not in the cohort"),
-        (label.index, "have no label"),
-    ):
-        strange = assignment.index.difference(known)
-        if len(strange):
-            what = f"{len(strange)} assigned images {problem}, first {strange[0]}"
-            raise DataError(where, what, "assign labelled images of the cohort only")
+    hint = "assign labelled images of the cohort only"
+    for known, problem in ((cohort.images, "are not in the cohort"), (label, "have no label")):
+        refuse(assignment.index.difference(known.index), where, f"assigned images {problem}", hint)
     facts = cohort.images.loc[assignment.index, _LINKS]
     table = facts.groupby(assignment).nunique().set_axis(["patients", "lesions"], axis=1)
     own = label[assignment.index]
@@ -285,8 +279,7 @@ def treat_overlap(cohort: Cohort, overlap: str) -> Cohort:
         If images are to be left out, and the tables of IMA++ are absent.
     """
     imapp = find_dataset("imapp")
-    if overlap not in TREATMENTS:
-        raise ValueError(f"overlap={overlap!r}: use one of {', '.join(map(repr, TREATMENTS))}")
+    check_choice("overlap", overlap, TREATMENTS)
     if overlap == "keep" and imapp.missing:
         return cohort
     if imapp.missing:

@@ -58,9 +58,11 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
+from iavlib.core.errors import check_choice
 from iavlib.masks.overlap import mask_stack
 
 Ties = Literal["foreground", "background"]
+TIES = ("foreground", "background")
 
 #: Probabilities of STAPLE closer than this to one half differ from it by rounding only.
 TIE = 1e-9
@@ -110,8 +112,7 @@ def majority_vote(masks, ties: Ties = "foreground") -> np.ndarray:
     ValueError
         If `ties` has no such value.
     """
-    if ties not in ("foreground", "background"):
-        raise ValueError(f"ties must be 'foreground' or 'background', not {ties!r}")
+    check_choice("ties", ties, TIES)
     share = mean_map(mask_stack(masks, min_masks=2))
     return share >= 0.5 if ties == "foreground" else share > 0.5
 

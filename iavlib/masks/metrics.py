@@ -41,6 +41,7 @@ from typing import Literal
 
 import numpy as np
 
+from iavlib.core.errors import check_choice
 from iavlib.masks.overlap import dice_from_counts
 from iavlib.masks.surfaces import PreparedMask, intersection, prepare, prepare_pair
 
@@ -132,8 +133,7 @@ class PairOptions:
     tolerance: float = 2.0
 
     def __post_init__(self):
-        if self.reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be 'pooled' or 'directed', not {self.reduction!r}")
+        check_choice("reduction", self.reduction, REDUCTIONS)
         object.__setattr__(self, "spacing", as_spacing(self.spacing))
         if not (np.isfinite(self.tolerance) and self.tolerance >= 0):
             raise ValueError(f"tolerance must be a number from 0, not {self.tolerance!r}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
 from iavlib.data.labels import (
     Label,
@@ -76,26 +76,12 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     return build(DATASET, images, folder)
 
 
-DATASET = register_dataset(
-    Dataset(
-        name="isic2018",
-        load=load,
-        title="ISIC 2018 task 3 (HAM10000): 10,015 training, 193 validation and 1,512 test images",
-        licence="CC BY-NC 4.0",
-        citation=(
-            "P. Tschandl, C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, "
-            "180161 (2018), doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis "
-            "Toward Melanoma Detection 2018, arXiv:1902.03368"
-        ),
-        how=(
-            "from https://challenge.isic-archive.com/data/#2018 get the Task 3 archives (images "
-            "and ground truth of training, validation and test) and the training set's lesion "
-            "groupings; no login is needed. Unpack them into the folder isic2018 of the data home"
-        ),
-        layout=layout,
-        options=("incomplete",),
-        diagnosed=True,
-        passes=1,
-        class_weights=(0.5625, 4.4991),
-    )
+DATASET = register_own(
+    "isic2018",
+    load,
+    layout=layout,
+    options=("incomplete",),
+    diagnosed=True,
+    passes=1,
+    class_weights=(0.5625, 4.4991),
 )

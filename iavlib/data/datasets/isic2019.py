@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.core.errors import check_choice
+from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
 from iavlib.data.labels import (
     Label,
@@ -84,8 +85,7 @@ def load(
     DataError
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
-    if unk not in UNK:
-        raise ValueError(f"unk={unk!r}: use one of {', '.join(map(repr, UNK))}")
+    check_choice("unk", unk, UNK)
     labels = LABELS | ({} if unk == "not melanoma" else {"UNK": Label(float("nan"), "unknown")})
     folder = folder or DATASET.folder
     images = read_splits(DATASET, folder, SPLITS, labels, incomplete)
@@ -94,28 +94,13 @@ def load(
     return treat_overlap(build(DATASET, images, folder), overlap)
 
 
-DATASET = register_dataset(
-    Dataset(
-        name="isic2019",
-        load=load,
-        title="ISIC 2019: 25,331 training and 8,238 test images",
-        licence="CC BY-NC 4.0",
-        citation=(
-            "M. Combalia et al.: BCN20000: Dermoscopic Lesions in the Wild, arXiv:1908.02288; P. "
-            "Tschandl, C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, 180161 "
-            "(2018), doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis Toward "
-            "Melanoma Detection, ISBI 2018, doi:10.1109/ISBI.2018.8363547"
-        ),
-        how=(
-            "from https://challenge.isic-archive.com/data/#2019 get images, metadata and ground "
-            "truth of training and test; no login is needed. Unpack them into the folder isic2019 "
-            "of the data home"
-        ),
-        layout=layout,
-        options=("incomplete", "unk", "overlap"),
-        overlap="keep",
-        diagnosed=True,
-        passes=1,
-        class_weights=(0.6087, 2.8009),
-    )
+DATASET = register_own(
+    "isic2019",
+    load,
+    layout=layout,
+    options=("incomplete", "unk", "overlap"),
+    overlap="keep",
+    diagnosed=True,
+    passes=1,
+    class_weights=(0.6087, 2.8009),
 )

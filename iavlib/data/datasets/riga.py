@@ -28,7 +28,7 @@ from scipy import ndimage
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.files import replacing, write_text
 from iavlib.core.project import cache_home
-from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
 from iavlib.data.datasets import folder
 from iavlib.data.images import read_image
@@ -264,19 +264,10 @@ def _keep(labels: np.ndarray, kept: Path, name: str) -> None:
         Image.fromarray(labels).save(partial, "PNG")
 
 
-DATASET = register_dataset(
-    Dataset(
-        name="riga",
-        load=load,
-        title="Optic disc and cup outlined by six annotators (750 fundus images)",
-        licence="as the source states (University of Michigan, Deep Blue Data)",
-        citation=(
-            "A. Almazroa et al.: Retinal fundus images for glaucoma analysis: the RIGA dataset. "
-            "SPIE Medical Imaging 2018, doi:10.1117/12.2293584"
-        ),
-        how="put BinRushed, Magrabia and MESSIDOR, as published, into riga of the data home",
-        layout=lambda home: Layout(
-            {f"{source}/**/*prime.*": n for source, n in COUNTS.items()}, tuple(SOURCES)
-        ),
-    )
+DATASET = register_own(
+    "riga",
+    load,
+    layout=lambda home: Layout(
+        {f"{source}/**/*prime.*": n for source, n in COUNTS.items()}, tuple(SOURCES)
+    ),
 )
