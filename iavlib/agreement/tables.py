@@ -169,7 +169,7 @@ def pair_table(
     records: dict[str, dict] = {}
     keys = {image_id: _key(image_id, tasks[image_id], read, options) for image_id in tasks}
     with ImageStore(Path(out) / STORE) if out is not None else nullcontext() as store:
-        for image_id, key in keys.items() if store else ():
+        for image_id, key in keys.items() if store is not None else ():
             record = store.find(key)
             # Images with a mask left out are tried again.
             if record and not any(row["left_out"] for row in record["problems"]):
@@ -178,7 +178,7 @@ def pair_table(
 
         def keep(record: dict) -> None:
             records[record["image_id"]] = record
-            if store:
+            if store is not None:
                 store.append(keys[record["image_id"]], record)
 
         todo = [task for task in tasks.items() if task[0] not in records]

@@ -13,11 +13,12 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import importlib.metadata
-import os
 import platform
 import sys
 from collections.abc import Iterable
 from typing import Any
+
+from iavlib.core.processes import usable_cores
 
 #: Import name to distribution of the packages that results depend on.
 #: Tools that only run or show notebooks are left out on purpose.
@@ -80,12 +81,11 @@ def hardware() -> dict[str, Any]:
         ``system``, ``machine`` (architecture), ``cpus`` (those this process may use) and, where
         PyTorch is in use and finds any, ``accelerators`` (their models).
     """
-    affinity = getattr(os, "sched_getaffinity", None)
     accelerators = _accelerators()
     return {
         "system": platform.platform(terse=True),
         "machine": platform.machine(),
-        "cpus": len(affinity(0)) if affinity else os.cpu_count() or 1,
+        "cpus": usable_cores(),
         **({"accelerators": accelerators} if accelerators else {}),
     }
 

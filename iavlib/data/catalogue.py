@@ -11,7 +11,6 @@ Cohort('phantom', synthetic, 8 images, 16 masks, 8 pairs)
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.resources
 import pkgutil
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import yaml
 
+from iavlib.core.errors import suggest
 from iavlib.core.project import data_home
 from iavlib.data import datasets
 from iavlib.data.cohort import Cohort
@@ -161,18 +161,14 @@ def find_dataset(name: str) -> Dataset:
     KeyError
         If there is no such dataset.
     """
-    if name in _registered:
-        return _registered[name]
-    if name in _own():
-        register_dataset(importlib.import_module(f"{datasets.__name__}.{name}").DATASET)
-    elif name in (outside := _outside()):
-        register_dataset(outside[name].load())
-    else:
-        names = dataset_names()
-        near = difflib.get_close_matches(name, [*names, *_AUTOMATIC], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        known = f"{', '.join(names)} and {', '.join(_AUTOMATIC)}"
-        raise KeyError(f"no cohort {name!r}; there are {known}.{hint}")
+    if name not in _registered:
+        if name in _own():
+            register_dataset(importlib.import_module(f"{datasets.__name__}.{name}").DATASET)
+        elif name in (outside := _outside()):
+            register_dataset(outside[name].load())
+        else:
+            known = [*dataset_names(), *_AUTOMATIC]
+            raise KeyError(f"no cohort {name!r}; {suggest(name, known)}")
     return _registered[name]
 
 
@@ -208,8 +204,8 @@ def load(name: str = DEFAULT, **options) -> Cohort:
     DataError
         If they are present but wrong.
     """
-    dataset, own = _resolve(name, options)
-    return dataset.load(**own)
+    name, own = choose(name, **options)
+    return find_dataset(name).load(**own)
 
 
 def choose(name: str = DEFAULT, **options) -> tuple[str, dict]:
@@ -232,8 +228,20 @@ def choose(name: str = DEFAULT, **options) -> tuple[str, dict]:
     KeyError, TypeError
         As :func:`load`.
     """
-    dataset, own = _resolve(name, options)
-    return dataset.name, own
+    if name in _AUTOMATIC and options.get("path"):
+        name = "folder"
+    elif name in _AUTOMATIC:
+        imapp = find_dataset("imapp")
+        images = name == DEFAULT or any((imapp.folder / "images").glob("*.jpg"))
+        name = "imapp" if images and not imapp.missing else "phantom"
+    dataset = find_dataset(name)
+    if options.keys() - set(dataset.options):
+        known = {option for other in dataset_names() for option in find_dataset(other).options}
+        if unknown := options.keys() - known:
+            raise TypeError(
+                f"no cohort takes {', '.join(sorted(unknown))}; there are {sorted(known)}"
+            )
+    return name, {key: value for key, value in options.items() if key in dataset.options}
 
 
 def available() -> list[str]:
@@ -261,7 +269,8 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
     DatasetUnavailable, DataError
         For a folder, whose table is read for the files it names, as :func:`load`.
     """
-    dataset, own = _resolve(name, options)
+    name, own = choose(name, **options)
+    dataset = find_dataset(name)
     digest = hashlib.sha256(dataset.name.encode())
     if not dataset.sources:
         digest.update("".join(f"{key}={own[key]!r}\n" for key in sorted(own)).encode())
@@ -289,24 +298,6 @@ def _outside() -> dict:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def _resolve(name: str, options: dict) -> tuple[Dataset, dict]:
-    """Return the dataset of a name, and those of the options that it takes."""
-    if name in _AUTOMATIC and options.get("path"):
-        name = "folder"
-    elif name in _AUTOMATIC:
-        imapp = find_dataset("imapp")
-        images = name == DEFAULT or any((imapp.folder / "images").glob("*.jpg"))
-        name = "imapp" if images and not imapp.missing else "phantom"
-    dataset = find_dataset(name)
-    if options.keys() - set(dataset.options):
-        known = {option for other in dataset_names() for option in find_dataset(other).options}
-        if unknown := options.keys() - known:
-            raise TypeError(
-                f"no cohort takes {', '.join(sorted(unknown))}; there are {sorted(known)}"
-            )
-    return dataset, {key: value for key, value in options.items() if key in dataset.options}
-
-
 @dataclass(frozen=True)
 class Status:
     """Which files of one dataset are present.
@@ -330,16 +321,16 @@ class Status:
     """
 
     name: str
-    title: str
     state: str
     usable: bool
     counts: dict[str, tuple[int, int]]
     bytes: int
     folder: str
+    notes: list[str]
+    title: str
     licence: str
     citation: str
     how: str
-    notes: list[str]
 
     def to_dict(self) -> dict:
         """Return the status as plain types, for JSON."""
@@ -366,6 +357,6 @@ def _status(dataset: Dataset, usable: bool) -> Status:
         complete = all(have >= expected for have, expected in counts.values())
         some = any(have for have, _ in counts.values())
         state, place = "present" if complete else "partial" if some else "absent", str(folder)
-    text = {name: getattr(dataset, name) for name in ("title", "licence", "citation", "how")}
-    facts = {"state": state, "usable": usable, "counts": counts, "bytes": size, "folder": place}
-    return Status(name=dataset.name, **text, **facts, notes=dataset.notes(folder))
+    about = {name: getattr(dataset, name) for name in ("title", "licence", "citation", "how")}
+    notes = dataset.notes(folder)
+    return Status(dataset.name, state, usable, counts, size, place, notes, **about)

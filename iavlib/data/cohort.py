@@ -18,7 +18,7 @@ import pandas as pd
 from iavlib.core.errors import check_choice
 from iavlib.data import schemas
 from iavlib.data.images import read_image, read_mask
-from iavlib.data.splits import STRATIFY, Split, fold_images, split_images
+from iavlib.data.splits import fold_images, split_images
 from iavlib.masks.metrics import METRICS
 
 
@@ -122,51 +122,7 @@ class Cohort:
         counts = self.masks["image_id"].value_counts()
         return self.select(counts.index[counts >= 2])
 
-    def split(
-        self,
-        fractions=(0.7, 0.1, 0.2),
-        seed: int = 0,
-        stratify=STRATIFY,
-        group: str | None = "patient",
-    ) -> Split:
-        """Split the images into subsets that share no cluster; see :func:`split_images`.
-
-        Parameters
-        ----------
-        fractions : sequence or mapping of float
-            Shares of the subsets, summing to 1; a sequence of three is train, val and test.
-        seed : int
-            Same seed, same split.
-        stratify : sequence of str
-            What the subsets are balanced over: ``dice_range`` (mean Dice below .5, from .5 to
-            below .8, from .8), ``n_masks`` or any column of ``images``.
-        group : {"patient", "linked", None} or a column of ``images``
-            What must not be split; ``linked`` images share a patient or a lesion. None treats
-            every image as independent, as the paper does.
-        """
-        return split_images(self, fractions, seed, stratify, group)
-
-    def fold(
-        self,
-        fold: int,
-        folds: int = 5,
-        val: float = 0.125,
-        seed: int = 0,
-        stratify=STRATIFY,
-        group: str | None = "patient",
-    ) -> Split:
-        """Split for cross-validation into train, val and test; see :func:`fold_images`.
-
-        Parameters
-        ----------
-        fold, folds : int
-            Which fold, from 0, of how many is for testing.
-        val : float
-            Share of the other folds that is for validation.
-        seed, stratify, group
-            As for :meth:`split`.
-        """
-        return fold_images(self, folds, fold, val, seed, stratify, group)
+    split, fold = split_images, fold_images
 
 
 def target(cohort: Cohort, indeterminate: Literal["drop", "benign"] = "drop") -> pd.Series:

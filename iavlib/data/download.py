@@ -305,22 +305,17 @@ class Member:
 
     Attributes
     ----------
-    path : str
-        Its name with folders.
+    name : str
+        Its base name, without folders.
     size : int
         Bytes that it states to unpack to.
     open : callable
         Returns a binary stream.
     """
 
-    path: str
+    name: str
     size: int
     open: Callable[[], IO[bytes]]
-
-    @property
-    def name(self) -> str:
-        """Its base name, without folders."""
-        return PurePosixPath(self.path).name
 
     def chunks(self) -> Iterator[bytes]:
         """Read the member in pieces, never more than its stated size.
@@ -390,17 +385,18 @@ def _members(archive: zipfile.ZipFile | tarfile.TarFile) -> Iterator[tuple[str, 
         for info in archive:
             kind = "a link" if info.issym() or info.islnk() else "no ordinary file"
             kind = "folder" if info.isdir() else "file" if info.isreg() else kind
-            member = Member(info.name, info.size, partial(archive.extractfile, info))
-            yield info.name, kind, member
+            name, read = PurePosixPath(info.name).name, partial(archive.extractfile, info)
+            yield info.name, kind, Member(name, info.size, read)
         return
     # A zip made on Windows states no mode at all.
     kinds = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "file", stat.S_IFLNK: "a link"}
     for info in archive.infolist():
         kind = kinds.get(stat.S_IFMT(info.external_attr >> 16), "no ordinary file")
         kind = "folder" if kind == "file" and info.is_dir() else kind
-        member = Member(info.filename, info.file_size, partial(archive.open, info))
+        name, read = PurePosixPath(info.filename).name, partial(archive.open, info)
         # orig_filename still has what zipfile has replaced in the name.
-        yield info.orig_filename, "encrypted" if info.flag_bits & 1 else kind, member
+        kind = "encrypted" if info.flag_bits & 1 else kind
+        yield info.orig_filename, kind, Member(name, info.file_size, read)
 
 
 def _unsafe(name: str, kind: str) -> str:

@@ -30,20 +30,9 @@ from PIL import Image
 from iavlib.core import files
 from iavlib.core.errors import DataError, FetchError
 from iavlib.core.project import data_home
+from iavlib.data import download as remote
 from iavlib.data.datasets import imapp
-from iavlib.data.download import (
-    ARCHIVE_SUFFIXES,
-    Log,
-    Member,
-    RemoteFile,
-    digest,
-    download,
-    downloaded,
-    failure,
-    open_archive,
-    record_files,
-    throttled,
-)
+from iavlib.data.download import Log
 from iavlib.data.images import image_paths, image_size
 from iavlib.data.schemas import read_table
 
@@ -78,7 +67,7 @@ class Plan:
     download: int | None
     disk: int | None
     client: str = ""
-    archives: list[RemoteFile] = field(default_factory=list)
+    archives: list[remote.RemoteFile] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -312,7 +301,9 @@ def _collection_size(timeout: float) -> int | None:
         response.raise_for_status()
         size = response.json().get("size")
     except (requests.RequestException, AttributeError) as error:
-        raise FetchError(f"{url}: {failure(error)}. Check the network and try again.") from None
+        raise FetchError(
+            f"{url}: {remote.failure(error)}. Check the network and try again."
+        ) from None
     return size if isinstance(size, int) else None
 
 
@@ -325,7 +316,7 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 def _run_until_complete(plan, placed, wrong, attempts, timeout, log) -> str | None:
     """Run the client as long as it brings new images; return the error of its last run."""
-    problem, failures, report = None, 0, throttled(log, REPORT_EVERY)
+    problem, failures, report = None, 0, remote.throttled(log, REPORT_EVERY)
 
     def look() -> bool:
         came = _harvest(plan, placed, wrong)
@@ -484,12 +475,12 @@ def plan_masks(attempts: int = 5, timeout: float = 30) -> Plan:
     )
     if not plan.todo:
         return plan
-    listed = record_files(RECORD, timeout)
-    archives = [file for file in listed if file.name.lower().endswith(ARCHIVE_SUFFIXES)]
+    listed = remote.record_files(RECORD, timeout)
+    archives = [file for file in listed if file.name.lower().endswith(remote.ARCHIVE_SUFFIXES)]
     if not archives:
         names = ", ".join(file.name for file in listed)
         raise FetchError(f"Zenodo's record {RECORD} holds no archive of masks, only {names}.")
-    missing = sum(file.size - downloaded(file, plan.staging) for file in archives)
+    missing = sum(file.size - remote.downloaded(file, plan.staging) for file in archives)
     unpacked = int(sum(file.size for file in archives) * plan.todo / plan.total)
     disk = missing + unpacked + BLOCK * plan.todo
     return replace(plan, download=missing, disk=disk, archives=archives)
@@ -519,7 +510,7 @@ def fetch_masks(
     if plan.todo:
         with _prepared(plan):
             for file in plan.archives:
-                path = download(file, plan.staging, attempts, timeout, log)
+                path = remote.download(file, plan.staging, attempts, timeout, log)
                 _extract(path, plan, verified, different, log)
             if len(verified) == plan.total:
                 _clear(plan.staging)
@@ -555,11 +546,13 @@ def mask_hashes(table: Path) -> pd.Series:
 def _verified(folder: Path, hashes: pd.Series) -> frozenset[str]:
     entries = os.scandir(folder) if folder.is_dir() else ()
     present = [e.name for e in entries if e.is_file() and e.name in hashes.index]
-    return frozenset(name for name in present if digest(folder / name, "md5") == hashes[name])
+    return frozenset(
+        name for name in present if remote.digest(folder / name, "md5") == hashes[name]
+    )
 
 
 def _extract(path: Path, plan: Plan, verified: set, different: set, log: Log) -> None:
-    with open_archive(path) as members:
+    with remote.open_archive(path) as members:
         wanted = [m for m in members if m.name in plan.published.index and m.name not in verified]
         files.check_room(plan.folder, sum(m.size + BLOCK for m in wanted), "unpacked masks")
         for count, member in enumerate(wanted, 1):
@@ -569,7 +562,7 @@ def _extract(path: Path, plan: Plan, verified: set, different: set, log: Log) ->
                 log(f"masks: {count:,} of {len(wanted):,} unpacked")
 
 
-def _place(member: Member, plan: Plan) -> bool:
+def _place(member: remote.Member, plan: Plan) -> bool:
     """Unpack one mask beside its place and move it there if it is the published one."""
     unpacked = plan.staging / member.name
     md5 = hashlib.md5(usedforsecurity=False)

@@ -260,8 +260,25 @@ class OfficialSplit:
     n: int
 
 
+def official_splits(truth: str, folder: str, sizes: Mapping[str, int]) -> list[OfficialSplit]:
+    """List the splits of a challenge.
+
+    Parameters
+    ----------
+    truth, folder : str
+        Names of the table and of the folder, with ``{}`` for the name of the split.
+    sizes : mapping of str to int
+        Number of images by name: Training, Validation, Test or the like.
+    """
+    subsets = {"Training": "train", "Validation": "val"}
+    return [
+        OfficialSplit(subsets.get(name, "test"), truth.format(name), folder.format(name), n)
+        for name, n in sizes.items()
+    ]
+
+
 def splits_layout(
-    folder: Path, splits: tuple[OfficialSplit, ...], more: Sequence[str] = ()
+    folder: Path, splits: Sequence[OfficialSplit], more: Sequence[str] = ()
 ) -> Layout:
     """Return the layout of a challenge; the labels of the first split are required."""
     files = {}
@@ -275,7 +292,7 @@ def splits_layout(
 def read_splits(
     dataset: Dataset,
     folder: Path,
-    splits: tuple[OfficialSplit, ...],
+    splits: Sequence[OfficialSplit],
     labels: Mapping[str, Label],
     incomplete: bool,
     key: str = "image",

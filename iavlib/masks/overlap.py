@@ -18,6 +18,7 @@ from iavlib.masks.surfaces import as_mask
 
 SOFT_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 RELEASED_EPSILON = 1e-6
+_PIXELS = 1 << 20  # multiplied together: sums of so many ones are exact in single precision
 
 
 def dice_from_counts(common, area_a, area_b):
@@ -134,15 +135,12 @@ def fleiss_kappa(masks: Sequence) -> float:
     ----------
     J. L. Fleiss: Measuring nominal scale agreement among many raters. Psychol. Bull. 76, 1971.
     """
-    masks = [as_mask(mask) for mask in masks]
+    masks = _rows(masks)
     n = len(masks)
     if n < 2:
         raise ValueError(f"Fleiss' kappa needs at least two masks, not {n}")
-    if len({mask.shape for mask in masks}) > 1:
-        shapes = " and ".join(map(str, sorted({mask.shape for mask in masks})))
-        raise ValueError(f"masks of one image must have one shape, not {shapes}")
     votes = np.sum(masks, axis=0, dtype=np.int64)
-    pixels_with, inside = np.bincount(votes.ravel(), minlength=n + 1), np.arange(n + 1)
+    pixels_with, inside = np.bincount(votes, minlength=n + 1), np.arange(n + 1)
     agreeing = inside * (inside - 1) + (n - inside) * (n - inside - 1)
     observed = (pixels_with @ agreeing) / (votes.size * n * (n - 1))
     share = (pixels_with @ inside) / (votes.size * n)
@@ -172,9 +170,12 @@ def generalised_energy_distance(samples: Sequence, references: Sequence) -> floa
     form leaves self-pairs out and can be negative; the released code of the confusion-matrix
     method adds Dice similarities with plus signs, which is no distance (:func:`ged_released`).
     """
-    samples, references = _packed(samples, references)
-    across = 1 - _iou(samples, references).mean()
-    within = [1 - _iou(packed, packed).mean() for packed in (samples, references)]
+    masks, n = _rows([*samples, *references]), len(samples)
+    if not 0 < n < len(masks):
+        raise ValueError("a set must hold at least one mask")
+    distance = 1 - _iou(masks)
+    across = distance[:n, n:].mean()
+    within = distance[:n, :n].mean(), distance[n:, n:].mean()
     return max(0.0, float(2 * across - sum(within)))
 
 
@@ -232,30 +233,26 @@ def _class_dice(first: np.ndarray, second: np.ndarray, n_classes: int) -> np.nda
     return total / n_classes
 
 
-def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the IoU of every mask of one set with every mask of the other."""
-    common = np.array([[_ones(a & b) for b in second] for a in first])
-    areas = np.add.outer([_ones(a) for a in first], [_ones(b) for b in second])
-    union = areas - common
+def _iou(masks: np.ndarray) -> np.ndarray:
+    """Return the IoU of every mask (a row of pixels) with every one, in blocks of pixels."""
+    common = np.zeros((len(masks), len(masks)))
+    for start in range(0, masks.shape[1], _PIXELS):
+        block = masks[:, start : start + _PIXELS].astype(np.float32)
+        common += block @ block.T
+    areas = np.diag(common)
+    union = np.add.outer(areas, areas) - common
     return np.where(union > 0, common / np.maximum(union, 1), 1.0)
 
 
-def _ones(packed: np.ndarray) -> int:
-    return int(np.bitwise_count(packed).sum(dtype=np.int64))
-
-
-def _packed(*sets: Sequence) -> list[np.ndarray]:
-    """Pack each mask's pixels into bits: arrays of shape (n masks, bytes)."""
-    shapes, packed = set(), []
-    for masks in sets:
-        masks = [as_mask(mask) for mask in masks]
-        if not masks:
-            raise ValueError("a set must hold at least one mask")
-        shapes |= {mask.shape for mask in masks}
-        if len(shapes) > 1:
-            raise ValueError(f"masks of one image must have one shape, not {sorted(shapes)}")
-        packed.append(np.array([np.packbits(mask) for mask in masks]))
-    return packed
+def _rows(masks: Sequence) -> np.ndarray:
+    """Return the masks of one image as rows of pixels: bool of shape (n, pixels)."""
+    masks = [as_mask(mask) for mask in masks]
+    shapes = sorted({mask.shape for mask in masks})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"masks of one image must have one shape, not {' and '.join(map(str, shapes))}"
+        )
+    return np.reshape(masks, (len(masks), -1))
 
 
 def mask_stack(masks, names: Sequence[str] | None = None, min_masks: int = 1) -> np.ndarray:
@@ -283,32 +280,25 @@ def mask_stack(masks, names: Sequence[str] | None = None, min_masks: int = 1) ->
     """
     arrays = [np.asarray(mask) for mask in masks]
     if len(arrays) < min_masks:
-        raise DataError(
-            "masks of one image",
-            f"there are {len(arrays)}, at least {min_masks} are needed",
-            "leave out images with fewer masks",
-        )
+        problem = f"there are {len(arrays)}, at least {min_masks} are needed"
+        raise DataError("masks of one image", problem, "leave out images with fewer masks")
     labels = [f"mask {n}" for n in range(1, len(arrays) + 1)] if names is None else list(names)
     if len(labels) != len(arrays):
         raise ValueError(f"{len(labels)} names for {len(arrays)} masks")
     checked = [_binary(array, label) for array, label in zip(arrays, labels, strict=True)]
     for array, label in zip(checked[1:], labels[1:], strict=True):
         if array.shape != checked[0].shape:
-            raise DataError(
-                label,
-                f"{_size(array)} pixels, but {labels[0]} of the same image has {_size(checked[0])}",
-                "replace the one that has not the image's size; do not resample masks to compare",
-            )
+            sizes = [f"{a.shape[1]}x{a.shape[0]}" for a in (array, checked[0])]
+            problem = f"{sizes[0]} pixels, but {labels[0]} of the same image has {sizes[1]}"
+            hint = "replace the one that has not the image's size; do not resample masks to compare"
+            raise DataError(label, problem, hint)
     return np.stack(checked)
 
 
 def _binary(array: np.ndarray, label: str) -> np.ndarray:
     if array.ndim != 2 or not array.size:
-        raise DataError(
-            label,
-            f"an array of shape {array.shape}, not (height, width)",
-            "give one two-dimensional mask per annotator",
-        )
+        problem = f"an array of shape {array.shape}, not (height, width)"
+        raise DataError(label, problem, "give one two-dimensional mask per annotator")
     if array.dtype == bool:
         return array
     if array.dtype.kind not in "iuf":
@@ -319,13 +309,7 @@ def _binary(array: np.ndarray, label: str) -> np.ndarray:
         raise DataError(label, f"{bad} pixels are NaN or infinite", "write 0 where unmarked")
     inside = array > 0
     if lowest < 0 or np.count_nonzero(inside) != np.count_nonzero(array == highest) * (highest > 0):
-        raise DataError(
-            label,
-            f"not binary: values from {lowest} to {highest}, more than one of them besides 0",
-            "threshold it, for instance 'mask > 0' or 'probability > 0.5'",
-        )
+        problem = f"not binary: values from {lowest} to {highest}, more than one of them besides 0"
+        hint = "threshold it, for instance 'mask > 0' or 'probability > 0.5'"
+        raise DataError(label, problem, hint)
     return inside
-
-
-def _size(array: np.ndarray) -> str:
-    return f"{array.shape[1]}x{array.shape[0]}"

@@ -33,19 +33,10 @@ import pandera.pandas as pa
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.files import write_text
 from iavlib.core.project import cache_home
+from iavlib.data import schemas
 from iavlib.data.catalogue import Dataset, register_own
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_paths, image_size, read_mask
-from iavlib.data.schemas import (
-    FACTORS,
-    IMAGE_SUFFIXES,
-    MALIGNANCY,
-    PAIR_TEXT,
-    bare_id,
-    check_table,
-    pair_columns,
-    read_csv,
-)
 from iavlib.masks.metrics import image_pairs, metric_names, registry_version
 
 TABLE = "masks.csv"
@@ -57,7 +48,7 @@ _HINT = (
     "write a table with the columns image, mask and annotator, and if known "
     f"{', '.join(OPTIONAL)}, separated by commas, one row per mask"
 )
-_MALIGNANCY = pa.Check.isin(MALIGNANCY, error=f"one of {', '.join(MALIGNANCY)}")
+_MALIGNANCY = pa.Check.isin(schemas.MALIGNANCY, error=f"one of {', '.join(schemas.MALIGNANCY)}")
 _SCHEMA = pa.DataFrameSchema(
     {name: pa.Column(str) for name in ("image_id", "mask", "annotator")}
     | {"malignancy": pa.Column(str, _MALIGNANCY)}
@@ -86,7 +77,7 @@ class Listing:
     def lost_images(self) -> list[str]:
         """Image files that are named and missing; a bare name need not be a file."""
         lost = self.rows.loc[self.rows["image_path"].isna(), "image"].dropna().unique()
-        return [name for name in lost if name.lower().endswith(IMAGE_SUFFIXES)]
+        return [name for name in lost if name.lower().endswith(schemas.IMAGE_SUFFIXES)]
 
     def error(self, rows, problem: str, hint: str) -> DataError:
         """Return an error that names the lines of the first two of some rows."""
@@ -146,7 +137,7 @@ def _read(table: Path) -> pd.DataFrame:
     """Read the table as text, under our names of columns, and check it row by row."""
     # Blank lines are read too, so that a row's position gives its line.
     options = {"dtype": str, "keep_default_na": False, "na_values": [""], "skip_blank_lines": False}
-    raw = read_csv(table, _HINT, **options)
+    raw = schemas.read_csv(table, _HINT, **options)
     if not isinstance(raw.index, pd.RangeIndex):
         raise DataError(table, "rows have more cells than the header has columns", _HINT)
     raw.columns = _our_names(table, list(raw.columns))
@@ -160,9 +151,9 @@ def _read(table: Path) -> pd.DataFrame:
     if "image" not in rows:
         rows["image"] = rows["image_id"]
     if "image_id" not in rows:
-        rows["image_id"] = bare_id(rows["image"].str.replace(r"^.*/", "", regex=True))
+        rows["image_id"] = schemas.bare_id(rows["image"].str.replace(r"^.*/", "", regex=True))
     rows["malignancy"] = rows["malignancy"].str.lower().fillna("unknown")
-    check_table(_SCHEMA, rows, table, _HINT, FIRST_LINE)
+    schemas.check_table(_SCHEMA, rows, table, _HINT, FIRST_LINE)
     return rows
 
 
@@ -300,9 +291,9 @@ def measured_pairs(listing: Listing, masks: pd.DataFrame) -> pd.DataFrame:
     pairs = pairs.astype(types)
     for side in (1, 2):
         drawn = masks.loc[pairs[f"mask_{side}"]].reset_index(drop=True)
-        pairs[[f"{factor}_{side}" for factor in FACTORS]] = drawn[list(FACTORS)]
+        pairs[[f"{factor}_{side}" for factor in schemas.FACTORS]] = drawn[list(schemas.FACTORS)]
     pairs["image_id"] = drawn["image_id"]
-    return pairs.astype(dict.fromkeys(PAIR_TEXT, "str"))[list(pair_columns())]
+    return pairs.astype(dict.fromkeys(schemas.PAIR_TEXT, "str"))[list(schemas.pair_columns())]
 
 
 def _measure(listing: Listing) -> list[dict]:
@@ -348,7 +339,7 @@ def load(path: str | Path = "") -> Cohort:
             stacklevel=3,
         )
     rows = listing.rows.set_index("mask").rename_axis("mask_id")
-    masks = rows[["image_id", "mask_path", *FACTORS]].rename(columns={"mask_path": "path"})
+    masks = rows[["image_id", "mask_path", *schemas.FACTORS]].rename(columns={"mask_path": "path"})
     return Cohort(
         "folder",
         images_table(listing.rows, _sizes(listing)),

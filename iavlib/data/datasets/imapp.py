@@ -28,26 +28,9 @@ from iavlib.data.schemas import bare_id, check_known, read_table
 #: they are meant for, so that moving a file into place never crosses disks.
 STAGING = ".fetching"
 IMAPP_COMMIT = "9b20f49"
-IMAPP_TABLES = {
-    "IMAplusplus_img_metadata.csv": (
-        "5ebc23efdd91de68cc6df6e04365023f2318de574cc23b585ea64b5a800c6942"
-    ),
-    "IMAplusplus_multiannotator_subset_IAA_metrics.csv": (
-        "997dd325888023e8a9aa258bd662a4ad794b37857a624f41b8f097c794be504c"
-    ),
-    "IMAplusplus_multiannotator_subset_image_level_metrics.csv": (
-        "aff210c8802bd51c4cc6bcebb69ba0279556f4dfab6b1d8bb8b2909717e00809"
-    ),
-    "IMAplusplus_multiannotator_subset_seg_metadata.csv": (
-        "033a3dae5b4c09014b2b4b795b88f202d0e0d56c9fc9fc5560401c9c969903ce"
-    ),
-    "IMAplusplus_seg_metadata.csv": (
-        "e8cfb2f6d9366ab5b06a61883a97798af2a61ef2a714d228674bf40b0ff5c9d0"
-    ),
-    "IMAplusplus_seg_metadata_qa_results.csv": (
-        "c12460ce7745d3b273176d4da200291dc0ae8cfefb8be6438fedd7f787821878"
-    ),
-}
+#: SHA-256 of each published table; the file is a registry of pooch.
+_REGISTRY = Path(__file__).with_name("imapp_tables.txt").read_text(encoding="utf-8")
+IMAPP_TABLES = dict(line.split() for line in _REGISTRY.splitlines())
 # A table may be in either folder of the authors' repository; the hash decides which is right.
 IMAPP_URLS = tuple(
     f"https://raw.githubusercontent.com/sfu-mial/IMAplusplus/{IMAPP_COMMIT}/output/{folder}/"

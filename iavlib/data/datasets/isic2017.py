@@ -19,35 +19,16 @@ import pandas as pd
 import pandera.pandas as pa
 
 from iavlib.core.errors import DatasetUnavailable, refuse
+from iavlib.data import labels
 from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.labels import (
-    HINT,
-    Label,
-    OfficialSplit,
-    build,
-    image_files,
-    join,
-    known_number,
-    known_text,
-    masks_table,
-    match,
-    meaning,
-    place,
-    read_splits,
-    relative,
-    splits_layout,
-)
+from iavlib.data.labels import Label
 from iavlib.data.official_splits import treat_overlap
 from iavlib.data.schemas import SUBSETS, empty_masks, read_table
 
 SIMPLE = "labels.csv"
-SPLITS = tuple(
-    OfficialSplit(subset, f"ISIC-2017_{name}_Part3_GroundTruth.csv", f"ISIC-2017_{name}_Data", n)
-    for subset, name, n in (
-        *(("train", "Training", 2000), ("val", "Validation", 150), ("test", "Test_v2", 600)),
-    )
-)
+_SIZES = {"Training": 2000, "Validation": 150, "Test_v2": 600}
+SPLITS = labels.official_splits("ISIC-2017_{}_Part3_GroundTruth.csv", "ISIC-2017_{}_Data", _SIZES)
 LABELS = {
     "melanoma": Label(1, "malignant"),
     "seborrheic keratosis": Label(0, "benign"),
@@ -71,8 +52,8 @@ def layout(folder: Path) -> Layout:
     """Return the layout of the files; the official one if there are none."""
     if (folder / SIMPLE).is_file():
         return Layout({SIMPLE: 1, "images/*": 2750, "masks/*": 2750}, (SIMPLE,), "simple")
-    official = splits_layout(folder, SPLITS)
-    outlines = {relative(folder, _outlines(split)) + "/*.png": split.n for split in SPLITS}
+    official = labels.splits_layout(folder, SPLITS)
+    outlines = {labels.relative(folder, _outlines(split)) + "/*.png": split.n for split in SPLITS}
     return replace(official, files=official.files | outlines)
 
 
@@ -112,24 +93,26 @@ def load(
         raise DatasetUnavailable("isic2017", f"{folder} lacks {found.required[0]}", DATASET.how)
     read = _simple if found.name == "simple" else _official
     images, masks = read(folder, incomplete)
-    cohort = build(DATASET, images, folder, masks)
+    cohort = labels.build(DATASET, images, folder, masks)
     return treat_overlap(cohort, overlap)
 
 
 def _simple(folder: Path, incomplete: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     path = folder / SIMPLE
-    table = read_table(path, TABLE, HINT).set_index("image_id")
+    table = read_table(path, TABLE, labels.HINT).set_index("image_id")
     names = table["melanoma"].map({1: "melanoma", 0: "not melanoma"}).astype(object)
-    images = meaning(names, LABELS, path, "melanoma").assign(
-        path=match(table.index, image_files(folder / "images"), path, folder, incomplete),
+    images = labels.meaning(names, LABELS, path, "melanoma").assign(
+        path=labels.match(
+            table.index, labels.image_files(folder / "images"), path, folder, incomplete
+        ),
         subset=table["split"],
         diagnosis=names,
-        age=known_number(table["age_approximate"], path),
-        sex=known_text(table["sex"]),
+        age=labels.known_number(table["age_approximate"], path),
+        sex=labels.known_text(table["sex"]),
         geometry="squashed",
     )
-    files = image_files(folder / "masks")
-    masks = masks_table(files, "_segmentation", images.index, "ISIC 2017")
+    files = labels.image_files(folder / "masks")
+    masks = labels.masks_table(files, "_segmentation", images.index, "ISIC 2017")
     expected = table.index[table["has_mask"] == 1]
     missing = expected[~expected.isin(masks["image_id"])]
     if not incomplete:
@@ -139,18 +122,22 @@ def _simple(folder: Path, incomplete: bool) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def _official(folder: Path, incomplete: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    images = read_splits(DATASET, folder, SPLITS, LABELS, incomplete, "image_id", default="nevus")
+    images = labels.read_splits(
+        DATASET, folder, SPLITS, LABELS, incomplete, "image_id", default="nevus"
+    )
     columns, masks = {"age_approximate": "age", "sex": "sex"}, [empty_masks()]
     for split in SPLITS:
         below = (split.folder, f"{split.folder}/{split.folder}")
-        images = join(images, folder, f"{split.folder}_metadata.csv", columns, "image_id", below)
-        files = image_files(place(folder, _outlines(split)))
+        images = labels.join(
+            images, folder, f"{split.folder}_metadata.csv", columns, "image_id", below
+        )
+        files = labels.image_files(labels.place(folder, _outlines(split)))
         ids = images.index[images["subset"] == split.subset]
-        masks.append(masks_table(files, "_segmentation", ids, "ISIC 2017"))
+        masks.append(labels.masks_table(files, "_segmentation", ids, "ISIC 2017"))
     return images, pd.concat(masks)
 
 
-def _outlines(split: OfficialSplit) -> str:
+def _outlines(split: labels.OfficialSplit) -> str:
     return split.folder.replace("_Data", "_Part1_GroundTruth")
 
 

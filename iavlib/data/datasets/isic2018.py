@@ -11,25 +11,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from iavlib.data import labels
 from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.labels import (
-    Label,
-    OfficialSplit,
-    build,
-    join,
-    read_splits,
-    splits_layout,
-)
+from iavlib.data.labels import Label
 
-SPLITS = tuple(
-    OfficialSplit(
-        subset, f"ISIC2018_Task3_{name}_GroundTruth.csv", f"ISIC2018_Task3_{name}_Input", n
-    )
-    for subset, name, n in (
-        *(("train", "Training", 10015), ("val", "Validation", 193), ("test", "Test", 1512)),
-    )
-)
+_NAME, _SIZES = "ISIC2018_Task3_{}", {"Training": 10015, "Validation": 193, "Test": 1512}
+SPLITS = labels.official_splits(f"{_NAME}_GroundTruth.csv", f"{_NAME}_Input", _SIZES)
 LESIONS = "ISIC2018_Task3_Training_LesionGroupings.csv"
 #: Actinic keratoses and intraepithelial carcinoma are one class, so it is unknown which it is.
 LABELS = {
@@ -45,7 +33,7 @@ LABELS = {
 
 def layout(folder: Path) -> Layout:
     """Return the layout of the files."""
-    return splits_layout(folder, SPLITS, (LESIONS,))
+    return labels.splits_layout(folder, SPLITS, (LESIONS,))
 
 
 def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
@@ -71,9 +59,9 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
     folder = folder or DATASET.folder
-    images = read_splits(DATASET, folder, SPLITS, LABELS, incomplete)
-    images = join(images, folder, LESIONS, {"lesion_id": "lesion_id"})
-    return build(DATASET, images, folder)
+    images = labels.read_splits(DATASET, folder, SPLITS, LABELS, incomplete)
+    images = labels.join(images, folder, LESIONS, {"lesion_id": "lesion_id"})
+    return labels.build(DATASET, images, folder)
 
 
 DATASET = register_own(

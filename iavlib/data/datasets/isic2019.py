@@ -11,23 +11,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from iavlib.core.errors import check_choice
+from iavlib.data import labels
 from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.labels import (
-    Label,
-    OfficialSplit,
-    build,
-    join,
-    read_splits,
-    splits_layout,
-)
+from iavlib.data.labels import Label
 from iavlib.data.official_splits import treat_overlap
 
 UNK = ("not melanoma", "leave out")
-SPLITS = tuple(
-    OfficialSplit(subset, f"ISIC_2019_{name}_GroundTruth.csv", f"ISIC_2019_{name}_Input", n)
-    for subset, name, n in (("train", "Training", 25331), ("test", "Test", 8238))
-)
+_SIZES = {"Training": 25331, "Test": 8238}
+SPLITS = labels.official_splits("ISIC_2019_{}_GroundTruth.csv", "ISIC_2019_{}_Input", _SIZES)
 METADATA = ("ISIC_2019_Training_Metadata.csv", "ISIC_2019_Test_Metadata.csv")
 LABELS = {
     "MEL": Label(1, "malignant"),
@@ -46,7 +38,7 @@ COLUMNS = {"age_approx": "age", "sex": "sex", "anatom_site_general": "site"}
 
 def layout(folder: Path) -> Layout:
     """Return the layout of the files."""
-    return splits_layout(folder, SPLITS, METADATA)
+    return labels.splits_layout(folder, SPLITS, METADATA)
 
 
 def load(
@@ -86,12 +78,12 @@ def load(
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
     check_choice("unk", unk, UNK)
-    labels = LABELS | ({} if unk == "not melanoma" else {"UNK": Label(float("nan"), "unknown")})
+    meanings = LABELS | ({} if unk == "not melanoma" else {"UNK": Label(float("nan"), "unknown")})
     folder = folder or DATASET.folder
-    images = read_splits(DATASET, folder, SPLITS, labels, incomplete)
-    images = join(images, folder, METADATA[0], COLUMNS | {"lesion_id": "lesion_id"})
-    images = join(images, folder, METADATA[1], COLUMNS)
-    return treat_overlap(build(DATASET, images, folder), overlap)
+    images = labels.read_splits(DATASET, folder, SPLITS, meanings, incomplete)
+    images = labels.join(images, folder, METADATA[0], COLUMNS | {"lesion_id": "lesion_id"})
+    images = labels.join(images, folder, METADATA[1], COLUMNS)
+    return treat_overlap(labels.build(DATASET, images, folder), overlap)
 
 
 DATASET = register_own(

@@ -115,15 +115,9 @@ def draw_lesion(generator: np.random.Generator, patient_effect: float, aspect: f
     centre = generator.uniform(-0.06, 0.06, 2)
     angle = generator.uniform(-np.pi, np.pi)
     reach = min(radius * np.exp(0.7) + 0.05, 0.43)
-    satellite = (reach * aspect * np.cos(angle), reach * np.sin(angle), 0.035)
-    return Lesion(
-        malignancy=str(malignancy),
-        centre=(float(centre[0]), float(centre[1])),
-        log_radius=log_radius,
-        ambiguity=float(np.clip(ambiguity, 0.02, 0.6)),
-        halo=float(halo),
-        satellite=tuple(float(value) for value in satellite),
-    )
+    satellite = (float(reach * aspect * np.cos(angle)), float(reach * np.sin(angle)), 0.035)
+    ambiguity = float(np.clip(ambiguity, 0.02, 0.6))
+    return Lesion(str(malignancy), tuple(centre.tolist()), log_radius, ambiguity, halo, satellite)
 
 
 @dataclass(frozen=True)
