@@ -144,7 +144,7 @@ def _about() -> dict[str, dict[str, str]]:
 
 
 def register_own(name: str, load: Callable[..., Cohort], **facts) -> Dataset:
-    """Add a dataset whose title, licence, citation and source are in ``datasets/about.yml``."""
+    """Add a dataset that ``datasets/about.yml`` describes."""
     return register_dataset(Dataset(name, load, **_about()[name], **facts))
 
 

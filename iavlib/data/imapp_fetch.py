@@ -64,8 +64,8 @@ class Plan:
     folder: Path
     published: pd.Series | pd.DataFrame
     present: frozenset[str]
-    download: int | None
-    disk: int | None
+    download: int | None = 0
+    disk: int | None = 0
     client: str = ""
     archives: list[remote.RemoteFile] = field(default_factory=list)
 
@@ -203,10 +203,6 @@ def find_client() -> str:
     return client
 
 
-#: What a plan with nothing to get needs.
-_NOTHING = {"download": 0, "disk": 0}
-
-
 def plan_images(attempts: int = 5, timeout: float = 30) -> Plan:
     """Find out which images are missing and what getting them takes; writes nothing.
 
@@ -226,9 +222,8 @@ def plan_images(attempts: int = 5, timeout: float = 30) -> Plan:
         If images are missing and the client is not installed, or the archive cannot be reached.
     """
     home = data_home() / "imapp"
-    table = read_table(home / imapp.METADATA, imapp.METADATA_SCHEMA, imapp.FETCH).set_index(
-        "isic_id"
-    )
+    table = read_table(home / imapp.METADATA, imapp.METADATA_SCHEMA, imapp.FETCH)
+    table = table.set_index("isic_id")
     sizes = table[["pixels_x", "pixels_y"]].set_axis(["width", "height"], axis=1)
     paths, resized = _image_files(home / "images"), set(imapp.resized_images(home).index)
     present = frozenset(
@@ -236,7 +231,7 @@ def plan_images(attempts: int = 5, timeout: float = 30) -> Plan:
         for name, size in zip(sizes.index, map(tuple, sizes.to_numpy()), strict=True)
         if name in paths and (name in resized or _size(paths[name]) == size)
     )
-    plan = Plan(what="images", folder=home / "images", published=sizes, present=present, **_NOTHING)
+    plan = Plan(what="images", folder=home / "images", published=sizes, present=present)
     if not plan.todo:
         return plan
     client, size = find_client(), _collection_size(timeout)
@@ -283,14 +278,13 @@ def fetch_images(
                 f"{problem} {len(placed) - len(plan.present):,} images came and are kept, "
                 f"{plan.total - len(placed):,} are missing; run the same command again to continue."
             )
-    return Fetched(
-        "images",
-        len(placed),
-        [name for name in plan.published.index if name not in placed and name not in wrong],
-        [f"{name} ({fault})" for name, fault in wrong.items()],
+    missing = [name for name in plan.published.index if name not in placed and name not in wrong]
+    different = [f"{name} ({fault})" for name, fault in wrong.items()]
+    hint = (
         "run the same command again; images that the archive lacks stay missing values, and "
-        "nothing downstream needs every image",
+        "nothing downstream needs every image"
     )
+    return Fetched("images", len(placed), missing, different, hint)
 
 
 def _collection_size(timeout: float) -> int | None:
@@ -466,13 +460,7 @@ def plan_masks(attempts: int = 5, timeout: float = 30) -> Plan:
     """
     folder = data_home() / "imapp" / "masks"
     hashes = mask_hashes(folder.parent / imapp.MASKS)
-    plan = Plan(
-        what="masks",
-        folder=folder,
-        published=hashes,
-        present=_verified(folder, hashes),
-        **_NOTHING,
-    )
+    plan = Plan(what="masks", folder=folder, published=hashes, present=_verified(folder, hashes))
     if not plan.todo:
         return plan
     listed = remote.record_files(RECORD, timeout)
@@ -516,15 +504,13 @@ def fetch_masks(
                 _clear(plan.staging)
     left = [name for name in plan.published.index if name not in verified]
     altered = [n for n in left if n in different or (plan.folder / n).exists()]
-    return Fetched(
-        "masks",
-        len(verified),
-        [name for name in left if name not in altered],
-        altered,
+    missing = [name for name in left if name not in altered]
+    hint = (
         f"the archive (kept in {plan.staging}) and the published table disagree; a mask whose MD5 "
         f"is not the published one was not put into {plan.folder}, and one that is there was left "
-        "alone. Put correct copies there, or ask the authors of the data set",
+        "alone. Put correct copies there, or ask the authors of the data set"
     )
+    return Fetched("masks", len(verified), missing, altered, hint)
 
 
 def mask_hashes(table: Path) -> pd.Series:

@@ -46,6 +46,14 @@ class Label:
     malignancy: str
 
 
+#: Classes that the ISIC challenges of 2018 and 2019 share.
+ISIC_CLASSES = {
+    "MEL": Label(1, "malignant"),
+    "BCC": Label(0, "malignant"),
+    **dict.fromkeys(("NV", "BKL", "DF", "VASC"), Label(0, "benign")),
+}
+
+
 def one_hot(
     table: pd.DataFrame, labels: Mapping[str, Label], path: Path, default: str | None = None
 ) -> pd.Series:

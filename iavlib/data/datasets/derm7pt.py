@@ -151,12 +151,5 @@ def _official_subsets(cases: pd.Index, folder: Path) -> pd.Series:
 
 
 DATASET = register_own(
-    "derm7pt",
-    load,
-    layout=layout,
-    options=("incomplete", "subsets", "modality"),
-    diagnosed=True,
-    passes=3,
-    # Counted by the authors on 1,923 cases of a dataset of 1,011.
-    class_weights=(0.6120, 2.7315),
+    "derm7pt", load, layout=layout, options=("incomplete", "subsets", "modality")
 )

@@ -360,7 +360,5 @@ DATASET = register_own(
     layout=lambda folder: Layout(
         dict.fromkeys(IMAPP_TABLES, 1) | {"images/*": 14967, "masks/*": 22472}, REQUIRED
     ),
-    # Counted by the authors on the test split.
-    class_weights=(0.6340, 2.3663),
     notes=_notes,
 )

@@ -141,11 +141,4 @@ def _outlines(split: labels.OfficialSplit) -> str:
     return split.folder.replace("_Data", "_Part1_GroundTruth")
 
 
-DATASET = register_own(
-    "isic2017",
-    load,
-    layout=layout,
-    options=("incomplete", "overlap"),
-    overlap="leave out",
-    diagnosed=True,
-)
+DATASET = register_own("isic2017", load, layout=layout, options=("incomplete", "overlap"))

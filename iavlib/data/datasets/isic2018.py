@@ -14,21 +14,12 @@ from pathlib import Path
 from iavlib.data import labels
 from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.labels import Label
 
 _NAME, _SIZES = "ISIC2018_Task3_{}", {"Training": 10015, "Validation": 193, "Test": 1512}
 SPLITS = labels.official_splits(f"{_NAME}_GroundTruth.csv", f"{_NAME}_Input", _SIZES)
 LESIONS = "ISIC2018_Task3_Training_LesionGroupings.csv"
 #: Actinic keratoses and intraepithelial carcinoma are one class, so it is unknown which it is.
-LABELS = {
-    "MEL": Label(1, "malignant"),
-    "NV": Label(0, "benign"),
-    "BCC": Label(0, "malignant"),
-    "AKIEC": Label(0, "indeterminate"),
-    "BKL": Label(0, "benign"),
-    "DF": Label(0, "benign"),
-    "VASC": Label(0, "benign"),
-}
+LABELS = labels.ISIC_CLASSES | {"AKIEC": labels.Label(0, "indeterminate")}
 
 
 def layout(folder: Path) -> Layout:
@@ -64,12 +55,4 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
     return labels.build(DATASET, images, folder)
 
 
-DATASET = register_own(
-    "isic2018",
-    load,
-    layout=layout,
-    options=("incomplete",),
-    diagnosed=True,
-    passes=1,
-    class_weights=(0.5625, 4.4991),
-)
+DATASET = register_own("isic2018", load, layout=layout, options=("incomplete",))

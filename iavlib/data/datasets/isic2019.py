@@ -21,14 +21,8 @@ UNK = ("not melanoma", "leave out")
 _SIZES = {"Training": 25331, "Test": 8238}
 SPLITS = labels.official_splits("ISIC_2019_{}_GroundTruth.csv", "ISIC_2019_{}_Input", _SIZES)
 METADATA = ("ISIC_2019_Training_Metadata.csv", "ISIC_2019_Test_Metadata.csv")
-LABELS = {
-    "MEL": Label(1, "malignant"),
-    "NV": Label(0, "benign"),
-    "BCC": Label(0, "malignant"),
+LABELS = labels.ISIC_CLASSES | {
     "AK": Label(0, "indeterminate"),
-    "BKL": Label(0, "benign"),
-    "DF": Label(0, "benign"),
-    "VASC": Label(0, "benign"),
     "SCC": Label(0, "malignant"),
     "UNK": Label(0, "unknown"),
 }
@@ -86,13 +80,4 @@ def load(
     return treat_overlap(labels.build(DATASET, images, folder), overlap)
 
 
-DATASET = register_own(
-    "isic2019",
-    load,
-    layout=layout,
-    options=("incomplete", "unk", "overlap"),
-    overlap="keep",
-    diagnosed=True,
-    passes=1,
-    class_weights=(0.6087, 2.8009),
-)
+DATASET = register_own("isic2019", load, layout=layout, options=("incomplete", "unk", "overlap"))

@@ -46,7 +46,5 @@ def _with_facts(images: pd.DataFrame) -> pd.DataFrame:
 
 
 DATASET = register_own(
-    "isic_two_annotators",
-    load,
-    layout=lambda folder: Layout({TABLE: 1}, (TABLE,)),
+    "isic_two_annotators", load, layout=lambda folder: Layout({TABLE: 1}, (TABLE,))
 )

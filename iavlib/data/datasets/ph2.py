@@ -133,12 +133,4 @@ def _nested(folder: Path, suffix: str) -> dict[str, Path]:
     return found
 
 
-DATASET = register_own(
-    "ph2",
-    load,
-    layout=layout,
-    options=("incomplete",),
-    diagnosed=True,
-    passes=25,
-    class_weights=(0.6250, 2.5000),
-)
+DATASET = register_own("ph2", load, layout=layout, options=("incomplete",))

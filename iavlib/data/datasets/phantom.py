@@ -515,21 +515,24 @@ def _read(folder: Path) -> Cohort:
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
     for name in ("images", "masks", "truth"):
         tables[name]["path"] = str(folder) + os.sep + tables[name]["path"]
-    images = tables["images"].set_index("image_id")
-    text = ["patient_id", "lesion_id", "sex", "site"]
+    keys = {
+        "images": "image_id",
+        "masks": "mask_id",
+        "truth": "image_id",
+        "annotators": "annotator",
+    }
+    tables |= {name: tables[name].set_index(key) for name, key in keys.items()}
+    text = dict.fromkeys(("patient_id", "lesion_id", "sex", "site"), "str")
     return Cohort(
         "phantom",
-        images.astype(dict.fromkeys(text, "str")),
-        tables["masks"].set_index("mask_id"),
+        tables["images"].astype(text),
+        tables["masks"],
         tables["pairs"],
         synthetic=True,
         citation="simulated by iavlib.data.datasets.phantom",
         licence="MIT",
         source=str(folder),
-        extras={
-            "truth": tables["truth"].set_index("image_id"),
-            "annotators": tables["annotators"].set_index("annotator"),
-        },
+        extras={name: tables[name] for name in ("truth", "annotators")},
     )
 
 

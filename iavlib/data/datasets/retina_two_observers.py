@@ -33,7 +33,5 @@ def _with_patients(images: pd.DataFrame) -> pd.DataFrame:
 
 
 DATASET = register_own(
-    "retina_two_observers",
-    load,
-    layout=lambda folder: Layout({TABLE: 1}, (TABLE,)),
+    "retina_two_observers", load, layout=lambda folder: Layout({TABLE: 1}, (TABLE,))
 )
