@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -80,7 +80,7 @@ class Dataset:
         Whether it is a dataset of diagnosis: images with the target melanoma.
     passes : int, optional
         Passes over the training split per epoch in the published fine-tuning.
-    class_weights : tuple of float, optional
+    class_weights : sequence of float, optional
         Weights of both classes in the published code.
     notes : callable, optional
         From its folder to what is unusual about its files.
@@ -99,7 +99,7 @@ class Dataset:
     overlap: str = ""
     diagnosed: bool = False
     passes: int | None = None
-    class_weights: tuple[float, float] | None = None
+    class_weights: Sequence[float] | None = None
     notes: Callable[[Path], list[str]] = lambda folder: []
 
     @property

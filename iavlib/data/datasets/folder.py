@@ -34,7 +34,7 @@ from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.files import write_text
 from iavlib.core.project import cache_home
 from iavlib.data import schemas
-from iavlib.data.catalogue import Dataset, register_own
+from iavlib.data.catalogue import Dataset, Layout, register_own
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import image_paths, image_size, read_mask
 from iavlib.masks.metrics import image_pairs, metric_names, registry_version
@@ -351,6 +351,11 @@ def load(path: str | Path = "") -> Cohort:
         licence="not stated",
         source=str(listing.path),
     )
+
+
+def layout(folder: Path) -> Layout:
+    """Return the layout of a published dataset's folder: a table ``masks.csv``."""
+    return Layout({TABLE: 1}, (TABLE,))
 
 
 def load_published(dataset: Dataset, describe: Callable[[pd.DataFrame], pd.DataFrame]) -> Cohort:

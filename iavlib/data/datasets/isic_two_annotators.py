@@ -10,9 +10,9 @@ from __future__ import annotations
 import pandas as pd
 
 from iavlib.core.errors import DatasetUnavailable
-from iavlib.data.catalogue import Layout, find_dataset, register_own
+from iavlib.data.catalogue import find_dataset, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.datasets.folder import TABLE, load_published
+from iavlib.data.datasets.folder import layout, load_published
 
 _FACTS = ("malignancy", "diagnosis", "patient_id", "lesion_id", "licence", "sex", "age", "site")
 
@@ -45,6 +45,4 @@ def _with_facts(images: pd.DataFrame) -> pd.DataFrame:
     return images.assign(**{name: facts[name] for name in _FACTS})
 
 
-DATASET = register_own(
-    "isic_two_annotators", load, layout=lambda folder: Layout({TABLE: 1}, (TABLE,))
-)
+DATASET = register_own("isic_two_annotators", load, layout=layout)

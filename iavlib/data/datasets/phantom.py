@@ -515,12 +515,8 @@ def _read(folder: Path) -> Cohort:
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
     for name in ("images", "masks", "truth"):
         tables[name]["path"] = str(folder) + os.sep + tables[name]["path"]
-    keys = {
-        "images": "image_id",
-        "masks": "mask_id",
-        "truth": "image_id",
-        "annotators": "annotator",
-    }
+    keys = {"masks": "mask_id", "annotators": "annotator"}
+    keys |= dict.fromkeys(("images", "truth"), "image_id")
     tables |= {name: tables[name].set_index(key) for name, key in keys.items()}
     text = dict.fromkeys(("patient_id", "lesion_id", "sex", "site"), "str")
     return Cohort(

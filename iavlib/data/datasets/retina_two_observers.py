@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from iavlib.data.catalogue import Layout, register_own
+from iavlib.data.catalogue import register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.datasets.folder import TABLE, load_published
+from iavlib.data.datasets.folder import layout, load_published
 
 
 def load() -> Cohort:
@@ -32,6 +32,4 @@ def _with_patients(images: pd.DataFrame) -> pd.DataFrame:
     return images.assign(patient_id=("CHASE_" + child).astype("str"))
 
 
-DATASET = register_own(
-    "retina_two_observers", load, layout=lambda folder: Layout({TABLE: 1}, (TABLE,))
-)
+DATASET = register_own("retina_two_observers", load, layout=layout)
