@@ -229,7 +229,6 @@ def annotator_summary(
     clusters: pd.Series | None = None,
     n_boot: int = 1000,
     seed: int | np.random.Generator = 0,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     r"""Summarise each annotator, with intervals that resample clusters.
 
@@ -240,7 +239,7 @@ def annotator_summary(
     clusters : pandas.Series, optional
         Cluster (patient) of each image, indexed by ``image_id``, from ``cohort.clusters()``; each
         image by itself unless given.
-    n_boot, seed, level
+    n_boot, seed
         See :func:`iavlib.stats.resampling.cluster_bootstrap`.
 
     Returns
@@ -265,7 +264,7 @@ def annotator_summary(
         If no mask could be measured, there is a single cluster, or an image has no cluster.
     """
     table = _Table(measures, clusters)
-    result = table.bootstrap(n_boot, seed, level)
+    result = table.bootstrap(n_boot, seed)
     index = pd.MultiIndex.from_product([QUANTITIES, table.annotators])
     subsets = (result.estimate, result.low, result.high, table.counts())
     frame = pd.DataFrame(dict(zip(("value", "low", "high", "n_masks"), subsets, strict=True)))
@@ -294,7 +293,7 @@ class _Table:
         self.own = used["annotator"].to_numpy()[:, None] == np.array(self.annotators)
         self.others = present.loc[used["image_id"]].to_numpy() & ~self.own
 
-    def bootstrap(self, n_boot, seed, level) -> Bootstrap:
+    def bootstrap(self, n_boot, seed) -> Bootstrap:
         """Bootstrap quantities of all annotators at once, on the same draws."""
         # Imported here, because it takes a second that every started process would wait for.
         from iavlib.stats.resampling import cluster_bootstrap
@@ -304,7 +303,7 @@ class _Table:
         def concatenated(weights: np.ndarray) -> np.ndarray:
             return np.concatenate([statistic(weights) for statistic in statistics], axis=1)
 
-        return cluster_bootstrap(concatenated, self.clusters, n_boot, seed, level)
+        return cluster_bootstrap(concatenated, self.clusters, n_boot, seed)
 
     def counts(self) -> np.ndarray:
         """Count, for each quantity and annotator, the masks that have its measure."""
@@ -426,9 +425,9 @@ def outlying_annotators(
     table = agreement_with_others(pairs, min_pairs)
     low = table[table["z"] < -threshold]
     details = [
-        f"{name}: median Dice {row.median_dice:.3f} in {row.n_pairs} pairs with others, "
+        f"{row.Index}: median Dice {row.median_dice:.3f} in {row.n_pairs} pairs with others, "
         f"robust z {row.z:.1f}"
-        for name, row in zip(low.index, low.itertuples(), strict=True)
+        for row in low.itertuples()
     ]
     return _findings(OUTLIER, "medium", details)
 

@@ -17,14 +17,7 @@ from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import mask_paths, read_stack
 from iavlib.data.schemas import FACTORS
-from iavlib.masks.consensus import (
-    TIES,
-    Ties,
-    majority_vote,
-    random_annotator,
-    spatial_staple,
-    staple,
-)
+from iavlib.masks import consensus
 
 #: Code of each method, which takes the place of annotator, tool, skill and id in a file's name.
 METHODS = {
@@ -44,8 +37,7 @@ def write_consensus(
     out: str | Path,
     methods: tuple[str, ...] = ("MV", "ST"),
     *,
-    ties: Ties = "foreground",
-    max_iterations: int | None = 1000,
+    ties: consensus.Ties = "foreground",
     seed: int = 0,
     processes: int | None = None,
 ) -> pd.DataFrame:
@@ -63,8 +55,6 @@ def write_consensus(
         masks at random.
     ties : {"foreground", "background"}
         Of the majority vote; see :func:`iavlib.masks.consensus.majority_vote`.
-    max_iterations : int or None
-        Of STAPLE; see :func:`iavlib.masks.consensus.staple`.
     seed : int
         Of the random annotator. Each image has its own generator, so that its draw does not
         depend on the other images.
@@ -91,16 +81,12 @@ def write_consensus(
     unknown = [method for method in methods if method not in METHODS]
     if unknown or not methods:
         raise ValueError(f"methods must be some of {', '.join(METHODS)}, not {methods!r}")
-    check_choice("ties", ties, TIES)
+    check_choice("ties", ties, consensus.TIES)
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
-    settings = {"out": out, "ties": ties, "max_iterations": max_iterations, "seed": seed}
-    results = run_in_order(
-        partial(consensus_of_image, methods=tuple(methods), **settings),
-        list(mask_paths(cohort.masks).items()),
-        processes,
-        partial(_problems, methods),
-    )
+    make = partial(consensus_of_image, methods=tuple(methods), out=out, ties=ties, seed=seed)
+    tasks = list(mask_paths(cohort.masks).items())
+    results = run_in_order(make, tasks, processes, partial(_problems, methods))
     rows = [row for of_image in results for row in of_image]
     table = pd.DataFrame(rows, columns=["mask_id", *COLUMNS]).set_index("mask_id")
     return table.astype({"n_masks": int, "iterations": "Int64", "prior": float})
@@ -129,20 +115,20 @@ def consensus_of_image(
     return rows
 
 
-def _consensus(image_id, paths, stack: np.ndarray, method, ties, max_iterations, seed):
+def _consensus(image_id, paths, stack: np.ndarray, method, ties, seed):
     """Return a consensus mask and what is known about it."""
     names = list(paths)
     if method == "MV":
-        return majority_vote(stack, ties=ties), {}
+        return consensus.majority_vote(stack, ties=ties), {}
     if method == "RA":
         generator = np.random.default_rng([seed, zlib.crc32(image_id.encode())])
-        mask, index = random_annotator(stack, generator)
+        mask, index = consensus.random_annotator(stack, generator)
         return mask, {"masks": names[index]}
     if method == "ST":
-        result = staple(stack, names, max_iterations=max_iterations)
+        result = consensus.staple(stack, names)
         rates = {"sensitivity": result.sensitivity, "specificity": result.specificity}
     else:
-        result = spatial_staple(stack, names=names)
+        result = consensus.spatial_staple(stack, names=names)
         rates = {rate: getattr(result, f"global_{rate}") for rate in ("sensitivity", "specificity")}
     rates = {rate: ";".join(f"{value:.6f}" for value in values) for rate, values in rates.items()}
     about = {"prior": float(np.mean(result.prior)), "iterations": result.iterations}

@@ -109,13 +109,9 @@ def check_masks(
     check_choice("absent", absent, ("report", "skip"))
     masks = cohort.masks.join(cohort.images[["width", "height"]], on="image_id")
     paths = masks["path"].astype(object).where(masks["path"].notna(), None)
-    tasks = [
-        (mask_id, path, (int(height), int(width)))
-        for mask_id, path, height, width in zip(
-            masks.index, paths, masks["height"], masks["width"], strict=True
-        )
-        if path is not None or absent == "report"
-    ]
+    shapes = zip(masks["height"].astype(int), masks["width"].astype(int), strict=True)
+    tasks = list(zip(masks.index, paths, shapes, strict=True))
+    tasks = [task for task in tasks if task[1] is not None or absent == "report"]
     check = partial(check_mask, second_region=second_region)
     results = run_in_order(check, tasks, processes, _unreadable)
     checked = {task[0]: result for task, result in zip(tasks, results, strict=True)}
@@ -127,12 +123,9 @@ def check_masks(
         for mask_id, image_id in cohort.masks["image_id"].items()
         for issue, detail in sorted(found.get(mask_id, []), key=lambda f: list(ISSUES).index(f[0]))
     ]
-    subsets = [
-        pd.DataFrame(rows, columns=list(COLUMNS)),
-        near_duplicate_annotators(cohort.pairs),
-        outlying_annotators(cohort.pairs),
-    ]
-    return pd.concat(subsets, ignore_index=True).astype("str")
+    tables = [pd.DataFrame(rows, columns=list(COLUMNS))]
+    tables += [near_duplicate_annotators(cohort.pairs), outlying_annotators(cohort.pairs)]
+    return pd.concat(tables, ignore_index=True).astype("str")
 
 
 def check_mask(

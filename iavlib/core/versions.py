@@ -65,11 +65,8 @@ def loaded_versions() -> dict[str, str]:
     """
     from iavlib import __version__
 
-    return {
-        "python": platform.python_version(),
-        "iavlib": __version__,
-        **package_versions(sys.modules),
-    }
+    own = {"python": platform.python_version(), "iavlib": __version__}
+    return own | package_versions(sys.modules)
 
 
 def hardware() -> dict[str, Any]:
@@ -81,13 +78,10 @@ def hardware() -> dict[str, Any]:
         ``system``, ``machine`` (architecture), ``cpus`` (those this process may use) and, where
         PyTorch is in use and finds any, ``accelerators`` (their models).
     """
+    machine = {"system": platform.platform(terse=True), "machine": platform.machine()}
     accelerators = _accelerators()
-    return {
-        "system": platform.platform(terse=True),
-        "machine": platform.machine(),
-        "cpus": usable_cores(),
-        **({"accelerators": accelerators} if accelerators else {}),
-    }
+    about = {"accelerators": accelerators} if accelerators else {}
+    return machine | {"cpus": usable_cores()} | about
 
 
 def _accelerators() -> list[str]:

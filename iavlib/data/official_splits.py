@@ -278,11 +278,11 @@ def treat_overlap(cohort: Cohort, overlap: str) -> Cohort:
     DatasetUnavailable
         If images are to be left out, and the tables of IMA++ are absent.
     """
-    imapp = find_dataset("imapp")
     check_choice("overlap", overlap, TREATMENTS)
-    if overlap == "keep" and imapp.missing:
-        return cohort
+    imapp = find_dataset("imapp")
     if imapp.missing:
+        if overlap == "keep":
+            return cohort
         what = "the tables of IMA++, which list the common images, are absent"
         raise DatasetUnavailable(cohort.name, what, _OVERLAP_HINT)
     known = imapp.load()

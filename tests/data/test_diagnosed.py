@@ -183,7 +183,7 @@ def test_derm7pt(home):
 def test_derm7pt_index_files(home):
     meta = layouts.derm7pt(home / "derm7pt") / "meta"
     layouts.write(meta / "test_indexes.csv", {"indexes": [3, 7, 8]})
-    with hits("case_9 is in train and in test"):
+    with hits("1 cases are in test and in another subset, first case_9"):
         load("derm7pt", subsets="official")
     layouts.write(meta / "test_indexes.csv", {"indexes": [3, 7]})
     with hits("8 cases are in no subset, first case_12"):

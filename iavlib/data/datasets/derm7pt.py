@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pandera.pandas as pa
 
-from iavlib.core.errors import DataError, DatasetUnavailable, check_choice, refuse
+from iavlib.core.errors import DatasetUnavailable, check_choice, refuse
 from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
 from iavlib.data.labels import HINT, Label, build, known_text, match, meaning
@@ -141,10 +141,8 @@ def _official_subsets(cases: pd.Index, folder: Path) -> pd.Series:
             raise DatasetUnavailable("derm7pt", f"{folder} lacks {file}", DATASET.how)
         table = read_table(folder / file, pa.DataFrameSchema({"indexes": rows}), HINT)
         chosen = cases[table["indexes"]]
-        if subset[chosen].notna().any():
-            twice = subset[chosen].dropna()
-            what = f"{twice.index[0]} is in {twice.iloc[0]} and in {name}"
-            raise DataError(folder / file, what, HINT)
+        twice = subset[chosen].dropna().index
+        refuse(twice, folder / file, f"cases are in {name} and in another subset", HINT)
         subset[chosen] = name
     refuse(subset.index[subset.isna()], folder, "cases are in no subset", HINT)
     return subset

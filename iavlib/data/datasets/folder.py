@@ -109,12 +109,9 @@ def read_listing(path: str | Path, refuse_outside: bool = True) -> Listing:
     listing = Listing(table, _read(table))
     if refuse_outside:
         _check_inside(listing)
-    rows = listing.rows.assign(
-        mask_path=[
-            None if _leads_out(name) else str(_first_file(table.parent, name, "masks"))
-            for name in listing.rows["mask"]
-        ]
-    )
+    names, place = listing.rows["mask"], table.parent
+    paths = [None if _leads_out(n) else str(_first_file(place, n, "masks")) for n in names]
+    rows = listing.rows.assign(mask_path=paths)
     listing = Listing(table, rows.assign(image_path=_image_paths(table.parent, rows)))
     _check_masks(listing)
     for column in ("image", "malignancy", "patient", "lesion"):

@@ -243,9 +243,8 @@ def altered_tables(folder: Path) -> list[str]:
 def _check_present(folder: Path) -> None:
     missing = [name for name in REQUIRED if not (folder / name).is_file()]
     if missing:
-        raise DatasetUnavailable(
-            "imapp", f"{folder} lacks {', '.join(missing)}", "run 'iav data fetch imapp'"
-        )
+        what = f"{folder} lacks {', '.join(missing)}"
+        raise DatasetUnavailable("imapp", what, "run 'iav data fetch imapp'")
     altered = altered_tables(folder)
     if altered:
         warnings.warn(
@@ -300,11 +299,10 @@ def _check_sizes(paths: pd.Series, width: pd.Series, height: pd.Series, listing:
             expected = f"{width[image_id]:.0f}x{height[image_id]:.0f}"
             wrong.append(f"{path} is {size[0]}x{size[1]}, not {expected}")
     if wrong:
-        raise DataError(
-            paths.index.name or "images",
-            f"{len(wrong)} images have another size than stated: {'; '.join(wrong[:3])}",
-            f"put the published files there, or list how they were resized in {listing}",
-        )
+        where = paths.index.name or "images"
+        problem = f"{len(wrong)} images have another size than stated: {'; '.join(wrong[:3])}"
+        hint = f"put the published files there, or list how they were resized in {listing}"
+        raise DataError(where, problem, hint)
 
 
 def _masks(drawn: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -354,11 +352,9 @@ def _notes(folder: Path) -> list[str]:
     return notes + [f"fetching the {kind} was interrupted or is in progress" for kind in broken]
 
 
-DATASET = register_own(
-    "imapp",
-    load,
-    layout=lambda folder: Layout(
-        dict.fromkeys(IMAPP_TABLES, 1) | {"images/*": 14967, "masks/*": 22472}, REQUIRED
-    ),
-    notes=_notes,
-)
+def _layout(folder: Path) -> Layout:
+    files = dict.fromkeys(IMAPP_TABLES, 1) | {"images/*": 14967, "masks/*": 22472}
+    return Layout(files, REQUIRED)
+
+
+DATASET = register_own("imapp", load, layout=_layout, notes=_notes)

@@ -29,22 +29,17 @@ from iavlib.data.schemas import SUBSETS, empty_masks, read_table
 SIMPLE = "labels.csv"
 _SIZES = {"Training": 2000, "Validation": 150, "Test_v2": 600}
 SPLITS = labels.official_splits("ISIC-2017_{}_Part3_GroundTruth.csv", "ISIC-2017_{}_Data", _SIZES)
-LABELS = {
-    "melanoma": Label(1, "malignant"),
-    "seborrheic keratosis": Label(0, "benign"),
-    "nevus": Label(0, "benign"),
-    "not melanoma": Label(0, "benign"),
-}
+LABELS = {"melanoma": Label(1, "malignant")}
+LABELS |= dict.fromkeys(("seborrheic keratosis", "nevus", "not melanoma"), Label(0, "benign"))
 _flag = pa.Check.isin((0, 1), error="0 or 1")
 TABLE = pa.DataFrameSchema(
     {
         "image_id": pa.Column(str, unique=True),
         "split": pa.Column(str, pa.Check.isin(SUBSETS)),
         "melanoma": pa.Column(float, _flag, nullable=True),
-        "age_approximate": pa.Column(nullable=True),
-        "sex": pa.Column(nullable=True),
         "has_mask": pa.Column(int, _flag),
     }
+    | dict.fromkeys(("age_approximate", "sex"), pa.Column(nullable=True))
 )
 
 

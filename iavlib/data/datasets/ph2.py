@@ -29,11 +29,8 @@ from iavlib.data.schemas import read_table
 
 SIMPLE, OFFICIAL, IMAGES = "labels.csv", "PH2_dataset.txt", "PH2 Dataset images"
 NAMES = {0: "common nevus", 1: "atypical nevus", 2: "melanoma"}
-LABELS = {
-    "common nevus": Label(0, "benign"),
-    "atypical nevus": Label(0, "benign"),
-    "melanoma": Label(1, "malignant"),
-}
+LABELS = dict.fromkeys(("common nevus", "atypical nevus"), Label(0, "benign"))
+LABELS |= {"melanoma": Label(1, "malignant")}
 TABLE = pa.DataFrameSchema(
     {
         "image_id": pa.Column(str, unique=True),
@@ -47,11 +44,8 @@ def layout(folder: Path) -> Layout:
     if (folder / SIMPLE).is_file():
         return Layout({SIMPLE: 1, "images/*": 200, "masks/*": 200}, (SIMPLE,), "simple")
     below = "PH2Dataset/" if (folder / "PH2Dataset" / OFFICIAL).is_file() else ""
-    files = {
-        below + OFFICIAL: 1,
-        f"{below}{IMAGES}/IMD*/*_Dermoscopic_Image/*": 200,
-        f"{below}{IMAGES}/IMD*/*_lesion/*": 200,
-    }
+    files = {below + OFFICIAL: 1}
+    files |= {f"{below}{IMAGES}/IMD*/*_{kind}/*": 200 for kind in ("Dermoscopic_Image", "lesion")}
     return Layout(files, (below + OFFICIAL,))
 
 
@@ -110,12 +104,9 @@ def _read_text(path: Path) -> pd.Series:
             continue
         name, code = cells[1], cells[3]
         if code not in map(str, NAMES):
-            raise DataError(
-                path,
-                f"line {number}: {name} has the clinical diagnosis {code!r}, outside the map "
-                "(0 common nevus, 1 atypical nevus, 2 melanoma)",
-                HINT,
-            )
+            what = f"line {number}: {name} has the clinical diagnosis {code!r}, outside the map"
+            known = ", ".join(f"{code} {diagnosis}" for code, diagnosis in NAMES.items())
+            raise DataError(path, f"{what} ({known})", HINT)
         if name in codes:
             raise DataError(path, f"line {number}: {name} is listed twice", "keep one line")
         codes[name] = int(code)

@@ -254,10 +254,9 @@ def _kept(files: pd.DataFrame) -> Path:
     return kept
 
 
-DATASET = register_own(
-    "riga",
-    load,
-    layout=lambda home: Layout(
-        {f"{source}/**/*prime.*": n for source, n in COUNTS.items()}, tuple(SOURCES)
-    ),
-)
+def _layout(folder: Path) -> Layout:
+    files = {f"{source}/**/*prime.*": n for source, n in COUNTS.items()}
+    return Layout(files, tuple(SOURCES))
+
+
+DATASET = register_own("riga", load, layout=_layout)
