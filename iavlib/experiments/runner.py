@@ -75,10 +75,8 @@ def load_data(experiment: Experiment) -> Cohort:
     ExperimentError, DataError, DatasetUnavailable
         As :func:`load_cohort`.
     """
-    task = find_task(experiment.task)
-    if task.load is not None:
-        return task.load(experiment)
-    return load_cohort(experiment.cohort, **experiment.cohort_options)
+    load = find_task(experiment.task).load
+    return load(experiment) if load else load_cohort(experiment.cohort, **experiment.cohort_options)
 
 
 def resolve(
@@ -114,14 +112,14 @@ def resolve(
     else:
         name, own = task.resolve_dataset(experiment)
     # the fingerprint of data that a task makes covers the pixels themselves
-    files = _files(cohort) if task.load is None else ""
-    present = {"data": cohort.fingerprint, "files": files}
+    present = {"data": cohort.fingerprint, "files": "" if task.load else _files(cohort)}
     for field, now in present.items():
-        if getattr(experiment, field) not in ("", now):
+        before = getattr(experiment, field)
+        if before not in ("", now):
             raise ExperimentError(
                 f"cohort {name!r}",
                 f"is not what the experiment was made for: its {field} have the fingerprint {now}, "
-                f"not {getattr(experiment, field)}",
+                f"not {before}",
                 f"restore the data, or leave '{field}' out of the specification for a new "
                 "experiment on these",
             )
@@ -132,30 +130,22 @@ def resolve(
             "leave 'version' out of the specification for a new experiment",
         )
     fixed = experiment.replace(cohort=name, cohort_options=own, **present)
-    parent = _resolve_parent(experiment, store)
+    parent = experiment.init_from
     if parent is not None:
+        if isinstance(parent, str):
+            store = store or RunStore()
+            parent = store.read_spec(store.find(parent))
+        elif not parent.is_resolved:
+            parent = resolve(parent, store=store)
+        if parent.backbone != experiment.backbone:
+            raise ExperimentError(
+                f"backbone = {experiment.backbone!r}",
+                f"but it starts from {parent.name}, which has {parent.backbone}",
+                "give both the same backbone",
+            )
         # training does not begin from its weights: one experiment whatever they are
         fixed = fixed.replace(init_from=parent, weights=parent.weights)
     return task.resolve(fixed)
-
-
-def _resolve_parent(experiment: Experiment, store: RunStore | None) -> Experiment | None:
-    """Resolve the experiment that another starts from."""
-    parent = experiment.init_from
-    if parent is None:
-        return None
-    if isinstance(parent, str):
-        store = store or RunStore()
-        parent = store.read_spec(store.find(parent))
-    elif not parent.is_resolved:
-        parent = resolve(parent, store=store)
-    if parent.backbone != experiment.backbone:
-        raise ExperimentError(
-            f"backbone = {experiment.backbone!r}",
-            f"but it starts from {parent.name}, which has {parent.backbone}",
-            "give both the same backbone",
-        )
-    return parent
 
 
 def resolve_all(
@@ -251,27 +241,23 @@ def run(
     fixed = resolve(experiment, cohort, store)
     if (store.folder(fixed) / METRICS).is_file():
         return read_run(store, fixed)
-    if fixed.parent is not None:
-        _prepare_parent(fixed.parent, store, log)
+    parent = fixed.parent
+    if parent is not None:
+        if store.status(parent) != FINISHED:
+            log(f"first {parent.name}, from which it starts")
+            run(parent, store, log=log)
+        model = store.folder(parent) / MODEL
+        if not model.is_file():
+            raise ExperimentError(
+                model,
+                "is gone, though its run is finished; another experiment starts from it",
+                f"remove the run ('iav runs gc --finished {parent.id}'), and it is trained again",
+            )
     with store.working(fixed) as folder:
         if not (folder / METRICS).is_file():  # another process may have finished it meanwhile
             store.begin(fixed)
             _attempt(fixed, cohort, folder, log)
     return read_run(store, fixed)
-
-
-def _prepare_parent(parent: Experiment, store: RunStore, log: Log) -> None:
-    """Run the experiment that another starts from, and check that its network is there."""
-    if store.status(parent) != FINISHED:
-        log(f"first {parent.name}, from which it starts")
-        run(parent, store, log=log)
-    model = store.folder(parent) / MODEL
-    if not model.is_file():
-        raise ExperimentError(
-            model,
-            "is gone, though its run is finished; another experiment starts from it",
-            f"remove the run ('iav runs gc --finished {parent.id}'), and it is trained again",
-        )
 
 
 def read_run(store: RunStore, experiment: Experiment | Path) -> Result:
@@ -294,13 +280,11 @@ def _attempt(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> 
         with path.open("a", encoding="utf-8") as stream:
             stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n")
 
-    def log_both(line: str) -> None:
-        log(line)
-        note(line)
-
     note("started again" if path.exists() else "started")
     try:
-        outcome = find_task(experiment.task).run(experiment, cohort, folder, log_both)
+        outcome = find_task(experiment.task).run(
+            experiment, cohort, folder, lambda line: (log(line), note(line))
+        )
         write_result(folder, experiment, cohort, outcome, time.time() - started)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
