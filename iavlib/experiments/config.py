@@ -41,7 +41,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -60,7 +60,7 @@ from iavlib.core.project import Project
 from iavlib.core.settings import Settings, describe
 from iavlib.data.official_splits import LEAKS
 from iavlib.data.splits import STRATIFY
-from iavlib.experiments.tasks import find_task
+from iavlib.experiments.tasks import TaskSettings, find_task
 from iavlib.training.recipe import Recipe, get_recipe
 
 ID_DIGITS = 12
@@ -79,26 +79,6 @@ _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 Fractions = tuple[float, ...]
 Stratify = tuple[str, ...] | None
-
-
-class TaskSettings(Settings):
-    """Settings of a task beside the fields that every experiment has; tasks derive their own."""
-
-    #: Field to its name in version 1, and to version 1's values where those differ.
-    VERSION_1: ClassVar[Mapping[str, tuple[str, Mapping[Any, Any]]]] = {}
-
-    def given(self) -> dict[str, Any]:
-        """Return the settings that were given, without defaults, as JSON can hold them."""
-        return self.model_dump(mode="json", exclude_unset=True)
-
-    def filled(self, defaults: Mapping[str, Any]) -> TaskSettings:
-        """Return the settings with other values for those that are None."""
-        missing = {name: v for name, v in defaults.items() if getattr(self, name) is None}
-        return self.model_copy(update=missing)
-
-    def with_defaults(self, experiment: Experiment) -> TaskSettings:
-        """Fill in the defaults that depend on the rest of the experiment."""
-        return self
 
 
 class Choice(BaseModel):

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from iavlib import stats
 from iavlib.core.errors import ExperimentError
 from iavlib.experiments.runner import read_predictions
 from iavlib.experiments.store import FINISHED
-from iavlib.stats import (
-    compare_errors,
-    fit_statistics_baseline,
-    mean_interval,
-    out_of_fold_intervals,
-    regression_errors,
-    relative_reduction,
-)
 
 _ALIKE = ["model", "backbone", "train_share"]
 _MEASURED = ("weights_source", "n_train", "mae", "pearson", "reduction")
@@ -104,7 +97,7 @@ def lead(errors: pd.DataFrame, model: str) -> dict:
     """
     whole = errors.dropna()
     other = whole.drop(columns=model).mean().idxmin()
-    difference = mean_interval(whole[model] - whole[other])
+    difference = stats.mean_interval(whole[model] - whole[other])
     return {"value": difference.value, "interval": difference.interval}
 
 
@@ -235,7 +228,7 @@ def add_statistics_baseline(tested: pd.DataFrame, features: pd.DataFrame) -> pd.
     predicted = pd.Series(index=base.index, dtype=float)
     for fold in base["fold"].unique():
         inside, outside = base[base["fold"] != fold], base[base["fold"] == fold]
-        model = fit_statistics_baseline(
+        model = stats.fit_statistics_baseline(
             features.loc[inside["image_id"]].reset_index(drop=True),
             inside["true"].reset_index(drop=True),
             inside["cluster"].reset_index(drop=True),
@@ -275,9 +268,9 @@ def model_table(tested: pd.DataFrame, n_boot: int = 2000, seed: int = 0) -> pd.D
 def _measure(group: pd.DataFrame, n_boot: int, seed: int) -> dict:
     images = per_image(group)
     draw = {"clusters": images["cluster"], "n_boot": n_boot, "seed": seed}
-    errors = regression_errors(images["true"], images["predicted"], **draw)
+    errors = stats.regression_errors(images["true"], images["predicted"], **draw)
     mae, r = errors.loc["mae"], errors.loc["pearson"]
-    less = relative_reduction(images["true"], images["predicted"], images["constant"], **draw)
+    less = stats.relative_reduction(images["true"], images["predicted"], images["constant"], **draw)
     row = {"n": len(images), "runs": group["run"].nunique(), **mae[list(_ENDS)]}
     row["median_mae"] = (images["true"] - images["constant"]).abs().mean()
     row |= {"reduction": less.value, "reduction_low": less.low, "reduction_high": less.high}
@@ -318,7 +311,7 @@ def against(tested: pd.DataFrame, reference: str, n_boot: int = 2000, seed: int 
             continue
         both, ours = other.loc[shared], base.loc[shared]
         values = (both["true"], both["predicted"], ours["predicted"])
-        difference = compare_errors(
+        difference = stats.compare_errors(
             *(value.to_numpy() for value in values),
             clusters=both["cluster"].to_numpy(),
             n_boot=n_boot,
@@ -331,5 +324,5 @@ def against(tested: pd.DataFrame, reference: str, n_boot: int = 2000, seed: int 
 
 def with_intervals(images: pd.DataFrame, alpha: float = 0.1) -> pd.DataFrame:
     """Add conformal intervals ``lower`` and ``upper``, from the residuals of the other folds."""
-    ends = out_of_fold_intervals(images["true"], images["predicted"], images["fold"], alpha)
+    ends = stats.out_of_fold_intervals(images["true"], images["predicted"], images["fold"], alpha)
     return images.assign(lower=ends["lower"].to_numpy(), upper=ends["upper"].to_numpy())

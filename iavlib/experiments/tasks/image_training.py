@@ -32,35 +32,15 @@ from iavlib.experiments.tasks.image import (
     make_recipe,
     published_facts,
 )
-from iavlib.models.heads import (
-    HeadSpec,
-    build_head,
-    has_folded_batchnorm,
-    predicted_quantiles,
-    restore_batchnorm,
-)
+from iavlib.models import heads
 from iavlib.models.model_files import load_network, save_network
 from iavlib.models.network import Network, build_network
+from iavlib.training import losses, objectives
 from iavlib.training.batches import ImageBatches, channel_statistics
 from iavlib.training.image_cache import ImageCache, cache_images
 from iavlib.training.loop import fit
-from iavlib.training.losses import (
-    EDGE,
-    UncertaintyWeighting,
-    class_weights,
-    classification_loss,
-    get_loss,
-    multitask_sum,
-)
-from iavlib.training.objectives import (
-    AGREEMENT,
-    DIAGNOSIS,
-    INPUT,
-    WEIGHTING,
-    ImageObjective,
-    malignant_probability,
-    predict_heads,
-)
+from iavlib.training.losses import EDGE
+from iavlib.training.objectives import AGREEMENT, DIAGNOSIS, INPUT, WEIGHTING
 from iavlib.training.optimisation import train_last_stages
 from iavlib.training.predict import frozen_features, predict
 from iavlib.training.probe import fit_linear_head, fit_probe
@@ -153,12 +133,12 @@ def train_network(
     batches = ImageBatches.from_cache(cache, targets, mean, std)
     training, validation = batches.select(train), batches.select(subsets.index[subsets == "val"])
     facts: dict[str, Any] = {"restored_batchnorms": 0}
-    if has_folded_batchnorm(network.backbone) and not recipe.freeze_batchnorm:
+    if heads.has_folded_batchnorm(network.backbone) and not recipe.freeze_batchnorm:
         order = np.random.default_rng(seed).permutation(len(training))[:_RESTORED_BY]
         plan = np.array_split(order, max(1, len(order) // recipe.eval_batch_size))
         network.to(training.device)
         images = (batch["images"] for batch in training.stream(plan))
-        facts["restored_batchnorms"] = restore_batchnorm(network.backbone, images)
+        facts["restored_batchnorms"] = heads.restore_batchnorm(network.backbone, images)
     if settings.head_init == "fit":
         features = _view_features(network, cache, mean, std, settings.tta).loc[train].to_numpy()
         if settings.control == "iaa_input":
@@ -219,27 +199,29 @@ def _build(experiment, settings, recipe: Recipe, targets, train, folder: Path) -
     if parent is not None:
         network = load_network(folder.parents[1] / parent.task / parent.id)
     else:
-        heads: dict[str, HeadSpec] = {}
+        specs: dict[str, heads.HeadSpec] = {}
         if DIAGNOSIS in HEADS[task]:
             plain = recipe.head if recipe.head in ("paper", "linear") else "paper"
-            heads[DIAGNOSIS] = HeadSpec(plain, 2, dropout=recipe.dropout)
+            specs[DIAGNOSIS] = heads.HeadSpec(plain, 2, dropout=recipe.dropout)
         if AGREEMENT in HEADS[task]:
             outputs = getattr(settings, "quantiles", 1) if recipe.head == "quantile" else 1
             published = settings.normalise == "published"
             at_median = settings.head_init == "median" if task == IAA else not published
             start = float(targets.loc[train, AGREEMENT].median()) if at_median else None
-            heads[AGREEMENT] = HeadSpec(recipe.head, outputs, dropout=recipe.dropout, start=start)
+            specs[AGREEMENT] = heads.HeadSpec(
+                recipe.head, outputs, dropout=recipe.dropout, start=start
+            )
         given = (experiment.weights, experiment.seed, experiment.size)
-        network = build_network(experiment.backbone, heads, *given)
+        network = build_network(experiment.backbone, specs, *given)
     if settings.control == "iaa_input":
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(experiment.seed)
             spec = network.specs[DIAGNOSIS]
-            network.heads[DIAGNOSIS] = build_head(spec, network.n_features + 1)
+            network.heads[DIAGNOSIS] = heads.build_head(spec, network.n_features + 1)
     if task == DIAGNOSIS and AGREEMENT in network.heads:
         network.heads[AGREEMENT].requires_grad_(False)
     if task == MULTITASK and settings.combine == "uncertainty":
-        network.weighting = UncertaintyWeighting(recipe.loss)
+        network.weighting = losses.UncertaintyWeighting(recipe.loss)
     return network
 
 
@@ -277,19 +259,19 @@ def _objective(experiment, settings, recipe: Recipe, training, validation: Image
     """Return what is trained for, and the class weights."""
     common = {"loss_name": recipe.loss, "batch_size": recipe.eval_batch_size}
     if experiment.task == IAA:
-        return ImageObjective(validation, AGREEMENT, **common), None
+        return objectives.ImageObjective(validation, AGREEMENT, **common), None
     weights = None
     if settings.weights_from == "published":
         weights = published_facts(experiment.cohort, "class_weights")
     elif settings.weights_from == "train":
-        weights = tuple(map(float, class_weights(training.target(DIAGNOSIS), 2)))
+        weights = tuple(map(float, losses.class_weights(training.target(DIAGNOSIS), 2)))
     both = experiment.task == MULTITASK
     summed = both and settings.combine == "alpha"
-    objective = ImageObjective(
+    objective = objectives.ImageObjective(
         validation,
         AGREEMENT if both else None,
-        class_loss=classification_loss(settings.class_loss, weights or (1.0, 1.0)),
-        combine=partial(multitask_sum, alpha=settings.alpha) if summed else None,
+        class_loss=losses.classification_loss(settings.class_loss, weights or (1.0, 1.0)),
+        combine=partial(losses.multitask_sum, alpha=settings.alpha) if summed else None,
         run_all_heads=settings.mimic_moving_statistics,
         with_input=settings.control == "iaa_input",
         **common,
@@ -321,8 +303,8 @@ def predict_images(network: Network, batches: ImageBatches, settings, recipe: Re
     for quarters, mirrored in SYMMETRIES[: settings.tta]:
         view = partial(rotate, quarters=quarters, mirrored=mirrored)
         if DIAGNOSIS in network.heads:
-            raw = predict_heads(network, batches, size, with_input, view)
-            values = {"predicted": malignant_probability(raw[DIAGNOSIS])}
+            raw = objectives.predict_heads(network, batches, size, with_input, view)
+            values = {"predicted": objectives.malignant_probability(raw[DIAGNOSIS])}
             if AGREEMENT in raw:
                 values["predicted_iaa"] = _agreement(raw[AGREEMENT], recipe)
         else:
@@ -330,7 +312,7 @@ def predict_images(network: Network, batches: ImageBatches, settings, recipe: Re
             values = {"predicted": _agreement(raw[AGREEMENT], recipe)}
             if recipe.head in ("beta", "quantile"):
                 levels = list(INTERVAL.values())
-                bounds = predicted_quantiles(recipe.head, raw[AGREEMENT], levels)
+                bounds = heads.predicted_quantiles(recipe.head, raw[AGREEMENT], levels)
                 values |= dict(zip(INTERVAL, bounds.T, strict=True))
         for column, value in values.items():
             total[column] = total.get(column, 0) + value / settings.tta
@@ -338,7 +320,7 @@ def predict_images(network: Network, batches: ImageBatches, settings, recipe: Re
 
 
 def _agreement(raw: np.ndarray, recipe: Recipe) -> np.ndarray:
-    values = get_loss(recipe.loss).point(torch.from_numpy(raw)).double().numpy()
+    values = losses.get_loss(recipe.loss).point(torch.from_numpy(raw)).double().numpy()
     return 1 / (1 + np.exp(-values)) if recipe.label_transform == "logit" else values
 
 
