@@ -129,11 +129,17 @@ def triage(
     if by not in ORDERS:
         raise ExperimentError(f"--by {by}", "unknown order", suggest(by, ORDERS))
     tested = predictions_on_test(runs)
-    chosen = _choose(tested, model)
-    if by != DISAGREEMENT and tested["model"].nunique() < 2:
+    names = list(tested["model"].unique())
+    if model is None:
+        pretrained = tested[~tested["random"]] if not tested["random"].all() else tested
+        errors = (pretrained["true"] - pretrained["predicted"]).abs()
+        model = str(errors.groupby(pretrained["model"]).mean().idxmin())
+    elif model not in names:
+        raise ExperimentError(f"--model-name {model!r}", "no such model", suggest(model, names))
+    if by != DISAGREEMENT and len(names) < 2:
         problem = "needs runs of at least two models, whose predictions can differ"
         raise ExperimentError(f"--by {by}", problem, f"use {DISAGREEMENT}, or train another model")
-    own = tested[tested["model"] == chosen]
+    own = tested[tested["model"] == model]
     table = with_intervals(per_image(own)).set_index("image_id")
     by_model = tested.pivot_table(index="image_id", columns="model", values="predicted")
     table["spread"] = by_model.std(axis=1, ddof=1).reindex(table.index)  # missing for one model
@@ -150,30 +156,15 @@ def triage(
     reference = STATISTICS if STATISTICS in scores else None
     draw = {"reference": reference, "n_boot": n_boot, "seed": seed}
     gains = triage_gains(1 - table["true"], scores, table["cluster"], **draw)
-    ranking = _rank(table, scores[by])
-    origin = ", ".join(sorted(set(own["origin"])))
-    return Triage(ranking, scores, gains, chosen, origin, bool(own["random"].any()))
-
-
-def _choose(tested: pd.DataFrame, model: str | None) -> str:
-    names = list(tested["model"].unique())
-    if model is not None:
-        if model not in names:
-            raise ExperimentError(f"--model-name {model!r}", "no such model", suggest(model, names))
-        return model
-    pretrained = tested[~tested["random"]] if not tested["random"].all() else tested
-    errors = (pretrained["true"] - pretrained["predicted"]).abs()
-    return str(errors.groupby(pretrained["model"]).mean().idxmin())
-
-
-def _rank(table: pd.DataFrame, priority: pd.Series) -> pd.DataFrame:
     table = table.rename(columns={"predicted": "predicted_dice", "true": "true_dice"})
-    table = table.assign(priority=priority)
-    ranked = table.sort_values("priority", ascending=False, kind="stable").reset_index()
-    ranked["rank"] = range(1, len(ranked) + 1)
+    ranking = table.assign(priority=scores[by])
+    ranking = ranking.sort_values("priority", ascending=False, kind="stable").reset_index()
+    ranking["rank"] = range(1, len(ranking) + 1)
     columns = ["rank", "image_id", "priority", "predicted_dice", "lower", "upper", "spread"]
-    optional = [name for name in ("n_masks", "malignancy", "cluster") if name in ranked]
-    return ranked[[*columns, "true_dice", *optional]]
+    columns += ["true_dice", "n_masks", "malignancy", "cluster"]
+    ranking = ranking[[name for name in columns if name in ranking]]
+    origin = ", ".join(sorted(set(own["origin"])))
+    return Triage(ranking, scores, gains, model, origin, bool(own["random"].any()))
 
 
 def _interval(row: pd.Series, column: str) -> str:
