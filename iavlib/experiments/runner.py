@@ -33,6 +33,7 @@ from iavlib.experiments.store import (
     write_failure,
     write_result,
 )
+from iavlib.experiments.table import as_table, row_of
 from iavlib.experiments.tasks import find_task
 
 Log = Callable[[str], None]
@@ -181,7 +182,7 @@ def resolve_all(
             parents[key] = parents.get(key) or resolve(parent, store=store)
             item = item.replace(init_from=parents[key])
         key = repr((item.cohort, item.cohort_options))
-        if find_task(item.task).load is not None:
+        if find_task(item.task).load:  # its data depend on more
             key = repr((item.task, key, item.settings, item.split, item.size))
         if key not in loaded:
             loaded[key] = cohort or load_data(item)
@@ -280,11 +281,13 @@ def _attempt(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> 
         with path.open("a", encoding="utf-8") as stream:
             stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n")
 
+    def log_both(line: str) -> None:
+        log(line)
+        note(line)
+
     note("started again" if path.exists() else "started")
     try:
-        outcome = find_task(experiment.task).run(
-            experiment, cohort, folder, lambda line: (log(line), note(line))
-        )
+        outcome = find_task(experiment.task).run(experiment, cohort, folder, log_both)
         write_result(folder, experiment, cohort, outcome, time.time() - started)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
@@ -299,10 +302,11 @@ def sweep(
     experiments: Iterable[Experiment],
     store: RunStore | None = None,
     cohort: Cohort | None = None,
-    train: bool | None = None,
     log: Log = lambda line: print(line, flush=True),
 ) -> pd.DataFrame:
     """Run those experiments that are not finished, one after another.
+
+    Nothing is run where ``IAV_NO_TRAIN`` is set.
 
     Parameters
     ----------
@@ -312,8 +316,6 @@ def sweep(
         The default one if not given.
     cohort : Cohort, optional
         The cohort that all of them name, if it is loaded already.
-    train : bool, optional
-        Whether to run at all; by default unless ``IAV_NO_TRAIN`` is set.
     log : callable, optional
         Receives a line after each run.
 
@@ -330,16 +332,14 @@ def sweep(
     OSError
         If the disk is full or cannot be written.
     """
-    from iavlib.experiments.table import as_table, row_of
-
     store = store or RunStore()
-    if train is None:
-        train = not os.environ.get(NO_TRAIN_VARIABLE)
     fixed = resolve_all(experiments, cohort, store)
     todo = {item: its_cohort for item, its_cohort in fixed if store.status(item) != FINISHED}
-    for number, item in enumerate(todo if train else (), start=1):
+    if os.environ.get(NO_TRAIN_VARIABLE):
+        todo = {}
+    for number, (item, its_cohort) in enumerate(todo.items(), start=1):
         try:
-            result = run(item, store, todo[item])
+            result = run(item, store, its_cohort)
             outcome = f"{result.facts['seconds']:.0f} s, {summary(result.metrics)}"
         except ExperimentFailed as error:
             outcome = f"failed: {error.reason}"

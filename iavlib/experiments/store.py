@@ -49,20 +49,9 @@ PREDICTIONS, HISTORY, LOG = "predictions.csv", "history.csv", "log.txt"
 CHECKPOINT, MODEL = "checkpoint.pt", "model.safetensors"
 _LOCKS = ".locks"
 SCHEMA_VERSION = 1
-_NEEDED = {
-    "schema_version": int,
-    "metrics": dict,
-    "baselines": dict,
-    "weights": dict,
-    "weights_random": bool,
-    "hardware": dict,
-    "seconds": (int, float),
-    "data": str,
-    "cohort": str,
-    "synthetic": bool,
-    "n": dict,
-    "finished": str,
-}
+_NEEDED: dict[str, Any] = {"schema_version": int, "weights_random": bool, "synthetic": bool}
+_NEEDED |= dict.fromkeys(("metrics", "baselines", "weights", "hardware", "n"), dict)
+_NEEDED |= dict.fromkeys(("data", "cohort", "finished"), str) | {"seconds": int | float}
 #: By task, prefixes of metrics in version 1 and what they are called now.
 RENAMED_METRICS: dict[str, dict[str, str]] = {
     "diagnosis-first": {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from iavlib.core.errors import ExperimentError, suggest
+from iavlib.core.html import load_template
 from iavlib.core.project import Project
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.evaluation import (
@@ -167,28 +168,10 @@ def triage(
     return Triage(ranking, scores, gains, model, origin, bool(own["random"].any()))
 
 
-def _interval(row: pd.Series, column: str) -> str:
-    return f"{row[column]:.3f} ({row[f'{column}_low']:.3f} to {row[f'{column}_high']:.3f})"
-
-
 def describe(result: Triage, cohort: Cohort, first: int = 10) -> str:
     """Report the first images of an order and its quality as text."""
-    lines = [
-        f"{cohort.name}: {len(result.ranking):,} images, by {result.scores.columns[0]}, predicted "
-        f"by {result.model!r} ({result.origin}), each by a run that was not trained on it"
-    ]
-    if cohort.synthetic:
-        lines.append("The images are invented: this only shows that the code works.")
-    if result.random:
-        lines.append("The network started from random weights; pretrained ones may differ.")
     shown = result.ranking.head(first)[["rank", "image_id", "predicted_dice", "lower", "upper"]]
-    lines += ["", shown.to_string(index=False, float_format="{:.3f}".format), ""]
-    lines.append("Order, area gained over a random order (95 % interval), share of the total")
-    lines.append("disagreement (1 - Dice of the annotators so far) in the first 10 % and 20 %:")
-    for name, row in result.gains.iterrows():
-        shares = f"{row['found_10']:.0%}, {row['found_20']:.0%}"
-        lines.append(f"  {name:<18} {_interval(row, 'area_gained')}  {shares}")
-    if "more_than_reference" in result.gains:
-        gain = _interval(result.gains.iloc[0], "more_than_reference")
-        lines.append(f"More than {STATISTICS}: {gain}")
-    return "\n".join(lines)
+    table = shown.to_string(index=False, float_format="{:.3f}".format)
+    facts = {"gains": result.gains.to_dict("index"), "statistics": STATISTICS, "table": table}
+    template = load_template("iavlib.predict", "triage.txt")
+    return template.render(result=result, cohort=cohort, **facts).rstrip("\n")
