@@ -355,19 +355,19 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outco
     if not (subsets == "val").any() and not (probe and is_iaa):
         raise ExperimentError("split", "has no validation part", "give three fractions, or kfold")
     learn = fit_probe_head if probe else train_network
-    learnt = learn(experiment, table, subsets, folder, log)
-    check_finite(learnt.predictions["predicted"])
+    outcome, cache = learn(experiment, table, subsets, folder, log)
+    check_finite(outcome.predictions["predicted"])
     columns = {"target": "true", "iaa": "true_iaa"}
     predictions = table.loc[subsets.index].drop(columns="path").rename(columns=columns)
-    predictions = predictions.assign(subset=subsets).join(learnt.predictions).reset_index()
+    predictions = predictions.assign(subset=subsets).join(outcome.predictions).reset_index()
     first = ["image_id", "subset", "true", "predicted", "true_iaa", "lower", "upper"]
     first = [name for name in first if name in predictions]
     predictions = predictions[[*first, *predictions.columns.difference(first, sort=False)]]
-    scored = (
-        agreement_scores(predictions, learnt.cache) if is_iaa else diagnosis_scores(predictions)
-    )
-    metrics, baselines = scored
-    return Outcome(predictions, metrics, learnt.history, baselines, learnt.weights, learnt.settings)
+    if is_iaa:
+        metrics, baselines = agreement_scores(predictions, cache)
+    else:
+        metrics, baselines = diagnosis_scores(predictions)
+    return replace(outcome, predictions=predictions, metrics=metrics, baselines=baselines)
 
 
 def _assign_labelled(cohort: Cohort, table: pd.DataFrame, experiment: Experiment) -> pd.Series:

@@ -13,7 +13,7 @@ predictions for several such views varies less than that for one (test-time augm
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from iavlib.experiments.config import Experiment, ProbeRecipe
-from iavlib.experiments.tasks import Log
+from iavlib.experiments.tasks import Log, Outcome
 from iavlib.experiments.tasks.image import (
     IAA,
     MULTITASK,
@@ -58,29 +58,6 @@ _RESTORED_BY = 256
 _LOGGED = ("train_loss", "balanced_accuracy", "auroc", "mae", "pearson")
 
 
-@dataclass(frozen=True)
-class Learnt:
-    """What was learnt.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Indexed by image id, as :func:`predict_images`.
-    history : pandas.DataFrame
-        One row per epoch; empty where there are none.
-    weights, settings : dict
-        As for :class:`iavlib.experiments.Outcome`.
-    cache : ImageCache
-        The images as the network saw them.
-    """
-
-    predictions: pd.DataFrame
-    history: pd.DataFrame
-    weights: dict[str, Any]
-    settings: dict[str, Any]
-    cache: ImageCache
-
-
 def rotate(images: torch.Tensor, quarters: int, mirrored: bool) -> torch.Tensor:
     """Rotate square images (B, 3, S, S) by quarter turns, mirrored left to right before."""
     if mirrored:
@@ -107,7 +84,7 @@ class MeanOverViews(nn.Module):
 
 def train_network(
     experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Log
-) -> Learnt:
+) -> tuple[Outcome, ImageCache]:
     """Train a network on the training subset and predict every image.
 
     Parameters
@@ -123,6 +100,13 @@ def train_network(
         that others start from are beside it.
     log : callable
         Receives a line per epoch.
+
+    Returns
+    -------
+    Outcome
+        Without scores; its predictions are indexed by image id, as of :func:`predict_images`.
+    ImageCache
+        The images as the network saw them.
     """
     settings, recipe = experiment.settings.with_defaults(experiment), make_recipe(experiment)
     seed, train = experiment.seed, subsets.index[subsets == "train"]
@@ -172,7 +156,7 @@ def train_network(
     used = recipe.to_dict() | settings.to_dict() | facts
     used |= {"device": str(batches.device), "size": cache.size}
     weights = asdict(network.weights) | {"is_random": network.weights.is_random}
-    return Learnt(predictions, history, weights, used, cache)
+    return Outcome(predictions, {}, history, weights=weights, settings=used), cache
 
 
 def _targets(experiment, settings, recipe: Recipe, table: pd.DataFrame, train) -> pd.DataFrame:
@@ -326,7 +310,7 @@ def _agreement(raw: np.ndarray, recipe: Recipe) -> np.ndarray:
 
 def fit_probe_head(
     experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Log
-) -> Learnt:
+) -> tuple[Outcome, ImageCache]:
     """Fit a head to frozen features of the training subset and predict every image.
 
     The regularisation is chosen within the training subset; the validation subset is not used.
@@ -353,10 +337,10 @@ def fit_probe_head(
     predictions = pd.DataFrame({"predicted": probe.predict(features)}, index=features.index)
     used = settings.to_dict() | {"head": kind, "size": cache.size, "chosen": probe.chosen}
     used |= {"tried": probe.inner.to_dict("records")}
-    record = asdict(network.weights.with_normalisation(mean, std))
-    record["is_random"] = network.weights.is_random
+    weights = network.weights.with_normalisation(mean, std)
+    weights = asdict(weights) | {"is_random": weights.is_random}
     predictions = predictions.rename_axis("image_id")
-    return Learnt(predictions, pd.DataFrame(), record, used, cache)
+    return Outcome(predictions, {}, weights=weights, settings=used), cache
 
 
 @lru_cache(maxsize=2)
