@@ -33,7 +33,6 @@ from iavlib.experiments.store import (
     write_failure,
     write_result,
 )
-from iavlib.experiments.table import as_table, row_of
 from iavlib.experiments.tasks import find_task
 
 Log = Callable[[str], None]
@@ -332,6 +331,8 @@ def sweep(
     OSError
         If the disk is full or cannot be written.
     """
+    from iavlib.experiments.table import as_table, row_of
+
     store = store or RunStore()
     fixed = resolve_all(experiments, cohort, store)
     todo = {item: its_cohort for item, its_cohort in fixed if store.status(item) != FINISHED}

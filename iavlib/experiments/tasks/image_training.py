@@ -43,7 +43,6 @@ from iavlib.training.losses import EDGE
 from iavlib.training.objectives import AGREEMENT, DIAGNOSIS, INPUT, WEIGHTING
 from iavlib.training.optimisation import train_last_stages
 from iavlib.training.predict import frozen_features, predict
-from iavlib.training.probe import fit_linear_head, fit_probe
 from iavlib.training.recipe import Recipe
 
 #: Heads that a task trains.
@@ -124,6 +123,8 @@ def train_network(
         images = (batch["images"] for batch in training.stream(plan))
         facts["restored_batchnorms"] = heads.restore_batchnorm(network.backbone, images)
     if settings.head_init == "fit":
+        from iavlib.training.probe import fit_linear_head
+
         features = _view_features(network, cache, mean, std, settings.tta).loc[train].to_numpy()
         if settings.control == "iaa_input":
             features = np.column_stack([features, training.target(INPUT)])
@@ -316,6 +317,8 @@ def fit_probe_head(
     The regularisation is chosen within the training subset; the validation subset is not used.
     Parameters are as for :func:`train_network`.
     """
+    from iavlib.training.probe import fit_probe
+
     settings = experiment.settings.with_defaults(experiment)
     regression, train = experiment.task == IAA, subsets.index[subsets == "train"]
     # pre-trained weights are the same for every seed: they are read once for all runs of a sweep
