@@ -14,9 +14,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import json
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -198,6 +200,18 @@ def load(name: str = DEFAULT, **options) -> Cohort:
     return dataset.load(**own)
 
 
+def load_shared(name: str = DEFAULT, **options) -> Cohort:
+    """Load a cohort as :func:`load`, once while its files do not change; do not modify it."""
+    dataset, own = _resolve(name, options)
+    state = fingerprint(dataset.name, **own)
+    return _load_shared(dataset.name, json.dumps(own, default=str), state)
+
+
+@lru_cache(maxsize=6)
+def _load_shared(name: str, options: str, _state: str) -> Cohort:
+    return load(name, **json.loads(options))
+
+
 def choose(name: str = DEFAULT, **options) -> tuple[str, dict]:
     """Return which dataset :func:`load` would load, and which of the options it takes.
 
@@ -271,6 +285,7 @@ def _own() -> list[str]:
     return [module.name for module in pkgutil.iter_modules(datasets.__path__)]
 
 
+@lru_cache(maxsize=1)  # reading what is installed takes long
 def _outside() -> dict:
     return {point.name: point for point in entry_points(group=GROUP)}
 

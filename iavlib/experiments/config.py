@@ -33,6 +33,7 @@ Lists are crossed: this entry stands for 2 x 2 x 5 x 3 experiments. What is a li
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -279,6 +280,10 @@ class Experiment(Settings):
         The form is that of version 1. Fields that have their default are left out, so that a field
         added later changes no id.
         """
+        return self._canonical
+
+    @functools.cached_property
+    def _canonical(self) -> str:
         values = {
             name: value
             for name, value in to_version_1(self).items()
@@ -288,6 +293,10 @@ class Experiment(Settings):
             resolved = self.parent.is_resolved
             values["start"] = self.parent.name if resolved else self.parent.canonical()
         return json.dumps(map_leaves(values, _as_integer), sort_keys=True, separators=(",", ":"))
+
+    @functools.cached_property
+    def _query_key(self) -> str:
+        return self._open().canonical()
 
     @property
     def parent(self) -> Experiment | None:
@@ -322,7 +331,7 @@ class Experiment(Settings):
 
     def query_key(self) -> str:
         """Write what is asked, on whatever data and weights: :meth:`canonical` without these."""
-        return self._open().canonical()
+        return self._query_key
 
     def _open(self) -> Experiment:
         values = {"data": "", "files": "", "cohort": AUTO, "weights": AUTO}
@@ -672,9 +681,16 @@ def listed(project: Project, profile: str) -> dict[str, list[Experiment]]:
     path = project.profiles / FOLDER / f"{profile}.yaml"
     if not path.is_file():
         return {}
+    facts = path.stat()
+    state = (facts.st_size, facts.st_mtime_ns)
+    lists = _read_lists(path, tuple(project.notebook_files()), state)
+    return {stem: list(experiments) for stem, experiments in lists.items()}
+
+
+@functools.lru_cache(maxsize=8)  # by the file and its state
+def _read_lists(path: Path, files: tuple[str, ...], _state: Any) -> dict[str, list[Experiment]]:
     experiments = {}
     for stem, entries in read_yaml(path).items():
-        files = project.notebook_files()
         if stem not in files:
             raise ExperimentError(path, f"no notebook {stem!r}", suggest(str(stem), files))
         if not isinstance(entries, list):

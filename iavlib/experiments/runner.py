@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pandas as pd
 from iavlib import data
 from iavlib.core.errors import ExperimentError, ExperimentFailed
 from iavlib.core.project import NO_TRAIN_VARIABLE
+from iavlib.data.catalogue import load_shared
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.config import Experiment
 from iavlib.experiments.store import (
@@ -41,7 +40,7 @@ _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.
 
 
 def load_cohort(name: str, **options) -> Cohort:
-    """Load a cohort; the last three are kept while their files do not change.
+    """Load a cohort; the last ones are kept while their files do not change.
 
     Parameters
     ----------
@@ -59,12 +58,7 @@ def load_cohort(name: str, **options) -> Cohort:
         name, own = data.choose(name, **options)
     except (KeyError, TypeError) as error:
         raise ExperimentError("cohort", str(error.args[0]), "name one of these") from error
-    return _load(name, json.dumps(own, default=str), data.fingerprint(name, **own))
-
-
-@lru_cache(maxsize=3)  # fine-tuning needs two in turn: of the experiment, and of its parent
-def _load(name: str, options: str, fingerprint: str) -> Cohort:
-    return data.load(name, **json.loads(options))
+    return load_shared(name, **own)
 
 
 def load_data(experiment: Experiment) -> Cohort:
