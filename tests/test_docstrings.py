@@ -4,6 +4,7 @@ import doctest
 import importlib
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -22,4 +23,5 @@ def test_examples_run(path, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     result = doctest.testmod(module_of(path), optionflags=flags)
+    plt.close("all")
     assert not result.failed

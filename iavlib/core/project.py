@@ -21,6 +21,8 @@ ENVIRONMENT_VARIABLE = "IAV_PROJECT"
 RUN_VARIABLE = "IAV_RUN"
 #: When set, experiments that are not finished are not trained (``iav run --no-train``).
 NO_TRAIN_VARIABLE = "IAV_NO_TRAIN"
+#: The clone that this library lies in, unless it is installed without one.
+_CLONE = Path(__file__).resolve().parents[2]
 
 
 _PATHS = {
@@ -109,7 +111,8 @@ def find_project(start: Path | None = None) -> Project:
     Returns
     -------
     Project
-        The first folder upwards that holds ``_toc.yml`` and ``book/claims.yml``.
+        The first folder upwards that holds ``_toc.yml`` and ``book/claims.yml``; where there is
+        none and no `start` is given, the clone from which this library was installed.
 
     Raises
     ------
@@ -126,7 +129,7 @@ def find_project(start: Path | None = None) -> Project:
             )
         return Project(root)
     first = (start or Path.cwd()).resolve()
-    for folder in (first, *first.parents):
+    for folder in (first, *first.parents, *(() if start else (_CLONE,))):
         if _is_root(folder):
             return Project(folder)
     raise ProjectError(

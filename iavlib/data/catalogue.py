@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import json
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -208,6 +209,17 @@ def load(name: str = DEFAULT, **options) -> Cohort:
     return find_dataset(name).load(**own)
 
 
+def load_shared(name: str = DEFAULT, **options) -> Cohort:
+    """Load a cohort as :func:`load`, once while its files do not change; do not modify it."""
+    name, own = choose(name, **options)
+    return _load_shared(name, json.dumps(own, default=str), fingerprint(name, **own))
+
+
+@lru_cache(maxsize=6)
+def _load_shared(name: str, options: str, _state: str) -> Cohort:
+    return load(name, **json.loads(options))
+
+
 def choose(name: str = DEFAULT, **options) -> tuple[str, dict]:
     """Return which dataset :func:`load` would load, and which of the options it takes.
 
@@ -294,6 +306,7 @@ def _own() -> list[str]:
     return [module.name for module in pkgutil.iter_modules(datasets.__path__)]
 
 
+@lru_cache(maxsize=1)  # reading what is installed takes long
 def _outside() -> dict:
     return {point.name: point for point in entry_points(group=GROUP)}
 

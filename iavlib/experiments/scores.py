@@ -80,17 +80,9 @@ def cached_statistics(cache: ImageCache) -> pd.DataFrame:
     """Compute statistics of cached images once, and keep them in the cache folder."""
     path = cache_home() / "statistics" / f"{cache.key}.{_VERSION}.csv"
     with only_one(path.with_suffix(".lock"), f"statistics of {len(cache):,} images"):
-        table = _read(path)
-        if table is None or len(table) != len(cache):
+        if not path.is_file():
             write_text(path, stats.image_statistics(cache.pixels, cache.ids).to_csv())
-            table = _read(path)
-    return table
-
-
-def _read(path) -> pd.DataFrame | None:
-    if not path.is_file():
-        return None
-    return pd.read_csv(path, dtype={"image_id": str}).set_index("image_id")
+        return pd.read_csv(path, dtype={"image_id": str}).set_index("image_id")
 
 
 def diagnosis_scores(predictions: pd.DataFrame) -> tuple[Scores, dict[str, Scores]]:

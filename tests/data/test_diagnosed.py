@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from iavlib import data
 from iavlib.agreement.mask_quality import check_masks
-from iavlib.cli.data import app
+from iavlib.cli.main import data_app as app
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.data.catalogue import status
 

@@ -191,7 +191,7 @@ def test_bad_parts_are_named(runs):
     )
     patient = pd.Series([f"p{i // 2}" for i in range(40)], index=images.index)
     leaking = cohort(subset=subset, patient_id=patient)
-    with pytest.raises(ExperimentFailed, match="patients leak between parts"):
+    with pytest.raises(ExperimentFailed, match="patients leak between subsets"):
         split = {"kind": "official", "leaks": "error"}
         run(spec(seed=9, split=split), runs, leaking)
 

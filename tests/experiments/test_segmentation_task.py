@@ -72,6 +72,11 @@ def test_what_is_asked_of_the_data_makes_another_experiment(make_run):
     assert not single.subset("test").missing.any() and not dense.missing.any()
 
 
+def test_simulated_mnist_is_stored_as_digits(make_run):
+    resolved = resolve(make_run(cohort="simulated_mnist"))
+    assert resolved.cohort == "digits" and resolved.id == resolve(make_run()).id
+
+
 def test_cohorts_are_sets_too(make_run, store):
     fields = {"cohort_options": {"n_images": 20, "size": [64, 64]}, "size": 16}
     result = run(make_run(cohort="phantom", method="mode-labels", **fields), store)

@@ -6,6 +6,7 @@ import pytest
 from iavlib.core.errors import ExperimentError
 from iavlib.core.project import find_project
 from iavlib.experiments import for_notebook, read_results, select
+from iavlib.experiments.config import from_mapping
 from iavlib.experiments.lookup import notebook_experiments
 from iavlib.experiments.table import STORED
 
@@ -89,3 +90,8 @@ def test_what_stored_results_replace_is_not_trained(stored_only):
     assert notebook_experiments(stored_only, "smoke", stem, asked | {"source": "stored"}) == []
     full = read_results("paper", stem)
     assert set(full.loc[full["status"] == "finished", "origin"]) == {STORED}
+
+
+def test_a_fingerprint_that_looks_like_a_number_stays_text():
+    experiment = from_mapping({"cohort": "folder", "data": "12345678e901", "files": "1e9"})
+    assert (experiment.data, experiment.files) == ("12345678e901", "1e9")

@@ -126,12 +126,12 @@ class ConfusionMatrices(Method):
         chosen, size = self.settings, (problem.n_annotators, problem.n_classes)
         backbone = self.backbone(problem)
         blocks, diagonal = chosen["head_blocks"], chosen["start_diagonal"]
+        features = backbone.features
         if chosen["form"] == "pixel":
-            features = backbone.features
             confusion = PixelConfusion(features, *size, blocks=blocks, diagonal=diagonal)
         elif chosen["form"] == "low-rank":
-            shape = (backbone.features, *size, chosen["rank"])
-            confusion = LowRankConfusion(*shape, blocks=blocks, residual=chosen["residual"])
+            low_rank = {"blocks": blocks, "residual": chosen["residual"]}
+            confusion = LowRankConfusion(features, *size, chosen["rank"], **low_rank)
         elif chosen["form"] == "global":
             confusion = GlobalConfusion(*size, diagonal=diagonal)
         else:

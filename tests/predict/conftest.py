@@ -34,7 +34,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture
 def photograph(runs):
-    """A photograph of the size of those that were learnt from."""
+    """A photograph of the size of the training images."""
     rng = np.random.default_rng(0)
     low = Image.fromarray(rng.integers(60, 220, (8, 8, 3), dtype=np.uint8))
     return low.resize((64, 48), Image.Resampling.BICUBIC)

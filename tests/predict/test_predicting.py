@@ -61,7 +61,7 @@ def test_intervals_are_those_of_the_validation_part(runs, predictors):
     assert (other.subset, other.checked["subset"]) == ("test", "val")
 
 
-def test_too_few_images_for_a_level_are_told(predictors):
+def test_too_few_images_for_a_level_are_refused(predictors):
     with pytest.raises(PredictionError, match="in subset 'val'"):
         calibrate(predictors["iaa"], 0.001)
 
@@ -78,9 +78,9 @@ def test_several_models_are_one_prediction(runs, predictors):
         ends = ensemble.calibrations[one.name].conformal.intervals(found["predicted_dice"])
         assert (together["dice_low"] <= ends["lower"]).all()
         assert (together["dice_high"] >= ends["upper"]).all()
-    told = " ".join([*describe(ensemble), *limitations(ensemble)])
+    text = " ".join([*describe(ensemble), *limitations(ensemble)])
     for subset in ("validation split", "test split", "invented images", "Predictions are means"):
-        assert subset in told
+        assert subset in text
     with pytest.raises(PredictionError, match="given twice"):
         make_ensemble([predictors["iaa"]] * 2)
 
@@ -91,7 +91,7 @@ def test_distance_to_the_tenth_nearest():
     assert nearest_distance(known[:1], known[[0] * 10]) == pytest.approx(0)
 
 
-def test_images_like_those_learnt_from_are_rarely_flagged():
+def test_images_like_the_training_images_are_rarely_flagged():
     rng = np.random.default_rng(0)
     centre = rng.normal(size=32)
     draw = lambda n: centre + 0.3 * rng.normal(size=(n, 32))  # noqa: E731

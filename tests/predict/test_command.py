@@ -302,7 +302,7 @@ def _order(browser):
     return [row.get_attribute("data-name") for row in rows]
 
 
-def test_masks_that_cannot_be_read_are_told(report):
+def test_masks_that_cannot_be_read_are_reported(report):
     notes = read(report[0].parent)["notes"]
     assert "mask lost.png: the file is missing" in notes["a.png"]
     assert "lost" not in notes["b.png"]
