@@ -32,11 +32,6 @@ from iavlib.training.recipe import Recipe
 
 IAA, DIAGNOSIS, MULTITASK = "iaa", "diagnosis", "multitask"
 PUBLISHED = ("paper", "paper_finetune")
-#: Mean and standard deviation of the channels, as the published code has them.
-NORMALISATIONS = {
-    "imapp": ((0.7079, 0.5688, 0.5130), (0.1304, 0.1248, 0.1429)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
 _HINT = "get its images ('iav data status' says how), or use the cohort phantom"
 
 
