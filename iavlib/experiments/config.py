@@ -261,7 +261,7 @@ class Experiment(Settings):
         return self.to_dict() | {"label": ""} == other.to_dict() | {"label": ""}
 
     def __hash__(self) -> int:
-        return hash(self.canonical())
+        return hash(self.canonical)
 
     def replace(self, **changes: Any) -> Experiment:
         """Return the experiment with some fields changed; a part that is given is given whole."""
@@ -271,16 +271,13 @@ class Experiment(Settings):
         """Return the recipe with the fields that differ; `defaults` are those of a task."""
         return get_recipe(self.recipe.name, **defaults | self.recipe.settings)
 
+    @functools.cached_property
     def canonical(self) -> str:
-        """Write what decides the result as JSON, the same for every order and spelling.
+        """What decides the result as JSON, the same for every order and spelling.
 
         The form is that of version 1. Fields that have their default are left out, so that a field
         added later changes no id.
         """
-        return self._canonical
-
-    @functools.cached_property
-    def _canonical(self) -> str:
         values = {
             name: value
             for name, value in to_version_1(self).items()
@@ -288,12 +285,8 @@ class Experiment(Settings):
         }
         if self.parent is not None:
             resolved = self.parent.is_resolved
-            values["start"] = self.parent.name if resolved else self.parent.canonical()
+            values["start"] = self.parent.name if resolved else self.parent.canonical
         return json.dumps(map_leaves(values, _as_integer), sort_keys=True, separators=(",", ":"))
-
-    @functools.cached_property
-    def _query_key(self) -> str:
-        return self._open().canonical()
 
     @property
     def parent(self) -> Experiment | None:
@@ -319,16 +312,17 @@ class Experiment(Settings):
         if not self.is_resolved:
             problem = "its data and weights are open"
             raise ExperimentError("experiment", problem, "give resolve(experiment)")
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:ID_DIGITS]
+        return hashlib.sha256(self.canonical.encode()).hexdigest()[:ID_DIGITS]
 
     @property
     def name(self) -> str:
         """Task and id."""
         return f"{self.task}/{self.id}"
 
+    @functools.cached_property
     def query_key(self) -> str:
-        """Write what is asked, on whatever data and weights: :meth:`canonical` without these."""
-        return self._query_key
+        """What is asked, on whatever data and weights: :attr:`canonical` without these."""
+        return self._open().canonical
 
     def _open(self) -> Experiment:
         values = {"data": "", "files": "", "cohort": AUTO, "weights": AUTO}
@@ -347,7 +341,7 @@ class Experiment(Settings):
             if not self.parent.matches(query.parent):
                 return False
             same["init_from"] = query.init_from
-        return self.replace(**same).canonical() == query.canonical()
+        return self.replace(**same).canonical == query.canonical
 
 
 FIELDS = tuple(Experiment.model_fields)

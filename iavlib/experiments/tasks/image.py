@@ -199,7 +199,7 @@ def agreement_targets(cohort: Cohort) -> pd.DataFrame:
     DataError
         If there is none, or a mean Dice lies outside [0, 1].
     """
-    table = _image_table(cohort).rename(columns={"iaa": "target"})
+    table = image_table(cohort).rename(columns={"iaa": "target"})
     n_masks = f"{table['target'].notna().sum():,} have masks"
     return _usable(cohort, table, "a file and two masks", n_masks)
 
@@ -227,7 +227,7 @@ def diagnosis_targets(
         If there is none, or a mean Dice lies outside [0, 1].
     """
     label = target(cohort, indeterminate)
-    table = _image_table(cohort)
+    table = image_table(cohort)
     table.insert(0, "target", label.reindex(table.index))
     table = _usable(cohort, table, "a label and a file", f"{len(label):,} have a label")
     if require_agreement and table["iaa"].notna().any():
@@ -245,7 +245,16 @@ def _usable(cohort: Cohort, table: pd.DataFrame, needs: str, have: str) -> pd.Da
     return usable
 
 
-def _image_table(cohort: Cohort) -> pd.DataFrame:
+def image_table(cohort: Cohort) -> pd.DataFrame:
+    """List all images: ``iaa`` (mean Dice), ``path``, ``malignancy``, ``n_masks``, ``cluster``.
+
+    The agreement is missing for images with one mask; the cluster is the patient.
+
+    Raises
+    ------
+    DataError
+        If a mean Dice lies outside [0, 1].
+    """
     images = cohort.images
     agreement = cohort.pairs.groupby("image_id")["dice"].mean().reindex(images.index).astype(float)
     outside = agreement.index[agreement.notna() & ~agreement.between(0, 1)]
