@@ -25,7 +25,7 @@ from iavlib.data.cohort import Cohort, target, target_names
 from iavlib.data.official_splits import check_subsets
 from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment, TaskSettings
 from iavlib.experiments.scores import agreement_scores, diagnosis_scores
-from iavlib.experiments.tasks import Log, Outcome, Task, assign_parts, check_finite
+from iavlib.experiments.tasks import Log, Outcome, Task, assign_subsets, check_finite
 from iavlib.models.backbones import find_backbone
 from iavlib.models.weights import SOURCES, find_weights
 from iavlib.training.recipe import Recipe
@@ -350,7 +350,7 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outco
         if n_images > len(table):
             left_out = f"{n_images - len(table):,} of {n_images:,} images"
             log(f"{left_out} have no file or fewer than two masks")
-        subsets = assign_parts(cohort.select(table.index), experiment)
+        subsets = assign_subsets(cohort.select(table.index), experiment)
     else:
         settings = experiment.settings
         table = diagnosis_targets(cohort, settings.indeterminate, settings.require_agreement)
@@ -382,7 +382,7 @@ def _assign_labelled(cohort: Cohort, table: pd.DataFrame, experiment: Experiment
         named = images["target"].map({0: "benign", 1: "malignant"})
         images = images.assign(malignancy=named.astype(images["malignancy"].dtype))
     used, split = replace(used, images=images), experiment.split
-    subsets = assign_parts(used, experiment)
+    subsets = assign_subsets(used, experiment)
     # the group asked for is never split; lesions without patients may be, except by published parts
     keeps = split.leaks != "keep" if split.kind == "official" else split.group == "linked"
     check_subsets(used, subsets, allow_leaks=not keeps)
