@@ -44,8 +44,7 @@ from iavlib.book.jobs import (
 )
 from iavlib.core.errors import IavError, ProjectError, suggest
 from iavlib.core.files import only_one, write_json, write_text
-from iavlib.core.home import data_home
-from iavlib.core.project import Project
+from iavlib.core.project import Project, data_home
 from iavlib.core.versions import PACKAGES, package_versions
 
 LOCAL = "local"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from iavlib import stats
 from iavlib.core.files import only_one, write_text
-from iavlib.core.home import cache_home
+from iavlib.core.project import cache_home
 
 if TYPE_CHECKING:
     from iavlib.training.image_cache import ImageCache

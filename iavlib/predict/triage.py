@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from iavlib.core.errors import ExperimentError, suggest
-from iavlib.core.html import load_template
+from iavlib.core.files import load_template
 from iavlib.core.project import Project
 from iavlib.data.cohort import Cohort
 from iavlib.experiments import evaluation

@@ -174,6 +174,7 @@ def test_a_notebook_that_was_not_run_says_so(shop, first_build):
 
 
 def test_a_change_of_the_library_alone_builds_the_book_again(workshop, monkeypatch):
+    workshop.write(workshop.project.config, "title: Toy\n")
     before = site.assemble(workshop.project).stamp()
     assert before == site.assemble(workshop.project).stamp()
     monkeypatch.setattr(site, "library_hash", lambda: "another")
