@@ -206,7 +206,7 @@ class Request:
     def unavailable(self) -> list[str]:
         """Describe the experiments that cannot be run here, and which of their data are missing."""
         found = [pair for job in self.jobs for pair in job.experiments.unavailable]
-        missing = {experiment.canonical(): (experiment, why) for experiment, why in found}
+        missing = {experiment.canonical: (experiment, why) for experiment, why in found}
         return [f"{e.task} on {e.cohort}: {why}" for e, why in missing.values()]
 
     def _notebook_target(self, job: Job) -> Target:

@@ -301,7 +301,7 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
 
 def write_result(
     folder: Path, experiment: Experiment, cohort: Cohort, outcome: Outcome, seconds: float
-) -> dict[str, Any]:
+) -> None:
     """Write the outcome of a task; the run is finished by the last file.
 
     Parameters
@@ -313,11 +313,6 @@ def write_result(
     outcome : Outcome
     seconds : float
         Of this attempt.
-
-    Returns
-    -------
-    dict
-        What was written to ``metrics.json``.
 
     Raises
     ------
@@ -358,7 +353,6 @@ def write_result(
     write_json(folder / METRICS, facts)
     for left in (FAILURE, CHECKPOINT):
         (folder / left).unlink(missing_ok=True)
-    return facts
 
 
 def write_failure(folder: Path, experiment: Experiment, error: Exception, started: float) -> str:
@@ -391,13 +385,16 @@ class Leftover:
         A run directory, or what was left in or beside one.
     what : str
         What it is: the status of the run, or ``"left over"``.
-    bytes : int
-        Its size.
     """
 
     path: Path
     what: str
-    bytes: int
+
+    @cached_property
+    def bytes(self) -> int:
+        """Its size when it is first read; it stays known after the removal."""
+        files = (self.path, *self.path.rglob("*"))
+        return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def find_leftovers(
@@ -427,18 +424,18 @@ def find_leftovers(
     if FINISHED in statuses and not names:
         problem = "removes only runs that are named"
         raise ExperimentError("--finished", problem, "give their ids beside it")
-    leftovers: list[tuple[Path, str]] = []
+    leftovers: list[Leftover] = []
     for folder in [store.find(name) for name in names] if names else store.folders():
         status = store.status(folder)
         if status in statuses:
-            leftovers.append((folder, status))
+            leftovers.append(Leftover(folder, status))
         elif not names and status != RUNNING:
             old = folder.glob(CHECKPOINT) if status == FINISHED else ()
-            leftovers += [(path, _LEFT_OVER) for path in (*folder.glob(".*.tmp"), *old)]
+            leftovers += [Leftover(path, _LEFT_OVER) for path in (*folder.glob(".*.tmp"), *old)]
     if not names:  # what an interrupted removal left behind
         hidden = (path for path in store.root.glob("*/.*") if path.parent.name[0] != ".")
-        leftovers += [(path, _LEFT_OVER) for path in hidden if path.is_dir()]
-    return [Leftover(path, what, _size(path)) for path, what in leftovers]
+        leftovers += [Leftover(path, _LEFT_OVER) for path in hidden if path.is_dir()]
+    return leftovers
 
 
 def remove(store: RunStore, leftover: Leftover) -> None:
@@ -458,8 +455,3 @@ def remove(store: RunStore, leftover: Leftover) -> None:
         raise ExperimentError(leftover.path, problem, "look at it with 'iav runs'")
     else:
         store.remove(leftover.path)
-
-
-def _size(path: Path) -> int:
-    files = [path, *path.rglob("*")]
-    return sum(file.stat().st_size for file in files if file.is_file())

@@ -145,7 +145,6 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
         files = [Path(path) for images in masks.values() for _, path in images]
         requested = list_images(options.sources, exclude=[options.out, *files])
         explainers, reasons = find_explainers(ensemble) if options.heat_maps else ({}, [])
-        pictures = work / "pictures"
         rows = _predict_all(requested, ensemble, explainers, masks, options.max_pixels, work, log)
         about = {
             "statement": report.STATEMENT,
@@ -158,7 +157,7 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
             "failed": sum(row["status"] == FAILED for row in rows),
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        report.write_report(work / REPORT, rows, pictures, about, options.embedded)
+        report.write_report(work / REPORT, rows, work / "pictures", about, options.embedded)
         table = pd.DataFrame(rows)
         write_text(work / TABLE, table.to_csv(index=False, float_format="%.6g"))
         write_json(work / ABOUT, about)

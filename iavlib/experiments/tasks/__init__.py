@@ -164,7 +164,7 @@ def find_task(name: str) -> Task:
     return task
 
 
-def assign_parts(cohort: Cohort, experiment: Experiment) -> pd.Series:
+def assign_subsets(cohort: Cohort, experiment: Experiment) -> pd.Series:
     """Split a cohort as an experiment specifies.
 
     Parameters

@@ -19,13 +19,12 @@ from pydantic import Field
 from scipy.special import expit
 
 from iavlib import explain
-from iavlib.agreement.tables import image_level
 from iavlib.core.errors import DataError, ExperimentError
 from iavlib.data.cohort import Cohort, target as label_of
 from iavlib.experiments.config import PROBE, Experiment, TaskSettings
 from iavlib.experiments.store import MODEL, PREDICTIONS, read_prediction_file
 from iavlib.experiments.tasks import Log, Outcome, Task
-from iavlib.experiments.tasks.image import DIAGNOSIS, IAA, MULTITASK
+from iavlib.experiments.tasks.image import DIAGNOSIS, IAA, MULTITASK, image_table
 
 if TYPE_CHECKING:
     from iavlib.explain import Explained, Explainer
@@ -106,25 +105,14 @@ def targets(cohort: Cohort) -> pd.DataFrame:
     """
     ids = explain.usable_images(cohort)
     if not len(ids):
-        raise DataError(
-            f"cohort {cohort.name!r}",
-            "no image has both a file and a mask that lies over it",
-            "get masks and images ('iav data status' says how), or use the cohort phantom",
-        )
-    here = cohort.masks[cohort.masks["path"].notna()]
-    pairs = cohort.pairs
-    agreement = image_level(pairs)["dice_mean"] if len(pairs) else pd.Series(dtype=float)
-    return pd.DataFrame(
-        {
-            "target": agreement.reindex(ids),
-            "label": label_of(cohort).reindex(ids),
-            "path": cohort.images.loc[ids, "path"],
-            "malignancy": cohort.images.loc[ids, "malignancy"],
-            "n_masks": here["image_id"].value_counts().reindex(ids, fill_value=0),
-            "cluster": cohort.clusters()[ids],
-        },
-        index=ids,
-    )
+        problem = "no image has both a file and a mask that lies over it"
+        hint = "get masks and images ('iav data status' says how), or use the cohort phantom"
+        raise DataError(f"cohort {cohort.name!r}", problem, hint)
+    table = image_table(cohort).loc[ids].rename(columns={"iaa": "target"})
+    table.insert(1, "label", label_of(cohort).reindex(ids))
+    with_file = cohort.masks[cohort.masks["path"].notna()]
+    counts = with_file["image_id"].value_counts()
+    return table.assign(n_masks=counts.reindex(ids, fill_value=0))
 
 
 def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outcome:

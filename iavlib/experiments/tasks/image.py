@@ -25,18 +25,13 @@ from iavlib.data.cohort import Cohort, target, target_names
 from iavlib.data.official_splits import check_subsets
 from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment, TaskSettings
 from iavlib.experiments.scores import agreement_scores, diagnosis_scores
-from iavlib.experiments.tasks import Log, Outcome, Task, assign_parts, check_finite
+from iavlib.experiments.tasks import Log, Outcome, Task, assign_subsets, check_finite
 from iavlib.models.backbones import find_backbone
 from iavlib.models.weights import SOURCES, find_weights
 from iavlib.training.recipe import Recipe
 
 IAA, DIAGNOSIS, MULTITASK = "iaa", "diagnosis", "multitask"
 PUBLISHED = ("paper", "paper_finetune")
-#: Mean and standard deviation of the channels, as the published code has them.
-NORMALISATIONS = {
-    "imapp": ((0.7079, 0.5688, 0.5130), (0.1304, 0.1248, 0.1429)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
 _HINT = "get its images ('iav data status' says how), or use the cohort phantom"
 
 
@@ -204,7 +199,7 @@ def agreement_targets(cohort: Cohort) -> pd.DataFrame:
     DataError
         If there is none, or a mean Dice lies outside [0, 1].
     """
-    table = _image_table(cohort).rename(columns={"iaa": "target"})
+    table = image_table(cohort).rename(columns={"iaa": "target"})
     n_masks = f"{table['target'].notna().sum():,} have masks"
     return _usable(cohort, table, "a file and two masks", n_masks)
 
@@ -232,7 +227,7 @@ def diagnosis_targets(
         If there is none, or a mean Dice lies outside [0, 1].
     """
     label = target(cohort, indeterminate)
-    table = _image_table(cohort)
+    table = image_table(cohort)
     table.insert(0, "target", label.reindex(table.index))
     table = _usable(cohort, table, "a label and a file", f"{len(label):,} have a label")
     if require_agreement and table["iaa"].notna().any():
@@ -250,7 +245,16 @@ def _usable(cohort: Cohort, table: pd.DataFrame, needs: str, have: str) -> pd.Da
     return usable
 
 
-def _image_table(cohort: Cohort) -> pd.DataFrame:
+def image_table(cohort: Cohort) -> pd.DataFrame:
+    """List all images: ``iaa`` (mean Dice), ``path``, ``malignancy``, ``n_masks``, ``cluster``.
+
+    The agreement is missing for images with one mask; the cluster is the patient.
+
+    Raises
+    ------
+    DataError
+        If a mean Dice lies outside [0, 1].
+    """
     images = cohort.images
     agreement = cohort.pairs.groupby("image_id")["dice"].mean().reindex(images.index).astype(float)
     outside = agreement.index[agreement.notna() & ~agreement.between(0, 1)]
@@ -346,7 +350,7 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outco
         if n_images > len(table):
             left_out = f"{n_images - len(table):,} of {n_images:,} images"
             log(f"{left_out} have no file or fewer than two masks")
-        subsets = assign_parts(cohort.select(table.index), experiment)
+        subsets = assign_subsets(cohort.select(table.index), experiment)
     else:
         settings = experiment.settings
         table = diagnosis_targets(cohort, settings.indeterminate, settings.require_agreement)
@@ -378,7 +382,7 @@ def _assign_labelled(cohort: Cohort, table: pd.DataFrame, experiment: Experiment
         named = images["target"].map({0: "benign", 1: "malignant"})
         images = images.assign(malignancy=named.astype(images["malignancy"].dtype))
     used, split = replace(used, images=images), experiment.split
-    subsets = assign_parts(used, experiment)
+    subsets = assign_subsets(used, experiment)
     # the group asked for is never split; lesions without patients may be, except by published parts
     keeps = split.leaks != "keep" if split.kind == "official" else split.group == "linked"
     check_subsets(used, subsets, allow_leaks=not keeps)
