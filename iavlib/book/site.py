@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from iavlib.book.claims import ledger
-from iavlib.book.jobs import NotebookFiles
+from iavlib.book.jobs import NotebookFiles, library_hash
 from iavlib.book.notebook_source import load_notebook, notebook_title
 from iavlib.book.pages import (
     FOLDER,
@@ -178,7 +178,10 @@ class Assembly:
     files: dict[str, bytes]
 
     def stamp(self) -> dict[str, Any]:
-        """Return what identifies the book: a hash of all files, and the builders' versions."""
+        """Return what identifies the book: hashes of files and library, the builders' versions.
+
+        The pages of the API reference are made of the library's own docstrings.
+        """
         total = hashlib.sha256()
         for name, content in sorted(self.files.items()):
             total.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
@@ -189,7 +192,7 @@ class Assembly:
                 f"{error.name} is not installed; install the book's tools: "
                 "pip install 'iavlib[book]'"
             ) from error
-        return {"digest": total.hexdigest(), "builders": versions}
+        return {"digest": total.hexdigest(), "library": library_hash(), "builders": versions}
 
 
 def assemble(project: Project) -> Assembly:
@@ -348,7 +351,7 @@ def _why_build(project: Project, assembly: Assembly) -> str | None:
     if not built:
         return "its last build had problems"
     if built != assembly.stamp():
-        return "pages, results or its builders' versions changed"
+        return "pages, results, the library or its builders' versions changed"
     if not all((project.html / f"{page}.html").is_file() for page in ("index", *assembly.pages)):
         return "built pages are missing"
     return None

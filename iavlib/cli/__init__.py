@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from iavlib.core.errors import IavError, explain
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
-
-@contextmanager
-def clear_errors(if_interrupted: str = "finished results are kept") -> Iterator[None]:
-    """Turn errors that the user or the machine caused into one line and an exit status.
-
-    Parameters
-    ----------
-    if_interrupted : str
-        What to print after Ctrl-C.
-    """
-    try:
-        yield
-    except IavError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        raise typer.Exit(WRONG_INPUT) from error
-    except OSError as error:
-        explained = explain(error)
-        if explained is None:
-            raise
-        typer.secho(f"error: {explained}", fg="red", err=True)
-        raise typer.Exit(FAILED) from error
-    except KeyboardInterrupt:
-        typer.secho(f"\ninterrupted; {if_interrupted}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Only list what would be done.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")]
 
 
-def parse_pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
+class Commands(TyperGroup):
+    """Commands whose errors, if user or machine caused them, are one line and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except IavError as error:
+            fail(str(error), WRONG_INPUT, error)
+        except OSError as error:
+            explained = explain(error)
+            if explained is None:
+                raise
+            fail(explained, FAILED, error)
+        except KeyboardInterrupt:
+            typer.echo(
+                "\ninterrupted; what is finished is kept; run it again for the rest", err=True
+            )
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def fail(message: str, status: int = FAILED, cause: Exception | None = None) -> None:
+    """Print an error and end with a status."""
+    typer.secho(f"error: {message}", fg="red", err=True)
+    raise typer.Exit(status) from cause
+
+
+def print_json(content: Any) -> None:
+    """Print what JSON can hold."""
+    typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def parse_pairs(option: str, texts: Iterable[str] | None) -> dict[str, str]:
     """Split the values of an option, each ``name=value``, at the first equals sign.
 
     Raises
@@ -46,7 +59,7 @@ def parse_pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
         If an equals sign or the name is missing, or a name is given twice.
     """
     pairs: dict[str, str] = {}
-    for text in texts:
+    for text in texts or ():
         name, equals, value = (word.strip() for word in text.partition("="))
         if not equals or not name:
             raise IavError(f"{option} {text}: write it as name=value")

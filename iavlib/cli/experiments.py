@@ -5,70 +5,77 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from iavlib.cli import FAILED as EXIT_FAILED, clear_errors, parse_pairs
-from iavlib.core.errors import ExperimentError, ExperimentFailed
-from iavlib.experiments.config import (
-    Experiment,
-    expand,
-    experiment_schema,
-    from_mapping,
-    from_version_1,
-    read_yaml,
+from iavlib.cli import FAILED, AsJson, Commands, DryRun, parse_pairs, print_json
+
+if TYPE_CHECKING:
+    from iavlib.experiments.config import Experiment
+    from iavlib.experiments.store import RunStore
+
+_SHOWN = (
+    *("id", "task", "label", "status", "backbone", "weights", "recipe", "seed", "cohort"),
+    *("mae", "pearson", "constant_median_mae", "seconds"),
 )
-from iavlib.experiments.runner import describe, read_run, resolve, run, summary
-from iavlib.experiments.store import (
-    FAILED,
-    FINISHED,
-    SPEC,
-    UNFINISHED,
-    Result,
-    RunStore,
-    find_leftovers,
-    read_facts,
-    read_json,
-    remove,
-)
-
-_SHOWN = ("id", "task", "label", "status", "backbone", "weights", "recipe", "seed", "cohort")
-_RESUME = "the same command goes on from the last epoch"
-_NUMBERS = ("mae", "pearson", "constant_median_mae", "seconds")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunId = Annotated[str, typer.Argument(metavar="ID")]
 
 
-def train(spec: str | None, settings: Sequence[str], keep_going: bool, dry_run: bool) -> None:
-    """Run the experiments of a specification, see ``iav train --help``."""
-    with clear_errors(_RESUME):
-        store = RunStore()
-        chosen = _experiments(store, spec, settings)
-        failed = 0
-        for item in [resolve(experiment, store=store) for experiment in chosen]:
-            if dry_run:
-                typer.echo(f"{describe(item)}: {store.status(item)}")
-                continue
-            try:
-                result = run(item, store, log=lambda line: typer.echo(line))
-            except ExperimentFailed as error:
-                failed += 1
-                typer.secho(f"error: {error}", fg="red", err=True)
-            else:
-                typer.echo(f"{describe(item)}: {_outcome(result)}\n  {result.folder}")
-    if failed and not keep_going:
-        raise typer.Exit(EXIT_FAILED)
+def train(
+    spec: Annotated[
+        str | None,
+        typer.Argument(help="A YAML or JSON file with an experiment, or the id of a run."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Such as seed=1 or recipe.lr=0.01."),
+    ] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="End with status 0 even if training failed.")
+    ] = False,
+    dry_run: DryRun = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of an experiment, for editors.")
+    ] = False,
+) -> None:
+    """Run the experiments of a file; finished ones are read, interrupted ones are resumed.
 
+    Lists in the file are combined: a list of three seeds stands for three experiments.
+    """
+    from iavlib.core.errors import ExperimentFailed
+    from iavlib.experiments.config import experiment_schema
+    from iavlib.experiments.runner import describe, resolve, run, summary
+    from iavlib.experiments.store import RunStore
 
-def print_schema() -> None:
-    """Print the JSON schema of an experiment, see ``iav train --schema``."""
-    typer.echo(json.dumps(experiment_schema(), indent=1))
+    if schema:
+        print_json(experiment_schema())
+        return
+    store, n_failed = RunStore(), 0
+    chosen = _experiments(store, spec, settings or ())
+    for item in [resolve(experiment, store=store) for experiment in chosen]:
+        if dry_run:
+            typer.echo(f"{describe(item)}: {store.status(item)}")
+            continue
+        try:
+            result = run(item, store, log=typer.echo)
+        except ExperimentFailed as error:
+            n_failed += 1
+            typer.secho(f"error: {error}", fg="red", err=True)
+        else:
+            random = ", from random weights" if result.facts["weights_random"] else ""
+            outcome = f"{result.facts['seconds']:.0f} s{random}; {summary(result.metrics)}"
+            typer.echo(f"{describe(item)}: {outcome}\n  {result.folder}")
+    if n_failed and not keep_going:
+        raise typer.Exit(FAILED)
 
 
 def _experiments(store: RunStore, spec: str | None, settings: Sequence[str]) -> list[Experiment]:
     """Read the experiments: of a file, or of a run that was started, with some fields set."""
+    from iavlib.core.errors import ExperimentError
+    from iavlib.experiments.config import expand, from_mapping, from_version_1, read_yaml
+    from iavlib.experiments.store import SPEC, read_json
+
     if spec is None and not settings:
         raise ExperimentError("iav train", "nothing to train", "name a file, a run, or --set")
     path = None if spec is None else Path(spec)
@@ -89,6 +96,10 @@ def _experiments(store: RunStore, spec: str | None, settings: Sequence[str]) -> 
 
 def _apply(values: dict[str, Any], settings: Sequence[str]) -> None:
     """Set fields of a specification, each ``field=value`` or ``field.key=value``."""
+    import yaml
+
+    from iavlib.core.errors import ExperimentError
+
     for name, value in parse_pairs("--set", settings).items():
         mapping = values
         *outer, last = name.split(".")
@@ -105,12 +116,7 @@ def _apply(values: dict[str, Any], settings: Sequence[str]) -> None:
             raise ExperimentError(where, "is not valid YAML", "correct or quote it") from error
 
 
-def _outcome(result: Result) -> str:
-    random = ", from random weights" if result.facts["weights_random"] else ""
-    return f"{result.facts['seconds']:.0f} s{random}; {summary(result.metrics)}"
-
-
-app = typer.Typer(help="The experiments that were run.")
+app = typer.Typer(cls=Commands, help="List, compare, show and clean up the experiments run here.")
 
 
 @app.callback(invoke_without_command=True)
@@ -130,18 +136,17 @@ def runs(
     """List runs, finished or not, or compare two."""
     if context.invoked_subcommand:
         return
+    from iavlib.experiments.store import RunStore
     from iavlib.experiments.table import filter_rows, run_table, table_json
 
-    with clear_errors(_RESUME):
-        store = RunStore()
-        if compared:
-            _show_comparison([read_run(store, store.find(name)) for name in compared], as_json)
-            return
-        table = run_table(store, task)
-        selected = parse_pairs("--filter", conditions or ())
-        table = filter_rows(table, selected) if len(table) else table
+    store = RunStore()
+    if compared:
+        _show_comparison(store, compared, as_json)
+        return
+    table, selected = run_table(store, task), parse_pairs("--filter", conditions)
+    table = filter_rows(table, selected) if len(table) else table
     if as_json:
-        typer.echo(json.dumps(table_json(table), indent=1, ensure_ascii=False))
+        print_json(table_json(table))
     elif table.empty:
         typer.echo(f"no runs in {store.root}")
     else:
@@ -149,8 +154,7 @@ def runs(
 
 
 def _show_table(table) -> None:
-    columns = [name for name in (*_SHOWN, *_NUMBERS) if name in table]
-    shown = table[columns].map(_cell)
+    shown = table[[name for name in _SHOWN if name in table]].map(_cell)
     if "weights_random" in table:
         random = table["weights_random"].eq(True)
         shown["weights"] = shown["weights"].where(~random, shown["weights"] + " (random)")
@@ -167,17 +171,15 @@ def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _show_comparison(results: list[Result], as_json: bool) -> None:
+def _show_comparison(store: RunStore, names: Sequence[str], as_json: bool) -> None:
+    from iavlib.experiments.runner import read_run
     from iavlib.experiments.table import compare
 
-    both = compare(*results)
+    both = compare(*(read_run(store, store.find(name)) for name in names))
     if as_json:
         tables = {"settings": both.settings, "metrics": both.metrics}
-        content = {
-            name: json.loads(table.to_json(orient="index")) for name, table in tables.items()
-        }
-        content |= {"n_common": both.n_common, "difference": both.difference}
-        typer.echo(json.dumps(content, indent=1))
+        content = {name: json.loads(t.to_json(orient="index")) for name, t in tables.items()}
+        print_json(content | {"n_common": both.n_common, "difference": both.difference})
         return
     typer.echo(both.settings.to_string() if len(both.settings) else "the same settings")
     typer.echo("\n" + both.metrics.to_string(float_format="{:.4g}".format))
@@ -189,18 +191,17 @@ def _show_comparison(results: list[Result], as_json: bool) -> None:
 
 
 @app.command()
-def show(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+def show(run_id: RunId, as_json: AsJson = False) -> None:
     """Show one run: settings, numbers, and where its files are."""
+    from iavlib.experiments.store import FINISHED, RunStore, read_facts
     from iavlib.experiments.table import as_table, row_of, table_json
 
-    with clear_errors(_RESUME):
-        store = RunStore()
-        folder = store.find(run_id)
-        row = row_of(store, folder)
-        facts = read_facts(folder) if row["status"] == FINISHED else {}
+    store = RunStore()
+    folder = store.find(run_id)
+    row = row_of(store, folder)
     if as_json:
-        content = table_json(as_table([row]))[0] | {"facts": facts}
-        typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+        facts = read_facts(folder) if row["status"] == FINISHED else {}
+        print_json(table_json(as_table([row]))[0] | {"facts": facts})
         return
     width = max(map(len, row))
     for name, value in row.items():
@@ -211,7 +212,7 @@ def show(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson =
 
 
 @app.command()
-def ood(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def ood(run_id: RunId) -> None:
     """Save beside a network what `iav predict` compares new images with.
 
     It needs the images on which the run was trained; later predictions do not.
@@ -219,8 +220,7 @@ def ood(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     from iavlib.predict.model import load_predictor
     from iavlib.predict.ood import make_ood_reference
 
-    with clear_errors(_RESUME):
-        path = make_ood_reference(load_predictor(run_id))
+    path = make_ood_reference(load_predictor(run_id))
     typer.echo(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
@@ -239,18 +239,17 @@ def gc(
     finished: Annotated[
         bool, typer.Option("--finished", help="Remove finished runs; name them.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only list them.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Remove unneeded runs and leftovers of interruptions; finished runs only by name."""
-    chosen = {FAILED: failed, UNFINISHED: unfinished, FINISHED: finished}
-    with clear_errors(_RESUME):
-        store = RunStore()
-        leftovers = find_leftovers(
-            store, [name for name, yes in chosen.items() if yes], names or ()
-        )
-        for item in leftovers:
-            typer.echo(f"{item.what}: {item.path.relative_to(store.root)}, {item.bytes:,} bytes")
-            if not dry_run:
-                remove(store, item)
+    from iavlib.experiments import store as stored
+
+    chosen = {stored.FAILED: failed, stored.UNFINISHED: unfinished, stored.FINISHED: finished}
+    store = stored.RunStore()
+    leftovers = stored.find_leftovers(store, [s for s, yes in chosen.items() if yes], names or ())
+    for item in leftovers:
+        typer.echo(f"{item.what}: {item.path.relative_to(store.root)}, {item.bytes:,} bytes")
+        if not dry_run:
+            stored.remove(store, item)
     verb = "would be removed" if dry_run else "removed"
     typer.echo(f"{len(leftovers)} {verb}, {sum(item.bytes for item in leftovers):,} bytes")

@@ -5,18 +5,24 @@ Nothing heavy is imported before a command needs it: ``iav --help`` answers at o
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from iavlib import __version__
-from iavlib.cli import FAILED, WRONG_INPUT, clear_errors, parse_pairs
+from iavlib.cli import (
+    FAILED,
+    AsJson,
+    Commands,
+    DryRun,
+    Overwrite,
+    experiments,
+    fail,
+    parse_pairs,
+    print_json,
+)
 from iavlib.core.project import NO_TRAIN_VARIABLE
 
 Profile = Annotated[
@@ -32,39 +38,17 @@ Executor = Annotated[
         "path of a folder like these.",
     ),
 ]
-DryRun = Annotated[
-    bool, typer.Option("-n", "--dry-run", help="Only list every job and why it would run.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")]
-
-
-def _late(module: str) -> type[TyperGroup]:
-    """Make a group whose commands are those of a module, imported when one is called."""
-
-    class LateCommands(TyperGroup):
-        def make_context(self, *args: Any, **kwargs: Any) -> Any:
-            group = typer.main.get_group(importlib.import_module(module).app)
-            return group.make_context(*args, **kwargs)
-
-    return LateCommands
 
 
 app = typer.Typer(
+    cls=Commands,
     help="Inter-annotator variability: run the notebooks, build the book, see the claims.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-app.add_typer(
-    typer.Typer(cls=_late("iavlib.cli.data")),
-    name="data",
-    help="See which data are here, and fetch what can be fetched.",
-)
-app.add_typer(
-    typer.Typer(cls=_late("iavlib.cli.experiments")),
-    name="runs",
-    help="List, compare, show and clean up the experiments that were run.",
-)
+app.add_typer(experiments.app, name="runs")
+app.command()(experiments.train)
 
 
 def _print_version(wanted: bool) -> None:
@@ -98,13 +82,8 @@ def agreement(
     Ends with 1 when a mask could not be used; the others are done.
     """
     from iavlib.agreement.analysis import analyse
-    from iavlib.core.errors import DataError, DatasetUnavailable
 
-    try:
-        result = analyse(table, out, processes, tolerance, spacing, progress=True)
-    except (DataError, DatasetUnavailable) as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        raise typer.Exit(WRONG_INPUT) from None
+    result = analyse(table, out, processes, tolerance, spacing, progress=True)
     for row in result.problems.itertuples():
         kind = "left out" if row.left_out else "look at"
         typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.hint}", err=True)
@@ -138,18 +117,25 @@ def run(
     job: Annotated[bool, typer.Option("--job", hidden=True)] = False,
 ) -> None:
     """Execute notebooks into book/executed/, except those that are up to date."""
-    from iavlib.book.plan import Request, make, show
+    from iavlib.book.plan import Request
     from iavlib.core.project import find_project, select_notebooks
 
-    with clear_errors():
-        project = find_project()
-        chosen = select_notebooks(project, notebooks or ())
-        request = Request(project, chosen, profile, parse_pairs("-p", parameter or ()), force)
-        request = replace(request, n_jobs=jobs, executor=executor, train=not no_train)
-        if job:
-            _run_jobs(request)
-        elif not (show(request, typer.echo) if dry_run else not make(request, typer.echo)):
-            raise typer.Exit(FAILED)
+    project = find_project()
+    chosen, overrides = select_notebooks(project, notebooks or ()), parse_pairs("-p", parameter)
+    request = Request(
+        project, chosen, profile, overrides, force, False, jobs, executor, not no_train
+    )
+    if job:
+        _run_jobs(request)
+    else:
+        _make(request, dry_run)
+
+
+def _make(request: Any, dry_run: bool) -> None:
+    from iavlib.book.plan import make, show
+
+    if not (show(request, typer.echo) if dry_run else not make(request, typer.echo)):
+        raise typer.Exit(FAILED)
 
 
 def _run_jobs(request: Any) -> None:
@@ -176,39 +162,6 @@ def _run_jobs(request: Any) -> None:
 
 
 @app.command()
-def train(
-    spec: Annotated[
-        str | None,
-        typer.Argument(help="A YAML or JSON file with an experiment, or the id of a run."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Such as seed=1 or recipe.lr=0.01."),
-    ] = None,
-    keep_going: Annotated[
-        bool,
-        typer.Option("--keep-going", help="End with status 0 even if training failed."),
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("-n", "--dry-run", help="Only list the experiments and their state.")
-    ] = False,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON schema of an experiment, for editors.")
-    ] = False,
-) -> None:
-    """Run the experiments of a file; finished ones are read, interrupted ones are resumed.
-
-    Lists in the file are combined: a list of three seeds stands for three experiments.
-    """
-    from iavlib.cli.experiments import print_schema, train as do_experiments
-
-    if schema:
-        print_schema()
-        return
-    do_experiments(spec, settings or (), keep_going, dry_run)
-
-
-@app.command()
 def book(
     profile: Profile = "quick",
     force: Annotated[
@@ -222,44 +175,32 @@ def book(
     dry_run: DryRun = False,
 ) -> None:
     """Run the notebooks that changed and build the book into _build/html."""
-    from iavlib.book.plan import Request, make, show
+    from iavlib.book.plan import Request
     from iavlib.book.site import build_book, toc_notebooks
     from iavlib.core.project import find_project
 
-    with clear_errors():
-        project = find_project()
-        if no_run and not dry_run:
-            result = build_book(project, force)
-        else:
-            chosen = [] if no_run else toc_notebooks(project)
-            request = Request(project, chosen, profile, {}, force, True, jobs, executor)
-            if not (show(request, typer.echo) if dry_run else not make(request, typer.echo)):
-                raise typer.Exit(FAILED)
-            return
+    project = find_project()
+    if dry_run or not no_run:
+        chosen = [] if no_run else toc_notebooks(project)
+        _make(Request(project, chosen, profile, {}, force, True, jobs, executor), dry_run)
+        return
+    result = build_book(project, force)
     for problem in result.problems:
         typer.secho(f"problem: {problem}", fg="red", err=True)
     typer.echo(f"Book{'' if result.rebuilt else ', nothing changed'}: {project.html}/index.html")
     if not result.ok:
-        typer.secho(
-            f"Not a good book: {len(result.failed)} of its notebooks failed, "
-            f"{len(result.problems)} problems.",
-            fg="red",
-            err=True,
-        )
-        raise typer.Exit(FAILED)
+        n_failed, n_problems = len(result.failed), len(result.problems)
+        fail(f"Not a good book: {n_failed} of its notebooks failed, {n_problems} problems.")
 
 
 @app.command()
-def claims(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
-) -> None:
+def claims(as_json: AsJson = False) -> None:
     """Compare the claims of the papers with what was measured here."""
     from iavlib.book.claims import count_verdicts, ledger, rich_table
 
-    with clear_errors():
-        rows = ledger()
+    rows = ledger()
     if as_json:
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False))
+        print_json(rows)
         return
     from rich.console import Console
 
@@ -302,8 +243,7 @@ def predict(
     options = PredictOptions(
         images, model, out, masks, alpha, calibrate_on, heat_maps, overwrite, max_pixels, embedded
     )
-    with clear_errors("nothing was written"):
-        table = predict_images(options, log=lambda line: typer.echo(line, err=True))
+    table = predict_images(options, log=lambda line: typer.echo(line, err=True))
     failed = table[table["status"] == "failed"]
     for row in failed.itertuples():
         typer.echo(f"not predicted: {row.image}: {row.problem}; {row.hint}", err=True)
@@ -333,21 +273,20 @@ def triage(
 
     Predictions are of runs of task iaa, finished or stored, that were not trained on the image.
     """
-    with clear_errors("nothing was written"):
-        from iavlib.core.errors import PredictionError
-        from iavlib.core.files import write_text
-        from iavlib.experiments.runner import load_cohort
-        from iavlib.predict.triage import describe, out_of_fold_runs, triage as order_images
+    from iavlib.core.errors import PredictionError
+    from iavlib.core.files import write_text
+    from iavlib.experiments.runner import load_cohort
+    from iavlib.predict.triage import describe, out_of_fold_runs, triage as order_images
 
-        if out is not None and out.exists() and not overwrite:
-            raise PredictionError(out, "exists", "choose another name, or add --overwrite")
-        study = load_cohort(cohort, **({"path": path} if path else {}))
-        runs = out_of_fold_runs(study)
-        found = order_images(study, runs, by, model_name, statistics, n_boot=n_boot)
-        typer.echo(describe(found, study, first))
-        if out is not None:
-            write_text(out, found.ranking.to_csv(index=False, float_format="%.6g"))
-            typer.echo(str(out))
+    if out is not None and out.exists() and not overwrite:
+        raise PredictionError(out, "exists", "choose another name, or add --overwrite")
+    study = load_cohort(cohort, **({"path": path} if path else {}))
+    runs = out_of_fold_runs(study)
+    order = order_images(study, runs, by, model_name, statistics, n_boot=n_boot)
+    typer.echo(describe(order, study, first))
+    if out is not None:
+        write_text(out, order.ranking.to_csv(index=False, float_format="%.6g"))
+        typer.echo(str(out))
 
 
 results_app = typer.Typer(no_args_is_help=True, callback=lambda: None)
@@ -367,13 +306,121 @@ def export(
     from iavlib.book.stored import export_results
     from iavlib.core.project import find_project
 
-    with clear_errors():
-        done = export_results(find_project(), runs, every_run)
+    done = export_results(find_project(), runs, every_run)
     for name in done.written:
         typer.echo(f"stored: {name}")
     for reason in done.skipped:
         typer.echo(f"left out: {reason}")
     typer.echo(f"{len(done.written)} stored, {len(done.unchanged)} unchanged")
+
+
+data_app = typer.Typer(help="See which data are here, and fetch what can be.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("status")
+def status_command(as_json: AsJson = False) -> None:
+    """List every cohort: files present, size, licence, citation, and how to get the rest."""
+    from iavlib.core.project import data_home
+    from iavlib.data.catalogue import status
+
+    rows = status()
+    if as_json:
+        print_json([row.to_dict() for row in rows])
+        return
+    typer.echo(f"data home: {data_home()}")
+    for row in rows:
+        usable = "" if row.usable or row.state == "by path" else ", not usable"
+        lines = [f"\n{row.name}: {row.state}{usable} - {row.title}"]
+        for pattern, (have, expected) in row.counts.items():
+            lines.append(f"  {pattern}: {have:,} of {expected:,}")
+        if row.counts:
+            lines.append(f"  size here: {row.bytes / 1e6:,.1f} MB in {row.folder}")
+        lines += [f"  note: {note}" for note in row.notes]
+        lines += [f"  licence: {row.licence}", f"  cite: {row.citation}", f"  get it: {row.how}"]
+        typer.echo("\n".join(lines))
+
+
+@data_app.command("fetch")
+def fetch_command(
+    cohort: str = typer.Argument(..., help="Name of the cohort: imapp."),
+    masks: bool = typer.Option(False, "--masks", help="Also the masks, from Zenodo."),
+    images: bool = typer.Option(False, "--images", help="Also the images, from the ISIC archive."),
+    yes: bool = typer.Option(False, "--yes", "-y", help="Continue without asking."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Only list what would be fetched, with its size; write nothing."
+    ),
+    attempts: int = typer.Option(3, min=1, help="Failed attempts per file before giving up."),
+    timeout: float = typer.Option(
+        30, min=0.1, help="Seconds without data before an attempt fails."
+    ),
+    optional: bool = typer.Option(
+        False, "--optional", help="Report failures, but end with status 0."
+    ),
+) -> None:
+    """Get what was published of a cohort into the data home, each file verified.
+
+    The tables always (by SHA-256), masks and images where asked for (masks by their published
+    MD5, images by their published size). Files that are present and correct are not fetched again;
+    interrupted downloads are resumed.
+    """
+    from iavlib.core.errors import DataError, FetchError
+
+    if cohort != "imapp":
+        typer.echo(
+            f"nothing to fetch for {cohort!r}; 'iav data status' shows how to get it", err=True
+        )
+        raise typer.Exit(2)
+    try:
+        complete = _fetch(masks, images, yes, dry_run, attempts, timeout)
+    except (FetchError, DataError) as error:
+        typer.echo(f"not fetched: {error}", err=True)
+        complete = False
+    if not complete and not optional:
+        raise typer.Exit(FAILED)
+
+
+def _fetch(
+    masks: bool, images: bool, yes: bool, dry_run: bool, attempts: int, timeout: float
+) -> bool:
+    """Get the tables, then the files that are asked for; return whether nothing is left out."""
+    from iavlib.data import imapp_fetch
+    from iavlib.data.datasets import imapp
+
+    if dry_run and (left := imapp.imapp_tables_to_fetch()):
+        typer.echo(
+            f"tables: {len(left)} to fetch ({', '.join(left)}); they list what else is missing"
+        )
+        return True
+    files = imapp.fetch_imapp_tables(attempts, timeout)
+    typer.echo(f"{len(files)} tables of imapp are in {files[0].parent}, as published")
+    kinds = [
+        (masks, imapp_fetch.plan_masks, imapp_fetch.fetch_masks),
+        (images, imapp_fetch.plan_images, imapp_fetch.fetch_images),
+    ]
+    steps = [(make_plan(attempts, timeout), fetch) for wanted, make_plan, fetch in kinds if wanted]
+    for plan, _ in steps:
+        typer.echo(str(plan))
+    imapp_fetch.check_plans(plan for plan, _ in steps)
+    if dry_run:
+        return True
+    if any(plan.todo for plan, _ in steps) and not yes and not _agreed():
+        typer.echo("stopped, nothing was downloaded; --yes goes on without asking", err=True)
+        return False
+    complete = True
+    for plan, fetch in steps:
+        report = fetch(plan, attempts, timeout, typer.echo)
+        typer.echo(str(report))
+        complete &= report.complete
+    return complete
+
+
+def _agreed() -> bool:
+    try:
+        return typer.confirm("Go on?")
+    except typer.Abort:
+        # Nobody is there to answer.
+        return False
 
 
 if __name__ == "__main__":

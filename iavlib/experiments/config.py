@@ -33,15 +33,16 @@ Lists are crossed: this entry stands for 2 x 2 x 5 x 3 experiments. What is a li
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -60,7 +61,7 @@ from iavlib.core.project import Project
 from iavlib.core.settings import Settings, describe
 from iavlib.data.official_splits import LEAKS
 from iavlib.data.splits import STRATIFY
-from iavlib.experiments.tasks import find_task
+from iavlib.experiments.tasks import TaskSettings, find_task
 from iavlib.training.recipe import Recipe, get_recipe
 
 ID_DIGITS = 12
@@ -76,29 +77,6 @@ _NOT_HASHED = ("cohort_options", "label")
 _TEXT_FIELDS = ("data", "files", "label", "init_from", "start")
 # YAML takes 1e-4 for text; nobody means text
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
-
-Fractions = tuple[float, ...]
-Stratify = tuple[str, ...] | None
-
-
-class TaskSettings(Settings):
-    """Settings of a task beside the fields that every experiment has; tasks derive their own."""
-
-    #: Field to its name in version 1, and to version 1's values where those differ.
-    VERSION_1: ClassVar[Mapping[str, tuple[str, Mapping[Any, Any]]]] = {}
-
-    def given(self) -> dict[str, Any]:
-        """Return the settings that were given, without defaults, as JSON can hold them."""
-        return self.model_dump(mode="json", exclude_unset=True)
-
-    def filled(self, defaults: Mapping[str, Any]) -> TaskSettings:
-        """Return the settings with other values for those that are None."""
-        missing = {name: v for name, v in defaults.items() if getattr(self, name) is None}
-        return self.model_copy(update=missing)
-
-    def with_defaults(self, experiment: Experiment) -> TaskSettings:
-        """Fill in the defaults that depend on the rest of the experiment."""
-        return self
 
 
 class Choice(BaseModel):
@@ -134,10 +112,10 @@ class HoldoutSplit(Settings):
     """
 
     kind: Literal["holdout"] = "holdout"
-    fractions: Fractions = (0.7, 0.1, 0.2)
+    fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
     seed: int = 0
     group: str | None = "patient"
-    stratify: Stratify = tuple(STRATIFY)
+    stratify: tuple[str, ...] | None = tuple(STRATIFY)
 
 
 class KFoldSplit(Settings):
@@ -149,7 +127,7 @@ class KFoldSplit(Settings):
     val: Annotated[float, Field(gt=0, lt=1)] = 0.125
     seed: int = 0
     group: str | None = "patient"
-    stratify: Stratify = tuple(STRATIFY)
+    stratify: tuple[str, ...] | None = tuple(STRATIFY)
 
     @model_validator(mode="after")
     def _check_fold(self):
@@ -162,7 +140,7 @@ class OfficialSplit(Settings):
     """The published split, see :func:`iavlib.data.official_split`."""
 
     kind: Literal["official"]
-    fractions: Fractions = (0.7, 0.1, 0.2)
+    fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
     leaks: Literal[LEAKS] = "leave out"
     seed: int = 0
 
@@ -248,10 +226,9 @@ class Experiment(Settings):
             values = from_version_1(values)
         try:
             super().__init__(**_prepare(values))
-        except ValidationError as error:
-            raise ExperimentError("experiment", describe(error), "correct it") from None
-        except TrainingError as error:
-            raise ExperimentError("experiment", str(error).rstrip("."), "correct it") from None
+        except (ValidationError, TrainingError) as error:
+            problem = describe(error) if isinstance(error, ValidationError) else str(error)
+            raise ExperimentError("experiment", problem.rstrip("."), "correct it") from None
 
     @field_serializer("settings")
     def _write_settings(self, settings: TaskSettings) -> dict[str, Any]:
@@ -271,10 +248,8 @@ class Experiment(Settings):
         values = self.to_dict()
         shown = {k: v for k, v in values.items() if k == "task" or v != defaults.get(k)}
         if "split" in shown:
-            plain = SPLITS[self.split.kind](kind=self.split.kind).to_dict()
-            shown["split"] = {
-                k: v for k, v in shown["split"].items() if k == "kind" or v != plain[k]
-            }
+            given = self.split.model_dump(mode="json", exclude_defaults=True)
+            shown["split"] = {"kind": self.split.kind} | given
         if self.parent is not None:
             shared = {name: values[name] for name in _SHARED}
             shown["init_from"] = self.parent._compact(_DEFAULTS | shared)
@@ -286,7 +261,7 @@ class Experiment(Settings):
         return self.to_dict() | {"label": ""} == other.to_dict() | {"label": ""}
 
     def __hash__(self) -> int:
-        return hash(self.canonical())
+        return hash(self.canonical)
 
     def replace(self, **changes: Any) -> Experiment:
         """Return the experiment with some fields changed; a part that is given is given whole."""
@@ -296,8 +271,9 @@ class Experiment(Settings):
         """Return the recipe with the fields that differ; `defaults` are those of a task."""
         return get_recipe(self.recipe.name, **defaults | self.recipe.settings)
 
+    @functools.cached_property
     def canonical(self) -> str:
-        """Write what decides the result as JSON, the same for every order and spelling.
+        """What decides the result as JSON, the same for every order and spelling.
 
         The form is that of version 1. Fields that have their default are left out, so that a field
         added later changes no id.
@@ -309,8 +285,8 @@ class Experiment(Settings):
         }
         if self.parent is not None:
             resolved = self.parent.is_resolved
-            values["start"] = self.parent.name if resolved else self.parent.canonical()
-        return json.dumps(_as_integers(values), sort_keys=True, separators=(",", ":"))
+            values["start"] = self.parent.name if resolved else self.parent.canonical
+        return json.dumps(map_leaves(values, _as_integer), sort_keys=True, separators=(",", ":"))
 
     @property
     def parent(self) -> Experiment | None:
@@ -334,19 +310,19 @@ class Experiment(Settings):
             If it is not resolved: on other data the same settings are another experiment.
         """
         if not self.is_resolved:
-            raise ExperimentError(
-                "experiment", "its data and weights are open", "give resolve(experiment)"
-            )
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:ID_DIGITS]
+            problem = "its data and weights are open"
+            raise ExperimentError("experiment", problem, "give resolve(experiment)")
+        return hashlib.sha256(self.canonical.encode()).hexdigest()[:ID_DIGITS]
 
     @property
     def name(self) -> str:
         """Task and id."""
         return f"{self.task}/{self.id}"
 
+    @functools.cached_property
     def query_key(self) -> str:
-        """Write what is asked, on whatever data and weights: :meth:`canonical` without these."""
-        return self._open().canonical()
+        """What is asked, on whatever data and weights: :attr:`canonical` without these."""
+        return self._open().canonical
 
     def _open(self) -> Experiment:
         values = {"data": "", "files": "", "cohort": AUTO, "weights": AUTO}
@@ -360,13 +336,12 @@ class Experiment(Settings):
         Where `query` leaves cohort or weights open, any will do.
         """
         same = {"data": query.data, "files": query.files}
-        same |= {"cohort": AUTO} if query.cohort == AUTO else {}
-        same |= {"weights": AUTO} if query.weights == AUTO else {}
+        same |= {name: AUTO for name in ("cohort", "weights") if getattr(query, name) == AUTO}
         if self.parent is not None and query.parent is not None:
             if not self.parent.matches(query.parent):
                 return False
             same["init_from"] = query.init_from
-        return self.replace(**same).canonical() == query.canonical()
+        return self.replace(**same).canonical == query.canonical
 
 
 FIELDS = tuple(Experiment.model_fields)
@@ -387,18 +362,11 @@ def from_mapping(values: Any, where: Any = "experiment") -> Experiment:
     ExperimentError
         If a field is unknown (near names are suggested) or a value does not fit.
     """
-    check_mapping(values, where)
     try:
         return Experiment(**from_version_1(values))
     except ExperimentError as error:
         place = where if error.where == "experiment" else f"{where}: {error.where}"
         raise ExperimentError(place, error.problem, error.hint) from error
-
-
-def check_mapping(values: Any, where: Any) -> None:
-    """Refuse what is not a mapping."""
-    if not isinstance(values, Mapping):
-        raise ExperimentError(where, "is not a mapping", "write field: value, one per line")
 
 
 def experiment_schema() -> dict[str, Any]:
@@ -427,7 +395,7 @@ def experiment_schema() -> dict[str, Any]:
 
 def _prepare(values: Mapping[str, Any]) -> dict[str, Any]:
     """Bring the parts of an experiment from what people write to what the models take."""
-    values = {name: _plain(value, name) for name, value in values.items()}
+    values = {name: map_leaves(value, _plain, name) for name, value in values.items()}
     unknown = [name for name in values if name not in Experiment.model_fields]
     if unknown:
         problem = f"no field {unknown[0]!r}"
@@ -469,14 +437,17 @@ def _read_part(kind: type[BaseModel], values: Any, where: str) -> Any:
         raise ExperimentError(where, describe(error), f"correct {where}") from None
 
 
+def map_leaves(value: Any, change: Callable[[Any, str], Any], place: str = "") -> Any:
+    """Change every value of nested mappings and lists, given the value and its dotted name."""
+    if isinstance(value, Mapping):
+        return {str(k): map_leaves(v, change, f"{place}.{k}") for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [map_leaves(item, change, place) for item in value]
+    return change(value, place)
+
+
 def _plain(value: Any, place: str) -> Any:
     """Bring a value to what JSON holds, or refuse it."""
-    if isinstance(value, BaseModel):
-        return value
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v, f"{place}.{k}") for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v, place) for v in value]
     if hasattr(value, "item") and not isinstance(value, str):
         value = value.item()  # of NumPy
     is_text = place.rpartition(".")[2] in _TEXT_FIELDS
@@ -484,22 +455,16 @@ def _plain(value: Any, place: str) -> Any:
         value = float(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ExperimentError(f"{place} = {value}", "is not finite", "give a number or nothing")
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float | str | BaseModel):
         return value
     raise ExperimentError(
         f"{place} = {value!r}", "is no text, number, list or mapping", "use one of these"
     )
 
 
-def _as_integers(value: Any) -> Any:
+def _as_integer(value: Any, place: str) -> Any:
     """Write 1.0 as 1, so that both spellings are one experiment."""
-    if isinstance(value, Mapping):
-        return {k: _as_integers(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_integers(v) for v in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 # ------------------------------------------------------------------------------- version 1
@@ -518,11 +483,10 @@ def to_version_1(experiment: Experiment) -> dict[str, Any]:
         filled in.
     """
     values = experiment.to_dict()
-    renamed = experiment.settings.VERSION_1
     overrides = {}
     for name, value in values.pop("settings").items():
-        old, names = renamed.get(name, (name, {}))
-        overrides[old] = names.get(value, value) if names else value
+        old, old_values = experiment.settings.VERSION_1.get(name, (name, {}))
+        overrides[old] = _translate(value, old_values)
     alpha = overrides.pop("alpha", None)
     for part in ("recipe", "method"):
         choice = getattr(experiment, part)
@@ -535,7 +499,7 @@ def to_version_1(experiment: Experiment) -> dict[str, Any]:
     return values | {"overrides": overrides, "alpha": alpha, "start": parent}
 
 
-def from_version_1(values: Mapping[str, Any]) -> dict[str, Any]:
+def from_version_1(values: Any, where: Any = "experiment") -> dict[str, Any]:
     """Bring a specification of version 1, or an entry of a list of such, to the present form.
 
     Parameters
@@ -543,64 +507,62 @@ def from_version_1(values: Mapping[str, Any]) -> dict[str, Any]:
     values : mapping
         Fields of an experiment, any of them a list of values. What is in the present form already
         is returned as it is.
+    where : str or Path
+        How to name the place in an error.
 
     Raises
     ------
     ExperimentError
-        If ``overrides`` names no setting of the task, the recipe or the method.
+        If it is no mapping, or ``overrides`` names no setting of the task, the recipe or the
+        method.
     """
-    parent = values.get("start", values.get("init_from"))
-    nested = isinstance(parent, Mapping) and bool(parent)
+    if not isinstance(values, Mapping):
+        raise ExperimentError(where, "is not a mapping", "write field: value, one per line")
+    present = {name: value for name, value in values.items() if name not in _VERSION_1_KEYS}
+    parent = values.get("start") or values.get("init_from")
+    if parent:
+        present["init_from"] = from_version_1(parent) if isinstance(parent, Mapping) else parent
     if not _VERSION_1_KEYS & set(values):
-        return values | {"init_from": from_version_1(parent)} if nested else dict(values)
-    kinds = values.get("task", "iaa")
-    task = find_task(kinds[0] if isinstance(kinds, list) else kinds)
+        return present
     overrides = values.get("overrides") or {}
     if not isinstance(overrides, Mapping):
         raise ExperimentError(f"overrides = {overrides!r}", "must be a mapping", "correct it")
-    parts = _sort_overrides(overrides, task.settings, bool(values.get("method")))
-    if values.get("alpha") is not None:
-        parts["settings"]["alpha"] = values["alpha"]
-    converted: dict[str, Any] = {}
-    for key, value in values.items():
-        if key in ("recipe", "method"):
-            converted[key] = {"name": value, **parts[key]} if parts[key] else value
-        elif key == "overrides":
-            for part in ("recipe", "method"):
-                if parts[part] and part not in values:
-                    name = Experiment.model_fields[part].default.name
-                    converted[part] = {"name": name, **parts[part]}
-            converted["settings"] = parts["settings"]
-        elif key in ("start", "init_from"):
-            converted["init_from"] = from_version_1(value) if nested else value
-        elif key == "alpha":
-            converted["settings"] = parts["settings"]
-        else:
-            converted[key] = value
-    return converted
-
-
-def _sort_overrides(
-    overrides: Mapping[str, Any], settings: type[TaskSettings], has_method: bool
-) -> dict[str, dict[str, Any]]:
-    """Return which overrides are of the recipe, of the method and of the task."""
-    renamed = {old: (new, names) for new, (old, names) in settings.VERSION_1.items()}
+    task = values.get("task", "iaa")
+    settings = find_task(task[0] if isinstance(task, list) else task).settings
+    renamed = {
+        old: (new, {before: now for now, before in changed.items()})
+        for new, (old, changed) in settings.VERSION_1.items()
+    }
     parts: dict[str, dict[str, Any]] = {"recipe": {}, "method": {}, "settings": {}}
     for name, value in overrides.items():
-        new, names = renamed.get(name, (name, {}))
+        new, new_values = renamed.get(name, (name, {}))
         if new in settings.model_fields:
-            present = {old: key for key, old in names.items()}
-            many = isinstance(value, list) and bool(present)
-            value = [present.get(v, v) for v in value] if many else value
-            parts["settings"][new] = present.get(value, value) if present and not many else value
+            parts["settings"][new] = _translate(value, new_values)
         elif name in Recipe.model_fields:
             parts["recipe"][name] = value
-        elif has_method:
+        elif values.get("method"):
             parts["method"][name] = value
         else:
             known = [*settings.model_fields, *Recipe.model_fields]
             raise ExperimentError(f"overrides.{name}", "is no setting", suggest(name, known))
-    return parts
+    if values.get("alpha") is not None:
+        parts["settings"]["alpha"] = values["alpha"]
+    if settings_given := parts.pop("settings"):
+        present["settings"] = settings_given
+    for part, given in parts.items():
+        if given:
+            default = Experiment.model_fields[part].default.name
+            present[part] = {"name": values.get(part, default), **given}
+    return present
+
+
+def _translate(value: Any, names: Mapping[Any, Any]) -> Any:
+    """Replace a value, or each of a list, by what it is called in the other version."""
+    if not names:
+        return value
+    if isinstance(value, list):
+        return [names.get(item, item) for item in value]
+    return names.get(value, value)
 
 
 _DEFAULTS = Experiment.model_construct().to_dict()
@@ -611,7 +573,6 @@ _DEFAULTS_1 = to_version_1(Experiment.model_construct())
 FOLDER = "experiments"
 #: Stands for every method of a task.
 ALL = "all"
-Place = tuple[str, ...]
 
 
 def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
@@ -634,70 +595,49 @@ def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
     ExperimentError
         If a field is unknown or a value does not fit.
     """
-    check_mapping(entry, where)
-    present = from_version_1(entry)
+    present = from_version_1(entry, where)
     if present != entry:
         message = f"{where}: write recipe, method, settings and init_from (book/experiments.md)"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
-    axes = list(_axes(present, str(present.get("task", "iaa")), where))
-    for place, choices in axes:
-        if not choices:
-            raise ExperimentError(where, f"{'.'.join(place)} is an empty list", "give a value")
-    experiments = []
-    for values in itertools.product(*(choices for _, choices in axes)):
-        fields: dict[str, Any] = {}
-        for (place, _), value in zip(axes, values, strict=True):
-            part = fields
-            for name in place[:-1]:
-                part = part.setdefault(name, {})
-            part[place[-1]] = value
-        experiments.append(from_mapping(fields, where))
-    return experiments
+    return [from_mapping(fields, where) for fields in _cross(present, where)]
 
 
-def _axes(
-    entry: Mapping[str, Any], task: str, where: Any, outer: Place = ()
-) -> Iterator[tuple[Place, list[Any]]]:
-    """Go through the fields of an entry and of its parts, each with its values."""
+def _cross(
+    entry: Mapping[str, Any], where: Any, task: str = "iaa", part: str = ""
+) -> Iterator[dict[str, Any]]:
+    """Go through what the lists of an entry, or of a part of one, stand for."""
+    task = str(entry.get("task", "iaa")) if part in ("", "init_from") else task
+    choices = []
     for name, value in entry.items():
-        place = (*outer, name)
+        place = f"{part}.{name}" if part else name
         if isinstance(value, Mapping):
-            inner = str(value.get("task", "iaa")) if name == "init_from" else task
-            yield from _axes(value, inner, where, place)
-        elif value == ALL and place in (("method",), ("method", "name")):
-            yield place, _every_method(task, where)
-        elif isinstance(value, list) and not _is_one_value(place, value, task):
-            yield place, value
-        else:
-            yield place, [value]
+            value = list(_cross(value, where, task, name))
+        elif value == ALL and place in ("method", "method.name"):
+            methods = find_task(task).methods
+            if methods is None:
+                hint = "leave 'method' out"
+                raise ExperimentError(where, "its task knows no methods by name", hint)
+            value = list(methods())
+        elif not isinstance(value, list) or _is_one_value(part, name, value, task):
+            value = [value]
+        if not value:
+            raise ExperimentError(where, f"{place} is an empty list", "give a value")
+        choices.append(value)
+    for values in itertools.product(*choices):
+        yield dict(zip(entry, values, strict=True))
 
 
-def _is_one_value(place: Place, value: list[Any], task: str) -> bool:
+def _is_one_value(part: str, name: str, value: list[Any], task: str) -> bool:
     """Return whether a list is one value by the type of its field."""
-    kinds = {"recipe": [Recipe], "split": [KFoldSplit, HoldoutSplit]}
-    part = place[-2] if len(place) > 1 else ""
-    models = [find_task(task).settings] if part == "settings" else kinds.get(part, [])
-    for model in models:
-        if place[-1] in model.model_fields:
+    parts = {"recipe": [Recipe], "split": [HoldoutSplit, KFoldSplit]}
+    for model in [find_task(task).settings] if part == "settings" else parts.get(part, []):
+        if name in model.model_fields:
             try:
-                TypeAdapter(model.model_fields[place[-1]].annotation).validate_python(value)
+                TypeAdapter(model.model_fields[name].annotation).validate_python(value)
+                return True
             except ValidationError:
                 return False
-            return True
     return False
-
-
-def _every_method(task: str, where: Any) -> list[str]:
-    """Name the methods of a task."""
-    methods = find_task(task).methods
-    if methods is None:
-        raise ExperimentError(where, "its task knows no methods by name", "leave 'method' out")
-    return list(methods())
-
-
-def listing_path(project: Project, profile: str) -> Path:
-    """Return the file that lists a profile's experiments, whether it is there or not."""
-    return project.profiles / FOLDER / f"{profile}.yaml"
 
 
 def listed(project: Project, profile: str) -> dict[str, list[Experiment]]:
@@ -718,12 +658,19 @@ def listed(project: Project, profile: str) -> dict[str, list[Experiment]]:
     ExperimentError
         If the file is damaged, names no notebook here, or an entry is wrong.
     """
-    path = listing_path(project, profile)
+    path = project.profiles / FOLDER / f"{profile}.yaml"
     if not path.is_file():
         return {}
+    facts = path.stat()
+    state = (facts.st_size, facts.st_mtime_ns)
+    lists = _read_lists(path, tuple(project.notebook_files()), state)
+    return {stem: list(experiments) for stem, experiments in lists.items()}
+
+
+@functools.lru_cache(maxsize=8)  # by the file and its state
+def _read_lists(path: Path, files: tuple[str, ...], _state: Any) -> dict[str, list[Experiment]]:
     experiments = {}
     for stem, entries in read_yaml(path).items():
-        files = project.notebook_files()
         if stem not in files:
             raise ExperimentError(path, f"no notebook {stem!r}", suggest(str(stem), files))
         if not isinstance(entries, list):
@@ -745,12 +692,9 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     """Read a YAML or JSON file that holds a mapping; empty if it holds nothing."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ExperimentError(path, f"cannot be read ({error.strerror})", "correct it") from error
-    except yaml.YAMLError as error:
-        raise ExperimentError(path, f"is no valid YAML ({error})", "correct it") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
+    except (OSError, yaml.YAMLError) as error:
+        reason = "cannot be read" if isinstance(error, OSError) else "is no valid YAML"
+        raise ExperimentError(path, f"{reason} ({error})", "correct it") from error
+    if not isinstance(content, dict | None):
         raise ExperimentError(path, "holds no mapping", "write name: value, one per line")
-    return content
+    return content or {}

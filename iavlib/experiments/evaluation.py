@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from iavlib import stats
 from iavlib.core.errors import ExperimentError
 from iavlib.experiments.runner import read_predictions
+from iavlib.experiments.scores import cached_statistics
 from iavlib.experiments.store import FINISHED
-from iavlib.stats import (
-    compare_errors,
-    fit_statistics_baseline,
-    mean_interval,
-    out_of_fold_intervals,
-    regression_errors,
-    relative_reduction,
-)
 
-_ALIKE = ["model", "backbone", "train_share"]
 _MEASURED = ("weights_source", "n_train", "mae", "pearson", "reduction")
 
 
@@ -42,18 +35,18 @@ def run_summary(runs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     named = runs.assign(model=runs.apply(model_name, axis=1))
-    for (model, backbone, share), group in named.groupby(_ALIKE, sort=False):
-        done = group[group["status"] == FINISHED].reindex(columns=[*group, *_MEASURED])
-        done = done.loc[:, ~done.columns.duplicated()]
+    named = named.reindex(columns=named.columns.union(_MEASURED, sort=False))
+    for key, group in named.groupby(["model", "backbone", "train_share"], sort=False):
+        done = group[group["status"] == FINISHED]
         weights = done["weights_source"].fillna(done["weights"]) if len(done) else group["weights"]
-        about = {"model": model, "backbone": backbone, "share": share, "of": len(group)}
+        about = dict(zip(("model", "backbone", "share"), key, strict=True)) | {"of": len(group)}
         about["weights"] = ", ".join(sorted(set(weights))).replace("none", "none (random)")
         about |= {"finished": len(done), "origin": ", ".join(sorted(set(done["origin"])))}
-        about |= {"train": done["n_train"].astype(float).mean()}
-        about |= done[["mae", "pearson", "reduction"]].astype(float).mean().to_dict()
-        rows.append(about | {"mae_sd": done["mae"].astype(float).std()})
+        means = done[["n_train", "mae", "pearson", "reduction"]].astype(float).mean()
+        rows.append(about | means.to_dict() | {"mae_sd": done["mae"].astype(float).std()})
+    table = pd.DataFrame(rows).set_index("model").rename(columns={"n_train": "train"})
     first = ["backbone", "weights", "share", "finished", "of", "origin", "train"]
-    return pd.DataFrame(rows).set_index("model")[[*first, "mae", "pearson", "reduction", "mae_sd"]]
+    return table[[*first, "mae", "pearson", "reduction", "mae_sd"]]
 
 
 def learning_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -104,7 +97,7 @@ def lead(errors: pd.DataFrame, model: str) -> dict:
     """
     whole = errors.dropna()
     other = whole.drop(columns=model).mean().idxmin()
-    difference = mean_interval(whole[model] - whole[other])
+    difference = stats.mean_interval(whole[model] - whole[other])
     return {"value": difference.value, "interval": difference.interval}
 
 
@@ -141,18 +134,23 @@ def predictions_on_test(runs: pd.DataFrame) -> pd.DataFrame:
     everything = read_predictions(finished)
     training = everything[everything["subset"] == "train"]
     constant = training.groupby("id")["true"].median()
-    about = finished.drop_duplicates("id").set_index("id")
-    tested = everything[everything["subset"] == "test"].copy()
-    tested["model"] = tested["id"].map(about.apply(model_name, axis=1))
-    tested["fold"] = tested["id"].map(about["split_fold"]) if "split_fold" in about else 0
-    tested["origin"] = tested["id"].map(about["origin"])
-    tested["random"] = tested["id"].map(about["weights_random"]).astype(bool)
-    tested["constant"] = tested["id"].map(constant)
+    runs = finished.drop_duplicates("id").set_index("id")
+    about = pd.DataFrame(
+        {
+            "model": runs.apply(model_name, axis=1),
+            "fold": runs.get("split_fold", 0),
+            "constant": constant,
+            "random": runs["weights_random"].astype(bool),
+            "origin": runs["origin"],
+        }
+    )
+    tested = everything[everything["subset"] == "test"].join(about, on="id")
+    tested = tested.drop(columns=["subset", "label"]).rename(columns={"id": "run"})
     tested["predicted"] = tested["predicted"].clip(0, 1)
-    first = ["model", "id", "seed", "fold", "image_id", "true", "predicted", "constant"]
+    first = ["model", "run", "seed", "fold", "image_id", "true", "predicted", "constant"]
     first += ["random", "origin"]
-    others = [name for name in tested if name not in (*first, "subset", "label")]
-    return tested[[*first, *others]].rename(columns={"id": "run"}).reset_index(drop=True)
+    others = tested.columns.difference(first, sort=False)
+    return tested[[*first, *others]].reset_index(drop=True)
 
 
 def complete_folds(runs: pd.DataFrame) -> pd.DataFrame:
@@ -210,7 +208,6 @@ def image_features(paths: pd.Series, size: int = 224) -> pd.DataFrame:
     pandas.DataFrame
         As :func:`iavlib.stats.image_baselines`, indexed by image id.
     """
-    from iavlib.experiments.scores import cached_statistics
     from iavlib.training.image_cache import cache_images
 
     return cached_statistics(cache_images(paths, size, progress=True))
@@ -232,17 +229,13 @@ def add_statistics_baseline(tested: pd.DataFrame, features: pd.DataFrame) -> pd.
         `tested` with rows of a model called "image statistics", one per image.
     """
     base = tested.drop_duplicates("image_id").reset_index(drop=True)
+    features = features.loc[base["image_id"]].reset_index(drop=True)
     predicted = pd.Series(index=base.index, dtype=float)
     for fold in base["fold"].unique():
-        inside, outside = base[base["fold"] != fold], base[base["fold"] == fold]
-        model = fit_statistics_baseline(
-            features.loc[inside["image_id"]].reset_index(drop=True),
-            inside["true"].reset_index(drop=True),
-            inside["cluster"].reset_index(drop=True),
-        )
-        predicted[outside.index] = model.predict(
-            features.loc[outside["image_id"]].reset_index(drop=True)
-        )
+        own = base["fold"] == fold
+        others = base[~own]
+        model = stats.fit_statistics_baseline(features[~own], others["true"], others["cluster"])
+        predicted[own] = model.predict(features[own])
     rows = base.assign(model=STATISTICS, run="", predicted=predicted, random=False, origin="here")
     return pd.concat([tested, rows], ignore_index=True)
 
@@ -275,13 +268,13 @@ def model_table(tested: pd.DataFrame, n_boot: int = 2000, seed: int = 0) -> pd.D
 def _measure(group: pd.DataFrame, n_boot: int, seed: int) -> dict:
     images = per_image(group)
     draw = {"clusters": images["cluster"], "n_boot": n_boot, "seed": seed}
-    errors = regression_errors(images["true"], images["predicted"], **draw)
-    mae, r = errors.loc["mae"], errors.loc["pearson"]
-    less = relative_reduction(images["true"], images["predicted"], images["constant"], **draw)
-    row = {"n": len(images), "runs": group["run"].nunique(), **mae[list(_ENDS)]}
+    errors = stats.regression_errors(images["true"], images["predicted"], **draw)
+    less = stats.relative_reduction(images["true"], images["predicted"], images["constant"], **draw)
+    row = {"n": len(images), "runs": group["run"].nunique(), **errors.loc["mae", list(_ENDS)]}
     row["median_mae"] = (images["true"] - images["constant"]).abs().mean()
     row |= {"reduction": less.value, "reduction_low": less.low, "reduction_high": less.high}
-    row |= dict(zip(("pearson", "pearson_low", "pearson_high"), r[list(_ENDS)], strict=True))
+    names = ("pearson", "pearson_low", "pearson_high")
+    row |= dict(zip(names, errors.loc["pearson", list(_ENDS)], strict=True))
     origin = ", ".join(sorted(set(group["origin"])))
     return row | {"random": group["random"].any(), "origin": origin}
 
@@ -309,27 +302,22 @@ def against(tested: pd.DataFrame, reference: str, n_boot: int = 2000, seed: int 
         Index ``model``: ``n`` images in common, ``estimate`` (its mean absolute error minus that of
         `reference`, negative where it is better), ``ci_low``, ``ci_high``.
     """
-    models = {name: per_image(group) for name, group in tested.groupby("model")}
-    base, rows = models.pop(reference).set_index("image_id"), {}
+    models = {
+        name: per_image(group).set_index("image_id") for name, group in tested.groupby("model")
+    }
+    base, rows = models.pop(reference)["predicted"].rename("reference"), {}
     for name, other in models.items():
-        other = other.set_index("image_id")
-        shared = base.index.intersection(other.index)
-        if len(shared) < 2:
-            continue
-        both, ours = other.loc[shared], base.loc[shared]
-        values = (both["true"], both["predicted"], ours["predicted"])
-        difference = compare_errors(
-            *(value.to_numpy() for value in values),
-            clusters=both["cluster"].to_numpy(),
-            n_boot=n_boot,
-            seed=seed,
-        )
-        rows[name] = [len(shared), difference.value, difference.low, difference.high]
+        both = other.join(base, how="inner")
+        if len(both) > 1:
+            values = (both[column].to_numpy() for column in ("true", "predicted", "reference"))
+            draw = {"clusters": both["cluster"].to_numpy(), "n_boot": n_boot, "seed": seed}
+            difference = stats.compare_errors(*values, **draw)
+            rows[name] = [len(both), difference.value, difference.low, difference.high]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["n", *_ENDS])
     return table.rename_axis("model").sort_values("estimate")
 
 
 def with_intervals(images: pd.DataFrame, alpha: float = 0.1) -> pd.DataFrame:
     """Add conformal intervals ``lower`` and ``upper``, from the residuals of the other folds."""
-    ends = out_of_fold_intervals(images["true"], images["predicted"], images["fold"], alpha)
+    ends = stats.out_of_fold_intervals(images["true"], images["predicted"], images["fold"], alpha)
     return images.assign(lower=ends["lower"].to_numpy(), upper=ends["upper"].to_numpy())

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pandas as pd
 from iavlib import data
 from iavlib.core.errors import ExperimentError, ExperimentFailed
 from iavlib.core.project import NO_TRAIN_VARIABLE
+from iavlib.data.catalogue import load_shared
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.config import Experiment
 from iavlib.experiments.store import (
@@ -41,7 +40,7 @@ _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.
 
 
 def load_cohort(name: str, **options) -> Cohort:
-    """Load a cohort; the last three are kept while their files do not change.
+    """Load a cohort; the last ones are kept while their files do not change.
 
     Parameters
     ----------
@@ -59,12 +58,7 @@ def load_cohort(name: str, **options) -> Cohort:
         name, own = data.choose(name, **options)
     except (KeyError, TypeError) as error:
         raise ExperimentError("cohort", str(error.args[0]), "name one of these") from error
-    return _load(name, json.dumps(own, default=str), data.fingerprint(name, **own))
-
-
-@lru_cache(maxsize=3)  # fine-tuning needs two in turn: of the experiment, and of its parent
-def _load(name: str, options: str, fingerprint: str) -> Cohort:
-    return data.load(name, **json.loads(options))
+    return load_shared(name, **own)
 
 
 def load_data(experiment: Experiment) -> Cohort:
@@ -75,10 +69,8 @@ def load_data(experiment: Experiment) -> Cohort:
     ExperimentError, DataError, DatasetUnavailable
         As :func:`load_cohort`.
     """
-    task = find_task(experiment.task)
-    if task.load is not None:
-        return task.load(experiment)
-    return load_cohort(experiment.cohort, **experiment.cohort_options)
+    load = find_task(experiment.task).load
+    return load(experiment) if load else load_cohort(experiment.cohort, **experiment.cohort_options)
 
 
 def resolve(
@@ -114,14 +106,14 @@ def resolve(
     else:
         name, own = task.resolve_dataset(experiment)
     # the fingerprint of data that a task makes covers the pixels themselves
-    files = _files(cohort) if task.load is None else ""
-    present = {"data": cohort.fingerprint, "files": files}
+    present = {"data": cohort.fingerprint, "files": "" if task.load else _files(cohort)}
     for field, now in present.items():
-        if getattr(experiment, field) not in ("", now):
+        before = getattr(experiment, field)
+        if before not in ("", now):
             raise ExperimentError(
                 f"cohort {name!r}",
                 f"is not what the experiment was made for: its {field} have the fingerprint {now}, "
-                f"not {getattr(experiment, field)}",
+                f"not {before}",
                 f"restore the data, or leave '{field}' out of the specification for a new "
                 "experiment on these",
             )
@@ -132,30 +124,22 @@ def resolve(
             "leave 'version' out of the specification for a new experiment",
         )
     fixed = experiment.replace(cohort=name, cohort_options=own, **present)
-    parent = _resolve_parent(experiment, store)
+    parent = experiment.init_from
     if parent is not None:
+        if isinstance(parent, str):
+            store = store or RunStore()
+            parent = store.read_spec(store.find(parent))
+        elif not parent.is_resolved:
+            parent = resolve(parent, store=store)
+        if parent.backbone != experiment.backbone:
+            raise ExperimentError(
+                f"backbone = {experiment.backbone!r}",
+                f"but it starts from {parent.name}, which has {parent.backbone}",
+                "give both the same backbone",
+            )
         # training does not begin from its weights: one experiment whatever they are
         fixed = fixed.replace(init_from=parent, weights=parent.weights)
     return task.resolve(fixed)
-
-
-def _resolve_parent(experiment: Experiment, store: RunStore | None) -> Experiment | None:
-    """Resolve the experiment that another starts from."""
-    parent = experiment.init_from
-    if parent is None:
-        return None
-    if isinstance(parent, str):
-        store = store or RunStore()
-        parent = store.read_spec(store.find(parent))
-    elif not parent.is_resolved:
-        parent = resolve(parent, store=store)
-    if parent.backbone != experiment.backbone:
-        raise ExperimentError(
-            f"backbone = {experiment.backbone!r}",
-            f"but it starts from {parent.name}, which has {parent.backbone}",
-            "give both the same backbone",
-        )
-    return parent
 
 
 def resolve_all(
@@ -191,7 +175,7 @@ def resolve_all(
             parents[key] = parents.get(key) or resolve(parent, store=store)
             item = item.replace(init_from=parents[key])
         key = repr((item.cohort, item.cohort_options))
-        if find_task(item.task).load is not None:
+        if find_task(item.task).load:  # its data depend on more
             key = repr((item.task, key, item.settings, item.split, item.size))
         if key not in loaded:
             loaded[key] = cohort or load_data(item)
@@ -251,27 +235,23 @@ def run(
     fixed = resolve(experiment, cohort, store)
     if (store.folder(fixed) / METRICS).is_file():
         return read_run(store, fixed)
-    if fixed.parent is not None:
-        _prepare_parent(fixed.parent, store, log)
+    parent = fixed.parent
+    if parent is not None:
+        if store.status(parent) != FINISHED:
+            log(f"first {parent.name}, from which it starts")
+            run(parent, store, log=log)
+        model = store.folder(parent) / MODEL
+        if not model.is_file():
+            raise ExperimentError(
+                model,
+                "is gone, though its run is finished; another experiment starts from it",
+                f"remove the run ('iav runs gc --finished {parent.id}'), and it is trained again",
+            )
     with store.working(fixed) as folder:
         if not (folder / METRICS).is_file():  # another process may have finished it meanwhile
             store.begin(fixed)
             _attempt(fixed, cohort, folder, log)
     return read_run(store, fixed)
-
-
-def _prepare_parent(parent: Experiment, store: RunStore, log: Log) -> None:
-    """Run the experiment that another starts from, and check that its network is there."""
-    if store.status(parent) != FINISHED:
-        log(f"first {parent.name}, from which it starts")
-        run(parent, store, log=log)
-    model = store.folder(parent) / MODEL
-    if not model.is_file():
-        raise ExperimentError(
-            model,
-            "is gone, though its run is finished; another experiment starts from it",
-            f"remove the run ('iav runs gc --finished {parent.id}'), and it is trained again",
-        )
 
 
 def read_run(store: RunStore, experiment: Experiment | Path) -> Result:
@@ -315,10 +295,11 @@ def sweep(
     experiments: Iterable[Experiment],
     store: RunStore | None = None,
     cohort: Cohort | None = None,
-    train: bool | None = None,
     log: Log = lambda line: print(line, flush=True),
 ) -> pd.DataFrame:
     """Run those experiments that are not finished, one after another.
+
+    Nothing is run where ``IAV_NO_TRAIN`` is set.
 
     Parameters
     ----------
@@ -328,8 +309,6 @@ def sweep(
         The default one if not given.
     cohort : Cohort, optional
         The cohort that all of them name, if it is loaded already.
-    train : bool, optional
-        Whether to run at all; by default unless ``IAV_NO_TRAIN`` is set.
     log : callable, optional
         Receives a line after each run.
 
@@ -349,13 +328,13 @@ def sweep(
     from iavlib.experiments.table import as_table, row_of
 
     store = store or RunStore()
-    if train is None:
-        train = not os.environ.get(NO_TRAIN_VARIABLE)
     fixed = resolve_all(experiments, cohort, store)
     todo = {item: its_cohort for item, its_cohort in fixed if store.status(item) != FINISHED}
-    for number, item in enumerate(todo if train else (), start=1):
+    if os.environ.get(NO_TRAIN_VARIABLE):
+        todo = {}
+    for number, (item, its_cohort) in enumerate(todo.items(), start=1):
         try:
-            result = run(item, store, todo[item])
+            result = run(item, store, its_cohort)
             outcome = f"{result.facts['seconds']:.0f} s, {summary(result.metrics)}"
         except ExperimentFailed as error:
             outcome = f"failed: {error.reason}"

@@ -22,7 +22,7 @@ import secrets
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ from iavlib.core.files import is_held, only_one, write_json, write_text
 from iavlib.core.project import Project, find_project
 from iavlib.core.versions import hardware, loaded_versions
 from iavlib.data.cohort import Cohort
-from iavlib.experiments.config import Experiment, from_mapping
+from iavlib.experiments.config import Experiment, from_mapping, map_leaves
 from iavlib.experiments.stored import is_stored, read_stored, read_stored_predictions
 from iavlib.experiments.tasks import Outcome, check_finite
 
@@ -49,20 +49,9 @@ PREDICTIONS, HISTORY, LOG = "predictions.csv", "history.csv", "log.txt"
 CHECKPOINT, MODEL = "checkpoint.pt", "model.safetensors"
 _LOCKS = ".locks"
 SCHEMA_VERSION = 1
-_NEEDED = {
-    "schema_version": int,
-    "metrics": dict,
-    "baselines": dict,
-    "weights": dict,
-    "weights_random": bool,
-    "hardware": dict,
-    "seconds": (int, float),
-    "data": str,
-    "cohort": str,
-    "synthetic": bool,
-    "n": dict,
-    "finished": str,
-}
+_NEEDED: dict[str, Any] = {"schema_version": int, "weights_random": bool, "synthetic": bool}
+_NEEDED |= dict.fromkeys(("metrics", "baselines", "weights", "hardware", "n"), dict)
+_NEEDED |= dict.fromkeys(("data", "cohort", "finished"), str) | {"seconds": int | float}
 #: By task, prefixes of metrics in version 1 and what they are called now.
 RENAMED_METRICS: dict[str, dict[str, str]] = {
     "diagnosis-first": {
@@ -74,6 +63,7 @@ RENAMED_METRICS: dict[str, dict[str, str]] = {
     }
 }
 _COLUMNS = ("image_id", "subset", "true", "predicted")
+_LEFT_OVER = "left over"
 
 
 class RunStore:
@@ -88,9 +78,7 @@ class RunStore:
 
     def __init__(self, root: Path | None = None):
         named = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
-        if root is None:
-            root = Path(named).expanduser() if named else find_project().root / "runs"
-        self.root = Path(root).resolve()
+        self.root = Path(root or named or find_project().root / "runs").expanduser().resolve()
 
     @classmethod
     def of(cls, project: Project) -> RunStore:
@@ -147,7 +135,7 @@ class RunStore:
             ``"finished"``, ``"running"`` (somewhere, now), ``"failed"``, ``"unfinished"`` (to be
             resumed) or ``"missing"``.
         """
-        folder = self._as_folder(experiment)
+        folder = self.folder(experiment) if isinstance(experiment, Experiment) else experiment
         if (folder / METRICS).is_file():
             return FINISHED
         if is_held(self._lock(folder)):
@@ -166,10 +154,8 @@ class RunStore:
         """
         path = folder / SPEC
         experiment = from_mapping(read_json(path), path)
-        if not experiment.is_resolved or (experiment.task, experiment.id) != (
-            folder.parent.name,
-            folder.name,
-        ):
+        name = f"{folder.parent.name}/{folder.name}"
+        if not experiment.is_resolved or experiment.name != name:
             raise ExperimentError(
                 path,
                 "does not describe the run that its directory is named for; it was changed, or "
@@ -222,9 +208,6 @@ class RunStore:
             os.replace(folder, trash)
             shutil.rmtree(trash)
 
-    def _as_folder(self, experiment: Experiment | Path) -> Path:
-        return self.folder(experiment) if isinstance(experiment, Experiment) else experiment
-
     def _lock(self, folder: Path) -> Path:
         # beside the run, not in it: who waits for a run that is removed holds the same file
         return self.root / _LOCKS / f"{folder.parent.name}-{folder.name}.lock"
@@ -239,12 +222,9 @@ def read_prediction_file(path: str | os.PathLike[str]) -> pd.DataFrame:
         If it is missing.
     """
     path = Path(path)
-    if is_stored(path):
-        source: Any = io.BytesIO(read_stored_predictions(path.parent))
-    elif path.is_file():
-        source = path
-    else:
+    if not is_stored(path) and not path.is_file():
         raise ExperimentError(path, "is missing", "remove the run and do it again")
+    source = io.BytesIO(read_stored_predictions(path.parent)) if is_stored(path) else path
     table = pd.read_csv(source, dtype={"image_id": str, "cluster": str})
     return table.rename(columns={"part": "subset"})  # as the column was called before
 
@@ -261,10 +241,10 @@ def read_json(path: Path) -> Any:
         return read_stored(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ExperimentError(path, "is missing", f"remove {path.parent}") from error
-    except ValueError as error:
-        raise ExperimentError(path, f"is damaged ({error})", f"remove {path.parent}") from error
+    except (FileNotFoundError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        problem = "is missing" if missing else f"is damaged ({error})"
+        raise ExperimentError(path, problem, f"remove {path.parent}") from error
 
 
 @dataclass(frozen=True)
@@ -321,7 +301,7 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
 
 def write_result(
     folder: Path, experiment: Experiment, cohort: Cohort, outcome: Outcome, seconds: float
-) -> dict[str, Any]:
+) -> None:
     """Write the outcome of a task; the run is finished by the last file.
 
     Parameters
@@ -334,11 +314,6 @@ def write_result(
     seconds : float
         Of this attempt.
 
-    Returns
-    -------
-    dict
-        What was written to ``metrics.json``.
-
     Raises
     ------
     ExperimentError
@@ -347,18 +322,37 @@ def write_result(
     predictions = outcome.predictions
     lacking = [name for name in _COLUMNS if name not in predictions]
     if lacking:
-        raise ExperimentError(
-            f"task {experiment.task!r}", f"predictions lack {', '.join(lacking)}", "add them"
-        )
+        problem = f"predictions lack {', '.join(lacking)}"
+        raise ExperimentError(f"task {experiment.task!r}", problem, "add them")
     check_finite(predictions.set_index("image_id")["predicted"])
     write_text(folder / PREDICTIONS, predictions.to_csv(index=False, float_format="%.7g"))
     if len(outcome.history):
         write_text(folder / HISTORY, outcome.history.to_csv(index=False))
-    facts = _facts(experiment, cohort, outcome, seconds)
+    weights = dict(outcome.weights)
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        "id": experiment.id,
+        "task": experiment.task,
+        "metrics": map_leaves(outcome.metrics, _finite),
+        "baselines": map_leaves(outcome.baselines, _finite),
+        "backbone": experiment.backbone,
+        "weights": weights,
+        "weights_random": bool(weights.get("is_random", False)),
+        "settings": map_leaves(outcome.settings, _finite),
+        "cohort": cohort.name,
+        "synthetic": bool(cohort.synthetic),
+        "simulated_annotators": bool(getattr(cohort, "simulated_annotators", False)),
+        "citation": cohort.citation,
+        "data": experiment.data,
+        "n": {str(k): int(v) for k, v in predictions["subset"].value_counts().items()},
+        "seconds": round(seconds, 2),
+        "hardware": hardware(),
+        "versions": loaded_versions(),
+        "finished": _now(),
+    }
     write_json(folder / METRICS, facts)
     for left in (FAILURE, CHECKPOINT):
         (folder / left).unlink(missing_ok=True)
-    return facts
 
 
 def write_failure(folder: Path, experiment: Experiment, error: Exception, started: float) -> str:
@@ -371,45 +365,13 @@ def write_failure(folder: Path, experiment: Experiment, error: Exception, starte
     return reason
 
 
-def _facts(
-    experiment: Experiment, cohort: Cohort, outcome: Outcome, seconds: float
-) -> dict[str, Any]:
-    weights = dict(outcome.weights)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "id": experiment.id,
-        "task": experiment.task,
-        "metrics": _finite(outcome.metrics),
-        "baselines": _finite(outcome.baselines),
-        "backbone": experiment.backbone,
-        "weights": weights,
-        "weights_random": bool(weights.get("is_random", False)),
-        "settings": _finite(outcome.settings),
-        "cohort": cohort.name,
-        "synthetic": bool(cohort.synthetic),
-        "simulated_annotators": bool(getattr(cohort, "simulated_annotators", False)),
-        "citation": cohort.citation,
-        "data": experiment.data,
-        "n": {str(k): int(v) for k, v in outcome.predictions["subset"].value_counts().items()},
-        "seconds": round(seconds, 2),
-        "hardware": hardware(),
-        "versions": loaded_versions(),
-        "finished": _now(),
-    }
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: Any, _: str) -> Any:
     """Write what does not exist (a correlation of constants) as nothing, which JSON can hold."""
-    if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if hasattr(value, "item"):
-        value = value.item()
+    value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -423,13 +385,16 @@ class Leftover:
         A run directory, or what was left in or beside one.
     what : str
         What it is: the status of the run, or ``"left over"``.
-    bytes : int
-        Its size.
     """
 
     path: Path
     what: str
-    bytes: int
+
+    @cached_property
+    def bytes(self) -> int:
+        """Its size when it is first read; it stays known after the removal."""
+        files = (self.path, *self.path.rglob("*"))
+        return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def find_leftovers(
@@ -457,24 +422,20 @@ def find_leftovers(
         If finished runs are to be removed without being named, or a name fits no run.
     """
     if FINISHED in statuses and not names:
-        raise ExperimentError(
-            "--finished", "removes only runs that are named", "give their ids beside it"
-        )
-    folders = [store.find(name) for name in names] if names else store.folders()
-    runs = {folder: store.status(folder) for folder in folders}
-    chosen = [(path, what) for path, what in runs.items() if what in statuses]
-    leftovers = [Leftover(path, what, _size(path)) for path, what in chosen]
-    if names:
-        return leftovers
-    scraps = [
-        scrap
-        for path, what in runs.items()
-        if what not in (*statuses, RUNNING)
-        for scrap in _scraps(path)
-    ]
-    hidden = (path for path in store.root.glob("*/.*") if path.parent.name[0] != ".")
-    scraps += [path for path in hidden if path.is_dir()]
-    return leftovers + [Leftover(path, "left over", _size(path)) for path in scraps]
+        problem = "removes only runs that are named"
+        raise ExperimentError("--finished", problem, "give their ids beside it")
+    leftovers: list[Leftover] = []
+    for folder in [store.find(name) for name in names] if names else store.folders():
+        status = store.status(folder)
+        if status in statuses:
+            leftovers.append(Leftover(folder, status))
+        elif not names and status != RUNNING:
+            old = folder.glob(CHECKPOINT) if status == FINISHED else ()
+            leftovers += [Leftover(path, _LEFT_OVER) for path in (*folder.glob(".*.tmp"), *old)]
+    if not names:  # what an interrupted removal left behind
+        hidden = (path for path in store.root.glob("*/.*") if path.parent.name[0] != ".")
+        leftovers += [Leftover(path, _LEFT_OVER) for path in hidden if path.is_dir()]
+    return leftovers
 
 
 def remove(store: RunStore, leftover: Leftover) -> None:
@@ -490,22 +451,7 @@ def remove(store: RunStore, leftover: Leftover) -> None:
     elif leftover.path.name.startswith("."):
         shutil.rmtree(leftover.path)
     elif store.status(leftover.path) != leftover.what:
-        raise ExperimentError(
-            leftover.path, f"is not {leftover.what} any more", "look at it with 'iav runs'"
-        )
+        problem = f"is not {leftover.what} any more"
+        raise ExperimentError(leftover.path, problem, "look at it with 'iav runs'")
     else:
         store.remove(leftover.path)
-
-
-def _scraps(folder: Path) -> list[Path]:
-    """List half-written files of a run, and the checkpoint if it is finished."""
-    left = [path for path in folder.glob(".*.tmp") if path.is_file()]
-    checkpoint = folder / CHECKPOINT
-    finished = (folder / METRICS).is_file()
-    return left + ([checkpoint] if finished and checkpoint.is_file() else [])
-
-
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

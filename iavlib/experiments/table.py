@@ -95,20 +95,22 @@ def spec_columns(experiment: Experiment) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for name in ("recipe", "method"):
         choice = getattr(experiment, name)
-        given = choice.settings.items()
-        row |= {_COLUMNS.get(key, key): _cell(value) for key, value in given} | {name: choice.name}
+        row |= {_COLUMNS.get(key, key): value for key, value in choice.settings.items()}
+        row[name] = choice.name
     if experiment.recipe.name != PROBE:
         used = experiment.training_recipe().to_dict()
-        row |= {key: _cell(value) for key, value in used.items() if key != "name"}
-    settings = experiment.settings.with_defaults(experiment).to_dict()
-    row |= {key: _cell(value) for key, value in settings.items()}
+        row |= {key: value for key, value in used.items() if key != "name"}
     values = experiment.to_dict()
-    row |= {f"split_{key}": _cell(value) for key, value in values.pop("split").items()}
-    return (
-        row
-        | {k: v for k, v in values.items() if k not in _NO_COLUMNS}
-        | _parent_columns(experiment)
-    )
+    row |= experiment.settings.with_defaults(experiment).to_dict()
+    row |= {f"split_{key}": value for key, value in values.pop("split").items()}
+    row = {k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in row.items()}
+    row |= {k: v for k, v in values.items() if k not in _NO_COLUMNS}
+    parent = experiment.parent
+    if parent is None:
+        return row | {"init_from": str(experiment.init_from or "")}
+    row["init_from"] = parent.name if parent.is_resolved else parent.task
+    row["init_from_recipe"] = parent.recipe.name
+    return row | {"init_from_task": parent.task, "init_from_cohort": parent.cohort}
 
 
 def used_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,16 +118,6 @@ def used_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
     used = facts["settings"].items()
     kinds = str | int | float | None
     return {_COLUMNS.get(name, name): value for name, value in used if isinstance(value, kinds)}
-
-
-def _parent_columns(experiment: Experiment) -> dict[str, Any]:
-    """Name the experiment that another starts from, and its main fields."""
-    parent = experiment.parent
-    if parent is None:
-        return {"init_from": str(experiment.init_from or "")}
-    named = {"init_from": parent.name if parent.is_resolved else parent.task}
-    named |= {"init_from_recipe": parent.recipe.name}
-    return named | {f"init_from_{key}": getattr(parent, key) for key in ("task", "cohort")}
 
 
 def fact_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,8 +146,7 @@ def as_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(list(rows))
     if table.empty:
         return pd.DataFrame(columns=[*_FIRST, "cohort_name", "folder"])
-    first = [name for name in _FIRST if name in table]
-    return table[[*first, *(name for name in table if name not in first)]]
+    return table[[*_FIRST, *table.columns.difference(_FIRST, sort=False)]]
 
 
 def filter_rows(table: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFrame:
@@ -183,10 +174,6 @@ def _as_text(value: Any) -> str:
         return f"{float(value):.12g}"
     except (TypeError, ValueError):
         return str(value).lower()
-
-
-def _cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 @dataclass(frozen=True)
@@ -226,22 +213,19 @@ def compare(first: Result, second: Result) -> Comparison:
     names = [first.experiment.id, second.experiment.id]
     specs = [spec_columns(result.experiment) for result in (first, second)]
     keys = dict.fromkeys([*specs[0], *specs[1]])
-    differing = [key for key in keys if specs[0].get(key) != specs[1].get(key)]
-    settings = pd.DataFrame(
-        [[spec.get(key) for spec in specs] for key in differing], index=differing, columns=names
-    )
+    settings = {key: [spec.get(key) for spec in specs] for key in keys}
+    differing = {key: values for key, values in settings.items() if values[0] != values[1]}
     facts = [fact_columns(result.facts) for result in (first, second)]
     numbers = [key for key, value in facts[0].items() if isinstance(value, int | float)]
-    metrics = pd.DataFrame(
-        [[fact.get(key) for fact in facts] for key in numbers], index=numbers, columns=names
+    metrics = {key: [fact.get(key) for fact in facts] for key in numbers}
+    tested = [
+        run.predictions.query("subset == 'test'").set_index("image_id") for run in (first, second)
+    ]
+    errors = [(rows["true"] - rows["predicted"]).abs() for rows in tested]
+    gaps = (errors[0] - errors[1])[errors[0].index.intersection(errors[1].index)]
+    return Comparison(
+        pd.DataFrame.from_dict(differing, orient="index", columns=names),
+        pd.DataFrame.from_dict(metrics, orient="index", columns=names),
+        len(gaps),
+        float(gaps.mean()) if len(gaps) else None,
     )
-    errors = [_test_errors(result) for result in (first, second)]
-    common = errors[0].index.intersection(errors[1].index)
-    gap = (errors[0].loc[common] - errors[1].loc[common]).mean() if len(common) else None
-    return Comparison(settings, metrics, len(common), None if gap is None else float(gap))
-
-
-def _test_errors(result: Result) -> pd.Series:
-    table = result.predictions
-    table = table[table["subset"] == "test"].set_index("image_id")
-    return (table["true"] - table["predicted"]).abs()

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from iavlib.core.errors import DataError, ModelError, WeightsUnavailable
-from iavlib.core.home import data_home
+from iavlib.core.project import data_home
 from iavlib.models import weights as files
 from iavlib.models.backbones import PAPER_BACKBONES, Backbone
 from iavlib.models.weights import Weights

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iavlib.core.errors import WeightsUnavailable
-from iavlib.core.home import data_home
+from iavlib.core.project import data_home
 from iavlib.models.backbones import Backbone, find_backbone
 
 SOURCES = ("hub", "file", "released", "none")

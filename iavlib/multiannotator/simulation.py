@@ -37,7 +37,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from iavlib.core.errors import DataError, DatasetUnavailable, LabelError
-from iavlib.core.home import data_home
+from iavlib.core.project import data_home
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 
 OVER, UNDER = 2.0, 1.0

@@ -13,7 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 from iavlib.core.errors import PredictionError
-from iavlib.core.html import load_template
+from iavlib.core.files import load_template
 from iavlib.experiments.config import PROBE, from_mapping
 from iavlib.experiments.store import METRICS, MODEL, SPEC, Result, RunStore, read_facts, read_json
 from iavlib.experiments.tasks.image import MULTITASK, make_recipe
@@ -29,6 +29,9 @@ from iavlib.training.predict import predict_features
 
 IAA = "iaa"
 DICE, PROBABILITY = "predicted_dice", "malignancy_probability"
+#: How the predictions of several models become one.
+_AVERAGE = {DICE: "mean", PROBABILITY: "mean", "dice_low": "min", "dice_high": "max"}
+_AVERAGE |= {"ood_distance": "max", "ood_p": "min", "out_of_distribution": "max"}
 #: Subsets of a run that its network was not trained on.
 SUBSETS = {"val": "validation", "test": "test"}
 
@@ -151,14 +154,10 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
             hint = "give a run that trained a network"
             raise PredictionError(folder, "a probe saves no network", hint)
         raise PredictionError(folder, f"its {MODEL} is missing", f"train it again: {folder.name}")
-    network = load_network(folder)
-    return Predictor(Result(experiment, folder, facts), network, _predict_fn(experiment, network))
-
-
-def _predict_fn(experiment, network: Network) -> Callable[[ImageBatches], pd.DataFrame]:
-    """Return the function by which the run's task predicts: its recipe and augmentation."""
+    network, recipe = load_network(folder), make_recipe(experiment)
     settings = experiment.settings.with_defaults(experiment)
-    return partial(predict_images, network, settings=settings, recipe=make_recipe(experiment))
+    predict_fn = partial(predict_images, network, settings=settings, recipe=recipe)
+    return Predictor(Result(experiment, folder, facts), network, predict_fn)
 
 
 @dataclass(frozen=True)
@@ -221,8 +220,8 @@ def calibrate(predictor: Predictor, alpha: float = 0.1, subset: str = "val") -> 
         bounds = conformal.intervals(rows["predicted"])
         table = interval_coverage(rows["true"], bounds["lower"], bounds["upper"]).loc["all"]
         names = {"coverage": "coverage", "low": "ci_low", "high": "ci_high", "width": "width_mean"}
-        checked = {name: float(table[column]) for name, column in names.items()}
-        checked |= {"subset": other, "n": len(rows)}
+        checked = {"subset": other, "n": len(rows)}
+        checked |= {name: float(table[column]) for name, column in names.items()}
     return Calibration(conformal, subset, len(own), checked)
 
 
@@ -273,25 +272,21 @@ class Ensemble:
             models), and ``out_of_distribution`` (``yes`` if it is for any model, ``unknown``
             where no model has a reference). What no model predicts is missing.
         """
-        predictions, bounds, scores = [], [], []
+        tables = []
         for model in self.predictors:
             images = pixels[model.size]
-            predictions.append(model.predict(images))
+            table = model.predict(images)
             if model.name in self.calibrations:
-                conformal = self.calibrations[model.name].conformal
-                bounds.append(conformal.intervals(predictions[-1][DICE]).reset_index(drop=True))
+                bounds = self.calibrations[model.name].conformal.intervals(table[DICE])
+                table["dice_low"], table["dice_high"] = bounds["lower"], bounds["upper"]
             if model.name in self.references:
-                scores.append(self.references[model.name].score(model.features(images)))
-        columns = [DICE, PROBABILITY]
-        table = pd.concat(predictions).groupby(level=0).mean().reindex(columns=columns)
-        limits = pd.concat(bounds).groupby(level=0) if bounds else None
-        table["dice_low"] = limits["lower"].min() if bounds else np.nan
-        table["dice_high"] = limits["upper"].max() if bounds else np.nan
-        images = pd.concat(scores).groupby(level=0) if scores else None
-        table["ood_distance"] = images["ood_distance"].max() if scores else np.nan
-        table["ood_p"] = images["ood_p"].min() if scores else np.nan
-        flagged = images["out_of_distribution"].any() if scores else None
-        table["out_of_distribution"] = np.where(flagged, "yes", "no") if scores else "unknown"
+                table = table.join(self.references[model.name].score(model.features(images)))
+            tables.append(table)
+        table = pd.concat(tables).reindex(columns=list(_AVERAGE))
+        flag = "out_of_distribution"
+        table[flag] = table[flag].astype(float)
+        table = table.groupby(level=0).agg(_AVERAGE)
+        table[flag] = table[flag].map({1.0: "yes", 0.0: "no"}).astype(object).fillna("unknown")
         return table
 
 
@@ -316,11 +311,8 @@ def make_ensemble(
     names = [model.name for model in predictors]
     if len(set(names)) < len(names):
         raise PredictionError("--model", "a run is given twice", "give each once")
-    calibrations = {
-        model.name: calibrate(model, alpha, subset)
-        for model in predictors
-        if model.predicts_agreement
-    }
+    of_agreement = [model for model in predictors if model.predicts_agreement]
+    calibrations = {model.name: calibrate(model, alpha, subset) for model in of_agreement}
     loaded = {model.name: load_ood_reference(model) for model in predictors}
     references = {name: reference for name, reference in loaded.items() if reference}
     return Ensemble(tuple(predictors), calibrations, references, alpha)

@@ -145,16 +145,11 @@ def make_ood_reference(predictor: Predictor) -> Path:
     subsets = subsets[subsets.isin(("train", "val"))]
     paths = cohort.images["path"].reindex(subsets.index)
     pixels = cache_images(paths, predictor.size, progress=True).pixels
-    blocks = range(0, len(subsets), _BLOCK)
-    features = np.concatenate(
-        [predictor.features(np.asarray(pixels[i : i + _BLOCK])) for i in blocks]
-    )
+    blocks = (pixels[i : i + _BLOCK] for i in range(0, len(subsets), _BLOCK))
+    features = np.concatenate([predictor.features(np.asarray(block)) for block in blocks])
     validation = (subsets == "val").to_numpy()
     training = _unit(features[~validation]).astype(np.float16)
-    tensors = {
-        "train": training,
-        "validation": nearest_distance(features[validation], training),
-    }
+    tensors = {"train": training, "validation": nearest_distance(features[validation], training)}
     centre = _mean_activation(predictor, pixels, np.flatnonzero(validation))
     facts = _identity(run.folder) | {"centre": json.dumps(centre)}
     write_bytes(run.folder / FILE, save(tensors, facts))

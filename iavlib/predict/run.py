@@ -17,19 +17,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from iavlib import explain
 from iavlib.core.errors import DataError, ExplainError, PredictionError
 from iavlib.core.files import write_json, write_text
 from iavlib.data.datasets.folder import read_listing
 from iavlib.data.images import MAX_PIXELS, read_mask, read_photograph
 from iavlib.data.schemas import IMAGE_SUFFIXES
-from iavlib.explain.attribution import (
-    CENTRED,
-    GRADCAM,
-    LOWERS,
-    MALIGNANT,
-    RAISES,
-    Explainer,
-)
+from iavlib.predict import report
 from iavlib.predict.model import (
     Ensemble,
     Predictor,
@@ -37,15 +31,6 @@ from iavlib.predict.model import (
     limitations,
     load_predictor,
     make_ensemble,
-)
-from iavlib.predict.report import (
-    STATEMENT,
-    jpeg,
-    outline_path,
-    overlay_heat,
-    picture_cell,
-    thumbnail,
-    write_report,
 )
 from iavlib.training.image_cache import to_square
 
@@ -67,7 +52,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 #: Image id to annotators and files of masks.
 Masks = Mapping[str, Sequence[tuple[str, str]]]
 #: Target of an explanation to the model that predicts it and its explainer.
-Explainers = Mapping[str, tuple[Predictor, Explainer]]
+Explainers = Mapping[str, tuple[Predictor, explain.Explainer]]
 
 
 @dataclass(frozen=True)
@@ -160,10 +145,9 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
         files = [Path(path) for images in masks.values() for _, path in images]
         requested = list_images(options.sources, exclude=[options.out, *files])
         explainers, reasons = find_explainers(ensemble) if options.heat_maps else ({}, [])
-        pictures = work / "pictures"
         rows = _predict_all(requested, ensemble, explainers, masks, options.max_pixels, work, log)
         about = {
-            "statement": STATEMENT,
+            "statement": report.STATEMENT,
             "models": [model.name for model in models],
             "agreement": bool(ensemble.calibrations),
             "alpha": options.alpha,
@@ -173,7 +157,7 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
             "failed": sum(row["status"] == FAILED for row in rows),
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        write_report(work / REPORT, rows, pictures, about, options.embedded)
+        report.write_report(work / REPORT, rows, work / "pictures", about, options.embedded)
         table = pd.DataFrame(rows)
         write_text(work / TABLE, table.to_csv(index=False, float_format="%.6g"))
         write_json(work / ABOUT, about)
@@ -308,25 +292,25 @@ def find_explainers(ensemble: Ensemble) -> tuple[Explainers, list[str]]:
     list of str
         Why something cannot be explained.
     """
-    explainers: dict[str, tuple[Predictor, Explainer]] = {}
+    explainers: dict[str, tuple[Predictor, explain.Explainer]] = {}
     reasons = []
-    for predicts, targets in (
-        ("predicts_agreement", (LOWERS, RAISES)),
-        ("predicts_malignancy", (MALIGNANT,)),
-    ):
+    named = {
+        "predicts_agreement": (explain.LOWERS, explain.RAISES),
+        "predicts_malignancy": (explain.MALIGNANT,),
+    }
+    for predicts, targets in named.items():
         model = next((model for model in ensemble.predictors if getattr(model, predicts)), None)
         if model is None:
             continue
         reference = ensemble.references.get(model.name)
         centre = reference.centre if reference else {}
         # plain Grad-CAM of a regression is often empty in one direction: it has no zero
-        method = CENTRED if centre else GRADCAM
+        method = explain.CENTRED if centre else explain.GRADCAM
         try:
-            explainer = Explainer(model.network, targets, [method], reference=centre)
+            own = explain.Explainer(model.network, targets, [method], reference=centre)
+            explainers |= dict.fromkeys(targets, (model, own))
         except ExplainError as error:  # a feature map of one pixel shows nothing
             reasons.append(f"No heat maps by {model.name}: {error}")
-        else:
-            explainers |= dict.fromkeys(targets, (model, explainer))
     return explainers, reasons
 
 
@@ -359,7 +343,7 @@ def _predict_all(
                 rows[-1] |= {"problem": error.problem, "hint": error.hint}
                 continue
             rows[-1] |= {"width": photograph.width, "height": photograph.height}
-            pictures[len(rows) - 1] = thumbnail(photograph)
+            pictures[len(rows) - 1] = report.thumbnail(photograph)
             for size, images in squares.items():
                 images.append(to_square(photograph, size))
         if pictures:
@@ -391,7 +375,7 @@ def _illustrate(number, row, picture: Image.Image, maps, masks: Masks, ensemble,
     files, heats = [], {}
     for target, heat in maps.items():
         if heat.any():
-            heats[target] = jpeg(overlay_heat(picture, heat))
+            heats[target] = report.jpeg(report.overlay_heat(picture, heat))
             files.append(f"{HEAT_MAPS}/{number + 1:05d}_{target.replace(' ', '_')}.jpg")
             (work / files[-1]).write_bytes(heats[target])
     row["heat_map"] = ";".join(files) or None
@@ -399,10 +383,12 @@ def _illustrate(number, row, picture: Image.Image, maps, masks: Masks, ensemble,
     notes, outlines = [ensemble.trained_on(image_id)], []
     for annotator, path in masks.get(image_id, ()):
         try:
-            outlines.append((annotator, outline_path(read_mask(path), picture.size)))
+            outlines.append((annotator, report.outline_path(read_mask(path), picture.size)))
         except DataError as error:
             notes.append(f"mask {Path(error.where).name}: {error.problem}")
     row["notes"] = "; ".join(filter(None, notes))
     empty = [target for target in maps if target not in heats]
-    cell = picture_cell(row["image"], jpeg(picture), picture.size, heats, outlines, empty)
+    cell = report.picture_cell(
+        row["image"], report.jpeg(picture), picture.size, heats, outlines, empty
+    )
     (work / "pictures" / f"{number}.html").write_text(cell, "utf-8")

@@ -12,17 +12,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from iavlib.core.errors import ExperimentError, suggest
+from iavlib.core.files import load_template
 from iavlib.core.project import Project
 from iavlib.data.cohort import Cohort
-from iavlib.experiments.evaluation import (
-    STATISTICS,
-    add_statistics_baseline,
-    image_features,
-    per_image,
-    predictions_on_test,
-    whole_models,
-    with_intervals,
-)
+from iavlib.experiments import evaluation
 from iavlib.experiments.lookup import known_results
 from iavlib.experiments.store import RunStore
 from iavlib.stats.triage import triage_gains
@@ -86,7 +79,7 @@ def out_of_fold_runs(
     ExperimentError
         If there is none.
     """
-    runs = whole_models(known_results(TASK, cohort.name, store, project))
+    runs = evaluation.whole_models(known_results(TASK, cohort.name, store, project))
     if runs.empty:
         hint = f"'iav train' a list of folds of task {TASK} on it, see book/experiments.md"
         raise ExperimentError(f"cohort {cohort.name!r}", "no runs predict all of its images", hint)
@@ -128,13 +121,19 @@ def triage(
     """
     if by not in ORDERS:
         raise ExperimentError(f"--by {by}", "unknown order", suggest(by, ORDERS))
-    tested = predictions_on_test(runs)
-    chosen = _choose(tested, model)
-    if by != DISAGREEMENT and tested["model"].nunique() < 2:
+    tested = evaluation.predictions_on_test(runs)
+    names = list(tested["model"].unique())
+    if model is None:
+        pretrained = tested[~tested["random"]] if not tested["random"].all() else tested
+        errors = (pretrained["true"] - pretrained["predicted"]).abs()
+        model = str(errors.groupby(pretrained["model"]).mean().idxmin())
+    elif model not in names:
+        raise ExperimentError(f"--model-name {model!r}", "no such model", suggest(model, names))
+    if by != DISAGREEMENT and len(names) < 2:
         problem = "needs runs of at least two models, whose predictions can differ"
         raise ExperimentError(f"--by {by}", problem, f"use {DISAGREEMENT}, or train another model")
-    own = tested[tested["model"] == chosen]
-    table = with_intervals(per_image(own)).set_index("image_id")
+    own = tested[tested["model"] == model]
+    table = evaluation.with_intervals(evaluation.per_image(own)).set_index("image_id")
     by_model = tested.pivot_table(index="image_id", columns="model", values="predicted")
     table["spread"] = by_model.std(axis=1, ddof=1).reindex(table.index)  # missing for one model
     scores = pd.DataFrame({DISAGREEMENT: 1 - table["predicted"]})
@@ -144,60 +143,33 @@ def triage(
     scores = scores[[by, *scores.columns.drop(by)]]
     paths = cohort.images["path"].reindex(table.index)
     if statistics and paths.notna().all():
-        fitted = add_statistics_baseline(own, image_features(paths, _SIZE)).set_index("image_id")
-        predicted = fitted.loc[fitted["model"] == STATISTICS, "predicted"]
-        scores[STATISTICS] = (1 - predicted).reindex(table.index)
-    reference = STATISTICS if STATISTICS in scores else None
+        fitted = evaluation.add_statistics_baseline(
+            own, evaluation.image_features(paths, _SIZE)
+        ).set_index("image_id")
+        predicted = fitted.loc[fitted["model"] == evaluation.STATISTICS, "predicted"]
+        scores[evaluation.STATISTICS] = (1 - predicted).reindex(table.index)
+    reference = evaluation.STATISTICS if evaluation.STATISTICS in scores else None
     draw = {"reference": reference, "n_boot": n_boot, "seed": seed}
     gains = triage_gains(1 - table["true"], scores, table["cluster"], **draw)
-    ranking = _rank(table, scores[by])
-    origin = ", ".join(sorted(set(own["origin"])))
-    return Triage(ranking, scores, gains, chosen, origin, bool(own["random"].any()))
-
-
-def _choose(tested: pd.DataFrame, model: str | None) -> str:
-    names = list(tested["model"].unique())
-    if model is not None:
-        if model not in names:
-            raise ExperimentError(f"--model-name {model!r}", "no such model", suggest(model, names))
-        return model
-    pretrained = tested[~tested["random"]] if not tested["random"].all() else tested
-    errors = (pretrained["true"] - pretrained["predicted"]).abs()
-    return str(errors.groupby(pretrained["model"]).mean().idxmin())
-
-
-def _rank(table: pd.DataFrame, priority: pd.Series) -> pd.DataFrame:
     table = table.rename(columns={"predicted": "predicted_dice", "true": "true_dice"})
-    table = table.assign(priority=priority)
-    ranked = table.sort_values("priority", ascending=False, kind="stable").reset_index()
-    ranked["rank"] = range(1, len(ranked) + 1)
+    ranking = table.assign(priority=scores[by])
+    ranking = ranking.sort_values("priority", ascending=False, kind="stable").reset_index()
+    ranking["rank"] = range(1, len(ranking) + 1)
     columns = ["rank", "image_id", "priority", "predicted_dice", "lower", "upper", "spread"]
-    optional = [name for name in ("n_masks", "malignancy", "cluster") if name in ranked]
-    return ranked[[*columns, "true_dice", *optional]]
-
-
-def _interval(row: pd.Series, column: str) -> str:
-    return f"{row[column]:.3f} ({row[f'{column}_low']:.3f} to {row[f'{column}_high']:.3f})"
+    columns += ["true_dice", "n_masks", "malignancy", "cluster"]
+    ranking = ranking[[name for name in columns if name in ranking]]
+    origin = ", ".join(sorted(set(own["origin"])))
+    return Triage(ranking, scores, gains, model, origin, bool(own["random"].any()))
 
 
 def describe(result: Triage, cohort: Cohort, first: int = 10) -> str:
     """Report the first images of an order and its quality as text."""
-    lines = [
-        f"{cohort.name}: {len(result.ranking):,} images, by {result.scores.columns[0]}, predicted "
-        f"by {result.model!r} ({result.origin}), each by a run that was not trained on it"
-    ]
-    if cohort.synthetic:
-        lines.append("The images are invented: this only shows that the code works.")
-    if result.random:
-        lines.append("The network started from random weights; pretrained ones may differ.")
     shown = result.ranking.head(first)[["rank", "image_id", "predicted_dice", "lower", "upper"]]
-    lines += ["", shown.to_string(index=False, float_format="{:.3f}".format), ""]
-    lines.append("Order, area gained over a random order (95 % interval), share of the total")
-    lines.append("disagreement (1 - Dice of the annotators so far) in the first 10 % and 20 %:")
-    for name, row in result.gains.iterrows():
-        shares = f"{row['found_10']:.0%}, {row['found_20']:.0%}"
-        lines.append(f"  {name:<18} {_interval(row, 'area_gained')}  {shares}")
-    if "more_than_reference" in result.gains:
-        gain = _interval(result.gains.iloc[0], "more_than_reference")
-        lines.append(f"More than {STATISTICS}: {gain}")
-    return "\n".join(lines)
+    table = shown.to_string(index=False, float_format="{:.3f}".format)
+    facts = {
+        "gains": result.gains.to_dict("index"),
+        "statistics": evaluation.STATISTICS,
+        "table": table,
+    }
+    template = load_template("iavlib.predict", "triage.txt")
+    return template.render(result=result, cohort=cohort, **facts).rstrip("\n")

@@ -19,8 +19,8 @@ from PIL import Image
 
 from iavlib.core.errors import DataError
 from iavlib.core.files import only_one, write_json
-from iavlib.core.home import cache_home
 from iavlib.core.processes import run_in_order
+from iavlib.core.project import cache_home
 from iavlib.data.images import read_image
 
 #: Part of every key: raise it when the same files would give other pixels.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from iavlib.core.errors import TrainingError
 from iavlib.core.files import only_one, write_bytes, write_json
-from iavlib.core.home import cache_home
+from iavlib.core.project import cache_home
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import ImageCache, read_array
 

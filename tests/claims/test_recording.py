@@ -123,6 +123,8 @@ def test_recording_twice_is_an_error_in_a_run_only(lab, monkeypatch):
 
 def test_outside_a_project_there_is_nothing_to_record_for(tmp_path_factory, monkeypatch):
     monkeypatch.delenv("IAV_PROJECT", raising=False)
-    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr("iavlib.core.project._CLONE", elsewhere)
     with pytest.raises(ProjectError, match="is in no project"):
         record("mean", 0.5, cohort=REAL, n=10)

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from iavlib import data
-from iavlib.cli.data import app
+from iavlib.cli.main import data_app as app
 from iavlib.core import files
 from iavlib.core.errors import FetchError
 from iavlib.data import imapp_fetch

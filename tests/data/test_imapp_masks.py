@@ -20,7 +20,7 @@ from pooch.downloaders import ZenodoRepository
 from typer.testing import CliRunner
 
 from iavlib import data
-from iavlib.cli.data import app
+from iavlib.cli.main import data_app as app
 from iavlib.core import files
 from iavlib.core.errors import FetchError
 from iavlib.data import imapp_fetch
@@ -130,7 +130,7 @@ def test_dry_run_before_the_tables(masks, tiny_imapp):
     (tiny_imapp / imapp.MASKS).unlink()
     result = run("--dry-run")
     assert result.exit_code == 0
-    assert "tables: 1 to get" in result.output
+    assert "tables: 1 to fetch" in result.output
 
 
 @pytest.mark.parametrize("answer", ["n\n", ""], ids=["no", "nobody there"])
@@ -202,7 +202,6 @@ def test_an_unsafe_archive_is_refused_before_anything_is_written(masks, server, 
 
 
 def test_it_does_not_fit(masks, tiny_imapp, monkeypatch):
-    monkeypatch.setattr(imapp_fetch, "free_space", lambda folder: 1000)
     monkeypatch.setattr(files, "free_space", lambda folder: 1000)
     for options in (["--yes"], ["--dry-run"]):
         result = run(*options)

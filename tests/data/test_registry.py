@@ -7,7 +7,7 @@ import threading
 import pytest
 from typer.testing import CliRunner
 
-from iavlib.cli.data import app
+from iavlib.cli.main import data_app as app
 from iavlib.core.errors import FetchError
 from iavlib.data.datasets import imapp as registry
 

@@ -4,7 +4,7 @@ import json
 
 from typer.testing import CliRunner
 
-from iavlib.cli.data import app
+from iavlib.cli.main import data_app as app
 from iavlib.data.catalogue import choose, dataset_names, status
 from iavlib.data.datasets.imapp import IMAPP_TABLES
 

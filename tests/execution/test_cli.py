@@ -47,6 +47,7 @@ def test_wrong_input_is_one_line_and_runs_nothing(workshop, arguments, message):
 def test_outside_a_project_the_error_is_one_line(tmp_path, monkeypatch):
     monkeypatch.delenv("IAV_PROJECT", raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("iavlib.core.project._CLONE", tmp_path)
     for command in (["run"], ["book"], ["claims"]):
         result = iav(*command)
         assert result.exit_code == 2

@@ -1,6 +1,7 @@
 import pytest
 
 from iavlib.book.notebook_source import notebook_title, read_cells
+from iavlib.core import project
 from iavlib.core.errors import NotebookError, ProjectError
 from iavlib.core.project import find_project, select_notebooks
 
@@ -21,9 +22,20 @@ def test_variable_names_the_project(workshop, tmp_path, monkeypatch):
         find_project()
 
 
+def test_elsewhere_it_is_the_clone_that_the_library_lies_in(workshop, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_project().notebook_files()
+    monkeypatch.setattr(project, "_CLONE", workshop.project.root)
+    assert find_project() == workshop.project
+    monkeypatch.chdir(workshop.project.book)
+    monkeypatch.setattr(project, "_CLONE", tmp_path)
+    assert find_project() == workshop.project
+
+
 def test_outside_a_project_the_error_says_what_a_project_is(tmp_path, monkeypatch):
     monkeypatch.delenv("IAV_PROJECT", raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(project, "_CLONE", tmp_path)  # installed without a clone
     with pytest.raises(ProjectError, match=r"_toc.yml and book/claims.yml"):
         find_project()
 

@@ -10,6 +10,7 @@ import pytest
 from iav_process import iav
 from typer.testing import CliRunner
 
+from iavlib.book import site
 from iavlib.book.site import build_book, toc_entries, toc_notebooks
 from iavlib.cli.main import app
 from iavlib.core.errors import BookError
@@ -170,6 +171,14 @@ def test_a_notebook_that_was_not_run_says_so(shop, first_build):
     assert "Later on" in text
     assert "iav run 03_later" in text
     assert not (shop.project.html / "notebooks" / "02_second.html").exists()
+
+
+def test_a_change_of_the_library_alone_builds_the_book_again(workshop, monkeypatch):
+    workshop.write(workshop.project.config, "title: Toy\n")
+    before = site.assemble(workshop.project).stamp()
+    assert before == site.assemble(workshop.project).stamp()
+    monkeypatch.setattr(site, "library_hash", lambda: "another")
+    assert site.assemble(workshop.project).stamp() != before
 
 
 def test_a_page_of_the_toc_that_is_missing_is_named(workshop):

@@ -7,18 +7,19 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from iavlib.core.errors import ExperimentError, suggest
+from iavlib.core.settings import Settings
 from iavlib.data.cohort import Cohort
 from iavlib.data.official_splits import official_split
 from iavlib.data.splits import share_of_clusters
 
 if TYPE_CHECKING:
-    from iavlib.experiments.config import Experiment, Split, TaskSettings
+    from iavlib.experiments.config import Experiment
 
 Log = Callable[[str], None]
 
@@ -68,14 +69,24 @@ def check_finite(predicted: pd.Series) -> None:
         )
 
 
-def _unchanged(experiment: Experiment) -> Experiment:
-    return experiment
+class TaskSettings(Settings):
+    """Settings of a task beside the fields that every experiment has; tasks derive their own."""
 
+    #: Field to its name in version 1, and to version 1's values where those differ.
+    VERSION_1: ClassVar[Mapping[str, tuple[str, Mapping[Any, Any]]]] = {}
 
-def _no_settings() -> type[TaskSettings]:
-    from iavlib.experiments.config import TaskSettings
+    def given(self) -> dict[str, Any]:
+        """Return the settings that were given, without defaults, as JSON can hold them."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
-    return TaskSettings
+    def filled(self, defaults: Mapping[str, Any]) -> TaskSettings:
+        """Return the settings with other values for those that are None."""
+        missing = {name: v for name, v in defaults.items() if getattr(self, name) is None}
+        return self.model_copy(update=missing)
+
+    def with_defaults(self, experiment: Experiment) -> TaskSettings:
+        """Fill in the defaults that depend on the rest of the experiment."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -112,26 +123,25 @@ class Task:
     name: str
     targets: Callable[[Cohort], pd.DataFrame]
     run: Callable[[Experiment, Cohort, Path, Log], Outcome]
-    resolve: Callable[[Experiment], Experiment] = _unchanged
-    settings: type[TaskSettings] = field(default_factory=_no_settings)
+    resolve: Callable[[Experiment], Experiment] = lambda experiment: experiment
+    settings: type[TaskSettings] = TaskSettings
     version: int = 1
     resolve_dataset: Callable[[Experiment], tuple[str, dict[str, Any]]] | None = None
     load: Callable[[Experiment], Any] | None = None
     methods: Callable[[], Sequence[str]] | None = None
 
 
-_HERE = "iavlib.experiments.tasks"
-#: A task, or where it is. A package adds its own by an entry point of the group ``iavlib.tasks``
-#: that names a :class:`Task`.
+#: A task, or where it is in this package. Another package adds its own by an entry point of the
+#: group ``iavlib.tasks`` that names a :class:`Task`.
 TASKS: dict[str, Task | str] = {
-    "iaa": f"{_HERE}.image:IAA_TASK",
-    "diagnosis": f"{_HERE}.image:DIAGNOSIS_TASK",
-    "multitask": f"{_HERE}.image:MULTITASK_TASK",
-    "segmentation": f"{_HERE}.annotators:SEGMENTATION_TASK",
-    "diagnosis-first": f"{_HERE}.diagnosis_first:TASK",
-    "take-give": f"{_HERE}.annotators:TAKE_GIVE_TASK",
-    "comparison": f"{_HERE}.annotators:COMPARISON_TASK",
-    "explain": f"{_HERE}.explain:TASK",
+    "iaa": "image:IAA_TASK",
+    "diagnosis": "image:DIAGNOSIS_TASK",
+    "multitask": "image:MULTITASK_TASK",
+    "segmentation": "annotators:SEGMENTATION_TASK",
+    "diagnosis-first": "diagnosis_first:TASK",
+    "take-give": "annotators:TAKE_GIVE_TASK",
+    "comparison": "annotators:COMPARISON_TASK",
+    "explain": "explain:TASK",
 }
 GROUP = "iavlib.tasks"
 
@@ -150,11 +160,11 @@ def find_task(name: str) -> Task:
         raise ExperimentError("task", f"no task {name!r}", suggest(str(name), TASKS))
     task = TASKS[name]
     if isinstance(task, str):
-        task = TASKS[name] = resolve_name(task)
+        task = TASKS[name] = resolve_name(f"{__name__}.{task}")
     return task
 
 
-def assign_parts(cohort: Cohort, experiment: Experiment) -> pd.Series:
+def assign_subsets(cohort: Cohort, experiment: Experiment) -> pd.Series:
     """Split a cohort as an experiment specifies.
 
     Parameters
@@ -175,23 +185,22 @@ def assign_parts(cohort: Cohort, experiment: Experiment) -> pd.Series:
     ExperimentError
         If the cohort cannot be split so.
     """
+    split = experiment.split
+    settings = split.model_dump(exclude={"kind"})
     try:
-        subsets = _split(cohort, experiment.split)
+        if split.kind == "official":
+            subsets = official_split(cohort, **settings).assignment
+        else:
+            subsets = (cohort.fold if split.kind == "kfold" else cohort.split)(
+                **settings
+            ).assignment
     except (ValueError, TypeError) as error:
         problem = getattr(error, "problem", str(error).rstrip("."))
         hint = getattr(error, "hint", "correct the experiment's split").rstrip(".")
         raise ExperimentError("split", problem, hint) from error
     if experiment.train_share < 1:
         train = subsets.index[subsets == "train"]
-        chosen = share_of_clusters(
-            cohort.clusters()[train], experiment.train_share, experiment.seed
-        )
+        clusters = cohort.clusters()[train]
+        chosen = share_of_clusters(clusters, experiment.train_share, experiment.seed)
         subsets = subsets.drop(train.difference(chosen))
     return subsets
-
-
-def _split(cohort: Cohort, split: Split) -> pd.Series:
-    settings = split.model_dump(exclude={"kind"})
-    if split.kind == "official":
-        return official_split(cohort, **settings).assignment
-    return (cohort.fold if split.kind == "kfold" else cohort.split)(**settings).assignment

@@ -22,6 +22,7 @@ from pydantic import Field, field_validator
 
 from iavlib import data
 from iavlib.core.errors import DataError, ExperimentError, suggest
+from iavlib.data.catalogue import load_shared
 from iavlib.data.cohort import target
 from iavlib.data.splits import share_of_clusters
 from iavlib.experiments.config import AUTO, Experiment, TaskSettings
@@ -174,7 +175,7 @@ def _load(
         dataset = simulated_mnist(n, kinds, settings.noise, size=side, **chosen)
         dataset = replace(dataset, citation="MNIST (LeCun et al. 1998)")
         return _with_single_labels(dataset, settings, seed)
-    cohort = data.load(name.removesuffix(SIMULATED), **options)
+    cohort = load_shared(name.removesuffix(SIMULATED), **options)
     if diagnosed:
         kept = _balanced(cohort, settings.images, seed, name)
         cohort = cohort.select(kept.index)

@@ -19,13 +19,12 @@ from pydantic import Field
 from scipy.special import expit
 
 from iavlib import explain
-from iavlib.agreement.tables import image_level
 from iavlib.core.errors import DataError, ExperimentError
 from iavlib.data.cohort import Cohort, target as label_of
 from iavlib.experiments.config import PROBE, Experiment, TaskSettings
 from iavlib.experiments.store import MODEL, PREDICTIONS, read_prediction_file
 from iavlib.experiments.tasks import Log, Outcome, Task
-from iavlib.experiments.tasks.image import DIAGNOSIS, IAA, MULTITASK
+from iavlib.experiments.tasks.image import DIAGNOSIS, IAA, MULTITASK, image_table
 
 if TYPE_CHECKING:
     from iavlib.explain import Explained, Explainer
@@ -106,37 +105,14 @@ def targets(cohort: Cohort) -> pd.DataFrame:
     """
     ids = explain.usable_images(cohort)
     if not len(ids):
-        raise DataError(
-            f"cohort {cohort.name!r}",
-            "no image has both a file and a mask that lies over it",
-            "get masks and images ('iav data status' says how), or use the cohort phantom",
-        )
-    here = cohort.masks[cohort.masks["path"].notna()]
-    pairs = cohort.pairs
-    agreement = image_level(pairs)["dice_mean"] if len(pairs) else pd.Series(dtype=float)
-    return pd.DataFrame(
-        {
-            "target": agreement.reindex(ids),
-            "label": label_of(cohort).reindex(ids),
-            "path": cohort.images.loc[ids, "path"],
-            "malignancy": cohort.images.loc[ids, "malignancy"],
-            "n_masks": here["image_id"].value_counts().reindex(ids, fill_value=0),
-            "cluster": cohort.clusters()[ids],
-        },
-        index=ids,
-    )
-
-
-def _unseen(table: pd.DataFrame, source: Path) -> pd.DataFrame:
-    """Keep images that a run did not learn from or choose by, nor other images of a patient."""
-    known = read_prediction_file(source / PREDICTIONS)
-    seen = known[known["subset"] != "test"]
-    left = table[~table.index.isin(seen["image_id"]) & ~table["cluster"].isin(seen["cluster"])]
-    if left.empty:
-        problem = f"its network has seen all {len(table):,} images, or their patients"
-        hint = "give other images, or a larger test subset"
-        raise ExperimentError(f"init_from = {source}", problem, hint)
-    return left
+        problem = "no image has both a file and a mask that lies over it"
+        hint = "get masks and images ('iav data status' says how), or use the cohort phantom"
+        raise DataError(f"cohort {cohort.name!r}", problem, hint)
+    table = image_table(cohort).loc[ids].rename(columns={"iaa": "target"})
+    table.insert(1, "label", label_of(cohort).reindex(ids))
+    with_file = cohort.masks[cohort.masks["path"].notna()]
+    counts = with_file["image_id"].value_counts()
+    return table.assign(n_masks=counts.reindex(ids, fill_value=0))
 
 
 def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outcome:
@@ -154,7 +130,14 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outco
 
     settings, parent = experiment.settings, experiment.parent
     source, every = folder.parents[1] / parent.task / parent.id, targets(cohort)
-    table = _unseen(every, source)
+    predicted = read_prediction_file(source / PREDICTIONS)
+    seen = predicted[predicted["subset"] != "test"]
+    is_seen = every.index.isin(seen["image_id"]) | every["cluster"].isin(seen["cluster"])
+    table = every[~is_seen]
+    if table.empty:
+        problem = f"its network has seen all {len(every):,} images, or their patients"
+        hint = "give other images, or a larger test subset"
+        raise ExperimentError(f"init_from = {source}", problem, hint)
     if settings.max_images:
         table = table.sort_index().head(settings.max_images)
     log(f"{len(table):,} of {len(every):,} images with masks were not seen by {parent.name}")
@@ -164,15 +147,15 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outco
     explainer = explain.Explainer(network, None, methods, settings.stride, settings.steps)
     cache = cache_images(table["path"], network.weights.input_size)
     batches = _batches(network, cache, table.index)
-    rows = _Rows(explainer, settings, np.random.default_rng(experiment.seed))
+    measures = _Measures(explainer, settings, np.random.default_rng(experiment.seed))
     for batch in explainer.over(batches, _BATCH):
         for n, image_id in enumerate(batch.ids):
             regions = explain.read_regions(cohort, image_id, cache.size, settings.band)
-            rows.add(batch, n, image_id, regions.named())
-        rows.compare_methods(batch)
-        log(f"{len(rows.regions):,} of {len(table):,} images")
-    predictions = _with_truth(rows.table(), table)
-    used = settings.to_dict() | {"explained": parent.name, "agreement": rows.agreement()}
+            measures.add(batch, n, image_id, regions.named())
+        measures.compare_methods(batch)
+        log(f"{len(measures.regions):,} of {len(table):,} images")
+    predictions = measures.table(table)
+    used = settings.to_dict() | {"explained": parent.name, "agreement": measures.agreement()}
     used |= {"cascade": _cascade(explainer, batches, settings, experiment.seed)}
     used |= {"layer": explainer.layer.name, "side": explainer.layer.side, "size": cache.size}
     weights = asdict(network.weights) | {"is_random": network.weights.is_random}
@@ -186,11 +169,11 @@ def _network(settings: ExplainSettings, seed: int, source: Path) -> Network:
     trained = load_network(source)
     if settings.control == "none":
         return trained
-    known = trained.weights
-    given = (trained.backbone_name, trained.specs, "none", seed, known.input_size, known.padding)
-    untrained = build_network(*given)
-    untrained.weights = untrained.weights.with_normalisation(known.mean, known.std)
-    return untrained.eval()
+    of = trained.weights
+    given = (trained.backbone_name, trained.specs, "none", seed, of.input_size, of.padding)
+    network = build_network(*given)
+    network.weights = network.weights.with_normalisation(of.mean, of.std)
+    return network.eval()
 
 
 def _batches(network: Network, cache, ids) -> ImageBatches:
@@ -200,17 +183,7 @@ def _batches(network: Network, cache, ids) -> ImageBatches:
     return ImageBatches.from_cache(cache, pd.DataFrame(index=pd.Index(ids)), mean, std)
 
 
-def _with_truth(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Add what is known of each image; what is true depends on what is explained."""
-    known = table.rename(columns={"target": "dice"}).drop(columns="path")
-    rows = rows.join(known, on="image_id").reset_index(drop=True)
-    of_agreement = rows["target"].isin((explain.LOWERS, explain.RAISES))
-    rows["true"] = np.where(of_agreement, rows["dice"], rows["label"])
-    first = ["image_id", "subset", "true", "predicted", *_KEY]
-    return rows[[*first, *rows.columns.difference([*first, "dice", "label"], sort=False)]]
-
-
-class _Rows:
+class _Measures:
     """Collects measures of one image after the other; of the maps only their sum stays."""
 
     def __init__(self, explainer: Explainer, settings: ExplainSettings, generator):
@@ -224,40 +197,37 @@ class _Rows:
         """Measure all maps of the image at position `n` of a batch."""
         # one bit per pixel: they are needed once more when all images are known
         self.regions[image_id] = {name: np.packbits(region) for name, region in regions.items()}
-        random = self._random_areas(batch, n)
+        names = [target.name for target in self.explainer.targets]
+        # the two directions of a head are neighbours; curves are those of the first
+        random = {}
+        if self.settings.curve_steps:
+            # as smooth as a class activation map: scattered cells would be another kind of damage
+            side = self.explainer.layer.side
+            noise = self.generator.random((1, side, side))
+            noise = explain.enlarge(noise, batch.images.shape[-1])[0]
+            for own in range(0, len(names), 2):
+                random[own] = self._curve_areas(batch.images[n], own, noise, "random_")
         for (target, method), maps in batch.maps.items():
             heat, signed = maps[n], batch.signed[target, method][n]
             self.others.setdefault((target, method), explain.OtherMaps()).add(heat)
-            names = [item.name for item in self.explainer.targets]
             own = names.index(target)
-            other = names[own + 1 - 2 * (own % 2)]  # the two directions of a head are neighbours
-            pair = [batch.signed[name, method][n] for name in (target, other)]
+            opposite = batch.signed[names[own ^ 1], method][n]
             absolute = float(np.abs(signed).sum())
             row = {"image_id": image_id, "subset": "test", "target": target, "method": method}
             row["predicted"] = _probability(target, float(batch.levels[target][n]))
             row["kept"] = float(np.maximum(signed, 0).sum()) / absolute if absolute else np.nan
             row["total"] = float(signed.mean())
-            row["opposite"] = explain.rank_correlation(*pair)
+            row["opposite"] = explain.rank_correlation(signed, opposite)
             row |= explain.measure(heat, regions)
             if own in random:
-                row |= self._curve_areas(batch.images[n], own, explain.cell_order(heat))
-                row |= random[own]
+                row |= self._curve_areas(batch.images[n], own, heat) | random[own]
             self.rows.append(row)
 
-    def _random_areas(self, batch: Explained, n: int) -> dict[int, dict[str, float]]:
-        """Return, for the first direction of each head, areas under curves in random order."""
-        if not self.settings.curve_steps:
-            return {}
-        # as smooth as a class activation map: scattered cells would be another kind of damage
-        side = self.explainer.layer.side
-        noise = explain.enlarge(self.generator.random((1, side, side)), batch.images.shape[-1])[0]
-        order, first = explain.cell_order(noise), range(0, len(self.explainer.targets), 2)
-        return {k: self._curve_areas(batch.images[n], k, order, "random_") for k in first}
-
-    def _curve_areas(self, image, target: int, order, prefix: str = "") -> dict[str, float]:
-        network, steps = self.explainer.network, self.settings.curve_steps
-        head = self.explainer.targets[target]
-        curves = explain.deletion_insertion(network, image, head, order, steps)
+    def _curve_areas(self, image, own: int, heat: np.ndarray, prefix: str = "") -> dict[str, float]:
+        """Return the areas under the curves of a target, in the order of a map."""
+        network, target = self.explainer.network, self.explainer.targets[own]
+        order, steps = explain.cell_order(heat), self.settings.curve_steps
+        curves = explain.deletion_insertion(network, image, target, order, steps)
         areas = {"deletion": curves.deletion_area, "insertion": curves.insertion_area}
         return {prefix + name: area for name, area in areas.items()}
 
@@ -271,18 +241,26 @@ class _Rows:
         """Return mean rank correlations between methods."""
         known = sum(n * table.notna() for n, table in self.correlations)
         total = sum(n * table.fillna(0) for n, table in self.correlations)
-        mean = (total / known.where(known > 0)).astype(float).round(4)
-        return {name: mean[name].to_dict() for name in mean}
+        return (total / known.where(known > 0)).astype(float).round(4).to_dict()
 
-    def table(self) -> pd.DataFrame:
-        """Return all rows, with the shares of the other images' mean map."""
+    def table(self, images: pd.DataFrame) -> pd.DataFrame:
+        """Return all rows, with the shares of the other images' mean map and what is known.
+
+        What is true depends on what is explained: the agreement, or the class.
+        """
         for row in self.rows:
             others = self.others[row["target"], row["method"]]
             shape = np.shape(others.total)
             for name, bits in self.regions[row["image_id"]].items() if shape else ():
                 region = np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape) > 0
                 row[f"others_{name}"] = others.share(region, row[f"share_{name}"])
-        return pd.DataFrame(self.rows)
+        images = images.rename(columns={"target": "dice"}).drop(columns="path")
+        rows = pd.DataFrame(self.rows).join(images, on="image_id").reset_index(drop=True)
+        of_agreement = rows["target"].isin((explain.LOWERS, explain.RAISES))
+        rows["true"] = rows["dice"].where(of_agreement, rows["label"])
+        rows = rows.drop(columns=["dice", "label"])
+        first = ["image_id", "subset", "true", "predicted", *_KEY]
+        return rows[[*first, *rows.columns.difference(first, sort=False)]]
 
 
 def _probability(target: str, level: float) -> float:
@@ -310,11 +288,10 @@ def _metrics(rows: pd.DataFrame) -> dict[str, float]:
     rows = rows[(rows[_KEY] == rows[_KEY].iloc[0]).all(axis=1)]
     metrics = {"images": float(len(rows)), "kept": float(rows["kept"].mean())}
     for region in explain.REGIONS:
-        if f"share_{region}" in rows:
-            both = rows[[f"share_{region}", f"area_{region}"]].dropna()
-            if len(both):
-                share, area = both.mean()
-                metrics[f"{region}_ratio"] = share / area
+        both = rows.reindex(columns=[f"share_{region}", f"area_{region}"]).dropna()
+        if len(both):
+            share, area = both.mean()
+            metrics[f"{region}_ratio"] = share / area
     return metrics
 
 
@@ -376,13 +353,11 @@ def example_maps(
     positions = np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)
     every, chosen = rows["image_id"].tolist(), rows["image_id"].iloc[positions].tolist()
     network = load_network(source)
-    targets = list(dict.fromkeys(target for target, _ in shown.values()))
-    methods = list(dict.fromkeys(method for _, method in shown.values()))
-    explainer = explain.Explainer(network, targets, methods)
+    explained, methods = (list(dict.fromkeys(names)) for names in zip(*shown.values(), strict=True))
+    explainer = explain.Explainer(network, explained, methods)
     cache = cache_images(cohort.images.loc[every, "path"], network.weights.input_size)
     batches = _batches(network, cache, every)
-    plan = np.array_split(np.arange(len(batches)), -(-len(batches) // _BATCH))
-    explainer.centre_on(batch["images"] for batch in batches.stream(plan))
+    explainer.centre_on(batch["images"] for batch in batches.in_order(_BATCH))
     examples = []
     for batch in explainer.over(batches.select(chosen), _BATCH):
         for n, image_id in enumerate(batch.ids):
@@ -392,7 +367,7 @@ def example_maps(
                 for title, key in shown.items()
             }
             picture = np.asarray(cache.pixels[cache.rows([image_id])[0]])
-            level = _probability(targets[0], float(batch.levels[targets[0]][n]))
+            level = _probability(explained[0], float(batch.levels[explained[0]][n]))
             own = (regions.masks, regions.lesion, regions.disagreement)
             examples.append(Example(image_id, picture, maps, *own, level))
     return examples

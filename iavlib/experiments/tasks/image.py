@@ -25,18 +25,13 @@ from iavlib.data.cohort import Cohort, target, target_names
 from iavlib.data.official_splits import check_subsets
 from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment, TaskSettings
 from iavlib.experiments.scores import agreement_scores, diagnosis_scores
-from iavlib.experiments.tasks import Log, Outcome, Task, assign_parts, check_finite
+from iavlib.experiments.tasks import Log, Outcome, Task, assign_subsets, check_finite
 from iavlib.models.backbones import find_backbone
 from iavlib.models.weights import SOURCES, find_weights
 from iavlib.training.recipe import Recipe
 
 IAA, DIAGNOSIS, MULTITASK = "iaa", "diagnosis", "multitask"
 PUBLISHED = ("paper", "paper_finetune")
-#: Mean and standard deviation of the channels, as the published code has them.
-NORMALISATIONS = {
-    "imapp": ((0.7079, 0.5688, 0.5130), (0.1304, 0.1248, 0.1429)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
 _HINT = "get its images ('iav data status' says how), or use the cohort phantom"
 
 
@@ -204,16 +199,9 @@ def agreement_targets(cohort: Cohort) -> pd.DataFrame:
     DataError
         If there is none, or a mean Dice lies outside [0, 1].
     """
-    table = _image_table(cohort)
-    n_masks, n_files = table["iaa"].notna().sum(), table["path"].notna().sum()
-    table = table[table["iaa"].notna() & table["path"].notna()].rename(columns={"iaa": "target"})
-    if table.empty:
-        raise DataError(
-            f"cohort {cohort.name!r}",
-            f"no image has both a file and two masks ({n_masks:,} have masks, {n_files:,} a file)",
-            _HINT,
-        )
-    return table
+    table = image_table(cohort).rename(columns={"iaa": "target"})
+    n_masks = f"{table['target'].notna().sum():,} have masks"
+    return _usable(cohort, table, "a file and two masks", n_masks)
 
 
 def diagnosis_targets(
@@ -238,46 +226,45 @@ def diagnosis_targets(
     DataError
         If there is none, or a mean Dice lies outside [0, 1].
     """
-    label = _labels(cohort, indeterminate)
-    table = _image_table(cohort)
-    n_files = table["path"].notna().sum()
+    label = target(cohort, indeterminate)
+    table = image_table(cohort)
     table.insert(0, "target", label.reindex(table.index))
-    table = table[table["target"].notna() & table["path"].notna()]
+    table = _usable(cohort, table, "a label and a file", f"{len(label):,} have a label")
     if require_agreement and table["iaa"].notna().any():
         table = table[table["iaa"].notna()]
-    if table.empty:
-        raise DataError(
-            f"cohort {cohort.name!r}",
-            f"no image has both a label and a file ({len(label):,} have a label, {n_files:,} a "
-            "file)",
-            _HINT,
-        )
     return table.astype({"target": int})
 
 
-def _image_table(cohort: Cohort) -> pd.DataFrame:
+def _usable(cohort: Cohort, table: pd.DataFrame, needs: str, have: str) -> pd.DataFrame:
+    """Keep the images with a target and a file, and refuse a cohort without any."""
+    usable = table[table["target"].notna() & table["path"].notna()]
+    if usable.empty:
+        n_files = table["path"].notna().sum()
+        problem = f"no image has both {needs} ({have}, {n_files:,} a file)"
+        raise DataError(f"cohort {cohort.name!r}", problem, _HINT)
+    return usable
+
+
+def image_table(cohort: Cohort) -> pd.DataFrame:
+    """List all images: ``iaa`` (mean Dice), ``path``, ``malignancy``, ``n_masks``, ``cluster``.
+
+    The agreement is missing for images with one mask; the cluster is the patient.
+
+    Raises
+    ------
+    DataError
+        If a mean Dice lies outside [0, 1].
+    """
     images = cohort.images
-    agreement = pd.Series(float("nan"), index=images.index)
-    if not cohort.pairs.empty:
-        agreement = cohort.pairs.groupby("image_id")["dice"].mean().reindex(images.index)
+    agreement = cohort.pairs.groupby("image_id")["dice"].mean().reindex(images.index).astype(float)
     outside = agreement.index[agreement.notna() & ~agreement.between(0, 1)]
     if len(outside):
         problem = f"mean Dice outside [0, 1]: {', '.join(outside[:5])}"
         raise DataError(f"cohort {cohort.name!r}", problem, "measure it anew")
     n_masks = cohort.masks["image_id"].value_counts().reindex(images.index, fill_value=0)
-    return pd.DataFrame(
-        {
-            "iaa": agreement,
-            "path": images["path"],
-            "malignancy": images["malignancy"],
-            "n_masks": n_masks,
-            "cluster": cohort.clusters(),
-        }
-    ).rename_axis("image_id")
-
-
-def _labels(cohort: Cohort, indeterminate: str) -> pd.Series:
-    return target(cohort, indeterminate)
+    table = images[["path", "malignancy"]].assign(n_masks=n_masks, cluster=cohort.clusters())
+    table.insert(0, "iaa", agreement)
+    return table.rename_axis("image_id")
 
 
 def resolve(experiment: Experiment) -> Experiment:
@@ -287,19 +274,15 @@ def resolve(experiment: Experiment) -> Experiment:
         if experiment.weights == AUTO:
             experiment = experiment.replace(weights=find_weights(backbone))
         if experiment.weights not in SOURCES and not Path(experiment.weights).is_file():
-            raise ExperimentError(
-                f"weights = {experiment.weights!r}",
-                "is no file",
-                f"give a path, or one of {', '.join(SOURCES)}",
-            )
+            where, hint = f"weights = {experiment.weights!r}", f"one of {', '.join(SOURCES)}"
+            raise ExperimentError(where, "is no file", f"give a path, or {hint}")
         recipe = None if experiment.recipe.name == PROBE else make_recipe(experiment)
     except (ModelError, TrainingError, LookupError) as error:
-        raise ExperimentError(
-            "experiment", str(error).rstrip("."), "correct the specification"
-        ) from error
-    for wrong, where, problem, hint in _contradictions(experiment, recipe):
-        if wrong:
-            raise ExperimentError(where, problem, hint)
+        problem = str(error).rstrip(".")
+        raise ExperimentError("experiment", problem, "correct the specification") from error
+    for is_wrong, *message in _contradictions(experiment, recipe):
+        if is_wrong:
+            raise ExperimentError(*message)
     return experiment
 
 
@@ -309,60 +292,34 @@ def _contradictions(experiment: Experiment, recipe: Recipe | None):
     parent, probe = experiment.parent, recipe is None
     if experiment.task == IAA:
         linear = probe or (recipe.head, recipe.label_transform) == ("linear", "none")
-        yield (
-            settings.head_init == "fit" and not linear,
-            "settings.head_init = 'fit'",
-            "fits linear heads of the target itself only",
-            "set head: linear and label_transform: none, or head_init: median",
-        )
-        yield (
-            parent is not None,
-            "init_from",
-            "is not for the task iaa",
-            "leave it out, or use multitask",
-        )
+        where, problem = "settings.head_init = 'fit'", "fits linear heads of the target itself only"
+        hint = "set head: linear and label_transform: none, or head_init: median"
+        yield settings.head_init == "fit" and not linear, where, problem, hint
+        problem, hint = "is not for the task iaa", "leave it out, or use multitask"
+        yield parent is not None, "init_from", problem, hint
         return
-    both, learned = experiment.task == MULTITASK, settings.combine == "uncertainty"
-    needs_alpha = both and not learned
-    yield (
-        needs_alpha != (settings.alpha is not None),
-        f"settings.alpha = {settings.alpha!r}",
-        f"must be {'from 0 to 1 for two losses summed' if needs_alpha else 'left out here'}",
-        "correct alpha",
-    )
-    yield (
-        settings.control == "shuffled_iaa" and not both,
-        "settings.control = 'shuffled_iaa'",
-        "permutes what the diagnosis alone does not use",
-        "use it with the task multitask",
-    )
-    yield (
-        settings.control == "iaa_input" and (both or parent is not None),
-        "settings.control = 'iaa_input'",
-        "is for a diagnosis that starts from no other experiment",
-        "use the task diagnosis, without init_from",
-    )
-    yield (
-        both and probe,
-        "task multitask with a probe",
-        "has nothing to share: the features are frozen",
-        "use the task diagnosis for a probe",
-    )
-    yield (
-        probe and bool(experiment.recipe.settings),
-        f"recipe.{next(iter(experiment.recipe.settings), '')}",
-        "a probe of the diagnosis has no such setting",
-        "leave it out",
-    )
-    known = ", ".join(name for name in dataset_names() if published_facts(name, "class_weights"))
-    yield (
-        settings.weights_from == "published"
-        and experiment.cohort != AUTO
-        and not published_facts(experiment.cohort, "class_weights"),
-        "settings.weights_from = 'published'",
-        f"there are published weights for {known}, not for {experiment.cohort}",
-        "use 'train'",
-    )
+    both, control = experiment.task == MULTITASK, settings.control
+    needs_alpha = both and settings.combine == "alpha"
+    where = f"settings.alpha = {settings.alpha!r}"
+    needed = "from 0 to 1 for two losses summed" if needs_alpha else "left out here"
+    is_wrong = needs_alpha != (settings.alpha is not None)
+    yield is_wrong, where, f"must be {needed}", "correct alpha"
+    where, problem = f"settings.control = {control!r}", "permutes what the diagnosis does not use"
+    hint = "use it with the task multitask"
+    yield control == "shuffled_iaa" and not both, where, problem, hint
+    problem = "is for a diagnosis that starts from no other experiment"
+    hint = "use the task diagnosis, without init_from"
+    yield control == "iaa_input" and (both or parent is not None), where, problem, hint
+    where, problem = "task multitask with a probe", "has nothing to share: the features are frozen"
+    yield both and probe, where, problem, "use the task diagnosis for a probe"
+    where = f"recipe.{next(iter(experiment.recipe.settings), '')}"
+    problem = "a probe of the diagnosis has no such setting"
+    yield probe and bool(experiment.recipe.settings), where, problem, "leave it out"
+    known = [name for name in dataset_names() if published_facts(name, "class_weights")]
+    where = "settings.weights_from = 'published'"
+    problem = f"there are published weights for {', '.join(known)}, not for {experiment.cohort}"
+    has_none = experiment.cohort not in (AUTO, *known)
+    yield settings.weights_from == "published" and has_none, where, problem, "use 'train'"
     if parent is None:
         return
     where, hint = f"init_from = {parent.name}", "start from a trained experiment of these tasks"
@@ -386,35 +343,35 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outco
     """
     from iavlib.experiments.tasks.image_training import fit_probe_head, train_network
 
-    settings = experiment.settings
-    if experiment.task == IAA:
+    probe, is_iaa = experiment.recipe.name == PROBE, experiment.task == IAA
+    if is_iaa:
         table = agreement_targets(cohort)
-        left_out = len(cohort.images) - len(table)
-        if left_out:
-            of_all = f"{left_out:,} of {len(cohort.images):,} images"
-            log(f"{of_all} have no file or fewer than two masks")
-        subsets = assign_parts(cohort.select(table.index), experiment)
+        n_images = len(cohort.images)
+        if n_images > len(table):
+            left_out = f"{n_images - len(table):,} of {n_images:,} images"
+            log(f"{left_out} have no file or fewer than two masks")
+        subsets = assign_subsets(cohort.select(table.index), experiment)
     else:
+        settings = experiment.settings
         table = diagnosis_targets(cohort, settings.indeterminate, settings.require_agreement)
         _log_images(cohort, table, settings.indeterminate, log)
         subsets = _assign_labelled(cohort, table, experiment)
-    probe = experiment.recipe.name == PROBE
-    if not (subsets == "val").any() and not (probe and experiment.task == IAA):
+    if not (subsets == "val").any() and not (probe and is_iaa):
         raise ExperimentError("split", "has no validation part", "give three fractions, or kfold")
     learn = fit_probe_head if probe else train_network
-    learnt = learn(experiment, table, subsets, folder, log)
-    check_finite(learnt.predictions["predicted"])
+    outcome, cache = learn(experiment, table, subsets, folder, log)
+    check_finite(outcome.predictions["predicted"])
     columns = {"target": "true", "iaa": "true_iaa"}
     predictions = table.loc[subsets.index].drop(columns="path").rename(columns=columns)
-    predictions = predictions.assign(subset=subsets).join(learnt.predictions).reset_index()
+    predictions = predictions.assign(subset=subsets).join(outcome.predictions).reset_index()
     first = ["image_id", "subset", "true", "predicted", "true_iaa", "lower", "upper"]
     first = [name for name in first if name in predictions]
     predictions = predictions[[*first, *predictions.columns.difference(first, sort=False)]]
-    if experiment.task == IAA:
-        metrics, baselines = agreement_scores(predictions, learnt.cache)
+    if is_iaa:
+        metrics, baselines = agreement_scores(predictions, cache)
     else:
         metrics, baselines = diagnosis_scores(predictions)
-    return Outcome(predictions, metrics, learnt.history, baselines, learnt.weights, learnt.settings)
+    return replace(outcome, predictions=predictions, metrics=metrics, baselines=baselines)
 
 
 def _assign_labelled(cohort: Cohort, table: pd.DataFrame, experiment: Experiment) -> pd.Series:
@@ -425,7 +382,7 @@ def _assign_labelled(cohort: Cohort, table: pd.DataFrame, experiment: Experiment
         named = images["target"].map({0: "benign", 1: "malignant"})
         images = images.assign(malignancy=named.astype(images["malignancy"].dtype))
     used, split = replace(used, images=images), experiment.split
-    subsets = assign_parts(used, experiment)
+    subsets = assign_subsets(used, experiment)
     # the group asked for is never split; lesions without patients may be, except by published parts
     keeps = split.leaks != "keep" if split.kind == "official" else split.group == "linked"
     check_subsets(used, subsets, allow_leaks=not keeps)
@@ -433,8 +390,7 @@ def _assign_labelled(cohort: Cohort, table: pd.DataFrame, experiment: Experiment
 
 
 def _log_images(cohort: Cohort, table: pd.DataFrame, indeterminate: str, log: Log) -> None:
-    names, label = target_names(cohort), _labels(cohort, indeterminate)
-    counts = table["target"].value_counts().reindex([0, 1], fill_value=0)
+    names, label = target_names(cohort), target(cohort, indeterminate)
     no_file = int(cohort.images.loc[label.index, "path"].isna().sum())
     left_out = {
         "no label": len(cohort.images) - len(label),
@@ -442,7 +398,7 @@ def _log_images(cohort: Cohort, table: pd.DataFrame, indeterminate: str, log: Lo
         "no measured agreement": len(label) - no_file - len(table),
     }
     why = "".join(f"; {n:,} have {reason}" for reason, n in left_out.items() if n)
-    classes = ", ".join(f"{counts[value]:,} {names[value]}" for value in (0, 1))
+    classes = ", ".join(f"{(table['target'] == value).sum():,} {names[value]}" for value in (0, 1))
     log(f"{len(table):,} images ({classes}){why}")
 
 

@@ -13,7 +13,7 @@ predictions for several such views varies less than that for one (test-time augm
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,47 +24,28 @@ import torch
 from torch import nn
 
 from iavlib.experiments.config import Experiment, ProbeRecipe
-from iavlib.experiments.tasks import Log
-from iavlib.experiments.tasks.image import (
-    IAA,
-    MULTITASK,
-    NORMALISATIONS,
-    make_recipe,
-    published_facts,
-)
-from iavlib.models.heads import (
-    HeadSpec,
-    build_head,
-    has_folded_batchnorm,
-    predicted_quantiles,
-    restore_batchnorm,
-)
+from iavlib.experiments.tasks import Log, Outcome
+from iavlib.experiments.tasks.image import IAA, MULTITASK, make_recipe, published_facts
+from iavlib.models import heads
 from iavlib.models.model_files import load_network, save_network
 from iavlib.models.network import Network, build_network
+from iavlib.training import losses, objectives
 from iavlib.training.batches import ImageBatches, channel_statistics
 from iavlib.training.image_cache import ImageCache, cache_images
 from iavlib.training.loop import fit
-from iavlib.training.losses import (
-    EDGE,
-    UncertaintyWeighting,
-    class_weights,
-    classification_loss,
-    get_loss,
-    multitask_sum,
-)
-from iavlib.training.objectives import (
-    AGREEMENT,
-    DIAGNOSIS,
-    INPUT,
-    WEIGHTING,
-    ImageObjective,
-    malignant_probability,
-    predict_heads,
-)
+from iavlib.training.losses import EDGE
+from iavlib.training.objectives import AGREEMENT, DIAGNOSIS, INPUT, WEIGHTING
 from iavlib.training.optimisation import train_last_stages
 from iavlib.training.predict import frozen_features, predict
 from iavlib.training.recipe import Recipe
 
+#: Heads that a task trains.
+HEADS = {IAA: (AGREEMENT,), DIAGNOSIS: (DIAGNOSIS,), MULTITASK: (DIAGNOSIS, AGREEMENT)}
+#: Mean and standard deviation of the channels, as the published code has them.
+NORMALISATIONS = {
+    "imapp": ((0.7079, 0.5688, 0.5130), (0.1304, 0.1248, 0.1429)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 #: Quarter turns and whether mirrored before; the first one, two, four or all eight are used.
 SYMMETRIES = tuple((quarters, mirrored) for quarters in (0, 2, 1, 3) for mirrored in (False, True))
 #: Levels of the interval that heads with a distribution give beside their prediction.
@@ -73,29 +54,6 @@ INTERVAL = {"lower": 0.05, "upper": 0.95}
 _RESTORED_BY = 256
 #: Measures that are logged after each epoch.
 _LOGGED = ("train_loss", "balanced_accuracy", "auroc", "mae", "pearson")
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """What was learnt.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Indexed by image id, as :func:`predict_images`.
-    history : pandas.DataFrame
-        One row per epoch; empty where there are none.
-    weights, settings : dict
-        As for :class:`iavlib.experiments.Outcome`.
-    cache : ImageCache
-        The images as the network saw them.
-    """
-
-    predictions: pd.DataFrame
-    history: pd.DataFrame
-    weights: dict[str, Any]
-    settings: dict[str, Any]
-    cache: ImageCache
 
 
 def rotate(images: torch.Tensor, quarters: int, mirrored: bool) -> torch.Tensor:
@@ -124,7 +82,7 @@ class MeanOverViews(nn.Module):
 
 def train_network(
     experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Log
-) -> Learnt:
+) -> tuple[Outcome, ImageCache]:
     """Train a network on the training subset and predict every image.
 
     Parameters
@@ -140,29 +98,48 @@ def train_network(
         that others start from are beside it.
     log : callable
         Receives a line per epoch.
+
+    Returns
+    -------
+    Outcome
+        Without scores; its predictions are indexed by image id, as of :func:`predict_images`.
+    ImageCache
+        The images as the network saw them.
     """
     settings, recipe = experiment.settings.with_defaults(experiment), make_recipe(experiment)
     seed, train = experiment.seed, subsets.index[subsets == "train"]
     targets = _targets(experiment, settings, recipe, table.loc[subsets.index], train)
     network = _build(experiment, settings, recipe, targets, train, folder)
-    cache = cache_images(table["path"], network.weights.input_size, progress=True)
-    mean, std = _normalisation(experiment, settings.normalise, network, cache, train)
+    cache, mean, std = _images(experiment, settings, network, table, train)
     network.weights = network.weights.with_normalisation(mean, std)
     batches = ImageBatches.from_cache(cache, targets, mean, std)
     training, validation = batches.select(train), batches.select(subsets.index[subsets == "val"])
-    facts: dict[str, Any] = {}
-    facts["restored_batchnorms"] = _restore_folded_batchnorm(network, training, recipe, seed)
+    facts: dict[str, Any] = {"restored_batchnorms": 0}
+    if heads.has_folded_batchnorm(network.backbone) and not recipe.freeze_batchnorm:
+        order = np.random.default_rng(seed).permutation(len(training))[:_RESTORED_BY]
+        plan = np.array_split(order, max(1, len(order) // recipe.eval_batch_size))
+        network.to(training.device)
+        images = (batch["images"] for batch in training.stream(plan))
+        facts["restored_batchnorms"] = heads.restore_batchnorm(network.backbone, images)
     if settings.head_init == "fit":
-        groups = table.loc[train, "cluster"]
-        agreement = targets.loc[train, AGREEMENT].to_numpy()
-        if experiment.task != IAA:
-            agreement = training.target(AGREEMENT)
-        with_input = settings.control == "iaa_input"
-        rows = _training_features(network, cache, training, settings.tta, with_input)
-        facts["head_fit"] = _fit_heads(network, rows, training, agreement, groups, seed)
+        from iavlib.training.probe import fit_linear_head
+
+        features = _view_features(network, cache, mean, std, settings.tta).loc[train].to_numpy()
+        if settings.control == "iaa_input":
+            features = np.column_stack([features, training.target(INPUT)])
+        facts["head_fit"] = {}
+        for name, head in network.heads.items():
+            if name == DIAGNOSIS or network.specs[name].kind == "linear":
+                kind = "logistic" if name == DIAGNOSIS else "ridge"
+                double = experiment.task == IAA  # as the probe
+                values = targets.loc[train, name].to_numpy() if double else training.target(name)
+                given = (kind, features, values, table.loc[train, "cluster"], seed)
+                facts["head_fit"][name] = fit_linear_head(head, *given)
     if settings.trainable != "all":
         facts["stages_trained"] = train_last_stages(network.backbone, settings.trainable)
-    objective, more = _objective(experiment, settings, recipe, training, validation)
+    objective, weights = _objective(experiment, settings, recipe, training, validation)
+    if experiment.task != IAA:
+        facts["class_weights"] = weights and list(weights)
 
     def report(row: Mapping[str, Any]) -> None:
         measures = ", ".join(f"{name} {row[name]:.4g}" for name in _LOGGED if name in row)
@@ -176,10 +153,10 @@ def train_network(
     predictions = predict_images(network, batches, settings, recipe)
     if settings.control != "iaa_input":  # its network takes more than an image
         save_network(network, folder)
-    used = recipe.to_dict() | settings.to_dict() | facts | more
+    used = recipe.to_dict() | settings.to_dict() | facts
     used |= {"device": str(batches.device), "size": cache.size}
     weights = asdict(network.weights) | {"is_random": network.weights.is_random}
-    return Learnt(predictions, history, weights, used, cache)
+    return Outcome(predictions, {}, history, weights=weights, settings=used), cache
 
 
 def _targets(experiment, settings, recipe: Recipe, table: pd.DataFrame, train) -> pd.DataFrame:
@@ -206,112 +183,84 @@ def _build(experiment, settings, recipe: Recipe, targets, train, folder: Path) -
     if parent is not None:
         network = load_network(folder.parents[1] / parent.task / parent.id)
     else:
-        heads: dict[str, HeadSpec] = {}
-        if task != IAA:
+        specs: dict[str, heads.HeadSpec] = {}
+        if DIAGNOSIS in HEADS[task]:
             plain = recipe.head if recipe.head in ("paper", "linear") else "paper"
-            heads[DIAGNOSIS] = HeadSpec(plain, 2, dropout=recipe.dropout)
-        if task in (IAA, MULTITASK):
+            specs[DIAGNOSIS] = heads.HeadSpec(plain, 2, dropout=recipe.dropout)
+        if AGREEMENT in HEADS[task]:
             outputs = getattr(settings, "quantiles", 1) if recipe.head == "quantile" else 1
-            median = float(targets.loc[train, AGREEMENT].median())
-            at_median = (
-                settings.head_init == "median"
-                if task == IAA
-                else (settings.normalise != "published")
+            published = settings.normalise == "published"
+            at_median = settings.head_init == "median" if task == IAA else not published
+            start = float(targets.loc[train, AGREEMENT].median()) if at_median else None
+            specs[AGREEMENT] = heads.HeadSpec(
+                recipe.head, outputs, dropout=recipe.dropout, start=start
             )
-            start = median if at_median else None
-            heads[AGREEMENT] = HeadSpec(recipe.head, outputs, dropout=recipe.dropout, start=start)
         given = (experiment.weights, experiment.seed, experiment.size)
-        network = build_network(experiment.backbone, heads, *given)
+        network = build_network(experiment.backbone, specs, *given)
     if settings.control == "iaa_input":
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(experiment.seed)
             spec = network.specs[DIAGNOSIS]
-            network.heads[DIAGNOSIS] = build_head(spec, network.n_features + 1)
+            network.heads[DIAGNOSIS] = heads.build_head(spec, network.n_features + 1)
     if task == DIAGNOSIS and AGREEMENT in network.heads:
         network.heads[AGREEMENT].requires_grad_(False)
     if task == MULTITASK and settings.combine == "uncertainty":
-        network.weighting = UncertaintyWeighting(recipe.loss)
+        network.weighting = losses.UncertaintyWeighting(recipe.loss)
     return network
 
 
-def _normalisation(experiment, choice: str, network: Network, cache: ImageCache, train):
-    """Return mean and standard deviation of red, green and blue by which images are normalised.
+def _images(
+    experiment, settings, network: Network, table: pd.DataFrame, train
+) -> tuple[ImageCache, Any, Any]:
+    """Read all images; return them with the mean and deviation by which they are normalised.
 
-    Weights that define none (random ones) are given those of the training subset.
+    Weights that define none (random ones) are given those of the training subset; a probe of
+    random weights takes pixels as they are, so that features are the same for every fold.
     """
+    cache = cache_images(table["path"], network.weights.input_size, progress=True)
+    choice, weights = settings.normalise, network.weights
     if choice == "published":
         choice = "imapp" if experiment.cohort in ("imapp", "phantom") else "imagenet"
     if choice in NORMALISATIONS:
-        return NORMALISATIONS[choice]
-    if choice == "weights" and network.weights.defines_normalisation:
-        return network.weights.mean, network.weights.std
-    return channel_statistics(cache.pixels, cache.rows(train))
+        return cache, *NORMALISATIONS[choice]
+    if choice == "weights" and (weights.defines_normalisation or not network.heads):
+        return cache, weights.mean, weights.std
+    return cache, *channel_statistics(cache.pixels, cache.rows(train))
 
 
-def _restore_folded_batchnorm(network, training: ImageBatches, recipe: Recipe, seed: int) -> int:
-    """Give folded batch norms back their statistics, from training images, if they will move.
-
-    Returns the number of batch norms; 0 where none was folded or the recipe freezes them.
-    """
-    if recipe.freeze_batchnorm or not has_folded_batchnorm(network.backbone):
-        return 0
-    order = np.random.default_rng(seed).permutation(len(training))[:_RESTORED_BY]
-    plan = np.array_split(order, max(1, len(order) // recipe.eval_batch_size))
-    network.to(training.device)
-    images = (batch["images"] for batch in training.stream(plan))
-    return restore_batchnorm(network.backbone, images)
-
-
-def _training_features(network, cache, training: ImageBatches, n_views: int, with_input: bool):
-    """Return the features (n, F) of the training images as means over views."""
+def _view_features(network: Network, cache: ImageCache, mean, std, n_views: int) -> pd.DataFrame:
+    """Return the features of all images, each the mean over views of the image."""
     backbone = network.backbone
     if n_views > 1:
         network.backbone = MeanOverViews(backbone, n_views)
     try:
-        features = frozen_features(network, cache, training.mean, training.std)
+        return frozen_features(network, cache, mean, std)
     finally:
         network.backbone = backbone
-    rows = features.loc[training.ids].to_numpy()
-    return np.column_stack([rows, training.target(INPUT)]) if with_input else rows
-
-
-def _fit_heads(network: Network, rows, training, agreement, groups, seed: int) -> dict[str, Any]:
-    """Fit the linear heads to features; return the chosen regularisation of each."""
-    from iavlib.training.probe import fit_linear_head
-
-    kinds = {DIAGNOSIS: "logistic", AGREEMENT: "ridge"}
-    chosen = {}
-    for name in (name for name in kinds if name in network.heads):
-        if name == DIAGNOSIS or network.specs[name].kind == "linear":
-            values = training.target(DIAGNOSIS) if name == DIAGNOSIS else agreement
-            chosen[name] = fit_linear_head(
-                network.heads[name], kinds[name], rows, values, groups, seed
-            )
-    return chosen
 
 
 def _objective(experiment, settings, recipe: Recipe, training, validation: ImageBatches):
-    """Return what is trained for, and the class weights for the record."""
+    """Return what is trained for, and the class weights."""
     common = {"loss_name": recipe.loss, "batch_size": recipe.eval_batch_size}
     if experiment.task == IAA:
-        return ImageObjective(validation, AGREEMENT, **common), {}
-    weights = {
-        "none": lambda: None,
-        "published": lambda: published_facts(experiment.cohort, "class_weights"),
-        "train": lambda: tuple(map(float, class_weights(training.target(DIAGNOSIS), 2))),
-    }[settings.weights_from]()
+        return objectives.ImageObjective(validation, AGREEMENT, **common), None
+    weights = None
+    if settings.weights_from == "published":
+        weights = published_facts(experiment.cohort, "class_weights")
+    elif settings.weights_from == "train":
+        weights = tuple(map(float, losses.class_weights(training.target(DIAGNOSIS), 2)))
     both = experiment.task == MULTITASK
     summed = both and settings.combine == "alpha"
-    objective = ImageObjective(
+    objective = objectives.ImageObjective(
         validation,
         AGREEMENT if both else None,
-        class_loss=classification_loss(settings.class_loss, weights or (1.0, 1.0)),
-        combine=partial(multitask_sum, alpha=settings.alpha) if summed else None,
+        class_loss=losses.classification_loss(settings.class_loss, weights or (1.0, 1.0)),
+        combine=partial(losses.multitask_sum, alpha=settings.alpha) if summed else None,
         run_all_heads=settings.mimic_moving_statistics,
         with_input=settings.control == "iaa_input",
         **common,
     )
-    return objective, {"class_weights": None if weights is None else list(weights)}
+    return objective, weights
 
 
 def predict_images(network: Network, batches: ImageBatches, settings, recipe: Recipe):
@@ -336,57 +285,52 @@ def predict_images(network: Network, batches: ImageBatches, settings, recipe: Re
     size, total = recipe.eval_batch_size, {}
     with_input = settings.control == "iaa_input"
     for quarters, mirrored in SYMMETRIES[: settings.tta]:
-        change = partial(rotate, quarters=quarters, mirrored=mirrored)
+        view = partial(rotate, quarters=quarters, mirrored=mirrored)
         if DIAGNOSIS in network.heads:
-            raw = predict_heads(network, batches, size, with_input, change)
-            values = {"predicted": malignant_probability(raw[DIAGNOSIS])}
+            raw = objectives.predict_heads(network, batches, size, with_input, view)
+            values = {"predicted": objectives.malignant_probability(raw[DIAGNOSIS])}
             if AGREEMENT in raw:
                 values["predicted_iaa"] = _agreement(raw[AGREEMENT], recipe)
         else:
-            views = predict(network, batches, size, lambda images, c=change: network(c(images)))
-            raw = views[AGREEMENT]
-            values = {"predicted": _agreement(raw, recipe)}
+            raw = predict(network, batches, size, lambda images, view=view: network(view(images)))
+            values = {"predicted": _agreement(raw[AGREEMENT], recipe)}
             if recipe.head in ("beta", "quantile"):
-                quantiles = predicted_quantiles(recipe.head, raw, list(INTERVAL.values()))
-                values |= {side: quantiles[:, column] for column, side in enumerate(INTERVAL)}
+                levels = list(INTERVAL.values())
+                bounds = heads.predicted_quantiles(recipe.head, raw[AGREEMENT], levels)
+                values |= dict(zip(INTERVAL, bounds.T, strict=True))
         for column, value in values.items():
             total[column] = total.get(column, 0) + value / settings.tta
     return pd.DataFrame(total, index=batches.ids.rename("image_id"))
 
 
 def _agreement(raw: np.ndarray, recipe: Recipe) -> np.ndarray:
-    values = get_loss(recipe.loss).point(torch.from_numpy(raw)).double().numpy()
+    values = losses.get_loss(recipe.loss).point(torch.from_numpy(raw)).double().numpy()
     return 1 / (1 + np.exp(-values)) if recipe.label_transform == "logit" else values
 
 
 def fit_probe_head(
     experiment: Experiment, table: pd.DataFrame, subsets: pd.Series, folder: Path, log: Log
-) -> Learnt:
+) -> tuple[Outcome, ImageCache]:
     """Fit a head to frozen features of the training subset and predict every image.
 
     The regularisation is chosen within the training subset; the validation subset is not used.
-    Random weights take pixels as they are unless ``normalise`` is ``train``: features are then the
-    same for every fold. Parameters are as for :func:`train_network`.
+    Parameters are as for :func:`train_network`.
     """
     from iavlib.training.probe import fit_probe
 
-    settings, weights = experiment.settings.with_defaults(experiment), experiment.weights
+    settings = experiment.settings.with_defaults(experiment)
     regression, train = experiment.task == IAA, subsets.index[subsets == "train"]
     # pre-trained weights are the same for every seed: they are read once for all runs of a sweep
-    seed = experiment.seed if weights == "none" else 0
-    network = _frozen_network(experiment.backbone, weights, seed, experiment.size, settings.tta)
-    cache = cache_images(table["path"], network.weights.input_size, progress=True)
-    mean, std = NORMALISATIONS.get(settings.normalise, (network.weights.mean, network.weights.std))
-    if settings.normalise == "train":
-        mean, std = channel_statistics(cache.pixels, cache.rows(train))
-    features = frozen_features(network, cache, mean, std).loc[subsets.index]
+    seed = experiment.seed if experiment.weights == "none" else 0
+    network = _frozen_network(experiment.backbone, experiment.weights, seed, experiment.size)
+    cache, mean, std = _images(experiment, settings, network, table, train)
+    table = table.loc[subsets.index]
+    features = _view_features(network, cache, mean, std, settings.tta).loc[table.index]
     if settings.control == "iaa_input":
-        agreement = table.loc[subsets.index, "iaa"]
-        features = features.assign(iaa_input=agreement.to_numpy(np.float32))
-    target = table.loc[subsets.index, "target"]
+        features = features.assign(iaa_input=table["iaa"].to_numpy(np.float32))
+    target = table["target"].copy()
     if settings.control == "shuffled_iaa":
-        shuffled = np.random.default_rng(experiment.seed).permutation(target[train].to_numpy())
-        target.loc[train] = shuffled
+        target[train] = np.random.default_rng(experiment.seed).permutation(target[train].to_numpy())
     kind = ProbeRecipe(**experiment.recipe.settings).head if regression else "logistic"
     groups = table.loc[train, "cluster"]
     probe = fit_probe(kind, features.loc[train], target[train], groups, experiment.seed)
@@ -395,15 +339,12 @@ def fit_probe_head(
     predictions = pd.DataFrame({"predicted": probe.predict(features)}, index=features.index)
     used = settings.to_dict() | {"head": kind, "size": cache.size, "chosen": probe.chosen}
     used |= {"tried": probe.inner.to_dict("records")}
-    record = asdict(network.weights.with_normalisation(mean, std))
-    record["is_random"] = network.weights.is_random
+    weights = network.weights.with_normalisation(mean, std)
+    weights = asdict(weights) | {"is_random": weights.is_random}
     predictions = predictions.rename_axis("image_id")
-    return Learnt(predictions, pd.DataFrame(), record, used, cache)
+    return Outcome(predictions, {}, weights=weights, settings=used), cache
 
 
 @lru_cache(maxsize=2)
-def _frozen_network(backbone: str, weights: str, seed: int, size: int | None, n_views: int):
-    network = build_network(backbone, {}, weights, seed, size)
-    if n_views > 1:
-        network.backbone = MeanOverViews(network.backbone, n_views)
-    return network.eval()
+def _frozen_network(backbone: str, weights: str, seed: int, size: int | None) -> Network:
+    return build_network(backbone, {}, weights, seed, size).eval()

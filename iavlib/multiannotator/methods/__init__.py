@@ -69,7 +69,7 @@ class _Methods(Mapping):
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in set(self)
+        return name in self._entries or name in _modules() or name in set(self)
 
     def __iter__(self) -> Iterator[str]:
         outside = (point.name for point in entry_points(group=GROUP))
