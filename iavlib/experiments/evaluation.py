@@ -129,9 +129,7 @@ def predictions_on_test(runs: pd.DataFrame) -> pd.DataFrame:
     """
     finished = runs[runs["status"] == FINISHED]
     if finished.empty:
-        reasons = (
-            "; ".join(sorted(set(runs["reason"]) - {""})[:3]) if len(runs) else "none requested"
-        )
+        reasons = "; ".join(sorted(set(runs.get("reason", ())) - {""})[:3]) or f"of {len(runs)}"
         raise ExperimentError("experiments", f"none is finished ({reasons})", "see 'iav runs'")
     everything = read_predictions(finished)
     training = everything[everything["subset"] == "train"]

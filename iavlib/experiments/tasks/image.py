@@ -2,9 +2,9 @@
 
 ``iaa`` predicts the mean Dice over all pairs of annotators' masks of an image, as in the paper;
 ``diagnosis`` classifies lesions as malignant or benign; ``multitask`` does both with two heads on
-the same features. The latter two may start from another experiment's network (fine-tuning): heads are kept,
-and a head that is not trained is left as it is. With recipe ``probe`` a head is fitted to frozen
-features.
+the same features. The latter two may start from another experiment's network (fine-tuning): heads
+are kept, and a head that is not trained is left as it is. With recipe ``probe`` a head is fitted to
+frozen features.
 
 Where the published code and the paper's text differ, or what was published is not what one would
 do, each is a value of a setting here. Nothing in this module needs PyTorch.
