@@ -89,10 +89,8 @@ class ImageStore:
                 entry = json.loads(line)
                 self._records[entry["key"]] = entry["record"]
             except (ValueError, KeyError, TypeError):
-                warnings.warn(
-                    f"{self.path}, line {number}: damaged; its image is compared again",
-                    stacklevel=3,
-                )
+                damage = f"{self.path}, line {number}: damaged; its image is compared again"
+                warnings.warn(damage, stacklevel=3)
         self._file.truncate(complete)
 
 

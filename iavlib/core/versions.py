@@ -18,8 +18,6 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from iavlib.core.processes import usable_cores
-
 #: Import name to distribution of the packages that results depend on.
 #: Tools that only run or show notebooks are left out on purpose.
 PACKAGES = {
@@ -78,6 +76,8 @@ def hardware() -> dict[str, Any]:
         ``system``, ``machine`` (architecture), ``cpus`` (those this process may use) and, where
         PyTorch is in use and finds any, ``accelerators`` (their models).
     """
+    from iavlib.core.processes import usable_cores
+
     machine = {"system": platform.platform(terse=True), "machine": platform.machine()}
     accelerators = _accelerators()
     about = {"accelerators": accelerators} if accelerators else {}

@@ -90,10 +90,8 @@ class Plan:
         size = "of unknown size" if self.download is None else files.megabytes(self.download)
         room = "" if self.disk is None else f", needs about {files.megabytes(self.disk)} of disk"
         free = files.megabytes(files.free_space(self.folder))
-        return (
-            f"{self.what}: {self.todo:,} of {self.total:,} to get, {size} to download{room}; "
-            f"{free} are free in {self.folder}"
-        )
+        todo = f"{self.what}: {self.todo:,} of {self.total:,} to get, {size} to download{room}"
+        return f"{todo}; {free} are free in {self.folder}"
 
 
 @dataclass(frozen=True)
@@ -155,9 +153,8 @@ def _prepared(plan: Plan) -> Iterator[None]:
             files.check_writable(plan.staging)
             yield
     except BlockingIOError:
-        raise FetchError(
-            f"another 'iav data fetch' is at work in {folder}; wait for it to end."
-        ) from None
+        busy = f"another 'iav data fetch' is at work in {folder}; wait for it to end."
+        raise FetchError(busy) from None
 
 
 def _clear(staging: Path, keep: str | None = None) -> None:

@@ -76,7 +76,7 @@ def one_hot(
     """
     strange = [name for name in table if name not in labels]
     refuse(strange, path, f"labels outside the map ({', '.join(labels)})", HINT)
-    marks = table.sum(axis=1)
+    marks = table.eq(1).sum(axis=1)
     wrong = ~(table.isin([0, 1]).all(axis=1) & (marks.eq(1) | (marks.eq(0) & bool(default))))
     problem = "images have not exactly one class marked 1 and the others 0"
     refuse(table.index[wrong], path, problem, HINT)
@@ -268,7 +268,7 @@ class OfficialSplit:
     n: int
 
 
-def official_splits(truth: str, folder: str, sizes: Mapping[str, int]) -> list[OfficialSplit]:
+def challenge_splits(truth: str, folder: str, sizes: Mapping[str, int]) -> list[OfficialSplit]:
     """List the splits of a challenge.
 
     Parameters

@@ -37,10 +37,9 @@ class Split:
 
     def __getitem__(self, subset: str) -> pd.Index:
         """Return the image ids of one subset."""
-        if subset not in set(self.assignment):
-            raise KeyError(
-                f"no subset {subset!r}; there are {', '.join(sorted(set(self.assignment)))}"
-            )
+        subsets = sorted(set(self.assignment))
+        if subset not in subsets:
+            raise KeyError(f"no subset {subset!r}; there are {', '.join(subsets)}")
         return self.assignment.index[self.assignment == subset]
 
     @property

@@ -1,7 +1,6 @@
 """Metrics of a pair of masks: a registry in which each metric is one function.
 
 >>> import numpy as np
-from scipy.spatial import KDTree
 >>> from iavlib.masks import register_metric
 >>> @register_metric("volume_similarity")
 ... def volume_similarity(pair):

@@ -330,11 +330,9 @@ def load(path: str | Path = "") -> Cohort:
     """
     listing = read_listing(path)
     if lost := listing.lost_images:
-        warnings.warn(
-            f"{listing.path}: {len(lost)} image files are missing, first {lost[0]}; their masks "
-            "are used without them.",
-            stacklevel=3,
-        )
+        problem = f"{len(lost)} image files are missing, first {lost[0]}"
+        text = f"{listing.path}: {problem}; their masks are used without them."
+        warnings.warn(text, stacklevel=3)
     rows = listing.rows.set_index("mask").rename_axis("mask_id")
     masks = rows[["image_id", "mask_path", *schemas.FACTORS]].rename(columns={"mask_path": "path"})
     return Cohort(

@@ -28,7 +28,7 @@ from iavlib.data.schemas import SUBSETS, empty_masks, read_table
 
 SIMPLE = "labels.csv"
 _SIZES = {"Training": 2000, "Validation": 150, "Test_v2": 600}
-SPLITS = labels.official_splits("ISIC-2017_{}_Part3_GroundTruth.csv", "ISIC-2017_{}_Data", _SIZES)
+SPLITS = labels.challenge_splits("ISIC-2017_{}_Part3_GroundTruth.csv", "ISIC-2017_{}_Data", _SIZES)
 LABELS = {"melanoma": Label(1, "malignant")}
 LABELS |= dict.fromkeys(("seborrheic keratosis", "nevus", "not melanoma"), Label(0, "benign"))
 _flag = pa.Check.isin((0, 1), error="0 or 1")

@@ -16,7 +16,7 @@ from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
 
 _NAME, _SIZES = "ISIC2018_Task3_{}", {"Training": 10015, "Validation": 193, "Test": 1512}
-SPLITS = labels.official_splits(f"{_NAME}_GroundTruth.csv", f"{_NAME}_Input", _SIZES)
+SPLITS = labels.challenge_splits(f"{_NAME}_GroundTruth.csv", f"{_NAME}_Input", _SIZES)
 LESIONS = "ISIC2018_Task3_Training_LesionGroupings.csv"
 #: Actinic keratoses and intraepithelial carcinoma are one class, so it is unknown which it is.
 LABELS = labels.ISIC_CLASSES | {"AKIEC": labels.Label(0, "indeterminate")}

@@ -19,7 +19,7 @@ from iavlib.data.official_splits import treat_overlap
 
 UNK = ("not melanoma", "leave out")
 _SIZES = {"Training": 25331, "Test": 8238}
-SPLITS = labels.official_splits("ISIC_2019_{}_GroundTruth.csv", "ISIC_2019_{}_Input", _SIZES)
+SPLITS = labels.challenge_splits("ISIC_2019_{}_GroundTruth.csv", "ISIC_2019_{}_Input", _SIZES)
 METADATA = ("ISIC_2019_Training_Metadata.csv", "ISIC_2019_Test_Metadata.csv")
 LABELS = labels.ISIC_CLASSES | {
     "AK": Label(0, "indeterminate"),
