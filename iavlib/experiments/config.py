@@ -1,6 +1,6 @@
 """Experiments: everything that decides a result, the id made from that, and lists of them.
 
-An experiment names its parts, each a typed model that refuses what it does not know::
+An experiment consists of parts, each a typed model that refuses unknown fields::
 
     Experiment(
         task="iaa",
@@ -179,7 +179,7 @@ class Experiment(Settings):
     settings : mapping
         Settings of the task.
     init_from : mapping, Experiment or str, optional
-        Experiment whose trained network is where this one begins (fine-tuning), or which it
+        Experiment whose trained network this one starts from (fine-tuning), or which it
         explains. Its ``backbone``, ``weights``, ``size`` and ``seed`` are as here unless given. A
         text is ``task/id`` of its run until resolved.
     seed : int
@@ -264,7 +264,7 @@ class Experiment(Settings):
         return hash(self.canonical)
 
     def replace(self, **changes: Any) -> Experiment:
-        """Return the experiment with some fields changed; a part that is given is given whole."""
+        """Return the experiment with some fields replaced; mappings are replaced as a whole."""
         return Experiment(**{name: getattr(self, name) for name in FIELDS} | changes)
 
     def training_recipe(self, **defaults: Any) -> Recipe:
@@ -321,7 +321,7 @@ class Experiment(Settings):
 
     @functools.cached_property
     def query_key(self) -> str:
-        """What is asked, on whatever data and weights: :attr:`canonical` without these."""
+        """The experiment without its data and weights, in the form of :attr:`canonical`."""
         return self._open().canonical
 
     def _open(self) -> Experiment:
@@ -331,7 +331,7 @@ class Experiment(Settings):
         return self.replace(**values)
 
     def matches(self, query: Experiment) -> bool:
-        """Return whether it is what `query` asks for, on whatever data.
+        """Return whether this experiment answers `query`, on any data.
 
         Where `query` leaves cohort or weights open, any will do.
         """
@@ -394,7 +394,7 @@ def experiment_schema() -> dict[str, Any]:
 
 
 def _prepare(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring the parts of an experiment from what people write to what the models take."""
+    """Convert the fields of an experiment from what people write to what the models accept."""
     values = {name: map_leaves(value, _plain, name) for name, value in values.items()}
     unknown = [name for name in values if name not in Experiment.model_fields]
     if unknown:
@@ -447,7 +447,7 @@ def map_leaves(value: Any, change: Callable[[Any, str], Any], place: str = "") -
 
 
 def _plain(value: Any, place: str) -> Any:
-    """Bring a value to what JSON holds, or refuse it."""
+    """Convert a value to one that JSON can hold, or refuse it."""
     if hasattr(value, "item") and not isinstance(value, str):
         value = value.item()  # of NumPy
     is_text = place.rpartition(".")[2] in _TEXT_FIELDS
@@ -500,7 +500,7 @@ def to_version_1(experiment: Experiment) -> dict[str, Any]:
 
 
 def from_version_1(values: Any, where: Any = "experiment") -> dict[str, Any]:
-    """Bring a specification of version 1, or an entry of a list of such, to the present form.
+    """Convert a specification of version 1, or an entry of a list of such, to the present form.
 
     Parameters
     ----------
@@ -605,7 +605,7 @@ def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
 def _cross(
     entry: Mapping[str, Any], where: Any, task: str = "iaa", part: str = ""
 ) -> Iterator[dict[str, Any]]:
-    """Go through what the lists of an entry, or of a part of one, stand for."""
+    """Generate the combinations of the lists of an entry, or of a mapping in it."""
     task = str(entry.get("task", "iaa")) if part in ("", "init_from") else task
     choices = []
     for name, value in entry.items():

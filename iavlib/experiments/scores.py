@@ -1,4 +1,4 @@
-"""The numbers by which predictions of agreement and of a diagnosis are judged, and baselines."""
+"""Scores of predictions of agreement and of a diagnosis, and of baselines on the same images."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""The directories of runs: where they are, how far each came, what a finished one holds.
+"""The directories of runs: their location, their status and the content of a finished one.
 
 ``runs/<task>/<id>/`` holds
 
 - ``spec.json``: the experiment, all of it; its hash is the directory's name;
-- ``log.txt``: when the run was started and went on, and its progress;
-- ``checkpoint.pt``: what an unfinished run goes on from;
+- ``log.txt``: when the run was started and resumed, and its progress;
+- ``checkpoint.pt``: the state from which an unfinished run continues;
 - ``model.safetensors`` with ``model.json``, ``history.csv``, ``predictions.csv``: the result;
 - ``metrics.json``: written last and at once. A run is finished when it is there, and only then;
 - ``failed.json``: why the last attempt failed.
 
-Runs that are of no use any more can be removed, a finished one only if it is named.
+Runs that are no longer needed can be removed, a finished one only if it is named.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class RunStore:
         raise ExperimentError(f"run {name!r}", f"not in {self.root}", suggest(start, ids))
 
     def status(self, experiment: Experiment | Path) -> str:
-        """Return how far a run came.
+        """Return the status of a run.
 
         Parameters
         ----------
@@ -226,7 +226,7 @@ def read_prediction_file(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise ExperimentError(path, "is missing", "remove the run and do it again")
     source = io.BytesIO(read_stored_predictions(path.parent)) if is_stored(path) else path
     table = pd.read_csv(source, dtype={"image_id": str, "cluster": str})
-    return table.rename(columns={"part": "subset"})  # as the column was called before
+    return table.rename(columns={"part": "subset"})  # its name in version 1
 
 
 def read_json(path: Path) -> Any:
@@ -452,6 +452,6 @@ def remove(store: RunStore, leftover: Leftover) -> None:
         shutil.rmtree(leftover.path)
     elif store.status(leftover.path) != leftover.what:
         problem = f"is not {leftover.what} any more"
-        raise ExperimentError(leftover.path, problem, "look at it with 'iav runs'")
+        raise ExperimentError(leftover.path, problem, "check it with 'iav runs'")
     else:
         store.remove(leftover.path)

@@ -179,7 +179,7 @@ def test_folds_test_every_image_once_and_shares_are_nested(phantom):
         ({"recipe": {"name": "smoke", "lr": -1}}, "lr is -1, it should be greater than 0"),
         ({"recipe": {"name": "probe", "head": "tree"}}, "it should be 'ridge', 'svr' or 'network'"),
         ({"recipe": {"name": "probe", "lr": 1}}, "no field 'lr'"),
-        ({"split": {"fractions": [0.8, 0.2]}}, "has no validation part"),
+        ({"split": {"fractions": [0.8, 0.2]}}, "has no validation subset"),
         ({"weights": "hubb"}, "weights = 'hubb': is no file"),
         ({"split": {"kind": "kfold", "folds": 50}}, "clusters cannot fill 50 subsets"),
         ({"split": {"group": "hospital"}}, "no column 'hospital' to group by"),

@@ -1,9 +1,9 @@
-"""Task ``explain``: what a trained network looks at, measured on images that it has not seen.
+"""Task ``explain``: which image regions a trained network uses, measured on images it has not seen.
 
 ``init_from`` is the experiment whose network is explained (``iaa``, ``diagnosis`` or
 ``multitask``); ``cohort`` names the images, with masks, and may be another than the one it was
 trained on. Images that were in its training or validation subset, or whose patient was, are left
-out. Nothing is learnt.
+out. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def targets(cohort: Cohort) -> pd.DataFrame:
     ids = explain.usable_images(cohort)
     if not len(ids):
         problem = "no image has both a file and a mask that lies over it"
-        hint = "get masks and images ('iav data status' says how), or use the cohort phantom"
+        hint = "get masks and images ('iav data status' describes how), or use the cohort phantom"
         raise DataError(f"cohort {cohort.name!r}", problem, hint)
     table = image_table(cohort).loc[ids].rename(columns={"iaa": "target"})
     table.insert(1, "label", label_of(cohort).reindex(ids))
@@ -122,7 +122,7 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outco
     or class and probability), the measures of :func:`iavlib.explain.measure`, ``others_<region>``
     (share of the other images' mean map), ``kept`` (share of absolute attribution that points in
     the target's direction), ``total`` (mean with its sign), ``opposite`` (rank correlation with
-    the map of the opposite direction) and, where asked, ``deletion`` and ``insertion``
+    the map of the opposite direction) and, where requested, ``deletion`` and ``insertion``
     (areas under the curves) with ``random_deletion`` and ``random_insertion``. Settings hold
     ``agreement`` of methods (mean rank correlations) and the ``cascade``.
     """
@@ -323,7 +323,7 @@ class Example:
 def example_maps(
     run: pd.Series, cohort: Cohort, shown: dict[str, tuple[str, str]], n: int = 3
 ) -> list[Example]:
-    """Explain some images of a run again, to look at them.
+    """Compute the maps of some images of a run again, to show them.
 
     Parameters
     ----------

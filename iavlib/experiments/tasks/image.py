@@ -1,10 +1,10 @@
 """Tasks ``iaa``, ``diagnosis`` and ``multitask``: one network from an image to one or two heads.
 
 ``iaa`` predicts the mean Dice over all pairs of annotators' masks of an image, as in the paper;
-``diagnosis`` tells malignant from benign; ``multitask`` does both with two heads on the same
-features. The latter two may start from another experiment's network (fine-tuning): heads are kept,
-and a head that is not trained is left as it is. With recipe ``probe`` a head is fitted to frozen
-features.
+``diagnosis`` classifies lesions as malignant or benign; ``multitask`` does both with two heads on
+the same features. The latter two may start from another experiment's network (fine-tuning): heads
+are kept, and a head that is not trained is left as it is. With recipe ``probe`` a head is fitted to
+frozen features.
 
 Where the published code and the paper's text differ, or what was published is not what one would
 do, each is a value of a setting here. Nothing in this module needs PyTorch.
@@ -32,7 +32,7 @@ from iavlib.training.recipe import Recipe
 
 IAA, DIAGNOSIS, MULTITASK = "iaa", "diagnosis", "multitask"
 PUBLISHED = ("paper", "paper_finetune")
-_HINT = "get its images ('iav data status' says how), or use the cohort phantom"
+_HINT = "get its images ('iav data status' describes how), or use the cohort phantom"
 
 
 class RegressionSettings(TaskSettings):
@@ -260,7 +260,7 @@ def image_table(cohort: Cohort) -> pd.DataFrame:
     outside = agreement.index[agreement.notna() & ~agreement.between(0, 1)]
     if len(outside):
         problem = f"mean Dice outside [0, 1]: {', '.join(outside[:5])}"
-        raise DataError(f"cohort {cohort.name!r}", problem, "measure it anew")
+        raise DataError(f"cohort {cohort.name!r}", problem, "measure it again")
     n_masks = cohort.masks["image_id"].value_counts().reindex(images.index, fill_value=0)
     table = images[["path", "malignancy"]].assign(n_masks=n_masks, cluster=cohort.clusters())
     table.insert(0, "iaa", agreement)
@@ -268,7 +268,7 @@ def image_table(cohort: Cohort) -> pd.DataFrame:
 
 
 def resolve(experiment: Experiment) -> Experiment:
-    """Choose the weights that are at hand, and refuse what cannot be run."""
+    """Choose the weights that are available, and refuse what cannot be run."""
     try:
         backbone = find_backbone(experiment.backbone)
         if experiment.weights == AUTO:
@@ -287,7 +287,7 @@ def resolve(experiment: Experiment) -> Experiment:
 
 
 def _contradictions(experiment: Experiment, recipe: Recipe | None):
-    """Go through what cannot be: whether it is so, where, the problem, and the hint."""
+    """Generate what contradicts itself: whether it applies, where, the problem, and the hint."""
     settings = experiment.settings.with_defaults(experiment)
     parent, probe = experiment.parent, recipe is None
     if experiment.task == IAA:
@@ -326,7 +326,7 @@ def _contradictions(experiment: Experiment, recipe: Recipe | None):
     no_network = parent.task not in (DIAGNOSIS, MULTITASK) or parent.recipe.name == PROBE
     yield no_network, where, "leaves no network with a head of diagnosis", hint
     no_head = both and parent.task == DIAGNOSIS
-    yield no_head, where, "has no head of agreement, which multitask goes on with", hint
+    yield no_head, where, "has no head of agreement, which multitask trains further", hint
     takes_more = getattr(parent.settings, "control", "") == "iaa_input"
     yield takes_more, where, "is a control whose network takes more than an image", hint
     yield probe, where, "is no start for a probe, which takes weights of a backbone", hint
@@ -357,7 +357,7 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outco
         _log_images(cohort, table, settings.indeterminate, log)
         subsets = _assign_labelled(cohort, table, experiment)
     if not (subsets == "val").any() and not (probe and is_iaa):
-        raise ExperimentError("split", "has no validation part", "give three fractions, or kfold")
+        raise ExperimentError("split", "has no validation subset", "give three fractions, or kfold")
     learn = fit_probe_head if probe else train_network
     outcome, cache = learn(experiment, table, subsets, folder, log)
     check_finite(outcome.predictions["predicted"])

@@ -71,7 +71,7 @@ class MeanOverViews(nn.Module):
         self.backbone, self.n = backbone, n
 
     def extra_repr(self) -> str:
-        """Include the number of views: cached features are told apart by the representation."""
+        """Include the number of views: cached features are distinguished by the representation."""
         return f"n={self.n}"
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
