@@ -549,9 +549,8 @@ class Explainer:
         """Explain one batch of images (B, 3, S, S), normalised as the network's weights require."""
         captured = capture(self.network, self.layer, images, self.targets)
         signed: dict[tuple[str, str], np.ndarray] = {}
-        for target in self.targets:
-            for method in self.methods:
-                signed[target.name, method] = self._signed(captured, method, target, images, signed)
+        for target, method in product(self.targets, self.methods):
+            signed[target.name, method] = self._signed(captured, method, target, images, signed)
         maps = {key: enlarge(np.maximum(each, 0), images.shape[-1]) for key, each in signed.items()}
         levels = {target.name: target.level(captured.outputs) for target in self.targets}
         levels = {name: level.double().cpu().numpy() for name, level in levels.items()}

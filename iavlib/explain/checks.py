@@ -216,8 +216,6 @@ def method_agreement(maps: dict[str, np.ndarray]) -> pd.DataFrame:
         Mean rank correlation over images (NaN where no pair has one), methods by methods.
     """
     cells = {method: in_cells(each) for method, each in maps.items()}
-    rows = {
-        first: [_mean_correlation(zip(cells[first], cells[other], strict=True)) for other in cells]
-        for first in cells
-    }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(cells))
+    names, each = list(cells), list(cells.values())
+    table = [[_mean_correlation(zip(a, b, strict=True)) for b in each] for a in each]
+    return pd.DataFrame(table, names, names)

@@ -201,13 +201,15 @@ class AgreementHead(nn.Module):
 
     def __init__(self, features: int, structures: int, annotators: int):
         super().__init__()
+
+        def layers() -> list[nn.Module]:
+            convolution = nn.Conv2d(features, features, 3, padding=1)
+            return [convolution, nn.ReLU(), nn.BatchNorm2d(features)]
+
         self.heads = nn.ModuleList()
         for _ in range(structures):
-            layers = [nn.Conv2d(features, features, 3, padding=1) for _ in range(4)]
-            last = nn.Conv2d(features, annotators + 1, 1)
-            each = [(one, nn.ReLU(), nn.BatchNorm2d(features)) for one in layers]
-            blocks = (nn.Sequential(*each[0], *each[1]), nn.Sequential(*each[2], *each[3]))
-            self.heads.append(nn.Sequential(*blocks, last))
+            blocks = [nn.Sequential(*layers(), *layers()) for _ in range(2)]
+            self.heads.append(nn.Sequential(*blocks, nn.Conv2d(features, annotators + 1, 1)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, S, M + 1, H, W) from features (B, F, H, W)."""

@@ -113,9 +113,9 @@ def patch_for(size: int, stride: int) -> int:
 
 def _positions(grid: tuple[int, int], width: int) -> Tensor:
     """Return sines and cosines of every patch's row and column: (rows * columns, width)."""
-    rows, columns = torch.meshgrid(*(torch.arange(n).float() for n in grid), indexing="ij")
+    places = torch.meshgrid(*(torch.arange(n).float() for n in grid), indexing="ij")
     frequencies = 10000 ** (-torch.arange(0, width, 4).float() / max(width, 1))
-    angles = [one.flatten()[:, None] * frequencies for one in (rows, columns)]
+    angles = [place.flatten()[:, None] * frequencies for place in places]
     return torch.cat([wave for a in angles for wave in (a.sin(), a.cos())], 1)[:, :width]
 
 
@@ -202,9 +202,8 @@ def build_encoder(name: str, weights: str = "none", seed: int = 0, size: int = 6
     maps = [one for one in maps if one["reduction"] >= LEVELS][-LEVELS:]
     strides = [one["reduction"] for one in maps]
     if strides != [4, 8, 16, 32]:
-        problem = f"encoder {name!r} has maps at strides {strides}, not 4, 8, 16 and 32"
-        hint = "give a convolutional network of four stages, or small"
-        raise DiagnosisFirstError(f"{problem}: {hint}")
+        hint = "give a convolutional network with four stages, at strides 4, 8, 16, 32, or small"
+        raise DiagnosisFirstError(f"encoder {name!r} has maps at strides {strides}: {hint}")
     if size < strides[-1]:
         raise DiagnosisFirstError(f"encoder {name!r}: give images from {strides[-1]} pixels")
     weights = network.weights

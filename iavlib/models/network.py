@@ -170,9 +170,9 @@ def _count_features(body: nn.Module, size: int) -> int:
     """Return the length of the features, by one image: timm's attributes are not always right."""
     training = body.training
     with torch.no_grad():  # not inference mode: what a network caches must stay usable
-        count = body.eval()(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
+        features = body.eval()(torch.zeros(1, 3, size, size)).flatten(1)
     body.train(training)
-    return count
+    return features.shape[1]
 
 
 @contextmanager

@@ -180,12 +180,15 @@ def from_cohort(
         image = Image.fromarray(read_image(cohort.images.loc[image_id, "path"]))
         images[row] = image.resize((width, height), Image.Resampling.BICUBIC)
     ids = pd.Index(list(chosen))
+    about = {"notes": tuple(notes), "citation": cohort.citation, "synthetic": cohort.synthetic}
+    arrays = (images, labels, wanted, values.n_classes, ids)
     dataset = MultiAnnotatorSet(
-        *(cohort.name, images, labels, wanted, values.n_classes, ids),
+        cohort.name,
+        *arrays,
         clusters=cohort.clusters()[ids].to_numpy(object),
         subsets=_split(cohort, ids, fractions, seed),
         structures=values.structures,
-        **{"synthetic": cohort.synthetic, "notes": tuple(notes), "citation": cohort.citation},
+        **about,
     )
     return _with_truth(dataset, cohort, truth, values)
 

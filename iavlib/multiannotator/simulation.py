@@ -30,6 +30,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -504,7 +505,7 @@ def simulated_mnist(
 
 def _check(n, size: int, groups, tiles: int, source: str) -> int:
     """Check the arguments; return how many times digits are enlarged."""
-    flat, minimum = [digit for group in groups for digit in group], SIDE * max(tiles, 1)
+    flat, minimum = list(chain(*groups)), SIDE * max(tiles, 1)
     disjoint = flat and len(set(flat)) == len(flat) and set(flat) <= set(range(10))
     sizes = len(n) == len(SUBSETS) and min(n) >= 0 and sum(n)
     for fits, problem, hint in (

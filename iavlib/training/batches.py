@@ -166,10 +166,10 @@ class ImageBatches:
         rows = cache.rows(targets.index)
         if (mean is None) != (std is None):
             raise TrainingError("give both mean and std, or neither")
+        if mean is None and train is None:
+            hint = "give the ids of the training split, so that they are computed from it alone"
+            raise TrainingError(f"the weights have no mean and std: {hint}")
         if mean is None:
-            if train is None:
-                hint = "give the ids of the training split, so that they are computed from it alone"
-                raise TrainingError(f"the weights have no mean and std: {hint}")
             mean, std = channel_statistics(cache.pixels, cache.rows(train))
         columns = {str(name): targets[name].to_numpy() for name in targets}
         pixels = Pixels(cache.pixels, device)

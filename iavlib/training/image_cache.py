@@ -205,9 +205,8 @@ def _build(path: Path, paths: pd.Series, size: int, processes: int | None, progr
         results = run_in_order(_read, tasks, processes, _lost, progress, unit)
         if problems := [problem for each in results for problem in each]:
             where, problem, hint = problems[0]
-            if len(problems) > 1:
-                others = _named([name for name, *_ in problems[1:]])
-                problem += f"; {len(problems):,} files are at fault, also {others}"
+            if others := [name for name, *_ in problems[1:]]:
+                problem += f"; {len(problems):,} files are at fault, also {_named(others)}"
             raise DataError(where, problem, hint)
         os.replace(temporary, path)
     except OSError as error:

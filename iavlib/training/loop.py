@@ -111,6 +111,7 @@ class _Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         averaged = recipe.ema is not None
         self.average = optimisation.moving_average(model, recipe.ema) if averaged else None
+        self.evaluated = self.average.module if averaged else model
         names = ("model", "optimizer", "scheduler", "scaler", "average")
         self.stateful = {name: part for name in names if (part := getattr(self, name)) is not None}
         self.rows: list[dict] = []
@@ -129,7 +130,7 @@ class _Run:
         optimisation.start_training(self.model, self.recipe)
         losses, seen = self._train(epoch)
         trained = time.perf_counter()
-        measured = self.objective.evaluate(self._evaluated())
+        measured = self.objective.evaluate(self.evaluated)
         row = {"epoch": epoch, "lr": rate, "train_loss": float(np.mean(losses)), **measured}
         row |= {"precision": self.precision, "seconds": time.perf_counter() - start}
         self.rows.append(row | {"images_per_second": seen / (trained - start)})
@@ -176,9 +177,6 @@ class _Run:
             plan += plan_batches(n, recipe.batch_size, recipe.drop_last, images)
         return plan
 
-    def _evaluated(self) -> nn.Module:
-        return self.model if self.average is None else self.average.module
-
     def _keep_if_best(self, epoch: int, measured: dict[str, float]) -> None:
         value, better = None, True
         if self.recipe.select is not None:
@@ -193,7 +191,7 @@ class _Run:
             bar = self.recipe.select_above if kept is None else kept
             better = bar is None or sign * value < sign * bar
         if better:
-            state = self._evaluated().state_dict()
+            state = self.evaluated.state_dict()
             copies = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
             self.best = {"epoch": epoch, "value": value, "state": copies}
 

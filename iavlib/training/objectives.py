@@ -146,8 +146,7 @@ class ImageObjective(Objective):
         predicted, true = point.numpy().astype(float)[known], true[known]
         if not known.any():
             return measures | dict.fromkeys(("mae", "mse", "pearson"), float("nan"))
-        error = predicted - true
-        spread = predicted.std() * true.std()
+        error, spread = predicted - true, predicted.std() * true.std()
         together = ((predicted - predicted.mean()) * (true - true.mean())).mean()
         pearson = together / spread if spread > 0 else 0.0
         agreement = {"mae": abs(error).mean(), "mse": (error**2).mean(), "pearson": pearson}

@@ -42,14 +42,11 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
             groups.setdefault((id(weight) in inside, decays), []).append(weight)
     if not groups:
         raise TrainingError("the model has no parameter to train: all have requires_grad False")
-    settings = [
-        {
-            "params": weights,
-            "lr": recipe.lr * (recipe.backbone_lr_factor if in_backbone else 1),
-            "weight_decay": recipe.weight_decay if decays else 0.0,
-        }
-        for (in_backbone, decays), weights in sorted(groups.items(), key=lambda item: item[0])
-    ]
+    settings = []
+    for (in_backbone, decays), weights in sorted(groups.items(), key=lambda item: item[0]):
+        rate = recipe.lr * (recipe.backbone_lr_factor if in_backbone else 1)
+        decay = recipe.weight_decay if decays else 0.0
+        settings.append({"params": weights, "lr": rate, "weight_decay": decay})
     if recipe.optimizer == "sgd":
         return SGD(settings, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
     return (AdamW if recipe.optimizer == "adamw" else Adam)(settings, lr=recipe.lr)

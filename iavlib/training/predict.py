@@ -130,11 +130,9 @@ def frozen_features(
     key["normalised"] = [list(map(float, mean)), list(map(float, std))]
     folder = Path(folder) if folder is not None else cache_home() / "features"
     path = folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]}.npy"
-    values = _read(path, key)
-    if values is None:
+    if (values := _read(path, key)) is None:
         with only_one(path.with_suffix(".lock"), f"features of {len(cache):,} images"):
-            values = _read(path, key)
-            if values is None:
+            if (values := _read(path, key)) is None:
                 values = _compute(network, cache, mean, std)
                 stream = BytesIO()
                 np.save(stream, values)

@@ -122,9 +122,7 @@ def _inner_folds(kind: str, target, groups, seed: int):
         folds = min(folds, max(int(np.bincount(target.astype(int)).min()), 2))
         splitter = StratifiedGroupKFold
     split = splitter(folds, shuffle=True, random_state=seed).split(groups, target, groups)
-    if kind == "logistic":
-        split = [(a, b) for a, b in split if len(np.unique(target[a])) == 2]
-    split = list(split)
+    split = [(a, b) for a, b in split if kind != "logistic" or len(np.unique(target[a])) == 2]
     if not split:
         raise TrainingError("no inner fold has both classes: give more patients of each")
     return split
@@ -175,11 +173,8 @@ def svr_path(features, target, grid: Sequence[dict], seed: int) -> list[Predict]
 def logistic_path(features, target, grid: Sequence[dict], seed: int) -> list[Predict]:
     """Logistic regressions with balanced classes."""
 
-    def fit(C: float) -> Predict:
-        model = _logistic(features, target, C)
-        return lambda x: model.predict_proba(x)[:, 1]
-
-    return [fit(**each) for each in grid]
+    models = [_logistic(features, target, **each) for each in grid]
+    return [lambda x, model=model: model.predict_proba(x)[:, 1] for model in models]
 
 
 def _logistic(features, target, C: float) -> LogisticRegression:
