@@ -140,8 +140,7 @@ def create(
         options["img_size"] = size
     if state is not None:
         options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(state)}}
-    if padding:
-        options["pad_type"] = padding
+    options |= {"pad_type": padding} if padding else {}
     try:
         return timm.create_model(backbone.timm_name, **options)
     except TypeError as error:

@@ -87,8 +87,7 @@ class FittedMethod:
         channels = self.problem.channels
         if pixels.ndim != 4 or pixels.shape[-1] != channels or not len(pixels):
             wanted = f"(n, height, width, {channels}): give at least one such image"
-            problem = f"images of shape {pixels.shape}; the network was trained on {wanted}"
-            raise MethodError(problem)
+            raise MethodError(f"images of shape {pixels.shape}; the network takes {wanted}")
         for first, outputs in self._outputs(pixels, n_samples, seed, batch_size):
             yield _prediction(ids[first : first + batch_size], self.problem.annotators, outputs)
 

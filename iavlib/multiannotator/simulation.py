@@ -527,8 +527,7 @@ def _choose(n, groups, each: int, source: str, generator, seed: int):
     chosen, classes, names = [], [], []
     for subset, count in (("train", n[0] + n[1]), ("test", n[2])):
         if source == "drawn":
-            share = sum(map(len, groups)) / 10
-            n_drawn = int(1.5 * count * each / share) + 30
+            n_drawn = int(1.5 * count * each / (sum(map(len, groups)) / 10)) + 30
             values, shown = draw_digits(n_drawn, [seed, int(subset == "test")])
         else:
             values, shown = read_digits(source, subset)
@@ -536,10 +535,10 @@ def _choose(n, groups, each: int, source: str, generator, seed: int):
         if count * each > len(usable):
             problem = f"{count * each:,} digits of {subset} asked, {len(usable):,} are there"
             raise LabelError("digits", problem, "ask for fewer images or tiles")
-        places = generator.permutation(usable)[: count * each].reshape(count, each)
-        chosen.append(values[places])
-        classes.append(class_of[shown[places]])
-        names += [f"{subset}-" + "-".join(f"{place:05d}" for place in row) for row in places]
+        rows = generator.permutation(usable)[: count * each].reshape(count, each)
+        chosen.append(values[rows])
+        classes.append(class_of[shown[rows]])
+        names += ["-".join([subset, *(f"{number:05d}" for number in row)]) for row in rows]
     return np.concatenate(chosen), np.concatenate(classes), names
 
 
