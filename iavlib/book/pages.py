@@ -11,11 +11,12 @@ import html
 import math
 import numbers
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from iavlib.book.claims import count_verdicts, describe_profile, markdown_table
+from iavlib.book.claims import count_verdicts, describe_profile, markdown_table, table_lines
 from iavlib.book.notebook_source import (
     ERROR_MARK_TAG,
     INJECTED_TAG,
@@ -69,11 +70,9 @@ class Banner:
         return f"{size}. {self.citation}"
 
     def _repr_html_(self) -> str:
-        kind, size, colour = (
-            (f"warning {SYNTHETIC_CLASS}", "1.3em", "#f0ad4e")
-            if self.synthetic
-            else ("note", "1em", "#3b82c4")
-        )
+        kind, size, colour = "note", "1em", "#3b82c4"
+        if self.synthetic:
+            kind, size, colour = f"warning {SYNTHETIC_CLASS}", "1.3em", "#f0ad4e"
         # the style is for JupyterLab, which does not know the book's classes
         style = f"font-size:{size};border-left:.4rem solid {colour};padding:.2rem .8rem"
         return (
@@ -127,18 +126,14 @@ def glue(name: str, value: Any) -> None:
     """
     from IPython.display import display
 
-    if isinstance(value, numbers.Integral):
-        text = repr(int(value))
-    elif isinstance(value, numbers.Real):
+    if not isinstance(value, str | numbers.Real):
+        raise TypeError(f"glue({name!r}): give a number or text, not {type(value).__name__}")
+    if not isinstance(value, str):
+        value = int(value) if isinstance(value, numbers.Integral) else float(value)
         if not math.isfinite(value):
             raise ValueError(f"glue({name!r}): {value} is not finite; give text that explains it")
-        text = repr(float(value))
-    elif isinstance(value, str):
-        text = repr(value)
-    else:
-        raise TypeError(f"glue({name!r}): give a number or text, not {type(value).__name__}")
     metadata = {"scrapbook": {"name": name, "mime_prefix": _GLUE_PREFIX}}
-    display({_GLUE_PREFIX + "text/plain": text}, raw=True, metadata=metadata)
+    display({_GLUE_PREFIX + "text/plain": repr(value)}, raw=True, metadata=metadata)
 
 
 Notebook = dict[str, Any]
@@ -196,10 +191,8 @@ def failed_page(notebook: Notebook, failure: Mapping[str, Any], earlier: str | N
     if number is not None and number <= len(own):
         end = next(i for i, cell in enumerate(cells) if cell is own[number - 1])
         cells = cells[: end + 1]
-    cells = [_folded(cell) for cell in cells]
-    left = len(own) - (number or 0)
-    notice = _failure_notice(failure, left, earlier)
-    return {**notebook, "cells": _below_title(cells, notice)}
+    notice = _failure_notice(failure, len(own) - (number or 0), earlier)
+    return {**notebook, "cells": _below_title(map(_folded, cells), notice)}
 
 
 def missing_page(title: str, stem: str, failure: Mapping[str, Any] | None = None) -> str:
@@ -265,21 +258,16 @@ def _describe_cohort(cohort: Mapping[str, Any]) -> str:
 
 def _synthetic_notice(manifest: Mapping[str, Any]) -> str:
     cohort = next(c for c in manifest["cohorts"] if c["synthetic"])
-    fields = ("name", "synthetic", "n_images", "n_masks", "citation")
-    return Banner(**{field: cohort[field] for field in fields})._repr_html_()
+    return Banner(**{field.name: cohort[field.name] for field in fields(Banner)})._repr_html_()
 
 
 def _without_banner(cell: dict[str, Any]) -> dict[str, Any]:
     """Remove the banner of synthetic data from a cell's outputs."""
     if "outputs" not in cell:
         return cell
-    kept = [output for output in cell["outputs"] if not _is_banner(output)]
-    return {**cell, "outputs": kept}
-
-
-def _is_banner(output: Mapping[str, Any]) -> bool:
-    page = output.get("data", {}).get("text/html", "")
-    return SYNTHETIC_CLASS in (page if isinstance(page, str) else "".join(page))
+    pages = ["".join(output.get("data", {}).get("text/html", "")) for output in cell["outputs"]]
+    kept = zip(cell["outputs"], pages, strict=True)
+    return {**cell, "outputs": [output for output, page in kept if SYNTHETIC_CLASS not in page]}
 
 
 def _failure_notice(failure: Mapping[str, Any], left: int, earlier: str | None) -> str:
@@ -389,39 +377,32 @@ def provenance_table(
     str
         Two tables.
     """
-    lines = [
-        "| Notebook | Last run | Profile | Data | Seconds | Finished (UTC) |",
-        "| :-- | :-- | :-- | :-- | --: | :-- |",
+    runs = [
+        (f"{{doc}}`/{page}`", status, *_run_cells(manifest)) for page, status, manifest in entries
     ]
-    for page, status, manifest in entries:
-        cells = [f"{{doc}}`/{page}`", status, *_run_cells(manifest)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n\n" + _version_table([m for _, _, m in entries if m])
+    columns = "Notebook:-- Last_run:-- Profile:-- Data:-- Seconds--: Finished_(UTC):--"
+    used: dict[str, set[str]] = defaultdict(set)
+    for _, _, manifest in entries:
+        for name, version in (manifest or {"versions": {}})["versions"].items():
+            used[name].add(version)
+    versions = [(escape(name), ", ".join(sorted(of))) for name, of in used.items()]
+    tables = [table_lines(columns, runs)]
+    tables += [table_lines("Package:-- Version:--", versions)] if used else []
+    return "\n\n".join("\n".join(lines) for lines in tables) + "\n"
 
 
 def _run_cells(manifest: Mapping[str, Any] | None) -> list[str]:
     if manifest is None:
         return ["–"] * 4
-    data = ", ".join(
-        escape(c["name"]) + (" (synthetic)" if c["synthetic"] else "") for c in manifest["cohorts"]
-    )
-    return [
-        escape(describe_profile(manifest)),
-        data or "–",
-        f"{manifest['seconds']:.0f}",
-        minute(manifest["finished"]),
-    ]
+    seconds, finished = f"{manifest['seconds']:.0f}", minute(manifest["finished"])
+    data = escape(cohort_names(manifest)) or "–"
+    return [escape(describe_profile(manifest)), data, seconds, finished]
 
 
-def _version_table(manifests: Sequence[Mapping[str, Any]]) -> str:
-    """List every package once, with all versions used."""
-    used: dict[str, set[str]] = {}
-    for manifest in manifests:
-        for name, version in manifest["versions"].items():
-            used.setdefault(name, set()).add(version)
-    lines = ["| Package | Version |", "| :-- | :-- |"]
-    lines += [f"| {escape(name)} | {', '.join(sorted(vs))} |" for name, vs in used.items()]
-    return "\n".join(lines) + "\n" if used else ""
+def cohort_names(manifest: Mapping[str, Any]) -> str:
+    """Name the data of a run; empty if it used none."""
+    cohorts = manifest["cohorts"]
+    return ", ".join(c["name"] + (" (synthetic)" if c["synthetic"] else "") for c in cohorts)
 
 
 def _reference_titles(project: Project) -> dict[str, str]:

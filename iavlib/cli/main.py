@@ -141,6 +141,7 @@ def _make(request: Any, dry_run: bool) -> None:
 def _run_jobs(request: Any) -> None:
     """Run notebooks in this process, as the jobs of a plan do; whoever planned reports failures."""
     from iavlib.book.notebooks import run_if_needed
+    from iavlib.book.pages import cohort_names
 
     if not request.train:
         os.environ[NO_TRAIN_VARIABLE] = "1"  # for the notebooks' kernels
@@ -154,10 +155,8 @@ def _run_jobs(request: Any) -> None:
             if partial.is_file():
                 text += f"\n  partly executed: {partial.relative_to(request.project.root)}"
         else:
-            cohorts = result.manifest["cohorts"]
-            names = [c["name"] + (" (synthetic)" if c["synthetic"] else "") for c in cohorts]
-            data, n_claims = ", ".join(names) or "no data", len(result.manifest["claims"])
-            text += f"{result.status}: {data}, {n_claims} claims"
+            data, n_claims = cohort_names(result.manifest), len(result.manifest["claims"])
+            text += f"{result.status}: {data or 'no data'}, {n_claims} claims"
         typer.echo(text)
 
 
