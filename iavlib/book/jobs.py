@@ -230,10 +230,8 @@ def prepare_jobs(
     if len(notebooks) > 1:  # of a single one, resolve() names similar parameters
         _check_overrides(notebooks, given)
     of_data = functools.cache(data_fingerprint or cohort_fingerprint)
-    installed = {
-        "python": ".".join(platform.python_version_tuple()[:2]),
-        **package_versions(PACKAGES),
-    }
+    python = ".".join(platform.python_version_tuple()[:2])
+    installed = {"python": python, **package_versions(PACKAGES)}
     common = {"library": library_hash(), "packages": installed} if notebooks else {}
     jobs = []
     for notebook in notebooks:
@@ -355,11 +353,10 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         old, new = before.get(key), now.get(key)
         if old == new:
             continue
-        entries = []
+        names = []
         if isinstance(old, dict) and isinstance(new, dict):
             names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-            entries = [f"{n}: {old.get(n, 'none')} → {new.get(n, 'none')}" for n in names]
-        n_more = len(entries) - _MAX_LISTED
-        listed = ", ".join(entries[:_MAX_LISTED]) + (f" and {n_more} more" if n_more > 0 else "")
-        changes.append(f"{key} changed" + (f" ({listed})" if listed else ""))
+        entries = [f"{n}: {old.get(n, 'none')} → {new.get(n, 'none')}" for n in names[:_MAX_LISTED]]
+        more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+        changes.append(f"{key} changed" + (f" ({', '.join(entries)}{more})" if entries else ""))
     return "; ".join(changes) or "its inputs changed"

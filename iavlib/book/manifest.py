@@ -31,6 +31,8 @@ from iavlib.core.settings import describe
 from iavlib.core.versions import hardware, loaded_versions
 
 SCHEMA_VERSION = 1
+#: What a manifest takes over from the facts of its run.
+_FACTS = ["run_id", "notebook", "profile", "overrides", "parameters", "fingerprint", "inputs"]
 
 
 class CohortSummary(BaseModel):
@@ -101,8 +103,7 @@ def write(cohorts: Sequence[Any]) -> None:
     facts = _read_json(Path(facts_file))
     content = {
         "schema_version": SCHEMA_VERSION,
-        **{key: facts[key] for key in ("run_id", "notebook", "profile", "overrides")},
-        **{key: facts[key] for key in ("parameters", "fingerprint", "inputs")},
+        **{key: facts[key] for key in _FACTS},
         "cohorts": described,
         "claims": claims,
         "versions": loaded_versions(),

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -173,24 +173,14 @@ def _is_complete(work: Path, files: NotebookFiles, job: Job) -> bool:
 
 def _describe_run(project: Project, job: Job, work: Path, run_id: str, started: float) -> None:
     """Write what the worker and the notebook's kernel must know."""
-    write_json(
-        work / FACTS,
-        {
-            "input": str(job.notebook),
-            "output": str(work / OUTPUT),
-            "folder": str(project.notebooks),
-            "changed": job.changed,
-            "run_id": run_id,
-            "notebook": job.stem,
-            "profile": job.profile,
-            "overrides": dict(job.overrides),
-            "parameters": job.parameters,
-            "fingerprint": job.fingerprint,
-            "inputs": job.inputs,
-            "manifest": str(work / MANIFEST),
-            "started": started,
-        },
-    )
+    names = ("profile", "parameters", "fingerprint", "inputs", "changed")
+    facts = {
+        **{name: getattr(job, name) for name in names},
+        **{"notebook": job.stem, "overrides": dict(job.overrides), "run_id": run_id},
+        **{"input": str(job.notebook), "output": str(work / OUTPUT), "started": started},
+        **{"folder": str(project.notebooks), "manifest": str(work / MANIFEST)},
+    }
+    write_json(work / FACTS, facts)
 
 
 def _execute(work: Path, log: Path, lock: int) -> int:
@@ -238,17 +228,18 @@ def _judge(
     work: Path, log: Path, exit_code: int, run_id: str
 ) -> tuple[dict[str, Any] | None, Failure | None]:
     """Decide whether a run is done: its manifest, or why it is not."""
-    output, manifest = work / OUTPUT, work / MANIFEST
-    if exit_code != 0:
-        return None, locate_failure(output, log, exit_code)
-    if first_unrun(load_notebook(output)) is not None:
-        return None, locate_failure(output, log, exit_code, "the run stopped here without an error")
-    if not manifest.is_file():
-        return None, locate_failure(output, log, exit_code, _NO_MANIFEST)
-    try:
-        return read_manifest(manifest, run_id), None
-    except ManifestError as error:
-        return None, locate_failure(output, log, exit_code, str(error))
+    output, reason, manifest = work / OUTPUT, None, None
+    if exit_code == 0:
+        if first_unrun(load_notebook(output)) is not None:
+            reason = "the run stopped here without an error"
+        elif not (work / MANIFEST).is_file():
+            reason = _NO_MANIFEST
+        else:
+            try:
+                manifest = read_manifest(work / MANIFEST, run_id)
+            except ManifestError as error:
+                reason = str(error)
+    return manifest, None if manifest else locate_failure(output, log, exit_code, reason)
 
 
 def _keep_failure(work: Path, files: NotebookFiles, job: Job, failure: Failure) -> None:
@@ -257,13 +248,6 @@ def _keep_failure(work: Path, files: NotebookFiles, job: Job, failure: Failure) 
         os.replace(work / OUTPUT, files.failed_notebook)
     else:
         files.failed_notebook.unlink(missing_ok=True)
-    write_json(
-        files.failed_json,
-        {
-            "notebook": job.stem,
-            "profile": job.profile,
-            "parameters": job.parameters,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            **failure.to_json(),
-        },
-    )
+    facts = {"notebook": job.stem, "profile": job.profile, "parameters": job.parameters}
+    facts["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(files.failed_json, facts | asdict(failure))

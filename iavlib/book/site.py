@@ -97,11 +97,8 @@ def is_notebook(entry: str) -> bool:
 def page_file(project: Project, entry: str) -> Path | None:
     """Find the file of an entry; None if there is none."""
     endings = (".ipynb",) if is_notebook(entry) else _PAGE_ENDINGS
-    for ending in endings:
-        path = project.root / f"{entry}{ending}"
-        if path.is_file():
-            return path
-    return None
+    paths = (project.root / f"{entry}{ending}" for ending in endings)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _without_ending(entry: str) -> str:
@@ -205,15 +202,16 @@ def assemble(project: Project) -> Assembly:
     """
     entries, rows, stored = toc_entries(project), ledger(project), read_stored(project)
     files = _plain_files(project, entries)
-    table, synthetic, failed = [], [], []
+    table, synthetic = [], []
     for entry in filter(is_notebook, entries):
         of_notebook = [m for m in stored if m["notebook"] == Path(entry).name]
-        ending, content, status, manifest = _chapter(project, entry, rows, of_notebook)
-        files[f"{entry}{ending}"] = content.encode()
+        page, status, manifest = _chapter(project, entry, rows, of_notebook)
+        text = page if isinstance(page, str) else json.dumps(page, ensure_ascii=False, indent=1)
+        files[f"{entry}{'.md' if text is page else '.ipynb'}"] = text.encode()
         table.append((entry, status, manifest))
-        failed += [entry] if status == "failed" else []
         if status == "good" and any(cohort["synthetic"] for cohort in manifest["cohorts"]):
             synthetic.append(entry)
+    failed = [entry for entry, status, _ in table if status == "failed"]
     files[f"{FOLDER}/scorecard.md"] = scorecard(project, rows).encode()
     files[f"{FOLDER}/provenance.md"] = provenance_table(table).encode()
     return Assembly(tuple(entries), tuple(synthetic), tuple(failed), files)
@@ -239,10 +237,10 @@ def _chapter(
     entry: str,
     rows: Sequence[Mapping[str, Any]],
     stored: Sequence[dict[str, Any]],
-) -> tuple[str, str, str, Mapping[str, Any] | None]:
+) -> tuple[str | dict[str, Any], str, Mapping[str, Any] | None]:
     """Make the page of a notebook from its last run, or from stored results.
 
-    Returns the ending and content of its file, the outcome of the run and its manifest.
+    Returns the page (Markdown or a notebook), the outcome of the run and its manifest.
     """
     stem = Path(entry).name
     files = NotebookFiles(project.executed, stem)
@@ -251,10 +249,10 @@ def _chapter(
     if files.failed_json.is_file():
         failure = json.loads(files.failed_json.read_text(encoding="utf-8"))
         if not files.failed_notebook.is_file():
-            return ".md", missing_page(title, stem, failure), "failed", manifest
+            return missing_page(title, stem, failure), "failed", manifest
         earlier = manifest["finished"] if manifest else None
         page = failed_page(load_notebook(files.failed_notebook), failure, earlier)
-        return ".ipynb", json.dumps(page, ensure_ascii=False, indent=1), "failed", manifest
+        return page, "failed", manifest
     runs = [manifest, *stored] if manifest else stored
     recorded = {claim["id"] for run in runs for claim in run["claims"]}
     # a user's own data measure nothing that a claim is about
@@ -265,9 +263,9 @@ def _chapter(
             kept = "; ".join(f"{m['profile']}: {describe_stored(m)}" for m in stored)
             text += f"\n## Stored results\n\nFrom runs elsewhere ({kept}).\n\n"
             text += claims_table(project, own)
-        return ".md", text, "not run", None
+        return text, "not run", None
     page = finished_page(load_notebook(files.notebook), manifest, claims_table(project, own))
-    return ".ipynb", json.dumps(page, ensure_ascii=False, indent=1), "good", manifest
+    return page, "good", manifest
 
 
 #: What the look of the book depends on beside its source.
@@ -344,10 +342,9 @@ def _stamp_file(project: Project) -> Path:
 
 
 def _why_build(project: Project, assembly: Assembly) -> str | None:
-    file = _stamp_file(project)
-    if not file.is_file():
+    if not _stamp_file(project).is_file():
         return "never built"
-    built = json.loads(file.read_text(encoding="utf-8"))
+    built = json.loads(_stamp_file(project).read_text(encoding="utf-8"))
     if not built:
         return "its last build had problems"
     if built != assembly.stamp():
@@ -390,17 +387,9 @@ def _build(project: Project, assembly: Assembly) -> list[str]:
 
 def _run_sphinx(source: Path, work: Path) -> tuple[int, str]:
     command = [sys.executable, "-c", _BUILD_PROGRAM, "build", str(source)]
-    options = ["--path-output", str(work), "-W", "-n", "--keep-going"]
-    done = subprocess.run(
-        [*command, *options],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    command += ["--path-output", str(work), "-W", "-n", "--keep-going"]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, **streams, encoding="utf-8", errors="replace", check=False)
     return done.returncode, _COLOURS.sub("", done.stdout)
 
 

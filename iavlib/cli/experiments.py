@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from iavlib.cli import FAILED, AsJson, Commands, DryRun, parse_pairs, print_json
 
@@ -19,25 +20,23 @@ _SHOWN = (
     *("id", "task", "label", "status", "backbone", "weights", "recipe", "seed", "cohort"),
     *("mae", "pearson", "constant_median_mae", "seconds"),
 )
-RunId = Annotated[str, typer.Argument(metavar="ID")]
+RunId = Annotated[str, Argument(metavar="ID")]
 
 
 def train(
-    spec: Annotated[
-        str | None,
-        typer.Argument(help="A YAML or JSON file with an experiment, or the id of a run."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Such as seed=1 or recipe.lr=0.01."),
-    ] = None,
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="End with status 0 even if training failed.")
-    ] = False,
+    spec: str | None = Argument(
+        None, help="A YAML or JSON file with an experiment, or the id of a run."
+    ),
+    settings: list[str] | None = Option(
+        None, "--set", metavar="FIELD=VALUE", help="Such as seed=1 or recipe.lr=0.01."
+    ),
+    keep_going: bool = Option(
+        False, "--keep-going", help="End with status 0 even if training failed."
+    ),
     dry_run: DryRun = False,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON schema of an experiment, for editors.")
-    ] = False,
+    schema: bool = Option(
+        False, "--schema", help="Print the JSON schema of an experiment, for editors."
+    ),
 ) -> None:
     """Run the experiments of a file; finished ones are read, interrupted ones are resumed.
 
@@ -122,15 +121,13 @@ app = typer.Typer(cls=Commands, help="List, compare, show and clean up the exper
 @app.callback(invoke_without_command=True)
 def runs(
     context: typer.Context,
-    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-    conditions: Annotated[
-        list[str] | None,
-        typer.Option("--filter", metavar="COLUMN=VALUE", help="Only such rows; repeatable."),
-    ] = None,
-    compared: Annotated[
-        tuple[str, str] | None,
-        typer.Option("--compare", metavar="ID ID", help="Compare two runs."),
-    ] = None,
+    task: str | None = Option(None, help="Only this task."),
+    conditions: list[str] | None = Option(
+        None, "--filter", metavar="COLUMN=VALUE", help="Only such rows; repeatable."
+    ),
+    compared: tuple[str, str] | None = Option(
+        None, "--compare", metavar="ID ID", help="Compare two runs."
+    ),
     as_json: AsJson = False,
 ) -> None:
     """List runs, finished or not, or compare two."""
@@ -229,16 +226,10 @@ app.command("familiarity", hidden=True, deprecated=True)(ood)  # its name in 0.1
 
 @app.command()
 def gc(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Only these runs.")
-    ] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Remove failed runs.")] = False,
-    unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="Remove runs that were never finished.")
-    ] = False,
-    finished: Annotated[
-        bool, typer.Option("--finished", help="Remove finished runs; name them.")
-    ] = False,
+    names: list[str] | None = Argument(None, metavar="[ID]...", help="Only these runs."),
+    failed: bool = Option(False, "--failed", help="Remove failed runs."),
+    unfinished: bool = Option(False, "--unfinished", help="Remove runs that were never finished."),
+    finished: bool = Option(False, "--finished", help="Remove finished runs; name them."),
     dry_run: DryRun = False,
 ) -> None:
     """Remove unneeded runs and leftovers of interruptions; finished runs only by name."""
