@@ -172,25 +172,10 @@ def ledger(project: Project | None = None) -> list[dict[str, Any]]:
         If the list of claims or a manifest is damaged.
     """
     project = project or find_project()
-    measured = _measurements([*read_runs(project), *read_stored(project)])
-    return [_row(claim, measured[claim.id]) for claim in load_claims(project.claims).values()]
-
-
-def read_runs(project: Project) -> list[dict[str, Any]]:
-    """Read the manifests of all notebooks that were run here.
-
-    Parameters
-    ----------
-    project : Project
-        The project.
-
-    Returns
-    -------
-    list of dict
-        In the order of the notebooks. A manifest whose notebook was removed is left out.
-    """
     paths = [project.executed / f"{stem}.json" for stem in project.notebook_files()]
-    return [read_manifest(path) for path in paths if path.is_file()]
+    runs = [read_manifest(path) for path in paths if path.is_file()]
+    measured = _measurements([*runs, *read_stored(project)])
+    return [_row(claim, measured[claim.id]) for claim in load_claims(project.claims).values()]
 
 
 def _measurements(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:

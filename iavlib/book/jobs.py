@@ -29,13 +29,7 @@ import iavlib
 from iavlib.book.manifest import read_manifest
 from iavlib.book.notebook_source import read_cells
 from iavlib.book.parameters import load_profile, parameter_defaults, resolve
-from iavlib.core.errors import (
-    DataError,
-    DatasetUnavailable,
-    ManifestError,
-    ParameterError,
-    suggest,
-)
+from iavlib.core.errors import DataError, DatasetUnavailable, ManifestError, ParameterError, suggest
 from iavlib.core.project import Project
 from iavlib.core.versions import PACKAGES, package_versions
 
@@ -74,14 +68,11 @@ class NotebookExperiments:
     def with_parents(self) -> list[Any]:
         """List the experiments, each unfinished one after those it starts from, none twice."""
         ordered: dict[Any, None] = {}
-
-        def add(experiment: Any) -> None:
-            if experiment.parent is not None and self.store.status(experiment) != "finished":
-                add(experiment.parent)
-            ordered[experiment] = None
-
         for experiment in self.listed:
-            add(experiment)
+            line = [experiment]
+            while line[0].parent is not None and self.store.status(line[0]) != "finished":
+                line.insert(0, line[0].parent)
+            ordered |= dict.fromkeys(line)
         return list(ordered)
 
     def reason_to_rerun(self, since: str) -> str | None:
@@ -92,10 +83,9 @@ class NotebookExperiments:
 
         n = len(self.listed)
         states = [self.store.status(experiment) for experiment in self.listed]
-        n_failed, n_open = states.count("failed"), n - states.count("finished")
-        if n_failed:
+        if n_failed := states.count("failed"):
             return f"{n_failed} of its {n} experiments failed"
-        if n_open:
+        if n_open := n - states.count("finished"):
             return f"{n_open} of its {n} experiments are not finished"
         folders = map(self.store.folder, self.listed)
         n_later = sum(read_facts(folder)["finished"] > since for folder in folders)
@@ -319,11 +309,8 @@ def find_experiments(
         unavailable = without_data(profile, stem, project)
     except (DataError, DatasetUnavailable) as error:
         raise ParameterError(f"{stem}: its experiments: {error}") from error
-    own = {store.folder(experiment) for experiment in listed}
-    others = hashlib.sha256()
-    for path in sorted(path for path in shown_results(project, stem, store) if path not in own):
-        others.update(path.name.encode() + json.dumps(read_facts(path)).encode())
-    digest = others.hexdigest()[:16]
+    others = {*shown_results(project, stem, store)} - {store.folder(item) for item in listed}
+    digest = _hash("".join(path.name + json.dumps(read_facts(path)) for path in sorted(others)))
     return NotebookExperiments(tuple(listed), store, digest, tuple(unavailable))
 
 

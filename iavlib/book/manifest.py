@@ -90,8 +90,7 @@ def write(cohorts: Sequence[Any]) -> None:
     pending = take_pending()
     claims = [claim for claim, _ in pending]
     of_this_page = {claim["cohort"] for claim, of_runs in pending if not of_runs}
-    missing = of_this_page - {cohort["name"] for cohort in described}
-    if missing:
+    if missing := of_this_page - {cohort["name"] for cohort in described}:
         raise ManifestError(
             f"claims were recorded on {', '.join(sorted(missing))}, which manifest.write does "
             "not list; add it to cohorts=[...]"

@@ -21,19 +21,10 @@ from typing import Any
 
 import yaml
 
+from iavlib.book import pages
 from iavlib.book.claims import ledger
 from iavlib.book.jobs import NotebookFiles, library_hash
 from iavlib.book.notebook_source import load_notebook, notebook_title
-from iavlib.book.pages import (
-    FOLDER,
-    SYNTHETIC_CLASS,
-    claims_table,
-    failed_page,
-    finished_page,
-    missing_page,
-    provenance_table,
-    scorecard,
-)
 from iavlib.book.stored import describe_stored, read_stored
 from iavlib.core.errors import BookError, suggest
 from iavlib.core.files import only_one, write_json, write_text
@@ -74,8 +65,8 @@ def toc_entries(project: Project) -> list[str]:
         if entries.count(entry) > 1:
             raise BookError(f"{project.toc}: lists {entry} twice; remove one")
         if page_file(project, entry) is None:
-            pages = [p for ending in _PAGE_ENDINGS for p in project.book.rglob(f"*{ending}")]
-            files = [*project.notebook_files().values(), *pages]
+            texts = [p for ending in _PAGE_ENDINGS for p in project.book.rglob(f"*{ending}")]
+            files = [*project.notebook_files().values(), *texts]
             existing = {_without_ending(str(path.relative_to(project.root))) for path in files}
             raise BookError(
                 f"{project.toc}: lists {entry}, but there is no such page; "
@@ -107,14 +98,14 @@ def _without_ending(entry: str) -> str:
     return entry
 
 
-def check_pages(html: Path, pages: Iterable[str], synthetic: Collection[str] = ()) -> list[str]:
+def check_pages(html: Path, entries: Iterable[str], synthetic: Collection[str] = ()) -> list[str]:
     """Check the built pages of the book.
 
     Parameters
     ----------
     html : Path
         Folder of the built book.
-    pages : iterable of str
+    entries : iterable of str
         Every page of the table of contents.
     synthetic : collection of str, optional
         Pages that must state that their data are synthetic.
@@ -130,7 +121,7 @@ def check_pages(html: Path, pages: Iterable[str], synthetic: Collection[str] = (
     problems = []
     if not (html / "index.html").is_file():
         problems.append("index.html was not built")
-    for page in pages:
+    for page in entries:
         file = html / f"{page}.html"
         if not file.is_file():
             problems.append(f"{page}: is in _toc.yml but was not built")
@@ -146,7 +137,7 @@ def check_pages(html: Path, pages: Iterable[str], synthetic: Collection[str] = (
         if any(not value.get_text(strip=True) for value in content.select(".pasted-text")):
             found.append("a glued value is empty")
         problems += [f"{page}: {problem}" for problem in dict.fromkeys(found)]
-        if page in synthetic and content.select_one(f".{SYNTHETIC_CLASS}") is None:
+        if page in synthetic and content.select_one(f".{pages.SYNTHETIC_CLASS}") is None:
             problems.append(f"{page}: computed on synthetic data but does not state it")
     return problems
 
@@ -212,8 +203,8 @@ def assemble(project: Project) -> Assembly:
         if status == "good" and any(cohort["synthetic"] for cohort in manifest["cohorts"]):
             synthetic.append(entry)
     failed = [entry for entry, status, _ in table if status == "failed"]
-    files[f"{FOLDER}/scorecard.md"] = scorecard(project, rows).encode()
-    files[f"{FOLDER}/provenance.md"] = provenance_table(table).encode()
+    files[f"{pages.FOLDER}/scorecard.md"] = pages.scorecard(project, rows).encode()
+    files[f"{pages.FOLDER}/provenance.md"] = pages.provenance_table(table).encode()
     return Assembly(tuple(entries), tuple(synthetic), tuple(failed), files)
 
 
@@ -249,23 +240,23 @@ def _chapter(
     if files.failed_json.is_file():
         failure = json.loads(files.failed_json.read_text(encoding="utf-8"))
         if not files.failed_notebook.is_file():
-            return missing_page(title, stem, failure), "failed", manifest
+            return pages.missing_page(title, stem, failure), "failed", manifest
         earlier = manifest["finished"] if manifest else None
-        page = failed_page(load_notebook(files.failed_notebook), failure, earlier)
+        page = pages.failed_page(load_notebook(files.failed_notebook), failure, earlier)
         return page, "failed", manifest
     runs = [manifest, *stored] if manifest else stored
     recorded = {claim["id"] for run in runs for claim in run["claims"]}
     # a user's own data measure nothing that a claim is about
     own = [row for row in rows if row["id"] in recorded and row["measured"] is not None]
     if manifest is None:
-        text = missing_page(title, stem)
+        text = pages.missing_page(title, stem)
         if stored:
             kept = "; ".join(f"{m['profile']}: {describe_stored(m)}" for m in stored)
             text += f"\n## Stored results\n\nFrom runs elsewhere ({kept}).\n\n"
-            text += claims_table(project, own)
+            text += pages.claims_table(project, own)
         return text, "not run", None
-    page = finished_page(load_notebook(files.notebook), manifest, claims_table(project, own))
-    return page, "good", manifest
+    claims = pages.claims_table(project, own)
+    return pages.finished_page(load_notebook(files.notebook), manifest, claims), "good", manifest
 
 
 #: What the look of the book depends on beside its source.

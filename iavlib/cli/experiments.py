@@ -86,9 +86,8 @@ def _experiments(store: RunStore, spec: str | None, settings: Sequence[str]) -> 
         return expand(values, path or "--set")
     if not settings and path.resolve().parent in store.folders():
         return [store.read_spec(path.resolve().parent)]
-    values = from_version_1(read_json(path))
-    if settings:  # another experiment, on the present data
-        values = {k: v for k, v in values.items() if k not in ("data", "files", "version")}
+    fixed = ("data", "files", "version") if settings else ()  # another one is on the present data
+    values = {k: v for k, v in from_version_1(read_json(path)).items() if k not in fixed}
     _apply(values, settings)
     return [from_mapping(values, path)]
 

@@ -13,22 +13,13 @@ import typer
 from typer import Argument, Option
 
 from iavlib import __version__
-from iavlib.cli import (
-    FAILED,
-    AsJson,
-    Commands,
-    DryRun,
-    Overwrite,
-    experiments,
-    fail,
-    parse_pairs,
-    print_json,
-)
+from iavlib.cli import FAILED, AsJson, Commands, DryRun, experiments, fail, parse_pairs, print_json
 from iavlib.core.project import NO_TRAIN_VARIABLE
 
 Profile = Annotated[
     str, Option(help="Scale of the run: smoke (seconds), quick (a laptop), paper (in full).")
 ]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace an earlier result there.")]
 Force = Annotated[bool, Option("--force", help="Run even what is up to date.")]
 Jobs = Annotated[int, Option("-j", "--jobs", min=1, help="Jobs at a time.")]
 Executor = Annotated[
