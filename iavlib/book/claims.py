@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 def reported_reduction(claim: Claim) -> float | None:
     """Return the reduction that a claim reports, None for one without a baseline."""
-    if claim.baseline is None or claim.reported is None:
-        return None
-    return 1 - claim.reported / claim.baseline
+    return None if claim.baseline is None else 1 - claim.reported / claim.baseline
 
 
 def measured_reduction(entry: Mapping[str, Any]) -> tuple[float, float, float] | None:
@@ -68,10 +66,7 @@ Interval = Sequence[float] | None
 
 
 def judge(
-    claim: Claim,
-    measured: float,
-    interval: Interval = None,
-    reduction: Sequence[float] | None = None,
+    claim: Claim, measured: float, interval: Interval = None, reduction: Interval = None
 ) -> str:
     """Compare a measured value with a claim.
 

@@ -114,14 +114,9 @@ def write(cohorts: Sequence[Any]) -> None:
 
 
 def _describe(cohort: Any) -> dict[str, Any]:
-    return {
-        "name": str(cohort.name),
-        "synthetic": bool(cohort.synthetic),
-        "fingerprint": str(cohort.fingerprint),
-        "n_images": len(cohort.images),
-        "n_masks": len(cohort.masks),
-        "citation": str(cohort.citation),
-    }
+    texts = {name: str(getattr(cohort, name)) for name in ("name", "fingerprint", "citation")}
+    sizes = {"n_images": len(cohort.images), "n_masks": len(cohort.masks)}
+    return texts | sizes | {"synthetic": bool(cohort.synthetic)}
 
 
 def _summary(cohorts: list[dict[str, Any]], claims: list[dict[str, Any]]) -> str:

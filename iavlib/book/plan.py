@@ -46,10 +46,8 @@ LOCAL = "local"
 EXPERIMENT, NOTEBOOK, BOOK = "experiment", "notebook", "book"
 _MIN_FREE_BYTES = 1_000_000
 _REASONS = {
-    "missing": "never run",
-    "unfinished": "not finished",
-    "failed": "its last run failed",
-    "running": "another process runs it",
+    **{"missing": "never run", "unfinished": "not finished"},
+    **{"failed": "its last run failed", "running": "another process runs it"},
 }
 
 
@@ -343,10 +341,9 @@ def find_executor(project: Project, name: str) -> Path:
         If Snakemake is not installed.
     """
     profiles = project.workflow / "profiles"
-    for folder in (profiles / name, Path(name).resolve()):
-        if (folder / "config.yaml").is_file():
-            break
-    else:
+    folders = (profiles / name, Path(name).resolve())
+    folder = next((path for path in folders if (path / "config.yaml").is_file()), None)
+    if folder is None:
         known = [file.parent.name for file in profiles.glob("*/config.yaml")]
         raise ProjectError(
             f"no executor {name!r} (no {name}/config.yaml here or in {profiles}); "
@@ -399,5 +396,5 @@ def _run_snakemake(
 
 def _last_line(folder: Path) -> str:
     log = folder / "snakemake.log"
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return f"{lines[-1]} (in full: {log})" if lines else "see above"
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return f"{lines[-1].strip()} (in full: {log})" if lines else "see above"

@@ -231,17 +231,10 @@ def record(
         raise ClaimError(f"{place}: needs baseline=, the constant median's error on the same data")
     try:
         measurement = Measurement(
-            id=claim,
-            value=value,
-            interval=interval,
-            n=n,
-            cohort=str(cohort.name),
-            synthetic=bool(cohort.synthetic),
-            note=note,
-            coverage=coverage,
-            baseline=baseline,
+            **{"id": claim, "value": value, "interval": interval, "n": n, "note": note},
+            **{"cohort": str(cohort.name), "synthetic": bool(cohort.synthetic)},
+            **{"coverage": coverage, "baseline": baseline, "simulated": bool(simulated)},
             reduction_interval=reduction_interval,
-            simulated=bool(simulated),
         )
     except ValidationError as error:
         raise ClaimError(f"{place}: {describe(error)}") from None

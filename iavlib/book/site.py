@@ -93,9 +93,7 @@ def page_file(project: Project, entry: str) -> Path | None:
 
 
 def _without_ending(entry: str) -> str:
-    for ending in _PAGE_ENDINGS:
-        entry = entry.removesuffix(ending)
-    return entry
+    return re.sub(r"\.(md|ipynb|rst)$", "", entry)
 
 
 def check_pages(html: Path, entries: Iterable[str], synthetic: Collection[str] = ()) -> list[str]:

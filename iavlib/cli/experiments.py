@@ -24,19 +24,11 @@ RunId = Annotated[str, Argument(metavar="ID")]
 
 
 def train(
-    spec: str | None = Argument(
-        None, help="A YAML or JSON file with an experiment, or the id of a run."
-    ),
-    settings: list[str] | None = Option(
-        None, "--set", metavar="FIELD=VALUE", help="Such as seed=1 or recipe.lr=0.01."
-    ),
-    keep_going: bool = Option(
-        False, "--keep-going", help="End with status 0 even if training failed."
-    ),
+    spec: str | None = Argument(None, help="YAML or JSON file of experiments, or the id of a run."),
+    settings: list[str] | None = Option(None, "--set", help="FIELD=VALUE, as recipe.lr=0.01."),
+    keep_going: bool = Option(False, "--keep-going", help="End with status 0 in any case."),
     dry_run: DryRun = False,
-    schema: bool = Option(
-        False, "--schema", help="Print the JSON schema of an experiment, for editors."
-    ),
+    schema: bool = Option(False, "--schema", help="Print the JSON schema, for editors."),
 ) -> None:
     """Run the experiments of a file; finished ones are read, interrupted ones are resumed.
 
@@ -121,12 +113,8 @@ app = typer.Typer(cls=Commands, help="List, compare, show and clean up the exper
 def runs(
     context: typer.Context,
     task: str | None = Option(None, help="Only this task."),
-    conditions: list[str] | None = Option(
-        None, "--filter", metavar="COLUMN=VALUE", help="Only such rows; repeatable."
-    ),
-    compared: tuple[str, str] | None = Option(
-        None, "--compare", metavar="ID ID", help="Compare two runs."
-    ),
+    conditions: list[str] | None = Option(None, "--filter", help="Only rows of COLUMN=VALUE."),
+    compared: tuple[str, str] | None = Option(None, "--compare", help="Compare two runs by id."),
     as_json: AsJson = False,
 ) -> None:
     """List runs, finished or not, or compare two."""
@@ -200,9 +188,9 @@ def show(run_id: RunId, as_json: AsJson = False) -> None:
         print_json(table_json(as_table([row]))[0] | {"facts": facts})
         return
     width = max(map(len, row))
-    for name, value in row.items():
-        if _cell(value):
-            typer.echo(f"{name:<{width}}  {_cell(value)}")
+    for name, text in zip(row, map(_cell, row.values()), strict=True):
+        if text:
+            typer.echo(f"{name:<{width}}  {text}")
     for path in sorted(folder.iterdir()):
         typer.echo(f"{path.stat().st_size:>12,}  {path.name}")
 

@@ -16,21 +16,14 @@ from iavlib import __version__
 from iavlib.cli import FAILED, AsJson, Commands, DryRun, experiments, fail, parse_pairs, print_json
 from iavlib.core.project import NO_TRAIN_VARIABLE
 
-Profile = Annotated[
-    str, Option(help="Scale of the run: smoke (seconds), quick (a laptop), paper (in full).")
-]
+Profile = Annotated[str, Option(help="Scale: smoke (seconds), quick (a laptop), paper (in full).")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace an earlier result there.")]
 Force = Annotated[bool, Option("--force", help="Run even what is up to date.")]
 Jobs = Annotated[int, Option("-j", "--jobs", min=1, help="Jobs at a time.")]
-Executor = Annotated[
-    str,
-    Option(
-        metavar="NAME",
-        help="Where jobs run: local, slurm, kubernetes (folders of workflow/profiles), or the "
-        "path of a folder like these.",
-    ),
-]
-
+_WHERE = (
+    "Where jobs run: local, slurm or kubernetes (in workflow/profiles), or the path of another."
+)
+Executor = Annotated[str, Option(metavar="NAME", help=_WHERE)]
 
 app = typer.Typer(
     cls=Commands,
@@ -63,9 +56,7 @@ def agreement(
     table: Path = Argument(..., help="masks.csv, or the folder that holds it."),
     out: Path = Option(Path("agreement"), help="Folder for the results."),
     processes: int | None = Option(None, min=1, help="One a core by default."),
-    tolerance: float = Option(
-        2.0, min=0, help="Tolerance of NSD and boundary F1, in pixels or spacing."
-    ),
+    tolerance: float = Option(2.0, min=0, help="Tolerance of NSD and boundary F1, as spacing."),
     spacing: float = Option(1.0, min=1e-9, help="Size of a pixel."),
 ) -> None:
     """Compare, merge and check the masks of a folder: tables, consensus masks and a report.
@@ -89,13 +80,9 @@ def agreement(
 
 @app.command()
 def run(
-    notebooks: list[str] | None = Argument(
-        None, help="Names, numbers (01) or paths of notebooks; all when none is given."
-    ),
+    notebooks: list[str] | None = Argument(None, help="Names, numbers or paths; all by default."),
     profile: Profile = "quick",
-    parameter: list[str] | None = Option(
-        None, "-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter."
-    ),
+    parameter: list[str] | None = Option(None, "-p", "--parameter", help="Set one: NAME=VALUE."),
     force: Force = False,
     jobs: Jobs = 1,
     executor: Executor = "local",
@@ -109,9 +96,8 @@ def run(
 
     project = find_project()
     chosen, overrides = select_notebooks(project, notebooks or ()), parse_pairs("-p", parameter)
-    request = Request(
-        project, chosen, profile, overrides, force, False, jobs, executor, not no_train
-    )
+    options = (force, False, jobs, executor, not no_train)
+    request = Request(project, chosen, profile, overrides, *options)
     if job:
         _run_jobs(request)
     else:
@@ -194,9 +180,7 @@ def claims(as_json: AsJson = False) -> None:
 @app.command()
 def predict(
     images: list[Path] = Argument(..., help="Images, or folders of images."),
-    model: list[str] = Option(
-        ..., help="Run of task iaa, multitask or diagnosis: its id or folder; repeatable."
-    ),
+    model: list[str] = Option(..., help="Id or folder of a run of an image task; repeatable."),
     out: Path = Option(..., help="New folder for table, report and heat maps."),
     masks: Path | None = Option(None, help="masks.csv, or its folder: outlines for the report."),
     alpha: float = Option(0.1, min=0.001, max=0.5, help="Share of true values outside intervals."),
@@ -265,9 +249,7 @@ app.add_typer(results_app, name="results", help="Store results for machines that
 @results_app.command("export")
 def export(
     runs: Path | None = Option(None, help="Run store of the experiments; runs/ by default."),
-    every_run: bool = Option(
-        False, "--all", help="Also experiments that no notebook's list names."
-    ),
+    every_run: bool = Option(False, "--all", help="Also experiments that no list names."),
 ) -> None:
     """Copy the results of finished runs into book/results/, small files to commit."""
     from iavlib.book.stored import export_results
@@ -314,9 +296,7 @@ def fetch_command(
     masks: bool = Option(False, "--masks", help="Also the masks, from Zenodo."),
     images: bool = Option(False, "--images", help="Also the images, from the ISIC archive."),
     yes: bool = Option(False, "--yes", "-y", help="Continue without asking."),
-    dry_run: bool = Option(
-        False, "--dry-run", help="Only list what would be fetched, with its size; write nothing."
-    ),
+    dry_run: DryRun = False,
     attempts: int = Option(3, min=1, help="Failed attempts per file before giving up."),
     timeout: float = Option(30, min=0.1, help="Seconds without data before an attempt fails."),
     optional: bool = Option(False, "--optional", help="Report failures, but end with status 0."),
