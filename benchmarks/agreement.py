@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from iavlib.core.home import data_home
+from iavlib.core.project import data_home
 from iavlib.data.images import read_mask
 from iavlib.masks import image_pairs
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from iavlib.core.home import data_home
+from iavlib.core.project import data_home
 from iavlib.data import available
 from iavlib.data.datasets.imapp import IMAPP_TABLES
 

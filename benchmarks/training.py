@@ -29,7 +29,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from iavlib.core.home import data_home
+from iavlib.core.project import data_home
 from iavlib.data import load
 from iavlib.models import HeadSpec, build_network
 from iavlib.training.batches import ImageBatches

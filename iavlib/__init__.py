@@ -6,8 +6,8 @@ how well its annotators agree; :mod:`iavlib.stats` relates agreement to other va
 papers report.
 """
 
-from iavlib.core import torchvision_operators
+from iavlib.core.versions import install_torchvision_operators
 
-torchvision_operators.install()
+install_torchvision_operators()
 
 __version__ = "0.1.0"

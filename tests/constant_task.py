@@ -7,8 +7,8 @@ import pandas as pd
 
 from iavlib.experiments import TASKS, Experiment, Outcome, Task
 from iavlib.experiments.config import TaskSettings
-from iavlib.experiments.scores import constant_baselines, scores_by_part
-from iavlib.experiments.tasks import assign_parts
+from iavlib.experiments.scores import constant_baselines, scores_by_subset
+from iavlib.experiments.tasks import assign_subsets
 
 
 class ConstantSettings(TaskSettings):
@@ -36,7 +36,7 @@ def fit(experiment: Experiment, cohort, folder, log) -> Outcome:
     if "error" in wishes and not os.path.exists(wishes.get("unless", "")):
         raise {"value": ValueError, "memory": MemoryError}[wishes["error"]]("as was wished")
     table = targets(cohort)
-    subsets = assign_parts(cohort.select(table.index), experiment)
+    subsets = assign_subsets(cohort.select(table.index), experiment)
     true = table.loc[subsets.index, "target"]
     predictions = pd.DataFrame({"subset": subsets, "true": true}).rename_axis("image_id")
     shift = wishes.get("shift", 0) * wishes.get("times", 1)
@@ -45,7 +45,7 @@ def fit(experiment: Experiment, cohort, folder, log) -> Outcome:
     log("fitted")
     return Outcome(
         predictions,
-        scores_by_part(predictions) if "times" not in wishes else {},
+        scores_by_subset(predictions) if "times" not in wishes else {},
         baselines=constant_baselines(predictions),
         weights={"source": experiment.weights, "is_random": experiment.weights == "random"},
     )

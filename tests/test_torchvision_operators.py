@@ -42,7 +42,8 @@ def test_other_faults_and_a_second_failure_are_not_hidden(tmp_path, message):
 def test_installing_twice_watches_once():
     done = run(
         "import sys, iavlib\nbefore = len(sys.meta_path)\n"
-        "iavlib.core.torchvision_operators.install()\nsys.exit(len(sys.meta_path) - before)"
+        "iavlib.core.versions.install_torchvision_operators()\n"
+        "sys.exit(len(sys.meta_path) - before)"
     )
     assert done.returncode == 0
 

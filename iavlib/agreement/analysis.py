@@ -12,14 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from iavlib.agreement.against_others import annotator_measures
-from iavlib.agreement.annotator_bias import annotator_summary
+from iavlib.agreement.annotator_bias import annotator_measures, annotator_summary
 from iavlib.agreement.consensus_files import write_consensus
 from iavlib.agreement.mask_quality import check_masks
 from iavlib.agreement.tables import PROBLEM_COLUMNS, image_level, pair_table
 from iavlib.core.errors import DataError
-from iavlib.core.files import write_json, write_text
-from iavlib.core.html import data_uri, load_template
+from iavlib.core.files import data_uri, load_template, write_json, write_text
 from iavlib.data.cohort import Cohort
 from iavlib.data.datasets.folder import Listing, images_table, read_listing
 from iavlib.data.datasets.imapp import PUBLISHED_METRIC
@@ -162,14 +160,12 @@ def _output_folder(out: Path) -> Path:
 
 def _outside(masks: pd.DataFrame) -> pd.DataFrame:
     """List as problems the masks whose names lead outside the folder; they were not opened."""
-    outside = masks[masks["path"].isna()].reset_index()
-    table = outside[["image_id", "mask_id"]].assign(
-        path=outside["mask_id"],
-        problem="path outside the folder",
-        hint="name files relative to the table and below it, or by their absolute path",
-        left_out=True,
-    )
-    return table[list(PROBLEM_COLUMNS)]
+    hint = "name files relative to the table and below it, or by their absolute path"
+    rows = [
+        (image_id, mask_id, mask_id, "path outside the folder", hint, True)
+        for mask_id, image_id in masks.loc[masks["path"].isna(), "image_id"].items()
+    ]
+    return pd.DataFrame(rows, columns=list(PROBLEM_COLUMNS)).astype({"left_out": bool})
 
 
 def _cohort(listing: Listing, masks: pd.DataFrame, pairs: pd.DataFrame) -> Cohort:
@@ -207,6 +203,8 @@ def write_report(result: Analysis, table: Path) -> Path:
     annotators = annotators.sort_values("value", ascending=False)
     consensus = result.consensus.assign(warned=result.consensus["warnings"].fillna("").ne(""))
     consensus = consensus.groupby("annotator")["warned"].agg(["size", "sum"])
+    consensus = consensus.set_axis(["masks", "with warnings"], axis=1).rename_axis("method")
+    findings = result.findings.value_counts(["issue", "severity"], sort=False).rename("findings")
     page = load_template("iavlib.agreement", "report.html").render(
         source=table,
         n_images=len(images),
@@ -219,12 +217,8 @@ def write_report(result: Analysis, table: Path) -> Path:
         pairs=pairs[list(_SUMMARY)].describe().T.drop(columns="count"),
         lowest=images[columns].head(10).reset_index(),
         annotators=annotators[["annotator", "value", "low", "high", "n_masks"]],
-        findings=result.findings.value_counts(["issue", "severity"], sort=False)
-        .rename("findings")
-        .reset_index(),
-        consensus=consensus.set_axis(["masks", "with warnings"], axis=1)
-        .rename_axis("method")
-        .reset_index(),
+        findings=findings.reset_index(),
+        consensus=consensus.reset_index(),
         to_html=_to_html,
     )
     path = result.out / "report.html"

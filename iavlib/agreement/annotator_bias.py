@@ -1,39 +1,225 @@
-"""Characteristics of each annotator: bias, consistency, sensitivity, specificity, rank, findings.
+"""Characteristics of each annotator: bias, consistency, sensitivity, specificity, findings.
 
-All rests on :func:`iavlib.agreement.annotator_measures`: the truth is unknown, so every annotator
-is measured against the consensus of the others. A measure against the others therefore describes
-the others as much as the annotator: somebody who always shares images with an annotator who draws
+All rests on :func:`annotator_measures`: the truth is unknown, so every annotator is measured
+against the consensus of the image's others. A measure against the others therefore describes the
+others as much as the annotator: somebody who always shares images with an annotator who draws
 large seems to draw small. The *biases* and *spreads* below correct for that by solving for all
-annotators at once; the other quantities do not. And different annotators drew different images: a
-ranking orders what was seen on them, not skill.
+annotators at once; the other quantities do not. And different annotators drew different images: an
+order of annotators describes what was seen on them, not skill.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
-from iavlib.agreement.against_others import MEASURES
+from iavlib.core.errors import DataError
+from iavlib.core.processes import run_in_order
+from iavlib.data.cohort import Cohort
+from iavlib.data.images import mask_paths, read_stack
+from iavlib.masks.overlap import array_dice, mask_stack
+from iavlib.masks.surfaces import bounding_box, mask_surface
 
 if TYPE_CHECKING:
     from iavlib.stats.resampling import Bootstrap
 
-#: Quantity to the measure it is made of, how, and what is best in a ranking.
+#: Votes are summed in single precision here.
+TIE_SHARE = 1e-5
+
+MEASURES = (
+    *("log_area_ratio", "boundary_shift", "boundary_shift_normalized"),
+    *("sensitivity", "specificity", "dice", "self_dice"),
+)
+_MEASURED = ("image_id", "mask_id", "annotator", "n_others", *MEASURES, "problem", "hint")
+
+
+def annotator_measures(cohort: Cohort, processes: int | None = None) -> pd.DataFrame:
+    """Measure every mask of a cohort against the consensus of its image's other annotators.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    processes : int, optional
+        One per core unless given, fewer for few images. Each holds the masks of one image.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per mask, of images with at least two masks: ``image_id``, ``mask_id``,
+        ``annotator``, ``n_others`` (other annotators of the image), the measures of
+        :func:`leave_one_out`, and, where an image's masks could not be used, ``problem`` and
+        ``hint`` (in all its rows, the measures missing).
+    """
+    annotators = cohort.masks["annotator"]
+    tasks = [
+        (image_id, paths, tuple(annotators[list(paths)]))
+        for image_id, paths in mask_paths(cohort.masks).items()
+    ]
+    results = run_in_order(measure_image, tasks, processes, _unusable)
+    table = pd.DataFrame([row for rows in results for row in rows], columns=list(_MEASURED))
+    text = ["image_id", "mask_id", "annotator", "problem", "hint"]
+    return table.astype(dict.fromkeys(MEASURES, float) | dict.fromkeys(text, "str"))
+
+
+def measure_image(task: tuple) -> list[dict]:
+    """Measure the masks of one image (its id, mask files and annotators).
+
+    A failure becomes rows that report it.
+    """
+    try:
+        measures = leave_one_out(read_stack(task[1]), task[2])
+    except DataError as error:
+        return _unusable(task, error)
+    return [row | measure for row, measure in zip(_rows(*task), measures, strict=True)]
+
+
+def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
+    """Measure each mask of an image against the majority vote of the other annotators.
+
+    Every other annotator has one vote, shared among the annotator's masks of this image. A pixel
+    with exactly half of the votes belongs to the consensus by one half: with either rule for ties
+    the consensus of two others would be their union or their intersection, and everybody would seem
+    to draw too small or too large.
+
+    Parameters
+    ----------
+    masks : sequence of array_like, each of shape (height, width)
+        0 outside, one positive value inside.
+    annotators : sequence of str
+        Who drew each.
+
+    Returns
+    -------
+    list of dict
+        For each mask ``n_others`` (other annotators) and, NaN where there is no other annotator:
+        ``log_area_ratio``, natural logarithm of its area over the consensus's (NaN if either is
+        0); ``boundary_shift``, in pixels, see :func:`boundary_shift`, the mean over the two rules
+        for ties, and ``boundary_shift_normalized``, divided by the image's diagonal;
+        ``sensitivity`` and ``specificity``, over all pixels; ``dice``; and ``self_dice``, mean
+        Dice with the same annotator's other masks, NaN where there are none.
+
+    Raises
+    ------
+    DataError
+        If the masks are not binary, two-dimensional and of one shape.
+    ValueError
+        If there is not one annotator per mask.
+    """
+    stack = mask_stack(masks)
+    if len(annotators) != len(stack):
+        raise ValueError(f"{len(annotators)} annotators for {len(stack)} masks")
+    size, diagonal = stack[0].size, float(np.hypot(*stack.shape[1:]))
+    stack = _crop(stack)
+    who = np.array(list(annotators))
+    votes = {
+        name: stack[who == name].mean(axis=0, dtype=np.float32)
+        for name in dict.fromkeys(annotators)
+    }
+    total = sum(votes.values())
+    rows = []
+    for number, (mask, name) in enumerate(zip(stack, annotators, strict=True)):
+        row = dict.fromkeys(MEASURES, np.nan) | {"n_others": len(votes) - 1}
+        own = np.flatnonzero(who == name)
+        if len(own) > 1:
+            row["self_dice"] = float(np.mean(array_dice(mask, stack[own[own != number]])))
+        if len(votes) > 1:
+            share = (total - votes[name]) / (len(votes) - 1)
+            row |= _overlap(mask, share, size) | _shift(mask, share, diagonal)
+        rows.append(row)
+    return rows
+
+
+def boundary_shift(mask, reference) -> float:
+    """Return how far, in pixels, a mask's boundary lies outside of that of another.
+
+    From each boundary pixel of either mask the distance to the nearest boundary pixel of the
+    other, positive where `mask` reaches further than `reference` and negative where it falls
+    short; the mean of all of them. A disc grown by r pixels has a shift of about r, and exchanging
+    the masks changes the sign and nothing else.
+
+    Parameters
+    ----------
+    mask, reference : array_like, shape (height, width)
+        0 outside, one positive value inside.
+
+    Returns
+    -------
+    float
+        NaN if either is empty.
+
+    Raises
+    ------
+    DataError
+        If the masks are not binary, two-dimensional and of one shape.
+    """
+    mask, reference = _crop(mask_stack([mask, reference]))
+    if not (mask.any() and reference.any()):
+        return float("nan")
+    own, other = np.argwhere(mask_surface(mask)), np.argwhere(mask_surface(reference))
+    to_other = KDTree(other).query(own)[0]
+    to_own = KDTree(own).query(other)[0]
+    outside = np.where(reference[tuple(own.T)], -1, 1)
+    covered = np.where(mask[tuple(other.T)], 1, -1)
+    return float((to_other @ outside + to_own @ covered) / (len(own) + len(other)))
+
+
+def _rows(image_id: str, paths: dict, annotators: tuple[str, ...]) -> list[dict]:
+    shared = {"image_id": image_id, "n_others": len(set(annotators)) - 1}
+    drawn = zip(paths, annotators, strict=True)
+    return [shared | {"mask_id": mask_id, "annotator": who} for mask_id, who in drawn]
+
+
+def _unusable(task: tuple, error: DataError) -> list[dict]:
+    failure = {"problem": f"{error.where}: {error.problem}", "hint": error.hint}
+    return [row | failure for row in _rows(*task)]
+
+
+def _overlap(mask: np.ndarray, share: np.ndarray, size: int) -> dict[str, float]:
+    """Compare with the consensus, tied pixels counting one half."""
+    weight = np.where(np.abs(share - 0.5) < TIE_SHARE, 0.5, share > 0.5)
+    area, consensus = float(np.count_nonzero(mask)), float(weight.sum())
+    hits = float(weight[mask].sum())
+    outside = size - consensus
+    both = area > 0 and consensus > 0
+    return {
+        "log_area_ratio": float(np.log(area / consensus)) if both else np.nan,
+        "sensitivity": hits / consensus if consensus else np.nan,
+        "specificity": (outside - area + hits) / outside if outside else np.nan,
+        "dice": 2 * hits / (area + consensus) if area + consensus else 1.0,
+    }
+
+
+def _shift(mask: np.ndarray, share: np.ndarray, diagonal: float) -> dict[str, float]:
+    larger, smaller = share > 0.5 - TIE_SHARE, share > 0.5 + TIE_SHARE
+    shift = boundary_shift(mask, larger)
+    if not np.array_equal(larger, smaller):
+        shift = (shift + boundary_shift(mask, smaller)) / 2
+    return {"boundary_shift": shift, "boundary_shift_normalized": shift / diagonal}
+
+
+def _crop(stack: np.ndarray) -> np.ndarray:
+    """Crop to the box around all masks; outside of it nothing differs."""
+    union = stack.any(axis=0)
+    return stack[:, *bounding_box(union)] if union.any() else stack[:, :1, :1]
+
+
+#: Quantity to the measure it is made of, and how.
 QUANTITIES = {
-    "log_area_ratio": ("log_area_ratio", "mean", "zero"),
-    "log_area_bias": ("log_area_ratio", "bias", "zero"),
-    "log_area_spread": ("log_area_ratio", "spread", "low"),
-    "boundary_shift": ("boundary_shift_normalized", "mean", "zero"),
-    "boundary_bias": ("boundary_shift_normalized", "bias", "zero"),
-    "boundary_spread": ("boundary_shift_normalized", "spread", "low"),
-    "sensitivity": ("sensitivity", "mean", "high"),
-    "specificity": ("specificity", "mean", "high"),
-    "dice": ("dice", "mean", "high"),
-    "self_dice": ("self_dice", "mean", "high"),
+    "log_area_ratio": ("log_area_ratio", "mean"),
+    "log_area_bias": ("log_area_ratio", "bias"),
+    "log_area_spread": ("log_area_ratio", "spread"),
+    "boundary_shift": ("boundary_shift_normalized", "mean"),
+    "boundary_bias": ("boundary_shift_normalized", "bias"),
+    "boundary_spread": ("boundary_shift_normalized", "spread"),
+    "sensitivity": ("sensitivity", "mean"),
+    "specificity": ("specificity", "mean"),
+    "dice": ("dice", "mean"),
+    "self_dice": ("self_dice", "mean"),
 }
 _Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -43,18 +229,17 @@ def annotator_summary(
     clusters: pd.Series | None = None,
     n_boot: int = 1000,
     seed: int | np.random.Generator = 0,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     r"""Summarise each annotator, with intervals that resample clusters.
 
     Parameters
     ----------
     measures : pandas.DataFrame
-        From :func:`iavlib.agreement.against_others.annotator_measures`.
+        From :func:`annotator_measures`.
     clusters : pandas.Series, optional
         Cluster (patient) of each image, indexed by ``image_id``, from ``cohort.clusters()``; each
         image by itself unless given.
-    n_boot, seed, level
+    n_boot, seed
         See :func:`iavlib.stats.resampling.cluster_bootstrap`.
 
     Returns
@@ -79,80 +264,14 @@ def annotator_summary(
         If no mask could be measured, there is a single cluster, or an image has no cluster.
     """
     table = _Table(measures, clusters)
-    result = table.bootstrap(list(QUANTITIES), n_boot, seed, level)
+    result = table.bootstrap(n_boot, seed)
     index = pd.MultiIndex.from_product([QUANTITIES, table.annotators])
-    subsets = (result.estimate, result.low, result.high, table.counts(list(QUANTITIES)))
+    subsets = (result.estimate, result.low, result.high, table.counts())
     frame = pd.DataFrame(dict(zip(("value", "low", "high", "n_masks"), subsets, strict=True)))
     frame.insert(0, "annotator", index.get_level_values(1))
     frame.insert(1, "quantity", index.get_level_values(0))
     frame["group"] = np.tile(table.groups(), len(QUANTITIES))
     return frame.sort_values("annotator", kind="stable", ignore_index=True)
-
-
-def rank_annotators(
-    measures: pd.DataFrame,
-    by: str = "dice",
-    clusters: pd.Series | None = None,
-    min_masks: int = 10,
-    n_boot: int = 1000,
-    seed: int | np.random.Generator = 0,
-    level: float = 0.95,
-) -> pd.DataFrame:
-    """Rank annotators by one quantity, with the uncertainty of each rank.
-
-    In every replicate of the cluster bootstrap the annotators are ranked anew; the interval of a
-    rank spans what happened to it. Annotators drew different images beside different others:
-    a rank is a description of these images, not a measurement of skill.
-
-    Parameters
-    ----------
-    measures, clusters, n_boot, seed, level
-        See :func:`annotator_summary`.
-    by : str
-        A quantity of :data:`QUANTITIES`. High is best for Dice, sensitivity and specificity, low
-        for a spread, near 0 for a ratio, shift or bias.
-    min_masks : int
-        Annotators with fewer masks are left out.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Index ``annotator``, best first: ``value``, ``low``, ``high``, ``rank`` (1 is best; equal
-        ones share the better rank), ``rank_low``, ``rank_high``, ``n_masks``.
-
-    Raises
-    ------
-    ValueError
-        If there is no such quantity, or fewer than two annotators have enough masks.
-    """
-    if by not in QUANTITIES:
-        raise ValueError(f"by must be one of {', '.join(QUANTITIES)}, not {by!r}")
-    table = _Table(measures, clusters)
-    counts = table.counts([by])
-    judged = counts >= min_masks
-    if judged.sum() < 2:
-        raise ValueError(
-            f"{int(judged.sum())} annotators have {min_masks} masks with a {by} or more, a ranking "
-            "needs two: lower min_masks"
-        )
-    result = table.bootstrap([by], n_boot, seed, level)
-    better = {"high": lambda v: v, "low": np.negative, "zero": lambda v: -np.abs(v)}
-    score = better[QUANTITIES[by][2]]
-    ranks = _ranks(score(result.replicates[:, judged]))
-    tails = np.nanquantile(ranks, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    frame = pd.DataFrame(
-        {
-            "value": result.estimate[judged],
-            "low": result.low[judged],
-            "high": result.high[judged],
-            "rank": _ranks(score(result.estimate[judged])[None])[0].astype(int),
-            "rank_low": tails[0],
-            "rank_high": tails[1],
-            "n_masks": counts[judged],
-        },
-        index=pd.Index(np.array(table.annotators)[judged], name="annotator"),
-    )
-    return frame.sort_values("rank", kind="stable")
 
 
 class _Table:
@@ -174,21 +293,21 @@ class _Table:
         self.own = used["annotator"].to_numpy()[:, None] == np.array(self.annotators)
         self.others = present.loc[used["image_id"]].to_numpy() & ~self.own
 
-    def bootstrap(self, quantities: list[str], n_boot, seed, level) -> Bootstrap:
+    def bootstrap(self, n_boot, seed) -> Bootstrap:
         """Bootstrap quantities of all annotators at once, on the same draws."""
         # Imported here, because it takes a second that every started process would wait for.
         from iavlib.stats.resampling import cluster_bootstrap
 
-        statistics = [self._statistic(quantity) for quantity in quantities]
+        statistics = [self._statistic(quantity) for quantity in QUANTITIES]
 
         def concatenated(weights: np.ndarray) -> np.ndarray:
             return np.concatenate([statistic(weights) for statistic in statistics], axis=1)
 
-        return cluster_bootstrap(concatenated, self.clusters, n_boot, seed, level)
+        return cluster_bootstrap(concatenated, self.clusters, n_boot, seed)
 
-    def counts(self, quantities: list[str]) -> np.ndarray:
+    def counts(self) -> np.ndarray:
         """Count, for each quantity and annotator, the masks that have its measure."""
-        there = [self.measures[QUANTITIES[q][0]].notna().to_numpy() for q in quantities]
+        there = [self.measures[name].notna().to_numpy() for name, _ in QUANTITIES.values()]
         return np.concatenate([self.own[rows].sum(axis=0) for rows in there])
 
     def groups(self) -> np.ndarray:
@@ -197,7 +316,7 @@ class _Table:
         return connected_components(together > 0, directed=False)[1]
 
     def _statistic(self, quantity: str) -> _Statistic:
-        measure, kind, _ = QUANTITIES[quantity]
+        measure, kind = QUANTITIES[quantity]
         values = self.measures[measure].to_numpy(float)
         there = np.isfinite(values)
         own, values = self.own[there].astype(float), values[there]
@@ -237,12 +356,6 @@ def _solve(weights, targets, design, own) -> np.ndarray:
     right = (weights * targets) @ design
     solved = np.linalg.pinv(equations, rcond=1e-9, hermitian=True) @ right[:, :, None]
     return np.where(weights @ own > 0, solved[:, :, 0], np.nan)
-
-
-def _ranks(scores: np.ndarray) -> np.ndarray:
-    """Rank each row, highest first from 1; NaN has no rank and takes none."""
-    above = (scores[:, None, :] > scores[:, :, None]).sum(axis=2)
-    return np.where(np.isnan(scores), np.nan, above + 1)
 
 
 COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "hint")
@@ -312,9 +425,9 @@ def outlying_annotators(
     table = agreement_with_others(pairs, min_pairs)
     low = table[table["z"] < -threshold]
     details = [
-        f"{name}: median Dice {row.median_dice:.3f} in {row.n_pairs} pairs with others, "
+        f"{row.Index}: median Dice {row.median_dice:.3f} in {row.n_pairs} pairs with others, "
         f"robust z {row.z:.1f}"
-        for name, row in zip(low.index, low.itertuples(), strict=True)
+        for row in low.itertuples()
     ]
     return _findings(OUTLIER, "medium", details)
 

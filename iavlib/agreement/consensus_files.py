@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from iavlib.core.errors import DataError
+from iavlib.core.errors import DataError, check_choice
 from iavlib.core.files import replacing
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import read_stack
-from iavlib.masks.consensus import Ties, majority_vote, random_annotator, spatial_staple, staple
+from iavlib.data.images import mask_paths, read_stack
+from iavlib.data.schemas import FACTORS
+from iavlib.masks import consensus
 
 #: Code of each method, which takes the place of annotator, tool, skill and id in a file's name.
 METHODS = {
@@ -32,29 +32,14 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One image's masks, as sent to another process."""
-
-    image_id: str
-    paths: dict[str, str | None]
-    out: str
-    methods: tuple[str, ...]
-    ties: Ties
-    max_iterations: int | None
-    seed: int
-
-
 def write_consensus(
     cohort: Cohort,
     out: str | Path,
     methods: tuple[str, ...] = ("MV", "ST"),
     *,
-    ties: Ties = "foreground",
-    max_iterations: int | None = 1000,
+    ties: consensus.Ties = "foreground",
     seed: int = 0,
     processes: int | None = None,
-    progress: bool | Callable[[int, int], None] = False,
 ) -> pd.DataFrame:
     """Write the consensus masks of every image that has at least two masks.
 
@@ -70,15 +55,11 @@ def write_consensus(
         masks at random.
     ties : {"foreground", "background"}
         Of the majority vote; see :func:`iavlib.masks.consensus.majority_vote`.
-    max_iterations : int or None
-        Of STAPLE; see :func:`iavlib.masks.consensus.staple`.
     seed : int
         Of the random annotator. Each image has its own generator, so that its draw does not
         depend on the other images.
     processes : int, optional
         One per core unless given, fewer for few images. Each holds the masks of one image.
-    progress : bool or callable
-        True prints a line every ten seconds; a callable is called with images done and total.
 
     Returns
     -------
@@ -100,96 +81,77 @@ def write_consensus(
     unknown = [method for method in methods if method not in METHODS]
     if unknown or not methods:
         raise ValueError(f"methods must be some of {', '.join(METHODS)}, not {methods!r}")
-    if ties not in ("foreground", "background"):
-        raise ValueError(f"ties must be 'foreground' or 'background', not {ties!r}")
+    check_choice("ties", ties, consensus.TIES)
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        _Job(image_id, paths, str(out), tuple(methods), ties, max_iterations, seed)
-        for image_id, paths in _paths(cohort.masks).items()
-    ]
-    results = run_in_order(
-        consensus_of_image, jobs, processes, _problems, progress, "images with a consensus"
-    )
+    make = partial(consensus_of_image, methods=tuple(methods), out=out, ties=ties, seed=seed)
+    tasks = list(mask_paths(cohort.masks).items())
+    results = run_in_order(make, tasks, processes, partial(_problems, methods))
     rows = [row for of_image in results for row in of_image]
     table = pd.DataFrame(rows, columns=["mask_id", *COLUMNS]).set_index("mask_id")
     return table.astype({"n_masks": int, "iterations": "Int64", "prior": float})
 
 
-def consensus_of_image(job: _Job) -> list[dict]:
-    """Make and write one image's consensus masks; a failure becomes rows that report it."""
+def consensus_of_image(
+    task: tuple[str, dict[str, str | None]], methods: tuple[str, ...], out: Path, **options
+) -> list[dict]:
+    """Make and write the consensus masks of one image (its id and mask files).
+
+    A failure becomes rows that report it.
+    """
     try:
-        stack = read_stack(job.paths, min_masks=2)
+        stack = read_stack(task[1], min_masks=2)
     except DataError as error:
-        return _problems(job, error)
+        return _problems(methods, task, error)
     rows = []
-    for method in job.methods:
-        row = _row(job, method)
-        mask, facts = _consensus(job, stack, method)
+    for method in methods:
+        row = _row(*task, method)
+        mask, facts = _consensus(*task, stack, method, **options)
         try:
-            row |= {"path": str(_write(mask, Path(job.out), row["mask_id"]))} | facts
+            row |= {"path": str(_write(mask, out, row["mask_id"]))} | facts
         except DataError as error:
             row |= _failure(error)
         rows.append(row)
     return rows
 
 
-def _paths(masks: pd.DataFrame) -> dict[str, dict[str, str | None]]:
-    """Return the mask files of each image with at least two masks; None where there is none."""
-    paths = masks["path"].astype(object).where(masks["path"].notna(), None)
-    return {
-        str(image_id): group.to_dict()
-        for image_id, group in paths.groupby(masks["image_id"], sort=False)
-        if len(group) > 1
-    }
-
-
-def _consensus(job: _Job, stack: np.ndarray, method: str) -> tuple[np.ndarray, dict]:
-    names = list(job.paths)
+def _consensus(image_id, paths, stack: np.ndarray, method, ties, seed):
+    """Return a consensus mask and what is known about it."""
+    names = list(paths)
     if method == "MV":
-        return majority_vote(stack, ties=job.ties), {}
+        return consensus.majority_vote(stack, ties=ties), {}
     if method == "RA":
-        generator = np.random.default_rng([job.seed, zlib.crc32(job.image_id.encode())])
-        mask, index = random_annotator(stack, generator)
+        generator = np.random.default_rng([seed, zlib.crc32(image_id.encode())])
+        mask, index = consensus.random_annotator(stack, generator)
         return mask, {"masks": names[index]}
     if method == "ST":
-        result = staple(stack, names, max_iterations=job.max_iterations)
-        sensitivity, specificity = result.sensitivity, result.specificity
+        result = consensus.staple(stack, names)
+        rates = {"sensitivity": result.sensitivity, "specificity": result.specificity}
     else:
-        result = spatial_staple(stack, names=names)
-        sensitivity, specificity = result.global_sensitivity, result.global_specificity
-    return result.mask, {
-        "sensitivity": _numbers(sensitivity),
-        "specificity": _numbers(specificity),
-        "prior": float(np.mean(result.prior)),
-        "iterations": result.iterations,
-        "warnings": "; ".join(result.warnings),
-    }
+        result = consensus.spatial_staple(stack, names=names)
+        rates = {rate: getattr(result, f"global_{rate}") for rate in ("sensitivity", "specificity")}
+    rates = {rate: ";".join(f"{value:.6f}" for value in values) for rate, values in rates.items()}
+    about = {"prior": float(np.mean(result.prior)), "iterations": result.iterations}
+    return result.mask, rates | about | {"warnings": "; ".join(result.warnings)}
 
 
-def _row(job: _Job, method: str) -> dict:
+def _row(image_id: str, paths: dict[str, str | None], method: str) -> dict:
     return {
-        "mask_id": f"{job.image_id}_{method}_{method}_{method}_{method}.png",
-        "image_id": job.image_id,
-        "annotator": method,
-        "tool": method,
-        "skill": method,
-        "n_masks": len(job.paths),
-        "masks": ";".join(job.paths),
+        "mask_id": f"{image_id}_{method}_{method}_{method}_{method}.png",
+        "image_id": image_id,
+        **dict.fromkeys(FACTORS, method),
+        "n_masks": len(paths),
+        "masks": ";".join(paths),
         "warnings": "",
     }
 
 
-def _problems(job: _Job, error: DataError) -> list[dict]:
-    return [_row(job, method) | _failure(error) for method in job.methods]
+def _problems(methods: tuple[str, ...], task: tuple, error: DataError) -> list[dict]:
+    return [_row(*task, method) | _failure(error) for method in methods]
 
 
 def _failure(error: DataError) -> dict:
     return {"problem": f"{error.where}: {error.problem}", "hint": error.hint}
-
-
-def _numbers(values: np.ndarray) -> str:
-    return ";".join(f"{value:.6f}" for value in values)
 
 
 def _write(mask: np.ndarray, folder: Path, name: str) -> Path:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -20,7 +19,7 @@ import pandas as pd
 from PIL import Image
 
 from iavlib.agreement.annotator_bias import near_duplicate_annotators, outlying_annotators
-from iavlib.core.errors import DataError
+from iavlib.core.errors import DataError, check_choice
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import MAX_PIXELS, read_file
@@ -61,24 +60,8 @@ PUBLISHED_ISSUES = (UNREADABLE, EMPTY, FULL, REGIONS, BORDER)
 REGION_SHARE = 0.05
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One mask, as sent to another process."""
-
-    mask_id: str
-    image_id: str
-    path: str | None
-    width: int
-    height: int
-    second_region: SecondRegion
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """What comes back: findings as (issue, detail), and a digest of the pixels to find copies."""
-
-    findings: list[tuple[str, str]]
-    content: str | None = None
+#: Findings as (issue, detail), and a digest of the pixels to find copies.
+_Checked = tuple[list[tuple[str, str]], str | None]
 
 
 def check_masks(
@@ -87,7 +70,6 @@ def check_masks(
     *,
     second_region: SecondRegion = "largest",
     absent: Literal["report", "skip"] = "report",
-    progress: bool | Callable[[int, int], None] = False,
 ) -> pd.DataFrame:
     """Check every mask of a cohort, and its annotators.
 
@@ -102,8 +84,6 @@ def check_masks(
     absent : {"report", "skip"}
         Whether a mask without a file is a finding; ``skip`` is for a collection of which only some
         files are present.
-    progress : bool or callable
-        True prints a line every ten seconds; a callable is called with masks done and total.
 
     Returns
     -------
@@ -125,15 +105,17 @@ def check_masks(
     ``md5``, masks without a file are compared by that. Annotators are compared by the
     pairs table: without pairs there are no findings on them.
     """
-    if second_region not in ("largest", "found"):
-        raise ValueError(f"second_region must be 'largest' or 'found', not {second_region!r}")
-    if absent not in ("report", "skip"):
-        raise ValueError(f"absent must be 'report' or 'skip', not {absent!r}")
-    jobs = _jobs(cohort, second_region)
-    done = [job for job in jobs if job.path is not None or absent == "report"]
-    results = run_in_order(check_mask, done, processes, _unreadable, progress, "masks checked")
-    checked = {job.mask_id: result for job, result in zip(done, results, strict=True)}
-    found = {mask_id: list(result.findings) for mask_id, result in checked.items()}
+    check_choice("second_region", second_region, ("largest", "found"))
+    check_choice("absent", absent, ("report", "skip"))
+    masks = cohort.masks.join(cohort.images[["width", "height"]], on="image_id")
+    paths = masks["path"].astype(object).where(masks["path"].notna(), None)
+    shapes = zip(masks["height"].astype(int), masks["width"].astype(int), strict=True)
+    tasks = list(zip(masks.index, paths, shapes, strict=True))
+    tasks = [task for task in tasks if task[1] is not None or absent == "report"]
+    check = partial(check_mask, second_region=second_region)
+    results = run_in_order(check, tasks, processes, _unreadable)
+    checked = {task[0]: result for task, result in zip(tasks, results, strict=True)}
+    found = {mask_id: list(findings) for mask_id, (findings, _) in checked.items()}
     for mask_id, finding in _copies(cohort, checked):
         found.setdefault(mask_id, []).append(finding)
     rows = [
@@ -141,32 +123,32 @@ def check_masks(
         for mask_id, image_id in cohort.masks["image_id"].items()
         for issue, detail in sorted(found.get(mask_id, []), key=lambda f: list(ISSUES).index(f[0]))
     ]
-    subsets = [
-        pd.DataFrame(rows, columns=list(COLUMNS)),
-        near_duplicate_annotators(cohort.pairs),
-        outlying_annotators(cohort.pairs),
-    ]
-    return pd.concat(subsets, ignore_index=True).astype("str")
+    tables = [pd.DataFrame(rows, columns=list(COLUMNS))]
+    tables += [near_duplicate_annotators(cohort.pairs), outlying_annotators(cohort.pairs)]
+    return pd.concat(tables, ignore_index=True).astype("str")
 
 
-def check_mask(job: _Job) -> _Checked:
-    """Read and check one mask."""
+def check_mask(
+    task: tuple[str, str | None, tuple[int, int]], second_region: SecondRegion
+) -> _Checked:
+    """Read and check one mask (its id, its file, height and width of its image)."""
+    mask_id, path, (height, width) = task
     try:
-        mask, grey = _decode(job)
+        mask, grey = _decode(mask_id, path)
     except DataError as error:
-        return _unreadable(job, error)
+        return _unreadable(task, error)
     findings = []
-    if mask.shape != (job.height, job.width):
-        size = f"{mask.shape[1]}x{mask.shape[0]} pixels, the image {job.width}x{job.height}"
+    if mask.shape != (height, width):
+        size = f"{mask.shape[1]}x{mask.shape[0]} pixels, the image {width}x{height}"
         findings.append((SIZE, size))
     area = np.count_nonzero(mask)
     if area in (0, mask.size):
-        return _Checked([*findings, (FULL if area else EMPTY, f"{mask.size} pixels")])
+        return [*findings, (FULL if area else EMPTY, f"{mask.size} pixels")], None
     if grey:
         findings.append((GREY, grey))
-    findings += _shape_findings(mask, area, job.second_region)
+    findings += _shape_findings(mask, area, second_region)
     packed = np.packbits(mask).tobytes() + str(mask.shape).encode()
-    return _Checked(findings, hashlib.blake2b(packed, digest_size=16).hexdigest())
+    return findings, hashlib.blake2b(packed, digest_size=16).hexdigest()
 
 
 def compare_findings(
@@ -199,31 +181,16 @@ def compare_findings(
     return both.assign(**{"in": both["in"].astype("str").map(names)})
 
 
-def _jobs(cohort: Cohort, second_region: SecondRegion) -> list[_Job]:
-    masks = cohort.masks.join(cohort.images[["width", "height"]], on="image_id")
-    return [
-        _Job(
-            mask_id,
-            row["image_id"],
-            row["path"] if isinstance(row["path"], str) else None,
-            int(row["width"]),
-            int(row["height"]),
-            second_region,
-        )
-        for mask_id, row in masks.to_dict("index").items()
-    ]
+def _unreadable(task: tuple, error: DataError) -> _Checked:
+    where = "" if error.where == task[0] else f"{error.where}: "
+    return [(UNREADABLE, f"{where}{error.problem}; to fix it, {error.hint}")], None
 
 
-def _unreadable(job: _Job, error: DataError) -> _Checked:
-    where = "" if error.where == job.mask_id else f"{error.where}: "
-    return _Checked([(UNREADABLE, f"{where}{error.problem}; to fix it, {error.hint}")])
-
-
-def _decode(job: _Job) -> tuple[np.ndarray, str]:
+def _decode(mask_id: str, path: str | None) -> tuple[np.ndarray, str]:
     """Return the mask, and a description of grey values between outside and inside."""
-    values = _grey_values(job.path) if job.path else None
+    values = _grey_values(path) if path else None
     if values is None:
-        return read_file(job.mask_id, job.path), ""
+        return read_file(mask_id, path), ""
     mask = values > 0
     usual = np.count_nonzero(values == values.max())
     if usual == np.count_nonzero(mask) or not mask.any():
@@ -271,10 +238,12 @@ def _shape_findings(
 def _copies(cohort: Cohort, checked: dict[str, _Checked]) -> list[tuple[str, tuple[str, str]]]:
     """Return findings on masks that have the same pixels, or published MD5, as another."""
     masks = cohort.masks
-    groups = [pd.Series({m: c.content for m, c in checked.items() if c.content}, dtype="str")]
+    groups = [
+        pd.Series({m: content for m, (_, content) in checked.items() if content}, dtype="str")
+    ]
     if "md5" in masks:
         blank = {EMPTY, FULL}
-        empty = {m for m, c in checked.items() if blank & {issue for issue, _ in c.findings}}
+        empty = {m for m, (f, _) in checked.items() if blank & {issue for issue, _ in f}}
         if "qa" in cohort.extras:
             qa = cohort.extras["qa"]
             empty |= set(qa.loc[qa["issue"].isin(blank), "mask_id"])

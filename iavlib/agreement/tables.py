@@ -9,16 +9,18 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
-from iavlib.core.errors import DataError
+from iavlib.core.errors import DataError, check_choice
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import read_mask
+from iavlib.data.images import mask_paths, read_mask
 from iavlib.data.schemas import FACTORS, PAIR_TEXT
 from iavlib.masks.metrics import (
     DEFAULT,
@@ -87,10 +89,8 @@ class ImageStore:
                 entry = json.loads(line)
                 self._records[entry["key"]] = entry["record"]
             except (ValueError, KeyError, TypeError):
-                warnings.warn(
-                    f"{self.path}, line {number}: damaged; its image is compared again",
-                    stacklevel=3,
-                )
+                damage = f"{self.path}, line {number}: damaged; its image is compared again"
+                warnings.warn(damage, stacklevel=3)
         self._file.truncate(complete)
 
 
@@ -115,17 +115,6 @@ class PairTable:
     problems: pd.DataFrame
     n_images: int
     n_reused: int
-
-
-@dataclass(frozen=True)
-class _Image:
-    """One image's masks, as sent to another process."""
-
-    image_id: str
-    paths: dict[str, str | None]
-    read: Callable
-    options: PairOptions
-    metrics: tuple[Metric, ...]
 
 
 def pair_table(
@@ -171,99 +160,103 @@ def pair_table(
     RuntimeError
         If other processes cannot be started or cannot import ``read``.
     """
-    images = _images(masks, read, options)
+    _check_table(masks)
+    tasks = mask_paths(masks)
+    metrics = selected_metrics(options.extra)
+    compare = partial(compare_image, read=read, options=options, metrics=metrics)
     records: dict[str, dict] = {}
-    call = {"processes": processes, "progress": progress, "what": "images compared"}
-    if out is None:
-        results = run_in_order(compare_image, images, failed=_lost, **call)
-        records = {record["image_id"]: record for record in results}
-        reused = 0
-    else:
-        with ImageStore(Path(out) / STORE) as store:
-            keys = {image.image_id: _key(image) for image in images}
-            for image in images:
-                record = store.find(keys[image.image_id])
-                # Images with a mask left out are tried again.
-                if record and not any(row["left_out"] for row in record["problems"]):
-                    records[image.image_id] = record
-            reused = len(records)
-            todo = [image for image in images if image.image_id not in records]
+    keys = {image_id: _key(image_id, tasks[image_id], read, options) for image_id in tasks}
+    with ImageStore(Path(out) / STORE) if out is not None else nullcontext() as store:
+        for image_id, key in keys.items() if store is not None else ():
+            record = store.find(key)
+            # Images with a mask left out are tried again.
+            if record and not any(row["left_out"] for row in record["problems"]):
+                records[image_id] = record
+        reused = len(records)
 
-            def keep(record: dict) -> None:
+        def keep(record: dict) -> None:
+            records[record["image_id"]] = record
+            if store is not None:
                 store.append(keys[record["image_id"]], record)
-                records[record["image_id"]] = record
 
-            run_in_order(compare_image, todo, failed=_lost, done=keep, before=reused, **call)
-    ordered = [records[image.image_id] for image in images]
-    pairs = _pairs(ordered, masks, options)
-    return PairTable(pairs, _problems(ordered), len(images), reused)
+        todo = [task for task in tasks.items() if task[0] not in records]
+        run_in_order(compare, todo, processes, _lost, progress, "images compared", keep, reused)
+    ordered = [records[image_id] for image_id in tasks]
+    rows = [{"image_id": r["image_id"], **row} for r in ordered for row in r["problems"]]
+    problems = pd.DataFrame(rows, columns=list(PROBLEM_COLUMNS)).astype({"left_out": bool})
+    return PairTable(_pairs(ordered, masks, metric_names(metrics)), problems, len(tasks), reused)
 
 
-def compare_image(image: _Image) -> dict:
-    """Read and compare the masks of one image; the result can be written as JSON."""
+def compare_image(
+    task: tuple[str, dict[str, str | None]],
+    read: Callable,
+    options: PairOptions,
+    metrics: tuple[Metric, ...],
+) -> dict:
+    """Read and compare the masks of one image (its id and mask files).
+
+    The result can be written as JSON.
+    """
+    image_id, paths = task
     prepared, problems = {}, []
 
-    def report(mask_id: str, problem: str, hint: str, left_out: bool) -> None:
-        row = (image.image_id, mask_id, image.paths[mask_id], problem, hint, left_out)
+    def report(mask_id: str, problem: str, hint: str, left_out: bool = True) -> None:
+        row = (image_id, mask_id, paths[mask_id], problem, hint, left_out)
         problems.append(dict(zip(PROBLEM_COLUMNS, row, strict=True)))
 
-    for mask_id, path in image.paths.items():
+    for mask_id, path in paths.items():
         if path is None:
-            report(mask_id, "no path", "enter the mask's file or remove the row", True)
+            report(mask_id, "no path", "enter the mask's file or remove the row")
             continue
         try:
-            prepared[mask_id] = prepare(image.read(path))
+            prepared[mask_id] = prepare(read(path))
         except DataError as error:
-            report(mask_id, error.problem, error.hint, True)
+            report(mask_id, error.problem, error.hint)
         except Exception as error:  # a reader may raise anything for a damaged file
             problem = f"{type(error).__name__}: {error}"
-            report(mask_id, problem, "check whether the file opens in another program", True)
+            report(mask_id, problem, "check whether the file opens in another program")
     for mask_id in _misfits(prepared):
         height, width = prepared.pop(mask_id).shape
         size = f"{width} x {height} pixels, unlike the image's other masks"
-        report(mask_id, size, "replace it by a mask of the image's size", True)
+        report(mask_id, size, "replace it by a mask of the image's size")
     for mask_id, mask in prepared.items():
         if mask.empty or mask.full:
             kind = "empty" if mask.empty else "covers the whole image"
             hint = "check whether the annotator meant that; distances to it mean little"
-            report(mask_id, kind, hint, False)
+            report(mask_id, kind, hint, left_out=False)
     try:
-        pairs = image_pairs(prepared, image.options, image.metrics)
+        pairs = image_pairs(prepared, options, metrics)
     except MemoryError:
-        return _lost(image, "not enough memory to compare its masks")
+        return _lost(task, "not enough memory to compare its masks")
     for pair in pairs:
         missing = [n for n, v in pair.items() if isinstance(v, float) and math.isnan(v)]
         pair.update(dict.fromkeys(missing))
-    return {"image_id": image.image_id, "pairs": pairs, "problems": problems}
+    return {"image_id": image_id, "pairs": pairs, "problems": problems}
 
 
-def _images(masks: pd.DataFrame, read: Callable, options: PairOptions) -> list[_Image]:
-    """List the images with at least two masks, in order of first appearance."""
-    hint = "give the table an index mask_id and the columns image_id and path"
-    for column in ("image_id", "path"):
-        if column not in masks:
-            raise DataError("masks table", f"column {column!r} is missing", hint)
+def _check_table(masks: pd.DataFrame) -> None:
+    """Raise :class:`DataError` unless each mask has an image, a path and an id of its own."""
     ids = masks.index.astype("str")
-    if len(twice := ids[ids.duplicated()]):
-        raise DataError("masks table", f"mask_id {twice[0]!r} is there twice", hint)
-    if len(unknown := masks.index[masks["image_id"].isna()]):
-        raise DataError("masks table", f"mask {unknown[0]!r} has no image_id", hint)
-    metrics, images = selected_metrics(options.extra), []
-    for image_id, rows in masks.groupby("image_id", sort=False):
-        paths = [None if pd.isna(path) or path == "" else str(path) for path in rows["path"]]
-        if len(paths) > 1:
-            listed = dict(zip(map(str, rows.index), paths, strict=True))
-            images.append(_Image(str(image_id), listed, read, options, metrics))
-    return images
+    lacking = [column for column in ("image_id", "path") if column not in masks]
+    if lacking:
+        problem = f"column {lacking[0]!r} is missing"
+    elif ids.has_duplicates:
+        problem = f"mask_id {ids[ids.duplicated()][0]!r} is there twice"
+    elif masks["image_id"].isna().any():
+        problem = f"mask {masks.index[masks['image_id'].isna()][0]!r} has no image_id"
+    else:
+        return
+    hint = "give the table an index mask_id and the columns image_id and path"
+    raise DataError("masks table", problem, hint)
 
 
-def _lost(image: _Image, error: DataError | str) -> dict:
+def _lost(task: tuple, error: DataError | str) -> dict:
     """Return the record of an image none of whose masks could be compared."""
     problem = error if isinstance(error, str) else error.problem
     hint = "see how large its masks are; try fewer processes"
-    row = (image.image_id, None, None, problem, hint, True)
+    row = (task[0], None, None, problem, hint, True)
     problems = [dict(zip(PROBLEM_COLUMNS, row, strict=True))]
-    return {"image_id": image.image_id, "pairs": [], "problems": problems}
+    return {"image_id": task[0], "pairs": [], "problems": problems}
 
 
 def _misfits(prepared: dict[str, PreparedMask]) -> list[str]:
@@ -275,18 +268,17 @@ def _misfits(prepared: dict[str, PreparedMask]) -> list[str]:
     return [mask_id for mask_id, mask in prepared.items() if mask.shape != usual]
 
 
-def _key(image: _Image) -> str:
+def _key(image_id: str, paths: dict, read: Callable, options: PairOptions) -> str:
     """Return a short digest of everything the record of an image depends on."""
     files = []
-    for mask_id, path in image.paths.items():
+    for mask_id, path in paths.items():
         try:
             state = os.stat(path or "")
             files.append([mask_id, path, state.st_size, state.st_mtime_ns])
         except OSError:
             files.append([mask_id, path, None, None])
-    options = [asdict(image.options), registry_version(image.options.extra)]
-    facts = [VERSION, image.image_id, files, *options, _name(image.read)]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
+    facts = [VERSION, image_id, files, asdict(options), registry_version(options.extra)]
+    return hashlib.sha256(json.dumps([*facts, _name(read)]).encode()).hexdigest()[:20]
 
 
 def _name(function) -> str:
@@ -297,9 +289,8 @@ def _name(function) -> str:
     return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
 
 
-def _pairs(records: list[dict], masks: pd.DataFrame, options: PairOptions) -> pd.DataFrame:
+def _pairs(records: list[dict], masks: pd.DataFrame, metrics: tuple[str, ...]) -> pd.DataFrame:
     rows = [{"image_id": r["image_id"], **pair} for r in records for pair in r["pairs"]]
-    metrics = metric_names(selected_metrics(options.extra))
     table = pd.DataFrame(rows, columns=[*PAIR_TEXT, *metrics])
     facts = masks.set_axis(masks.index.astype("str"))
     for factor in set(FACTORS) & set(facts):
@@ -307,11 +298,6 @@ def _pairs(records: list[dict], masks: pd.DataFrame, options: PairOptions) -> pd
             of_mask = table[f"mask_{side}"].map(facts[factor])
             table[f"{factor}_{side}"] = of_mask.astype("str").where(of_mask.notna())
     return table.astype(dict.fromkeys(PAIR_TEXT, "str") | dict.fromkeys(metrics, float))
-
-
-def _problems(records: list[dict]) -> pd.DataFrame:
-    rows = [{"image_id": r["image_id"], **problem} for r in records for problem in r["problems"]]
-    return pd.DataFrame(rows, columns=list(PROBLEM_COLUMNS)).astype({"left_out": bool})
 
 
 def image_level(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -363,8 +349,7 @@ def labelled_pairs(
     ValueError
         If no pair is left, or none of benign, or none of malignant lesions.
     """
-    if indeterminate not in ("drop", "benign"):
-        raise ValueError(f"indeterminate must be 'drop' or 'benign', not {indeterminate!r}")
+    check_choice("indeterminate", indeterminate, ("drop", "benign"))
     kept = {"benign", "malignant"} | ({"indeterminate"} if indeterminate == "benign" else set())
     malignancy = cohort.images["malignancy"]
     pairs = cohort.pairs if pairs is None else pairs

@@ -38,8 +38,7 @@ import iavlib
 from iavlib.book.jobs import PATH_PARAMETER, Job, NotebookFiles, prepare_jobs, reason_to_run
 from iavlib.core.errors import IavError, ProjectError, suggest
 from iavlib.core.files import only_one, write_json, write_text
-from iavlib.core.home import data_home
-from iavlib.core.project import Project
+from iavlib.core.project import Project, data_home
 from iavlib.core.versions import PACKAGES, package_versions
 
 LOCAL = "local"
@@ -194,7 +193,7 @@ class Request:
     def unavailable(self) -> list[str]:
         """Describe the experiments that cannot be run here, and which of their data are missing."""
         found = [pair for job in self.jobs for pair in job.experiments.unavailable]
-        missing = {experiment.canonical(): (experiment, why) for experiment, why in found}
+        missing = {experiment.canonical: (experiment, why) for experiment, why in found}
         return [f"{e.task} on {e.cohort}: {why}" for e, why in missing.values()]
 
     def _notebook_target(self, job: Job) -> Target:

@@ -244,7 +244,7 @@ def exportable_runs(
 
     store = RunStore.of(project) if runs is None else RunStore(runs)
     folders = store.folders()
-    questions = {experiment.query_key() for experiment in all_listed(project)} if folders else set()
+    questions = {experiment.query_key for experiment in all_listed(project)} if folders else set()
     full = listed(project, SCALES[-1]).values() if folders else ()
     named = [experiment for items in full for experiment in items if experiment.cohort != AUTO]
 
@@ -257,7 +257,7 @@ def exportable_runs(
             return str(error)
         if every_run:
             return None
-        if experiment.query_key() not in questions:
+        if experiment.query_key not in questions:
             return "in no list of experiments"
         if facts["synthetic"] and not any(experiment.matches(item) for item in named):
             return "run on synthetic data"

@@ -270,7 +270,7 @@ app.add_typer(data_app, name="data")
 @data_app.command("status")
 def status_command(as_json: AsJson = False) -> None:
     """List every cohort: files present, size, licence, citation, and how to get the rest."""
-    from iavlib.core.home import data_home
+    from iavlib.core.project import data_home
     from iavlib.data.catalogue import status
 
     rows = status()

@@ -14,9 +14,6 @@ class IavError(Exception):
     """Base of all errors of this package."""
 
 
-ExecutionError = IavError
-
-
 class InputError(IavError):
     """Something is not what it should be, at a place that is named.
 
@@ -62,6 +59,12 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return "known: " + ", ".join(names) if names else "there are none"
 
 
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise ValueError unless the value of an option is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: use one of {', '.join(map(repr, choices))}")
+
+
 class ProjectError(IavError):
     """The project folder, its table of contents or a notebook's name is wrong."""
 
@@ -88,6 +91,13 @@ class BookError(IavError):
 
 class DataError(InputError, ValueError):
     """A table, an image or a mask is not what it should be; `where` is the file or table."""
+
+
+def refuse(wrong: Sequence, where, problem: str, hint: str) -> None:
+    """Raise :class:`DataError` if anything is wrong: how many, the problem, and the first ones."""
+    if len(wrong):
+        first = ", ".join(map(str, wrong[:3])) + (" …" if len(wrong) > 3 else "")
+        raise DataError(where, f"{len(wrong)} {problem}, first {first}", hint)
 
 
 class DatasetUnavailable(IavError, LookupError):

@@ -1,11 +1,16 @@
-"""Writing files atomically, one process at a time, and explaining what the disk refuses.
+"""Writing files atomically, one process at a time; what the disk refuses; pages of HTML.
 
 A reader sees a file as it was or as it will be, never half of it. A lock is released by the system
 when the last process that holds it ends, however it ends, so that none is ever left behind.
+
+An HTML page is made from a Jinja template and is one file that needs no network. A template extends
+``page.html``, which sets a Content-Security-Policy that permits only the page's own style, script
+and embedded pictures. Values in HTML are escaped unless they are :class:`markupsafe.Markup`.
 """
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import os
@@ -206,3 +211,51 @@ def disk_error(path: Path, error: OSError) -> FetchError:
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return FetchError(f"{path}: read-only or not yours ({error.strerror}). {_OTHER_HOME}.")
     return FetchError(f"{path}: could not be written ({error.strerror or error}). {_OTHER_HOME}.")
+
+
+def load_template(package: str, name: str, **shared: Any):
+    """Load a template of a package.
+
+    Parameters
+    ----------
+    package : str
+        Name of the package, whose folder ``templates`` holds the file.
+    name : str
+        File name, such as ``"report.html"``.
+    **shared
+        Variables of every rendering of the template, and of the macros in it.
+
+    Returns
+    -------
+    jinja2.Template
+        It escapes values in HTML, and refuses variables that are not defined.
+    """
+    import jinja2  # here, because most users of this module write no page
+
+    loaders = [jinja2.PackageLoader(package), jinja2.PackageLoader("iavlib.core")]
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(loaders),
+        autoescape=jinja2.select_autoescape(),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name, globals=shared)
+
+
+def data_uri(content: bytes, kind: str = "jpeg") -> str:
+    """Encode a picture as an address that contains the picture itself.
+
+    Parameters
+    ----------
+    content : bytes
+        The encoded picture.
+    kind : str
+        ``"jpeg"`` or ``"png"``.
+
+    Examples
+    --------
+    >>> data_uri(b"abc", "png")
+    'data:image/png;base64,YWJj'
+    """
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

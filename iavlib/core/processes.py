@@ -27,13 +27,15 @@ class ProcessDied(RuntimeError):
     """The process that worked on a task died, for instance for lack of memory."""
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def default_processes(tasks: int) -> int:
     """Return how many processes to start: one per core, fewer where there is little to do."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return max(1, min(cores, tasks // PER_PROCESS))
+    return max(1, min(usable_cores(), tasks // PER_PROCESS))
 
 
 def run_all(function: Callable, tasks: Sequence, processes: int) -> Iterator[tuple[int, object]]:
@@ -77,7 +79,7 @@ def _run_pool(function, waiting: deque, processes: int, started: bool):
     pool, running = _pool(processes), {}
     try:
         if not started:
-            _check_start(pool, waiting[0][1])
+            _check_start(pool, (function, waiting[0][1]))
         while waiting or running:
             while waiting and len(running) < 2 * processes:
                 running[pool.submit(function, waiting[0][1])] = waiting[0]

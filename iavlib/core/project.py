@@ -1,4 +1,8 @@
-"""Locations within a project: its root folder and its notebooks."""
+"""Locations: a project's root folder and notebooks, and this machine's data and caches.
+
+The *data home* holds what others published (only ``iav data fetch`` writes there), the *cache home*
+what this library can generate again.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from platformdirs import user_cache_dir
 
 from iavlib.core.errors import ProjectError, suggest
 
@@ -19,6 +25,23 @@ NO_TRAIN_VARIABLE = "IAV_NO_TRAIN"
 _CLONE = Path(__file__).resolve().parents[2]
 
 
+_PATHS = {
+    "notebooks": "notebooks",
+    "profiles": "notebooks/profiles",
+    "book": "book",
+    "claims": "book/claims.yml",
+    "references": "book/references.bib",
+    "executed": "book/executed",
+    "toc": "_toc.yml",
+    "config": "_config.yml",
+    "build": "_build",
+    "source": "_build/source",
+    "html": "_build/html",
+    "lock": "_build/work.lock",
+    "workflow": "workflow",
+}
+
+
 @dataclass(frozen=True)
 class Project:
     """Paths of one project folder.
@@ -27,74 +50,32 @@ class Project:
     ----------
     root : Path
         Folder that holds ``_toc.yml`` and ``book/claims.yml``.
+
+    Attributes
+    ----------
+    notebooks, profiles : Path
+        Source notebooks, without outputs, and parameter files, one per scale.
+    book, claims, references : Path
+        Pages of the book in MyST, the list of claims, the BibTeX file.
+    executed : Path
+        Results of the last run of each notebook: notebook, manifest and log.
+    toc, config : Path
+        Table of contents and configuration of the book.
+    build, source, html : Path
+        Everything that can be generated again; in it the pages as they are handed to Sphinx, and
+        the built book.
+    workflow : Path
+        The graph for Snakemake and its profiles.
+    lock : Path
+        Held by the one ``iav book`` or ``iav run --jobs`` of this project at a time.
     """
 
     root: Path
 
-    @property
-    def notebooks(self) -> Path:
-        """Source notebooks, without outputs."""
-        return self.root / "notebooks"
-
-    @property
-    def profiles(self) -> Path:
-        """Parameter files, one per scale."""
-        return self.notebooks / "profiles"
-
-    @property
-    def book(self) -> Path:
-        """Pages of the book in MyST, the claims and the references."""
-        return self.root / "book"
-
-    @property
-    def executed(self) -> Path:
-        """Results of the last run of each notebook: notebook, manifest and log."""
-        return self.book / "executed"
-
-    @property
-    def claims(self) -> Path:
-        """The list of claims."""
-        return self.book / "claims.yml"
-
-    @property
-    def references(self) -> Path:
-        """The BibTeX file of the book."""
-        return self.book / "references.bib"
-
-    @property
-    def toc(self) -> Path:
-        """The table of contents of the book."""
-        return self.root / "_toc.yml"
-
-    @property
-    def config(self) -> Path:
-        """The configuration of the book."""
-        return self.root / "_config.yml"
-
-    @property
-    def build(self) -> Path:
-        """Everything that can be generated again."""
-        return self.root / "_build"
-
-    @property
-    def source(self) -> Path:
-        """Pages as they are handed to Sphinx."""
-        return self.build / "source"
-
-    @property
-    def html(self) -> Path:
-        """The built book."""
-        return self.build / "html"
-
-    @property
-    def workflow(self) -> Path:
-        """The graph for Snakemake and its profiles."""
-        return self.root / "workflow"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the one ``iav book`` or ``iav run --jobs`` of this project at a time."""
-        return self.build / "work.lock"
+    def __getattr__(self, name: str) -> Path:
+        if name not in _PATHS:
+            raise AttributeError(f"a project has no {name!r}")
+        return self.root / _PATHS[name]
 
     def notebook_files(self) -> dict[str, Path]:
         """Find the source notebooks.
@@ -201,3 +182,24 @@ def _match(name: str, files: dict[str, Path]) -> str:
         if path.is_file():
             raise ProjectError(f"{name} is not in {files[next(iter(files))].parent}; move it there")
     raise ProjectError(f"no notebook {name!r}; {suggest(Path(name).stem, files)}")
+
+
+def data_home() -> Path:
+    """Return the folder of the data sets: ``IAV_DATA_HOME``, else ``data`` in the user's cache.
+
+    The folder need not exist.
+    """
+    return _from_environment("IAV_DATA_HOME") or Path(user_cache_dir("iavlib")) / "data"
+
+
+def cache_home() -> Path:
+    """Return the folder of what can be generated again: ``IAV_CACHE_HOME``, else the user's cache.
+
+    The folder need not exist.
+    """
+    return _from_environment("IAV_CACHE_HOME") or Path(user_cache_dir("iavlib"))
+
+
+def _from_environment(variable: str) -> Path | None:
+    value = os.environ.get(variable, "").strip()
+    return Path(value).expanduser().resolve() if value else None

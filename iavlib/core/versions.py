@@ -1,9 +1,18 @@
-"""Versions of the packages that can change a number, and the machine they ran on."""
+"""Versions of the packages that can change a number, and the machine they ran on.
+
+:func:`install_torchvision_operators` makes torchvision importable beside a PyTorch without CUDA.
+The package index offers torchvision only as built for CUDA. Beside a PyTorch for CPUs its compiled
+part does not load, its operators ``nms`` and ``qnms`` stay undefined, and importing torchvision, as
+timm does, fails with "operator torchvision::nms does not exist". Declaring the two operators by
+their schemas is enough for that import; calling them, or ``torchvision.io``, still fails. With any
+other pair of packages nothing is installed, and nothing is imported before torchvision is.
+"""
 
 from __future__ import annotations
 
+import importlib.abc
+import importlib.machinery
 import importlib.metadata
-import os
 import platform
 import sys
 from collections.abc import Iterable
@@ -54,11 +63,8 @@ def loaded_versions() -> dict[str, str]:
     """
     from iavlib import __version__
 
-    return {
-        "python": platform.python_version(),
-        "iavlib": __version__,
-        **package_versions(sys.modules),
-    }
+    own = {"python": platform.python_version(), "iavlib": __version__}
+    return own | package_versions(sys.modules)
 
 
 def hardware() -> dict[str, Any]:
@@ -70,14 +76,12 @@ def hardware() -> dict[str, Any]:
         ``system``, ``machine`` (architecture), ``cpus`` (those this process may use) and, where
         PyTorch is in use and finds any, ``accelerators`` (their models).
     """
-    affinity = getattr(os, "sched_getaffinity", None)
+    from iavlib.core.processes import usable_cores
+
+    machine = {"system": platform.platform(terse=True), "machine": platform.machine()}
     accelerators = _accelerators()
-    return {
-        "system": platform.platform(terse=True),
-        "machine": platform.machine(),
-        "cpus": len(affinity(0)) if affinity else os.cpu_count() or 1,
-        **({"accelerators": accelerators} if accelerators else {}),
-    }
+    about = {"accelerators": accelerators} if accelerators else {}
+    return machine | {"cpus": usable_cores()} | about
 
 
 def _accelerators() -> list[str]:
@@ -85,3 +89,55 @@ def _accelerators() -> list[str]:
     if torch is None or not torch.cuda.is_available():
         return []
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+_NAME = "torchvision"
+_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+_declared = []  # torch forgets operators with the object that declared them
+
+
+class _Loader(importlib.abc.Loader):
+    """Declare the operators, then load torchvision."""
+
+    def __init__(self, loader):
+        self._loader = loader
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        import torch
+
+        if not _declared:
+            library = torch.library.Library(_NAME, "DEF")
+            for schema in _SCHEMAS:
+                library.define(schema)
+            _declared.append(library)
+        self._loader.exec_module(module)
+
+    def __getattr__(self, name):
+        return getattr(self._loader, name)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname != _NAME:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
+        return spec
+
+
+def install_torchvision_operators() -> None:
+    """Prepare the import of torchvision, if it is built for CUDA and PyTorch is not."""
+    try:
+        versions = [importlib.metadata.version(name) for name in ("torch", _NAME)]
+    except importlib.metadata.PackageNotFoundError:
+        return
+    mismatch = "+cpu" in versions[0] and "+cpu" not in versions[1]
+    if mismatch and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())

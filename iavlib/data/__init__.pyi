@@ -16,6 +16,10 @@ from .cohort import (
     target as target,
     target_names as target_names,
 )
-from .duplicates import overlap_report as overlap_report, without_overlap as without_overlap
-from .official_splits import check_subsets as check_subsets, official_split as official_split
+from .official_splits import (
+    check_subsets as check_subsets,
+    official_split as official_split,
+    overlap_report as overlap_report,
+    without_overlap as without_overlap,
+)
 from .splits import Split as Split, dice_range as dice_range

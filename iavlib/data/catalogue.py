@@ -1,7 +1,7 @@
 """The datasets: which there are, whether they are on this machine, and how to load them.
 
-A dataset is one module of :mod:`iavlib.data.datasets` that calls :func:`register_dataset`. A
-dataset from outside this package is registered by the same call, or by an entry point of the
+A dataset is one module of :mod:`iavlib.data.datasets`, and its entry in ``about.yml`` there. One
+from outside this package is registered by :func:`register_dataset`, or by an entry point of the
 group ``iavlib.datasets`` that names its :class:`Dataset`.
 
 >>> from iavlib import data
@@ -11,18 +11,20 @@ Cohort('phantom', synthetic, 8 images, 16 masks, 8 pairs)
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import importlib
+import importlib.resources
 import json
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from iavlib.core.home import data_home
+import yaml
+
+from iavlib.core.errors import suggest
+from iavlib.core.project import data_home
 from iavlib.data import datasets
 from iavlib.data.cohort import Cohort
 
@@ -79,7 +81,7 @@ class Dataset:
         Whether it is a dataset of diagnosis: images with the target melanoma.
     passes : int, optional
         Passes over the training split per epoch in the published fine-tuning.
-    class_weights : tuple of float, optional
+    class_weights : sequence of float, optional
         Weights of both classes in the published code.
     notes : callable, optional
         From its folder to what is unusual about its files.
@@ -98,7 +100,7 @@ class Dataset:
     overlap: str = ""
     diagnosed: bool = False
     passes: int | None = None
-    class_weights: tuple[float, float] | None = None
+    class_weights: Sequence[float] | None = None
     notes: Callable[[Path], list[str]] = lambda folder: []
 
     @property
@@ -136,6 +138,17 @@ def register_dataset(dataset: Dataset) -> Dataset:
     return dataset
 
 
+@cache
+def _about() -> dict[str, dict[str, str]]:
+    text = importlib.resources.files(datasets).joinpath("about.yml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
+
+
+def register_own(name: str, load: Callable[..., Cohort], **facts) -> Dataset:
+    """Add a dataset that ``datasets/about.yml`` describes."""
+    return register_dataset(Dataset(name, load, **_about()[name], **facts))
+
+
 def dataset_names() -> list[str]:
     """Return the names of all datasets: those of this package, entry points, registered ones."""
     return list(dict.fromkeys([*_own(), *_outside(), *_registered]))
@@ -149,18 +162,14 @@ def find_dataset(name: str) -> Dataset:
     KeyError
         If there is no such dataset.
     """
-    if name in _registered:
-        return _registered[name]
-    if name in _own():
-        register_dataset(importlib.import_module(f"{datasets.__name__}.{name}").DATASET)
-    elif name in (outside := _outside()):
-        register_dataset(outside[name].load())
-    else:
-        names = dataset_names()
-        near = difflib.get_close_matches(name, [*names, *_AUTOMATIC], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        known = f"{', '.join(names)} and {', '.join(_AUTOMATIC)}"
-        raise KeyError(f"no cohort {name!r}; there are {known}.{hint}")
+    if name not in _registered:
+        if name in _own():
+            register_dataset(importlib.import_module(f"{datasets.__name__}.{name}").DATASET)
+        elif name in (outside := _outside()):
+            register_dataset(outside[name].load())
+        else:
+            known = [*dataset_names(), *_AUTOMATIC]
+            raise KeyError(f"no cohort {name!r}; {suggest(name, known)}")
     return _registered[name]
 
 
@@ -196,15 +205,14 @@ def load(name: str = DEFAULT, **options) -> Cohort:
     DataError
         If they are present but wrong.
     """
-    dataset, own = _resolve(name, options)
-    return dataset.load(**own)
+    name, own = choose(name, **options)
+    return find_dataset(name).load(**own)
 
 
 def load_shared(name: str = DEFAULT, **options) -> Cohort:
     """Load a cohort as :func:`load`, once while its files do not change; do not modify it."""
-    dataset, own = _resolve(name, options)
-    state = fingerprint(dataset.name, **own)
-    return _load_shared(dataset.name, json.dumps(own, default=str), state)
+    name, own = choose(name, **options)
+    return _load_shared(name, json.dumps(own, default=str), fingerprint(name, **own))
 
 
 @lru_cache(maxsize=6)
@@ -232,8 +240,20 @@ def choose(name: str = DEFAULT, **options) -> tuple[str, dict]:
     KeyError, TypeError
         As :func:`load`.
     """
-    dataset, own = _resolve(name, options)
-    return dataset.name, own
+    if name in _AUTOMATIC and options.get("path"):
+        name = "folder"
+    elif name in _AUTOMATIC:
+        imapp = find_dataset("imapp")
+        images = name == DEFAULT or any((imapp.folder / "images").glob("*.jpg"))
+        name = "imapp" if images and not imapp.missing else "phantom"
+    dataset = find_dataset(name)
+    if options.keys() - set(dataset.options):
+        known = {option for other in dataset_names() for option in find_dataset(other).options}
+        if unknown := options.keys() - known:
+            raise TypeError(
+                f"no cohort takes {', '.join(sorted(unknown))}; there are {sorted(known)}"
+            )
+    return name, {key: value for key, value in options.items() if key in dataset.options}
 
 
 def available() -> list[str]:
@@ -261,7 +281,8 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
     DatasetUnavailable, DataError
         For a folder, whose table is read for the files it names, as :func:`load`.
     """
-    dataset, own = _resolve(name, options)
+    name, own = choose(name, **options)
+    dataset = find_dataset(name)
     digest = hashlib.sha256(dataset.name.encode())
     if not dataset.sources:
         digest.update("".join(f"{key}={own[key]!r}\n" for key in sorted(own)).encode())
@@ -290,24 +311,6 @@ def _outside() -> dict:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def _resolve(name: str, options: dict) -> tuple[Dataset, dict]:
-    """Return the dataset of a name, and those of the options that it takes."""
-    if name in _AUTOMATIC and options.get("path"):
-        name = "folder"
-    elif name in _AUTOMATIC:
-        imapp = find_dataset("imapp")
-        images = name == DEFAULT or any((imapp.folder / "images").glob("*.jpg"))
-        name = "imapp" if images and not imapp.missing else "phantom"
-    dataset = find_dataset(name)
-    if options.keys() - set(dataset.options):
-        known = {option for other in dataset_names() for option in find_dataset(other).options}
-        if unknown := options.keys() - known:
-            raise TypeError(
-                f"no cohort takes {', '.join(sorted(unknown))}; there are {sorted(known)}"
-            )
-    return dataset, {key: value for key, value in options.items() if key in dataset.options}
-
-
 @dataclass(frozen=True)
 class Status:
     """Which files of one dataset are present.
@@ -331,16 +334,16 @@ class Status:
     """
 
     name: str
-    title: str
     state: str
     usable: bool
     counts: dict[str, tuple[int, int]]
     bytes: int
     folder: str
+    notes: list[str]
+    title: str
     licence: str
     citation: str
     how: str
-    notes: list[str]
 
     def to_dict(self) -> dict:
         """Return the status as plain types, for JSON."""
@@ -367,6 +370,6 @@ def _status(dataset: Dataset, usable: bool) -> Status:
         complete = all(have >= expected for have, expected in counts.values())
         some = any(have for have, _ in counts.values())
         state, place = "present" if complete else "partial" if some else "absent", str(folder)
-    text = {name: getattr(dataset, name) for name in ("title", "licence", "citation", "how")}
-    facts = {"state": state, "usable": usable, "counts": counts, "bytes": size, "folder": place}
-    return Status(name=dataset.name, **text, **facts, notes=dataset.notes(folder))
+    about = {name: getattr(dataset, name) for name in ("title", "licence", "citation", "how")}
+    notes = dataset.notes(folder)
+    return Status(dataset.name, state, usable, counts, size, place, notes, **about)

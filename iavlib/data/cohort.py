@@ -1,4 +1,4 @@
-"""The cohort: images, masks and pairs of masks, with the target of diagnosis and summary tables.
+"""The cohort: images, masks and pairs of masks, the target of diagnosis, and examples to show.
 
 The target is one number per image, 0 or 1: in datasets of melanoma, melanoma against everything
 else; in IMA++ and the others, malignant against benign.
@@ -15,9 +15,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from iavlib.core.errors import check_choice
 from iavlib.data import schemas
-from iavlib.data.splits import STRATIFY, Split, fold_images, split_images
-from iavlib.masks.metrics import METRICS, metric_names
+from iavlib.data.images import read_image, read_mask
+from iavlib.data.splits import fold_images, split_images
+from iavlib.masks.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -120,51 +122,7 @@ class Cohort:
         counts = self.masks["image_id"].value_counts()
         return self.select(counts.index[counts >= 2])
 
-    def split(
-        self,
-        fractions=(0.7, 0.1, 0.2),
-        seed: int = 0,
-        stratify=STRATIFY,
-        group: str | None = "patient",
-    ) -> Split:
-        """Split the images into subsets that share no cluster; see :func:`split_images`.
-
-        Parameters
-        ----------
-        fractions : sequence or mapping of float
-            Shares of the subsets, summing to 1; a sequence of three is train, val and test.
-        seed : int
-            Same seed, same split.
-        stratify : sequence of str
-            What the subsets are balanced over: ``dice_range`` (mean Dice below .5, from .5 to
-            below .8, from .8), ``n_masks`` or any column of ``images``.
-        group : {"patient", "linked", None} or a column of ``images``
-            What must not be split; ``linked`` images share a patient or a lesion. None treats
-            every image as independent, as the paper does.
-        """
-        return split_images(self, fractions, seed, stratify, group)
-
-    def fold(
-        self,
-        fold: int,
-        folds: int = 5,
-        val: float = 0.125,
-        seed: int = 0,
-        stratify=STRATIFY,
-        group: str | None = "patient",
-    ) -> Split:
-        """Split for cross-validation into train, val and test; see :func:`fold_images`.
-
-        Parameters
-        ----------
-        fold, folds : int
-            Which fold, from 0, of how many is for testing.
-        val : float
-            Share of the other folds that is for validation.
-        seed, stratify, group
-            As for :meth:`split`.
-        """
-        return fold_images(self, folds, fold, val, seed, stratify, group)
+    split, fold = split_images, fold_images
 
 
 def target(cohort: Cohort, indeterminate: Literal["drop", "benign"] = "drop") -> pd.Series:
@@ -188,8 +146,7 @@ def target(cohort: Cohort, indeterminate: Literal["drop", "benign"] = "drop") ->
     ValueError
         If `indeterminate` has no such value.
     """
-    if indeterminate not in ("drop", "benign"):
-        raise ValueError(f"indeterminate must be 'drop' or 'benign', not {indeterminate!r}")
+    check_choice("indeterminate", indeterminate, ("drop", "benign"))
     if "melanoma" in cohort.images:
         label = cohort.images["melanoma"]
     else:
@@ -203,92 +160,6 @@ def target_names(cohort: Cohort) -> tuple[str, str]:
     if "melanoma" in cohort.images:
         return "not melanoma", "melanoma"
     return "benign", "malignant"
-
-
-def overview(cohort: Cohort) -> pd.Series:
-    """Count images, masks, annotators and pairs, in total and on images with several masks.
-
-    Returns
-    -------
-    pandas.Series of int
-        Indexed by what is counted; ``multi_*`` counts the images with at least two masks.
-    """
-    multi = cohort.multi_annotator()
-    same = cohort.pairs["annotator_1"] == cohort.pairs["annotator_2"]
-    patient = multi.images["patient_id"]
-    return pd.Series(
-        {
-            "images": len(cohort.images),
-            "masks": len(cohort.masks),
-            "annotators": cohort.masks["annotator"].nunique(),
-            "multi_images": len(multi.images),
-            "multi_masks": len(multi.masks),
-            "multi_annotators": multi.masks["annotator"].nunique(),
-            "pairs": len(cohort.pairs),
-            "pairs_same_annotator": int(same.sum()),
-            "pairs_without_overlap": int((cohort.pairs["dice"] == 0).sum()),
-            "multi_images_without_patient": int(patient.isna().sum()),
-            "multi_patients": patient.nunique(),
-            "images_with_file": int(cohort.images["path"].notna().sum()),
-            "masks_with_file": int(cohort.masks["path"].notna().sum()),
-        },
-        name=cohort.name,
-    )
-
-
-def labels(cohort: Cohort) -> pd.DataFrame:
-    """Count images by malignancy, in total and among those with at least two masks."""
-    multi = cohort.multi_annotator().images
-    table = pd.DataFrame(
-        {
-            "all images": cohort.images["malignancy"].value_counts(),
-            "at least two masks": multi["malignancy"].value_counts(),
-        }
-    )
-    return table.fillna(0).astype(int).sort_values("all images", ascending=False)
-
-
-def licences(cohort: Cohort) -> pd.DataFrame:
-    """Count images by licence and source of the data, most frequent first."""
-    counts = cohort.images["licence"].fillna("not stated").value_counts()
-    return counts.rename("images").rename_axis("licence").to_frame()
-
-
-def pair_summary(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Summarise every metric over pairs: mean, sd (n - 1), minimum, quartiles and maximum."""
-    table = (
-        pairs[[name for name in metric_names() if name in pairs]]
-        .describe()
-        .T.rename(columns={"std": "sd"})
-    )
-    return table.astype({"count": int})
-
-
-def quality_findings(cohort: Cohort) -> pd.DataFrame:
-    """Count the published findings of quality control by issue and severity.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns issue, severity, masks (all), multi_masks (on images with at least two masks);
-        without rows where the cohort has no published findings.
-    """
-    findings = cohort.extras.get("qa")
-    if findings is None:
-        return pd.DataFrame(columns=["issue", "severity", "masks", "multi_masks"])
-    multi = set(cohort.multi_annotator().images.index)
-    table = findings.assign(multi=findings["image_id"].isin(multi))
-    groups = table.groupby(["issue", "severity"])["multi"]
-    counts = pd.DataFrame({"masks": groups.size(), "multi_masks": groups.sum()})
-    return counts.reset_index().sort_values("masks", ascending=False, ignore_index=True)
-
-
-def without_overlap(cohort: Cohort) -> pd.DataFrame:
-    """List the pairs of masks that share no pixel, with who drew them and on what."""
-    columns = ["image_id", "annotator_1", "annotator_2", "tool_1", "tool_2", "hd_normalized"]
-    pairs = cohort.pairs.loc[cohort.pairs["dice"] == 0, columns]
-    facts = cohort.images[["malignancy", "diagnosis"]]
-    return pairs.join(facts, on="image_id").reset_index(drop=True)
 
 
 def examples_by_agreement(cohort: Cohort, n: int = 3) -> list[str]:
@@ -320,8 +191,6 @@ def pictures(cohort: Cohort, image_ids: Iterable[str]) -> list[dict]:
         ``image`` (array of shape (height, width, 3)), ``masks`` (annotator/tool/skill to array),
         ``title`` and ``size`` (published width and height in pixels).
     """
-    from iavlib.data.images import read_image, read_mask
-
     mean_dice = cohort.pairs.groupby("image_id")["dice"].mean()
     shown = []
     for image_id in image_ids:

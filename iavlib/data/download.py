@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -128,10 +129,29 @@ def is_whole(file: RemoteFile, path: Path) -> bool:
     return _size(path) == file.size and path.is_file() and digest(path, "md5") == file.md5
 
 
+def downloaded(file: RemoteFile, folder: Path) -> int:
+    """Return how many bytes of a file are here already."""
+    whole = is_whole(file, folder / file.name)
+    return file.size if whole else min(_size(part_of(file, folder)), file.size)
+
+
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """Return the hash of a file as hexadecimal digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def throttled(log: Log, seconds: float) -> Log:
+    """Return a log that passes on at most one line in so many seconds."""
+    last = time.monotonic()
+
+    def report(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > seconds:
+            last = time.monotonic()
+            log(text)
+
+    return report
 
 
 def record_files(record: str, timeout: float = 30) -> list[RemoteFile]:
@@ -229,7 +249,7 @@ def _first_byte(response: requests.Response, have: int, part: Path) -> int:
 
 
 def _chunks(response, file: RemoteFile, start: int, part: Path, log: Log) -> Iterator[bytes]:
-    done, reported = start, time.monotonic()
+    done, report = start, throttled(log, REPORT_EVERY)
     try:
         for chunk in response.iter_content(CHUNK):
             done += len(chunk)
@@ -237,9 +257,7 @@ def _chunks(response, file: RemoteFile, start: int, part: Path, log: Log) -> Ite
                 _discard(part)
                 raise _Interrupted(f"the server sends more than the {file.size:,} bytes stated")
             yield chunk
-            if time.monotonic() - reported > REPORT_EVERY:
-                reported = time.monotonic()
-                log(f"{file.name}: {megabytes(done)} of {megabytes(file.size)}")
+            report(f"{file.name}: {megabytes(done)} of {megabytes(file.size)}")
     except requests.RequestException as error:
         raise _Interrupted(failure(error)) from None
 
@@ -340,50 +358,45 @@ def open_archive(path: Path) -> Iterator[list[Member]]:
         archive of images of this length can hold.
     """
     try:
-        zipped = zipfile.is_zipfile(path)
-        archive = zipfile.ZipFile(path) if zipped else tarfile.TarFile.open(path)
+        archive = (zipfile.ZipFile if zipfile.is_zipfile(path) else tarfile.TarFile.open)(path)
     except _DAMAGED as error:
         raise FetchError(f"{path}: no readable zip or tar archive ({error}).") from error
     with archive:
         try:
-            entries = list(_zipped(archive) if zipped else _tarred(archive))
+            entries = list(_members(archive))
         except _DAMAGED as error:
             raise FetchError(f"{path}: damaged ({error}).") from error
-        for name, kind, _ in entries:
-            if reason := _unsafe(name, kind):
-                raise FetchError(
-                    f"{path}: refused, because its member {name!r} {reason}. Nothing was "
-                    "extracted; an archive like this is not what was published."
-                )
+        refused = [f"its member {n!r} {why}" for n, kind, _ in entries if (why := _unsafe(n, kind))]
         members = [member for _, kind, member in entries if kind == "file"]
         unpacked, packed = sum(member.size for member in members), path.stat().st_size
         if unpacked > MAX_EXPANSION * packed:
+            refused.append(f"{packed:,} bytes would unpack to {unpacked:,}")
+        if refused:
             raise FetchError(
-                f"{path}: refused, because {packed:,} bytes would unpack to {unpacked:,}. "
-                "Nothing was extracted."
+                f"{path}: refused, because {refused[0]}. Nothing was extracted; an archive like "
+                "this is not what was published."
             )
         yield members
 
 
-def _zipped(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, Member]]:
+def _members(archive: zipfile.ZipFile | tarfile.TarFile) -> Iterator[tuple[str, str, Member]]:
+    """List the stored name of each member and its kind: file, folder, or what makes it unsafe."""
+    if isinstance(archive, tarfile.TarFile):
+        for info in archive:
+            kind = "a link" if info.issym() or info.islnk() else "no ordinary file"
+            kind = "folder" if info.isdir() else "file" if info.isreg() else kind
+            name, read = PurePosixPath(info.name).name, partial(archive.extractfile, info)
+            yield info.name, kind, Member(name, info.size, read)
+        return
+    # A zip made on Windows states no mode at all.
+    kinds = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "file", stat.S_IFLNK: "a link"}
     for info in archive.infolist():
-        # A zip made on Windows states no mode at all.
-        mode = stat.S_IFMT(info.external_attr >> 16)
-        kind = "folder" if info.is_dir() else "file"
-        if mode not in (0, stat.S_IFREG, stat.S_IFDIR):
-            kind = "a link" if mode == stat.S_IFLNK else "no ordinary file"
-        name = PurePosixPath(info.filename).name
-        member = Member(name, info.file_size, lambda info=info: archive.open(info))
+        kind = kinds.get(stat.S_IFMT(info.external_attr >> 16), "no ordinary file")
+        kind = "folder" if kind == "file" and info.is_dir() else kind
+        name, read = PurePosixPath(info.filename).name, partial(archive.open, info)
         # orig_filename still has what zipfile has replaced in the name.
-        yield info.orig_filename, "encrypted" if info.flag_bits & 1 else kind, member
-
-
-def _tarred(archive: tarfile.TarFile) -> Iterator[tuple[str, str, Member]]:
-    for info in archive:
-        kind = "folder" if info.isdir() else "file" if info.isreg() else "no ordinary file"
-        name = PurePosixPath(info.name).name
-        member = Member(name, info.size, lambda info=info: archive.extractfile(info))
-        yield info.name, "a link" if info.issym() or info.islnk() else kind, member
+        kind = "encrypted" if info.flag_bits & 1 else kind
+        yield info.orig_filename, kind, Member(name, info.file_size, read)
 
 
 def _unsafe(name: str, kind: str) -> str:

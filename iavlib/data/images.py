@@ -6,15 +6,17 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageOps
 
 from iavlib.core.errors import DataError
-from iavlib.masks.stack import mask_stack
+from iavlib.data.schemas import IMAGE_SUFFIXES
+from iavlib.masks.overlap import mask_stack
 
 MAX_PIXELS = 10_000 * 10_000
 #: Smallest side of a photograph that can show a lesion.
@@ -48,10 +50,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         8 bits per channel.
     """
     with _open(path, max_pixels) as image:
-        if image.mode.startswith(("I", "F")):
-            # Pillow would cut its values off at 255.
-            hint = "save it with 8 bits per channel"
-            raise DataError(path, f"a grey image of more than 8 bits (mode {image.mode})", hint)
+        _check_depth(path, image)
         return np.asarray(image.convert("RGB"))
 
 
@@ -130,18 +129,22 @@ def read_photograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Ima
 
 
 def _check_photograph(path, image: Image.Image) -> None:
-    frames = getattr(image, "n_frames", 1)
+    frames, mode, (width, height) = getattr(image, "n_frames", 1), image.mode, image.size
     if frames > 1 and image.format != "MPO":  # cameras put previews behind the photograph
         raise DataError(path, f"{frames} frames or pages", "save the intended one alone")
-    if min(image.size) < MIN_SIDE:
-        problem = f"{image.size[0]} x {image.size[1]} pixels are too few to show a lesion"
+    if min(width, height) < MIN_SIDE:
+        problem = f"{width} x {height} pixels are too few to show a lesion"
         raise DataError(path, problem, f"give a photograph of at least {MIN_SIDE} pixels per side")
-    if image.mode.startswith(("I", "F")):
+    _check_depth(path, image)
+    if mode not in ("1", "L", "P", "PA", *_COLOUR):
+        hint = "convert it to RGB by its colour profile and save it again"
+        raise DataError(path, f"colours of mode {mode}, not red, green and blue", hint)
+
+
+def _check_depth(path, image: Image.Image) -> None:
+    if image.mode.startswith(("I", "F")):  # Pillow would cut its values off at 255
         problem = f"a grey image of more than 8 bits (mode {image.mode})"
         raise DataError(path, problem, "save it with 8 bits per channel")
-    if image.mode not in ("1", "L", "P", "PA", *_COLOUR):
-        problem = f"colours of mode {image.mode}, not red, green and blue"
-        raise DataError(path, problem, "convert it to RGB by its colour profile and save it again")
 
 
 def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -175,17 +178,12 @@ def _from_channels(path, image: Image.Image) -> np.ndarray:
             raise DataError(path, "a mask with transparent pixels", _ONE_CHANNEL)
         values = values[..., :-1]
     first = values[..., 0]
-    differ = np.zeros(first.shape, bool)
-    for channel in range(1, values.shape[-1]):
-        differ |= values[..., channel] != first
+    differ = (values[..., 1:] != first[..., None]).any(axis=-1)
     if differ.any():
         row, column = (int(place[0]) for place in np.nonzero(differ))
-        raise DataError(
-            path,
-            f"a picture, not a mask: its channels differ in {np.count_nonzero(differ):,} pixels, "
-            f"first in row {row}, column {column}",
-            _ONE_CHANNEL,
-        )
+        n = np.count_nonzero(differ)
+        problem = f"a picture, not a mask: its channels differ in {n:,} pixels"
+        raise DataError(path, f"{problem}, first in row {row}, column {column}", _ONE_CHANNEL)
     return first > 0
 
 
@@ -213,27 +211,47 @@ def _open(path: str | Path, max_pixels: int) -> Iterator[Image.Image]:
 def _check_header(path, image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
-        raise DataError(
-            path,
-            f"{width:,} x {height:,} pixels are more than the limit of {max_pixels:,}",
-            "scale it down, or raise max_pixels if it is meant to be that large",
-        )
+        problem = f"{width:,} x {height:,} pixels are more than the limit of {max_pixels:,}"
+        hint = "scale it down, or raise max_pixels if it is meant to be that large"
+        raise DataError(path, problem, hint)
     stored = str(image.tile[0][3]) if image.tile else ""
     if image.mode in _COLOUR and ";16" in stored:
         raise DataError(path, "several channels of 16 bits", "save it with 8 bits per channel")
 
 
-def read_stack(
-    paths: dict[str, str | None], read: Callable = read_mask, min_masks: int = 1
-) -> np.ndarray:
+def image_paths(folder: Path) -> list[Path]:
+    """List the image files of a folder by name; none where there is no such folder."""
+    names = sorted(e.path for e in os.scandir(folder) if e.is_file()) if folder.is_dir() else []
+    return [path for path in map(Path, names) if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def mask_paths(masks: pd.DataFrame) -> dict[str, dict[str, str | None]]:
+    """Return the mask files of each image with at least two masks.
+
+    Parameters
+    ----------
+    masks : pandas.DataFrame
+        As ``Cohort.masks``.
+
+    Returns
+    -------
+    dict
+        Image id to (mask id to path, None where there is no file), in order of first appearance.
+    """
+    images: dict[str, dict[str, str | None]] = {}
+    for image_id, mask_id, path in zip(masks["image_id"], masks.index, masks["path"], strict=True):
+        there = pd.notna(path) and path != ""
+        images.setdefault(str(image_id), {})[str(mask_id)] = str(path) if there else None
+    return {image_id: paths for image_id, paths in images.items() if len(paths) > 1}
+
+
+def read_stack(paths: dict[str, str | None], min_masks: int = 1) -> np.ndarray:
     """Read the mask files of one image and stack them.
 
     Parameters
     ----------
     paths : dict
         Mask id to path; None where there is no file.
-    read : callable
-        From path to array of shape (height, width).
     min_masks : int
         Smallest number of masks.
 
@@ -246,15 +264,15 @@ def read_stack(
     DataError
         Naming the mask and the file.
     """
-    return mask_stack([read_file(*item, read) for item in paths.items()], list(paths), min_masks)
+    return mask_stack([read_file(*item) for item in paths.items()], list(paths), min_masks)
 
 
-def read_file(mask_id: str, path: str | None, read: Callable = read_mask) -> np.ndarray:
+def read_file(mask_id: str, path: str | None) -> np.ndarray:
     """Read one mask file; any failure becomes a :class:`DataError`."""
     if path is None:
         raise DataError(mask_id, "there is no file", "put the file beside the others")
     try:
-        return read(path)
+        return read_mask(path)
     except DataError:
         raise
     except Exception as error:  # a decoder may raise anything for a damaged file

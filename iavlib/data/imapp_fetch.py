@@ -20,53 +20,21 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 import requests
 from PIL import Image
 
+from iavlib.core import files
 from iavlib.core.errors import DataError, FetchError
-from iavlib.core.files import (
-    check_room,
-    check_writable,
-    existing,
-    free_space,
-    megabytes,
-    only_one,
-    writing,
-)
-from iavlib.core.home import data_home
-from iavlib.data.datasets.imapp import (
-    FETCH,
-    MASKS,
-    MASKS_SCHEMA,
-    METADATA,
-    METADATA_SCHEMA,
-    STAGING,
-    forget_resized,
-    resized_images,
-)
-from iavlib.data.download import (
-    ARCHIVE_SUFFIXES,
-    Log,
-    Member,
-    RemoteFile,
-    digest,
-    download,
-    failure,
-    is_whole,
-    open_archive,
-    part_of,
-    record_files,
-)
-from iavlib.data.images import image_size
-from iavlib.data.schemas import IMAGE_SUFFIXES, read_table
-
-
-def _silent(text: str) -> None:
-    pass
+from iavlib.core.project import data_home
+from iavlib.data import download as remote
+from iavlib.data.datasets import imapp
+from iavlib.data.download import Log
+from iavlib.data.images import image_paths, image_size
+from iavlib.data.schemas import read_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,26 +47,37 @@ class Plan:
         ``masks`` or ``images``.
     folder : pathlib.Path
         Folder of the files.
-    total : int
-        Number of files of a complete copy.
+    published : pandas.Series or pandas.DataFrame
+        What is published of each file, by name: the MD5 of a mask, the size of an image.
     present : frozenset of str
         Names of those that are present and correct.
     download, disk : int or None
         Bytes still to be downloaded, and bytes on the disk, temporary files included; None where
         the server does not state the size.
+    client : str
+        Path of the ISIC archive's client.
+    archives : list of RemoteFile
+        Archives of the masks.
     """
 
     what: str
     folder: Path
-    total: int
+    published: pd.Series | pd.DataFrame
     present: frozenset[str]
-    download: int | None
-    disk: int | None
+    download: int | None = 0
+    disk: int | None = 0
+    client: str = ""
+    archives: list[remote.RemoteFile] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """Number of files of a complete copy."""
+        return len(self.published)
 
     @property
     def staging(self) -> Path:
         """Folder of what is being downloaded."""
-        return self.folder / STAGING
+        return self.folder / imapp.STAGING
 
     @property
     def todo(self) -> int:
@@ -108,13 +87,11 @@ class Plan:
     def __str__(self) -> str:
         if not self.todo:
             return f"{self.what}: all {self.total:,} are here and verified"
-        size = "of unknown size" if self.download is None else megabytes(self.download)
-        room = "" if self.disk is None else f", needs about {megabytes(self.disk)} of disk"
-        free = megabytes(free_space(self.folder))
-        return (
-            f"{self.what}: {self.todo:,} of {self.total:,} to get, {size} to download{room}; "
-            f"{free} are free in {self.folder}"
-        )
+        size = "of unknown size" if self.download is None else files.megabytes(self.download)
+        room = "" if self.disk is None else f", needs about {files.megabytes(self.disk)} of disk"
+        free = files.megabytes(files.free_space(self.folder))
+        todo = f"{self.what}: {self.todo:,} of {self.total:,} to get, {size} to download{room}"
+        return f"{todo}; {free} are free in {self.folder}"
 
 
 @dataclass(frozen=True)
@@ -145,15 +122,13 @@ class Fetched:
         return not self.missing and not self.different
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.what}: {self.verified:,} verified, {len(self.missing):,} missing, "
-            f"{len(self.different):,} different"
-        ]
-        for kind, names in (("missing", self.missing), ("different", self.different)):
-            if names:
+        counts = (f"{len(getattr(self, kind)):,} {kind}" for kind in ("missing", "different"))
+        text = f"{self.what}: {self.verified:,} verified, {', '.join(counts)}"
+        for kind in ("missing", "different"):
+            if names := getattr(self, kind):
                 more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-                lines.append(f"  {kind}: {', '.join(names[:3])}{more}")
-        return "\n".join(lines if self.complete else [*lines, f"  to fix it: {self.hint}"])
+                text += f"\n  {kind}: {', '.join(names[:3])}{more}"
+        return text if self.complete else f"{text}\n  to fix it: {self.hint}"
 
 
 def check_plans(plans: Iterable[Plan]) -> None:
@@ -161,10 +136,10 @@ def check_plans(plans: Iterable[Plan]) -> None:
     disks = defaultdict(list)
     for plan in plans:
         if plan.todo and plan.disk is not None:
-            disks[os.stat(existing(plan.folder)).st_dev].append(plan)
+            disks[os.stat(files.existing(plan.folder)).st_dev].append(plan)
     for together in disks.values():
         what = " and ".join(plan.what for plan in together)
-        check_room(together[0].folder, sum(plan.disk for plan in together), what)
+        files.check_room(together[0].folder, sum(plan.disk for plan in together), what)
 
 
 @contextmanager
@@ -172,20 +147,19 @@ def _prepared(plan: Plan) -> Iterator[None]:
     """Check room and access, and hold the lock of the dataset's folder."""
     check_plans([plan])
     folder = plan.folder.parent
-    check_writable(folder)
+    files.check_writable(folder)
     try:
-        with only_one(folder / f"{STAGING}.lock", "iav data fetch", wait=False):
-            check_writable(plan.staging)
+        with files.only_one(folder / f"{imapp.STAGING}.lock", "iav data fetch", wait=False):
+            files.check_writable(plan.staging)
             yield
     except BlockingIOError:
-        raise FetchError(
-            f"another 'iav data fetch' is at work in {folder}; wait for it to end."
-        ) from None
+        busy = f"another 'iav data fetch' is at work in {folder}; wait for it to end."
+        raise FetchError(busy) from None
 
 
 def _clear(staging: Path, keep: str | None = None) -> None:
     """Empty the staging folder, and remove it unless a file of it is kept."""
-    with writing(staging):
+    with files.writing(staging):
         for path in list(staging.iterdir()) if staging.is_dir() else []:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -207,14 +181,6 @@ REPORT_EVERY = 30
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Timeout)\b")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImagePlan(Plan):
-    """Plan for the images, with their published sizes and the path of the archive's client."""
-
-    sizes: pd.DataFrame
-    client: str
-
-
 def find_client() -> str:
     """Find the archive's client on the path, or beside the running Python.
 
@@ -234,7 +200,7 @@ def find_client() -> str:
     return client
 
 
-def plan_images(attempts: int = 5, timeout: float = 30) -> ImagePlan:
+def plan_images(attempts: int = 5, timeout: float = 30) -> Plan:
     """Find out which images are missing and what getting them takes; writes nothing.
 
     Missing images are supposed to be as large as the others. An image is present if there is a
@@ -253,33 +219,25 @@ def plan_images(attempts: int = 5, timeout: float = 30) -> ImagePlan:
         If images are missing and the client is not installed, or the archive cannot be reached.
     """
     home = data_home() / "imapp"
-    table = read_table(home / METADATA, METADATA_SCHEMA, FETCH).set_index("isic_id")
+    table = read_table(home / imapp.METADATA, imapp.METADATA_SCHEMA, imapp.FETCH)
+    table = table.set_index("isic_id")
     sizes = table[["pixels_x", "pixels_y"]].set_axis(["width", "height"], axis=1)
-    paths, resized = _image_files(home / "images"), set(resized_images(home).index)
-    published = dict(zip(sizes.index, map(tuple, sizes.to_numpy()), strict=True))
+    paths, resized = _image_files(home / "images"), set(imapp.resized_images(home).index)
     present = frozenset(
         name
-        for name in published.keys() & paths.keys()
-        if name in resized or _size(paths[name]) == published[name]
+        for name, size in zip(sizes.index, map(tuple, sizes.to_numpy()), strict=True)
+        if name in paths and (name in resized or _size(paths[name]) == size)
     )
-    client, size = "", 0
-    if len(present) < len(sizes):
-        client, size = find_client(), _collection_size(timeout)
-    needed = None if size is None else int(size * (1 - len(present) / len(sizes)))
-    return ImagePlan(
-        what="images",
-        folder=home / "images",
-        total=len(sizes),
-        present=present,
-        download=needed,
-        disk=needed,
-        sizes=sizes,
-        client=client,
-    )
+    plan = Plan(what="images", folder=home / "images", published=sizes, present=present)
+    if not plan.todo:
+        return plan
+    client, size = find_client(), _collection_size(timeout)
+    needed = None if size is None else int(size * plan.todo / plan.total)
+    return replace(plan, client=client, download=needed, disk=needed)
 
 
 def fetch_images(
-    plan: ImagePlan, attempts: int = 5, timeout: float = 30, log: Log = _silent
+    plan: Plan, attempts: int = 5, timeout: float = 30, log: Log = lambda text: None
 ) -> Fetched:
     """Get the missing images by the archive's client.
 
@@ -290,7 +248,7 @@ def fetch_images(
 
     Parameters
     ----------
-    plan : ImagePlan
+    plan : Plan
     attempts : int
         Consecutive runs of the client without a new image before giving up.
     timeout : float
@@ -306,9 +264,9 @@ def fetch_images(
     placed, wrong = set(plan.present), {}
     if plan.todo:
         with _prepared(plan):
-            missing = plan.sizes.index.difference(plan.present)
-            with writing(plan.folder):
-                forget_resized(plan.folder.parent, missing)
+            missing = plan.published.index.difference(plan.present)
+            with files.writing(plan.folder):
+                imapp.forget_resized(plan.folder.parent, missing)
             # A killed run may have left complete images.
             _harvest(plan, placed, wrong)
             problem = _run_until_complete(plan, placed, wrong, attempts, timeout, log)
@@ -317,14 +275,13 @@ def fetch_images(
                 f"{problem} {len(placed) - len(plan.present):,} images came and are kept, "
                 f"{plan.total - len(placed):,} are missing; run the same command again to continue."
             )
-    return Fetched(
-        "images",
-        len(placed),
-        [name for name in plan.sizes.index if name not in placed and name not in wrong],
-        [f"{name} ({fault})" for name, fault in wrong.items()],
+    missing = [name for name in plan.published.index if name not in placed and name not in wrong]
+    different = [f"{name} ({fault})" for name, fault in wrong.items()]
+    hint = (
         "run the same command again; images that the archive lacks stay missing values, and "
-        "nothing downstream needs every image",
+        "nothing downstream needs every image"
     )
+    return Fetched("images", len(placed), missing, different, hint)
 
 
 def _collection_size(timeout: float) -> int | None:
@@ -335,7 +292,9 @@ def _collection_size(timeout: float) -> int | None:
         response.raise_for_status()
         size = response.json().get("size")
     except (requests.RequestException, AttributeError) as error:
-        raise FetchError(f"{url}: {failure(error)}. Check the network and try again.") from None
+        raise FetchError(
+            f"{url}: {remote.failure(error)}. Check the network and try again."
+        ) from None
     return size if isinstance(size, int) else None
 
 
@@ -348,14 +307,11 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 def _run_until_complete(plan, placed, wrong, attempts, timeout, log) -> str | None:
     """Run the client as long as it brings new images; return the error of its last run."""
-    problem, failures, reported = None, 0, time.monotonic()
+    problem, failures, report = None, 0, remote.throttled(log, REPORT_EVERY)
 
     def look() -> bool:
-        nonlocal reported
         came = _harvest(plan, placed, wrong)
-        if time.monotonic() - reported > REPORT_EVERY:
-            reported = time.monotonic()
-            log(f"images: {len(placed):,} of {plan.total:,}")
+        report(f"images: {len(placed):,} of {plan.total:,}")
         return came > 0
 
     while failures < attempts and len(placed) < plan.total:
@@ -372,7 +328,7 @@ def _run_until_complete(plan, placed, wrong, attempts, timeout, log) -> str | No
     return problem
 
 
-def _run_client(plan: ImagePlan, look: Callable[[], bool], patience: float) -> str | None:
+def _run_client(plan: Plan, look: Callable[[], bool], patience: float) -> str | None:
     """Let the client download the collection into the staging folder.
 
     Returns
@@ -384,7 +340,7 @@ def _run_client(plan: ImagePlan, look: Callable[[], bool], patience: float) -> s
     """
     log = plan.staging / LOG
     command = [plan.client, "image", "download", "--collections", COLLECTION, str(plan.staging)]
-    with writing(log):
+    with files.writing(log):
         output = open(log, "wb")  # noqa: SIM115
     with output:
         try:
@@ -426,11 +382,11 @@ def _last_error(log: Path) -> str:
     return (errors or lines or ["no output"])[-1][:200]
 
 
-def _link_originals(plan: ImagePlan, placed: set[str], log: Log) -> None:
+def _link_originals(plan: Plan, placed: set[str], log: Log) -> None:
     """Empty the staging folder, and link the originals there: the client skips them."""
     _clear(plan.staging)
-    check_writable(plan.staging)
-    resized = set(resized_images(plan.folder.parent).index)
+    files.check_writable(plan.staging)
+    resized = set(imapp.resized_images(plan.folder.parent).index)
     for name, path in _image_files(plan.folder).items():
         if name in placed and name not in resized:
             try:
@@ -441,20 +397,20 @@ def _link_originals(plan: ImagePlan, placed: set[str], log: Log) -> None:
                 return
 
 
-def _harvest(plan: ImagePlan, placed: set[str], wrong: dict[str, str]) -> int:
+def _harvest(plan: Plan, placed: set[str], wrong: dict[str, str]) -> int:
     """Move the images that the client has completed; return how many there were.
 
     The client writes under another name and renames, so that an image under its name is complete.
     """
     came = 0
     for name, path in _image_files(plan.staging).items():
-        if name in placed or name in wrong or name not in plan.sizes.index:
+        if name in placed or name in wrong or name not in plan.published.index:
             continue
         came += 1
-        if fault := _fault(path, *plan.sizes.loc[name]):
+        if fault := _fault(path, *plan.published.loc[name]):
             wrong[name] = fault
             continue
-        with writing(plan.folder):
+        with files.writing(plan.folder):
             os.replace(path, plan.folder / path.name)
         placed.add(name)
     return came
@@ -474,8 +430,7 @@ def _fault(path: Path, width: int, height: int) -> str | None:
 
 def _image_files(folder: Path) -> dict[str, Path]:
     """List the image files of a folder by their name without suffix."""
-    paths = [Path(entry.path) for entry in os.scandir(folder)] if folder.is_dir() else []
-    return {p.stem: p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()}
+    return {path.stem: path for path in image_paths(folder)}
 
 
 RECORD = "14201693"  # version DOI 10.5281/zenodo.14201693
@@ -483,15 +438,7 @@ RECORD = "14201693"  # version DOI 10.5281/zenodo.14201693
 BLOCK = 4096
 
 
-@dataclass(frozen=True, kw_only=True)
-class MaskPlan(Plan):
-    """Plan for the masks, with their published MD5 and the archives that hold them."""
-
-    hashes: pd.Series
-    archives: list[RemoteFile]
-
-
-def plan_masks(attempts: int = 5, timeout: float = 30) -> MaskPlan:
+def plan_masks(attempts: int = 5, timeout: float = 30) -> Plan:
     """Find out which masks are missing and what getting them takes; writes nothing.
 
     Unpacked masks are supposed to be as large as packed ones.
@@ -509,31 +456,23 @@ def plan_masks(attempts: int = 5, timeout: float = 30) -> MaskPlan:
         If masks are missing and Zenodo cannot be asked, or has no archive.
     """
     folder = data_home() / "imapp" / "masks"
-    hashes = mask_hashes(folder.parent / MASKS)
-    verified, archives = _verified(folder, hashes), []
-    todo = len(hashes) - len(verified)
-    if todo:
-        files = record_files(RECORD, timeout)
-        archives = [file for file in files if file.name.lower().endswith(ARCHIVE_SUFFIXES)]
-        if not archives:
-            names = ", ".join(file.name for file in files)
-            raise FetchError(f"Zenodo's record {RECORD} holds no archive of masks, only {names}.")
-    missing = sum(file.size - _downloaded(file, folder / STAGING) for file in archives)
-    packed = sum(file.size for file in archives)
-    return MaskPlan(
-        what="masks",
-        folder=folder,
-        total=len(hashes),
-        present=verified,
-        download=missing,
-        disk=missing + int(packed * todo / len(hashes)) + BLOCK * todo,
-        hashes=hashes,
-        archives=archives,
-    )
+    hashes = mask_hashes(folder.parent / imapp.MASKS)
+    plan = Plan(what="masks", folder=folder, published=hashes, present=_verified(folder, hashes))
+    if not plan.todo:
+        return plan
+    listed = remote.record_files(RECORD, timeout)
+    archives = [file for file in listed if file.name.lower().endswith(remote.ARCHIVE_SUFFIXES)]
+    if not archives:
+        names = ", ".join(file.name for file in listed)
+        raise FetchError(f"Zenodo's record {RECORD} holds no archive of masks, only {names}.")
+    missing = sum(file.size - remote.downloaded(file, plan.staging) for file in archives)
+    unpacked = int(sum(file.size for file in archives) * plan.todo / plan.total)
+    disk = missing + unpacked + BLOCK * plan.todo
+    return replace(plan, download=missing, disk=disk, archives=archives)
 
 
 def fetch_masks(
-    plan: MaskPlan, attempts: int = 5, timeout: float = 30, log: Log = _silent
+    plan: Plan, attempts: int = 5, timeout: float = 30, log: Log = lambda text: None
 ) -> Fetched:
     """Download and unpack the masks that are missing, each verified by its published MD5.
 
@@ -543,7 +482,7 @@ def fetch_masks(
 
     Parameters
     ----------
-    plan : MaskPlan
+    plan : Plan
     attempts, timeout, log
         As :func:`iavlib.data.download.download`.
 
@@ -556,21 +495,19 @@ def fetch_masks(
     if plan.todo:
         with _prepared(plan):
             for file in plan.archives:
-                path = download(file, plan.staging, attempts, timeout, log)
+                path = remote.download(file, plan.staging, attempts, timeout, log)
                 _extract(path, plan, verified, different, log)
             if len(verified) == plan.total:
                 _clear(plan.staging)
-    left = [name for name in plan.hashes.index if name not in verified]
+    left = [name for name in plan.published.index if name not in verified]
     altered = [n for n in left if n in different or (plan.folder / n).exists()]
-    return Fetched(
-        "masks",
-        len(verified),
-        [name for name in left if name not in altered],
-        altered,
+    missing = [name for name in left if name not in altered]
+    hint = (
         f"the archive (kept in {plan.staging}) and the published table disagree; a mask whose MD5 "
         f"is not the published one was not put into {plan.folder}, and one that is there was left "
-        "alone. Put correct copies there, or ask the authors of the data set",
+        "alone. Put correct copies there, or ask the authors of the data set"
     )
+    return Fetched("masks", len(verified), missing, altered, hint)
 
 
 def mask_hashes(table: Path) -> pd.Series:
@@ -581,31 +518,26 @@ def mask_hashes(table: Path) -> pd.Series:
     DataError
         If the table is missing or wrong, or a name in it is not a plain file name.
     """
-    drawn = read_table(table, MASKS_SCHEMA, FETCH)
+    drawn = read_table(table, imapp.MASKS_SCHEMA, imapp.FETCH)
     names = drawn["seg_filename"]
     odd = names[names.str.contains(r"[/\\]") | names.str.startswith(".")]
     if len(odd):
-        raise DataError(table, f"{odd.iloc[0]!r} is no plain file name", FETCH)
+        raise DataError(table, f"{odd.iloc[0]!r} is no plain file name", imapp.FETCH)
     return drawn.set_index("seg_filename")["mask_md5"].str.lower()
 
 
 def _verified(folder: Path, hashes: pd.Series) -> frozenset[str]:
     entries = os.scandir(folder) if folder.is_dir() else ()
     present = [e.name for e in entries if e.is_file() and e.name in hashes.index]
-    return frozenset(name for name in present if digest(folder / name, "md5") == hashes[name])
+    return frozenset(
+        name for name in present if remote.digest(folder / name, "md5") == hashes[name]
+    )
 
 
-def _downloaded(file: RemoteFile, staging: Path) -> int:
-    if is_whole(file, staging / file.name):
-        return file.size
-    part = part_of(file, staging)
-    return min(part.stat().st_size, file.size) if part.exists() else 0
-
-
-def _extract(path: Path, plan: MaskPlan, verified: set, different: set, log: Log) -> None:
-    with open_archive(path) as members:
-        wanted = [m for m in members if m.name in plan.hashes.index and m.name not in verified]
-        check_room(plan.folder, sum(m.size + BLOCK for m in wanted), "unpacked masks")
+def _extract(path: Path, plan: Plan, verified: set, different: set, log: Log) -> None:
+    with remote.open_archive(path) as members:
+        wanted = [m for m in members if m.name in plan.published.index and m.name not in verified]
+        files.check_room(plan.folder, sum(m.size + BLOCK for m in wanted), "unpacked masks")
         for count, member in enumerate(wanted, 1):
             if member.name not in verified:
                 (verified if _place(member, plan) else different).add(member.name)
@@ -613,16 +545,16 @@ def _extract(path: Path, plan: MaskPlan, verified: set, different: set, log: Log
                 log(f"masks: {count:,} of {len(wanted):,} unpacked")
 
 
-def _place(member: Member, plan: MaskPlan) -> bool:
+def _place(member: remote.Member, plan: Plan) -> bool:
     """Unpack one mask beside its place and move it there if it is the published one."""
     unpacked = plan.staging / member.name
     md5 = hashlib.md5(usedforsecurity=False)
-    with writing(unpacked):
+    with files.writing(unpacked):
         with open(unpacked, "wb") as stream:
             for chunk in member.chunks():
                 md5.update(chunk)
                 stream.write(chunk)
-        if md5.hexdigest() != plan.hashes[member.name]:
+        if md5.hexdigest() != plan.published[member.name]:
             unpacked.unlink()
             return False
         os.replace(unpacked, plan.folder / member.name)

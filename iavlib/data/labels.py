@@ -7,8 +7,7 @@ and one folder of images.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +15,19 @@ from pathlib import Path
 import pandas as pd
 import pandera.pandas as pa
 
-from iavlib.core.errors import DataError, DatasetUnavailable
+from iavlib.core.errors import DataError, DatasetUnavailable, refuse
 from iavlib.data.catalogue import Dataset, Layout
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import image_size
-from iavlib.data.schemas import IMAGE_SUFFIXES, empty_masks, empty_pairs, read_table
+from iavlib.data.images import image_paths, image_size
+from iavlib.data.schemas import empty_masks, empty_pairs, read_table
 
 UNKNOWN = ("", "unknown", "n/a", "na", "nan", "none")
 COLUMNS = (
     *("path", "malignancy", "diagnosis", "patient_id", "lesion_id", "width", "height"),
     *("geometry", "licence", "sex", "age", "site", "melanoma", "subset"),
 )
-NO_CLASS = ("image", "score_weight", "validation_weight")
-HINT = "put the table there as the challenge publishes it, each image once"
-IMAGE = pa.DataFrameSchema({"image": pa.Column(str, unique=True)})
+NO_CLASS = ["score_weight", "validation_weight"]
+HINT = "put the published table there, each image once"
 
 
 @dataclass(frozen=True)
@@ -48,38 +46,41 @@ class Label:
     malignancy: str
 
 
-def one_hot(table: pd.DataFrame, labels: Mapping[str, Label], path: Path, others=()) -> pd.Series:
+#: Classes that the ISIC challenges of 2018 and 2019 share.
+ISIC_CLASSES = {
+    "MEL": Label(1, "malignant"),
+    "BCC": Label(0, "malignant"),
+    **dict.fromkeys(("NV", "BKL", "DF", "VASC"), Label(0, "benign")),
+}
+
+
+def one_hot(
+    table: pd.DataFrame, labels: Mapping[str, Label], path: Path, default: str | None = None
+) -> pd.Series:
     """Read the label of each row from one column per class.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As read from ``path``, indexed by position in the file.
+        Indexed by image, columns of 0 and 1.
     labels : mapping of str to Label
         The known classes; a class that the table lacks occurs in no row.
     path : pathlib.Path
-    others : sequence of str
-        Columns that are not a class.
+    default : str, optional
+        Class of a row without a mark; unless given, every row must have one.
 
     Raises
     ------
     DataError
         If the table has an unknown class, or a row does not have exactly one class.
     """
-    if strange := [name for name in table if name not in labels and name not in others]:
-        raise DataError(
-            path, f"label {strange[0]!r} is outside the map ({', '.join(labels)})", "correct it"
-        )
-    values = table[[name for name in labels if name in table]]
-    wrong = ~(values.isin([0, 1]).all(axis=1) & (values.sum(axis=1) == 1))
-    if wrong.any():
-        raise DataError(
-            path,
-            f"{wrong.sum()} rows have not exactly one class marked 1 and the others 0, first line "
-            f"{wrong.idxmax() + 2}",
-            "put the published table there",
-        )
-    return values.idxmax(axis=1)
+    strange = [name for name in table if name not in labels]
+    refuse(strange, path, f"labels outside the map ({', '.join(labels)})", HINT)
+    marks = table.eq(1).sum(axis=1)
+    wrong = ~(table.isin([0, 1]).all(axis=1) & (marks.eq(1) | (marks.eq(0) & bool(default))))
+    problem = "images have not exactly one class marked 1 and the others 0"
+    refuse(table.index[wrong], path, problem, HINT)
+    return table.idxmax(axis=1).where(marks.eq(1), default)
 
 
 def meaning(labels: pd.Series, known: Mapping[object, Label], path: Path, column: str):
@@ -97,18 +98,11 @@ def meaning(labels: pd.Series, known: Mapping[object, Label], path: Path, column
         If a label is unknown.
     """
     strange = labels[labels.notna() & ~labels.isin(list(known))]
-    if len(strange):
-        raise DataError(
-            path,
-            f"column {column!r}: {len(strange)} labels outside the map, first "
-            f"{strange.iloc[0]!r}; known are {', '.join(map(str, known))}",
-            "correct the label, or put the published table there",
-        )
+    problem = f"labels in column {column!r} are outside the map ({', '.join(map(str, known))})"
+    refuse(strange.to_list(), path, problem, HINT)
     meanings = [known.get(label, Label(float("nan"), "unknown")) for label in labels]
-    table = pd.DataFrame(
-        map(vars, meanings), index=labels.index, columns=["melanoma", "malignancy"]
-    )
-    return table.astype({"melanoma": float})
+    columns = {name: [getattr(m, name) for m in meanings] for name in ("melanoma", "malignancy")}
+    return pd.DataFrame(columns, index=labels.index).astype({"melanoma": float})
 
 
 def known_text(values: pd.Series) -> pd.Series:
@@ -128,10 +122,7 @@ def known_number(values: pd.Series, path: Path) -> pd.Series:
     text = known_text(values)
     numbers = pd.to_numeric(text, errors="coerce")
     wrong = text[numbers.isna() & text.notna()]
-    if len(wrong):
-        raise DataError(
-            path, f"column {values.name!r} has {wrong.iloc[0]!r}, which is no number", "correct it"
-        )
+    refuse(wrong.to_list(), path, f"cells of column {values.name!r} are no number", "correct it")
     return numbers.astype(float)
 
 
@@ -176,15 +167,13 @@ def image_files(folder: Path, ignore: str | None = None) -> dict[str, Path]:
         If two files differ in their suffix only.
     """
     files = {}
-    for path in sorted(Path(e.path) for e in os.scandir(folder)) if folder.is_dir() else ():
+    for path in image_paths(folder):
         name = path.stem
-        hidden = name.startswith(".") or (ignore and name.endswith(ignore))
-        if hidden or path.suffix.lower() not in IMAGE_SUFFIXES:
+        if name.startswith(".") or (ignore and name.endswith(ignore)):
             continue
         if name in files:
-            raise DataError(
-                folder, f"{files[name].name} and {path.name} are one image", "keep one of them"
-            )
+            what = f"{files[name].name} and {path.name} are one image"
+            raise DataError(folder, what, "keep one of them")
         files[name] = path
     return files
 
@@ -213,24 +202,12 @@ def match(ids: pd.Index, files: Mapping[str, Path], table: Path, folder: Path, i
         If labels have no image or images no label, unless ``incomplete``.
     """
     paths = pd.Series([files.get(i) for i in ids], index=ids, dtype=object)
-    missing = ids[paths.isna()]
-    surplus = sorted(set(files) - set(ids))
-    if len(missing) and not incomplete:
-        raise DataError(
-            folder,
-            f"{len(missing)} labels without image: {table.name} lists {_some(missing)}, and there "
-            "is no such file",
-            "put the missing images there, or load with incomplete=True, which leaves their paths "
-            "missing",
-        )
-    if surplus and not incomplete:
-        raise DataError(
-            table,
-            f"{len(surplus)} images without label: {folder.name} holds {_some(surplus)}, which "
-            "the table does not list",
-            "put the table of the same release there, remove the images, or load with "
-            "incomplete=True, which leaves them out",
-        )
+    if not incomplete:
+        hint = "complete the files, or load with incomplete=True, which leaves their paths missing"
+        refuse(ids[paths.isna()], folder, "labels without image: no such file", hint)
+        hint = "use the table of the same release, or load with incomplete=True to leave them out"
+        surplus = sorted(set(files) - set(ids))
+        refuse(surplus, table, f"images without label are in {folder.name}", hint)
     return paths.map(str, na_action="ignore")
 
 
@@ -265,10 +242,7 @@ def build(dataset: Dataset, images: pd.DataFrame, folder: Path, masks=None) -> C
         If an image is listed twice, or a file is no readable image.
     """
     twice = images.index[images.index.duplicated()].unique()
-    if len(twice):
-        raise DataError(
-            folder, f"{len(twice)} images are listed twice: {_some(twice)}", "list each image once"
-        )
+    refuse(twice, folder, "images are listed twice", "list each image once")
     masks = empty_masks() if masks is None else masks
     of_masks = masks.drop_duplicates("image_id").set_index("image_id")["path"]
     paths = images["path"].astype(object).fillna(of_masks.astype(object)).dropna()
@@ -279,16 +253,9 @@ def build(dataset: Dataset, images: pd.DataFrame, folder: Path, masks=None) -> C
     columns = dict.fromkeys(COLUMNS) | {"geometry": "original", "licence": dataset.licence}
     columns |= dict(sizes.items()) | dict(images.items())
     table = pd.DataFrame(columns, index=images.index.rename("image_id"))
-    return Cohort(
-        name=dataset.name,
-        images=table.astype({"age": float}),
-        masks=masks,
-        pairs=empty_pairs(),
-        synthetic=False,
-        citation=dataset.citation,
-        licence=dataset.licence,
-        source=str(folder),
-    )
+    about = {"citation": dataset.citation, "licence": dataset.licence, "source": str(folder)}
+    table = table.astype({"age": float})
+    return Cohort(dataset.name, table, masks, empty_pairs(), synthetic=False, **about)
 
 
 @dataclass(frozen=True)
@@ -301,7 +268,26 @@ class OfficialSplit:
     n: int
 
 
-def splits_layout(folder: Path, splits: tuple[OfficialSplit, ...], more: tuple[str, ...]) -> Layout:
+def challenge_splits(truth: str, folder: str, sizes: Mapping[str, int]) -> list[OfficialSplit]:
+    """List the splits of a challenge.
+
+    Parameters
+    ----------
+    truth, folder : str
+        Names of the table and of the folder, with ``{}`` for the name of the split.
+    sizes : mapping of str to int
+        Number of images by name: Training, Validation, Test or the like.
+    """
+    subsets = {"Training": "train", "Validation": "val"}
+    return [
+        OfficialSplit(subsets.get(name, "test"), truth.format(name), folder.format(name), n)
+        for name, n in sizes.items()
+    ]
+
+
+def splits_layout(
+    folder: Path, splits: Sequence[OfficialSplit], more: Sequence[str] = ()
+) -> Layout:
     """Return the layout of a challenge; the labels of the first split are required."""
     files = {}
     for split in splits:
@@ -314,11 +300,16 @@ def splits_layout(folder: Path, splits: tuple[OfficialSplit, ...], more: tuple[s
 def read_splits(
     dataset: Dataset,
     folder: Path,
-    splits: tuple[OfficialSplit, ...],
+    splits: Sequence[OfficialSplit],
     labels: Mapping[str, Label],
     incomplete: bool,
+    key: str = "image",
+    default: str | None = None,
 ) -> pd.DataFrame:
     """Read labels and find images of all splits; a split with neither is skipped.
+
+    Tables have the column `key` and one column per class; `default` is the class of an image
+    without a mark, if that is allowed.
 
     Returns
     -------
@@ -339,8 +330,10 @@ def read_splits(
         truth, images = place(folder, split.truth), place(folder, split.folder)
         files = image_files(images, ignore="_superpixels")
         if truth.is_file():
-            table = read_table(truth, IMAGE, HINT)
-            names = one_hot(table, labels, truth, NO_CLASS).set_axis(table["image"])
+            table = read_table(truth, _listing(key), HINT).set_index(key)
+            table = table.drop(columns=NO_CLASS, errors="ignore")
+            table.columns = table.columns.str.replace("_", " ")
+            names = one_hot(table, labels, truth, default)
             paths = match(names.index, files, truth, images, incomplete)
             facts = {"path": paths, "subset": split.subset, "diagnosis": names}
             tables.append(meaning(names, labels, truth, "class").assign(**facts))
@@ -350,7 +343,19 @@ def read_splits(
     return pd.concat(tables)
 
 
-def join(images: pd.DataFrame, folder: Path, name: str, columns: Mapping[str, str]) -> pd.DataFrame:
+def _listing(key: str, columns=()) -> pa.DataFrameSchema:
+    columns = {column: pa.Column(nullable=True) for column in columns}
+    return pa.DataFrameSchema({key: pa.Column(str, unique=True)} | columns)
+
+
+def join(
+    images: pd.DataFrame,
+    folder: Path,
+    name: str,
+    columns: Mapping[str, str],
+    key: str = "image",
+    below: Sequence[str] = (),
+) -> pd.DataFrame:
     """Add facts about some of the images from another table, if that table is there.
 
     Parameters
@@ -359,27 +364,24 @@ def join(images: pd.DataFrame, folder: Path, name: str, columns: Mapping[str, st
         Indexed by image.
     folder : pathlib.Path
     name : str
-        A table with the column ``image``.
+        A table with the column `key`.
     columns : mapping of str to str
         Its columns to their names here.
+    below : sequence of str
+        Further folders in which it may be.
 
     Raises
     ------
     DataError
         If the table lacks a column, lists an image twice, or has an age that is no number.
     """
-    path = place(folder, name)
+    path = place(folder, name, *below)
     if not path.is_file():
         return images
-    schema = IMAGE.add_columns({column: pa.Column(nullable=True) for column in columns})
-    table = read_table(path, schema, HINT).set_index("image")
+    table = read_table(path, _listing(key, columns), HINT).set_index(key)
     added = images.copy()
     for column, ours in columns.items():
         values = known_number(table[column], path) if ours == "age" else known_text(table[column])
         values = values.reindex(images.index)
         added[ours] = added[ours].where(added[ours].notna(), values) if ours in added else values
     return added
-
-
-def _some(names) -> str:
-    return ", ".join(map(str, names[:3])) + (" …" if len(names) > 3 else "")

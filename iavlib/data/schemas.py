@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pandera.pandas as pa
 
-from iavlib.core.errors import DataError
+from iavlib.core.errors import DataError, refuse
 from iavlib.masks.metrics import METRICS, metric_names
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
@@ -25,20 +25,14 @@ PAIR_TEXT = (
     *(f"{factor}_{side}" for side in (1, 2) for factor in FACTORS),
 )
 
+_FREE = ("path", "diagnosis", "patient_id", "lesion_id", "licence", "sex", "site")
 IMAGES = pa.DataFrameSchema(
-    {
-        "path": pa.Column(nullable=True),
+    {name: pa.Column(nullable=True) for name in _FREE}
+    | {name: pa.Column(nullable=True, checks=pa.Check.ge(1)) for name in ("width", "height")}
+    | {
         "malignancy": pa.Column(checks=pa.Check.isin(MALIGNANCY)),
-        "diagnosis": pa.Column(nullable=True),
-        "patient_id": pa.Column(nullable=True),
-        "lesion_id": pa.Column(nullable=True),
-        "width": pa.Column(nullable=True, checks=pa.Check.ge(1)),
-        "height": pa.Column(nullable=True, checks=pa.Check.ge(1)),
         "geometry": pa.Column(checks=pa.Check.isin(GEOMETRY)),
-        "licence": pa.Column(nullable=True),
-        "sex": pa.Column(nullable=True),
         "age": pa.Column(nullable=True, checks=pa.Check.in_range(0, 120)),
-        "site": pa.Column(nullable=True),
         "melanoma": pa.Column(float, pa.Check.isin((0, 1)), nullable=True, required=False),
         "subset": pa.Column(checks=pa.Check.isin(SUBSETS), nullable=True, required=False),
     },
@@ -85,9 +79,8 @@ def empty_pairs() -> pd.DataFrame:
 
 def empty_masks() -> pd.DataFrame:
     """Return a masks table without rows, with the right columns and types."""
-    columns = ("image_id", "path", "annotator", "tool", "skill")
     index = pd.Index([], dtype="str", name="mask_id")
-    return pd.DataFrame({c: pd.Series(dtype="str") for c in columns}).set_index(index)
+    return pd.DataFrame({c: pd.Series(dtype="str") for c in MASKS.columns}).set_index(index)
 
 
 def check_table(schema: pa.DataFrameSchema, table: pd.DataFrame, where, hint: str, first_line=None):
@@ -127,11 +120,8 @@ def check_cohort(name: str, images: pd.DataFrame, masks: pd.DataFrame, pairs: pd
         Naming the table, the rows and the remedy.
     """
     hint = "correct the table, or build the cohort with iavlib.data.load"
-    for table, schema, label in (
-        (images, IMAGES, "images"),
-        (masks, MASKS, "masks"),
-        (pairs, pairs_schema(), "pairs"),
-    ):
+    named = {"images": (images, IMAGES), "masks": (masks, MASKS), "pairs": (pairs, pairs_schema())}
+    for label, (table, schema) in named.items():
         check_table(schema, table, f"{name}, table {label}", hint)
     check_known(masks["image_id"], images.index, f"{name}, table masks", "image_id")
     for column in ("mask_1", "mask_2"):
@@ -141,14 +131,9 @@ def check_cohort(name: str, images: pd.DataFrame, masks: pd.DataFrame, pairs: pd
 def check_known(values: pd.Series, known: pd.Index, where, column: str, hint: str | None = None):
     """Raise :class:`DataError` where a column names something that another table does not hold."""
     listed = set(known)  # a plain set: isin of string columns is slow for long lists
-    unknown = values[[value not in listed for value in values]]
-    if len(unknown):
-        raise DataError(
-            where,
-            f"column {column!r}: {len(unknown)} rows name what is not listed, first "
-            f"{', '.join(map(str, unknown.unique()[:3]))}",
-            hint or "add the missing rows to the table they refer to, or remove these",
-        )
+    unknown = values[[value not in listed for value in values]].to_list()
+    hint = hint or "add the missing rows to the table they refer to, or remove these"
+    refuse(unknown, where, f"rows of column {column!r} name what is not listed", hint)
 
 
 def _describe(key, group: pd.DataFrame, first_line: int | None) -> str:
@@ -156,15 +141,10 @@ def _describe(key, group: pd.DataFrame, first_line: int | None) -> str:
     if check == "column_in_dataframe":
         return f"column {group['failure_case'].iloc[0]!r} is missing"
     rows = group.dropna(subset=["index"]).drop_duplicates("index")
-    if first_line is not None:
-        places = [f"line {int(index) + first_line}" for index in rows["index"][:3]]
-    else:
-        places = [str(index) for index in rows["index"][:3]]
-    values = [repr(value) for value in rows["failure_case"][:3]]
-    shown = (
-        ", ".join(f"{p}: {v}" for p, v in zip(places, values, strict=True))
-        or group["failure_case"].iloc[0]
-    )
+    line = (lambda index: index) if first_line is None else lambda i: f"line {int(i) + first_line}"
+    cases = zip(rows["index"][:3], rows["failure_case"][:3], strict=True)
+    shown = ", ".join(f"{line(index)}: {value!r}" for index, value in cases)
+    shown = shown or group["failure_case"].iloc[0]
     return f"column {column!r} fails {check} in {max(len(rows), 1)} rows ({shown})"
 
 

@@ -37,10 +37,9 @@ class Split:
 
     def __getitem__(self, subset: str) -> pd.Index:
         """Return the image ids of one subset."""
-        if subset not in set(self.assignment):
-            raise KeyError(
-                f"no subset {subset!r}; there are {', '.join(sorted(set(self.assignment)))}"
-            )
+        subsets = sorted(set(self.assignment))
+        if subset not in subsets:
+            raise KeyError(f"no subset {subset!r}; there are {', '.join(subsets)}")
         return self.assignment.index[self.assignment == subset]
 
     @property
@@ -56,13 +55,33 @@ def dice_range(mean_dice: pd.Series) -> pd.Series:
     return labels.where(mean_dice.notna(), "none")
 
 
-def split_images(cohort, fractions, seed, stratify, group) -> Split:
+def split_images(
+    cohort,
+    fractions=(0.7, 0.1, 0.2),
+    seed: int = 0,
+    stratify=STRATIFY,
+    group: str | None = "patient",
+) -> Split:
     """Split a cohort's images by greedy stratified assignment of whole clusters.
 
     Clusters are taken from the largest to the smallest, those with rare strata first, in
     seeded random order among equals; each goes to the subset that misses most images of the
     cluster's strata (Sechidis, Tsoumakas and Vlahavas 2011, extended to clusters), among the
     subsets that still have room. Sizes are therefore exact up to the last cluster.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    fractions : sequence or mapping of float
+        Shares of the subsets, summing to 1; a sequence of three is train, val and test.
+    seed : int
+        Same seed, same split.
+    stratify : sequence of str
+        What the subsets are balanced over: ``dice_range`` (mean Dice below .5, from .5 to below
+        .8, from .8), ``n_masks`` or any column of ``images``.
+    group : {"patient", "linked", None} or a column of ``images``
+        What must not be split; ``linked`` images share a patient or a lesion. None treats every
+        image as independent, as the paper does.
 
     Raises
     ------
@@ -73,22 +92,25 @@ def split_images(cohort, fractions, seed, stratify, group) -> Split:
     subsets = _named_fractions(fractions)
     factors = _factors(cohort, stratify)
     clusters = _clusters(cohort, group)
-    if clusters.nunique() < len(subsets):
-        raise ValueError(
-            f"{cohort.name}: {clusters.nunique()} clusters cannot fill {len(subsets)} subsets"
-        )
-    strata, stratum_names = pd.factorize(factors.astype(str).agg(" | ".join, axis=1))
-    assigned = _assign(
-        pd.factorize(clusters)[0], strata, len(stratum_names), list(subsets.values()), seed
-    )
-    assignment = pd.Series(
-        np.array(list(subsets), dtype=object)[assigned], index=cohort.images.index, name="subset"
-    )
+    n = clusters.nunique()
+    if n < len(subsets):
+        raise ValueError(f"{cohort.name}: {n} clusters cannot fill {len(subsets)} subsets")
+    strata, names = pd.factorize(factors.astype(str).agg(" | ".join, axis=1))
+    shares = list(subsets.values())
+    assigned = _assign(pd.factorize(clusters)[0], strata, len(names), shares, seed)
+    subset = np.array(list(subsets), dtype=object)[assigned]
+    assignment = pd.Series(subset, index=cohort.images.index, name="subset")
     return Split(assignment, balance(assignment, factors, list(subsets)))
 
 
 def fold_images(
-    cohort, folds: int, fold: int, val: float, seed: int, stratify=STRATIFY, group="patient"
+    cohort,
+    fold: int,
+    folds: int = 5,
+    val: float = 0.125,
+    seed: int = 0,
+    stratify=STRATIFY,
+    group: str | None = "patient",
 ) -> Split:
     """Take one fold for testing and split the others into training and validation.
 
@@ -97,8 +119,8 @@ def fold_images(
     Parameters
     ----------
     cohort : Cohort
-    folds, fold : int
-        Number of folds, and which of them, from 0, is for testing.
+    fold, folds : int
+        Which fold, from 0, of how many is for testing.
     val : float
         Share of the other folds' images that are for validation.
     seed, stratify, group

@@ -5,8 +5,8 @@
 >>> result = experiments.run(experiment)  # doctest: +SKIP
 >>> result.metrics["mae"], result.predictions  # doctest: +SKIP
 
-A run is done once: asked for again it is read, interrupted it goes on. Nothing here loads PyTorch
-before something is trained.
+Each experiment runs once: a finished run is read, an interrupted one continues. PyTorch is not
+loaded before something is trained.
 """
 
 import lazy_loader

@@ -1,6 +1,6 @@
 """Experiments: everything that decides a result, the id made from that, and lists of them.
 
-An experiment names its parts, each a typed model that refuses what it does not know::
+An experiment consists of parts, each a typed model that refuses unknown fields::
 
     Experiment(
         task="iaa",
@@ -64,7 +64,6 @@ from iavlib.data.splits import STRATIFY
 from iavlib.experiments.tasks import TaskSettings, find_task
 from iavlib.training.recipe import Recipe, get_recipe
 
-ID_DIGITS = 12
 #: Stands for what :func:`iavlib.experiments.resolve` chooses by what is on this machine.
 AUTO = "auto"
 PROBE = "probe"
@@ -77,9 +76,6 @@ _NOT_HASHED = ("cohort_options", "label")
 _TEXT_FIELDS = ("data", "files", "label", "init_from", "start")
 # YAML takes 1e-4 for text; nobody means text
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
-
-Fractions = tuple[float, ...]
-Stratify = tuple[str, ...] | None
 
 
 class Choice(BaseModel):
@@ -115,10 +111,10 @@ class HoldoutSplit(Settings):
     """
 
     kind: Literal["holdout"] = "holdout"
-    fractions: Fractions = (0.7, 0.1, 0.2)
+    fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
     seed: int = 0
     group: str | None = "patient"
-    stratify: Stratify = tuple(STRATIFY)
+    stratify: tuple[str, ...] | None = tuple(STRATIFY)
 
 
 class KFoldSplit(Settings):
@@ -130,7 +126,7 @@ class KFoldSplit(Settings):
     val: Annotated[float, Field(gt=0, lt=1)] = 0.125
     seed: int = 0
     group: str | None = "patient"
-    stratify: Stratify = tuple(STRATIFY)
+    stratify: tuple[str, ...] | None = tuple(STRATIFY)
 
     @model_validator(mode="after")
     def _check_fold(self):
@@ -143,7 +139,7 @@ class OfficialSplit(Settings):
     """The published split, see :func:`iavlib.data.official_split`."""
 
     kind: Literal["official"]
-    fractions: Fractions = (0.7, 0.1, 0.2)
+    fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
     leaks: Literal[LEAKS] = "leave out"
     seed: int = 0
 
@@ -182,7 +178,7 @@ class Experiment(Settings):
     settings : mapping
         Settings of the task.
     init_from : mapping, Experiment or str, optional
-        Experiment whose trained network is where this one begins (fine-tuning), or which it
+        Experiment whose trained network this one starts from (fine-tuning), or which it
         explains. Its ``backbone``, ``weights``, ``size`` and ``seed`` are as here unless given. A
         text is ``task/id`` of its run until resolved.
     seed : int
@@ -264,26 +260,23 @@ class Experiment(Settings):
         return self.to_dict() | {"label": ""} == other.to_dict() | {"label": ""}
 
     def __hash__(self) -> int:
-        return hash(self.canonical())
+        return hash(self.canonical)
 
     def replace(self, **changes: Any) -> Experiment:
-        """Return the experiment with some fields changed; a part that is given is given whole."""
+        """Return the experiment with some fields replaced; mappings are replaced as a whole."""
         return Experiment(**{name: getattr(self, name) for name in FIELDS} | changes)
 
     def training_recipe(self, **defaults: Any) -> Recipe:
         """Return the recipe with the fields that differ; `defaults` are those of a task."""
         return get_recipe(self.recipe.name, **defaults | self.recipe.settings)
 
+    @functools.cached_property
     def canonical(self) -> str:
-        """Write what decides the result as JSON, the same for every order and spelling.
+        """What decides the result as JSON, the same for every order and spelling.
 
         The form is that of version 1. Fields that have their default are left out, so that a field
         added later changes no id.
         """
-        return self._canonical
-
-    @functools.cached_property
-    def _canonical(self) -> str:
         values = {
             name: value
             for name, value in to_version_1(self).items()
@@ -291,12 +284,8 @@ class Experiment(Settings):
         }
         if self.parent is not None:
             resolved = self.parent.is_resolved
-            values["start"] = self.parent.name if resolved else self.parent.canonical()
+            values["start"] = self.parent.name if resolved else self.parent.canonical
         return json.dumps(map_leaves(values, _as_integer), sort_keys=True, separators=(",", ":"))
-
-    @functools.cached_property
-    def _query_key(self) -> str:
-        return self._open().canonical()
 
     @property
     def parent(self) -> Experiment | None:
@@ -322,16 +311,17 @@ class Experiment(Settings):
         if not self.is_resolved:
             problem = "its data and weights are open"
             raise ExperimentError("experiment", problem, "give resolve(experiment)")
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:ID_DIGITS]
+        return hashlib.sha256(self.canonical.encode()).hexdigest()[:12]
 
     @property
     def name(self) -> str:
         """Task and id."""
         return f"{self.task}/{self.id}"
 
+    @functools.cached_property
     def query_key(self) -> str:
-        """Write what is asked, on whatever data and weights: :meth:`canonical` without these."""
-        return self._query_key
+        """The experiment without its data and weights, in the form of :attr:`canonical`."""
+        return self._open().canonical
 
     def _open(self) -> Experiment:
         values = {"data": "", "files": "", "cohort": AUTO, "weights": AUTO}
@@ -340,7 +330,7 @@ class Experiment(Settings):
         return self.replace(**values)
 
     def matches(self, query: Experiment) -> bool:
-        """Return whether it is what `query` asks for, on whatever data.
+        """Return whether this experiment answers `query`, on any data.
 
         Where `query` leaves cohort or weights open, any will do.
         """
@@ -350,7 +340,7 @@ class Experiment(Settings):
             if not self.parent.matches(query.parent):
                 return False
             same["init_from"] = query.init_from
-        return self.replace(**same).canonical() == query.canonical()
+        return self.replace(**same).canonical == query.canonical
 
 
 FIELDS = tuple(Experiment.model_fields)
@@ -403,7 +393,7 @@ def experiment_schema() -> dict[str, Any]:
 
 
 def _prepare(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring the parts of an experiment from what people write to what the models take."""
+    """Convert the fields of an experiment from what people write to what the models accept."""
     values = {name: map_leaves(value, _plain, name) for name, value in values.items()}
     unknown = [name for name in values if name not in Experiment.model_fields]
     if unknown:
@@ -456,7 +446,7 @@ def map_leaves(value: Any, change: Callable[[Any, str], Any], place: str = "") -
 
 
 def _plain(value: Any, place: str) -> Any:
-    """Bring a value to what JSON holds, or refuse it."""
+    """Convert a value to one that JSON can hold, or refuse it."""
     if hasattr(value, "item") and not isinstance(value, str):
         value = value.item()  # of NumPy
     is_text = place.rpartition(".")[2] in _TEXT_FIELDS
@@ -509,7 +499,7 @@ def to_version_1(experiment: Experiment) -> dict[str, Any]:
 
 
 def from_version_1(values: Any, where: Any = "experiment") -> dict[str, Any]:
-    """Bring a specification of version 1, or an entry of a list of such, to the present form.
+    """Convert a specification of version 1, or an entry of a list of such, to the present form.
 
     Parameters
     ----------
@@ -582,7 +572,6 @@ _DEFAULTS_1 = to_version_1(Experiment.model_construct())
 FOLDER = "experiments"
 #: Stands for every method of a task.
 ALL = "all"
-Place = tuple[str, ...]
 
 
 def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
@@ -609,54 +598,44 @@ def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
     if present != entry:
         message = f"{where}: write recipe, method, settings and init_from (book/experiments.md)"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
-    axes = list(_axes(present, str(present.get("task", "iaa")), where))
-    experiments = []
-    for values in itertools.product(*(choices for _, choices in axes)):
-        fields: dict[str, Any] = {}
-        for (place, _), value in zip(axes, values, strict=True):
-            part = fields
-            for name in place[:-1]:
-                part = part.setdefault(name, {})
-            part[place[-1]] = value
-        experiments.append(from_mapping(fields, where))
-    return experiments
+    return [from_mapping(fields, where) for fields in _cross(present, where)]
 
 
-def _axes(
-    entry: Mapping[str, Any], task: str, where: Any, outer: Place = ()
-) -> Iterator[tuple[Place, list[Any]]]:
-    """Go through the fields of an entry and of its parts, each with its values."""
+def _cross(
+    entry: Mapping[str, Any], where: Any, task: str = "iaa", part: str = ""
+) -> Iterator[dict[str, Any]]:
+    """Generate the combinations of the lists of an entry, or of a mapping in it."""
+    task = str(entry.get("task", "iaa")) if part in ("", "init_from") else task
+    choices = []
     for name, value in entry.items():
-        place = (*outer, name)
+        place = f"{part}.{name}" if part else name
         if isinstance(value, Mapping):
-            inner = str(value.get("task", "iaa")) if name == "init_from" else task
-            yield from _axes(value, inner, where, place)
-        elif value == ALL and place in (("method",), ("method", "name")):
+            value = list(_cross(value, where, task, name))
+        elif value == ALL and place in ("method", "method.name"):
             methods = find_task(task).methods
             if methods is None:
                 hint = "leave 'method' out"
                 raise ExperimentError(where, "its task knows no methods by name", hint)
-            yield place, list(methods())
-        elif isinstance(value, list) and not _is_one_value(place, value, task):
-            if not value:
-                raise ExperimentError(where, f"{'.'.join(place)} is an empty list", "give a value")
-            yield place, value
-        else:
-            yield place, [value]
+            value = list(methods())
+        elif not isinstance(value, list) or _is_one_value(part, name, value, task):
+            value = [value]
+        if not value:
+            raise ExperimentError(where, f"{place} is an empty list", "give a value")
+        choices.append(value)
+    for values in itertools.product(*choices):
+        yield dict(zip(entry, values, strict=True))
 
 
-def _is_one_value(place: Place, value: list[Any], task: str) -> bool:
+def _is_one_value(part: str, name: str, value: list[Any], task: str) -> bool:
     """Return whether a list is one value by the type of its field."""
-    kinds = {"recipe": [Recipe], "split": [KFoldSplit, HoldoutSplit]}
-    part = place[-2] if len(place) > 1 else ""
-    models = [find_task(task).settings] if part == "settings" else kinds.get(part, [])
-    for model in models:
-        if place[-1] in model.model_fields:
+    parts = {"recipe": [Recipe], "split": [HoldoutSplit, KFoldSplit]}
+    for model in [find_task(task).settings] if part == "settings" else parts.get(part, []):
+        if name in model.model_fields:
             try:
-                TypeAdapter(model.model_fields[place[-1]].annotation).validate_python(value)
+                TypeAdapter(model.model_fields[name].annotation).validate_python(value)
+                return True
             except ValidationError:
                 return False
-            return True
     return False
 
 

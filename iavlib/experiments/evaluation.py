@@ -129,7 +129,7 @@ def predictions_on_test(runs: pd.DataFrame) -> pd.DataFrame:
     """
     finished = runs[runs["status"] == FINISHED]
     if finished.empty:
-        reasons = "; ".join(sorted(set(runs["reason"]) - {""})[:3]) if len(runs) else "none asked"
+        reasons = "; ".join(sorted(set(runs.get("reason", ())) - {""})[:3]) or f"of {len(runs)}"
         raise ExperimentError("experiments", f"none is finished ({reasons})", "see 'iav runs'")
     everything = read_predictions(finished)
     training = everything[everything["subset"] == "train"]
@@ -165,7 +165,7 @@ def complete_folds(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Those rows; a model of which a fold is missing would be judged on other images.
+        Those rows; a model of which a fold is missing would be evaluated on other images.
     """
     done = runs[runs["status"] == FINISHED]
     if done.empty:
@@ -176,7 +176,7 @@ def complete_folds(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def whole_models(runs: pd.DataFrame) -> pd.DataFrame:
-    """Keep the models that judge every image of a cohort, trained on all others.
+    """Keep the models whose runs together predict every image, each trained on other images.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def whole_models(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def image_features(paths: pd.Series, size: int = 224) -> pd.DataFrame:
-    """Compute statistics of images at the size at which networks look at them, or read those kept.
+    """Compute statistics of images at the size of the networks' input, or read cached ones.
 
     Parameters
     ----------

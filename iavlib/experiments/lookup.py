@@ -313,8 +313,8 @@ def read_results(
     known: dict[str, list[Known]] = defaultdict(list)
     for experiment, row in _known(project, store):
         if cohort in (None, row["cohort_name"]):
-            known[experiment.query_key()].append((experiment, row))
-    return as_table([_best(item, known[item.query_key()]) for item in wanted])
+            known[experiment.query_key].append((experiment, row))
+    return as_table([_best(item, known[item.query_key]) for item in wanted])
 
 
 def known_results(
@@ -346,9 +346,9 @@ def shown_results(project: Project, stem: str, store: RunStore) -> list[Path]:
     """List the directories of results that answer an experiment of a notebook at any scale."""
     files = (project.profiles / FOLDER).glob("*.yaml")
     lists = [listed(project, path.stem).get(stem, []) for path in sorted(files)]
-    asked = {experiment.query_key() for experiments in lists for experiment in experiments}
+    asked = {experiment.query_key for experiments in lists for experiment in experiments}
     found = _known(project, store)
-    return [Path(row["folder"]) for experiment, row in found if experiment.query_key() in asked]
+    return [Path(row["folder"]) for experiment, row in found if experiment.query_key in asked]
 
 
 def _known(project: Project, store: RunStore) -> Iterator[Known]:

@@ -1,4 +1,4 @@
-"""The numbers by which predictions of agreement and of a diagnosis are judged, and baselines."""
+"""Scores of predictions of agreement and of a diagnosis, and of baselines on the same images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from iavlib import stats
 from iavlib.core.files import only_one, write_text
-from iavlib.core.home import cache_home
+from iavlib.core.project import cache_home
 
 if TYPE_CHECKING:
     from iavlib.training.image_cache import ImageCache
@@ -21,7 +21,7 @@ _AT_A_THRESHOLD = ("balanced_accuracy", "f1", "sensitivity", "specificity", "acc
 _VERSION = 1
 
 
-def scores_by_part(predictions: pd.DataFrame) -> Scores:
+def scores_by_subset(predictions: pd.DataFrame) -> Scores:
     """Judge each subset of a table of predictions; see :func:`iavlib.stats.point_errors`."""
     return {
         str(subset): stats.point_errors(rows["true"], rows["predicted"])
@@ -34,7 +34,7 @@ def constant_baselines(predictions: pd.DataFrame) -> dict[str, Scores]:
     train = predictions.loc[predictions["subset"] == "train", "true"]
     constants = {"constant_median": train.median(), "constant_mean": train.mean()}
     return {
-        name: scores_by_part(predictions.assign(predicted=value))
+        name: scores_by_subset(predictions.assign(predicted=value))
         for name, value in constants.items()
     }
 
@@ -68,8 +68,8 @@ def agreement_scores(
     )
     baselines = constant_baselines(predictions)
     by_statistics = table.assign(predicted=model.predict(features))
-    baselines["image_statistics"] = scores_by_part(by_statistics)
-    metrics = scores_by_part(predictions)
+    baselines["image_statistics"] = scores_by_subset(by_statistics)
+    metrics = scores_by_subset(predictions)
     for subset, scores in metrics.items():
         median = baselines["constant_median"][subset]["mae"]
         scores["reduction"] = 1 - scores["mae"] / median if median > 0 else float("nan")

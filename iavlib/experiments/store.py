@@ -1,15 +1,15 @@
-"""The directories of runs: where they are, how far each came, what a finished one holds.
+"""The directories of runs: their location, their status and the content of a finished one.
 
 ``runs/<task>/<id>/`` holds
 
 - ``spec.json``: the experiment, all of it; its hash is the directory's name;
-- ``log.txt``: when the run was started and went on, and its progress;
-- ``checkpoint.pt``: what an unfinished run goes on from;
+- ``log.txt``: when the run was started and resumed, and its progress;
+- ``checkpoint.pt``: the state from which an unfinished run continues;
 - ``model.safetensors`` with ``model.json``, ``history.csv``, ``predictions.csv``: the result;
 - ``metrics.json``: written last and at once. A run is finished when it is there, and only then;
 - ``failed.json``: why the last attempt failed.
 
-Runs that are of no use any more can be removed, a finished one only if it is named.
+Runs that are no longer needed can be removed, a finished one only if it is named.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class RunStore:
         raise ExperimentError(f"run {name!r}", f"not in {self.root}", suggest(start, ids))
 
     def status(self, experiment: Experiment | Path) -> str:
-        """Return how far a run came.
+        """Return the status of a run.
 
         Parameters
         ----------
@@ -226,7 +226,7 @@ def read_prediction_file(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise ExperimentError(path, "is missing", "remove the run and do it again")
     source = io.BytesIO(read_stored_predictions(path.parent)) if is_stored(path) else path
     table = pd.read_csv(source, dtype={"image_id": str, "cluster": str})
-    return table.rename(columns={"part": "subset"})  # as the column was called before
+    return table.rename(columns={"part": "subset"})  # its name in version 1
 
 
 def read_json(path: Path) -> Any:
@@ -301,7 +301,7 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
 
 def write_result(
     folder: Path, experiment: Experiment, cohort: Cohort, outcome: Outcome, seconds: float
-) -> dict[str, Any]:
+) -> None:
     """Write the outcome of a task; the run is finished by the last file.
 
     Parameters
@@ -313,11 +313,6 @@ def write_result(
     outcome : Outcome
     seconds : float
         Of this attempt.
-
-    Returns
-    -------
-    dict
-        What was written to ``metrics.json``.
 
     Raises
     ------
@@ -358,7 +353,6 @@ def write_result(
     write_json(folder / METRICS, facts)
     for left in (FAILURE, CHECKPOINT):
         (folder / left).unlink(missing_ok=True)
-    return facts
 
 
 def write_failure(folder: Path, experiment: Experiment, error: Exception, started: float) -> str:
@@ -391,13 +385,16 @@ class Leftover:
         A run directory, or what was left in or beside one.
     what : str
         What it is: the status of the run, or ``"left over"``.
-    bytes : int
-        Its size.
     """
 
     path: Path
     what: str
-    bytes: int
+
+    @cached_property
+    def bytes(self) -> int:
+        """Its size when it is first read; it stays known after the removal."""
+        files = (self.path, *self.path.rglob("*"))
+        return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def find_leftovers(
@@ -427,18 +424,18 @@ def find_leftovers(
     if FINISHED in statuses and not names:
         problem = "removes only runs that are named"
         raise ExperimentError("--finished", problem, "give their ids beside it")
-    leftovers: list[tuple[Path, str]] = []
+    leftovers: list[Leftover] = []
     for folder in [store.find(name) for name in names] if names else store.folders():
         status = store.status(folder)
         if status in statuses:
-            leftovers.append((folder, status))
+            leftovers.append(Leftover(folder, status))
         elif not names and status != RUNNING:
             old = folder.glob(CHECKPOINT) if status == FINISHED else ()
-            leftovers += [(path, _LEFT_OVER) for path in (*folder.glob(".*.tmp"), *old)]
+            leftovers += [Leftover(path, _LEFT_OVER) for path in (*folder.glob(".*.tmp"), *old)]
     if not names:  # what an interrupted removal left behind
         hidden = (path for path in store.root.glob("*/.*") if path.parent.name[0] != ".")
-        leftovers += [(path, _LEFT_OVER) for path in hidden if path.is_dir()]
-    return [Leftover(path, what, _size(path)) for path, what in leftovers]
+        leftovers += [Leftover(path, _LEFT_OVER) for path in hidden if path.is_dir()]
+    return leftovers
 
 
 def remove(store: RunStore, leftover: Leftover) -> None:
@@ -455,11 +452,6 @@ def remove(store: RunStore, leftover: Leftover) -> None:
         shutil.rmtree(leftover.path)
     elif store.status(leftover.path) != leftover.what:
         problem = f"is not {leftover.what} any more"
-        raise ExperimentError(leftover.path, problem, "look at it with 'iav runs'")
+        raise ExperimentError(leftover.path, problem, "check it with 'iav runs'")
     else:
         store.remove(leftover.path)
-
-
-def _size(path: Path) -> int:
-    files = [path, *path.rglob("*")]
-    return sum(file.stat().st_size for file in files if file.is_file())

@@ -24,9 +24,9 @@ colour, its own mean. They check class activation maps, which share one feature 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,7 +39,7 @@ from iavlib.core.errors import ExplainError
 from iavlib.models.heads import predicted_mean
 from iavlib.models.network import Network
 from iavlib.training.batches import ImageBatches
-from iavlib.training.predict import evaluating
+from iavlib.training.predict import evaluating, frozen
 
 RAISES, LOWERS = "raises agreement", "lowers agreement"
 MALIGNANT, BENIGN = "malignant", "benign"
@@ -120,13 +120,12 @@ def find_targets(network: Network) -> dict[str, Target]:
         if not regression and spec.outputs != 2:
             problem = f"has {spec.outputs} outputs"
             raise ExplainError(f"head {head!r}", problem, "explain heads of one or two outputs")
-        names = (LOWERS, RAISES) if regression else (MALIGNANT, BENIGN)
-        if names[0] in targets:
-            problem = f"predicts the same as head {targets[names[0]].head!r}"
-            raise ExplainError(f"head {head!r}", problem, "explain a network with one of them")
-        kind, signs = (spec.kind, (-1, 1)) if regression else ("", (1, -1))
-        for name, sign in zip(names, signs, strict=True):
-            targets[name] = Target(name, head, kind, sign)
+        signs = {LOWERS: -1, RAISES: 1} if regression else {MALIGNANT: 1, BENIGN: -1}
+        for name, sign in signs.items():
+            if name in targets:
+                problem = f"predicts the same as head {targets[name].head!r}"
+                raise ExplainError(f"head {head!r}", problem, "explain a network with one of them")
+            targets[name] = Target(name, head, spec.kind if regression else "", sign)
     return targets
 
 
@@ -240,18 +239,6 @@ def _as_layer(name, module, output, network: Network, any_channels: bool) -> Fea
     return FeatureLayer(name, module, layout, prefix, rows) if fits else None
 
 
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Compute no gradient of parameters, and restore their flags afterwards."""
-    flags = [(weight, weight.requires_grad) for weight in network.parameters()]
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight, flag in flags:
-            weight.requires_grad_(flag)
-
-
 @dataclass(frozen=True, eq=False)
 class Captured:
     """What class activation maps of a batch are computed from.
@@ -296,7 +283,8 @@ def capture(
         kept.append(output.detach().requires_grad_())
         return kept[-1].clone()  # what follows may work in place
 
-    handle, by_head = layer.module.register_forward_hook(cut), {}
+    by_head: dict[str, np.ndarray] = {}
+    handle = layer.module.register_forward_hook(cut)
     try:
         with evaluating(network), frozen(network), torch.enable_grad():
             outputs = network(images)
@@ -345,8 +333,7 @@ def cam_maps(captured: Captured, method: str, target: Target) -> np.ndarray:
     # its formulas ask an instance for nothing but the weights of channels
     instance = SimpleNamespace(get_cam_weights=partial(formula.get_cam_weights, None))
     arrays = captured.activations, captured.gradients[target.name]
-    maps = formula.get_cam_image(instance, None, None, None, *arrays, False)
-    return maps.astype(np.float32)
+    return formula.get_cam_image(instance, None, None, None, *arrays, False).astype(np.float32)
 
 
 def _first_component(activations: np.ndarray) -> np.ndarray:
@@ -364,8 +351,7 @@ def _first_component(activations: np.ndarray) -> np.ndarray:
 def enlarge(maps: np.ndarray, size: int) -> np.ndarray:
     """Bring maps (B, h, w) to (B, size, size) by bilinear interpolation."""
     given = torch.from_numpy(np.ascontiguousarray(maps, np.float32))[:, None]
-    scaled = F.interpolate(given, (size, size), mode="bilinear", align_corners=False)
-    return scaled[:, 0].numpy()
+    return F.interpolate(given, (size, size), mode="bilinear", align_corners=False)[:, 0].numpy()
 
 
 def displayed(maps: np.ndarray) -> np.ndarray:
@@ -444,25 +430,19 @@ def occlusion(network: Network, images: Tensor, target: Target) -> np.ndarray:
     size, batch_size = images.shape[-1], 64
     side = max(1, round(size / 4))
     starts = sorted({*range(0, size - side + 1, max(1, side // 2)), size - side})
-    windows = [
-        (slice(top, top + side), slice(left, left + side)) for top in starts for left in starts
-    ]
-    falls, covers = np.zeros((len(images), size, size), np.float32), np.zeros((size, size), "f4")
-    for window in windows:
-        covers[window] += 1
+    windows = torch.zeros(len(starts) ** 2, size, size, dtype=torch.bool)
+    for window, (top, left) in zip(windows, product(starts, starts), strict=True):
+        window[top : top + side, left : left + side] = True
+    maps = []
     with evaluating(network), torch.inference_mode():
-        whole = target.score(network(images)).cpu()
-        for number, image in enumerate(images):
-            base = mean_colour(image[None])[0]
-            for first in range(0, len(windows), batch_size):
-                some = windows[first : first + batch_size]
-                covered = image.repeat(len(some), 1, 1, 1)
-                for row, window in zip(covered, some, strict=True):
-                    row[..., *window] = base[..., *window]
-                fall = whole[number] - target.score(network(covered)).cpu()
-                for value, window in zip(fall.tolist(), some, strict=True):
-                    falls[number][window] += value
-    return falls / covers
+        for image, whole in zip(images, target.score(network(images)), strict=True):
+            base, falls = mean_colour(image[None]), []
+            for some in windows[:, None].to(images.device).split(batch_size):
+                covered = torch.where(some, base, image.repeat(len(some), 1, 1, 1))
+                falls.append(whole - target.score(network(covered)))
+            falls = torch.cat(falls)[:, None, None].float().cpu().numpy()
+            maps.append((falls * windows.numpy()).sum(axis=0))
+    return np.stack(maps) / windows.numpy().sum(axis=0, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -561,8 +541,7 @@ class Explainer:
         for images in batches:
             captured = capture(self.network, self.layer, images, self.targets)
             for target in self.targets:
-                maps = cam_maps(captured, GRADCAM, target)
-                means[target.name].append(maps.mean(axis=(1, 2)))
+                means[target.name].append(cam_maps(captured, GRADCAM, target).mean(axis=(1, 2)))
         self.reference = {name: float(np.concatenate(each).mean()) for name, each in means.items()}
         return self
 
@@ -573,12 +552,9 @@ class Explainer:
         for target in self.targets:
             for method in self.methods:
                 signed[target.name, method] = self._signed(captured, method, target, images, signed)
-        side = images.shape[-1]
-        maps = {key: enlarge(np.maximum(each, 0), side) for key, each in signed.items()}
-        levels = {
-            target.name: target.level(captured.outputs).double().cpu().numpy()
-            for target in self.targets
-        }
+        maps = {key: enlarge(np.maximum(each, 0), images.shape[-1]) for key, each in signed.items()}
+        levels = {target.name: target.level(captured.outputs) for target in self.targets}
+        levels = {name: level.double().cpu().numpy() for name, level in levels.items()}
         ids = pd.RangeIndex(len(images)) if ids is None else pd.Index(ids)
         return Explained(ids, images, levels, maps, signed)
 

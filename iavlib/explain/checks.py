@@ -105,8 +105,7 @@ ALIKE = 0.5
 def in_cells(maps: np.ndarray) -> np.ndarray:
     """Average maps (B, h, w) within cells, so that maps of any resolution can be compared."""
     size = -(-max(maps.shape[1], CELLS) // CELLS) * CELLS  # a multiple, so that cells are equal
-    large = enlarge(maps, size)
-    return large.reshape(len(maps), CELLS, size // CELLS, CELLS, -1).mean(axis=(2, 4))
+    return enlarge(maps, size).reshape(len(maps), CELLS, size // CELLS, CELLS, -1).mean(axis=(2, 4))
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:

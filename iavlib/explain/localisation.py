@@ -95,12 +95,9 @@ def usable_images(cohort: Cohort) -> pd.Index:
     """List the images with a file and at least one mask file that fits it."""
     masks = cohort.masks.dropna(subset="path").groupby("image_id")["path"].first()
     both = cohort.images[["path", "geometry"]].assign(mask=masks).dropna(subset=["path", "mask"])
-    kept = [
-        row.Index
-        for row in both.itertuples()
-        if fits(image_size(row.path), image_size(row.mask), row.geometry)
-    ]
-    return pd.Index(kept, name="image_id")
+    rows = both.itertuples(index=False)
+    kept = [fits(image_size(r.path), image_size(r.mask), r.geometry) for r in rows]
+    return pd.Index(both.index[np.array(kept, bool)], name="image_id")
 
 
 def read_regions(cohort: Cohort, image_id: str, size: int, band: float = BAND) -> Regions:
@@ -299,23 +296,16 @@ def grouped_table(
 
 
 def _ratio(share, chance, hits, clusters, n_boot: int, seed: int) -> dict[str, float]:
-    row = dict.fromkeys(_RATIO, float("nan"))
-    row |= {
-        "n": len(share),
-        "share": share.mean(),
-        "chance": chance.mean(),
-        "pointing": hits.mean(),
-    }
-    if not chance.any():
-        return row
-    row["ratio"] = share.mean() / chance.mean()
-    if len(set(clusters)) > 1:
+    means = {"share": share.mean(), "chance": chance.mean(), "pointing": hits.mean()}
+    row = dict.fromkeys(_RATIO, float("nan")) | {"n": len(share)} | means
 
-        def ratio(weights: np.ndarray) -> np.ndarray:
-            below = weights @ chance
-            empty = np.full(len(below), np.nan)
-            return np.divide(weights @ share, below, where=below > 0, out=empty)
+    def ratio(weights: np.ndarray) -> np.ndarray:
+        below = weights @ chance
+        return np.divide(weights @ share, below, where=below > 0, out=np.full(len(below), np.nan))
 
-        drawn = cluster_bootstrap(ratio, clusters, n_boot, seed)
-        row |= {"ci_low": float(drawn.low), "ci_high": float(drawn.high)}
+    if chance.any():
+        row["ratio"] = share.mean() / chance.mean()
+        if len(set(clusters)) > 1:
+            drawn = cluster_bootstrap(ratio, clusters, n_boot, seed)
+            row |= {"ci_low": float(drawn.low), "ci_high": float(drawn.high)}
     return row

@@ -33,7 +33,7 @@ from .overlap import (
     fleiss_kappa as fleiss_kappa,
     ged_released as ged_released,
     generalised_energy_distance as generalised_energy_distance,
+    mask_stack as mask_stack,
     soft_dice as soft_dice,
 )
-from .stack import mask_stack as mask_stack
 from .surfaces import PreparedMask as PreparedMask, mask_surface as mask_surface, prepare as prepare

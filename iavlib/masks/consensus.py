@@ -58,9 +58,11 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from iavlib.masks.stack import mask_stack
+from iavlib.core.errors import check_choice
+from iavlib.masks.overlap import mask_stack
 
 Ties = Literal["foreground", "background"]
+TIES = ("foreground", "background")
 
 #: Probabilities of STAPLE closer than this to one half differ from it by rounding only.
 TIE = 1e-9
@@ -110,8 +112,7 @@ def majority_vote(masks, ties: Ties = "foreground") -> np.ndarray:
     ValueError
         If `ties` has no such value.
     """
-    if ties not in ("foreground", "background"):
-        raise ValueError(f"ties must be 'foreground' or 'background', not {ties!r}")
+    check_choice("ties", ties, TIES)
     share = mean_map(mask_stack(masks, min_masks=2))
     return share >= 0.5 if ties == "foreground" else share > 0.5
 
@@ -168,11 +169,7 @@ class Staple:
     warnings: tuple[str, ...]
 
 
-def staple(
-    masks,
-    names: Sequence[str] | None = None,
-    max_iterations: int | None = 1000,
-) -> Staple:
+def staple(masks, names: Sequence[str] | None = None, max_iterations: int | None = 1000) -> Staple:
     """Estimate the hidden true mask and each annotator's performance with SimpleITK's STAPLE.
 
     STAPLE takes the truth T of every pixel as hidden, each annotator j as having one sensitivity
@@ -278,20 +275,17 @@ def _input_warnings(stack: np.ndarray, labels: Sequence[str]) -> list[str]:
 
 
 def _output_warnings(probability, sensitivity, labels, stopped_at: int | None) -> list[str]:
-    warnings = []
-    undecided = int(np.count_nonzero(np.abs(probability - 0.5) < TIE))
-    if undecided:
-        warnings.append(f"{undecided} pixels have probability 1/2 to rounding")
-    if np.isnan(probability).any():
-        warnings.append(f"{int(np.isnan(probability).sum())} pixels have no probability (0 / 0)")
-    if not (probability > 0.5).any():
-        warnings.append("the consensus is empty though not all masks are")
+    undecided = np.count_nonzero(np.abs(probability - 0.5) < TIE)
+    undefined = np.count_nonzero(np.isnan(probability))
     outvoted = [label for label, rate in zip(labels, sensitivity, strict=True) if rate < 1e-6]
-    if outvoted:
-        warnings.append(f"taken as wrong wherever the truth is: {', '.join(outvoted)}")
-    if stopped_at is not None:
-        warnings.append(f"stopped after {stopped_at} iterations, not converged")
-    return warnings
+    found = {
+        f"{undecided} pixels have probability 1/2 to rounding": undecided,
+        f"{undefined} pixels have no probability (0 / 0)": undefined,
+        "the consensus is empty though not all masks are": not (probability > 0.5).any(),
+        f"taken as wrong wherever the truth is: {', '.join(outvoted)}": outvoted,
+        f"stopped after {stopped_at} iterations, not converged": stopped_at is not None,
+    }
+    return [warning for warning, applies in found.items() if applies]
 
 
 #: Spatial STAPLE has converged when no probability changes by more.
@@ -408,16 +402,10 @@ def spatial_staple(
         np.stack([np.broadcast_to(r, shape).astype(np.float32) for r in kind])
         for kind in zip(*rates, strict=True)
     )
+    facts = {"prior": local.prior, "window": int(side), "iterations": iteration}
+    overall = {f"global_{name}": getattr(start, name) for name in ("sensitivity", "specificity")}
     return SpatialStaple(
-        weights,
-        weights > 0.5,
-        *fields,
-        global_sensitivity=start.sensitivity,
-        global_specificity=start.specificity,
-        prior=local.prior,
-        window=int(side),
-        iterations=iteration,
-        warnings=tuple(warnings),
+        weights, weights > 0.5, *fields, **overall, **facts, warnings=tuple(warnings)
     )
 
 

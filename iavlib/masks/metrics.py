@@ -40,7 +40,9 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
+from scipy.spatial import KDTree
 
+from iavlib.core.errors import check_choice
 from iavlib.masks.overlap import dice_from_counts
 from iavlib.masks.surfaces import PreparedMask, intersection, prepare, prepare_pair
 
@@ -94,7 +96,7 @@ def as_spacing(spacing) -> tuple[float, float]:
 
 def _directed(a: PreparedMask, b: PreparedMask, spacing: tuple[float, float]) -> np.ndarray:
     if spacing[0] != spacing[1]:
-        return b.tree(spacing).query(a.points(spacing))[0]
+        return KDTree(b.points(spacing)).query(a.points(spacing))[0]
     rows, columns = a.surface
     squared = b.nearest.squared(rows + (a.top - b.top), columns + (a.left - b.left))
     distances = np.sqrt(squared, dtype=float)
@@ -132,8 +134,7 @@ class PairOptions:
     tolerance: float = 2.0
 
     def __post_init__(self):
-        if self.reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be 'pooled' or 'directed', not {self.reduction!r}")
+        check_choice("reduction", self.reduction, REDUCTIONS)
         object.__setattr__(self, "spacing", as_spacing(self.spacing))
         if not (np.isfinite(self.tolerance) and self.tolerance >= 0):
             raise ValueError(f"tolerance must be a number from 0, not {self.tolerance!r}")

@@ -1,9 +1,10 @@
-"""Overlap of arrays and of sets: Dice (binary, soft, by class), Fleiss' kappa, energy distance.
+"""Masks of one image as a stack, and overlap of arrays and sets.
 
-Both masks empty: Dice and IoU are 1. One empty: 0. The Dice of two single masks,
-:func:`iavlib.masks.dice`, is one of the metrics of :mod:`iavlib.masks.metrics` and computed by
-:func:`dice_from_counts`, as is every other Dice. A set of masks of one image is a sequence of
-masks, or an array of shape (n, height, width), in which values above 0 are inside.
+Dice (binary, soft, by class), Fleiss' kappa and energy distance. Both masks empty: Dice and IoU
+are 1. One empty: 0. The Dice of two single masks, :func:`iavlib.masks.dice`, is one of the metrics
+of :mod:`iavlib.masks.metrics` and computed by :func:`dice_from_counts`, as is every other Dice. A
+set of masks of one image is a sequence of masks, or an array of shape (n, height, width), in which
+values above 0 are inside.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from iavlib.core.errors import DataError
 from iavlib.masks.surfaces import as_mask
 
 SOFT_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 RELEASED_EPSILON = 1e-6
+_PIXELS = 1 << 20  # multiplied together: sums of so many ones are exact in single precision
 
 
 def dice_from_counts(common, area_a, area_b):
@@ -132,15 +135,12 @@ def fleiss_kappa(masks: Sequence) -> float:
     ----------
     J. L. Fleiss: Measuring nominal scale agreement among many raters. Psychol. Bull. 76, 1971.
     """
-    masks = [as_mask(mask) for mask in masks]
+    masks = _rows(masks)
     n = len(masks)
     if n < 2:
         raise ValueError(f"Fleiss' kappa needs at least two masks, not {n}")
-    if len({mask.shape for mask in masks}) > 1:
-        shapes = " and ".join(map(str, sorted({mask.shape for mask in masks})))
-        raise ValueError(f"masks of one image must have one shape, not {shapes}")
     votes = np.sum(masks, axis=0, dtype=np.int64)
-    pixels_with, inside = np.bincount(votes.ravel(), minlength=n + 1), np.arange(n + 1)
+    pixels_with, inside = np.bincount(votes, minlength=n + 1), np.arange(n + 1)
     agreeing = inside * (inside - 1) + (n - inside) * (n - inside - 1)
     observed = (pixels_with @ agreeing) / (votes.size * n * (n - 1))
     share = (pixels_with @ inside) / (votes.size * n)
@@ -170,9 +170,12 @@ def generalised_energy_distance(samples: Sequence, references: Sequence) -> floa
     form leaves self-pairs out and can be negative; the released code of the confusion-matrix
     method adds Dice similarities with plus signs, which is no distance (:func:`ged_released`).
     """
-    samples, references = _packed(samples, references)
-    across = 1 - _iou(samples, references).mean()
-    within = [1 - _iou(packed, packed).mean() for packed in (samples, references)]
+    masks, n = _rows([*samples, *references]), len(samples)
+    if not 0 < n < len(masks):
+        raise ValueError("a set must hold at least one mask")
+    distance = 1 - _iou(masks)
+    across = distance[:n, n:].mean()
+    within = distance[:n, :n].mean(), distance[n:, n:].mean()
     return max(0.0, float(2 * across - sum(within)))
 
 
@@ -230,27 +233,83 @@ def _class_dice(first: np.ndarray, second: np.ndarray, n_classes: int) -> np.nda
     return total / n_classes
 
 
-def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the IoU of every mask of one set with every mask of the other."""
-    common = np.array([[_ones(a & b) for b in second] for a in first])
-    areas = np.add.outer([_ones(a) for a in first], [_ones(b) for b in second])
-    union = areas - common
+def _iou(masks: np.ndarray) -> np.ndarray:
+    """Return the IoU of every mask (a row of pixels) with every one, in blocks of pixels."""
+    common = np.zeros((len(masks), len(masks)))
+    for start in range(0, masks.shape[1], _PIXELS):
+        block = masks[:, start : start + _PIXELS].astype(np.float32)
+        common += block @ block.T
+    areas = np.diag(common)
+    union = np.add.outer(areas, areas) - common
     return np.where(union > 0, common / np.maximum(union, 1), 1.0)
 
 
-def _ones(packed: np.ndarray) -> int:
-    return int(np.bitwise_count(packed).sum(dtype=np.int64))
+def _rows(masks: Sequence) -> np.ndarray:
+    """Return the masks of one image as rows of pixels: bool of shape (n, pixels)."""
+    masks = [as_mask(mask) for mask in masks]
+    shapes = sorted({mask.shape for mask in masks})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"masks of one image must have one shape, not {' and '.join(map(str, shapes))}"
+        )
+    return np.reshape(masks, (len(masks), -1))
 
 
-def _packed(*sets: Sequence) -> list[np.ndarray]:
-    """Pack each mask's pixels into bits: arrays of shape (n masks, bytes)."""
-    shapes, packed = set(), []
-    for masks in sets:
-        masks = [as_mask(mask) for mask in masks]
-        if not masks:
-            raise ValueError("a set must hold at least one mask")
-        shapes |= {mask.shape for mask in masks}
-        if len(shapes) > 1:
-            raise ValueError(f"masks of one image must have one shape, not {sorted(shapes)}")
-        packed.append(np.array([np.packbits(mask) for mask in masks]))
-    return packed
+def mask_stack(masks, names: Sequence[str] | None = None, min_masks: int = 1) -> np.ndarray:
+    """Check the masks of one image and stack them.
+
+    Parameters
+    ----------
+    masks : sequence of array_like, or array_like of shape (n, height, width)
+        Each of shape (height, width), with 0 outside and one other, positive value inside: bool,
+        0/1, 0/255 and their like.
+    names : sequence of str, optional
+        What to call the masks in messages; their position, from 1, unless given.
+    min_masks : int
+        Smallest number of masks.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (n, height, width)
+
+    Raises
+    ------
+    DataError
+        Naming the mask: there are too few, shapes differ, one is not two-dimensional, has no
+        pixels, holds NaN, a negative number or more than one value besides 0.
+    """
+    arrays = [np.asarray(mask) for mask in masks]
+    if len(arrays) < min_masks:
+        problem = f"there are {len(arrays)}, at least {min_masks} are needed"
+        raise DataError("masks of one image", problem, "leave out images with fewer masks")
+    labels = [f"mask {n}" for n in range(1, len(arrays) + 1)] if names is None else list(names)
+    if len(labels) != len(arrays):
+        raise ValueError(f"{len(labels)} names for {len(arrays)} masks")
+    checked = [_binary(array, label) for array, label in zip(arrays, labels, strict=True)]
+    for array, label in zip(checked[1:], labels[1:], strict=True):
+        if array.shape != checked[0].shape:
+            sizes = [f"{a.shape[1]}x{a.shape[0]}" for a in (array, checked[0])]
+            problem = f"{sizes[0]} pixels, but {labels[0]} of the same image has {sizes[1]}"
+            hint = "replace the one that has not the image's size; do not resample masks to compare"
+            raise DataError(label, problem, hint)
+    return np.stack(checked)
+
+
+def _binary(array: np.ndarray, label: str) -> np.ndarray:
+    if array.ndim != 2 or not array.size:
+        problem = f"an array of shape {array.shape}, not (height, width)"
+        raise DataError(label, problem, "give one two-dimensional mask per annotator")
+    if array.dtype == bool:
+        return array
+    if array.dtype.kind not in "iuf":
+        raise DataError(label, f"values of type {array.dtype}", "give bool or numbers")
+    highest, lowest = array.max(), array.min()
+    if array.dtype.kind == "f" and not np.isfinite([highest, lowest]).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise DataError(label, f"{bad} pixels are NaN or infinite", "write 0 where unmarked")
+    inside = array > 0
+    if lowest < 0 or np.count_nonzero(inside) != np.count_nonzero(array == highest) * (highest > 0):
+        problem = f"not binary: values from {lowest} to {highest}, more than one of them besides 0"
+        hint = "threshold it, for instance 'mask > 0' or 'probability > 0.5'"
+        raise DataError(label, problem, hint)
+    return inside

@@ -19,7 +19,6 @@ from itertools import pairwise
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
 
 BLOCK = 16  # columns examined together
 CHUNK = 16_384  # pixels searched for together: their intermediate results stay in the cache
@@ -304,16 +303,6 @@ class PreparedMask:
     def nearest(self) -> NearestSurface:
         """Distances of any pixels of the image to this mask's surface."""
         return NearestSurface(*self.surface, self.crop.shape, self.shape)
-
-    @cached_property
-    def _trees(self) -> dict[tuple[float, float], KDTree]:
-        return {}
-
-    def tree(self, spacing: tuple[float, float]) -> KDTree:
-        """Return a k-d tree of the surface pixels in units of ``spacing``, from 0 in the image."""
-        if spacing not in self._trees:
-            self._trees[spacing] = KDTree(self.points(spacing))
-        return self._trees[spacing]
 
     def points(self, spacing: tuple[float, float]) -> np.ndarray:
         """Return the surface pixels' coordinates, shape (n, 2), in units of ``spacing``."""

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iavlib.core.errors import ModelError
+from iavlib.models.unet import convolution_layers
 
 #: Keeps sums of columns away from 0.
 EPSILON = 1e-6
@@ -46,8 +47,7 @@ def mean_trace(confusion: Tensor, max_diagonal: float = 1.0) -> Tensor:
 
     Elements of the diagonal are clipped at `max_diagonal`.
     """
-    diagonal = confusion.diagonal(dim1=2, dim2=3)  # B, R, H, W, C
-    return diagonal.clamp_max(max_diagonal).sum(-1).mean((2, 3))
+    return confusion.diagonal(dim1=2, dim2=3).clamp_max(max_diagonal).sum(-1).mean((2, 3))
 
 
 def normalise_columns(positive: Tensor) -> Tensor:
@@ -88,11 +88,7 @@ class _PositiveMaps(nn.Module):
         layers: list[nn.Module] = []
         inputs, groups, outputs = features, 1, annotators * features
         for _ in range(blocks):
-            layers += [
-                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False, groups=groups),
-                nn.InstanceNorm2d(outputs, affine=True),
-                nn.LeakyReLU(0.01),
-            ]
+            layers += convolution_layers(inputs, outputs, groups)
             inputs, groups = outputs, annotators
         layers.append(nn.Conv2d(inputs, annotators * maps, 1, groups=groups))
         self.layers = nn.Sequential(*layers)
@@ -110,18 +106,12 @@ class PixelConfusion(nn.Module):
     blocks : int
         3 x 3 convolutions of each annotator's own before the last one; 0 as in the paper's text
         (all but the last layer are shared), 4 as in its released code.
-    diagonal : float, optional
-        Initial value of the diagonal, in (0, 1); anywhere near 1 / classes unless given.
     """
 
-    def __init__(self, features, annotators, classes, blocks: int = 0, diagonal=None):
+    def __init__(self, features, annotators, classes, blocks: int = 0):
         super().__init__()
         self.classes = classes
         self.head = _PositiveMaps(features, annotators, classes**2, blocks)
-        if diagonal is not None:
-            with torch.no_grad():
-                start = _inverse_softplus(_near_identity(classes, diagonal)).flatten()
-                self.head.layers[-1].bias.copy_(start.repeat(annotators))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, R, C, C, H, W) from features (B, F, H, W)."""
@@ -174,12 +164,9 @@ class GlobalConfusion(nn.Module):
 
     SPEED = 10.0
 
-    def __init__(self, annotators: int, classes: int, diagonal: float | None = None):
+    def __init__(self, annotators: int, classes: int):
         super().__init__()
-        start = torch.eye(classes)
-        if diagonal is not None:
-            start = _inverse_softplus(_near_identity(classes, diagonal))
-        self.raw = nn.Parameter(start.repeat(annotators, 1, 1) / self.SPEED)
+        self.raw = nn.Parameter(torch.eye(classes).repeat(annotators, 1, 1) / self.SPEED)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, R, C, C, 1, 1)."""
@@ -204,17 +191,6 @@ class FixedConfusion(nn.Module):
         return self.matrices[None, ..., None, None].expand(len(features), -1, -1, -1, -1, -1)
 
 
-def _near_identity(classes: int, diagonal: float) -> Tensor:
-    if not 0 < diagonal < 1:
-        raise ModelError(f"a diagonal starts within (0, 1), not at {diagonal}")
-    others = (1 - diagonal) / (classes - 1)
-    return torch.full((classes, classes), others) + (diagonal - others) * torch.eye(classes)
-
-
-def _inverse_softplus(values: Tensor) -> Tensor:
-    return torch.log(torch.expm1(values))
-
-
 class AgreementHead(nn.Module):
     """Logits of agreement classes: for each structure two blocks of convolutions and a last one.
 
@@ -225,18 +201,13 @@ class AgreementHead(nn.Module):
 
     def __init__(self, features: int, structures: int, annotators: int):
         super().__init__()
-
-        def block() -> nn.Sequential:
-            layers: list[nn.Module] = []
-            for _ in range(2):
-                convolution = nn.Conv2d(features, features, 3, padding=1)
-                layers += [convolution, nn.ReLU(), nn.BatchNorm2d(features)]
-            return nn.Sequential(*layers)
-
-        self.heads = nn.ModuleList(
-            nn.Sequential(block(), block(), nn.Conv2d(features, annotators + 1, 1))
-            for _ in range(structures)
-        )
+        self.heads = nn.ModuleList()
+        for _ in range(structures):
+            layers = [nn.Conv2d(features, features, 3, padding=1) for _ in range(4)]
+            last = nn.Conv2d(features, annotators + 1, 1)
+            each = [(one, nn.ReLU(), nn.BatchNorm2d(features)) for one in layers]
+            blocks = (nn.Sequential(*each[0], *each[1]), nn.Sequential(*each[2], *each[3]))
+            self.heads.append(nn.Sequential(*blocks, last))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, S, M + 1, H, W) from features (B, F, H, W)."""
@@ -255,14 +226,7 @@ class PreferenceHead(nn.Module):
         What the controller sees; from features alone it cannot distinguish annotators.
     """
 
-    def __init__(
-        self,
-        features: int,
-        annotators: int,
-        classes: int,
-        channels: int = CHANNELS,
-        condition: str = "both",
-    ):
+    def __init__(self, features, annotators, classes, channels=CHANNELS, condition: str = "both"):
         super().__init__()
         if condition not in CONDITIONS:
             raise ModelError(f"no condition {condition!r}; choose {', '.join(CONDITIONS)}")

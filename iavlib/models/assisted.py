@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iavlib.core.errors import DiagnosisFirstError
-from iavlib.models.network import build_network
+from iavlib.models.network import build_network, random_start
 from iavlib.models.unet import ConvBlock, Encoder
 from iavlib.models.weights import Weights
 
@@ -95,8 +95,7 @@ class PatchAttention(nn.Module):
         k = self.key(second) + _positions(grid, self.width).to(first)
         weights = (q @ k.transpose(1, 2) / math.sqrt(self.width)).softmax(-1)
         result = self.mlp(weights @ self.value(second)).transpose(1, 2)
-        sides = tuple(n * self.patch for n in grid)
-        maps = F.fold(result, sides, self.patch, stride=self.patch)
+        maps = F.fold(result, tuple(n * self.patch for n in grid), self.patch, stride=self.patch)
         return self.scale * maps[..., :height, :width]
 
     def _tokens(self, maps: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -155,16 +154,14 @@ class Pyramid(nn.Module):
         maps: list[Tensor] = []
 
         def keep(_module, _inputs, output: Tensor) -> Tensor:
-            output = output if change is None else change(len(maps), output)
-            maps.append(output)
-            return output
+            maps.append(change(len(maps), output) if change else output)
+            return maps[-1]
 
         # Hooks exist during one call, so that copies of the network have none.
         modules = map(self.body.get_submodule, self.modules_shown)
         handles = [module.register_forward_hook(keep) for module in modules]
         try:
-            run = getattr(self.body, "forward_features", self.body)
-            run((images - self.mean) / self.std)
+            getattr(self.body, "forward_features", self.body)((images - self.mean) / self.std)
         finally:
             for handle in handles:
                 handle.remove()
@@ -191,7 +188,15 @@ def build_encoder(name: str, weights: str = "none", seed: int = 0, size: int = 6
         If the network has no four maps, or the images are too small for it.
     """
     if name == SMALL:
-        return _small(weights, seed, size)
+        if weights not in ("none", "auto"):
+            raise DiagnosisFirstError(f"encoder 'small' has no weights {weights!r}: give none")
+        if size % 2 ** (LEVELS - 1) or size < 2 ** (LEVELS + 1):
+            raise DiagnosisFirstError(f"encoder 'small': {size} is no multiple of 8 from 32")
+        with random_start(seed):
+            body = Encoder(3, SMALL_WIDTHS)
+        record = Weights("none", f"random, seed {seed}", (0.5,) * 3, (0.25,) * 3, size)
+        names = [f"stages.{level}" for level in range(LEVELS)]
+        return Pyramid(body, names, SMALL_WIDTHS, [2**level for level in range(LEVELS)], record)
     network = build_network(name, {}, weights, seed, size)
     maps = getattr(network.backbone, "feature_info", None) or []
     maps = [one for one in maps if one["reduction"] >= LEVELS][-LEVELS:]
@@ -207,19 +212,6 @@ def build_encoder(name: str, weights: str = "none", seed: int = 0, size: int = 6
         weights = weights.with_normalisation((0.5,) * 3, (0.25,) * 3)
     names, channels = ([one[key] for one in maps] for key in ("module", "num_chs"))
     return Pyramid(network.backbone, names, channels, strides, weights)
-
-
-def _small(weights: str, seed: int, size: int) -> Pyramid:
-    if weights not in ("none", "auto"):
-        raise DiagnosisFirstError(f"encoder 'small' has no weights {weights!r}: give none")
-    if size % 2 ** (LEVELS - 1) or size < 2 ** (LEVELS + 1):
-        raise DiagnosisFirstError(f"encoder 'small': {size} is no multiple of 8 from 32")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        body = Encoder(3, SMALL_WIDTHS)
-    record = Weights("none", f"random, seed {seed}", (0.5,) * 3, (0.25,) * 3, size)
-    names = [f"stages.{level}" for level in range(LEVELS)]
-    return Pyramid(body, names, SMALL_WIDTHS, [2**level for level in range(LEVELS)], record)
 
 
 #: Maximum of channels in decoding: more gain nothing at these image sizes.
@@ -261,23 +253,18 @@ class Decoder(nn.Module):
         change : callable, optional
             Takes a level and the features there, before they are upsampled to the next finer one.
         """
-        deepest = LEVELS - 1
-        features = maps[deepest]
-        for step, (up, block) in enumerate(zip(self.up, self.blocks, strict=True)):
-            level = deepest - step
-            features = features if change is None else change(level, features)
+        features, levels = maps[-1], range(LEVELS - 1, 0, -1)
+        for level, up, block in zip(levels, self.up, self.blocks, strict=True):
+            features = change(level, features) if change else features
             skip = maps[level - 1]
             raised = F.interpolate(up(features), skip.shape[-2:], mode="nearest")
             features = block(torch.cat((raised, skip), 1))
-        features = features if change is None else change(0, features)
-        logits = F.interpolate(self.last(features), size, mode="bilinear", align_corners=False)
-        return logits[:, 0]
+        features = change(0, features) if change else features
+        return F.interpolate(self.last(features), size, mode="bilinear", align_corners=False)[:, 0]
 
 
 #: Net to its title.
 NETS = {"cat": "DL-CAT", "roi": "DL-ROI", "att": "DL-ATT", "ssl": "DL-SSL", "seat": "DL-SeAT"}
-#: Nets whose diagnosis depends on the mask that they are given.
-FOLLOW_THE_MASK = ("cat", "roi", "att", "seat")
 #: Levels at which ``att`` and ``seat`` use masks: the deepest alone has too few pixels.
 SHOWN = (1, 2, 3)
 _MASK_WIDTHS = (4, 8, 16, 24, 32, 32)
@@ -393,9 +380,8 @@ class _MaskPyramid(nn.Module):
 
     def __init__(self, widths: Sequence[int]):
         super().__init__()
-        inputs = (1, *widths)
         self.stages = nn.ModuleList(
-            nn.Conv2d(*pair, 3, padding=1) for pair in zip(inputs, widths, strict=False)
+            nn.Conv2d(*pair, 3, padding=1) for pair in zip((1, *widths), widths, strict=False)
         )
         for stage in self.stages:
             nn.init.kaiming_normal_(stage.weight)
@@ -414,36 +400,28 @@ class SegmentationAttending(AssistedNet):
 
     def __init__(self, encoder: Pyramid, size: int):
         super().__init__(encoder, size)
-        self.levels = SHOWN
-        depth = encoder.strides[-1].bit_length()
-        self.of_mask = _MaskPyramid(_MASK_WIDTHS[:depth])
-        shapes = {
-            str(level): (encoder.channels[level], self._mask_width(level), encoder.strides[level])
-            for level in self.levels
-        }
-        attention = {
-            key: PatchAttention(channels, width, patch_for(size, stride), 1.0)
-            for key, (channels, width, stride) in shapes.items()
-        }
-        self.attention = nn.ModuleDict(attention)
-        back = {key: nn.Conv2d(width, n, 1) for key, (n, width, _) in shapes.items()}
-        self.back = nn.ModuleDict(back)
-
-    def _mask_width(self, level: int) -> int:
-        return _MASK_WIDTHS[self.backbone.strides[level].bit_length() - 1]
+        #: Stage of the mask's features that has the resolution of each level of the encoder.
+        self.stages = [stride.bit_length() - 1 for stride in encoder.strides]
+        self.of_mask = _MaskPyramid(_MASK_WIDTHS[: self.stages[-1] + 1])
+        widths = [_MASK_WIDTHS[stage] for stage in self.stages]
+        self.attention, self.back = nn.ModuleDict(), nn.ModuleDict()
+        for level in SHOWN:
+            given = (encoder.channels[level], widths[level])
+            patch = patch_for(size, encoder.strides[level])
+            self.attention[str(level)] = PatchAttention(*given, patch, 1.0)
+        for level in SHOWN:
+            self.back[str(level)] = nn.Conv2d(widths[level], encoder.channels[level], 1)
 
     def diagnose(self, images, masks):
         """Attend to features of the mask."""
         stride = 2 ** (len(self.of_mask.stages) - 1)
         height, width = masks.shape[-2:]
-        padding = (0, -width % stride, 0, -height % stride)
-        of_mask = self.of_mask(F.pad(masks[:, None], padding))
+        of_mask = self.of_mask(F.pad(masks[:, None], (0, -width % stride, 0, -height % stride)))
 
         def change(level: int, features: Tensor) -> Tensor:
-            if level not in self.levels:
+            if level not in SHOWN:
                 return features
-            memory = of_mask[self.backbone.strides[level].bit_length() - 1]
-            memory = F.interpolate(memory, features.shape[-2:])
+            memory = F.interpolate(of_mask[self.stages[level]], features.shape[-2:])
             attended = self.attention[str(level)](features, memory)
             # At first attention is much the same in all pixels: the mask itself is added too.
             return features + self.back[str(level)](attended + memory)
@@ -486,8 +464,7 @@ def build_assisted(
     if net not in _CLASSES:
         raise DiagnosisFirstError(f"no diagnosis net {net!r}: give one of {', '.join(NETS)}")
     body = build_encoder(encoder, weights, seed, size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with random_start(seed):
         return _CLASSES[net](body, size)
 
 
@@ -503,8 +480,7 @@ class BaselineSegmentation(nn.Module):
     def __init__(self, encoder: str, weights: str = "none", seed: int = 0, size: int = 64):
         super().__init__()
         self.backbone = build_encoder(encoder, weights, seed, size)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with random_start(seed):
             self.decoder = Decoder(self.backbone.channels)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -547,8 +523,7 @@ class TakeGive(nn.Module):
         made = {half: build_encoder(encoder, weights, seed, size) for half in halves}
         self.backbone, self.blocks = nn.ModuleDict(made), blocks
         channels, strides = made["diagnosis"].channels, made["diagnosis"].strides
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with random_start(seed):
             self.decoder = Decoder(channels)
             self.head = nn.Linear(2 * channels[-1], 1)
             patches = [patch_for(size, stride) for stride in strides[:blocks]]

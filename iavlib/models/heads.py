@@ -53,8 +53,8 @@ class HeadSpec:
     start: float | None = None
 
     def __post_init__(self):
-        kind, bounded = self.kind, self.kind in ("beta", "quantile")
-        inside = self.start is None or not bounded or 0 < self.start < 1
+        kind = self.kind
+        inside = self.start is None or kind not in _OUTPUTS or 0 < self.start < 1
         for fits, problem in (
             (kind in HEAD_KINDS, f"known are {', '.join(HEAD_KINDS)}"),
             (self.outputs > 0 and self.hidden >= (kind == "paper"), "sizes must be positive"),
@@ -96,7 +96,7 @@ class QuantileOutput(nn.Module):
         return torch.softmax(x.float(), dim=1).cumsum(dim=1)[:, :-1].clamp(0, 1)
 
 
-_OUTPUTS = {"beta": BetaOutput, "quantile": QuantileOutput}
+_OUTPUTS = {"beta": BetaOutput, "quantile": QuantileOutput}  # for the kinds of bounded heads
 
 
 def build_head(spec: HeadSpec, features: int) -> nn.Module:
@@ -173,10 +173,8 @@ def predicted_mean(head_kind: str, raw):
     """
     width = raw.shape[1] if head_kind == "quantile" else {"beta": 2}.get(head_kind, 1)
     if raw.ndim != 2 or raw.shape[1] != width:
-        raise ModelError(
-            f"a {head_kind!r} regression head gives rows of {width}, not {tuple(raw.shape)}; "
-            "a classification head has no mean"
-        )
+        problem = f"a {head_kind!r} regression head gives rows of {width}, not {tuple(raw.shape)}"
+        raise ModelError(f"{problem}; a classification head has no mean")
     if head_kind == "beta":
         return raw[:, 0] / (raw[:, 0] + raw[:, 1])
     return raw[:, raw.shape[1] // 2]
@@ -203,7 +201,7 @@ def predicted_quantiles(head_kind: str, raw, levels) -> np.ndarray:
     ModelError
         If the head gives a point only, or a level is not in [0, 1].
     """
-    if head_kind not in ("beta", "quantile"):
+    if head_kind not in _OUTPUTS:
         raise ModelError(f"a {head_kind!r} head predicts a point and no distribution")
     levels = np.asarray(levels, dtype=float)
     if ((levels < 0) | (levels > 1)).any():
@@ -225,10 +223,8 @@ def has_folded_batchnorm(network: nn.Module) -> bool:
     A network that starts at random has no bias there, one trained with batch norm has statistics.
     """
     norms = [item for item in network.modules() if isinstance(item, _NORMS)]
-    plain = all(
-        not item.running_mean.any() and bool((item.running_var == 1).all()) for item in norms
-    )
-    return bool(norms) and plain and any(bool(item.bias.any()) for item in norms)
+    plain = (not norm.running_mean.any() and (norm.running_var == 1).all() for norm in norms)
+    return bool(norms) and all(map(bool, plain)) and any(bool(norm.bias.any()) for norm in norms)
 
 
 def restore_batchnorm(network: nn.Module, batches: Iterable[torch.Tensor]) -> int:

@@ -8,6 +8,7 @@ runs of three backbones. Each file is the state of their wrapper around a torchv
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +18,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from iavlib.core.errors import DataError, ModelError, WeightsUnavailable
-from iavlib.core.home import data_home
+from iavlib.core.project import data_home
+from iavlib.models import weights as files
 from iavlib.models.backbones import PAPER_BACKBONES, Backbone
-from iavlib.models.weights import (
-    Weights,
-    describe_file,
-    download,
-    fetch_weights,
-    short_hash,
-    weights_file,
-)
+from iavlib.models.weights import Weights
 
 _SHOWN = 5  # tensors named in a message
 _COUNTER = "num_batches_tracked"  # of a batch norm; many files leave it out, and zero does
@@ -113,16 +108,11 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _as_float32(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {
-        name: item.float() if item.is_floating_point() else item for name, item in state.items()
-    }
+    return {name: x.float() if x.is_floating_point() else x for name, x in state.items()}
 
 
 def create(
-    backbone: Backbone,
-    size: int | None = None,
-    state: Mapping | None = None,
-    padding: str = "",
+    backbone: Backbone, size: int | None = None, state: Mapping | None = None, padding: str = ""
 ) -> nn.Module:
     """Return timm's whole network, classifier included, random or with a state as timm names it.
 
@@ -181,7 +171,7 @@ def from_hub(backbone: Backbone, size: int | None = None) -> tuple[nn.Module, We
     """
     import timm
 
-    path = fetch_weights(backbone)
+    path = files.fetch_weights(backbone)
     settings = timm.get_pretrained_cfg(backbone.timm_name)
     try:
         network = create(backbone, size, _as_float32(read_tensors(path)))
@@ -189,9 +179,8 @@ def from_hub(backbone: Backbone, size: int | None = None) -> tuple[nn.Module, We
         problem = f"does not fit {backbone.timm_name}: {error}"
         raise DataError(path, problem, "remove it, so that it is downloaded again") from error
     origin = settings.hf_hub_id if path.suffix == ".safetensors" else settings.url
-    mean, std = tuple(settings.mean), tuple(settings.std)
-    detail = f"{origin}, sha256 {short_hash(path)}"
-    return network, Weights("hub", detail, mean, std, size or backbone.size)
+    mean, std, digits = tuple(settings.mean), tuple(settings.std), files.short_hash(path)
+    return network, Weights("hub", f"{origin}, sha256 {digits}", mean, std, size or backbone.size)
 
 
 def from_file(
@@ -220,20 +209,19 @@ def from_file(
     iavlib.core.DataError
         If it is damaged, of another network, or tensors are missing, unexpected or misshapen.
     """
-    path = weights_file(backbone) if path is None else path
+    path = files.weights_file(backbone) if path is None else path
     mean, std, file_size, padding = _metadata(path, backbone)
     state = _as_float32(read_tensors(path))
     network = create(backbone, size, padding=padding)
     classifiers = network.pretrained_cfg.get("classifier") or ()
     classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
-    expected = network.state_dict()
-    optional = [name for name in expected if name.rpartition(".")[0] in classifiers]
-    if wrong := differences(expected, state, optional):
+    optional = [name for name in network.state_dict() if name.rpartition(".")[0] in classifiers]
+    if wrong := differences(network.state_dict(), state, optional):
         hint = f"give a file of {backbone.architecture} with timm's names, or another backbone"
         raise DataError(path, f"tensors do not fit {backbone.architecture}: {wrong}", hint)
     network.load_state_dict(state, strict=False)
-    record = Weights("file", describe_file(path), mean, std, size or file_size, padding)
-    return network, record
+    given = (files.describe_file(path), mean, std, size or file_size, padding)
+    return network, Weights("file", *given)
 
 
 def padding_of_file(backbone: Backbone) -> str:
@@ -248,7 +236,7 @@ def padding_of_file(backbone: Backbone) -> str:
     WeightsUnavailable, iavlib.core.DataError
         As :func:`from_file`.
     """
-    return _metadata(weights_file(backbone), backbone)[-1] or "symmetric"
+    return _metadata(files.weights_file(backbone), backbone)[-1] or "symmetric"
 
 
 def _metadata(path: Path, backbone: Backbone):
@@ -331,7 +319,7 @@ def read_released(
     if backbone.name not in _TORCHVISION:
         reason = "the authors released " + ", ".join(_TORCHVISION)
         raise WeightsUnavailable(backbone.name, "released", reason, "choose one of these")
-    path = _find_released(backbone) if path is None else path
+    path = path or _find_released(backbone)
     if not path.is_file():
         reason = f"there is no file {path}"
         raise WeightsUnavailable(backbone.name, "released", reason, "correct the path")
@@ -343,9 +331,8 @@ def read_released(
         raise DataError(path, f"{odd[0]} is no tensor", hint)
     body, heads = _take_apart(backbone.name, _as_float32(state), path)
     names = timm_names(backbone.name)
-    body = {names.get(name, name): tensor for name, tensor in body.items()}
-    weights = Weights("released", describe_file(path), MEAN, STD, size or backbone.size)
-    return Released(body, heads, weights)
+    weights = Weights("released", files.describe_file(path), MEAN, STD, size or backbone.size)
+    return Released({names.get(name, name): x for name, x in body.items()}, heads, weights)
 
 
 def timm_names(name: str) -> dict[str, str]:
@@ -405,8 +392,7 @@ def _find_released(backbone: Backbone) -> Path:
 
     def candidates(root: Path) -> list[Path]:
         suffixes = (".pth", ".pt", ".bin", ".safetensors")
-        paths = (root / FOLDER / name).rglob("*")
-        return sorted(path for path in paths if path.suffix in suffixes)
+        return sorted(path for path in (root / FOLDER / name).rglob("*") if path.suffix in suffixes)
 
     def snapshot(**options) -> str:
         pattern = f"{FOLDER}/{name}/*"
@@ -414,12 +400,9 @@ def _find_released(backbone: Backbone) -> Path:
 
     paths = candidates(local)
     if not paths:
-        try:
+        with suppress(FileNotFoundError):
             paths = candidates(Path(snapshot(local_files_only=True)))
-        except FileNotFoundError:
-            paths = []
-    if not paths:
-        paths = candidates(download(snapshot, backbone, "released", REPOSITORY, hint))
+    paths = paths or candidates(files.download(snapshot, backbone, "released", REPOSITORY, hint))
     if len(paths) != 1:
         reason = f"{REPOSITORY} has {len(paths)} files for it: {', '.join(map(str, paths))}"
         raise WeightsUnavailable(name, "released", reason, "give the path of one as the weights")

@@ -46,15 +46,7 @@ class Network(nn.Module):
         Replace it by ``weights.with_normalisation(...)`` where images are normalised differently.
     """
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        heads: Mapping[str, HeadSpec],
-        spec: Backbone,
-        weights: Weights,
-        n_features: int,
-        seed: int = 0,
-    ):
+    def __init__(self, backbone, heads, spec: Backbone, weights: Weights, n_features, seed=0):
         super().__init__()
         self.backbone, self.spec, self.weights = backbone, spec, weights
         self.n_features, self.specs = n_features, dict(heads)
@@ -62,7 +54,7 @@ class Network(nn.Module):
         for name, head in self.specs.items():
             if not name.isidentifier():
                 raise ModelError(f"head {name!r}: a head's name is letters, digits and _")
-            with _seeded(zlib.crc32(f"{seed}:{name}".encode())):
+            with random_start(zlib.crc32(f"{seed}:{name}".encode())):
                 self.heads[name] = build_head(head, n_features)
 
     @property
@@ -134,7 +126,7 @@ def build_network(
     """
     spec, chosen, released = find_backbone(backbone), str(weights), None
     path = None if chosen in SOURCES else Path(chosen)
-    with _seeded(seed):
+    with random_start(seed):
         if chosen == "none":
             body = loading.create(spec, size, padding=padding)
             used = random_weights(spec, seed, size, padding)
@@ -146,9 +138,8 @@ def build_network(
             released = loading.read_released(spec, path, size)
             body, used = loading.create(spec, size), released.weights
         else:
-            known = ", ".join(SOURCES)
-            hint = f"known are {known}, or a path *.safetensors or *.pth"
-            raise ModelError(f"weights {chosen!r}: {hint}")
+            known = f"{', '.join(SOURCES)}, or a path *.safetensors or *.pth"
+            raise ModelError(f"weights {chosen!r}: known are {known}")
         body = loading.strip(body, spec)
         n_features = spec.features or _count_features(body, used.input_size)
     network = Network(body, heads, spec, used, n_features, seed)
@@ -185,7 +176,7 @@ def _count_features(body: nn.Module, size: int) -> int:
 
 
 @contextmanager
-def _seeded(seed: int):
+def random_start(seed: int):
     """Draw the CPU's random numbers from a seed; the process's own state is restored after."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' too

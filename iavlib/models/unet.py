@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -60,18 +61,18 @@ def stages_for(height: int, width: int, widths: Sequence[int] = WIDTHS) -> tuple
     return tuple(widths[:n])
 
 
+def convolution_layers(inputs: int, outputs: int, groups: int = 1) -> list[nn.Module]:
+    """Make a 3 x 3 convolution, an instance normalisation with weights and a leaky ReLU."""
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False, groups=groups)
+    return [convolution, nn.InstanceNorm2d(outputs, affine=True), nn.LeakyReLU(0.01)]
+
+
 class ConvBlock(nn.Sequential):
-    """Twice: 3 x 3 convolution, instance normalisation with weights, leaky ReLU."""
+    """Twice the layers of :func:`convolution_layers`."""
 
     def __init__(self, inputs: int, outputs: int):
-        layers: list[nn.Module] = []
-        for channels in (inputs, outputs):
-            layers += [
-                nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
-                nn.InstanceNorm2d(outputs, affine=True),
-                nn.LeakyReLU(0.01),
-            ]
-        super().__init__(*layers)
+        layers = (convolution_layers(channels, outputs) for channels in (inputs, outputs))
+        super().__init__(*chain(*layers))
 
 
 class Encoder(nn.Module):
@@ -100,7 +101,19 @@ class Encoder(nn.Module):
         return maps
 
 
-class UNet(nn.Module):
+class _SameSize(nn.Module):
+    """A network whose images are padded to multiples of ``stride``, and its features cropped."""
+
+    stride: int
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features (B, features, H, W) of images (B, channels, H, W)."""
+        height, width = images.shape[-2:]
+        padded, top, left = pad_to_multiple(images, self.stride)
+        return self._padded_features(padded)[..., top : top + height, left : left + width]
+
+
+class UNet(_SameSize):
     """From images to features of the same height and width.
 
     Parameters
@@ -130,16 +143,13 @@ class UNet(nn.Module):
         pairs = list(zip(widths[1:], widths[:-1], strict=True))[::-1]
         self.up = nn.ModuleList(nn.ConvTranspose2d(deep, fine, 2, 2) for deep, fine in pairs)
         self.decoder = nn.ModuleList(ConvBlock(2 * fine, fine) for _, fine in pairs)
-        self.features = widths[0]
+        self.features, self.stride = widths[0], self.encoder.stride
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return features (B, features, H, W) of images (B, channels, H, W)."""
-        height, width = images.shape[-2:]
-        padded, top, left = pad_to_multiple(images, self.encoder.stride)
-        *skipped, deepest = self.encoder(padded)
+    def _padded_features(self, images: Tensor) -> Tensor:
+        *skipped, deepest = self.encoder(images)
         for up, block, skip in zip(self.up, self.decoder, reversed(skipped), strict=True):
             deepest = block(torch.cat((up(deepest), skip), 1))
-        return deepest[..., top : top + height, left : left + width]
+        return deepest
 
 
 def pad_to_multiple(images: Tensor, stride: int) -> tuple[Tensor, int, int]:
@@ -155,12 +165,11 @@ def pad_to_multiple(images: Tensor, stride: int) -> tuple[Tensor, int, int]:
     missing = [-side % stride for side in images.shape[-2:]]
     top, left = (n // 2 for n in missing)
     if any(missing):
-        sides = (left, missing[1] - left, top, missing[0] - top)
-        images = F.pad(images, sides, mode="replicate")
+        images = F.pad(images, (left, missing[1] - left, top, missing[0] - top), mode="replicate")
     return images, top, left
 
 
-class EncoderUNet(nn.Module):
+class EncoderUNet(_SameSize):
     """From images to features of the same height and width, as :class:`UNet`.
 
     Parameters
@@ -185,13 +194,7 @@ class EncoderUNet(nn.Module):
         If the backbone's maps are not those of a U-Net, or the decoder has no or too many stages.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        backbone: str,
-        decoder: Sequence[int] = DECODER,
-        padding: str = PADDINGS[0],
-    ):
+    def __init__(self, channels: int, backbone: str, decoder=DECODER, padding=PADDINGS[0]):
         import segmentation_models_pytorch as smp  # slow to import
 
         super().__init__()
@@ -214,12 +217,8 @@ class EncoderUNet(nn.Module):
         self.encoder, self.decoder = network.encoder, network.decoder
         self.features, self.stride = decoder[0], 2 ** len(decoder)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return features (B, features, H, W) of images (B, channels, H, W)."""
-        height, width = images.shape[-2:]
-        padded, top, left = pad_to_multiple(images, self.stride)
-        features = self.decoder(self.encoder(padded))
-        return features[..., top : top + height, left : left + width]
+    def _padded_features(self, images: Tensor) -> Tensor:
+        return self.decoder(self.encoder(images))
 
     def load(self, weights: str) -> Weights:
         """Load pre-trained weights into the encoder.
@@ -235,17 +234,15 @@ class EncoderUNet(nn.Module):
             If they are not here, or do not fit.
         """
 
-        def flat(name: str) -> str:  # in a network cut into stages, timm writes stages_0
-            return name.replace(".", "_")
-
         if self.channels != 3:
             raise ModelError(f"weights are of colour images; these have {self.channels} channels")
         network, record = (from_file if weights == "file" else from_hub)(self.spec)
-        given = {flat(name): values for name, values in network.state_dict().items()}
-        expected = self.encoder.model.state_dict()
-        if absent := [name for name in expected if flat(name) not in given]:
+        # In a network cut into stages, timm writes stages_0.
+        given = {name.replace(".", "_"): x for name, x in network.state_dict().items()}
+        names = {name: name.replace(".", "_") for name in self.encoder.model.state_dict()}
+        if absent := [name for name, flat in names.items() if flat not in given]:
             raise ModelError(f"weights of {self.spec.name} lack {', '.join(absent[:3])}")
-        self.encoder.model.load_state_dict({name: given[flat(name)] for name in expected})
+        self.encoder.model.load_state_dict({name: given[flat] for name, flat in names.items()})
         return record
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iavlib.core.errors import WeightsUnavailable
-from iavlib.core.home import data_home
+from iavlib.core.project import data_home
 from iavlib.models.backbones import Backbone, find_backbone
 
 SOURCES = ("hub", "file", "released", "none")
@@ -122,18 +122,14 @@ def cached_weights(backbone: Backbone) -> Path | None:
     import torch
 
     settings = timm.get_pretrained_cfg(backbone.timm_name)
-    if settings is None:
-        return None
-    if settings.hf_hub_id:
+    if settings is not None and settings.hf_hub_id:
         name = settings.hf_hub_filename or FILE
         path = huggingface_hub.try_to_load_from_cache(settings.hf_hub_id, name)
         if isinstance(path, str):
             return Path(path)
-    if not settings.url or not settings.url.endswith((".pth", ".pt")):
-        return None
-    name = Path(urllib.parse.urlparse(settings.url).path).name
-    path = Path(torch.hub.get_dir(), "checkpoints", name)
-    return path if path.is_file() else None
+    url = (settings and settings.url) or ""
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(urllib.parse.urlparse(url).path).name)
+    return path if url.endswith((".pth", ".pt")) and path.is_file() else None
 
 
 def fetch_weights(backbone: Backbone) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from iavlib.core.errors import DiagnosisFirstError
 from iavlib.models.assisted import AssistedNet
 from iavlib.models.heads import has_folded_batchnorm, restore_batchnorm
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
-from iavlib.multiannotator.expertness import check_diagnosis
+from iavlib.multiannotator.expertness import check_diagnosis, unit_pixels
 from iavlib.training.batches import ImageBatches
 from iavlib.training.loop import fit
 from iavlib.training.objectives import Objective
@@ -47,9 +47,6 @@ def assisted_loss(network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
 class _AssistedObjective(Objective):
     def loss(self, model: nn.Module, batch: dict[str, Tensor], epoch: int) -> Tensor:
         return assisted_loss(model, batch)
-
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        return {}
 
 
 def train(
@@ -99,9 +96,7 @@ def restore_statistics(network: nn.Module, images: np.ndarray, seed: int) -> Non
     order = np.random.default_rng(seed).permutation(len(images))[:_RESTORED_BY]
     for encoder in backbone.values() if isinstance(backbone, nn.ModuleDict) else [backbone]:
         if has_folded_batchnorm(encoder):
-            starts = range(0, len(order), _BATCH)
-            batches = (images[order[first : first + _BATCH]] for first in starts)
-            restore_batchnorm(encoder, (_pixels(batch, encoder) for batch in batches))
+            restore_batchnorm(encoder, _batches(encoder, images[order]))
 
 
 def assisted_targets(dataset: MultiAnnotatorSet, masks: np.ndarray) -> dict[str, np.ndarray]:
@@ -123,30 +118,25 @@ def assisted_targets(dataset: MultiAnnotatorSet, masks: np.ndarray) -> dict[str,
 
 def diagnose(net: nn.Module, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Let a trained net diagnose images with masks: probabilities, shape (n,)."""
-
-    def run(batch: Tensor, first: int) -> Tensor:
-        chosen = torch.from_numpy(np.asarray(masks[first : first + len(batch)], np.float32))
-        return net(batch, chosen.to(batch.device))["diagnosis"]
-
-    return _over(net, images, run)
+    chosen = torch.from_numpy(np.asarray(masks, np.float32)).split(_BATCH)
+    pairs = zip(_batches(net, images), chosen, strict=True)
+    logits = (net(batch, some.to(batch.device))["diagnosis"] for batch, some in pairs)
+    return _logits_to_probabilities(net, logits)
 
 
 def segment(network: nn.Module, images: np.ndarray) -> np.ndarray:
     """Let a trained network segment images: probabilities, shape (n, H, W)."""
-    return _over(network, images, lambda batch, first: network(batch)["mask"])
+    logits = (network(batch)["mask"] for batch in _batches(network, images))
+    return _logits_to_probabilities(network, logits)
 
 
-def _pixels(images: np.ndarray, network: nn.Module) -> Tensor:
-    """Turn images (n, H, W, 3) of bytes into (n, 3, H, W) from 0 to 1, where the network is."""
-    device = next(network.parameters()).device
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-    return pixels.permute(0, 3, 1, 2).float() / 255
+def _batches(network: nn.Module, images: np.ndarray) -> Iterator[Tensor]:
+    """Yield images (n, 3, H, W) from 0 to 1, batch by batch, where the network is."""
+    for first in range(0, len(images), _BATCH):
+        yield unit_pixels(images[first : first + _BATCH], next(network.parameters()).device)
 
 
-def _over(network: nn.Module, images: np.ndarray, run) -> np.ndarray:
-    """Apply a function of batches and their first positions that gives logits."""
-    logits = []
+def _logits_to_probabilities(network: nn.Module, logits: Iterable[Tensor]) -> np.ndarray:
+    """Run a network in evaluation mode over batches of logits that are computed as they come."""
     with evaluating(network), torch.inference_mode():
-        for first in range(0, len(images), _BATCH):
-            logits.append(run(_pixels(images[first : first + _BATCH], network), first))
-        return torch.cat(logits).sigmoid().float().cpu().numpy()
+        return torch.cat(list(logits)).sigmoid().float().cpu().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,16 +104,13 @@ def _classes(path: str, values: LabelValues) -> np.ndarray:
     for number, value in enumerate(values.greys, start=1):
         labels[grey == value] = number
     if unknown := sorted(set(np.unique(grey[labels == 0]).tolist()) - {0}):
-        raise LabelError(
-            path,
-            f"values {unknown[:5]} stand for no class; declared are {[0, *values.greys]}",
-            "write one of these values in each pixel, without smoothing or JPEG",
-        )
+        problem = f"values {unknown[:5]} stand for no class; declared are {[0, *values.greys]}"
+        hint = "write one of these values in each pixel, without smoothing or JPEG"
+        raise LabelError(path, problem, hint)
     return labels
 
 
 FRACTIONS = (0.7, 0.1, 0.2)
-TRUTHS = ("known", "majority", "first")
 ONE_ANNOTATOR = "(the image's first)"
 
 
@@ -163,7 +161,11 @@ def from_cohort(
     DataError
         If a file cannot be read.
     """
-    wanted = _known_annotators(cohort, annotators)
+    known = sorted(cohort.masks["annotator"].unique())
+    wanted = tuple(known if annotators is None else annotators)
+    if unknown := [name for name in wanted if name not in known]:
+        where, hint = f"{cohort.name}, annotator {unknown[0]!r}", f"choose among {', '.join(known)}"
+        raise LabelError(where, "drew no mask of this cohort", hint)
     truth = _checked_truth(cohort, truth, wanted)
     height, width = (size, size) if isinstance(size, int) else tuple(size)
     values = LabelValues.of(cohort)
@@ -179,18 +181,11 @@ def from_cohort(
         images[row] = image.resize((width, height), Image.Resampling.BICUBIC)
     ids = pd.Index(list(chosen))
     dataset = MultiAnnotatorSet(
-        name=cohort.name,
-        images=images,
-        labels=labels,
-        annotators=wanted,
-        n_classes=values.n_classes,
-        ids=ids,
+        *(cohort.name, images, labels, wanted, values.n_classes, ids),
         clusters=cohort.clusters()[ids].to_numpy(object),
         subsets=_split(cohort, ids, fractions, seed),
         structures=values.structures,
-        synthetic=cohort.synthetic,
-        notes=tuple(notes),
-        citation=cohort.citation,
+        **{"synthetic": cohort.synthetic, "notes": tuple(notes), "citation": cohort.citation},
     )
     return _with_truth(dataset, cohort, truth, values)
 
@@ -240,25 +235,15 @@ def simulated_on(
     )
 
 
-def _known_annotators(cohort: Cohort, annotators) -> tuple[str, ...]:
-    known = sorted(cohort.masks["annotator"].unique())
-    wanted = tuple(known if annotators is None else annotators)
-    if unknown := [name for name in wanted if name not in known]:
-        where, hint = f"{cohort.name}, annotator {unknown[0]!r}", f"choose among {', '.join(known)}"
-        raise LabelError(where, "drew no mask of this cohort", hint)
-    return wanted
-
-
 def _checked_truth(cohort: Cohort, truth: str | None, wanted: tuple[str, ...]) -> str | None:
-    known = "truth" in cohort.extras
-    truth = ("known" if known else None) if truth is None else truth
-    if truth is None or (truth in TRUTHS and (truth != "known" or known)) or truth in wanted:
+    known = ["known"] if "truth" in cohort.extras else []
+    if truth is None:
+        return known[0] if known else None
+    if truth in (choices := [*known, "majority", "first", *wanted]):
         return truth
-    raise LabelError(
-        f"{cohort.name}, truth {truth!r}",
-        "no truth is known of it" if truth == "known" else "there is no such truth",
-        f"choose majority, first, or one of {', '.join(wanted)}",
-    )
+    problem = "no truth is known of it" if truth == "known" else "there is no such truth"
+    hint = f"choose one of {', '.join(choices)}"
+    raise LabelError(f"{cohort.name}, truth {truth!r}", problem, hint)
 
 
 def _usable(cohort: Cohort, wanted, truth: str | None, min_masks: int):
@@ -270,13 +255,13 @@ def _usable(cohort: Cohort, wanted, truth: str | None, min_masks: int):
         image_id: dict(zip(group["annotator"], group["path"], strict=True))
         for image_id, group in once.groupby("image_id", sort=False)
     }
-    chosen, left_out = {}, {}
-    for image_id, row in cohort.images.iterrows():
-        own = paths.get(image_id, {})
-        if reason := _reason(image_id, row, own, wanted, truth, min_masks):
-            left_out[reason] = left_out.get(reason, 0) + 1
-        else:
-            chosen[image_id] = own
+    required = truth if truth in wanted else None
+    reasons = {
+        image_id: _reason(image_id, row, paths.get(image_id, {}), required, min_masks)
+        for image_id, row in cohort.images.iterrows()
+    }
+    chosen = {image_id: paths[image_id] for image_id, reason in reasons.items() if not reason}
+    left_out = Counter(filter(None, reasons.values()))
     notes = [f"left out: {n:,} images, {reason}" for reason, n in left_out.items()]
     if len(here) > len(once):
         notes.append(f"left out: {len(here) - len(once):,} further masks by an image's annotator")
@@ -286,7 +271,7 @@ def _usable(cohort: Cohort, wanted, truth: str | None, min_masks: int):
     return chosen, notes
 
 
-def _reason(image_id, row, own: dict[str, str], wanted, truth, min_masks: int) -> str | None:
+def _reason(image_id, row, own: dict[str, str], required: str | None, min_masks: int) -> str | None:
     """Return why an image is left out; None where it is not."""
     if not own:
         return "no mask here"
@@ -294,17 +279,15 @@ def _reason(image_id, row, own: dict[str, str], wanted, truth, min_masks: int) -
         return "no image file"
     if len(own) < min_masks:
         return f"fewer than {min_masks} annotators"
-    if truth in wanted and truth not in own:
-        return f"no mask by {truth}"
+    if required and required not in own:
+        return f"no mask by {required}"
     sizes = mask_sizes(own)
-    first = next(iter(sizes))
-    for name, size in sizes.items():
-        if size != sizes[first]:
-            both = " and ".join(f"{n} {sizes[n][0]}x{sizes[n][1]}" for n in (first, name))
-            problem = f"its masks have different sizes: {both}"
-            hint = "replace the one that does not have the image's size"
-            raise LabelError(f"image {image_id!r}", problem, hint)
-    if not fits(image_size(row["path"]), sizes[first], row["geometry"]):
+    if len(set(sizes.values())) > 1:
+        each = " and ".join(f"{name} {width}x{height}" for name, (width, height) in sizes.items())
+        problem = f"its masks have different sizes: {each}"
+        hint = "replace the one that does not have the image's size"
+        raise LabelError(f"image {image_id!r}", problem, hint)
+    if not fits(image_size(row["path"]), next(iter(sizes.values())), row["geometry"]):
         return f"masks do not lie over the {row['geometry']} image file"
     return None
 
@@ -331,9 +314,8 @@ def _with_truth(dataset: MultiAnnotatorSet, cohort: Cohort, truth: str | None, v
     elif truth == "majority":
         maps = majority_labels(dataset)
     else:
-        column = (~dataset.missing).argmax(axis=1)
-        if truth != "first":
-            column = np.full(len(dataset), dataset.annotator_index(truth))
+        of_one = truth != "first"
+        column = dataset.annotator_index(truth) if of_one else (~dataset.missing).argmax(axis=1)
         maps = dataset.labels[np.arange(len(dataset)), column]
     whose = {"majority": "majority vote", "first": ONE_ANNOTATOR}.get(truth, truth)
     return replace(dataset, truth=maps.astype(np.int8), truth_is=whose)

@@ -145,14 +145,11 @@ def confusion_error(estimated: np.ndarray, true: np.ndarray) -> float:
         sums = matrices.sum(axis=-2)[known]
         if not (np.abs(sums - 1) <= SUM_TOLERANCE).all():
             worst = sums[np.argmax(np.abs(sums - 1))] if np.isfinite(sums).all() else np.nan
-            raise ValueError(
-                f"columns of the {name} matrices do not sum to 1 but to {worst:.4g}, for instance: "
-                "they are to be [label, truth]"
-            )
+            problem = f"columns of the {name} matrices do not sum to 1 but to {worst:.4g}"
+            raise ValueError(f"{problem}, for instance: they are to be [label, truth]")
     if not known.any():
         raise ValueError("no true matrix has a column that is known")
-    squared = ((estimated - true) ** 2).mean(axis=-2)[known]
-    return float(np.sqrt(squared.mean()))
+    return float(np.sqrt(((estimated - true) ** 2).mean(axis=-2)[known].mean()))
 
 
 def confusion_error_released(

@@ -91,7 +91,9 @@ class MultiAnnotatorSet:
 
     def __post_init__(self):
         ids = pd.Index([str(image_id) for image_id in self.ids], name="image_id", dtype=object)
-        structures = self.structures or _one_per_class(self.n_classes)
+        per_class = {f"class {number}": (number,) for number in range(1, self.n_classes)}
+        single = {"foreground": (1,)}
+        structures = self.structures or (single if self.n_classes == 2 else per_class)
         fields = {
             "ids": ids,
             "annotators": tuple(self.annotators),
@@ -102,7 +104,6 @@ class MultiAnnotatorSet:
         for key, value in fields.items():
             object.__setattr__(self, key, value)
         _check_shapes(self)
-        _check_names(self)
         _check_classes(self)
         _check_missing(self)
 
@@ -113,11 +114,10 @@ class MultiAnnotatorSet:
         height, width = self.images.shape[1:3]
         kind = "synthetic, " if self.synthetic else ""
         kind += "simulated annotators, " if self.simulated_annotators else ""
-        return (
-            f"MultiAnnotatorSet({self.name!r}, {kind}{len(self):,} images of {width}x{height}, "
-            f"{len(self.annotators)} annotators, {int((~self.missing).sum()):,} label maps, "
-            f"{self.n_classes} classes)"
-        )
+        kind += f"{len(self):,} images of {width}x{height}, {len(self.annotators)} annotators"
+        n_maps = int((~self.missing).sum())
+        maps = f"{n_maps:,} label maps, {self.n_classes} classes"
+        return f"MultiAnnotatorSet({self.name!r}, {kind}, {maps})"
 
     @cached_property
     def missing(self) -> np.ndarray:
@@ -166,22 +166,23 @@ class MultiAnnotatorSet:
         LabelError
             If there is no such annotator.
         """
-        if name not in self.annotators:
-            raise LabelError(
-                f"{self.name}, annotator {name!r}",
-                "nobody of that name labels this set",
-                f"choose among {', '.join(self.annotators)}",
-            )
+        self._require("annotator", name, self.annotators)
         return self.annotators.index(name)
+
+    def _require(self, what: str, name: str, known: Iterable[str]) -> None:
+        if name not in known:
+            hint = f"choose among {', '.join(known)}"
+            raise LabelError(f"{self.name}, {what} {name!r}", "there is none of that name", hint)
 
     def require_seen(self) -> None:
         """Raise :class:`LabelError`, with their names, if annotators labelled no image."""
         if self.unseen:
-            raise LabelError(
-                f"{self.name}, annotator {', '.join(map(repr, self.unseen[:5]))}",
-                f"labelled none of the {len(self)} images ({len(self.unseen)} such annotators)",
-                "leave them out with of_annotators(), or split so that each subset has some",
+            where = f"{self.name}, annotator {', '.join(map(repr, self.unseen[:5]))}"
+            problem = (
+                f"labelled none of the {len(self)} images ({len(self.unseen)} such annotators)"
             )
+            hint = "leave them out with of_annotators(), or split so that each subset has some"
+            raise LabelError(where, problem, hint)
 
     def take(self, positions) -> MultiAnnotatorSet:
         """Return the images at these positions (whole numbers, or one bool per image)."""
@@ -225,9 +226,8 @@ class MultiAnnotatorSet:
         """
         columns = [self.annotator_index(name) for name in names]
         kept = ~self.missing[:, columns].all(axis=1)
-        return replace(
-            self.take(kept), labels=self.labels[kept][:, columns], annotators=tuple(names)
-        )
+        labels = self.labels[kept][:, columns]
+        return replace(self.take(kept), labels=labels, annotators=tuple(names))
 
     def one_label_per_image(self, seed: int = 0) -> MultiAnnotatorSet:
         """Keep one annotator's label map per image, drawn at random among those it has.
@@ -259,9 +259,7 @@ class MultiAnnotatorSet:
         LabelError
             If there is no such structure.
         """
-        if name not in self.structures:
-            where, hint = f"{self.name}, structure {name!r}", ", ".join(self.structures)
-            raise LabelError(where, "there is none of that name", f"choose among {hint}")
+        self._require("structure", name, self.structures)
         masks = np.isin(self.labels, self.structures[name]).astype(np.int8)
         masks[self.labels == MISSING] = MISSING
         return masks
@@ -282,47 +280,44 @@ class MultiAnnotatorSet:
         return (masks == 1).sum(axis=1) / (~self.missing).sum(axis=1)[:, None, None]
 
 
-def _one_per_class(n_classes: int) -> dict[str, tuple[int, ...]]:
-    if n_classes == 2:
-        return {"foreground": (1,)}
-    return {f"class {number}": (number,) for number in range(1, n_classes)}
-
-
 def _check_shapes(dataset: MultiAnnotatorSet) -> None:
-    name, images, labels, truth = dataset.name, dataset.images, dataset.labels, dataset.truth
+    """Check shapes, names, and the number of classes."""
+    images, labels, truth, n_classes = (
+        getattr(dataset, name) for name in ("images", "labels", "truth", "n_classes")
+    )
+
+    def require(fits, problem: str, hint: str) -> None:
+        if not fits:
+            raise LabelError(dataset.name, problem, hint)
+
     hint = "give images (n, height, width, channels), labels (n, annotators, height, width)"
-    if images.ndim != 4 or labels.ndim != 4 or not images.size or not labels.size:
-        raise LabelError(name, f"shapes {images.shape} and {labels.shape}", hint)
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
-        raise LabelError(name, "images hold NaN or infinite values", "replace them")
+    arrays = images.ndim == labels.ndim == 4 and images.size and labels.size
+    require(arrays, f"shapes {images.shape} and {labels.shape}", hint)
+    finite = images.dtype.kind != "f" or np.isfinite(images).all()
+    require(finite, "images hold NaN or infinite values", "replace them")
     n, *size = images.shape[:3]
-    if labels.shape != (expected := (n, len(dataset.annotators), *size)):
-        raise LabelError(name, f"labels of shape {labels.shape}, not {expected}", hint)
-    if truth is not None and truth.shape != (n, *size):
-        raise LabelError(name, f"truth of shape {truth.shape}", f"{hint}, truth without annotators")
-    for what in ("ids", "clusters", "subsets", "diagnosis"):
-        values = getattr(dataset, what)
-        if values is not None and len(values) != n:
-            raise LabelError(name, f"{len(values)} {what} for {n} images", "give one per image")
-
-
-def _check_names(dataset: MultiAnnotatorSet) -> None:
+    expected = (n, len(dataset.annotators), *size)
+    require(labels.shape == expected, f"labels of shape {labels.shape}, not {expected}", hint)
+    if truth is not None:
+        hint += ", truth without annotators"
+        require(truth.shape == (n, *size), f"truth of shape {truth.shape}", hint)
+    for name in ("ids", "clusters", "subsets", "diagnosis"):
+        if (values := getattr(dataset, name)) is not None:
+            problem = f"{len(values)} {name} for {n} images"
+            require(len(values) == n, problem, "give one per image")
     for what, names in (("annotator", dataset.annotators), ("image", dataset.ids)):
-        names = pd.Index(names)
-        if not names.is_unique:
-            problem = f"two of the name {names[names.duplicated()][0]!r} ({what})"
-            raise LabelError(dataset.name, problem, "name each differently")
+        twice = pd.Index(names)[pd.Index(names).duplicated()]
+        problem = f"two of the name {next(iter(twice), '')!r} ({what})"
+        require(twice.empty, problem, "name each differently")
+    hint = f"declare from 2 (background and one more) to {MAX_CLASSES}"
+    require(2 <= n_classes <= MAX_CLASSES, f"{n_classes} classes", hint)
+    for structure, classes in dataset.structures.items():
+        problem = f"structure {structure!r} has a class beyond {n_classes}"
+        require(max(classes) < n_classes, problem, "name classes below that")
 
 
 def _check_classes(dataset: MultiAnnotatorSet) -> None:
     name, n_classes = dataset.name, dataset.n_classes
-    if not 2 <= n_classes <= MAX_CLASSES:
-        hint = f"declare from 2 (background and one more) to {MAX_CLASSES}"
-        raise LabelError(name, f"{n_classes} classes", hint)
-    for structure, classes in dataset.structures.items():
-        if max(classes) >= n_classes:
-            problem = f"structure {structure!r} has a class beyond {n_classes}"
-            raise LabelError(name, problem, "name classes below that")
     for what, values, lowest in (("truth", dataset.truth, 0), ("labels", dataset.labels, MISSING)):
         if values is None:
             continue
@@ -333,29 +328,25 @@ def _check_classes(dataset: MultiAnnotatorSet) -> None:
         wrong = (values >= n_classes) | (values < lowest)
         first = tuple(np.argwhere(wrong)[0])
         whose = f", annotator {dataset.annotators[first[1]]!r}" if what == "labels" else ""
-        raise LabelError(
-            f"{name}, image {dataset.ids[first[0]]!r}{whose}",
-            f"{what} hold class {values[first]}, but {n_classes} are declared "
-            f"(0 to {n_classes - 1}; {int(wrong.sum()):,} pixels in all)",
-            "declare as many classes as there are, background included, or map the values",
-        )
+        declared = f"{n_classes} are declared, 0 to {n_classes - 1}"
+        pixels = f"{int(wrong.sum()):,} pixels in all"
+        problem = f"{what} hold class {values[first]}, but {declared} ({pixels})"
+        hint = "declare as many classes as there are, background included, or map the values"
+        raise LabelError(f"{name}, image {dataset.ids[first[0]]!r}{whose}", problem, hint)
 
 
 def _check_missing(dataset: MultiAnnotatorSet) -> None:
     unlabelled = (dataset.labels == MISSING).sum(axis=(2, 3))
     size = dataset.labels[0, 0].size
     partly = np.argwhere((unlabelled > 0) & (unlabelled < size))
-    if len(partly):
+    if partly.size:
         row, column = partly[0]
-        raise LabelError(
-            f"{dataset.name}, image {dataset.ids[row]!r}, annotator {dataset.annotators[column]!r}",
-            f"{unlabelled[row, column]:,} of {size:,} pixels have no label",
-            "label the whole image, or none of it (-1 throughout)",
-        )
+        where = f"image {dataset.ids[row]!r}, annotator {dataset.annotators[column]!r}"
+        problem = f"{unlabelled[row, column]:,} of {size:,} pixels have no label"
+        hint = "label the whole image, or none of it (-1 throughout)"
+        raise LabelError(f"{dataset.name}, {where}", problem, hint)
     empty = np.flatnonzero((unlabelled == size).all(axis=1))
     if len(empty):
-        raise LabelError(
-            f"{dataset.name}, image {', '.join(map(repr, dataset.ids[empty[:3]]))}",
-            f"no annotator labelled it ({len(empty)} such images)",
-            "leave out images without a mask",
-        )
+        where = f"{dataset.name}, image {', '.join(map(repr, dataset.ids[empty[:3]]))}"
+        problem = f"no annotator labelled it ({len(empty)} such images)"
+        raise LabelError(where, problem, "leave out images without a mask")

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from iavlib.core.errors import DiagnosisFirstError
 from iavlib.models.assisted import AssistedNet
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
-from iavlib.training.predict import evaluating
+from iavlib.training.predict import evaluating, frozen
 
 #: Coordinates of pixels run between these, so that their variance is 1 (released code).
 _REACH = math.sqrt(3)
@@ -138,10 +138,9 @@ def jitter(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[T
     drawn = 2 * torch.rand(4, len(images), generator=generator).to(images.device) - 1
     angle, scale = drawn[0] * math.radians(10), 1 + 0.2 * drawn[1]
     cosine, sine = angle.cos() * scale, angle.sin() * scale
-    rows = [torch.stack((cosine, -sine, drawn[2] / 8), 1)]
-    rows += [torch.stack((sine, cosine, drawn[3] / 8), 1)]
+    matrix = torch.stack((cosine, -sine, drawn[2] / 8, sine, cosine, drawn[3] / 8), 1)
     both = torch.cat((images, masks[:, None]), 1)
-    grid = F.affine_grid(torch.stack(rows, 1), list(both.shape), align_corners=False)
+    grid = F.affine_grid(matrix.view(-1, 2, 3), list(both.shape), align_corners=False)
     moved = F.grid_sample(both, grid, padding_mode="border", align_corners=False)
     return moved[:, :3], moved[:, 3]
 
@@ -263,17 +262,9 @@ def optimise_expertness(
         raise DiagnosisFirstError(f"{problem}: give one of {', '.join(GENERATORS)}")
     check_diagnosis(dataset)
     random = torch.Generator().manual_seed(seed)
-    states = [parameter.requires_grad for parameter in net.parameters()]
-    net.requires_grad_(False)
-    try:
-        with evaluating(net):
-            parts = np.array_split(np.arange(len(dataset)), range(_BATCH, len(dataset), _BATCH))
-            batches = [
-                _optimise(net, dataset.take(part), generator, steps, random) for part in parts
-            ]
-    finally:
-        for parameter, state in zip(net.parameters(), states, strict=True):
-            parameter.requires_grad_(state)
+    parts = np.array_split(np.arange(len(dataset)), range(_BATCH, len(dataset), _BATCH))
+    with frozen(net), evaluating(net):
+        batches = [_optimise(net, dataset.take(part), generator, steps, random) for part in parts]
     return Expertness(*(np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
 
 
@@ -285,11 +276,16 @@ def check_diagnosis(dataset: MultiAnnotatorSet) -> None:
         raise DiagnosisFirstError("a diagnosis is neither 0 nor 1: leave such images out")
 
 
+def unit_pixels(images: np.ndarray, device: torch.device) -> Tensor:
+    """Turn images (n, H, W, 3) of bytes into (n, 3, H, W) from 0 to 1 on a device."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    return pixels.permute(0, 3, 1, 2).float() / 255
+
+
 def _optimise(net, batch: MultiAnnotatorSet, generator: str, steps: int, random):
     """Optimise a batch of images; each is independent, for their losses are added."""
     device = next(net.parameters()).device
-    images = torch.from_numpy(np.ascontiguousarray(batch.images)).to(device)
-    images = images.permute(0, 3, 1, 2).float() / 255
+    images = unit_pixels(batch.images, device)
     labels = torch.from_numpy(np.ascontiguousarray(batch.labels)).to(device)
     given, masks = labels[:, :, 0, 0] >= 0, labels.clamp_min(0).float()
     diagnosis = torch.tensor(batch.diagnosis, dtype=torch.float32).to(device)

@@ -17,7 +17,8 @@ from iavlib.masks import class_dice
 from iavlib.models.model_files import read_model, write_model
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import posterior_classes
-from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood
+from iavlib.multiannotator.losses import label_likelihood
+from iavlib.multiannotator.method import Method, Outputs, Problem
 from iavlib.multiannotator.methods import make_method
 from iavlib.multiannotator.prediction import Prediction, join_predictions
 from iavlib.training.batches import ImageBatches, normalise
@@ -85,10 +86,9 @@ class FittedMethod:
             ids = pd.Index([str(number) for number in range(len(pixels))], name="image_id")
         channels = self.problem.channels
         if pixels.ndim != 4 or pixels.shape[-1] != channels or not len(pixels):
-            raise MethodError(
-                f"images of shape {pixels.shape}; the network was trained on (n, height, width, "
-                f"{channels}): give at least one such image"
-            )
+            wanted = f"(n, height, width, {channels}): give at least one such image"
+            problem = f"images of shape {pixels.shape}; the network was trained on {wanted}"
+            raise MethodError(problem)
         for first, outputs in self._outputs(pixels, n_samples, seed, batch_size):
             yield _prediction(ids[first : first + batch_size], self.problem.annotators, outputs)
 
@@ -115,10 +115,9 @@ class FittedMethod:
             If the annotators are not those learnt from.
         """
         if dataset.annotators != self.problem.annotators:
-            raise MethodError(
-                f"labels of {', '.join(dataset.annotators)}; the method learnt from "
-                f"{', '.join(self.problem.annotators)}: give these, in this order"
-            )
+            given, learnt = map(", ".join, (dataset.annotators, self.problem.annotators))
+            hint = "give these, in this order"
+            raise MethodError(f"labels of {given}; the method learnt from {learnt}: {hint}")
         fused = self.method.fuse(self.network, dataset)
         if fused is not None:
             return fused
@@ -213,9 +212,8 @@ def fit(
         with evaluating(network):
             targets = method.targets(data, stage, network)
         key = repr((data.fingerprint, method.name, method.settings, stage))
-        batches = ImageBatches.from_arrays(
-            data.images, data.ids, targets, problem.mean, problem.std, device, key
-        )
+        given = (data.images, data.ids, targets, problem.mean, problem.std, device, key)
+        batches = ImageBatches.from_arrays(*given)
         method.begin(network, stage)
         objective = _StageObjective(method, stage, problem, validation)
         subfolder = None if folder is None else _stage_folder(Path(folder), method, stage)
@@ -263,10 +261,9 @@ class _StageObjective(Objective):
 
 def _validate(fitted: FittedMethod, dataset: MultiAnnotatorSet) -> dict[str, float]:
     """Measure ``nll`` and, where the truth is known, ``dice``; see :func:`fit`."""
-    total, n_given, dice, first = 0.0, 0, 0.0, 0
+    total, n_given, dice = 0.0, 0, 0.0
     for batch in fitted.predict_batches(dataset, n_samples=4):
-        some = dataset.take(np.arange(first, first + len(batch)))
-        first += len(batch)
+        some = batch.images_of(dataset)
         maps = batch.maps if batch.maps is not None else batch.consensus[:, None]
         maps = torch.from_numpy(maps).expand(-1, len(dataset.annotators), -1, -1, -1)
         loss, given = label_likelihood(maps, torch.from_numpy(some.labels))
@@ -285,26 +282,17 @@ def _prediction(ids, annotators: tuple[str, ...], outputs: Outputs) -> Predictio
     consensus, samples = outputs.consensus.float(), outputs.samples
     if samples is None:
         samples = (consensus[:, None] if outputs.maps is None else outputs.maps).argmax(2)
-    by_class = plain = None
+    arrays = {name: _array(values) for name, values in vars(outputs).items()}
+    arrays["samples"] = samples.to(torch.int8).cpu().numpy()
     if outputs.confusion is not None:
         # The mean of a column over the pixels of its class, and over all pixels.
         matrices = outputs.confusion.float()
         matrices = matrices.expand(*matrices.shape[:4], *consensus.shape[-2:])
         taken = nn.functional.one_hot(consensus.argmax(1), consensus.shape[1])
         weights = taken.movedim(-1, 1)[:, None, None].to(matrices.dtype)
-        by_class = _array((matrices * weights).sum((4, 5)) / weights.sum((4, 5)))
-        plain = _array(matrices.mean((4, 5)))
-    return Prediction(
-        ids=ids,
-        annotators=annotators,
-        consensus=_array(consensus),
-        maps=_array(outputs.maps),
-        samples=samples.to(torch.int8).cpu().numpy(),
-        confusion=by_class,
-        confusion_plain=plain,
-        levels=_array(outputs.levels),
-        diagnosis=_array(outputs.diagnosis),
-    )
+        arrays["confusion"] = _array((matrices * weights).sum((4, 5)) / weights.sum((4, 5)))
+        arrays["confusion_plain"] = _array(matrices.mean((4, 5)))
+    return Prediction(ids, annotators, **arrays)
 
 
 def save_method(fitted: FittedMethod, folder: str | Path) -> Path:
@@ -315,12 +303,9 @@ def save_method(fitted: FittedMethod, folder: str | Path) -> Path:
     Path
         Of the tensors.
     """
-    sidecar = {
-        "method": fitted.method.name,
-        "settings": fitted.method.settings,
-        "problem": asdict(fitted.problem),
-    }
-    return write_model(fitted.network, folder, sidecar, method=fitted.method.name)
+    name, settings = fitted.method.name, fitted.method.settings
+    sidecar = {"method": name, "settings": settings, "problem": asdict(fitted.problem)}
+    return write_model(fitted.network, folder, sidecar, method=name)
 
 
 def load_method(folder: str | Path) -> FittedMethod:
@@ -333,7 +318,9 @@ def load_method(folder: str | Path) -> FittedMethod:
     """
 
     def build(sidecar) -> FittedMethod:
-        method = make_method(sidecar["method"], **sidecar["settings"])
+        # An earlier version had a setting for the start of training, which is over.
+        settings = {k: v for k, v in sidecar["settings"].items() if k != "start_diagonal"}
+        method = make_method(sidecar["method"], **settings)
         problem = Problem.from_json(sidecar["problem"])
         return FittedMethod(method, build_network(method, problem, 0), problem)
 
@@ -367,16 +354,15 @@ def parameter_counts(
     MethodError
         If there is no such method or setting.
     """
-    rows = {}
+    rows: dict[str, list[int]] = {}
     for name in methods:
-        method, rows[name] = make_method(name, **settings), []
+        method = make_method(name, **settings)
         for n in annotators:
-            names = tuple(f"annotator {number}" for number in range(n))
-            size, grey = (3, 64, 64), (0.5,) * 3
-            problem = Problem(names, 2, *size, grey, grey, {"foreground": (1,)})
+            names, grey = tuple(map(str, range(n))), (0.5,) * 3
+            problem = Problem(names, 2, 3, 64, 64, grey, grey, {"foreground": (1,)})
             with torch.device("meta"):
                 fitted = FittedMethod(method, method.build(problem), problem)
-            rows[name].append(fitted.n_parameters)
+            rows.setdefault(name, []).append(fitted.n_parameters)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(annotators))
     first, last = annotators[0], annotators[-1]
     more = (table[last] - table[first]) / (last - first)

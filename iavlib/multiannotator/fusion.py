@@ -134,8 +134,7 @@ def _by_staple(dataset: MultiAnnotatorSet, estimate: Callable) -> np.ndarray:
                 fused[row, number] = masks[0]
                 continue
             probability = estimate(masks).probability
-            votes = masks.mean(axis=0)
-            fused[row, number] = np.where(np.isfinite(probability), probability, votes)
+            fused[row, number] = np.where(np.isfinite(probability), probability, masks.mean(axis=0))
     fused /= np.maximum(fused.sum(axis=1, keepdims=True), 1)
     fused[:, 0] = np.maximum(0, 1 - fused[:, 1:].sum(axis=1))
     return fused

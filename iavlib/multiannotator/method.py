@@ -1,4 +1,4 @@
-"""The interface of a method that learns from several annotators, and losses that methods share.
+"""The interface of a method that learns from several annotators.
 
 A new method is one file in :mod:`iavlib.multiannotator.methods`, or a module of another package
 that is imported or named by an entry point of the group ``iavlib.methods``, with one class::
@@ -6,7 +6,8 @@ that is imported or named by an entry point of the group ``iavlib.methods``, wit
     from torch import nn
 
     from iavlib.multiannotator import Method, Outputs, register
-    from iavlib.multiannotator.method import UNET_SETTINGS, label_likelihood
+    from iavlib.multiannotator.losses import label_likelihood
+    from iavlib.multiannotator.method import UNET_SETTINGS
 
 
     @register("mine", "My method")
@@ -47,12 +48,11 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.core.errors import DataError, MethodError, ModelError, suggest
-from iavlib.models.unet import WIDTHS, UNet, stages_for
+from iavlib.models import unet
+from iavlib.models.unet import WIDTHS, EncoderUNet, UNet, stages_for
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.training.batches import channel_statistics
 
-#: Probabilities are kept above this before their logarithm is taken.
-EPSILON = 1e-7
 UNET = "unet"
 #: Settings of methods whose U-Net is a choice: :meth:`Method.backbone` reads them. ``encoder`` is
 #: ``unet``, of ``widths``, or a network of timm under a ``decoder`` of these channels (finest
@@ -97,12 +97,11 @@ class Problem:
     def of(cls, dataset: MultiAnnotatorSet, normalise: bool = True) -> Problem:
         """Describe the training subset of a set; without `normalise`, images stay from 0 to 1."""
         _, height, width, channels = dataset.images.shape
-        statistics = ((0.0,) * channels, (1.0,) * channels)
+        mean, std = (0.0,) * channels, (1.0,) * channels
         if normalise:
-            statistics = channel_statistics(dataset.images)
-        size = (channels, height, width)
-        structures = dict(dataset.structures)
-        return cls(dataset.annotators, dataset.n_classes, *size, *statistics, structures)
+            mean, std = channel_statistics(dataset.images)
+        given = (dataset.annotators, dataset.n_classes, channels, height, width)
+        return cls(*given, mean, std, dict(dataset.structures))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Problem:
@@ -208,8 +207,6 @@ class Method(ABC):
 
     def _check_encoder(self) -> None:
         """Refuse an encoder or weights that do not exist, and fix the padding they need."""
-        from iavlib.models.unet import PADDINGS, padding_for
-
         settings = self.settings
         if settings["encoder"] == UNET:
             if settings["weights"] != "none":
@@ -219,24 +216,20 @@ class Method(ABC):
         self.require("weights", ("none", "file", "hub"))
         if settings["padding"] == "weights":
             try:
-                settings["padding"] = padding_for(settings["encoder"], settings["weights"])
+                settings["padding"] = unet.padding_for(settings["encoder"], settings["weights"])
             except (ModelError, DataError) as error:
                 raise MethodError(f"method {self.name!r}: {error}") from error
-        self.require("padding", PADDINGS)
+        self.require("padding", unet.PADDINGS)
 
     def backbone(self, problem: Problem) -> nn.Module:
         """Make the U-Net of :data:`UNET_SETTINGS`; it gives ``features`` maps of the images' size.
 
         Its weights are random; :meth:`pretrain` loads others.
         """
-        chosen = self.settings
+        channels, chosen = problem.channels, self.settings
         if chosen["encoder"] == UNET:
-            widths = stages_for(problem.height, problem.width, chosen["widths"])
-            return UNet(problem.channels, widths)
-        from iavlib.models.unet import EncoderUNet
-
-        decoder, padding = chosen["decoder"], chosen["padding"]
-        return EncoderUNet(problem.channels, chosen["encoder"], decoder, padding)
+            return UNet(channels, stages_for(problem.height, problem.width, chosen["widths"]))
+        return EncoderUNet(channels, chosen["encoder"], chosen["decoder"], chosen["padding"])
 
     def check(self) -> None:  # noqa: B027 (most have nothing more to check)
         """Raise :class:`MethodError` where settings make no sense."""
@@ -258,9 +251,7 @@ class Method(ABC):
         """
         if self.settings.get("weights", "none") == "none":
             return None
-        from iavlib.models.unet import load_encoders
-
-        return load_encoders(network, self.settings["weights"])
+        return unet.load_encoders(network, self.settings["weights"])
 
     def start(self, network: nn.Module, data: MultiAnnotatorSet, recipe) -> None:  # noqa: B027
         """Set what the network takes from the training subset other than by training."""
@@ -319,90 +310,21 @@ class Method(ABC):
         return network
 
 
-def label_likelihood(maps: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the negative log-likelihood of the labels that annotators gave.
-
-    Parameters
-    ----------
-    maps : torch.Tensor, shape (B, R, C, H, W)
-        Probabilities, not logits.
-    labels : torch.Tensor of int, shape (B, R, H, W)
-        -1 where an annotator did not label the image.
-
-    Returns
-    -------
-    loss : torch.Tensor, shape (B, R)
-        Mean over pixels of -log p(label); exactly 0, with no gradient, where labels are missing.
-    given : torch.Tensor of bool, shape (B, R)
-    """
-    given = labels[:, :, 0, 0] >= 0
-    chosen = maps.gather(2, labels.clamp_min(0).long().unsqueeze(2)).squeeze(2)
-    # Missing labels are taken out before the logarithm, so that no gradient depends on them.
-    chosen = torch.where(given[..., None, None], chosen, torch.ones_like(chosen))
-    return -(chosen.clamp_min(EPSILON)).log().mean((2, 3)), given
-
-
-def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Compute the mean over pixels of the cross-entropy with probabilities: (B,)."""
-    return -(target * logits.log_softmax(1)).sum(1).mean((1, 2))
-
-
-def _soft_dice(probabilities: Tensor, target: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Compute soft Dice with its sums over some axes; 1 where a class is in neither."""
-    common = (probabilities * target).sum(axes)
-    return (2 * common + 1) / ((probabilities + target).sum(axes) + 1)
-
-
-def dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
-    """Compute 1 less the soft Dice, its sums over the whole batch, the mean over classes.
-
-    Parameters
-    ----------
-    probabilities, target : torch.Tensor, shape (B, C, H, W)
-
-    Notes
-    -----
-    A class that is neither predicted nor present counts as correct. With sums over the batch
-    rather than each image, an image without foreground does not affect the foreground's loss.
-    """
-    return 1 - _soft_dice(probabilities, target, (0, 2, 3)).mean()
-
-
-def overlap_loss(maps: Tensor, labels: Tensor) -> Tensor:
-    """Compute the Dice loss of every annotator over the images that the annotator labelled.
-
-    Parameters
-    ----------
-    maps : torch.Tensor, shape (B, R, C, H, W)
-        Probabilities.
-    labels : torch.Tensor of int, shape (B, R, H, W)
-        -1 where an annotator did not label the image.
-
-    Returns
-    -------
-    torch.Tensor, shape (R,)
-        0 for an annotator who labelled none of them; as :func:`dice_loss` otherwise.
-    """
-    given = (labels[:, :, 0, 0] >= 0)[..., None, None, None]
-    # Missing images are taken out before the sums, so that no gradient depends on them.
-    probabilities = torch.where(given, maps, torch.zeros_like(maps))
-    target = torch.zeros_like(maps).scatter_(2, labels.clamp_min(0).long().unsqueeze(2), 1.0)
-    return 1 - _soft_dice(probabilities, target * given, (0, 3, 4)).mean(1)
+_KINDS: dict[type, tuple[Any, str]] = {
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: (int | float, "a number"),
+    str: (str, "a text"),
+}
 
 
 def _other_kind(value: Any, default: Any) -> str:
     """Describe what a setting must be, if it is not; a default of None takes a number or None."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(default, bool):
-        fits, wanted = isinstance(value, bool), "true or false"
-    elif isinstance(default, int):
-        fits, wanted = number and isinstance(value, int), "a whole number"
-    elif isinstance(default, float) or default is None:
-        fits, wanted = number or (value is None and default is None), "a number"
-    elif isinstance(default, str):
-        fits, wanted = isinstance(value, str), "a text"
-    else:
+    if isinstance(default, list | tuple):
         fits = isinstance(value, list | tuple) and len(value) > 0
-        fits = fits and all(isinstance(one, int) and one > 0 for one in value)
-        wanted = "a list of whole numbers above 0"
-    return "" if fits else wanted
+        fits = fits and all(isinstance(number, int) and number > 0 for number in value)
+        return "" if fits else "a list of whole numbers above 0"
+    kind = float if default is None else type(default)
+    accepted, wanted = _KINDS[kind]
+    fits = isinstance(value, accepted) and isinstance(value, bool) == (kind is bool)
+    return "" if fits or (value is None and default is None) else wanted

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import pandas as pd
 
+from iavlib.multiannotator.dataset import MultiAnnotatorSet
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -57,11 +59,9 @@ class Prediction:
         """Most probable true class of each pixel: int8, shape (n, height, width)."""
         return self.consensus.argmax(axis=1).astype(np.int8)
 
-    def class_pixels(self) -> np.ndarray:
-        """Count the pixels of each most probable class: shape (n, 1, 1, classes)."""
-        classes = range(self.consensus.shape[1])
-        counts = [(self.labels == number).sum(axis=(1, 2)) for number in classes]
-        return np.stack(counts, axis=1)[:, None, None, :]
+    def images_of(self, dataset: MultiAnnotatorSet) -> MultiAnnotatorSet:
+        """Return the images of a set that these predictions are of, in their order."""
+        return dataset.take(dataset.ids.get_indexer(self.ids))
 
 
 def join_predictions(batches: Sequence[Prediction]) -> Prediction:

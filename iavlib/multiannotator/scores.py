@@ -18,15 +18,7 @@ import pandas as pd
 from iavlib.core.errors import MethodError
 from iavlib.masks import array_dice, class_dice, soft_dice
 from iavlib.masks.overlap import SOFT_THRESHOLDS, ged_released, generalised_energy_distance
-from iavlib.multiannotator.confusion import (
-    confusion_error,
-    confusion_error_released,
-    dataset_counts,
-    normalised,
-    rank_by_competence,
-    rate_correlations,
-    true_confusion,
-)
+from iavlib.multiannotator import confusion
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import FUSIONS, fuse, fused_confusion, majority_labels
 from iavlib.multiannotator.prediction import Prediction
@@ -70,10 +62,7 @@ def image_scores(prediction: Prediction, dataset: MultiAnnotatorSet) -> pd.DataF
         columns |= {"dice": scores.mean(axis=1), "dice_foreground": scores[:, 1:].mean(axis=1)}
     columns["dice_vote"] = class_dice(predicted, vote, n_classes).mean(axis=1)
     columns |= {"ged": [], "ged_released": []}
-    for samples, all_labels, missing in zip(
-        prediction.samples, dataset.labels, dataset.missing, strict=True
-    ):
-        labels = all_labels[~missing]
+    for samples, labels in _samples_and_labels(prediction, dataset):
         classes = range(1, n_classes)
         distances = [generalised_energy_distance(samples == k, labels == k) for k in classes]
         columns["ged"].append(float(np.mean(distances)))
@@ -90,46 +79,35 @@ def image_scores(prediction: Prediction, dataset: MultiAnnotatorSet) -> pd.DataF
     return pd.DataFrame(columns)
 
 
-class _Batches:
-    """Takes predictions that come in batches, with the images that they are of.
-
-    Parameters
-    ----------
-    dataset : MultiAnnotatorSet
-        All images, in the order in which they come.
-    """
-
-    def __init__(self, dataset: MultiAnnotatorSet):
-        self.dataset, self._n = dataset, 0
-
-    def _next(self, batch: Prediction) -> MultiAnnotatorSet:
-        self._n += len(batch)
-        return self.dataset.take(np.arange(self._n - len(batch), self._n))
+def _samples_and_labels(prediction: Prediction, dataset: MultiAnnotatorSet):
+    """Yield the sampled label maps of each image, and those that annotators gave."""
+    triples = zip(prediction.samples, dataset.labels, dataset.missing, strict=True)
+    return ((samples, labels[~missing]) for samples, labels, missing in triples)
 
 
-class Scorer(_Batches):
-    """Compares predictions with the truth and with each annotator."""
+class Scorer:
+    """Compares predictions, which come in batches, with the truth and with each annotator."""
 
     def __init__(self, dataset: MultiAnnotatorSet):
-        super().__init__(dataset)
+        self.dataset = dataset
         self._rows: list[pd.DataFrame] = []
-        self._by_image: list[np.ndarray] = []
-        self._weighted: Any = 0.0
-        self._labelled: Any = 0.0
-        self._plain: Any = 0.0
+        #: Of each batch: matrices by image, and their sums over images (the mean of a column within
+        #: its class, weighted by pixels; the same over labelled images; the mean over all pixels).
+        self._confusion: list[tuple[np.ndarray, ...]] = []
 
     def add(self, batch: Prediction) -> None:
-        """Score the next images."""
-        some = self._next(batch)
+        """Score some images."""
+        some = batch.images_of(self.dataset)
         self._rows.append(image_scores(batch, some))
         if batch.confusion is None:
             return
         by_class = np.where(np.isfinite(batch.confusion), batch.confusion, 0)
-        weighted = by_class * batch.class_pixels()
-        self._weighted += weighted.sum(axis=0)
-        self._labelled += (weighted * ~some.missing[:, :, None, None]).sum(axis=0)
-        self._plain += batch.confusion_plain.sum(axis=0, dtype=float)
-        self._by_image.append(batch.confusion)
+        classes = range(some.n_classes)
+        pixels = np.stack([(batch.labels == k).sum(axis=(1, 2)) for k in classes], axis=1)
+        weighted = by_class * pixels[:, None, None]
+        labelled = (weighted * ~some.missing[:, :, None, None]).sum(axis=0)
+        plain = batch.confusion_plain.sum(axis=0, dtype=float)
+        self._confusion.append((batch.confusion, weighted.sum(axis=0), labelled, plain))
 
     def result(self) -> tuple[pd.DataFrame, dict[str, float], np.ndarray | None]:
         """Return one row per image, the scores of all, and matrices over all (R, C, C) or None.
@@ -145,26 +123,26 @@ class Scorer(_Batches):
         dice_columns = rows[[f"dice_{name}" for name in self.dataset.annotators]]
         scores = {name: float(rows[name].mean()) for name in _MEANS if name in rows}
         scores["annotator_dice"] = float(np.nanmean(dice_columns.to_numpy()))
-        if not self._by_image:
+        if not self._confusion:
             return rows, scores, None
-        plain = self._plain / len(rows)
-        matrices = normalised(self._weighted)
+        by_image, weighted, _, plain = zip(*self._confusion, strict=True)
+        plain, matrices = sum(plain) / len(rows), confusion.normalised(sum(weighted))
         # A class that is nowhere predicted has no pixels of its own to average over.
         matrices = np.where(np.isfinite(matrices), matrices, plain)
         if self.dataset.truth is not None:
-            true = true_confusion(self.dataset)
-            rates = rate_correlations(matrices, true.overall, true.annotators)
-            estimated = np.concatenate(self._by_image)
+            true = confusion.true_confusion(self.dataset)
+            pair = (matrices, true.overall, true.annotators)
+            rates = confusion.rate_correlations(*pair)
+            estimated = np.concatenate(by_image)
             by_image = np.where(np.isfinite(estimated), true.by_image, np.nan)
-            ranking = rank_by_competence(matrices, true.overall, true.annotators)
             scores |= {
-                "cm_error": confusion_error(matrices, true.overall),
-                "cm_error_released": confusion_error_released(matrices, self.dataset),
-                "ranking": ranking.spearman,
+                "cm_error": confusion.confusion_error(matrices, true.overall),
+                "cm_error_released": confusion.confusion_error_released(matrices, self.dataset),
+                "ranking": confusion.rank_by_competence(*pair).spearman,
                 "false_positive_r": rates["false_positive_rate"],
                 "false_negative_r": rates["false_negative_rate"],
-                "cm_error_image": confusion_error(estimated, by_image),
-                "cm_error_plain": confusion_error(plain, true.overall),
+                "cm_error_image": confusion.confusion_error(estimated, by_image),
+                "cm_error_plain": confusion.confusion_error(plain, true.overall),
             }
         return rows, scores, matrices
 
@@ -174,7 +152,7 @@ class Scorer(_Batches):
         The true ones are of these images alone, so that only these matrices compare with them
         where annotators are missing. NaN where a class is nowhere predicted.
         """
-        return normalised(np.asarray(self._labelled))
+        return confusion.normalised(sum(labelled for _, _, labelled, _ in self._confusion))
 
 
 def confusion_facts(
@@ -201,12 +179,14 @@ def confusion_facts(
     """
     facts = {"learnt": learnt, "true": None}
     if subsets["test"].truth is not None:
-        counts = {name: dataset_counts(dataset).sum(axis=0) for name, dataset in subsets.items()}
+        counts = {
+            name: confusion.dataset_counts(some).sum(axis=0) for name, some in subsets.items()
+        }
         facts |= {
-            "true": normalised(counts["test"]),
+            "true": confusion.normalised(counts["test"]),
             "learnt_own": own,
-            "true_train": normalised(counts["train"]),
-            "true_all": normalised(sum(counts.values())),
+            "true_train": confusion.normalised(counts["train"]),
+            "true_all": confusion.normalised(sum(counts.values())),
         }
     lists = {name: None if m is None else m.round(6).tolist() for name, m in facts.items()}
     return lists | {"n_images": subsets["test"].counts.tolist()}
@@ -232,8 +212,8 @@ def fusion_scores(dataset: MultiAnnotatorSet) -> dict[str, dict]:
         if "staple" in how:
             matrices = fused_confusion(dataset, fused)
             known = np.isfinite(matrices).all(axis=1, keepdims=True)
-            true = np.where(known, true_confusion(dataset).overall, np.nan)
-            scores[how]["cm_error"] = confusion_error(matrices, true)
+            true = np.where(known, confusion.true_confusion(dataset).overall, np.nan)
+            scores[how]["cm_error"] = confusion.confusion_error(matrices, true)
     return scores
 
 
@@ -302,8 +282,8 @@ def lesion_scores(
     columns["dice_raters"] = np.nanmean(np.stack([columns[name] for name in names]), axis=0)
     if dataset.truth is not None:
         columns["dice_truth"] = array_dice(lesion > 0.5, dataset.truth > 0)
-    triples = zip(prediction.samples > 0, dataset.labels > 0, ~dataset.missing, strict=True)
-    columns["ged"] = [generalised_energy_distance(s, own[given]) for s, own, given in triples]
+    pairs = _samples_and_labels(prediction, dataset)
+    columns["ged"] = [generalised_energy_distance(s > 0, labels > 0) for s, labels in pairs]
     rows = pd.DataFrame(columns)
     metrics = {name: float(rows[name].mean()) for name in list(rows)[3:]}
     metrics["calibration_error"] = reliability(np.clip(lesion, 0, 1), mean).error
@@ -360,20 +340,19 @@ def dice_matrix(
     masks, share = dataset.structure(structure), dataset.mean_map(structure)
     vote = share >= 0.5 if thresholds is None else share
     levels = (0.5,) if thresholds is None else thresholds
-    rows = []
-    for maps in predicted:
-        row = []
-        for column, missing in enumerate(dataset.missing.T):
-            dices = _mean_dice(maps[~missing], masks[~missing, column] == 1, levels)
-            row.append(dices.mean() if len(dices) else np.nan)
-        rows.append([*row, _mean_dice(maps, vote, levels).mean()])
+
+    def mean_dice(maps: np.ndarray, others: np.ndarray) -> float:
+        dices = np.mean([array_dice(maps > level, others > level) for level in levels], axis=0)
+        return dices.mean() if len(dices) else np.nan
+
+    given = [*enumerate(~dataset.missing.T)]
+    rows = [
+        [mean_dice(maps[some], masks[some, column] == 1) for column, some in given]
+        + [mean_dice(maps, vote)]
+        for maps in predicted
+    ]
     index = pd.Index(list(dataset.annotators if models is None else models), name="model")
     return pd.DataFrame(rows, index=index, columns=[*dataset.annotators, "mean_vote"])
-
-
-def _mean_dice(maps: np.ndarray, others: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    """Return the Dice of each image, averaged over levels: shape (n,)."""
-    return np.mean([array_dice(maps > level, others > level) for level in levels], axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -429,8 +408,7 @@ def reliability(
     predicted, observed = predicted[counted], observed[counted]
     edges = np.linspace(0, 1, _BINS + 1)
     # Rounding must not take a share such as 0.3 out of the bin that begins there.
-    bins = np.searchsorted(edges, predicted + 1e-9, side="right") - 1
-    bins = np.clip(bins, 0, _BINS - 1)
+    bins = (np.searchsorted(edges, predicted + 1e-9, side="right") - 1).clip(0, _BINS - 1)
     n = np.bincount(bins, minlength=_BINS)
     filled = n > 0
     means = [np.bincount(bins, v, _BINS)[filled] / n[filled] for v in (predicted, observed)]
@@ -445,19 +423,21 @@ KINDS = {"soft": SOFT_THRESHOLDS, "hard": (0.5,)}
 MAPS = {"expectation": "", "argmax": "_argmax"}
 
 
-class PreferenceScorer(_Batches):
-    """Compares predictions with each annotator and with their mean vote (Guo et al. 2022)."""
+class PreferenceScorer:
+    """Compares predictions, which come in batches, with each annotator and their mean vote.
+
+    The mean vote is the share of the annotators (Guo et al. 2022).
+    """
 
     def __init__(self, dataset: MultiAnnotatorSet):
-        super().__init__(dataset)
+        self.dataset = dataset
         self._sums: dict[tuple[str, str], pd.DataFrame] = {}
-        self._counts: dict[tuple[str, str], pd.Series] = {}
         self._shares: dict[tuple[str, str], list[np.ndarray]] = {}
 
     def add(self, batch: Prediction) -> None:
-        """Score the next images."""
-        some = self._next(batch)
-        counts = pd.Series([*(~some.missing).sum(axis=0), len(some)], [*some.annotators, VOTE])
+        """Score some images."""
+        some = batch.images_of(self.dataset)
+        counts = _label_counts(some)
         for number, (name, classes) in enumerate(some.structures.items()):
             columns, models = list(classes), [CONSENSUS]
             consensus = batch.consensus[:, columns].sum(axis=1)
@@ -466,10 +446,8 @@ class PreferenceScorer(_Batches):
                 models = list(batch.annotators)
                 maps = np.moveaxis(batch.maps[:, :, columns].sum(axis=2), 1, 0)
             for kind, levels in KINDS.items():
-                table = dice_matrix(maps, some, name, models, levels)
-                key = (name, kind)
-                self._sums[key] = (table * counts).fillna(0.0) + self._sums.get(key, 0.0)
-                self._counts[key] = counts + self._counts.get(key, 0)
+                sums = (dice_matrix(maps, some, name, models, levels) * counts).fillna(0.0)
+                self._sums[name, kind] = sums + self._sums.get((name, kind), 0.0)
             shares = {"expectation": consensus}
             if batch.levels is not None:
                 predicted, n = batch.levels[:, number], batch.levels.shape[2] - 1
@@ -485,23 +463,9 @@ class PreferenceScorer(_Batches):
         Rows are the annotators who are predicted (``consensus`` of a method that does not model
         them), columns those who labelled, and their mean vote.
         """
-        tables: dict[str, dict[str, pd.DataFrame]] = {}
-        for (name, kind), sums in self._sums.items():
-            counts = self._counts[name, kind]
-            tables.setdefault(name, {})[kind] = sums / counts.where(counts > 0)
-        return tables
-
-    def reliability(self) -> dict[str, dict[str, dict[str, list[float]]]]:
-        """Return, by structure and map, the table of its reliability, ready for JSON."""
-        tables: dict[str, dict[str, dict[str, list[float]]]] = {}
-        for (name, how), batches in self._shares.items():
-            predicted, observed = np.concatenate(batches), self.dataset.mean_map(name)
-            if not ((predicted >= DISPUTED) | (observed > 0)).any():
-                continue
-            measured = reliability(predicted.clip(0, 1), observed)
-            table = measured.table.round(6).to_dict("list")
-            tables.setdefault(name, {})[how] = table | {"error": measured.error}
-        return tables
+        counts = _label_counts(self.dataset)
+        means = {key: sums / counts.where(counts > 0) for key, sums in self._sums.items()}
+        return {name: {kind: means[name, kind] for kind in KINDS} for name, _ in means}
 
     def result(self) -> tuple[dict[str, float], dict[str, Any]]:
         """Return the scores of all images, and the tables behind them, ready for JSON.
@@ -518,17 +482,18 @@ class PreferenceScorer(_Batches):
           those to whom their own prediction is the nearest; ``swap_gain``, the mean over pairs of
           the gain in soft Dice with an annotator when another's code is exchanged for the own one.
         """
-        matrices, tables = self.matrices(), self.reliability()
-        rows = {}
-        for name, kinds in matrices.items():
-            rows[name] = _preferences(kinds["soft"], kinds["hard"], self.dataset.annotators)
-            for how, table in tables.get(name, {}).items():
-                rows[name][f"calibration_error{MAPS[how]}"] = table["error"]
-            for how, suffix in MAPS.items():
-                if batches := self._shares.get((name, how)):
-                    maps = np.concatenate(batches)[None].astype(float)
-                    table = dice_matrix(maps, self.dataset, name, [CONSENSUS], SOFT_THRESHOLDS)
-                    rows[name][f"mean_voting{suffix}"] = table.loc[CONSENSUS, VOTE]
+        matrices, tables = self.matrices(), {}
+        rows = {name: _preferences(**kinds) for name, kinds in matrices.items()}
+        for (name, how), batches in self._shares.items():
+            predicted, observed = np.concatenate(batches), self.dataset.mean_map(name)
+            if ((predicted >= DISPUTED) | (observed > 0)).any():
+                measured = reliability(predicted.clip(0, 1), observed)
+                table = measured.table.round(6).to_dict("list") | {"error": measured.error}
+                tables.setdefault(name, {})[how] = table
+                rows[name][f"calibration_error{MAPS[how]}"] = measured.error
+            maps = predicted[None].astype(float)
+            table = dice_matrix(maps, self.dataset, name, [CONSENSUS], SOFT_THRESHOLDS)
+            rows[name][f"mean_voting{MAPS[how]}"] = table.loc[CONSENSUS, VOTE]
         scores = {name: float(value) for name, value in pd.DataFrame(rows).mean(axis=1).items()}
         if len(rows) > 1:
             scores |= {f"{key}_{name}": v for name, row in rows.items() for key, v in row.items()}
@@ -539,17 +504,21 @@ class PreferenceScorer(_Batches):
         return scores, {"dice_matrices": facts, "reliability": tables}
 
 
-def _preferences(soft: pd.DataFrame, hard: pd.DataFrame, annotators: tuple[str, ...]) -> dict:
+def _label_counts(dataset: MultiAnnotatorSet) -> pd.Series:
+    """Count the images that each annotator labelled, and all of them."""
+    return pd.concat([dataset.counts, pd.Series({VOTE: len(dataset)})])
+
+
+def _preferences(soft: pd.DataFrame, hard: pd.DataFrame) -> dict[str, float]:
     """Summarise one structure's matrices."""
     scores = {}
     for name, table in (("average", soft), ("average_hard", hard)):
-        own = [table.iloc[k if len(table) > 1 else 0][one] for k, one in enumerate(annotators)]
-        scores[name] = float(np.nanmean(own))
-    square = soft[list(annotators)].dropna(axis=1)
-    known = [name for name in square if name in square.index]
+        values = table.drop(columns=VOTE).to_numpy()
+        scores[name] = float(np.nanmean(values[0] if len(values) == 1 else values.diagonal()))
+    known = [name for name in soft.drop(columns=VOTE).dropna(axis=1) if name in soft.index]
     if len(known) < 2:
         return scores
-    square = square.loc[known, known].to_numpy()
+    square = soft.loc[known, known].to_numpy()
     diagonal, same = square.diagonal(), np.eye(len(known), dtype=bool)
     others = np.where(same, -np.inf, square)
     scores["own_best"] = float((diagonal > others.max(axis=1)).mean())

@@ -33,12 +33,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from iavlib.core.errors import DataError, DatasetUnavailable, LabelError
-from iavlib.core.home import data_home
+from iavlib.core.project import data_home
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 
 OVER, UNDER = 2.0, 1.0
@@ -84,8 +83,8 @@ def border_distance(labels: np.ndarray) -> np.ndarray:
     """
     distance = np.zeros(labels.shape)
     classes = np.unique(labels)
-    for one in classes if len(classes) > 1 else ():
-        region = labels == one
+    for number in classes if len(classes) > 1 else ():
+        region = labels == number
         distance[region] = ndimage.distance_transform_edt(region)[region]
     return distance.round(6)
 
@@ -139,44 +138,30 @@ def _gap(inside: np.ndarray, middle: np.ndarray, across: np.ndarray, width: floa
     rows, columns = np.indices(inside.shape) - middle[:, None, None]
     along = rows * across[0] + columns * across[1]
     aside = np.abs(columns * across[0] - rows * across[1])
-    before, after = (_reach(inside, middle, sign * across) for sign in (-1, 1))
+    # Steps that can be taken before leaving the region; what lies beyond the image is outside.
+    bordered, steps = np.pad(inside, 1), np.arange(sum(inside.shape))[:, None]
+    paths = (np.rint(middle + sign * steps * across).astype(int) + 1 for sign in (-1, 1))
+    limit = np.array(bordered.shape) - 1
+    before, after = (bordered[tuple(path.clip(0, limit).T)].argmin() for path in paths)
     return (-before - 0.5 <= along) & (along <= after + 0.5) & (aside <= width / 2)
-
-
-def _reach(inside: np.ndarray, start: np.ndarray, step: np.ndarray) -> int:
-    """Count the steps that can be taken before leaving the region or the image."""
-    n = 0
-    while True:
-        row, column = np.rint(start + n * step).astype(int)
-        within = 0 <= row < inside.shape[0] and 0 <= column < inside.shape[1]
-        if not (within and inside[row, column]):
-            return n
-        n += 1
-
-
-def _wrong(labels, n_classes, unit, generator, core):
-    broken = fractured(labels, GAPS, GAP_WIDTH * unit, generator)
-    return grown(broken, WRONG_GROWTH * unit)
 
 
 def _swap(labels, n_classes, unit, generator, core):
     if n_classes < 3:
-        raise LabelError(
-            "simulated annotator of kind 'swap'",
-            "there is one foreground class, and nothing to exchange it for",
-            "declare at least three classes, background included",
-        )
+        problem = "there is one foreground class, and nothing to exchange it for"
+        hint = "declare at least three classes, background included"
+        raise LabelError("simulated annotator of kind 'swap'", problem, hint)
     return np.where(labels > 0, labels % (n_classes - 1) + 1, 0).astype(labels.dtype)
 
 
-#: Kind to a function of the true labels, number of classes, unit, generator and core.
+#: Kind to a function of the true labels, number of classes, unit, generator and labels of the core.
 KINDS: dict[str, Callable] = {
     "good": lambda labels, *_: labels.copy(),
     "over": lambda labels, n_classes, unit, *_: grown(labels, OVER * unit),
-    "under": lambda labels, n_classes, unit, generator, core: shrunk(
-        labels if core is None else np.where(core, labels, 0), UNDER * unit
+    "under": lambda labels, n_classes, unit, generator, core: shrunk(core, UNDER * unit),
+    "wrong": lambda labels, n_classes, unit, generator, core: grown(
+        fractured(labels, GAPS, GAP_WIDTH * unit, generator), WRONG_GROWTH * unit
     ),
-    "wrong": _wrong,
     "blank": lambda labels, *_: np.zeros_like(labels),
     "swap": _swap,
 }
@@ -207,13 +192,14 @@ class SimulatedAnnotator:
     level: float = 1.0
 
     def __post_init__(self):
-        where = f"simulated annotator {self.name!r}"
+        where, problem = f"simulated annotator {self.name!r}", ""
         if self.kind not in KINDS:
-            hint = f"choose among {', '.join(KINDS)}"
-            raise LabelError(where, f"there is no kind {self.kind!r}", hint)
-        if not 0 <= self.level <= 1:
+            problem, hint = f"there is no kind {self.kind!r}", f"choose among {', '.join(KINDS)}"
+        elif not 0 <= self.level <= 1:
             problem = f"level {self.level} is not within [0, 1]"
-            raise LabelError(where, problem, "give the share of the errors it makes")
+            hint = "give the share of the errors it makes"
+        if problem:
+            raise LabelError(where, problem, hint)
 
 
 def named(annotators: Sequence[str | SimulatedAnnotator], level: float = 1.0):
@@ -224,10 +210,8 @@ def named(annotators: Sequence[str | SimulatedAnnotator], level: float = 1.0):
     LabelError
         If a kind is unknown, a level is not within [0, 1], or two have one name.
     """
-    made = tuple(
-        SimulatedAnnotator(one, one, level) if isinstance(one, str) else one for one in annotators
-    )
-    names = [one.name for one in made]
+    made = tuple(SimulatedAnnotator(a, a, level) if isinstance(a, str) else a for a in annotators)
+    names = [annotator.name for annotator in made]
     if not made or len(set(names)) < len(names):
         hint = "give at least one, each a name of its own"
         raise LabelError("simulated annotators", f"names {names}", hint)
@@ -249,12 +233,11 @@ def random_annotators(n: int, seed: int = 0) -> tuple[SimulatedAnnotator, ...]:
         Named by their kind and number.
     """
     levels = np.random.default_rng(seed).uniform(0.2, 1.0, n)
-    drawn = [
-        (PAPER_ANNOTATORS[number % 4], number + 1, level) for number, level in enumerate(levels)
-    ]
-    return named(
-        [SimulatedAnnotator(f"{k}-{number:02d}", k, round(float(v), 3)) for k, number, v in drawn]
-    )
+    made = []
+    for number, level in enumerate(levels.tolist()):
+        kind = PAPER_ANNOTATORS[number % 4]
+        made.append(SimulatedAnnotator(f"{kind}-{number + 1:02d}", kind, round(level, 3)))
+    return named(made)
 
 
 def simulate(
@@ -300,33 +283,34 @@ def simulate(
     annotators = named(annotators, level)
     unit = min(truth.shape[1:]) / BASE_SIZE if unit is None else unit
     if truth.size and not 0 <= truth.min() <= truth.max() < n_classes:
-        raise LabelError(
-            "truth",
-            f"classes from {truth.min()} to {truth.max()}, but {n_classes} are declared",
-            "declare as many classes as there are, background included",
-        )
+        problem = f"classes from {truth.min()} to {truth.max()}, but {n_classes} are declared"
+        hint = "declare as many classes as there are, background included"
+        raise LabelError("truth", problem, hint)
     ids = [str(number) for number in range(len(truth))] if ids is None else [str(i) for i in ids]
     labels = np.empty((len(truth), len(annotators), *truth.shape[1:]), np.int8)
     for number, (image_id, true) in enumerate(zip(ids, truth, strict=True)):
-        inner = None if core is None else core[number]
-        for place, one in enumerate(annotators):
-            entropy = [seed, zlib.crc32(one.name.encode()), zlib.crc32(image_id.encode())]
+        inner = true if core is None else np.where(core[number], true, 0)
+        for column, annotator in enumerate(annotators):
+            entropy = [seed, *(zlib.crc32(name.encode()) for name in (annotator.name, image_id))]
             generator = np.random.default_rng(entropy)
-            full = KINDS[one.kind](true, n_classes, unit, generator, inner)
-            labels[number, place] = between(true, full, one.level, generator)
+            full = KINDS[annotator.kind](true, n_classes, unit, generator, inner)
+            labels[number, column] = between(true, full, annotator.level, generator)
     return labels
 
 
 SOURCES = ("idx", "npz", "drawn")
 SIDE = 28
-_HINT = "download MNIST again with torchvision.datasets.MNIST(root, download=True)"
+_HINTS = {
+    "idx": "download MNIST again with torchvision.datasets.MNIST(root, download=True)",
+    "npz": "put a file there with train_images, train_labels, test_images, test_labels, of uint8",
+}
 
 
 def find_source() -> str:
     """Return the best source of digits available: ``idx``, ``npz`` or, without files, ``drawn``."""
-    if all(all(_idx_paths(subset)) for subset in ("train", "test")):
+    if all(all(_files("idx", subset)) for subset in ("train", "test")):
         return "idx"
-    return "npz" if _packed().is_file() else "drawn"
+    return "npz" if all(_files("npz", "train")) else "drawn"
 
 
 def read_digits(source: str, subset: str) -> tuple[np.ndarray, np.ndarray]:
@@ -352,17 +336,32 @@ def read_digits(source: str, subset: str) -> tuple[np.ndarray, np.ndarray]:
     DataError
         If their content is not what it should be.
     """
-    if source == "npz":
-        return _read_packed(subset)
-    paths = _idx_paths(subset)
+    paths, hint = _files(source, subset), _HINTS[source]
     if not all(paths):
-        where = data_home() / "mnist" / "raw"
-        raise DatasetUnavailable("digits", f"no MNIST files in {where}", _HINT)
-    images, digits = read_idx(paths[0], 3), read_idx(paths[1], 1)
-    if images.shape[1:] != (SIDE, SIDE) or len(images) != len(digits):
-        problem = f"{images.shape} images and {len(digits)} labels"
-        raise DataError(paths[0], problem, _HINT)
+        problem = f"no MNIST files of source {source!r} in {data_home() / 'mnist'}"
+        raise DatasetUnavailable("digits", problem, hint)
+    if source == "idx":
+        images, digits = read_idx(paths[0], 3), read_idx(paths[1], 1)
+    else:
+        try:
+            with np.load(paths[0], allow_pickle=False) as packed:
+                images, digits = packed[f"{subset}_images"], packed[f"{subset}_labels"]
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise DataError(paths[0], f"not the packed digits ({error})", hint) from None
+    if images.dtype != np.uint8 or images.shape != (len(digits), SIDE, SIDE):
+        problem = f"{subset}: images of {images.dtype}, shape {images.shape}, {len(digits)} labels"
+        raise DataError(paths[0], problem, hint)
     return images, digits
+
+
+def _files(source: str, subset: str) -> list[Path | None]:
+    """Return the files that a source takes a subset from; None where one is absent."""
+    folder, choices = data_home() / "mnist", [["mnist_20k.npz"]]
+    if source == "idx":
+        stem = {"train": "raw/train", "test": "raw/t10k"}[subset]
+        names = (f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte")
+        choices = [[name, f"{name}.gz"] for name in names]
+    return [next((folder / n for n in names if (folder / n).is_file()), None) for names in choices]
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
@@ -380,15 +379,15 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(path, f"it cannot be read ({error})", _HINT) from None
+        raise DataError(path, f"it cannot be read ({error})", _HINTS["idx"]) from None
     start = 4 + 4 * dimensions
     if len(content) < start or content[:4] != bytes([0, 0, 8, dimensions]):
-        raise DataError(path, f"no IDX file of bytes in {dimensions} dimensions", _HINT)
+        raise DataError(path, f"no IDX file of bytes in {dimensions} dimensions", _HINTS["idx"])
     shape = struct.unpack(f">{dimensions}I", content[4:start])
     values = np.frombuffer(content, np.uint8, offset=start)
     if values.size != np.prod(shape):
         problem = f"{values.size:,} values, but the header declares {shape}"
-        raise DataError(path, problem, _HINT)
+        raise DataError(path, problem, _HINTS["idx"])
     return values.reshape(shape)
 
 
@@ -418,42 +417,11 @@ def _draw(digit: int, generator: np.random.Generator) -> np.ndarray:
     turn, slant = np.deg2rad(generator.normal(0, 8)), generator.normal(0.1, 0.15)
     cosine, sine = np.cos(turn), np.sin(turn)
     matrix = np.array([[cosine, -sine], [sine, cosine]]) @ np.array([[1, slant], [0, 1]])
-    centre = np.array([side / 2, side / 2])
-    shift = centre - matrix @ centre
-    numbers = (*matrix[0], shift[0], *matrix[1], shift[1])
+    shift = side / 2 - matrix @ [side / 2, side / 2]
+    numbers = np.column_stack([matrix, shift]).ravel().tolist()
     how = (Image.Transform.AFFINE, numbers, Image.Resampling.BILINEAR)
     canvas = canvas.transform(canvas.size, *how)
     return np.asarray(canvas.resize((SIDE, SIDE), Image.Resampling.BOX))
-
-
-def _packed() -> Path:
-    return data_home() / "mnist" / "mnist_20k.npz"
-
-
-def _idx_paths(subset: str) -> list[Path | None]:
-    """Return the files of images and of labels, compressed or not; None where one is absent."""
-    stem = {"train": "train", "test": "t10k"}[subset]
-    found: list[Path | None] = []
-    for name in (f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"):
-        paths = (data_home() / "mnist" / "raw" / (name + suffix) for suffix in ("", ".gz"))
-        found.append(next((path for path in paths if path.is_file()), None))
-    return found
-
-
-def _read_packed(subset: str) -> tuple[np.ndarray, np.ndarray]:
-    path = _packed()
-    if not path.is_file():
-        hint = "put it there, or use MNIST's own files"
-        raise DatasetUnavailable("digits", f"there is no {path}", hint)
-    hint = "replace it: train_images, train_labels, test_images and test_labels, of uint8"
-    try:
-        with np.load(path, allow_pickle=False) as packed:
-            images, digits = packed[f"{subset}_images"], packed[f"{subset}_labels"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(path, f"not the packed digits ({error})", hint) from None
-    if images.dtype != np.uint8 or images.shape != (len(digits), SIDE, SIDE):
-        raise DataError(path, f"{subset}_images of {images.dtype}, shape {images.shape}", hint)
-    return images, digits
 
 
 #: Brighter than this is what an under-segmenting annotator starts from.
@@ -523,44 +491,31 @@ def simulated_mnist(
     canvas = np.stack([_canvas(ones, tiles, scale, size) for ones in chosen])
     ink = np.repeat(np.repeat(classes.reshape(-1, tiles, tiles), SIDE * scale, 1), SIDE * scale, 2)
     truth = np.where(canvas > 0, _centred(ink.astype(np.int8), size), 0).astype(np.int8)
-    images = canvas
+    given = (truth, annotators, len(groups) + 1, names, seed, level, float(scale), canvas > HALF)
+    labels, images = simulate(*given), canvas
     if background_noise:
         noise = generator.normal(0, background_noise, canvas.shape)
         images = np.clip(np.round(canvas + noise), 0, 255).astype(np.uint8)
-    labels = simulate(
-        truth, annotators, len(groups) + 1, names, seed, level, float(scale), canvas > HALF
-    )
-    return MultiAnnotatorSet(
-        name=f"digits-{source}",
-        images=images[..., None],
-        labels=labels,
-        annotators=tuple(getattr(one, "name", one) for one in annotators),
-        n_classes=len(groups) + 1,
-        ids=pd.Index(names),
-        truth=truth,
-        truth_is="known",
-        subsets=np.repeat(SUBSETS, n),
-        simulated_annotators=True,
-        synthetic=source == "drawn",
-    )
+    who = tuple(getattr(annotator, "name", annotator) for annotator in annotators)
+    arrays = (images[..., None], labels, who, len(groups) + 1, names, truth, "known")
+    flags = {"simulated_annotators": True, "synthetic": source == "drawn"}
+    return MultiAnnotatorSet(f"digits-{source}", *arrays, subsets=np.repeat(SUBSETS, n), **flags)
 
 
 def _check(n, size: int, groups, tiles: int, source: str) -> int:
     """Check the arguments; return how many times digits are enlarged."""
-    flat = [digit for group in groups for digit in group]
-    problem = None
-    if source not in SOURCES:
-        problem = f"source {source!r}", f"choose auto or one of {', '.join(SOURCES)}"
-    elif len(n) != len(SUBSETS) or min(n) < 0 or not sum(n):
-        problem = f"n {n}", "give the numbers of train, val and test images"
-    elif tiles < 1 or size < SIDE * tiles:
-        minimum = SIDE * max(tiles, 1)
-        problem = f"size {size} for {tiles} x {tiles} digits", f"give at least {minimum}"
-    elif not flat or len(set(flat)) < len(flat) or not set(flat) <= set(range(10)):
-        problem = f"groups {groups}", "put each digit from 0 to 9 into one group at most"
-    if problem:
-        raise LabelError("digits", *problem)
-    return size // (SIDE * tiles)
+    flat, minimum = [digit for group in groups for digit in group], SIDE * max(tiles, 1)
+    disjoint = flat and len(set(flat)) == len(flat) and set(flat) <= set(range(10))
+    sizes = len(n) == len(SUBSETS) and min(n) >= 0 and sum(n)
+    for fits, problem, hint in (
+        (source in SOURCES, f"source {source!r}", f"choose auto or one of {', '.join(SOURCES)}"),
+        (sizes, f"n {n}", "give the numbers of train, val and test images"),
+        (size >= minimum and tiles > 0, f"size {size}, tiles {tiles}", f"give at least {minimum}"),
+        (disjoint, f"groups {groups}", "put each digit from 0 to 9 into one group at most"),
+    ):
+        if not fits:
+            raise LabelError("digits", problem, hint)
+    return size // minimum
 
 
 def _choose(n, groups, each: int, source: str, generator, seed: int):
@@ -571,9 +526,9 @@ def _choose(n, groups, each: int, source: str, generator, seed: int):
     chosen, classes, names = [], [], []
     for subset, count in (("train", n[0] + n[1]), ("test", n[2])):
         if source == "drawn":
-            entropy = [seed, 0 if subset == "train" else 1]
             share = sum(map(len, groups)) / 10
-            values, shown = draw_digits(int(1.5 * count * each / share) + 30, entropy)
+            n_drawn = int(1.5 * count * each / share) + 30
+            values, shown = draw_digits(n_drawn, [seed, int(subset == "test")])
         else:
             values, shown = read_digits(source, subset)
         usable = np.flatnonzero((class_of[shown] > 0) & values.any(axis=(1, 2)))

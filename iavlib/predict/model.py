@@ -13,7 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 from iavlib.core.errors import PredictionError
-from iavlib.core.html import load_template
+from iavlib.core.files import load_template
 from iavlib.experiments.config import PROBE, from_mapping
 from iavlib.experiments.store import METRICS, MODEL, SPEC, Result, RunStore, read_facts, read_json
 from iavlib.experiments.tasks.image import MULTITASK, make_recipe

@@ -11,7 +11,7 @@ import numpy as np
 from contourpy import contour_generator
 from PIL import Image
 
-from iavlib.core.html import data_uri, load_template
+from iavlib.core.files import data_uri, load_template
 from iavlib.explain.attribution import displayed
 
 STATEMENT = (

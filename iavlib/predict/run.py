@@ -145,7 +145,6 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
         files = [Path(path) for images in masks.values() for _, path in images]
         requested = list_images(options.sources, exclude=[options.out, *files])
         explainers, reasons = find_explainers(ensemble) if options.heat_maps else ({}, [])
-        pictures = work / "pictures"
         rows = _predict_all(requested, ensemble, explainers, masks, options.max_pixels, work, log)
         about = {
             "statement": report.STATEMENT,
@@ -158,7 +157,7 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
             "failed": sum(row["status"] == FAILED for row in rows),
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        report.write_report(work / REPORT, rows, pictures, about, options.embedded)
+        report.write_report(work / REPORT, rows, work / "pictures", about, options.embedded)
         table = pd.DataFrame(rows)
         write_text(work / TABLE, table.to_csv(index=False, float_format="%.6g"))
         write_json(work / ABOUT, about)
@@ -187,13 +186,11 @@ def list_images(sources: Sequence[Path], exclude: Collection[Path] = ()) -> list
         if not source.is_dir():
             requested.append(RequestedImage(_as_utf8(source.name), source))
             continue
-        images = [
-            RequestedImage(_as_utf8(str(path.relative_to(source))), path)
-            for path in _search(source, excluded)
-        ]
-        hint = f"put files {', '.join(SUFFIXES)} into it"
-        nothing = RequestedImage(_as_utf8(str(source)), None, "the folder holds no image", hint)
-        requested += images or [nothing]
+        paths = list(_search(source, excluded))
+        requested += [RequestedImage(_as_utf8(str(p.relative_to(source))), p) for p in paths]
+        if not paths:
+            problem, hint = "the folder holds no image", f"put files {', '.join(SUFFIXES)} into it"
+            requested.append(RequestedImage(_as_utf8(str(source)), None, problem, hint))
     return requested
 
 

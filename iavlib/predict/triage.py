@@ -12,18 +12,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from iavlib.core.errors import ExperimentError, suggest
-from iavlib.core.html import load_template
+from iavlib.core.files import load_template
 from iavlib.core.project import Project
 from iavlib.data.cohort import Cohort
-from iavlib.experiments.evaluation import (
-    STATISTICS,
-    add_statistics_baseline,
-    image_features,
-    per_image,
-    predictions_on_test,
-    whole_models,
-    with_intervals,
-)
+from iavlib.experiments import evaluation
 from iavlib.experiments.lookup import known_results
 from iavlib.experiments.store import RunStore
 from iavlib.stats.triage import triage_gains
@@ -31,7 +23,6 @@ from iavlib.stats.triage import triage_gains
 TASK = "iaa"
 #: Possible orders, each a column of the scores.
 ORDERS = DISAGREEMENT, UNCERTAINTY, BOTH = "disagreement", "uncertainty", "both"
-_SIZE = 224
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +78,7 @@ def out_of_fold_runs(
     ExperimentError
         If there is none.
     """
-    runs = whole_models(known_results(TASK, cohort.name, store, project))
+    runs = evaluation.whole_models(known_results(TASK, cohort.name, store, project))
     if runs.empty:
         hint = f"'iav train' a list of folds of task {TASK} on it, see book/experiments.md"
         raise ExperimentError(f"cohort {cohort.name!r}", "no runs predict all of its images", hint)
@@ -129,7 +120,7 @@ def triage(
     """
     if by not in ORDERS:
         raise ExperimentError(f"--by {by}", "unknown order", suggest(by, ORDERS))
-    tested = predictions_on_test(runs)
+    tested = evaluation.predictions_on_test(runs)
     names = list(tested["model"].unique())
     if model is None:
         pretrained = tested[~tested["random"]] if not tested["random"].all() else tested
@@ -141,7 +132,7 @@ def triage(
         problem = "needs runs of at least two models, whose predictions can differ"
         raise ExperimentError(f"--by {by}", problem, f"use {DISAGREEMENT}, or train another model")
     own = tested[tested["model"] == model]
-    table = with_intervals(per_image(own)).set_index("image_id")
+    table = evaluation.with_intervals(evaluation.per_image(own)).set_index("image_id")
     by_model = tested.pivot_table(index="image_id", columns="model", values="predicted")
     table["spread"] = by_model.std(axis=1, ddof=1).reindex(table.index)  # missing for one model
     scores = pd.DataFrame({DISAGREEMENT: 1 - table["predicted"]})
@@ -151,10 +142,12 @@ def triage(
     scores = scores[[by, *scores.columns.drop(by)]]
     paths = cohort.images["path"].reindex(table.index)
     if statistics and paths.notna().all():
-        fitted = add_statistics_baseline(own, image_features(paths, _SIZE)).set_index("image_id")
-        predicted = fitted.loc[fitted["model"] == STATISTICS, "predicted"]
-        scores[STATISTICS] = (1 - predicted).reindex(table.index)
-    reference = STATISTICS if STATISTICS in scores else None
+        fitted = evaluation.add_statistics_baseline(
+            own, evaluation.image_features(paths)
+        ).set_index("image_id")
+        predicted = fitted.loc[fitted["model"] == evaluation.STATISTICS, "predicted"]
+        scores[evaluation.STATISTICS] = (1 - predicted).reindex(table.index)
+    reference = evaluation.STATISTICS if evaluation.STATISTICS in scores else None
     draw = {"reference": reference, "n_boot": n_boot, "seed": seed}
     gains = triage_gains(1 - table["true"], scores, table["cluster"], **draw)
     table = table.rename(columns={"predicted": "predicted_dice", "true": "true_dice"})
@@ -172,6 +165,10 @@ def describe(result: Triage, cohort: Cohort, first: int = 10) -> str:
     """Report the first images of an order and its quality as text."""
     shown = result.ranking.head(first)[["rank", "image_id", "predicted_dice", "lower", "upper"]]
     table = shown.to_string(index=False, float_format="{:.3f}".format)
-    facts = {"gains": result.gains.to_dict("index"), "statistics": STATISTICS, "table": table}
+    facts = {
+        "gains": result.gains.to_dict("index"),
+        "statistics": evaluation.STATISTICS,
+        "table": table,
+    }
     template = load_template("iavlib.predict", "triage.txt")
     return template.render(result=result, cohort=cohort, **facts).rstrip("\n")

@@ -113,9 +113,8 @@ def affine_(pixels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         Contiguous.
     scale, shift : torch.Tensor, shape (3,) or (n, 3)
     """
-    width = pixels.shape[2]
     # Repeated along a row, so that the innermost loop is as long as a row and not three.
-    scale, shift = (each.view(-1, 1, 3).repeat(1, 1, width) for each in (scale, shift))
+    scale, shift = (each.view(-1, 1, 3).repeat(1, 1, pixels.shape[2]) for each in (scale, shift))
     rows = pixels.flatten(2)
     torch.addcmul(shift, rows, scale, out=rows)
     return pixels
@@ -209,10 +208,6 @@ def _between(n: int, low: float, high: float, generator) -> Tensor:
     return torch.rand(n, generator=generator) * (high - low) + low
 
 
-def _none(pixels: Tensor, generator) -> Tensor:
-    return pixels
-
-
 def _flips(pixels: Tensor, generator) -> Tensor:
     n = len(pixels)
     quarters = torch.randint(4, (n,), generator=generator)
@@ -245,7 +240,7 @@ def _ours(pixels: Tensor, generator) -> Tensor:
 
 #: What happens to the pixels, shape (n, size, size, 3), uint8 or float.
 AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator | None], Tensor]] = {
-    "none": _none,
+    "none": lambda pixels, generator: pixels,
     "paper": _paper,
     "flips": _flips,
     "student": _student,

@@ -121,8 +121,8 @@ class ImageBatches:
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         channels = pixels.shape[-1]
         if not channels == len(self.mean) == len(self.std) or min(self.std) <= 0:
-            problem = f"{channels} means and deviations above 0, not {mean}, {std}"
-            raise TrainingError(f"normalising takes {problem}")
+            wanted = f"{channels} means and deviations above 0"
+            raise TrainingError(f"normalising takes {wanted}, not {mean}, {std}")
         self._moments = torch.tensor((self.mean, self.std), device=self.device)
         self._targets = {}
         for name, values in targets.items():
@@ -168,10 +168,8 @@ class ImageBatches:
             raise TrainingError("give both mean and std, or neither")
         if mean is None:
             if train is None:
-                raise TrainingError(
-                    "the weights have no mean and std: give the ids of the training split, so that "
-                    "they are computed from it and from nothing else"
-                )
+                hint = "give the ids of the training split, so that they are computed from it alone"
+                raise TrainingError(f"the weights have no mean and std: {hint}")
             mean, std = channel_statistics(cache.pixels, cache.rows(train))
         columns = {str(name): targets[name].to_numpy() for name in targets}
         pixels = Pixels(cache.pixels, device)
@@ -293,8 +291,7 @@ class ImageBatches:
         on which is faster.
         """
         if not self._pixels.ahead or not len(plan):
-            for indices in plan:
-                yield self.batch(indices, generator, augmentation)
+            yield from (self.batch(indices, generator, augmentation) for indices in plan)
             return
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(self._fetch, plan[0])
@@ -307,8 +304,7 @@ class ImageBatches:
     def in_order(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
         """Assemble batches of all images in the order of ``ids``, not augmented."""
         order = np.arange(len(self))
-        starts = range(0, len(order), batch_size)
-        yield from self.stream([order[start : start + batch_size] for start in starts])
+        yield from self.stream(np.split(order, range(batch_size, len(order), batch_size)))
 
     def _fetch(self, indices: Sequence[int]) -> Tensor:
         return self._pixels.rows(torch.from_numpy(self._rows[np.asarray(indices, np.int64)]))
@@ -323,8 +319,7 @@ class ImageBatches:
             images = normalise(pixels, *self._moments)
         else:
             images = augment(pixels.permute(0, 3, 1, 2), augmentation, generator)
-            mean, std = self._moments
-            scale = std.reciprocal()
+            mean, scale = self._moments[0], self._moments[1].reciprocal()
             affine_(images.permute(0, 2, 3, 1), scale, -mean * scale)
         return {"images": images, "index": index, **targets}
 

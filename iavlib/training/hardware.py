@@ -93,10 +93,9 @@ class Randomness:
     def state(self) -> dict:
         """Return all states as tensors and text, those of the global generators included."""
         name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
-        legacy = [name, keys.tolist(), position, has_gauss, gauss]
         state = {
             "order": json.dumps(self.order.bit_generator.state),
-            "numpy": json.dumps(legacy),
+            "numpy": json.dumps([name, keys.tolist(), position, has_gauss, gauss]),
             "python": json.dumps(random.getstate()),
             "changes": self.changes.get_state(),
             "torch": torch.get_rng_state(),
@@ -121,9 +120,8 @@ class Randomness:
 def seeded(seed: int, device: torch.device) -> Iterator[Randomness]:
     """Also seed the global generators, from which dropout draws, and restore them at the end."""
     legacy, python = np.random.get_state(), random.getstate()  # noqa: NPY002
-    devices = [device] if device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002
             random.seed(seed)

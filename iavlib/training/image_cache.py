@@ -19,8 +19,8 @@ from PIL import Image
 
 from iavlib.core.errors import DataError
 from iavlib.core.files import only_one, write_json
-from iavlib.core.home import cache_home
 from iavlib.core.processes import run_in_order
+from iavlib.core.project import cache_home
 from iavlib.data.images import read_image
 
 #: Part of every key: raise it when the same files would give other pixels.
@@ -71,8 +71,7 @@ class ImageCache:
         """
         rows = self.ids.get_indexer(pd.Index(ids))
         if (rows < 0).any():
-            unknown = pd.Index(ids)[rows < 0]
-            raise KeyError(f"no image {_named(unknown)} in {self.path}")
+            raise KeyError(f"no image {_named(pd.Index(ids)[rows < 0])} in {self.path}")
         return rows
 
 
@@ -118,11 +117,9 @@ def cache_images(
     index = _index(paths, size)
     folder = Path(folder) if folder is not None else cache_home() / "images"
     path = folder / f"{_digest(index)[:24]}.npy"
-    cache = _open(path, index)
-    if cache is not None:
+    if (cache := _open(path, index)) is not None:
         return cache
-    lock = path.with_suffix(".lock")
-    with only_one(lock, f"{len(paths):,} images being read into {path}"):
+    with only_one(path.with_suffix(".lock"), f"{len(paths):,} images being read into {path}"):
         if _open(path, index) is None:  # another process may have made it while we waited
             _build(path, paths, size, processes, progress)
             write_json(path.with_suffix(".json"), {**index, "sha256": _digest(index)})
@@ -170,18 +167,27 @@ def _digest(index: dict) -> str:
 
 def _open(path: Path, index: dict) -> ImageCache | None:
     """Open a cache; None where there is none, or where it is not complete."""
-    shape = (len(index["images"]), index["size"], index["size"], 3)
-    try:
-        stored = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        checksum = stored.pop("sha256")
-        pixels = np.load(path, mmap_mode="c")
-    except (FileNotFoundError, ValueError, KeyError, AttributeError, EOFError):
+    pixels, checksum = read_array(path, index, mmap_mode="c")
+    if pixels is None or checksum != _digest(index):
         return None
+    shape = (len(index["images"]), index["size"], index["size"], 3)
     complete = pixels.shape == shape and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
-    complete = complete and path.stat().st_size == pixels.offset + pixels.nbytes
-    if not complete or stored != index or checksum != _digest(index):
+    if not complete or path.stat().st_size != pixels.offset + pixels.nbytes:
         return None
     return ImageCache(pd.Index([row[0] for row in index["images"]], name="image_id"), pixels, path)
+
+
+def read_array(path: Path, index: dict, mmap_mode: str | None = None):
+    """Read an array and the checksum in its index; None twice where the index is another.
+
+    The index lies beside the array with the ending ``.json``.
+    """
+    try:
+        stored = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        checksum, values = stored.pop("sha256"), np.load(path, mmap_mode=mmap_mode)
+    except (FileNotFoundError, ValueError, KeyError, AttributeError, EOFError):
+        return None, None
+    return (values, checksum) if stored == index else (None, None)
 
 
 def _build(path: Path, paths: pd.Series, size: int, processes: int | None, progress) -> None:
@@ -190,20 +196,14 @@ def _build(path: Path, paths: pd.Series, size: int, processes: int | None, progr
     temporary = path.with_name(f".{path.name}.tmp")  # of a killed process, perhaps: overwritten
     try:
         with temporary.open("wb") as stream:
-            shape = (len(paths), size, size, 3)
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size, 3)}
             np.lib.format.write_array_header_1_0(stream, header)
             start = stream.tell()
         files = [str(file) for file in paths]
-        tasks = [
-            (str(temporary), start, size, first, files[first : first + _PER_TASK])
-            for first in range(0, len(files), _PER_TASK)
-        ]
-        results = run_in_order(
-            _read, tasks, processes, _lost, progress, f"times {_PER_TASK} images"
-        )
-        problems = [problem for each in results for problem in each]
-        if problems:
+        firsts, unit = range(0, len(files), _PER_TASK), f"times {_PER_TASK} images"
+        tasks = [(str(temporary), start, size, n, files[n : n + _PER_TASK]) for n in firsts]
+        results = run_in_order(_read, tasks, processes, _lost, progress, unit)
+        if problems := [problem for each in results for problem in each]:
             where, problem, hint = problems[0]
             if len(problems) > 1:
                 others = _named([name for name, *_ in problems[1:]])

@@ -19,21 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.core.errors import CheckpointError, NonFiniteLossError, TrainingError
+from iavlib.training import hardware, optimisation
 from iavlib.training.batches import ImageBatches, plan_batches
-from iavlib.training.hardware import (
-    Randomness,
-    autocast,
-    effective_precision,
-    repeatable,
-    seeded,
-)
+from iavlib.training.hardware import Randomness, autocast, seeded
 from iavlib.training.objectives import Objective
-from iavlib.training.optimisation import (
-    build_optimizer,
-    build_scheduler,
-    moving_average,
-    start_training,
-)
 from iavlib.training.recipe import Recipe
 
 FORMAT = 1
@@ -89,7 +78,7 @@ def fit(
         If model, batches, objective and recipe do not fit together.
     """
     objective.check(batches)
-    with repeatable(batches.device), seeded(seed, batches.device) as randomness:
+    with hardware.repeatable(batches.device), seeded(seed, batches.device) as randomness:
         run = _Run(model, batches, objective, recipe, randomness)
         path = Path(folder) / CHECKPOINT if folder is not None else None
         identity = {"recipe": recipe.to_dict(), "seed": seed, "images": batches.fingerprint}
@@ -103,9 +92,7 @@ def fit(
             if callable(progress):
                 progress(dict(row))
             elif progress:
-                numbers = [
-                    f"{key} {value:.4g}" for key, value in row.items() if type(value) is float
-                ]
+                numbers = [f"{name} {x:.4g}" for name, x in row.items() if type(x) is float]
                 line = f"epoch {row['epoch'] + 1} of {recipe.epochs}: {', '.join(numbers)}"
                 print(line, file=sys.stderr, flush=True)
         return run.finish()
@@ -114,26 +101,18 @@ def fit(
 class _Run:
     """A training run between two epochs."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        batches: ImageBatches,
-        objective: Objective,
-        recipe: Recipe,
-        randomness: Randomness,
-    ):
+    def __init__(self, model, batches, objective, recipe: Recipe, randomness: Randomness):
         self.model, self.batches, self.objective = model, batches, objective
         self.recipe, self.randomness, self.device = recipe, randomness, batches.device
         model.to(self.device, memory_format=torch.channels_last)
-        self.optimizer = build_optimizer(model, recipe)
-        self.scheduler = build_scheduler(self.optimizer, recipe, len(self._plan(None)))
-        self.precision = effective_precision(recipe.precision, self.device)
+        self.optimizer = optimisation.build_optimizer(model, recipe)
+        self.scheduler = optimisation.build_scheduler(self.optimizer, recipe, len(self._plan(None)))
+        self.precision = hardware.effective_precision(recipe.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.average = moving_average(model, recipe.ema) if recipe.ema is not None else None
-        self.stateful = {"model": model, "optimizer": self.optimizer}
-        self.stateful |= {"scheduler": self.scheduler, "scaler": self.scaler}
-        if self.average is not None:
-            self.stateful["average"] = self.average
+        averaged = recipe.ema is not None
+        self.average = optimisation.moving_average(model, recipe.ema) if averaged else None
+        names = ("model", "optimizer", "scheduler", "scaler", "average")
+        self.stateful = {name: part for name in names if (part := getattr(self, name)) is not None}
         self.rows: list[dict] = []
         self.best: dict = {"epoch": -1, "value": None, "state": None}
 
@@ -147,7 +126,7 @@ class _Run:
         """Train an epoch, measure, and keep the weights if they are the best so far."""
         epoch, rate = len(self.rows), self.optimizer.param_groups[0]["lr"]
         start = time.perf_counter()
-        start_training(self.model, self.recipe)
+        optimisation.start_training(self.model, self.recipe)
         losses, seen = self._train(epoch)
         trained = time.perf_counter()
         measured = self.objective.evaluate(self._evaluated())
@@ -162,8 +141,7 @@ class _Run:
         def read(loss: Tensor, index: Tensor) -> None:
             value = float(loss)
             if not np.isfinite(value):
-                ids = self.batches.ids[index.numpy()]
-                raise NonFiniteLossError(value, ids, epoch, len(losses))
+                raise NonFiniteLossError(value, self.batches.ids[index.numpy()], epoch, len(losses))
             losses.append(value)
 
         stream = self.batches.stream(plan, self.randomness.changes, self.recipe.augmentation)
@@ -192,7 +170,7 @@ class _Run:
 
     def _plan(self, order: np.random.Generator | None) -> list[np.ndarray]:
         n, recipe = len(self.batches), self.recipe
-        plan = []
+        plan: list[np.ndarray] = []
         for _ in range(recipe.num_aug):
             images = np.arange(n) if order is None else order.permutation(n)
             plan += plan_batches(n, recipe.batch_size, recipe.drop_last, images)
@@ -236,18 +214,15 @@ class _Run:
         differing = [name for name in here if here[name] != stored.get(name)]
         if differing:
             pairs = [f"{name} {stored.get(name)!r}, here {here[name]!r}" for name in differing[:5]]
-            raise CheckpointError(
-                f"{path}: of another run ({'; '.join(pairs)}); use another folder, or remove it to "
-                "start anew"
-            )
+            hint = "use another folder, or remove it to start anew"
+            raise CheckpointError(f"{path}: of another run ({'; '.join(pairs)}); {hint}")
         try:
             for name, part in self.stateful.items():
                 part.load_state_dict(state[name])
         except (KeyError, RuntimeError, ValueError) as error:
-            raise CheckpointError(
-                f"{path}: it does not fit this model ({str(error).splitlines()[0]}); it is from "
-                "another network: use another folder, or remove it to start anew"
-            ) from error
+            problem = f"{path}: it does not fit this model ({str(error).splitlines()[0]})"
+            hint = "it is from another network: use another folder, or remove it to start anew"
+            raise CheckpointError(f"{problem}; {hint}") from error
         self.randomness.restore(state["random"])
         self.rows, self.best = state["rows"], state["best"]
 
@@ -286,9 +261,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         reason = "the disk is full or your share of it is" if full else error.strerror or error
         hint = "free some space" if full else "make its folder writable"
         kept = "the one of the epoch before is intact" if path.exists() else "there is none yet"
-        raise CheckpointError(
-            f"{path}: this checkpoint could not be written: {reason}; {hint} and run again ({kept})"
-        ) from error
+        problem = f"{path}: this checkpoint could not be written: {reason}"
+        raise CheckpointError(f"{problem}; {hint} and run again ({kept})") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -308,6 +282,5 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     except Exception as error:  # whatever a damaged file leads PyTorch to raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: not a readable checkpoint ({reason}); remove it to start this run anew"
-        ) from error
+        hint = "remove it to start this run anew"
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); {hint}") from error

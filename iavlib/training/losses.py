@@ -252,8 +252,7 @@ class UncertaintyWeighting(nn.Module):
     def forward(self, diagnosis: Tensor, regression: Tensor) -> Tensor:
         """Add the losses of a batch."""
         s = self.log_variances
-        losses = torch.stack([diagnosis, self.factor * regression])
-        return ((-s).exp() * losses + s / 2).sum()
+        return ((-s).exp() * torch.stack([diagnosis, self.factor * regression]) + s / 2).sum()
 
     def weights(self) -> tuple[float, float]:
         """Return the current factors of diagnosis and regression loss."""

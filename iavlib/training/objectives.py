@@ -33,9 +33,9 @@ class Objective(ABC):
     def loss(self, model: nn.Module, batch: dict[str, Tensor], epoch: int) -> Tensor:
         """Compute the loss of a batch, a scalar, from ``batch["images"]`` and its targets."""
 
-    @abstractmethod
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Measure the model on the validation images; ``Recipe.select`` names one measure."""
+        return {}
 
     def check(self, batches: ImageBatches) -> None:  # noqa: B027 (most have nothing to check)
         """Raise :class:`TrainingError` where the training images do not fit; called at first."""
@@ -88,8 +88,7 @@ class ImageObjective(Objective):
         A diagnosis needs both classes among training and validation images; a regression numbers,
         from 0 to 1 where its loss is bounded.
         """
-        subsets = {"training": batches, "validation": self.validation}
-        for subset, images in subsets.items():
+        for subset, images in {"training": batches, "validation": self.validation}.items():
             if self.class_loss is not None:
                 labels = images.target(DIAGNOSIS)
                 _refuse(images, ~np.isin(labels, (0, 1)), subset, DIAGNOSIS, "neither 0 nor 1")
@@ -161,14 +160,13 @@ class ImageObjective(Objective):
         called = logits[:, 1] >= logits[:, 0]
         sensitivity = float(called[labels == 1].mean())
         specificity = float(1 - called[labels == 0].mean())
+        loss = self.class_loss(torch.from_numpy(logits), torch.from_numpy(labels))
         return {
             "balanced_accuracy": (sensitivity + specificity) / 2,
             "auroc": float(roc_auc_score(labels, logits[:, 1] - logits[:, 0])),
             "sensitivity": sensitivity,
             "specificity": specificity,
-            "class_loss": float(
-                self.class_loss(torch.from_numpy(logits), torch.from_numpy(labels))
-            ),
+            "class_loss": float(loss),
         }
 
     def _head(self, outputs: dict):

@@ -22,10 +22,9 @@ def backbone_of(model: nn.Module, recipe: Recipe) -> nn.Module | None:
         return None
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, nn.Module):
-        raise TrainingError(
-            "the recipe has settings for the backbone (backbone_lr_factor or freeze_batchnorm), "
-            "and the model has no part called backbone"
-        )
+        settings = "backbone_lr_factor or freeze_batchnorm"
+        problem = f"the recipe has settings for the backbone ({settings})"
+        raise TrainingError(f"{problem}, and the model has no part called backbone")
     return backbone
 
 

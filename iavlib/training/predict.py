@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from iavlib.core.errors import TrainingError
 from iavlib.core.files import only_one, write_bytes, write_json
-from iavlib.core.home import cache_home
+from iavlib.core.project import cache_home
 from iavlib.training.batches import ImageBatches
-from iavlib.training.image_cache import ImageCache
+from iavlib.training.image_cache import ImageCache, read_array
 
 #: Part of every key: raise it when the same network would give other features.
 VERSION = 1
@@ -34,6 +34,18 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Compute no gradient of parameters, and restore their flags afterwards."""
+    flags = [(weight, weight.requires_grad) for weight in network.parameters()]
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight, flag in flags:
+            weight.requires_grad_(flag)
 
 
 def predict(
@@ -134,8 +146,7 @@ def frozen_features(
 def _compute(network: nn.Module, cache: ImageCache, mean, std) -> np.ndarray:
     batches = ImageBatches.from_cache(cache, pd.DataFrame(index=cache.ids), mean, std)
     values = predict_features(network, batches)
-    bad = ~np.isfinite(values).all(1)
-    if bad.any():
+    if (bad := ~np.isfinite(values).all(1)).any():
         named = ", ".join(map(str, cache.ids[bad][:5]))
         problem = f"features of {bad.sum()} images are NaN or infinite: {named}"
         raise TrainingError(f"{problem}. Check these images and the network's weights")
@@ -144,13 +155,8 @@ def _compute(network: nn.Module, cache: ImageCache, mean, std) -> np.ndarray:
 
 def _read(path: Path, key: dict) -> np.ndarray | None:
     """Read features; None where there are none, or where they are not complete."""
-    try:
-        stored = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        checksum = stored.pop("sha256")
-        values = np.load(path)
-    except (FileNotFoundError, ValueError, KeyError, AttributeError, EOFError):
-        return None
-    return values if stored == key and checksum == _sha256(values) else None
+    values, checksum = read_array(path, key)
+    return values if values is not None and checksum == _sha256(values) else None
 
 
 def _sha256(values: np.ndarray) -> str:

@@ -11,9 +11,8 @@ from iavlib.agreement import (
     annotator_summary,
     boundary_shift,
     leave_one_out,
-    rank_annotators,
 )
-from iavlib.agreement.against_others import MEASURES
+from iavlib.agreement.annotator_bias import MEASURES
 from iavlib.core.errors import DataError
 from iavlib.masks import dice, majority_vote
 
@@ -180,12 +179,9 @@ def test_estimated_biases_are_the_true_ones(known):
 
 
 def test_the_inconsistent_annotator_is_found(known):
-    ranking = rank_annotators(known, "log_area_spread", n_boot=300)
-    assert ranking.index[-2:].tolist() == ["D", "B"]
-    assert ranking.loc["B", ["rank", "rank_low", "rank_high"]].tolist() == [5, 5, 5]
-    assert (ranking["value"] / 2).to_dict() == pytest.approx(SPREADS, abs=0.025)
-    assert (ranking["low"] <= ranking["value"]).all()
-    assert (ranking["value"] <= ranking["high"]).all()
+    spread = values(annotator_summary(known, n_boot=300), "log_area_spread").sort_values()
+    assert spread.index[-2:].tolist() == ["D", "B"]
+    assert (spread / 2).to_dict() == pytest.approx(SPREADS, abs=0.025)
 
 
 def test_two_annotators_share_their_inconsistency():
@@ -250,23 +246,6 @@ def test_sensitivity_and_specificity_are_those_the_masks_were_made_with():
         assert np.corrcoef(found, truth.loc[quantity])[0, 1] > 0.97
 
 
-def test_ranking_orders_by_noise_and_tells_how_sure_it_is():
-    rng = np.random.default_rng(3)
-    noise = {"A": 0.01, "B": 0.011, "C": 0.2}
-    truth = disc(25, 64)
-    drawn = [
-        (f"I{k}", {name: truth ^ (rng.random(truth.shape) < p) for name, p in noise.items()})
-        for k in range(12)
-    ]
-    ranking = rank_annotators(measures_of(drawn), "dice", n_boot=300)
-    assert ranking.index[-1] == "C"
-    assert ranking.loc["C", ["rank", "rank_low", "rank_high"]].tolist() == [3, 3, 3]
-    assert ranking["rank"].tolist() == [1, 2, 3]
-    assert (ranking["low"] <= ranking["value"]).all()
-    signed = rank_annotators(measures_of(drawn), "log_area_bias", n_boot=50)
-    assert signed["value"].abs().is_monotonic_increasing
-
-
 def test_clusters_widen_the_interval(known):
     """Images of one patient resampled together: the same value, another interval."""
     images = known["image_id"].unique()
@@ -291,7 +270,6 @@ def test_an_annotator_who_drew_once_has_no_interval_of_the_spread(known):
     assert np.isnan(summary.loc[("Z", "log_area_spread"), "value"])
     assert np.isnan(summary.loc[("Z", "dice"), "low"])
     assert summary.loc[("Z", "dice"), "n_masks"] == 1
-    assert "Z" not in rank_annotators(table, n_boot=50).index
 
 
 def test_what_cannot_be_summed_up(known):
@@ -299,10 +277,6 @@ def test_what_cannot_be_summed_up(known):
         annotator_summary(known.assign(**dict.fromkeys(MEASURES, np.nan)))
     with pytest.raises(ValueError, match="have no cluster, first I"):
         annotator_summary(known, pd.Series({"I000": "P"}))
-    with pytest.raises(ValueError, match="by must be one of"):
-        rank_annotators(known, "beauty")
-    with pytest.raises(ValueError, match="0 annotators have 10000 masks"):
-        rank_annotators(known, min_masks=10000)
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -337,7 +311,8 @@ def test_biases_of_the_phantom(tmp_path):
 
     cohort = phantom.load(n_images=200, size=(64, 48), cache=tmp_path)
     measures = annotator_measures(cohort, processes=1)
-    table = rank_annotators(measures, "log_area_bias", cohort.clusters(), min_masks=25, n_boot=100)
-    truth = cohort.extras["annotators"].loc[table.index, "bias"]
+    summary = annotator_summary(measures, cohort.clusters(), n_boot=20)
+    biases = summary[(summary["quantity"] == "log_area_bias") & (summary["n_masks"] >= 25)]
+    truth = cohort.extras["annotators"].loc[biases["annotator"], "bias"]
     assert len(truth) >= 4
-    assert np.corrcoef(table["value"], truth)[0, 1] > 0.7
+    assert np.corrcoef(biases["value"], truth)[0, 1] > 0.7

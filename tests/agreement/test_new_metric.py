@@ -11,7 +11,6 @@ from engine_shapes import draw, save
 from iavlib import data, masks
 from iavlib.agreement import image_level, labelled_images, labelled_pairs, pair_table
 from iavlib.agreement.analysis import analyse
-from iavlib.data.cohort import pair_summary
 from iavlib.data.schemas import empty_pairs
 from iavlib.masks.metrics import METRICS, register_metric
 
@@ -51,7 +50,6 @@ def test_a_new_metric_is_one_function(metric, folder, tmp_path):
         values = cohort.pairs["volume_similarity"]
         assert values.between(0, 1).all()
         assert image_level(cohort.pairs)["volume_similarity_mean"].notna().all()
-        assert "volume_similarity" in pair_summary(cohort.pairs).index
     again = data.load("folder", path=folder)  # from the cache
     assert again.pairs["volume_similarity"].equals(values)
     assert "volume_similarity" in labelled_images(labelled_pairs(again))
@@ -73,7 +71,6 @@ def test_published_tables_lack_it(metric, imapp_home, monkeypatch):
     pairs = data.load("imapp").pairs
     assert "volume_similarity" not in pairs
     assert "volume_similarity_mean" not in image_level(pairs)
-    assert "volume_similarity" not in pair_summary(pairs).index
 
 
 def test_a_distance_has_a_normalised_form(metric):

@@ -152,15 +152,6 @@ def test_a_truncated_mask_is_corrupted(make_cohort, tmp_path):
     assert issues(check_masks(cohort)) == ["File not found or corrupted"]
 
 
-def test_progress_is_told(make_cohort):
-    seen = []
-    cohort = make_cohort({f"I{k}": {"x": rectangle(right=40 + k)} for k in range(3)})
-    check_masks(cohort, 1, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
-    with pytest.raises(ValueError, match="processes must be at least 1"):
-        check_masks(cohort, 0)
-
-
 def test_masks_that_are_not_here(make_cohort):
     cohort = make_cohort({"I": {"x": None, "y": rectangle()}})
     assert issues(check_masks(cohort)) == ["File not found or corrupted"]

@@ -77,7 +77,7 @@ def test_indeterminate_as_benign_on_request(cohort):
     pairs = labelled_pairs(cohort, indeterminate="benign")
     assert pairs["image_id"].unique().tolist() == ["i0", "i1", "i2"]
     assert pairs["malignant"].sum() == 1
-    with pytest.raises(ValueError, match="'drop' or 'benign'"):
+    with pytest.raises(ValueError, match="'drop', 'benign'"):
         labelled_pairs(cohort, indeterminate="malignant")
 
 

@@ -83,7 +83,7 @@ def test_growing_and_shrinking_are_dilation_and_erosion_by_a_cross(mnist):
 @settings(max_examples=60, deadline=None)
 @given(maps, kinds, st.floats(0, 1), st.integers(0, 99))
 def test_a_level_is_the_share_of_errors(truth, kind, level, seed):
-    full = KINDS[kind](truth, 3, 0.7, np.random.default_rng(seed), None)
+    full = KINDS[kind](truth, 3, 0.7, np.random.default_rng(seed), truth)
     subset = between(truth, full, level, np.random.default_rng(seed))
     assert (subset != truth).sum() == round(level * (full != truth).sum())
     assert np.isin(subset[subset != truth], full[subset != truth]).all()

@@ -11,8 +11,7 @@ from PIL import Image
 from iavlib import data
 from iavlib.agreement import image_level
 from iavlib.core.errors import DataError, DatasetUnavailable
-from iavlib.core.home import cache_home
-from iavlib.data import cohort as describe
+from iavlib.core.project import cache_home
 from iavlib.data.datasets import folder as folder_pairs
 
 SIZE = (20, 16)
@@ -67,7 +66,7 @@ def test_table_becomes_a_cohort(own):
     assert cohort.masks[["tool", "skill"]].isna().all(axis=None)
     assert not cohort.synthetic
     assert cohort.clusters().nunique() == 3
-    assert describe.overview(cohort)["multi_images"] == 2
+    assert len(cohort.multi_annotator().images) == 2
 
 
 def test_pairs_are_measured(own):

@@ -115,7 +115,7 @@ def test_unknown_malignancy(tiny_imapp):
 
 def test_pair_of_an_unlisted_mask(tiny_imapp):
     edit(tiny_imapp / imapp.MASKS, lambda t: t.iloc[:-1])
-    with pytest.raises(DataError, match=r"'mask2': 1 rows .*ISIC_0000005_A00"):
+    with pytest.raises(DataError, match=r"1 rows of column 'mask2' .*ISIC_0000005_A00"):
         imapp.load(tiny_imapp)
 
 
@@ -206,5 +206,5 @@ def test_nothing_here(tmp_path, monkeypatch):
     assert data.available() == ["phantom"]
     with pytest.raises(DatasetUnavailable, match="iav data fetch imapp"):
         data.load("imapp")
-    with pytest.raises(KeyError, match="Did you mean 'imapp'"):
+    with pytest.raises(KeyError, match="did you mean 'imapp'"):
         data.load("imap")

@@ -202,7 +202,6 @@ def test_an_unsafe_archive_is_refused_before_anything_is_written(masks, server, 
 
 
 def test_it_does_not_fit(masks, tiny_imapp, monkeypatch):
-    monkeypatch.setattr(imapp_fetch, "free_space", lambda folder: 1000)
     monkeypatch.setattr(files, "free_space", lambda folder: 1000)
     for options in (["--yes"], ["--dry-run"]):
         result = run(*options)

@@ -124,5 +124,5 @@ def test_the_task_of_diagnosis_trains_on_it(tiny, tmp_path):
 
 def test_an_unknown_name_lists_it(tiny):
     importlib.import_module(tiny)
-    with pytest.raises(KeyError, match="Did you mean 'tiny'"):
+    with pytest.raises(KeyError, match="did you mean 'tiny'"):
         data.load("tinny")

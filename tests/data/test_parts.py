@@ -124,7 +124,7 @@ def test_target_of_malignancy(tiny_imapp):
     assert data.target(own, indeterminate="benign").tolist() == [0, 1, 0, 0, 0, 1]
     assert data.target_names(own) == ("benign", "malignant")
     assert label_map(own)["class"].value_counts()["left out"] == 2
-    with pytest.raises(ValueError, match="'drop' or 'benign'"):
+    with pytest.raises(ValueError, match="'drop', 'benign'"):
         data.target(own, indeterminate="out")
 
 

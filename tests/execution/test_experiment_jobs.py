@@ -146,7 +146,7 @@ def test_notebooks_without_experiments_keep_their_fingerprints(project):
     ("entry", "said"),
     [
         ({"task": "constant", "sede": 1}, "no field 'sede'"),
-        ({"task": "constant", "cohort": "imap"}, "Did you mean 'imapp'"),
+        ({"task": "constant", "cohort": "imap"}, "did you mean 'imapp'"),
     ],
 )
 def test_a_wrong_list_is_said_in_a_line(project, entry, said, monkeypatch, tmp_path):

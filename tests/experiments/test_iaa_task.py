@@ -14,7 +14,7 @@ import torch
 from iavlib.core.errors import DataError, ExperimentError, ExperimentFailed
 from iavlib.data import load
 from iavlib.experiments import Experiment, resolve, run
-from iavlib.experiments.tasks import assign_parts
+from iavlib.experiments.tasks import assign_subsets
 from iavlib.experiments.tasks.image import agreement_targets as targets
 from iavlib.experiments.tasks.image_training import SYMMETRIES, MeanOverViews, rotate
 from iavlib.models import load_network
@@ -152,16 +152,16 @@ def test_folds_test_every_image_once_and_shares_are_nested(phantom):
     tested = []
     for fold in range(4):
         split = {"kind": "kfold", "folds": 4, "fold": fold, "val": 0.2}
-        subsets = assign_parts(phantom, small(split=split))
+        subsets = assign_subsets(phantom, small(split=split))
         tested += list(subsets.index[subsets == "test"])
         clusters = phantom.clusters()[subsets.index].groupby(subsets).agg(set)
         assert not clusters["train"] & clusters["test"]
         assert not clusters["train"] & clusters["val"]
     assert sorted(tested) == sorted(phantom.images.index)
-    whole = assign_parts(phantom, small())
+    whole = assign_subsets(phantom, small())
     kept = []
     for share in (0.25, 0.5, 0.75):
-        subsets = assign_parts(phantom, small(train_share=share))
+        subsets = assign_subsets(phantom, small(train_share=share))
         rest = whole[whole != "train"]
         assert subsets[subsets != "train"].equals(rest)
         kept.append(set(subsets.index[subsets == "train"]))
@@ -179,7 +179,7 @@ def test_folds_test_every_image_once_and_shares_are_nested(phantom):
         ({"recipe": {"name": "smoke", "lr": -1}}, "lr is -1, it should be greater than 0"),
         ({"recipe": {"name": "probe", "head": "tree"}}, "it should be 'ridge', 'svr' or 'network'"),
         ({"recipe": {"name": "probe", "lr": 1}}, "no field 'lr'"),
-        ({"split": {"fractions": [0.8, 0.2]}}, "has no validation part"),
+        ({"split": {"fractions": [0.8, 0.2]}}, "has no validation subset"),
         ({"weights": "hubb"}, "weights = 'hubb': is no file"),
         ({"split": {"kind": "kfold", "folds": 50}}, "clusters cannot fill 50 subsets"),
         ({"split": {"group": "hospital"}}, "no column 'hospital' to group by"),

@@ -212,7 +212,7 @@ def test_a_result_answers_what_was_left_open(make):
     assert done.matches(make().replace(cohort="auto"))
     assert not done.matches(make(seed=1))
     assert not done.matches(make(weights="hub"))
-    assert done.query_key() == make().query_key() != make(seed=1).query_key()
+    assert done.query_key == make().query_key != make(seed=1).query_key
 
 
 def test_a_start_is_answered_for_on_whatever_data(make):
@@ -223,7 +223,7 @@ def test_a_start_is_answered_for_on_whatever_data(make):
     assert found.parent.seed == 2
     assert found.is_resolved and not wanted.is_resolved
     assert found.matches(wanted)
-    assert found.query_key() == wanted.query_key()
+    assert found.query_key == wanted.query_key
     assert not found.matches(wanted.replace(init_from=start | {"seed": 3}))
     assert not found.matches(wanted.replace(init_from=None))
     again = from_mapping(json.loads(json.dumps(found.to_dict())))

@@ -37,7 +37,7 @@ def test_counts_are_those_of_the_networks():
     "head",
     [
         PixelConfusion(4, 3, 2),
-        PixelConfusion(4, 3, 2, blocks=2, diagonal=0.9),
+        PixelConfusion(4, 3, 2, blocks=2),
         LowRankConfusion(4, 3, 2, 1),
         GlobalConfusion(3, 2),
         FixedConfusion(3, 2),
@@ -81,17 +81,9 @@ def test_without_residual_rank_one_does_not_depend_on_the_truth():
         assert (float(apart) < 1e-4) == same
 
 
-def test_the_diagonal_starts_where_it_is_told():
-    torch.manual_seed(0)
-    near = PixelConfusion(4, 2, 3, diagonal=0.8)(torch.zeros(1, 4, 2, 2))
-    assert float(mean_trace(near).mean().detach()) / 3 == pytest.approx(0.8, abs=1e-3)
-
-
 def test_impossible_forms_are_refused():
     with pytest.raises(ModelError, match="rank 4"):
         LowRankConfusion(4, 1, 3, 4)
-    with pytest.raises(ModelError, match="diagonal"):
-        GlobalConfusion(1, 2, diagonal=1.5)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ TEMPLATE = """
 from torch import nn
 
 from iavlib.multiannotator import Method, Outputs, register
-from iavlib.multiannotator.method import soft_cross_entropy
+from iavlib.multiannotator.losses import soft_cross_entropy
 
 
 @register("outside", "From outside", smooth=0.1)

@@ -18,7 +18,7 @@ from iavlib.multiannotator import (
     true_confusion,
 )
 from iavlib.multiannotator.fitting import build_network
-from iavlib.multiannotator.method import label_likelihood
+from iavlib.multiannotator.losses import label_likelihood
 from iavlib.multiannotator.prediction import Prediction
 from iavlib.multiannotator.scores import Scorer, confusion_facts
 from iavlib.training.batches import ImageBatches

@@ -14,7 +14,7 @@ from iavlib.models.annotator_heads import (
     PreferenceHead,
     convolve_each,
 )
-from iavlib.multiannotator.method import dice_loss, overlap_loss
+from iavlib.multiannotator.losses import dice_loss, overlap_loss
 from iavlib.multiannotator.methods.avap import (
     class_shares,
     count_marks,

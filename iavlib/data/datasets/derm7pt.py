@@ -16,10 +16,10 @@ from pathlib import Path
 import pandas as pd
 import pandera.pandas as pa
 
-from iavlib.core.errors import DataError, DatasetUnavailable
-from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.core.errors import DatasetUnavailable, check_choice, refuse
+from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.labels import Label, build, known_text, match, meaning
+from iavlib.data.labels import HINT, Label, build, known_text, match, meaning
 from iavlib.data.schemas import IMAGE_SUFFIXES, read_table
 from iavlib.data.splits import linked_clusters
 
@@ -49,7 +49,6 @@ SCHEMA = pa.DataFrameSchema(
         **{name: pa.Column(nullable=True) for name in ("sex", "location")},
     }
 )
-HINT = "put the published table there"
 
 
 def layout(folder: Path) -> Layout:
@@ -96,8 +95,8 @@ def load(
     DataError
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
-    _check_option("subsets", subsets, ("paper", "official"))
-    _check_option("modality", modality, MODALITIES)
+    check_choice("subsets", subsets, ("paper", "official"))
+    check_choice("modality", modality, MODALITIES)
     folder = folder or DATASET.folder
     meta = folder / layout(folder).required[0]
     if not meta.is_file():
@@ -122,19 +121,11 @@ def _images(meta: Path, modality: str, incomplete: bool) -> pd.DataFrame:
     )
 
 
-def _check_option(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}={value!r}: use one of {', '.join(map(repr, known))}")
-
-
 def _paths(table: pd.DataFrame, modality: str, meta: Path, incomplete: bool) -> pd.Series:
     """Find the file of each case, and check that every file belongs to one."""
     folder = meta.parent.parent / "images"
-    files = {
-        path.relative_to(folder).as_posix().lower(): path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES
-    }
+    paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+    files = {path.relative_to(folder).as_posix().lower(): path for path in paths}
     named = {kind: table[kind].str.strip().str.lower() for kind in MODALITIES}
     wanted = pd.Index(named[modality])
     others = set(named["clinic" if modality == "derm" else "derm"]) - set(wanted)
@@ -150,39 +141,13 @@ def _official_subsets(cases: pd.Index, folder: Path) -> pd.Series:
             raise DatasetUnavailable("derm7pt", f"{folder} lacks {file}", DATASET.how)
         table = read_table(folder / file, pa.DataFrameSchema({"indexes": rows}), HINT)
         chosen = cases[table["indexes"]]
-        if subset[chosen].notna().any():
-            twice = subset[chosen].dropna()
-            what = f"{twice.index[0]} is in {twice.iloc[0]} and in {name}"
-            raise DataError(folder / file, what, HINT)
+        twice = subset[chosen].dropna().index
+        refuse(twice, folder / file, f"cases are in {name} and in another subset", HINT)
         subset[chosen] = name
-    if subset.isna().any():
-        what = (
-            f"{subset.isna().sum()} cases are in no subset, first {subset.index[subset.isna()][0]}"
-        )
-        raise DataError(folder, what, HINT)
+    refuse(subset.index[subset.isna()], folder, "cases are in no subset", HINT)
     return subset
 
 
-DATASET = register_dataset(
-    Dataset(
-        name="derm7pt",
-        load=load,
-        title="derm7pt: 1,011 cases of the seven-point checklist, 252 of them melanoma",
-        licence="for research, after registration",
-        citation=(
-            "J. Kawahara, S. Daneshvar, G. Argenziano, G. Hamarneh: Seven-Point Checklist and Skin "
-            "Lesion Classification Using Multitask Multimodal Neural Nets, IEEE J. Biomed. Health "
-            "Inform. 23(2), 538-546 (2019), doi:10.1109/JBHI.2018.2824327"
-        ),
-        how=(
-            "ask for it on https://derm.cs.sfu.ca and unpack the archive into the folder derm7pt "
-            "of the data home, so that it contains meta/meta.csv"
-        ),
-        layout=layout,
-        options=("incomplete", "subsets", "modality"),
-        diagnosed=True,
-        passes=3,
-        # Counted by the authors on 1,923 cases of a dataset of 1,011.
-        class_weights=(0.6120, 2.7315),
-    )
+DATASET = register_own(
+    "derm7pt", load, layout=layout, options=("incomplete", "subsets", "modality")
 )

@@ -32,20 +32,11 @@ import pandera.pandas as pa
 
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.files import write_text
-from iavlib.core.home import cache_home
-from iavlib.data.catalogue import Dataset, register_dataset
+from iavlib.core.project import cache_home
+from iavlib.data import schemas
+from iavlib.data.catalogue import Dataset, Layout, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import image_size, read_mask
-from iavlib.data.schemas import (
-    FACTORS,
-    IMAGE_SUFFIXES,
-    MALIGNANCY,
-    PAIR_TEXT,
-    bare_id,
-    check_table,
-    pair_columns,
-    read_csv,
-)
+from iavlib.data.images import image_paths, image_size, read_mask
 from iavlib.masks.metrics import image_pairs, metric_names, registry_version
 
 TABLE = "masks.csv"
@@ -57,14 +48,10 @@ _HINT = (
     "write a table with the columns image, mask and annotator, and if known "
     f"{', '.join(OPTIONAL)}, separated by commas, one row per mask"
 )
-_MALIGNANCY = pa.Check.isin(MALIGNANCY, error=f"one of {', '.join(MALIGNANCY)}")
+_MALIGNANCY = pa.Check.isin(schemas.MALIGNANCY, error=f"one of {', '.join(schemas.MALIGNANCY)}")
 _SCHEMA = pa.DataFrameSchema(
-    {
-        "image_id": pa.Column(str),
-        "mask": pa.Column(str),
-        "annotator": pa.Column(str),
-        "malignancy": pa.Column(str, _MALIGNANCY),
-    }
+    {name: pa.Column(str) for name in ("image_id", "mask", "annotator")}
+    | {"malignancy": pa.Column(str, _MALIGNANCY)}
 )
 
 
@@ -90,14 +77,13 @@ class Listing:
     def lost_images(self) -> list[str]:
         """Image files that are named and missing; a bare name need not be a file."""
         lost = self.rows.loc[self.rows["image_path"].isna(), "image"].dropna().unique()
-        return [name for name in lost if name.lower().endswith(IMAGE_SUFFIXES)]
+        return [name for name in lost if name.lower().endswith(schemas.IMAGE_SUFFIXES)]
 
     def error(self, rows, problem: str, hint: str) -> DataError:
         """Return an error that names the lines of the first two of some rows."""
         lines = [str(row + FIRST_LINE) for row in rows]
-        return DataError(
-            self.path, f"line{'s' * (len(lines) > 1)} {' and '.join(lines[:2])}: {problem}", hint
-        )
+        where = f"line{'s' * (len(lines) > 1)} {' and '.join(lines[:2])}"
+        return DataError(self.path, f"{where}: {problem}", hint)
 
 
 def read_listing(path: str | Path, refuse_outside: bool = True) -> Listing:
@@ -123,12 +109,9 @@ def read_listing(path: str | Path, refuse_outside: bool = True) -> Listing:
     listing = Listing(table, _read(table))
     if refuse_outside:
         _check_inside(listing)
-    rows = listing.rows.assign(
-        mask_path=[
-            None if _leads_out(name) else str(_first_file(table.parent, name, "masks"))
-            for name in listing.rows["mask"]
-        ]
-    )
+    names, place = listing.rows["mask"], table.parent
+    paths = [None if _leads_out(n) else str(_first_file(place, n, "masks")) for n in names]
+    rows = listing.rows.assign(mask_path=paths)
     listing = Listing(table, rows.assign(image_path=_image_paths(table.parent, rows)))
     _check_masks(listing)
     for column in ("image", "malignancy", "patient", "lesion"):
@@ -151,7 +134,7 @@ def _read(table: Path) -> pd.DataFrame:
     """Read the table as text, under our names of columns, and check it row by row."""
     # Blank lines are read too, so that a row's position gives its line.
     options = {"dtype": str, "keep_default_na": False, "na_values": [""], "skip_blank_lines": False}
-    raw = read_csv(table, _HINT, **options)
+    raw = schemas.read_csv(table, _HINT, **options)
     if not isinstance(raw.index, pd.RangeIndex):
         raise DataError(table, "rows have more cells than the header has columns", _HINT)
     raw.columns = _our_names(table, list(raw.columns))
@@ -165,9 +148,9 @@ def _read(table: Path) -> pd.DataFrame:
     if "image" not in rows:
         rows["image"] = rows["image_id"]
     if "image_id" not in rows:
-        rows["image_id"] = bare_id(rows["image"].str.replace(r"^.*/", "", regex=True))
+        rows["image_id"] = schemas.bare_id(rows["image"].str.replace(r"^.*/", "", regex=True))
     rows["malignancy"] = rows["malignancy"].str.lower().fillna("unknown")
-    check_table(_SCHEMA, rows, table, _HINT, FIRST_LINE)
+    schemas.check_table(_SCHEMA, rows, table, _HINT, FIRST_LINE)
     return rows
 
 
@@ -176,70 +159,60 @@ def _our_names(table: Path, columns: list[str]) -> list[str]:
     # A column that occurs twice is read with a number at its end.
     plain = [re.sub(r"\.\d+$", "", str(name).strip().lower()) for name in columns]
     names = [OTHER_NAMES.get(name, name) for name in plain]
+    others = sorted(set(names) - set(COLUMNS))
     for name in COLUMNS:
         if names.count(name) > 1:
             raise DataError(table, f"two columns for {name!r}", "keep one of them")
-    given = {"image"} if "image_id" in names else set()
-    others = set(names) - set(COLUMNS)
-    for name in COLUMNS:
-        near = difflib.get_close_matches(name, sorted(others), n=1, cutoff=0.85)
+        near = difflib.get_close_matches(name, others, n=1, cutoff=0.85)
         if near and name not in names and name != "image_id":
             raise DataError(table, f"column {near[0]!r}: is {name!r} meant?", "rename the column")
-    if missing := [n for n in ("image", "mask", "annotator") if n not in names and n not in given]:
-        raise DataError(
-            table,
-            f"no column {', '.join(map(repr, missing))}; there are {', '.join(map(repr, columns))}",
-            _HINT,
-        )
+    needed = ("mask", "annotator") if "image_id" in names else ("image", "mask", "annotator")
+    if missing := [repr(name) for name in needed if name not in names]:
+        there = ", ".join(map(repr, columns))
+        raise DataError(table, f"no column {', '.join(missing)}; there are {there}", _HINT)
     return names
 
 
 def _check_inside(listing: Listing) -> None:
+    hint = "name files relative to the table and below it, or by their absolute path"
     for column in ("mask", "image"):
         names = listing.rows[column]
-        outside = names[names.map(_leads_out, na_action="ignore").eq(True)]
-        if len(outside):
-            raise listing.error(
-                outside.index[:1],
-                f"{column} {outside.iloc[0]}: path outside the folder",
-                "name files relative to the table and below it, or by their absolute path",
-            )
+        for row, name in names[names.map(_leads_out, na_action="ignore").eq(True)].items():
+            raise listing.error([row], f"{column} {name}: path outside the folder", hint)
 
 
 def _leads_out(name: str) -> bool:
     return name == ".." or name.startswith("../")
 
 
+def _same(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return all rows with the first value of a column that occurs in several; none without one."""
+    several = rows.loc[rows.duplicated(column, keep=False), column]
+    return rows[rows[column].isin(several.head(1))]
+
+
 def _check_masks(listing: Listing) -> None:
-    found = listing.rows.dropna(subset="mask_path")
-    twice = found[found.duplicated("mask_path", keep=False)]
+    twice = _same(listing.rows.dropna(subset="mask_path"), "mask_path")
     if len(twice):
-        same = twice.index[twice["mask_path"] == twice["mask_path"].iloc[0]]
-        raise listing.error(
-            same,
-            f"mask {twice['mask'].iloc[0]} is listed twice",
-            "keep one row per mask; two annotators who agree in every pixel need a file each",
-        )
+        problem = f"mask {twice['mask'].iloc[0]} is listed twice"
+        hint = "keep one row per mask; two annotators who agree in every pixel need a file each"
+        raise listing.error(twice.index, problem, hint)
     files = listing.rows.dropna(subset="image_path").drop_duplicates(["image_path", "image_id"])
-    several = files[files.duplicated("image_path", keep=False)]
+    several = _same(files, "image_path")
     if len(several):
-        same = several[several["image_path"] == several["image_path"].iloc[0]]
-        ids = " and ".join(same["image_id"].iloc[:2])
-        raise listing.error(same.index, f"{ids} have the same image file", "correct one of them")
+        ids = " and ".join(several["image_id"].iloc[:2])
+        raise listing.error(several.index, f"{ids} have the same image file", "correct one of them")
 
 
 def _check_one_value(listing: Listing, column: str) -> None:
     """Refuse an image whose rows contradict each other; an empty cell is an unknown value."""
     stated = listing.rows[["image_id", column]].dropna()
-    stated = stated[stated[column] != "unknown"].drop_duplicates()
-    contradicting = stated[stated.duplicated("image_id", keep=False)]
-    if len(contradicting):
-        same = contradicting[contradicting["image_id"] == contradicting["image_id"].iloc[0]]
-        raise listing.error(
-            same.index,
-            f"image {same['image_id'].iloc[0]} has {column} {' and '.join(same[column].iloc[:2])}",
-            f"give all rows of an image one {column}, or name images apart in a column image_id",
-        )
+    several = _same(stated[stated[column] != "unknown"].drop_duplicates(), "image_id")
+    if len(several):
+        values = " and ".join(several[column].iloc[:2])
+        problem = f"image {several['image_id'].iloc[0]} has {column} {values}"
+        hint = f"give all rows of an image one {column}, or name images apart in a column image_id"
+        raise listing.error(several.index, problem, hint)
 
 
 def _first_file(folder: Path, name: str, kind: str) -> Path:
@@ -266,10 +239,7 @@ def _image_paths(folder: Path, rows: pd.DataFrame) -> pd.Series:
 
 def _stems(folder: Path, masks: set[str]) -> dict[str, str]:
     """List the image files of a folder by name without suffix, without the masks."""
-    if not folder.is_dir():
-        return {}
-    paths = [Path(e.path) for e in os.scandir(folder) if e.is_file() and e.path not in masks]
-    return {p.stem: str(p) for p in sorted(paths) if p.suffix.lower() in IMAGE_SUFFIXES}
+    return {path.stem: str(path) for path in image_paths(folder) if str(path) not in masks}
 
 
 #: Raise when the cached file changes; the version of every metric is added to it.
@@ -317,10 +287,10 @@ def measured_pairs(listing: Listing, masks: pd.DataFrame) -> pd.DataFrame:
             )
     pairs = pairs.astype(types)
     for side in (1, 2):
-        drawn = masks.loc[pairs[f"mask_{side}"]]
-        pairs = pairs.assign(**{f"{factor}_{side}": drawn[factor].to_numpy() for factor in FACTORS})
-        pairs["image_id"] = drawn["image_id"].to_numpy()
-    return pairs.astype(dict.fromkeys(PAIR_TEXT, "str"))[list(pair_columns())]
+        drawn = masks.loc[pairs[f"mask_{side}"]].reset_index(drop=True)
+        pairs[[f"{factor}_{side}" for factor in schemas.FACTORS]] = drawn[list(schemas.FACTORS)]
+    pairs["image_id"] = drawn["image_id"]
+    return pairs.astype(dict.fromkeys(schemas.PAIR_TEXT, "str"))[list(schemas.pair_columns())]
 
 
 def _measure(listing: Listing) -> list[dict]:
@@ -360,24 +330,27 @@ def load(path: str | Path = "") -> Cohort:
     """
     listing = read_listing(path)
     if lost := listing.lost_images:
-        warnings.warn(
-            f"{listing.path}: {len(lost)} image files are missing, first {lost[0]}; their masks "
-            "are used without them.",
-            stacklevel=3,
-        )
-    sizes = _sizes(listing)
-    masks = _masks(listing)
+        problem = f"{len(lost)} image files are missing, first {lost[0]}"
+        text = f"{listing.path}: {problem}; their masks are used without them."
+        warnings.warn(text, stacklevel=3)
+    rows = listing.rows.set_index("mask").rename_axis("mask_id")
+    masks = rows[["image_id", "mask_path", *schemas.FACTORS]].rename(columns={"mask_path": "path"})
     return Cohort(
-        name="folder",
-        images=images_table(listing.rows, sizes),
-        masks=masks,
-        pairs=measured_pairs(listing, masks),
+        "folder",
+        images_table(listing.rows, _sizes(listing)),
+        masks,
+        measured_pairs(listing, masks),
         synthetic=False,
         # Shown on pages that may be published: names the table, but not where it is.
         citation=f"Your own masks ({listing.path.parent.name}/{listing.path.name})",
         licence="not stated",
         source=str(listing.path),
     )
+
+
+def layout(folder: Path) -> Layout:
+    """Return the layout of a published dataset's folder: a table ``masks.csv``."""
+    return Layout({TABLE: 1}, (TABLE,))
 
 
 def load_published(dataset: Dataset, describe: Callable[[pd.DataFrame], pd.DataFrame]) -> Cohort:
@@ -415,13 +388,6 @@ def files(path: str | Path = "") -> list[Path]:
     return [listing.path, *map(Path, dict.fromkeys(named))]
 
 
-def _masks(listing: Listing) -> pd.DataFrame:
-    columns = {"image_id": "image_id", "mask_path": "path"}
-    columns |= {name: name for name in ("annotator", "tool", "skill")}
-    rows = listing.rows.set_index("mask").rename_axis("mask_id")
-    return rows[list(columns)].rename(columns=columns)
-
-
 def images_table(rows: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
     """Return the images table of a cohort from the rows of a listing.
 
@@ -455,13 +421,13 @@ def _sizes(listing: Listing) -> pd.DataFrame:
         if len(image):
             found.setdefault(_size(listing, image.index[0], image.iloc[0]), image.index[0])
         if len(found) > 1:
-            told = " and ".join(f"{width}x{height}" for width, height in found)
-            raise listing.error(
-                sorted(found.values()),
-                f"image {image_id} has masks, or a mask and an image, of sizes {told}",
-                "give all files of an image one size; remove an image file that is a smaller "
-                "copy, or enlarge it",
+            several = " and ".join(f"{width}x{height}" for width, height in found)
+            problem = f"image {image_id} has masks, or a mask and an image, of sizes {several}"
+            hint = (
+                "give all files of an image one size; remove an image file that is a smaller copy, "
+                "or enlarge it"
             )
+            raise listing.error(sorted(found.values()), problem, hint)
         sizes[image_id] = next(iter(found))
     table = pd.DataFrame.from_dict(sizes, orient="index", columns=["width", "height"])
     return table.rename_axis("image_id")
@@ -475,16 +441,4 @@ def _size(listing: Listing, row: int, path: str) -> tuple[int, int]:
         raise listing.error([row], problem, hint) from None
 
 
-DATASET = register_dataset(
-    Dataset(
-        name="folder",
-        load=load,
-        title="your own masks: a table masks.csv beside its files",
-        licence="yours",
-        citation="yours",
-        how="iavlib.data.load('folder', path=...), or -p cohort=folder -p path=... of a notebook",
-        options=("path",),
-        needs=("path",),
-        sources=files,
-    )
-)
+DATASET = register_own("folder", load, options=("path",), needs=("path",), sources=files)

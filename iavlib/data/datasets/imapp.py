@@ -7,7 +7,6 @@ values. :mod:`iavlib.data.imapp_fetch` downloads these.
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 
@@ -18,37 +17,20 @@ import requests
 
 from iavlib.core.errors import DataError, DatasetUnavailable, FetchError
 from iavlib.core.files import check_writable, disk_error, write_text
-from iavlib.core.home import data_home
-from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.core.project import data_home
+from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
 from iavlib.data.download import digest
-from iavlib.data.images import image_size
-from iavlib.data.schemas import IMAGE_SUFFIXES, bare_id, check_known, read_table
+from iavlib.data.images import image_paths, image_size
+from iavlib.data.schemas import bare_id, check_known, read_table
 
 #: Files being fetched lie in a folder of this name until they are verified; it is in the folder
 #: they are meant for, so that moving a file into place never crosses disks.
 STAGING = ".fetching"
 IMAPP_COMMIT = "9b20f49"
-IMAPP_TABLES = {
-    "IMAplusplus_img_metadata.csv": (
-        "5ebc23efdd91de68cc6df6e04365023f2318de574cc23b585ea64b5a800c6942"
-    ),
-    "IMAplusplus_multiannotator_subset_IAA_metrics.csv": (
-        "997dd325888023e8a9aa258bd662a4ad794b37857a624f41b8f097c794be504c"
-    ),
-    "IMAplusplus_multiannotator_subset_image_level_metrics.csv": (
-        "aff210c8802bd51c4cc6bcebb69ba0279556f4dfab6b1d8bb8b2909717e00809"
-    ),
-    "IMAplusplus_multiannotator_subset_seg_metadata.csv": (
-        "033a3dae5b4c09014b2b4b795b88f202d0e0d56c9fc9fc5560401c9c969903ce"
-    ),
-    "IMAplusplus_seg_metadata.csv": (
-        "e8cfb2f6d9366ab5b06a61883a97798af2a61ef2a714d228674bf40b0ff5c9d0"
-    ),
-    "IMAplusplus_seg_metadata_qa_results.csv": (
-        "c12460ce7745d3b273176d4da200291dc0ae8cfefb8be6438fedd7f787821878"
-    ),
-}
+#: SHA-256 of each published table; the file is a registry of pooch.
+_REGISTRY = Path(__file__).with_name("imapp_tables.txt").read_text(encoding="utf-8")
+IMAPP_TABLES = dict(line.split() for line in _REGISTRY.splitlines())
 # A table may be in either folder of the authors' repository; the hash decides which is right.
 IMAPP_URLS = tuple(
     f"https://raw.githubusercontent.com/sfu-mial/IMAplusplus/{IMAPP_COMMIT}/output/{folder}/"
@@ -144,37 +126,36 @@ _OVERLAPS, _DISTANCES = ("dice", "jaccard"), ("hd", "hd95", "assd")
 #: Our name of each metric to the published one; metrics that are not published are absent.
 PUBLISHED_METRIC = {m: f"{m}_score" for m in (*_OVERLAPS, *_DISTANCES)}
 PUBLISHED_METRIC |= {f"{m}_normalized": f"{m}_score_normalized" for m in _DISTANCES}
+
+
+#: Our name of a column of the metadata to the published one.
+_COLUMNS = {
+    **{"patient_id": "patient_id", "lesion_id": "lesion_id"},
+    **{"width": "pixels_x", "height": "pixels_y", "licence": "copyright_license"},
+    **{"sex": "sex", "age": "age_approx", "site": "anatom_site_general"},
+}
+_unique = pa.Column(str, unique=True)
+_DIAGNOSES = [f"diagnosis_{level}" for level in range(1, 6)]
 METADATA_SCHEMA = pa.DataFrameSchema(
-    {
-        "isic_id": pa.Column(str, unique=True),
-        "benign_malignant": pa.Column(str, pa.Check.isin(MALIGNANCY), nullable=True),
-        **{f"diagnosis_{level}": pa.Column(nullable=True) for level in range(1, 6)},
-        **{c: pa.Column(nullable=True) for c in ("patient_id", "lesion_id", "copyright_license")},
-        **{c: pa.Column(nullable=True) for c in ("sex", "age_approx", "anatom_site_general")},
-        "pixels_x": pa.Column(int, pa.Check.ge(1)),
-        "pixels_y": pa.Column(int, pa.Check.ge(1)),
-    }
+    {"isic_id": _unique}
+    | {"benign_malignant": pa.Column(str, pa.Check.isin(MALIGNANCY), nullable=True)}
+    | dict.fromkeys([*_DIAGNOSES, *_COLUMNS.values()], pa.Column(nullable=True))
+    | dict.fromkeys(("pixels_x", "pixels_y"), pa.Column(int, pa.Check.ge(1)))
 )
 MASKS_SCHEMA = pa.DataFrameSchema(
-    {"ISIC_id": _name, "seg_filename": pa.Column(str, unique=True), **_factors, "mask_md5": _name}
+    {"ISIC_id": _name, "seg_filename": _unique, **_factors, "mask_md5": _name}
 )
 _PAIRS = pa.DataFrameSchema(
-    {
-        "img_id": _name,
-        "mask1": _name,
-        "mask2": _name,
-        **{f"{factor}{side}": column for side in (1, 2) for factor, column in _factors.items()},
-        **{f"{m}_score": pa.Column(float, _unit) for m in _OVERLAPS},
-        **{f"{m}_score": pa.Column(float, pa.Check.ge(0), nullable=True) for m in _DISTANCES},
-        **{f"{m}_score_normalized": pa.Column(float, _unit) for m in _DISTANCES},
-    },
+    dict.fromkeys(("img_id", "mask1", "mask2"), _name)
+    | {f"{factor}{side}": column for side in (1, 2) for factor, column in _factors.items()}
+    | {f"{m}_score": pa.Column(float, _unit) for m in _OVERLAPS}
+    | {f"{m}_score": pa.Column(float, pa.Check.ge(0), nullable=True) for m in _DISTANCES}
+    | {f"{m}_score_normalized": pa.Column(float, _unit) for m in _DISTANCES},
     unique=["mask1", "mask2"],
 )
-_QA = pa.DataFrameSchema(
-    {"image": _name, "mask": _name, "issue": _name, "severity": pa.Column(str)}
-)
+_QA = pa.DataFrameSchema(dict.fromkeys(("image", "mask", "issue", "severity"), _name))
 _IMAGE_METRICS = pa.DataFrameSchema({"img_id": _name, "dice_score_mean": pa.Column(float, _unit)})
-_GEOMETRY = pa.DataFrameSchema({"isic_id": pa.Column(str, unique=True), "geometry": _name})
+_GEOMETRY = pa.DataFrameSchema({"isic_id": _unique, "geometry": _name})
 
 
 def load(folder: Path | None = None) -> Cohort:
@@ -216,10 +197,10 @@ def load(folder: Path | None = None) -> Cohort:
         **_optional(folder),
     }
     return Cohort(
-        name="imapp",
-        images=_images(metadata, folder),
-        masks=masks[by_annotator],
-        pairs=pairs[~consensus].reset_index(drop=True),
+        "imapp",
+        _images(metadata, folder),
+        masks[by_annotator],
+        pairs[~consensus].reset_index(drop=True),
         synthetic=False,
         citation=DATASET.citation,
         licence=DATASET.licence,
@@ -262,9 +243,8 @@ def altered_tables(folder: Path) -> list[str]:
 def _check_present(folder: Path) -> None:
     missing = [name for name in REQUIRED if not (folder / name).is_file()]
     if missing:
-        raise DatasetUnavailable(
-            "imapp", f"{folder} lacks {', '.join(missing)}", "run 'iav data fetch imapp'"
-        )
+        what = f"{folder} lacks {', '.join(missing)}"
+        raise DatasetUnavailable("imapp", what, "run 'iav data fetch imapp'")
     altered = altered_tables(folder)
     if altered:
         warnings.warn(
@@ -284,22 +264,14 @@ def _check_references(folder, metadata, drawn, metrics) -> None:
 
 
 def _images(metadata: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    diagnosis = metadata[[f"diagnosis_{level}" for level in range(1, 6)]].astype(object)
-    images = pd.DataFrame(
-        {
-            "image_id": metadata["isic_id"],
-            "malignancy": metadata["benign_malignant"].map(MALIGNANCY).fillna("unknown"),
-            "diagnosis": diagnosis.ffill(axis=1).iloc[:, -1],
-            "patient_id": metadata["patient_id"],
-            "lesion_id": metadata["lesion_id"],
-            "width": metadata["pixels_x"],
-            "height": metadata["pixels_y"],
-            "licence": metadata["copyright_license"],
-            "sex": metadata["sex"],
-            "age": metadata["age_approx"],
-            "site": metadata["anatom_site_general"],
-        }
-    ).set_index("image_id")
+    diagnosis = metadata[_DIAGNOSES].astype(object)
+    columns = {
+        "image_id": metadata["isic_id"],
+        "malignancy": metadata["benign_malignant"].map(MALIGNANCY).fillna("unknown"),
+        "diagnosis": diagnosis.ffill(axis=1).iloc[:, -1],
+    }
+    columns |= {ours: metadata[theirs] for ours, theirs in _COLUMNS.items()}
+    images = pd.DataFrame(columns).set_index("image_id")
     images.insert(0, "path", _paths(folder / "images", images.index, strip=True))
     images.insert(6, "geometry", _geometry(folder, images))
     return images
@@ -327,24 +299,19 @@ def _check_sizes(paths: pd.Series, width: pd.Series, height: pd.Series, listing:
             expected = f"{width[image_id]:.0f}x{height[image_id]:.0f}"
             wrong.append(f"{path} is {size[0]}x{size[1]}, not {expected}")
     if wrong:
-        raise DataError(
-            paths.index.name or "images",
-            f"{len(wrong)} images have another size than stated: {'; '.join(wrong[:3])}",
-            f"put the published files there, or list how they were resized in {listing}",
-        )
+        where = paths.index.name or "images"
+        problem = f"{len(wrong)} images have another size than stated: {'; '.join(wrong[:3])}"
+        hint = f"put the published files there, or list how they were resized in {listing}"
+        raise DataError(where, problem, hint)
 
 
 def _masks(drawn: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    masks = pd.DataFrame(
-        {
-            "mask_id": drawn["seg_filename"],
-            "image_id": bare_id(drawn["ISIC_id"]),
-            "annotator": drawn["annotator"],
-            "tool": drawn["tool"],
-            "skill": drawn["skill_level"],
-            "md5": drawn["mask_md5"],
-        }
-    ).set_index("mask_id")
+    columns = {
+        **{"seg_filename": "mask_id", "ISIC_id": "image_id", "annotator": "annotator"},
+        **{"tool": "tool", "skill_level": "skill", "mask_md5": "md5"},
+    }
+    masks = drawn[list(columns)].rename(columns=columns).set_index("mask_id")
+    masks["image_id"] = bare_id(masks["image_id"])
     masks.insert(1, "path", _paths(folder, masks.index, strip=False))
     return masks
 
@@ -375,11 +342,7 @@ def _optional(folder: Path) -> dict[str, pd.DataFrame]:
 
 def _paths(folder: Path, names: pd.Index, strip: bool) -> pd.Series:
     """Find the file of each name (``strip``: names without suffix); missing where there is none."""
-    paths = {}
-    for entry in os.scandir(folder) if folder.is_dir() else ():
-        stem, suffix = os.path.splitext(entry.name)
-        if suffix.lower() in IMAGE_SUFFIXES:
-            paths[stem if strip else entry.name] = entry.path
+    paths = {path.stem if strip else path.name: str(path) for path in image_paths(folder)}
     return pd.Series(names, index=names).map(paths)
 
 
@@ -389,23 +352,9 @@ def _notes(folder: Path) -> list[str]:
     return notes + [f"fetching the {kind} was interrupted or is in progress" for kind in broken]
 
 
-DATASET = register_dataset(
-    Dataset(
-        name="imapp",
-        load=load,
-        title="IMA++ (2,394 images with 2 to 5 annotators, 14,967 in all)",
-        licence="CC BY-NC-ND 4.0 (masks and tables); images CC-0 or CC BY-NC by image",
-        citation=(
-            "K. Abhishek, J. Kawahara, G. Hamarneh: What Can We Learn from Inter-Annotator "
-            "Variability in Skin Lesion Segmentation? MICCAI ISIC workshop 2025, LNCS 16149, "
-            "doi:10.1007/978-3-032-05825-6_3"
-        ),
-        how="iav data fetch imapp --masks --images",
-        layout=lambda folder: Layout(
-            dict.fromkeys(IMAPP_TABLES, 1) | {"images/*": 14967, "masks/*": 22472}, REQUIRED
-        ),
-        # Counted by the authors on the test split.
-        class_weights=(0.6340, 2.3663),
-        notes=_notes,
-    )
-)
+def _layout(folder: Path) -> Layout:
+    files = dict.fromkeys(IMAPP_TABLES, 1) | {"images/*": 14967, "masks/*": 22472}
+    return Layout(files, REQUIRED)
+
+
+DATASET = register_own("imapp", load, layout=_layout, notes=_notes)

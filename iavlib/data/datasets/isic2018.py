@@ -11,41 +11,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.data import labels
+from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.labels import (
-    Label,
-    OfficialSplit,
-    build,
-    join,
-    read_splits,
-    splits_layout,
-)
 
-SPLITS = tuple(
-    OfficialSplit(
-        subset, f"ISIC2018_Task3_{name}_GroundTruth.csv", f"ISIC2018_Task3_{name}_Input", n
-    )
-    for subset, name, n in (
-        *(("train", "Training", 10015), ("val", "Validation", 193), ("test", "Test", 1512)),
-    )
-)
+_NAME, _SIZES = "ISIC2018_Task3_{}", {"Training": 10015, "Validation": 193, "Test": 1512}
+SPLITS = labels.challenge_splits(f"{_NAME}_GroundTruth.csv", f"{_NAME}_Input", _SIZES)
 LESIONS = "ISIC2018_Task3_Training_LesionGroupings.csv"
 #: Actinic keratoses and intraepithelial carcinoma are one class, so it is unknown which it is.
-LABELS = {
-    "MEL": Label(1, "malignant"),
-    "NV": Label(0, "benign"),
-    "BCC": Label(0, "malignant"),
-    "AKIEC": Label(0, "indeterminate"),
-    "BKL": Label(0, "benign"),
-    "DF": Label(0, "benign"),
-    "VASC": Label(0, "benign"),
-}
+LABELS = labels.ISIC_CLASSES | {"AKIEC": labels.Label(0, "indeterminate")}
 
 
 def layout(folder: Path) -> Layout:
     """Return the layout of the files."""
-    return splits_layout(folder, SPLITS, (LESIONS,))
+    return labels.splits_layout(folder, SPLITS, (LESIONS,))
 
 
 def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
@@ -71,31 +50,9 @@ def load(folder: Path | None = None, incomplete: bool = False) -> Cohort:
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
     folder = folder or DATASET.folder
-    images = read_splits(DATASET, folder, SPLITS, LABELS, incomplete)
-    images = join(images, folder, LESIONS, {"lesion_id": "lesion_id"})
-    return build(DATASET, images, folder)
+    images = labels.read_splits(DATASET, folder, SPLITS, LABELS, incomplete)
+    images = labels.join(images, folder, LESIONS, {"lesion_id": "lesion_id"})
+    return labels.build(DATASET, images, folder)
 
 
-DATASET = register_dataset(
-    Dataset(
-        name="isic2018",
-        load=load,
-        title="ISIC 2018 task 3 (HAM10000): 10,015 training, 193 validation and 1,512 test images",
-        licence="CC BY-NC 4.0",
-        citation=(
-            "P. Tschandl, C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, "
-            "180161 (2018), doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis "
-            "Toward Melanoma Detection 2018, arXiv:1902.03368"
-        ),
-        how=(
-            "from https://challenge.isic-archive.com/data/#2018 get the Task 3 archives (images "
-            "and ground truth of training, validation and test) and the training set's lesion "
-            "groupings; no login is needed. Unpack them into the folder isic2018 of the data home"
-        ),
-        layout=layout,
-        options=("incomplete",),
-        diagnosed=True,
-        passes=1,
-        class_weights=(0.5625, 4.4991),
-    )
-)
+DATASET = register_own("isic2018", load, layout=layout, options=("incomplete",))

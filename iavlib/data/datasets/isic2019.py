@@ -10,32 +10,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iavlib.data import duplicates as overlaps
-from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.core.errors import check_choice
+from iavlib.data import labels
+from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.labels import (
-    Label,
-    OfficialSplit,
-    build,
-    join,
-    read_splits,
-    splits_layout,
-)
+from iavlib.data.labels import Label
+from iavlib.data.official_splits import treat_overlap
 
 UNK = ("not melanoma", "leave out")
-SPLITS = tuple(
-    OfficialSplit(subset, f"ISIC_2019_{name}_GroundTruth.csv", f"ISIC_2019_{name}_Input", n)
-    for subset, name, n in (("train", "Training", 25331), ("test", "Test", 8238))
-)
+_SIZES = {"Training": 25331, "Test": 8238}
+SPLITS = labels.challenge_splits("ISIC_2019_{}_GroundTruth.csv", "ISIC_2019_{}_Input", _SIZES)
 METADATA = ("ISIC_2019_Training_Metadata.csv", "ISIC_2019_Test_Metadata.csv")
-LABELS = {
-    "MEL": Label(1, "malignant"),
-    "NV": Label(0, "benign"),
-    "BCC": Label(0, "malignant"),
+LABELS = labels.ISIC_CLASSES | {
     "AK": Label(0, "indeterminate"),
-    "BKL": Label(0, "benign"),
-    "DF": Label(0, "benign"),
-    "VASC": Label(0, "benign"),
     "SCC": Label(0, "malignant"),
     "UNK": Label(0, "unknown"),
 }
@@ -45,7 +32,7 @@ COLUMNS = {"age_approx": "age", "sex": "sex", "anatom_site_general": "site"}
 
 def layout(folder: Path) -> Layout:
     """Return the layout of the files."""
-    return splits_layout(folder, SPLITS, METADATA)
+    return labels.splits_layout(folder, SPLITS, METADATA)
 
 
 def load(
@@ -68,7 +55,7 @@ def load(
         table without a label.
     overlap : {"keep", "leave out"}
         What to do with images that share image, patient or lesion with the multi-annotator
-        images of IMA++, see :mod:`iavlib.data.duplicates`.
+        images of IMA++, see :mod:`iavlib.data.official_splits`.
 
     Returns
     -------
@@ -84,38 +71,13 @@ def load(
     DataError
         If a file is not what it should be; see :mod:`iavlib.data.labels`.
     """
-    if unk not in UNK:
-        raise ValueError(f"unk={unk!r}: use one of {', '.join(map(repr, UNK))}")
-    labels = LABELS | ({} if unk == "not melanoma" else {"UNK": Label(float("nan"), "unknown")})
+    check_choice("unk", unk, UNK)
+    meanings = LABELS | ({} if unk == "not melanoma" else {"UNK": Label(float("nan"), "unknown")})
     folder = folder or DATASET.folder
-    images = read_splits(DATASET, folder, SPLITS, labels, incomplete)
-    images = join(images, folder, METADATA[0], COLUMNS | {"lesion_id": "lesion_id"})
-    images = join(images, folder, METADATA[1], COLUMNS)
-    return overlaps.treat(build(DATASET, images, folder), overlap)
+    images = labels.read_splits(DATASET, folder, SPLITS, meanings, incomplete)
+    images = labels.join(images, folder, METADATA[0], COLUMNS | {"lesion_id": "lesion_id"})
+    images = labels.join(images, folder, METADATA[1], COLUMNS)
+    return treat_overlap(labels.build(DATASET, images, folder), overlap)
 
 
-DATASET = register_dataset(
-    Dataset(
-        name="isic2019",
-        load=load,
-        title="ISIC 2019: 25,331 training and 8,238 test images",
-        licence="CC BY-NC 4.0",
-        citation=(
-            "M. Combalia et al.: BCN20000: Dermoscopic Lesions in the Wild, arXiv:1908.02288; P. "
-            "Tschandl, C. Rosendahl, H. Kittler: The HAM10000 dataset, Scientific Data 5, 180161 "
-            "(2018), doi:10.1038/sdata.2018.161; N. Codella et al.: Skin Lesion Analysis Toward "
-            "Melanoma Detection, ISBI 2018, doi:10.1109/ISBI.2018.8363547"
-        ),
-        how=(
-            "from https://challenge.isic-archive.com/data/#2019 get images, metadata and ground "
-            "truth of training and test; no login is needed. Unpack them into the folder isic2019 "
-            "of the data home"
-        ),
-        layout=layout,
-        options=("incomplete", "unk", "overlap"),
-        overlap="keep",
-        diagnosed=True,
-        passes=1,
-        class_weights=(0.6087, 2.8009),
-    )
-)
+DATASET = register_own("isic2019", load, layout=layout, options=("incomplete", "unk", "overlap"))

@@ -10,9 +10,9 @@ from __future__ import annotations
 import pandas as pd
 
 from iavlib.core.errors import DatasetUnavailable
-from iavlib.data.catalogue import Dataset, Layout, find_dataset, register_dataset
+from iavlib.data.catalogue import find_dataset, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.datasets.folder import TABLE, load_published
+from iavlib.data.datasets.folder import layout, load_published
 
 _FACTS = ("malignancy", "diagnosis", "patient_id", "lesion_id", "licence", "sex", "age", "site")
 
@@ -45,15 +45,4 @@ def _with_facts(images: pd.DataFrame) -> pd.DataFrame:
     return images.assign(**{name: facts[name] for name in _FACTS})
 
 
-DATASET = register_dataset(
-    Dataset(
-        name="isic_two_annotators",
-        load=load,
-        title="Skin lesions outlined by two annotators (61 crops of ISIC 2017 and 2018)",
-        licence="CC-0 or CC BY-NC by image (ISIC archive)",
-        citation="N. Codella et al.: Skin lesion analysis toward melanoma detection (ISIC 2017, "
-        "2018); annotators by K. Abhishek et al.: IMA++",
-        how="put images, masks and masks.csv into isic_two_annotators of the data home",
-        layout=lambda folder: Layout({TABLE: 1}, (TABLE,)),
-    )
-)
+DATASET = register_own("isic_two_annotators", load, layout=layout)

@@ -22,18 +22,15 @@ import pandas as pd
 import pandera.pandas as pa
 
 from iavlib.core.errors import DataError, DatasetUnavailable
-from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.labels import Label, build, image_files, masks_table, match, meaning
+from iavlib.data.labels import HINT, Label, build, image_files, masks_table, match, meaning
 from iavlib.data.schemas import read_table
 
 SIMPLE, OFFICIAL, IMAGES = "labels.csv", "PH2_dataset.txt", "PH2 Dataset images"
 NAMES = {0: "common nevus", 1: "atypical nevus", 2: "melanoma"}
-LABELS = {
-    "common nevus": Label(0, "benign"),
-    "atypical nevus": Label(0, "benign"),
-    "melanoma": Label(1, "malignant"),
-}
+LABELS = dict.fromkeys(("common nevus", "atypical nevus"), Label(0, "benign"))
+LABELS |= {"melanoma": Label(1, "malignant")}
 TABLE = pa.DataFrameSchema(
     {
         "image_id": pa.Column(str, unique=True),
@@ -47,11 +44,8 @@ def layout(folder: Path) -> Layout:
     if (folder / SIMPLE).is_file():
         return Layout({SIMPLE: 1, "images/*": 200, "masks/*": 200}, (SIMPLE,), "simple")
     below = "PH2Dataset/" if (folder / "PH2Dataset" / OFFICIAL).is_file() else ""
-    files = {
-        below + OFFICIAL: 1,
-        f"{below}{IMAGES}/IMD*/*_Dermoscopic_Image/*": 200,
-        f"{below}{IMAGES}/IMD*/*_lesion/*": 200,
-    }
+    files = {below + OFFICIAL: 1}
+    files |= {f"{below}{IMAGES}/IMD*/*_{kind}/*": 200 for kind in ("Dermoscopic_Image", "lesion")}
     return Layout(files, (below + OFFICIAL,))
 
 
@@ -110,18 +104,15 @@ def _read_text(path: Path) -> pd.Series:
             continue
         name, code = cells[1], cells[3]
         if code not in map(str, NAMES):
-            raise DataError(
-                path,
-                f"line {number}: {name} has the clinical diagnosis {code!r}, outside the map "
-                "(0 common nevus, 1 atypical nevus, 2 melanoma)",
-                "put the published table there",
-            )
+            what = f"line {number}: {name} has the clinical diagnosis {code!r}, outside the map"
+            known = ", ".join(f"{code} {diagnosis}" for code, diagnosis in NAMES.items())
+            raise DataError(path, f"{what} ({known})", HINT)
         if name in codes:
             raise DataError(path, f"line {number}: {name} is listed twice", "keep one line")
         codes[name] = int(code)
     if not codes:
         what = "no line of the form '|| IMD003 || … || 0 ||' was found"
-        raise DataError(path, what, "put the published table there")
+        raise DataError(path, what, HINT)
     return pd.Series(codes)
 
 
@@ -133,25 +124,4 @@ def _nested(folder: Path, suffix: str) -> dict[str, Path]:
     return found
 
 
-DATASET = register_dataset(
-    Dataset(
-        name="ph2",
-        load=load,
-        title="PH2: 200 images with lesion masks, 80 common nevi, 80 atypical nevi, 40 melanomas",
-        licence="for research and education, after registration",
-        citation=(
-            "T. Mendonça, P. M. Ferreira, J. S. Marques, A. R. S. Marcal, J. Rozeira: PH2 - A "
-            "dermoscopic image database for research and benchmarking, EMBC 2013, "
-            "doi:10.1109/EMBC.2013.6610779"
-        ),
-        how=(
-            "ask for it on https://www.fc.up.pt/addi/ph2%20database.html and unpack the archive "
-            "into the folder ph2 of the data home"
-        ),
-        layout=layout,
-        options=("incomplete",),
-        diagnosed=True,
-        passes=25,
-        class_weights=(0.6250, 2.5000),
-    )
-)
+DATASET = register_own("ph2", load, layout=layout, options=("incomplete",))

@@ -50,8 +50,8 @@ import pandas as pd
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from iavlib.core.home import cache_home
-from iavlib.data.catalogue import Dataset, register_dataset
+from iavlib.core.project import cache_home
+from iavlib.data.catalogue import register_own
 from iavlib.data.cohort import Cohort
 from iavlib.data.schemas import pair_columns
 from iavlib.masks.metrics import image_pairs, registry_version, surface_distances
@@ -115,15 +115,9 @@ def draw_lesion(generator: np.random.Generator, patient_effect: float, aspect: f
     centre = generator.uniform(-0.06, 0.06, 2)
     angle = generator.uniform(-np.pi, np.pi)
     reach = min(radius * np.exp(0.7) + 0.05, 0.43)
-    satellite = (reach * aspect * np.cos(angle), reach * np.sin(angle), 0.035)
-    return Lesion(
-        malignancy=str(malignancy),
-        centre=(float(centre[0]), float(centre[1])),
-        log_radius=log_radius,
-        ambiguity=float(np.clip(ambiguity, 0.02, 0.6)),
-        halo=float(halo),
-        satellite=tuple(float(value) for value in satellite),
-    )
+    satellite = (float(reach * aspect * np.cos(angle)), float(reach * np.sin(angle)), 0.035)
+    ambiguity = float(np.clip(ambiguity, 0.02, 0.6))
+    return Lesion(str(malignancy), tuple(centre.tolist()), log_radius, ambiguity, halo, satellite)
 
 
 @dataclass(frozen=True)
@@ -202,79 +196,56 @@ def draw_annotators(generator: np.random.Generator) -> pd.DataFrame:
     )
 
 
-@dataclass(frozen=True)
-class Outline:
-    """Annotator and border of a mask.
-
-    Attributes
-    ----------
-    annotator, tool, skill : str
-    log_radius : ndarray, shape (N_ANGLES,)
-        Border in polar coordinates around the lesion's centre.
-    event : {"lesion", "satellite", "fragment"}
-        What was outlined.
-    """
-
-    annotator: str
-    tool: str
-    skill: str
-    log_radius: np.ndarray
-    event: str
-
-
 def draw_outlines(
     generator: np.random.Generator, lesion: Lesion, annotators: pd.DataFrame
-) -> list[Outline]:
-    """Draw the annotators, tools and outlines of a lesion."""
-    n_masks = generator.choice(list(MASKS_PROBABILITY), p=_shares(MASKS_PROBABILITY))
+) -> list[tuple[dict[str, str], np.ndarray]]:
+    """Draw the annotators, tools and outlines of a lesion.
+
+    Returns
+    -------
+    list of tuple
+        ``annotator``, ``tool``, ``skill`` and ``event`` (what was outlined: lesion, satellite or
+        fragment) of each mask, and its border as the log radius at each of :data:`ANGLES`.
+    """
+    n_masks = generator.choice(list(MASKS_PROBABILITY), p=list(MASKS_PROBABILITY.values()))
     alone = generator.random() < ONE_ANNOTATOR
     chosen = generator.choice(
         len(annotators), 1 if alone else n_masks, replace=False, p=annotators["workload"]
     )
     views = {who: _view(generator) for who in chosen}
     order = np.resize(chosen, n_masks)
-    return [_outline(generator, lesion, annotators.iloc[who], views[who]) for who in order]
+    return [_outline(generator, lesion, annotators.iloc[who], *views[who]) for who in order]
 
 
-def rasterise(outline: Outline, lesion: Lesion, plane: Plane) -> np.ndarray:
+def rasterise(event: str, log_radius: np.ndarray, lesion: Lesion, plane: Plane) -> np.ndarray:
     """Turn an outline into a mask, shape (height, width)."""
-    if outline.event == "satellite":
+    if event == "satellite":
         return plane.disc(*lesion.satellite)
-    mask = plane.level(outline.log_radius) < 0
+    mask = plane.level(log_radius) < 0
     return mask if mask.any() else plane.disc(*lesion.centre, 0)
 
 
-@dataclass(frozen=True)
-class _View:
-    """An annotator's view of one lesion: waves of the offset, a uniform number for the halo."""
-
-    waves: np.ndarray
-    phases: np.ndarray
-    halo: float
+def _view(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+    """An annotator's view of one lesion: waves of the offset, their phases, and of the halo."""
+    waves, phases = generator.standard_normal(5), generator.uniform(-np.pi, np.pi, 5)
+    return waves, phases, generator.random()
 
 
-def _view(generator: np.random.Generator) -> _View:
-    return _View(
-        generator.standard_normal(5), generator.uniform(-np.pi, np.pi, 5), generator.random()
-    )
-
-
-def _outline(generator, lesion: Lesion, annotator: pd.Series, view: _View) -> Outline:
-    tool = str(generator.choice(TOOLS, p=_shares(annotator[list(TOOLS)])))
-    own = np.sqrt(OWN_VIEW) * view.waves
-    waves = own + np.sqrt(1 - OWN_VIEW) * generator.standard_normal(5)
+def _outline(generator, lesion: Lesion, annotator: pd.Series, waves, phases, view_of_halo):
+    tool = str(generator.choice(TOOLS, p=annotator[list(TOOLS)].to_numpy(float)))
+    waves = np.sqrt(OWN_VIEW) * waves + np.sqrt(1 - OWN_VIEW) * generator.standard_normal(5)
     shape = np.array([1, 0.45, 0.4, 0.35, 0.3]) * waves
-    turns = np.cos(np.outer(np.arange(5), ANGLES) + np.r_[0, view.phases[1:]][:, None])
+    turns = np.cos(np.outer(np.arange(5), ANGLES) + np.r_[0, phases[1:]][:, None])
     offset = annotator["spread"] * TOOL_SPREAD[tool] * lesion.ambiguity * (shape @ turns)
     odds = np.log(TOOL_TAKES_HALO[tool] / (1 - TOOL_TAKES_HALO[tool])) + annotator["takes_halo"]
-    halo = lesion.halo if view.halo < 1 / (1 + np.exp(-odds)) else 0.0
+    halo = lesion.halo if view_of_halo < 1 / (1 + np.exp(-odds)) else 0.0
     log_radius = lesion.log_radius + annotator["bias"] + TOOL_BIAS[tool] + offset + halo
     draw = generator.random()
     event = "satellite" if draw < SLIP else "fragment" if draw < SLIP + FRAGMENT else "lesion"
     if event == "fragment":
         log_radius = log_radius - generator.uniform(0.8, 1.6)
-    marked = _tool_mark(generator, tool, log_radius)
-    return Outline(str(annotator.name), tool, str(annotator["skill"]), marked, event)
+    who = {"annotator": annotator.name, "tool": tool, "skill": annotator["skill"], "event": event}
+    return who, _tool_mark(generator, tool, log_radius)
 
 
 def _tool_mark(generator: np.random.Generator, tool: str, log_radius: np.ndarray) -> np.ndarray:
@@ -291,26 +262,15 @@ def _tool_mark(generator: np.random.Generator, tool: str, log_radius: np.ndarray
 
 def _polygon(corners: np.ndarray, log_radius: np.ndarray) -> np.ndarray:
     """Straighten the border between corners: along a chord, 1/r is a sum of sines of the angle."""
-    following = np.roll(corners, -1)
-    step = np.where(following > corners, following, following + len(ANGLES)) - corners
-    wide = step > len(ANGLES) // 3
-    inverse = np.exp(-log_radius)
-    straight = inverse.copy()
-    for first, second, length, too_wide in zip(corners, following, step, wide, strict=True):
-        if too_wide:  # a chord over so wide an angle would cut through the lesion
-            continue
-        along = np.arange(length)
-        place = (first + along) % len(ANGLES)
-        turn = 2 * np.pi / len(ANGLES)
-        left, right = np.sin((length - along) * turn), np.sin(along * turn)
-        chord = left * inverse[first] + right * inverse[second]
-        straight[place] = chord / np.sin(length * turn)
-    return -np.log(straight)
-
-
-def _shares(weights) -> np.ndarray:
-    values = np.asarray(list(weights.values()) if isinstance(weights, dict) else weights, float)
-    return values / values.sum()
+    n, inverse = len(ANGLES), np.exp(-log_radius)
+    turn = 2 * np.pi / n
+    side = np.searchsorted(corners, np.arange(n), side="right") - 1
+    first, second = corners[side], np.roll(corners, -1)[side]
+    length, along = (second - first) % n, (np.arange(n) - first) % n
+    left, right = np.sin((length - along) * turn), np.sin(along * turn)
+    chord = (left * inverse[first] + right * inverse[second]) / np.sin(length * turn)
+    # A chord over a wide angle would cut through the lesion.
+    return -np.log(np.where(length > n // 3, inverse, chord))
 
 
 SKIN = np.array([[238, 205, 190], [224, 182, 160], [205, 158, 130], [176, 128, 100]], float)
@@ -335,7 +295,8 @@ def render(generator: np.random.Generator, lesion: Lesion, plane: Plane) -> np.n
         image = image * (1 - faint) + BROWN[2] * faint
     opacity = generator.uniform(0.75, 0.95) * _fade(level, width)[..., None]
     image = image * (1 - opacity) + colour * opacity
-    spot = _fade(np.log(np.hypot(*_from_satellite(plane, lesion)) / lesion.satellite[2]), 0.15)
+    x, y, radius = lesion.satellite
+    spot = _fade(np.log(np.hypot(plane.x - x + 1e-9, plane.y - y) / radius), 0.15)
     image = image * (1 - 0.55 * spot[..., None]) + BROWN[1] * 0.55 * spot[..., None]
     if generator.random() < 0.35:
         image = _with_hairs(generator, image)
@@ -343,10 +304,6 @@ def render(generator: np.random.Generator, lesion: Lesion, plane: Plane) -> np.n
         rim = np.clip(np.hypot(plane.x, plane.y) - 0.55, 0, None)
         image = image * np.exp(-4 * rim)[..., None]
     return np.clip(np.round(image), 0, 255).astype(np.uint8)
-
-
-def _from_satellite(plane: Plane, lesion: Lesion) -> tuple[np.ndarray, np.ndarray]:
-    return plane.x - lesion.satellite[0] + 1e-9, plane.y - lesion.satellite[1]
 
 
 def _fade(level: np.ndarray, width: float) -> np.ndarray:
@@ -365,10 +322,8 @@ def _skin(generator: np.random.Generator, plane: Plane) -> np.ndarray:
     mix = generator.dirichlet(np.ones(len(SKIN)))
     slope = generator.uniform(-0.12, 0.12, 2)
     light = 1 + slope[0] * plane.x + slope[1] * plane.y
-    texture = 3 * _noise(generator, plane.x.shape, 0.012) + 4 * _noise(
-        generator, plane.x.shape, 0.15
-    )
-    return (mix @ SKIN) * light[..., None] + texture[..., None]
+    fine, coarse = (_noise(generator, plane.x.shape, scale) for scale in (0.012, 0.15))
+    return (mix @ SKIN) * light[..., None] + (3 * fine + 4 * coarse)[..., None]
 
 
 def _lesion_colour(generator, lesion: Lesion, level: np.ndarray, shape) -> np.ndarray:
@@ -442,26 +397,25 @@ def load(
     ValueError
         If a parameter has no valid value.
     """
-    width, height = _check(n_images, size, seed)
+    _check(n_images, size, seed)
+    width, height = map(int, size)
     root = Path(cache or cache_home()) / "phantom"
     facts = {"version": VERSION, "n_images": n_images, "size": [width, height], "seed": seed}
     facts["metrics"] = registry_version()
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    folder = root / key
+    folder = root / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     if not folder.is_dir():
         root.mkdir(parents=True, exist_ok=True)
         _build(folder, n_images, width, height, seed)
     return _read(folder)
 
 
-def _check(n_images, size, seed) -> tuple[int, int]:
+def _check(n_images, size, seed) -> None:
     if int(n_images) != n_images or n_images < 1:
         raise ValueError(f"phantom: n_images must be a positive whole number, not {n_images!r}")
     if len(size) != 2 or min(size) < SMALLEST:
         raise ValueError(f"phantom: size must be (width, height) of at least 32, not {size!r}")
     if int(seed) != seed or seed < 0:
         raise ValueError(f"phantom: seed must be a whole number from 0, not {seed!r}")
-    return int(size[0]), int(size[1])
 
 
 def _build(folder: Path, n_images: int, width: int, height: int, seed: int) -> None:
@@ -495,25 +449,21 @@ def _image(work: Path, number: int, width, height, seed, annotators) -> dict[str
     facts = _facts(generator, image_id, lesion, block)
     plane = Plane.around(lesion.centre, width, height)
     truth = plane.level(lesion.log_radius) < 0
-    names = [
-        f"{image_id}_{o.annotator}_{o.tool}_{o.skill}_{position}.png"
-        for position, o in enumerate(outlines)
-    ]
-    masks = {n: rasterise(o, lesion, plane) for n, o in zip(names, outlines, strict=True)}
-    for mask_id, mask in masks.items():
-        _save(mask, work / "masks" / mask_id)
-    _save(truth, work / "truth" / f"{image_id}.png")
-    picture = Image.fromarray(render(generator, lesion, plane))
-    picture.save(work / "images" / f"{image_id}.png", compress_level=1)
+    masks, rows = {}, []
+    for position, (who, log_radius) in enumerate(outlines):
+        name = f"{image_id}_{who['annotator']}_{who['tool']}_{who['skill']}_{position}.png"
+        masks[name] = rasterise(who["event"], log_radius, lesion, plane)
+        rows.append({"mask_id": name, "image_id": image_id, "path": f"masks/{name}", **who})
+    drawn = {f"masks/{name}": mask for name, mask in masks.items()}
+    for path, mask in (drawn | {f"truth/{image_id}.png": truth}).items():
+        Image.fromarray(mask.astype(np.uint8) * 255).save(work / path, compress_level=1)
+    path = f"images/{image_id}.png"
+    Image.fromarray(render(generator, lesion, plane)).save(work / path, compress_level=1)
     own = {"image_id": image_id}
-    size = {"path": f"images/{image_id}.png", "width": width, "height": height}
     known = {"ambiguity": lesion.ambiguity, "halo": lesion.halo, "area": float(truth.mean())}
     return {
-        "images": [own | size | facts],
-        "masks": [
-            {"mask_id": name, **own, "path": f"masks/{name}", **_who(outline)}
-            for name, outline in zip(names, outlines, strict=True)
-        ],
+        "images": [own | {"path": path, "width": width, "height": height} | facts],
+        "masks": rows,
         "pairs": [own | pair for pair in _measured(masks)],
         "truth": [own | {"path": f"truth/{image_id}.png"} | known],
     }
@@ -527,10 +477,6 @@ def _measured(masks: dict[str, np.ndarray]) -> list[dict]:
         pair["assd"] = float(np.concatenate(surface_distances(first, second)).mean())
         pair["assd_normalized"] = pair["assd"] / float(np.hypot(*first.shape))
     return pairs
-
-
-def _who(outline: Outline) -> dict[str, str]:
-    return {name: getattr(outline, name) for name in ("annotator", "tool", "skill", "event")}
 
 
 def _facts(generator: np.random.Generator, image_id: str, lesion, block: int) -> dict:
@@ -552,10 +498,6 @@ def _facts(generator: np.random.Generator, image_id: str, lesion, block: int) ->
     }
 
 
-def _save(mask: np.ndarray, path: Path) -> None:
-    Image.fromarray(mask.astype(np.uint8) * 255).save(path, compress_level=1)
-
-
 def _write_tables(work: Path, rows: list[dict], annotators: pd.DataFrame) -> None:
     tables = {name: pd.DataFrame([r for row in rows for r in row[name]]) for name in TABLES[:4]}
     masks = tables["masks"].set_index("mask_id")
@@ -573,33 +515,21 @@ def _read(folder: Path) -> Cohort:
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
     for name in ("images", "masks", "truth"):
         tables[name]["path"] = str(folder) + os.sep + tables[name]["path"]
-    images = tables["images"].set_index("image_id")
-    columns = ("patient_id", "lesion_id", "sex", "site")
-    images[list(columns)] = images[list(columns)].astype("str")
+    keys = {"masks": "mask_id", "annotators": "annotator"}
+    keys |= dict.fromkeys(("images", "truth"), "image_id")
+    tables |= {name: tables[name].set_index(key) for name, key in keys.items()}
+    text = dict.fromkeys(("patient_id", "lesion_id", "sex", "site"), "str")
     return Cohort(
-        name="phantom",
-        images=images,
-        masks=tables["masks"].set_index("mask_id"),
-        pairs=tables["pairs"],
+        "phantom",
+        tables["images"].astype(text),
+        tables["masks"],
+        tables["pairs"],
         synthetic=True,
         citation="simulated by iavlib.data.datasets.phantom",
         licence="MIT",
         source=str(folder),
-        extras={
-            "truth": tables["truth"].set_index("image_id"),
-            "annotators": tables["annotators"].set_index("annotator"),
-        },
+        extras={name: tables[name] for name in ("truth", "annotators")},
     )
 
 
-DATASET = register_dataset(
-    Dataset(
-        name="phantom",
-        load=load,
-        title="Simulated lesions with known truth and known annotators",
-        licence="MIT",
-        citation="this project",
-        how="built in: generated when first loaded",
-        options=("n_images", "size", "seed"),
-    )
-)
+DATASET = register_own("phantom", load, options=("n_images", "size", "seed"))

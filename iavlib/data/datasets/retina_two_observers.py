@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.data.catalogue import register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.datasets.folder import TABLE, load_published
+from iavlib.data.datasets.folder import layout, load_published
 
 
 def load() -> Cohort:
@@ -32,16 +32,4 @@ def _with_patients(images: pd.DataFrame) -> pd.DataFrame:
     return images.assign(patient_id=("CHASE_" + child).astype("str"))
 
 
-DATASET = register_dataset(
-    Dataset(
-        name="retina_two_observers",
-        load=load,
-        title="Retinal vessels drawn by two observers (CHASE_DB1 and DRIVE, 48 images)",
-        licence="research use, as the sources state",
-        citation="M. M. Fraz et al.: An ensemble classification-based approach applied to retinal "
-        "blood vessel segmentation, IEEE TBME 2012 (CHASE_DB1); J. Staal et al.: Ridge-based "
-        "vessel segmentation in color images of the retina, IEEE TMI 2004 (DRIVE)",
-        how="put images, masks and masks.csv into retina_two_observers of the data home",
-        layout=lambda folder: Layout({TABLE: 1}, (TABLE,)),
-    )
-)
+DATASET = register_own("retina_two_observers", load, layout=layout)

@@ -27,8 +27,8 @@ from scipy import ndimage
 
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.files import replacing, write_text
-from iavlib.core.home import cache_home
-from iavlib.data.catalogue import Dataset, Layout, register_dataset
+from iavlib.core.project import cache_home
+from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
 from iavlib.data.datasets import folder
 from iavlib.data.images import read_image
@@ -71,8 +71,8 @@ def labels_from_outlines(picture: np.ndarray, drawn: np.ndarray, where="outlines
         If sizes differ, no line is found, or the lines do not enclose a disc with a cup in it.
     """
     if picture.shape != drawn.shape:
-        problem = f"{drawn.shape[1]}x{drawn.shape[0]} pixels, the picture has "
-        problem += f"{picture.shape[1]}x{picture.shape[0]}"
+        sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (drawn, picture)]
+        problem = f"{sizes[0]} pixels, the picture has {sizes[1]}"
         raise DataError(where, problem, "replace the one that was resized")
     line = _line(picture, drawn, where)
     rows, columns = ndimage.find_objects(line.astype(np.uint8))[0]
@@ -162,8 +162,8 @@ def load() -> Cohort:
         raise DataError(home, "no picture …prime with outlines …-1 to …-6 beside it", hint)
     kept = _kept(files)
     read = folder.load(kept / "masks.csv")
-    ids = read.images.index
-    source = files.drop_duplicates("image_id").set_index("image_id")["source"].reindex(ids)
+    source = files.groupby("image_id")["source"].first().reindex(read.images.index)
+    values = {"grey": [RIM, CUP], "structures": ["disc", "disc cup"]}
     return replace(
         read,
         name="riga",
@@ -172,10 +172,7 @@ def load() -> Cohort:
         licence=DATASET.licence,
         source=str(home),
         extras={
-            "classes": pd.DataFrame(
-                {"grey": [RIM, CUP], "structures": ["disc", "disc cup"]},
-                index=pd.Index(["rim", "cup"], name="class"),
-            ),
+            "classes": pd.DataFrame(values, index=pd.Index(["rim", "cup"], name="class")),
             "published_split": pd.DataFrame({"subset": source.map(SOURCES), "source": source}),
             "problems": pd.read_csv(kept / "problems.csv", dtype=str),
         },
@@ -201,10 +198,8 @@ def find_files(home: Path) -> pd.DataFrame:
         corrected = {p.parent.name for p in shown if p.parent.name.endswith("-Corrected")}
         used = [p for p in shown if f"{p.parent.name}-Corrected" not in corrected]
         rows += _matched(source, used)
-    columns = ["image_id", "source", "annotator", "picture", "drawn"]
-    table = pd.DataFrame(rows, columns=columns)
-    order = table["image_id"].map(_natural)
-    return table.iloc[sorted(range(len(table)), key=lambda n: (order[n], table["annotator"][n]))]
+    rows.sort(key=lambda row: (_natural(row[0]), row[2]))
+    return pd.DataFrame(rows, columns=["image_id", "source", "annotator", "picture", "drawn"])
 
 
 def _matched(source: str, paths: list[Path]) -> list[tuple]:
@@ -242,9 +237,9 @@ def _kept(files: pd.DataFrame) -> Path:
             try:
                 if not (kept / "masks" / name).is_file():
                     picture = read_image(picture_path) if picture is None else picture
-                    _keep(
-                        labels_from_outlines(picture, read_image(row.drawn), row.drawn), kept, name
-                    )
+                    labels = labels_from_outlines(picture, read_image(row.drawn), row.drawn)
+                    with replacing(kept / "masks" / name) as partial:
+                        Image.fromarray(labels).save(partial, "PNG")
             except DataError as error:
                 problems.append((row.image_id, row.annotator, error.where, error.problem))
                 continue
@@ -259,24 +254,9 @@ def _kept(files: pd.DataFrame) -> Path:
     return kept
 
 
-def _keep(labels: np.ndarray, kept: Path, name: str) -> None:
-    with replacing(kept / "masks" / name) as partial:
-        Image.fromarray(labels).save(partial, "PNG")
+def _layout(folder: Path) -> Layout:
+    files = {f"{source}/**/*prime.*": n for source, n in COUNTS.items()}
+    return Layout(files, tuple(SOURCES))
 
 
-DATASET = register_dataset(
-    Dataset(
-        name="riga",
-        load=load,
-        title="Optic disc and cup outlined by six annotators (750 fundus images)",
-        licence="as the source states (University of Michigan, Deep Blue Data)",
-        citation=(
-            "A. Almazroa et al.: Retinal fundus images for glaucoma analysis: the RIGA dataset. "
-            "SPIE Medical Imaging 2018, doi:10.1117/12.2293584"
-        ),
-        how="put BinRushed, Magrabia and MESSIDOR, as published, into riga of the data home",
-        layout=lambda home: Layout(
-            {f"{source}/**/*prime.*": n for source, n in COUNTS.items()}, tuple(SOURCES)
-        ),
-    )
-)
+DATASET = register_own("riga", load, layout=_layout)

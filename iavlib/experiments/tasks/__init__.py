@@ -65,7 +65,7 @@ def check_finite(predicted: pd.Series) -> None:
         raise ExperimentError(
             "predictions",
             f"{len(bad)} are no finite numbers (first: {', '.join(map(str, bad[:3]))})",
-            "lower the learning rate, or look at these images",
+            "lower the learning rate, or check these images",
         )
 
 
@@ -164,7 +164,7 @@ def find_task(name: str) -> Task:
     return task
 
 
-def assign_parts(cohort: Cohort, experiment: Experiment) -> pd.Series:
+def assign_subsets(cohort: Cohort, experiment: Experiment) -> pd.Series:
     """Split a cohort as an experiment specifies.
 
     Parameters

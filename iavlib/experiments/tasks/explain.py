@@ -1,9 +1,9 @@
-"""Task ``explain``: what a trained network looks at, measured on images that it has not seen.
+"""Task ``explain``: which image regions a trained network uses, measured on images it has not seen.
 
 ``init_from`` is the experiment whose network is explained (``iaa``, ``diagnosis`` or
 ``multitask``); ``cohort`` names the images, with masks, and may be another than the one it was
 trained on. Images that were in its training or validation subset, or whose patient was, are left
-out. Nothing is learnt.
+out. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from pydantic import Field
 from scipy.special import expit
 
 from iavlib import explain
-from iavlib.agreement.tables import image_level
 from iavlib.core.errors import DataError, ExperimentError
 from iavlib.data.cohort import Cohort, target as label_of
 from iavlib.experiments.config import PROBE, Experiment, TaskSettings
 from iavlib.experiments.store import MODEL, PREDICTIONS, read_prediction_file
 from iavlib.experiments.tasks import Log, Outcome, Task
-from iavlib.experiments.tasks.image import DIAGNOSIS, IAA, MULTITASK
+from iavlib.experiments.tasks.image import DIAGNOSIS, IAA, MULTITASK, image_table
 
 if TYPE_CHECKING:
     from iavlib.explain import Explained, Explainer
@@ -106,25 +105,14 @@ def targets(cohort: Cohort) -> pd.DataFrame:
     """
     ids = explain.usable_images(cohort)
     if not len(ids):
-        raise DataError(
-            f"cohort {cohort.name!r}",
-            "no image has both a file and a mask that lies over it",
-            "get masks and images ('iav data status' says how), or use the cohort phantom",
-        )
-    here = cohort.masks[cohort.masks["path"].notna()]
-    pairs = cohort.pairs
-    agreement = image_level(pairs)["dice_mean"] if len(pairs) else pd.Series(dtype=float)
-    return pd.DataFrame(
-        {
-            "target": agreement.reindex(ids),
-            "label": label_of(cohort).reindex(ids),
-            "path": cohort.images.loc[ids, "path"],
-            "malignancy": cohort.images.loc[ids, "malignancy"],
-            "n_masks": here["image_id"].value_counts().reindex(ids, fill_value=0),
-            "cluster": cohort.clusters()[ids],
-        },
-        index=ids,
-    )
+        problem = "no image has both a file and a mask that lies over it"
+        hint = "get masks and images ('iav data status' describes how), or use the cohort phantom"
+        raise DataError(f"cohort {cohort.name!r}", problem, hint)
+    table = image_table(cohort).loc[ids].rename(columns={"iaa": "target"})
+    table.insert(1, "label", label_of(cohort).reindex(ids))
+    with_file = cohort.masks[cohort.masks["path"].notna()]
+    counts = with_file["image_id"].value_counts()
+    return table.assign(n_masks=counts.reindex(ids, fill_value=0))
 
 
 def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outcome:
@@ -134,7 +122,7 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outco
     or class and probability), the measures of :func:`iavlib.explain.measure`, ``others_<region>``
     (share of the other images' mean map), ``kept`` (share of absolute attribution that points in
     the target's direction), ``total`` (mean with its sign), ``opposite`` (rank correlation with
-    the map of the opposite direction) and, where asked, ``deletion`` and ``insertion``
+    the map of the opposite direction) and, where requested, ``deletion`` and ``insertion``
     (areas under the curves) with ``random_deletion`` and ``random_insertion``. Settings hold
     ``agreement`` of methods (mean rank correlations) and the ``cascade``.
     """
@@ -335,7 +323,7 @@ class Example:
 def example_maps(
     run: pd.Series, cohort: Cohort, shown: dict[str, tuple[str, str]], n: int = 3
 ) -> list[Example]:
-    """Explain some images of a run again, to look at them.
+    """Compute the maps of some images of a run again, to show them.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
 """Tasks ``iaa``, ``diagnosis`` and ``multitask``: one network from an image to one or two heads.
 
 ``iaa`` predicts the mean Dice over all pairs of annotators' masks of an image, as in the paper;
-``diagnosis`` tells malignant from benign; ``multitask`` does both with two heads on the same
-features. The latter two may start from another experiment's network (fine-tuning): heads are kept,
-and a head that is not trained is left as it is. With recipe ``probe`` a head is fitted to frozen
-features.
+``diagnosis`` classifies lesions as malignant or benign; ``multitask`` does both with two heads on
+the same features. The latter two may start from another experiment's network (fine-tuning): heads
+are kept, and a head that is not trained is left as it is. With recipe ``probe`` a head is fitted to
+frozen features.
 
 Where the published code and the paper's text differ, or what was published is not what one would
 do, each is a value of a setting here. Nothing in this module needs PyTorch.
@@ -25,19 +25,14 @@ from iavlib.data.cohort import Cohort, target, target_names
 from iavlib.data.official_splits import check_subsets
 from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment, TaskSettings
 from iavlib.experiments.scores import agreement_scores, diagnosis_scores
-from iavlib.experiments.tasks import Log, Outcome, Task, assign_parts, check_finite
+from iavlib.experiments.tasks import Log, Outcome, Task, assign_subsets, check_finite
 from iavlib.models.backbones import find_backbone
 from iavlib.models.weights import SOURCES, find_weights
 from iavlib.training.recipe import Recipe
 
 IAA, DIAGNOSIS, MULTITASK = "iaa", "diagnosis", "multitask"
 PUBLISHED = ("paper", "paper_finetune")
-#: Mean and standard deviation of the channels, as the published code has them.
-NORMALISATIONS = {
-    "imapp": ((0.7079, 0.5688, 0.5130), (0.1304, 0.1248, 0.1429)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
-_HINT = "get its images ('iav data status' says how), or use the cohort phantom"
+_HINT = "get its images ('iav data status' describes how), or use the cohort phantom"
 
 
 class RegressionSettings(TaskSettings):
@@ -204,7 +199,7 @@ def agreement_targets(cohort: Cohort) -> pd.DataFrame:
     DataError
         If there is none, or a mean Dice lies outside [0, 1].
     """
-    table = _image_table(cohort).rename(columns={"iaa": "target"})
+    table = image_table(cohort).rename(columns={"iaa": "target"})
     n_masks = f"{table['target'].notna().sum():,} have masks"
     return _usable(cohort, table, "a file and two masks", n_masks)
 
@@ -232,7 +227,7 @@ def diagnosis_targets(
         If there is none, or a mean Dice lies outside [0, 1].
     """
     label = target(cohort, indeterminate)
-    table = _image_table(cohort)
+    table = image_table(cohort)
     table.insert(0, "target", label.reindex(table.index))
     table = _usable(cohort, table, "a label and a file", f"{len(label):,} have a label")
     if require_agreement and table["iaa"].notna().any():
@@ -250,13 +245,22 @@ def _usable(cohort: Cohort, table: pd.DataFrame, needs: str, have: str) -> pd.Da
     return usable
 
 
-def _image_table(cohort: Cohort) -> pd.DataFrame:
+def image_table(cohort: Cohort) -> pd.DataFrame:
+    """List all images: ``iaa`` (mean Dice), ``path``, ``malignancy``, ``n_masks``, ``cluster``.
+
+    The agreement is missing for images with one mask; the cluster is the patient.
+
+    Raises
+    ------
+    DataError
+        If a mean Dice lies outside [0, 1].
+    """
     images = cohort.images
     agreement = cohort.pairs.groupby("image_id")["dice"].mean().reindex(images.index).astype(float)
     outside = agreement.index[agreement.notna() & ~agreement.between(0, 1)]
     if len(outside):
         problem = f"mean Dice outside [0, 1]: {', '.join(outside[:5])}"
-        raise DataError(f"cohort {cohort.name!r}", problem, "measure it anew")
+        raise DataError(f"cohort {cohort.name!r}", problem, "measure it again")
     n_masks = cohort.masks["image_id"].value_counts().reindex(images.index, fill_value=0)
     table = images[["path", "malignancy"]].assign(n_masks=n_masks, cluster=cohort.clusters())
     table.insert(0, "iaa", agreement)
@@ -264,7 +268,7 @@ def _image_table(cohort: Cohort) -> pd.DataFrame:
 
 
 def resolve(experiment: Experiment) -> Experiment:
-    """Choose the weights that are at hand, and refuse what cannot be run."""
+    """Choose the weights that are available, and refuse what cannot be run."""
     try:
         backbone = find_backbone(experiment.backbone)
         if experiment.weights == AUTO:
@@ -283,7 +287,7 @@ def resolve(experiment: Experiment) -> Experiment:
 
 
 def _contradictions(experiment: Experiment, recipe: Recipe | None):
-    """Go through what cannot be: whether it is so, where, the problem, and the hint."""
+    """Generate what contradicts itself: whether it applies, where, the problem, and the hint."""
     settings = experiment.settings.with_defaults(experiment)
     parent, probe = experiment.parent, recipe is None
     if experiment.task == IAA:
@@ -322,7 +326,7 @@ def _contradictions(experiment: Experiment, recipe: Recipe | None):
     no_network = parent.task not in (DIAGNOSIS, MULTITASK) or parent.recipe.name == PROBE
     yield no_network, where, "leaves no network with a head of diagnosis", hint
     no_head = both and parent.task == DIAGNOSIS
-    yield no_head, where, "has no head of agreement, which multitask goes on with", hint
+    yield no_head, where, "has no head of agreement, which multitask trains further", hint
     takes_more = getattr(parent.settings, "control", "") == "iaa_input"
     yield takes_more, where, "is a control whose network takes more than an image", hint
     yield probe, where, "is no start for a probe, which takes weights of a backbone", hint
@@ -346,14 +350,14 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outco
         if n_images > len(table):
             left_out = f"{n_images - len(table):,} of {n_images:,} images"
             log(f"{left_out} have no file or fewer than two masks")
-        subsets = assign_parts(cohort.select(table.index), experiment)
+        subsets = assign_subsets(cohort.select(table.index), experiment)
     else:
         settings = experiment.settings
         table = diagnosis_targets(cohort, settings.indeterminate, settings.require_agreement)
         _log_images(cohort, table, settings.indeterminate, log)
         subsets = _assign_labelled(cohort, table, experiment)
     if not (subsets == "val").any() and not (probe and is_iaa):
-        raise ExperimentError("split", "has no validation part", "give three fractions, or kfold")
+        raise ExperimentError("split", "has no validation subset", "give three fractions, or kfold")
     learn = fit_probe_head if probe else train_network
     outcome, cache = learn(experiment, table, subsets, folder, log)
     check_finite(outcome.predictions["predicted"])
@@ -378,7 +382,7 @@ def _assign_labelled(cohort: Cohort, table: pd.DataFrame, experiment: Experiment
         named = images["target"].map({0: "benign", 1: "malignant"})
         images = images.assign(malignancy=named.astype(images["malignancy"].dtype))
     used, split = replace(used, images=images), experiment.split
-    subsets = assign_parts(used, experiment)
+    subsets = assign_subsets(used, experiment)
     # the group asked for is never split; lesions without patients may be, except by published parts
     keeps = split.leaks != "keep" if split.kind == "official" else split.group == "linked"
     check_subsets(used, subsets, allow_leaks=not keeps)

@@ -25,13 +25,7 @@ from torch import nn
 
 from iavlib.experiments.config import Experiment, ProbeRecipe
 from iavlib.experiments.tasks import Log, Outcome
-from iavlib.experiments.tasks.image import (
-    IAA,
-    MULTITASK,
-    NORMALISATIONS,
-    make_recipe,
-    published_facts,
-)
+from iavlib.experiments.tasks.image import IAA, MULTITASK, make_recipe, published_facts
 from iavlib.models import heads
 from iavlib.models.model_files import load_network, save_network
 from iavlib.models.network import Network, build_network
@@ -47,6 +41,11 @@ from iavlib.training.recipe import Recipe
 
 #: Heads that a task trains.
 HEADS = {IAA: (AGREEMENT,), DIAGNOSIS: (DIAGNOSIS,), MULTITASK: (DIAGNOSIS, AGREEMENT)}
+#: Mean and standard deviation of the channels, as the published code has them.
+NORMALISATIONS = {
+    "imapp": ((0.7079, 0.5688, 0.5130), (0.1304, 0.1248, 0.1429)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 #: Quarter turns and whether mirrored before; the first one, two, four or all eight are used.
 SYMMETRIES = tuple((quarters, mirrored) for quarters in (0, 2, 1, 3) for mirrored in (False, True))
 #: Levels of the interval that heads with a distribution give beside their prediction.
@@ -72,7 +71,7 @@ class MeanOverViews(nn.Module):
         self.backbone, self.n = backbone, n
 
     def extra_repr(self) -> str:
-        """Include the number of views: cached features are told apart by the representation."""
+        """Include the number of views: cached features are distinguished by the representation."""
         return f"n={self.n}"
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

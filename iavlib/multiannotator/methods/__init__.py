@@ -61,9 +61,9 @@ class _Methods(Mapping):
         self._entries[entry.name] = entry
 
     def __getitem__(self, name: str) -> Entry:
-        if name not in self._entries and name in _modules():
-            importlib.import_module(_modules()[name])
         if name not in self._entries:
+            if name in _modules():
+                importlib.import_module(_modules()[name])
             for point in entry_points(group=GROUP, name=name):
                 point.load()
         return self._entries[name]
@@ -76,7 +76,7 @@ class _Methods(Mapping):
         return iter(sorted({*_modules(), *outside, *self._entries}))
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return len(list(iter(self)))  # list(self) would ask for the length
 
 
 @cache

@@ -36,16 +36,8 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.models.annotator_heads import CHANNELS, CONDITIONS, AgreementHead, PreferenceHead
-from iavlib.multiannotator.method import (
-    EPSILON,
-    UNET_SETTINGS,
-    Method,
-    Outputs,
-    Problem,
-    dice_loss,
-    label_likelihood,
-    overlap_loss,
-)
+from iavlib.multiannotator import losses
+from iavlib.multiannotator.method import UNET_SETTINGS, Method, Outputs, Problem
 from iavlib.multiannotator.methods import register
 from iavlib.multiannotator.methods.probabilistic_unet import draw_labels
 from iavlib.training.predict import evaluating
@@ -91,8 +83,7 @@ def count_marks(labels: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
 
 def level_likelihood(marks: Tensor, n_given: Tensor, table: Tensor) -> Tensor:
     """Look up P(k | j) of every pixel: (B, S, M + 1, H, W)."""
-    each = n_given[:, None, None, None].expand_as(marks)
-    return table[each, marks].movedim(-1, 2)
+    return table[n_given[:, None, None, None].expand_as(marks), marks].movedim(-1, 2)
 
 
 def level_losses(logits: Tensor, likelihood: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,9 +101,9 @@ def level_losses(logits: Tensor, likelihood: Tensor) -> tuple[Tensor, Tensor]:
         Scalars. The Dice loss is towards the likelihood, divided by its sum over levels.
     """
     probabilities = logits.float().softmax(2)
-    likely = (probabilities * likelihood).sum(2).clamp_min(EPSILON)
+    likely = (probabilities * likelihood).sum(2).clamp_min(losses.EPSILON)
     target = likelihood / likelihood.sum(2, keepdim=True)
-    return -likely.log().mean(), dice_loss(probabilities.flatten(0, 1), target.flatten(0, 1))
+    return -likely.log().mean(), losses.dice_loss(probabilities.flatten(0, 1), target.flatten(0, 1))
 
 
 def shares(levels: Tensor, how: str = "expectation") -> Tensor:
@@ -162,8 +153,7 @@ class AgreementAndPreference(nn.Module):
         shape = (features, annotators, problem.n_classes)
         self.preference = PreferenceHead(*shape, channels, condition)
         self.register_buffer("table", level_table(annotators), persistent=False)
-        member = membership(structures, problem.n_classes)
-        self.register_buffer("member", member, persistent=False)
+        self.register_buffer("member", membership(structures, problem.n_classes), persistent=False)
 
     def everybody(self, features: Tensor) -> Tensor:
         """Give logits of all annotators, (B, R, C, H, W), of features (B, F, H, W)."""
@@ -231,8 +221,7 @@ class AVAP(Method):
         if stage == AGREEMENT:
             return agreement
         weight = self.settings["joint_weight"]
-        preference = self._preference(network, features, labels)
-        return (1 - weight) * agreement + weight * preference
+        return (1 - weight) * agreement + weight * self._preference(network, features, labels)
 
     def _agreement(self, network, features: Tensor, labels: Tensor) -> Tensor:
         likelihood = level_likelihood(*count_marks(labels, network.member), network.table)
@@ -242,8 +231,8 @@ class AVAP(Method):
     def _preference(self, network, features: Tensor, labels: Tensor) -> Tensor:
         chosen, annotators = draw_labels(labels)
         maps = network.preference(features, annotators).float().softmax(1)[:, None]
-        losses, _ = label_likelihood(maps, chosen)
-        return losses.mean() + self.settings["dice"] * overlap_loss(maps, chosen).mean()
+        each, _ = losses.label_likelihood(maps, chosen)
+        return each.mean() + self.settings["dice"] * losses.overlap_loss(maps, chosen).mean()
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
         """Give the calibrated map, each annotator's, and the probabilities of agreement classes."""

@@ -42,25 +42,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iavlib.models.annotator_heads import (
-    FixedConfusion,
-    GlobalConfusion,
-    LowRankConfusion,
-    PixelConfusion,
-    apply_confusion,
-    mean_trace,
-)
+from iavlib.models import annotator_heads as heads
+from iavlib.multiannotator import losses
 from iavlib.multiannotator.confusion import true_confusion
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import posterior_classes
-from iavlib.multiannotator.method import (
-    UNET_SETTINGS,
-    Method,
-    Outputs,
-    Problem,
-    label_likelihood,
-    soft_cross_entropy,
-)
+from iavlib.multiannotator.method import UNET_SETTINGS, Method, Outputs, Problem
 from iavlib.multiannotator.methods import register
 from iavlib.training.batches import normalise
 
@@ -98,7 +85,7 @@ class ConfusionMatrices(Method):
     ``rank`` and ``residual`` of the low-rank form; ``head_blocks``, convolutions of each
     annotator's own; ``trace``, lambda; ``trace_warmup``, ``trace_warmup_weight`` and
     ``trace_warmup_target``, how many epochs, how strongly and up to which diagonal the trace is
-    maximised first; ``start_diagonal``, the initial diagonal (by default random, near 1 / classes);
+    maximised first;
     ``released_loss``.
     """
 
@@ -112,7 +99,6 @@ class ConfusionMatrices(Method):
         "trace_warmup": 5,
         "trace_warmup_weight": 1.0,
         "trace_warmup_target": 0.8,
-        "start_diagonal": None,
         "released_loss": False,
     }
 
@@ -125,17 +111,15 @@ class ConfusionMatrices(Method):
         """Make the U-Net and both heads."""
         chosen, size = self.settings, (problem.n_annotators, problem.n_classes)
         backbone = self.backbone(problem)
-        blocks, diagonal = chosen["head_blocks"], chosen["start_diagonal"]
-        features = backbone.features
+        features, blocks = backbone.features, chosen["head_blocks"]
         if chosen["form"] == "pixel":
-            confusion = PixelConfusion(features, *size, blocks=blocks, diagonal=diagonal)
+            confusion = heads.PixelConfusion(features, *size, blocks)
         elif chosen["form"] == "low-rank":
-            low_rank = {"blocks": blocks, "residual": chosen["residual"]}
-            confusion = LowRankConfusion(features, *size, chosen["rank"], **low_rank)
-        elif chosen["form"] == "global":
-            confusion = GlobalConfusion(*size, diagonal=diagonal)
+            options = {"rank": chosen["rank"], "residual": chosen["residual"]}
+            confusion = heads.LowRankConfusion(features, *size, blocks=blocks, **options)
         else:
-            confusion = FixedConfusion(*size)
+            kind = heads.GlobalConfusion if chosen["form"] == "global" else heads.FixedConfusion
+            confusion = kind(*size)
         return ConfusionNetwork(backbone, problem.n_classes, confusion)
 
     def start(self, network: nn.Module, data: MultiAnnotatorSet, recipe) -> None:
@@ -146,23 +130,24 @@ class ConfusionMatrices(Method):
     def loss(self, network: nn.Module, batch: dict[str, Tensor], epoch: int, stage: str) -> Tensor:
         """Compute the loss of the module's description."""
         logits, confusion = network(batch["images"])
-        maps = apply_confusion(confusion, logits.float().softmax(1))
+        maps = heads.apply_confusion(confusion, logits.float().softmax(1))
         if self.settings["released_loss"]:
             maps = maps.softmax(2)
-        losses, given = label_likelihood(maps, batch["labels"])
+        each, given = losses.label_likelihood(maps, batch["labels"])
         warming = epoch < self.settings["trace_warmup"]
         weight = -self.settings["trace_warmup_weight"] if warming else self.settings["trace"]
         if not weight:
-            return losses.sum() / given.sum()
-        trace = mean_trace(confusion, self.settings["trace_warmup_target"] if warming else 1.0)
+            return each.sum() / given.sum()
+        limit = self.settings["trace_warmup_target"] if warming else 1.0
+        trace = heads.mean_trace(confusion, limit)
         trace = torch.where(given, trace, torch.zeros_like(trace))
-        return (losses.sum() + weight * trace.sum()) / given.sum()
+        return (each.sum() + weight * trace.sum()) / given.sum()
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
         """Give the truth, each annotator's distribution and the matrices."""
         logits, confusion = network(images)
         consensus = logits.softmax(1)
-        return Outputs(consensus, apply_confusion(confusion, consensus), confusion=confusion)
+        return Outputs(consensus, heads.apply_confusion(confusion, consensus), confusion=confusion)
 
 
 class TwoNetworks(nn.Module):
@@ -210,13 +195,13 @@ class ProductOfExperts(ConfusionMatrices):
         """Compute the loss of CM, then the cross-entropy towards the implied truth."""
         if stage == CONFUSION:
             return super().loss(network.first, batch, epoch, stage)
-        return soft_cross_entropy(network(batch["images"]), batch["target"]).mean()
+        return losses.soft_cross_entropy(network(batch["images"]), batch["target"]).mean()
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
         """Give the truth of the second stage, annotators by the matrices of the first."""
         consensus = network(images).softmax(1)
         _, confusion = network.first(images)
-        return Outputs(consensus, apply_confusion(confusion, consensus), confusion=confusion)
+        return Outputs(consensus, heads.apply_confusion(confusion, consensus), confusion=confusion)
 
 
 def implied_truth(network: TwoNetworks, data: MultiAnnotatorSet) -> np.ndarray:

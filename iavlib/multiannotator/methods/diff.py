@@ -20,11 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.models.assisted import LEVELS, SMALL, TakeGive, build_assisted
-from iavlib.multiannotator.assisted_training import (
-    assisted_loss,
-    assisted_targets,
-    restore_statistics,
-)
+from iavlib.multiannotator import assisted_training
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.expertness import GENERATORS, optimise_expertness
 from iavlib.multiannotator.fusion import fuse
@@ -108,7 +104,7 @@ class DiFF(Method):
         """Give folded batch norms their statistics back."""
         if not recipe.freeze_batchnorm:
             for one in network.networks.values():
-                restore_statistics(one, data.images, network.seed)
+                assisted_training.restore_statistics(one, data.images, network.seed)
 
     def begin(self, network: nn.Module, stage: str) -> None:
         """Train the network of the stage alone."""
@@ -119,11 +115,11 @@ class DiFF(Method):
     def targets(self, data: MultiAnnotatorSet, stage: str, network) -> dict[str, np.ndarray]:
         """Return the majority's masks, then those that are learnt, with the diagnoses."""
         fused = fuse(data, "mode") if stage == JUDGE else self.fuse(network, data)
-        return assisted_targets(data, fused[:, 1])
+        return assisted_training.assisted_targets(data, fused[:, 1])
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor], epoch: int, stage: str) -> Tensor:
         """Compute the cross-entropy of the diagnosis and, of Take and Give, of the mask."""
-        return assisted_loss(network.networks[stage], batch)
+        return assisted_training.assisted_loss(network.networks[stage], batch)
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
         """Give the segmentation, of probabilities, and the diagnosis."""

@@ -19,34 +19,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from iavlib.models.annotator_heads import FixedConfusion, apply_confusion
+from iavlib.multiannotator import losses
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import FUSIONS, fuse, fused_confusion
-from iavlib.multiannotator.method import (
-    UNET_SETTINGS,
-    Method,
-    Outputs,
-    Problem,
-    dice_loss,
-    label_likelihood,
-    overlap_loss,
-    soft_cross_entropy,
-)
+from iavlib.multiannotator.method import UNET_SETTINGS, Method, Outputs, Problem
 from iavlib.multiannotator.methods import register
+from iavlib.multiannotator.methods.cm import ConfusionNetwork
 
 EVERY = "every"
-
-
-class OneNetwork(nn.Module):
-    """A U-Net with logits of the truth; matrices of annotators stand beside it."""
-
-    def __init__(self, backbone: nn.Module, annotators: int, classes: int):
-        super().__init__()
-        self.backbone, self.confusion = backbone, FixedConfusion(annotators, classes)
-        self.truth = nn.Conv2d(backbone.features, classes, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Give logits (B, C, H, W)."""
-        return self.truth(self.backbone(images))
 
 
 @register("mean-labels", "Mean labels", fusion="mean")
@@ -71,7 +51,8 @@ class FusedLabels(Method):
 
     def build(self, problem: Problem) -> nn.Module:
         """Make the network."""
-        return OneNetwork(self.backbone(problem), problem.n_annotators, problem.n_classes)
+        confusion = FixedConfusion(problem.n_annotators, problem.n_classes)
+        return ConfusionNetwork(self.backbone(problem), problem.n_classes, confusion)
 
     def start(self, network: nn.Module, data: MultiAnnotatorSet, recipe) -> None:
         """Store how annotators err if the fused labels are right."""
@@ -86,22 +67,23 @@ class FusedLabels(Method):
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor], epoch: int, stage: str) -> Tensor:
         """Compute the loss, the mean over images, or over labels of ``every-label``."""
-        logits, weight = network(batch["images"]), self.settings["dice"]
+        (logits, _), weight = network(batch["images"]), self.settings["dice"]
         probabilities = logits.float().softmax(1)
         if self.settings["fusion"] != EVERY:
-            loss = soft_cross_entropy(logits, batch["target"]).mean()
-            return loss + weight * dice_loss(probabilities, batch["target"]) if weight else loss
+            target = batch["target"]
+            loss = losses.soft_cross_entropy(logits, target).mean()
+            return loss + weight * losses.dice_loss(probabilities, target) if weight else loss
         maps = probabilities[:, None].expand(-1, batch["labels"].shape[1], -1, -1, -1)
-        losses, given = label_likelihood(maps, batch["labels"])
-        loss = losses.sum() / given.sum()
-        return loss + weight * overlap_loss(maps, batch["labels"]).mean() if weight else loss
+        each, given = losses.label_likelihood(maps, batch["labels"])
+        loss = each.sum() / given.sum()
+        return loss + weight * losses.overlap_loss(maps, batch["labels"]).mean() if weight else loss
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
         """Give the truth and, after STAPLE, each annotator by the matrix."""
-        consensus = network(images).softmax(1)
+        logits, confusion = network(images)
+        consensus = logits.softmax(1)
         if not self._with_confusion:
             return Outputs(consensus)
-        confusion = network.confusion(images)
         return Outputs(consensus, apply_confusion(confusion, consensus), confusion=confusion)
 
     def _fuse(self, data: MultiAnnotatorSet) -> np.ndarray:

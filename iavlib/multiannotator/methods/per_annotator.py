@@ -14,14 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from iavlib.multiannotator.method import (
-    UNET_SETTINGS,
-    Method,
-    Outputs,
-    Problem,
-    label_likelihood,
-    overlap_loss,
-)
+from iavlib.multiannotator import losses
+from iavlib.multiannotator.method import UNET_SETTINGS, Method, Outputs, Problem
 from iavlib.multiannotator.methods import register
 
 
@@ -69,9 +63,9 @@ class MultiHeadUNet(Method):
     def loss(self, network: nn.Module, batch: dict[str, Tensor], epoch: int, stage: str) -> Tensor:
         """Compute the mean over the label maps of the batch."""
         maps = network(batch["images"]).float().softmax(2)
-        losses, given = label_likelihood(maps, batch["labels"])
-        overlap = overlap_loss(maps, batch["labels"])[given.any(0)].mean()
-        return losses.sum() / given.sum() + self.settings["dice"] * overlap
+        each, given = losses.label_likelihood(maps, batch["labels"])
+        overlap = losses.overlap_loss(maps, batch["labels"])[given.any(0)].mean()
+        return each.sum() / given.sum() + self.settings["dice"] * overlap
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
         """Give each annotator's map, and their mean."""
@@ -87,14 +81,13 @@ class SeparateNetworks(MultiHeadUNet):
 
     def build(self, problem: Problem) -> nn.Module:
         """Make all networks."""
-        backbones = (self.backbone(problem) for _ in problem.annotators)
-        return Separate(backbones, problem.n_classes)
+        return Separate((self.backbone(problem) for _ in problem.annotators), problem.n_classes)
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor], epoch: int, stage: str) -> Tensor:
         """Compute the sum over annotators of the mean loss with their labels."""
         maps = network(batch["images"]).softmax(2)
-        losses, given = label_likelihood(maps, batch["labels"])
-        loss = (losses.sum(0) / given.sum(0).clamp_min(1)).sum()
+        each, given = losses.label_likelihood(maps, batch["labels"])
+        loss = (each.sum(0) / given.sum(0).clamp_min(1)).sum()
         if not self.settings["dice"]:
             return loss
-        return loss + self.settings["dice"] * overlap_loss(maps, batch["labels"]).sum()
+        return loss + self.settings["dice"] * losses.overlap_loss(maps, batch["labels"]).sum()

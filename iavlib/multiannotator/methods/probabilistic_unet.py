@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.models.unet import WIDTHS, ProbabilisticUNet, stages_for
-from iavlib.multiannotator.method import Method, Outputs, Problem, label_likelihood
+from iavlib.multiannotator import losses
+from iavlib.multiannotator.method import Method, Outputs, Problem
 from iavlib.multiannotator.methods import register
 
 
@@ -49,9 +50,9 @@ class Probabilistic(Method):
         """Compute the negative evidence lower bound per pixel, of one label per image."""
         labels, _ = draw_labels(batch["labels"])
         logits, divergence = network.reconstruct(batch["images"], labels[:, 0].long())
-        losses, _ = label_likelihood(logits.float().softmax(1)[:, None], labels)
+        each, _ = losses.label_likelihood(logits.float().softmax(1)[:, None], labels)
         pixels = labels.shape[-2] * labels.shape[-1]
-        return losses.mean() + self.settings["beta"] * divergence.mean() / pixels
+        return each.mean() + self.settings["beta"] * divergence.mean() / pixels
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
         """Give draws and their mean."""
