@@ -1,3 +1,1 @@
-from .recording import (
-    record as record,
-)
+from .recording import record as record

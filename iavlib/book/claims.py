@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -26,40 +25,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-@dataclass(frozen=True)
-class Reduction:
-    """A share by which an error is below that of a constant.
-
-    Parameters
-    ----------
-    value : float
-        1 - error / baseline; negative when the constant is better.
-    low, high : float
-        Its interval; both are `value` where none is known.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def holds_against(self, reported: float) -> bool:
-        """Return whether it is as large as the reported one, within its interval.
-
-        The interval must also lie above zero: what is not shown to beat a constant has not
-        reproduced a gain over one, however wide its interval.
-        """
-        return self.low > 0 and self.high >= reported - 1e-12
-
-
 def reported_reduction(claim: Claim) -> float | None:
     """Return the reduction that a claim reports, None for one without a baseline."""
-    if claim.baseline is None or claim.reported is None:
-        return None
-    return 1 - claim.reported / claim.baseline
+    return None if claim.baseline is None else 1 - claim.reported / claim.baseline
 
 
-def measured_reduction(entry: Mapping[str, Any]) -> Reduction | None:
-    """Work out the reduction of a recorded value, None where no baseline was recorded with it.
+def measured_reduction(entry: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """Work out by which share a recorded error is below that of a constant.
 
     Parameters
     ----------
@@ -69,18 +41,17 @@ def measured_reduction(entry: Mapping[str, Any]) -> Reduction | None:
 
     Returns
     -------
-    Reduction or None
+    tuple of float or None
+        1 - error / baseline (negative when the constant is better), and its interval, whose ends
+        are the value itself where none is known; None where no baseline was recorded.
     """
-    baseline = entry.get("baseline")
+    baseline, value = entry.get("baseline"), entry["value"]
     if baseline is None:
         return None
-    value = 1 - entry["value"] / baseline
     if entry.get("reduction_interval") is not None:
-        return Reduction(value, *entry["reduction_interval"])
-    if entry["interval"] is not None:
-        low, high = entry["interval"]
-        return Reduction(value, 1 - high / baseline, 1 - low / baseline)
-    return Reduction(value, value, value)
+        return 1 - value / baseline, *entry["reduction_interval"]
+    low, high = entry["interval"] or (value, value)
+    return 1 - value / baseline, 1 - high / baseline, 1 - low / baseline
 
 
 REPRODUCED = "reproduced"
@@ -95,10 +66,7 @@ Interval = Sequence[float] | None
 
 
 def judge(
-    claim: Claim,
-    measured: float,
-    interval: Interval = None,
-    reduction: Reduction | None = None,
+    claim: Claim, measured: float, interval: Interval = None, reduction: Interval = None
 ) -> str:
     """Compare a measured value with a claim.
 
@@ -110,9 +78,9 @@ def judge(
         The measured value, finite.
     interval : pair of float, optional
         Its interval; without one a claim about a sign is reproduced partly at best.
-    reduction : Reduction, optional
-        Measured reduction of an error against a constant, for a claim with a baseline; without it
-        such a claim is reproduced partly at best.
+    reduction : tuple of float, optional
+        What :func:`measured_reduction` gives, for a claim with a baseline; without it such a claim
+        is reproduced partly at best.
 
     Returns
     -------
@@ -133,53 +101,41 @@ def judge(
         A claim with a baseline is judged on two counts instead: the value is
         within the tolerance of the reported one, and its reduction against the
         constant median of its own data is as large as the reported one, give or
-        take its interval, which must lie above zero. Both: reproduced; one:
-        partly; neither: contradicted.
+        take its interval, which must lie above zero (what is not shown to beat a
+        constant has not reproduced a gain over one). Both: reproduced; one: partly;
+        neither: contradicted.
     """
-    alone = _judge_alone(claim, measured, interval)
+    agrees, half = _compare(claim, measured, interval)
     reported = reported_reduction(claim)
-    if reported is None:
-        return alone
-    close = alone == REPRODUCED
-    gained = reduction is not None and reduction.holds_against(reported)
-    return _graded(close and gained, close or gained)
+    if reported is not None:
+        _, low, high = reduction or (0, 0, 0)
+        gained = low > 0 and high >= reported - 1e-12
+        agrees, half = agrees and gained, agrees or gained
+    return REPRODUCED if agrees else PARTLY if half else CONTRADICTED
 
 
-def _graded(fully: bool, half: bool = False) -> str:
-    return REPRODUCED if fully else PARTLY if half else CONTRADICTED
+def _compare(claim: Claim, measured: float, interval: Interval) -> tuple[bool, bool]:
+    """Return whether a value agrees with a claim, and whether it does in part."""
+    how = claim.compare
+    low, high = interval or (math.nan, math.nan)  # NaN compares as false
+    limit = claim.reported if how.limit is None else how.limit
+    # a little more, so that .786 is within .005 of .781 in binary too
+    tolerance = (how.tolerance or 0) * (1 + 1e-9) + 1e-12
+    cases: dict[str, Callable[[], tuple[bool, bool]]] = {
+        "equal": lambda: (measured == limit, False),
+        "p-below": lambda: (measured < how.threshold, measured < CONVENTIONAL_LEVEL),
+        "p-above": lambda: (measured > how.threshold, False),
+        "negative": lambda: (high < 0, measured < 0),
+        "positive": lambda: (low > 0, measured > 0),
+        "close": lambda: near(abs(measured - limit), low <= limit <= high),
+        "at-most": lambda: near(measured - limit, low <= limit),
+        "at-least": lambda: near(limit - measured, high >= limit),
+    }
 
+    def near(distance: float, reaches: bool) -> tuple[bool, bool]:
+        return distance <= tolerance, reaches or distance <= 2 * tolerance
 
-def _within(distance: float, allowed: float) -> bool:
-    """Compare with a small tolerance, so that .786 is within .005 of .781 in binary too."""
-    return distance <= allowed * (1 + 1e-9) + 1e-12
-
-
-def _judge_alone(claim: Claim, measured: float, interval: Interval) -> str:
-    kind, threshold, tolerance = (
-        claim.compare.kind,
-        claim.compare.threshold,
-        claim.compare.tolerance,
-    )
-    low, high = (math.nan, math.nan) if interval is None else interval  # NaN compares as false
-    if kind == "equal":
-        return _graded(measured == claim.reported)
-    if kind == "p-below":
-        return _graded(measured < threshold, measured < CONVENTIONAL_LEVEL)
-    if kind == "p-above":
-        return _graded(measured > threshold)
-    if kind == "negative":
-        return _graded(high < 0, measured < 0)
-    if kind == "positive":
-        return _graded(low > 0, measured > 0)
-    limit = claim.reported if claim.compare.limit is None else claim.compare.limit
-    if kind == "close":
-        distance, reaches = abs(measured - limit), low <= limit <= high
-    elif kind == "at-most":
-        distance, reaches = measured - limit, low <= limit
-    else:
-        distance, reaches = limit - measured, high >= limit
-    tolerance = claim.compare.tolerance or 0
-    return _graded(_within(distance, tolerance), reaches or _within(distance, 2 * tolerance))
+    return cases[how.kind]()
 
 
 def ledger(project: Project | None = None) -> list[dict[str, Any]]:
@@ -211,42 +167,25 @@ def ledger(project: Project | None = None) -> list[dict[str, Any]]:
         If the list of claims or a manifest is damaged.
     """
     project = project or find_project()
-    found = _measurements([*read_runs(project), *read_stored(project)])
-    return [_row(claim, found.get(claim.id, [])) for claim in load_claims(project.claims).values()]
-
-
-def read_runs(project: Project) -> list[dict[str, Any]]:
-    """Read the manifests of all notebooks that were run here.
-
-    Parameters
-    ----------
-    project : Project
-        The project.
-
-    Returns
-    -------
-    list of dict
-        In the order of the notebooks. A manifest whose notebook was removed is left out.
-    """
     paths = [project.executed / f"{stem}.json" for stem in project.notebook_files()]
-    return [read_manifest(path) for path in paths if path.is_file()]
+    runs = [read_manifest(path) for path in paths if path.is_file()]
+    measured = _measurements([*runs, *read_stored(project)])
+    return [_row(claim, measured[claim.id]) for claim in load_claims(project.claims).values()]
 
 
 def _measurements(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Collect what was recorded for each claim, with facts of the run."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    measured: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for run in runs:
+        origin = {
+            "profile": describe_profile(run),
+            "scale": SCALES.index(run["profile"]) if run["profile"] in SCALES else -1,
+            "finished": datetime.fromisoformat(run["finished"]),
+            "here": "stored" not in run,
+        }
         for entry in run["claims"]:
-            origin = {
-                "profile": describe_profile(run),
-                "scale": SCALES.index(run["profile"]) if run["profile"] in SCALES else -1,
-                "finished": datetime.fromisoformat(run["finished"]),
-                "here": "stored" not in run,
-            }
-            found.setdefault(entry["id"], []).append(
-                {**Measurement(**entry).model_dump(), **origin}
-            )
-    return found
+            measured[entry["id"]].append(Measurement(**entry).model_dump() | origin)
+    return measured
 
 
 def describe_profile(run: Mapping[str, Any]) -> str:
@@ -256,19 +195,20 @@ def describe_profile(run: Mapping[str, Any]) -> str:
 
 
 def _row(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    entry = _best(claim, entries)
-    of = (entry or {}).get
+    usable = [e for e in entries if e["synthetic"] or e["cohort"] in claim.cohorts]
+    criteria = ("scale", "n", "here", "finished")
+    entry = max(
+        usable,
+        key=lambda e: (not e["synthetic"], not e["simulated"], *(e[name] for name in criteria)),
+        default={},
+    )
+    of = entry.get
     reduction = measured_reduction(entry) if entry else None
-    has_verdict = entry is not None and not entry["synthetic"]
+    has_verdict = entry and not entry["synthetic"]
     return {
-        "id": claim.id,
-        "source": claim.source,
-        "statement": claim.statement,
-        "reported": claim.reported,
+        **{name: getattr(claim, name) for name in ("id", "source", "statement", "reported")},
         "measured": of("value"),
-        "interval": of("interval"),
-        "n": of("n"),
-        "cohort": of("cohort"),
+        **{name: of(name) for name in ("interval", "n", "cohort")},
         "synthetic": of("synthetic", False),
         "profile": of("profile"),
         "verdict": judge(claim, of("value"), of("interval"), reduction) if has_verdict else NOT_RUN,
@@ -276,33 +216,19 @@ def _row(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "coverage": of("coverage"),
         "simulated": of("simulated", False),
         "baseline": of("baseline"),
-        "reduction": reduction.value if reduction else None,
-        "reduction_interval": [reduction.low, reduction.high] if reduction else None,
+        "reduction": reduction[0] if reduction else None,
+        "reduction_interval": list(reduction[1:]) if reduction else None,
         "reported_baseline": claim.baseline,
         "reported_reduction": reported_reduction(claim),
     }
 
 
-def _best(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any] | None:
-    usable = [e for e in entries if e["synthetic"] or e["cohort"] in claim.cohorts]
-    return max(
-        usable,
-        key=lambda e: (
-            *(not e["synthetic"], not e["simulated"]),
-            *(e["scale"], e["n"], e["here"], e["finished"]),
-        ),
-        default=None,
-    )
-
-
 Row = Mapping[str, Any]
 
-_COLOURS = {REPRODUCED: "green", PARTLY: "yellow", CONTRADICTED: "red", NOT_RUN: "dim"}
-_BADGES = {
-    REPRODUCED: "{bdg-success}`reproduced`",
-    PARTLY: "{bdg-warning}`partly`",
-    CONTRADICTED: "{bdg-danger}`contradicted`",
-    NOT_RUN: "{bdg-light}`not run`",
+#: Of each verdict: its colour in a terminal, the kind of its badge on a page.
+_LOOKS = {
+    **{REPRODUCED: ("green", "success"), PARTLY: ("yellow", "warning")},
+    **{CONTRADICTED: ("red", "danger"), NOT_RUN: ("dim", "light")},
 }
 _NOTHING = "–"
 
@@ -311,9 +237,7 @@ def format_number(value: float | None) -> str:
     """Write a number for a table: whole ones with thousands marked, others to four digits."""
     if value is None:
         return _NOTHING
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def format_reported(row: Row) -> str:
@@ -348,9 +272,8 @@ def format_data(row: Row) -> str:
     """Describe the data on which the value of a row was measured."""
     if row["cohort"] is None:
         return _NOTHING
-    kind = ", simulated annotators" if row["simulated"] else ""
-    if row["synthetic"]:
-        kind = ", synthetic"
+    simulated = ", simulated annotators" if row["simulated"] else ""
+    kind = ", synthetic" if row["synthetic"] else simulated
     text = f"{row['cohort']}{kind}, n\u00a0=\u00a0{row['n']:,}"
     if row["coverage"] is not None:
         subset, whole = row["coverage"]
@@ -391,7 +314,7 @@ def rich_table(rows: Sequence[Row]) -> Table:
         table.add_section()
         table.add_row(f"[bold]{escape(source)}[/bold]")
         for row in group:
-            colour = _COLOURS[row["verdict"]]
+            colour = _LOOKS[row["verdict"]][0]
             table.add_row(
                 f"{escape(row['id'])}\n[dim]{escape(row['statement'])}[/dim]",
                 format_reported(row),
@@ -417,39 +340,43 @@ def markdown_table(rows: Sequence[Row], source_title: Callable[[str], str] = str
     str
         Tables; a claim without a value shows what it needs.
     """
-    subsets = []
+    tables = []
     for source, group in _by_source(rows):
-        lines = [
-            f"**{source_title(source)}**",
-            "",
-            "| Claim | Verdict | Reported | Measured | Data |",
-            "| :-- | :-- | --: | :-- | :-- |",
-        ]
-        lines += [_markdown_line(row) for row in group]
-        subsets.append("\n".join(lines))
-    return "\n\n".join(subsets) + "\n"
+        lines = table_lines(
+            "Claim:-- Verdict:-- Reported--: Measured:-- Data:--", map(_cells, group)
+        )
+        tables.append("\n".join([f"**{source_title(source)}**", "", *lines]))
+    return "\n\n".join(tables) + "\n"
 
 
-def _markdown_line(row: Row) -> str:
-    data = format_data(row)
+def table_lines(columns: str, rows: Iterable[Iterable[str]]) -> list[str]:
+    """Write the lines of a table in Markdown.
+
+    Parameters
+    ----------
+    columns : str
+        Header and alignment of each column, ``Claim:--`` or ``Seconds--:``; ``_`` for a space.
+    rows : iterable of iterable of str
+        The cells; white space is joined, bars are escaped.
+    """
+    heads = [re.match(r"(.+?)(:--|--:)$", column).groups() for column in columns.split()]
+    lines = [[name.replace("_", " ") for name, _ in heads], [side for _, side in heads]]
+    for cells in rows:  # no-break spaces stay, and bars that are escaped already
+        plain = [re.sub(r"[ \t\n]+", " ", cell) for cell in cells]
+        lines.append([re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in plain])
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def _cells(row: Row) -> list[str]:
+    data, badge = format_data(row), f"{{bdg-{_LOOKS[row['verdict']][1]}}}`{row['verdict']}`"
     if row["measured"] is None:
         data = f"needs {row['needs']}"
     elif row["synthetic"]:
         data = "{bdg-warning}`synthetic` " + data.replace(", synthetic,", ",")
     elif row["simulated"]:
         data = "{bdg-info}`simulated annotators` " + data.replace(", simulated annotators,", ",")
-    cells = (
-        row["statement"],
-        _BADGES[row["verdict"]],  # second, so that a narrow screen shows it
-        format_reported(row),
-        format_measured(row),
-        data,
-    )
-    return (
-        "| "
-        + " | ".join(re.sub(r"[ \t\n]+", " ", cell).replace("|", r"\|") for cell in cells)
-        + " |"
-    )
+    # the verdict second, so that a narrow screen shows it
+    return [row["statement"], badge, format_reported(row), format_measured(row), data]
 
 
 def _by_source(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:

@@ -29,13 +29,7 @@ import iavlib
 from iavlib.book.manifest import read_manifest
 from iavlib.book.notebook_source import read_cells
 from iavlib.book.parameters import load_profile, parameter_defaults, resolve
-from iavlib.core.errors import (
-    DataError,
-    DatasetUnavailable,
-    ManifestError,
-    ParameterError,
-    suggest,
-)
+from iavlib.core.errors import DataError, DatasetUnavailable, ManifestError, ParameterError, suggest
 from iavlib.core.project import Project
 from iavlib.core.versions import PACKAGES, package_versions
 
@@ -74,14 +68,11 @@ class NotebookExperiments:
     def with_parents(self) -> list[Any]:
         """List the experiments, each unfinished one after those it starts from, none twice."""
         ordered: dict[Any, None] = {}
-
-        def add(experiment: Any) -> None:
-            if experiment.parent is not None and self.store.status(experiment) != "finished":
-                add(experiment.parent)
-            ordered[experiment] = None
-
         for experiment in self.listed:
-            add(experiment)
+            line = [experiment]
+            while line[0].parent is not None and self.store.status(line[0]) != "finished":
+                line.insert(0, line[0].parent)
+            ordered |= dict.fromkeys(line)
         return list(ordered)
 
     def reason_to_rerun(self, since: str) -> str | None:
@@ -92,10 +83,9 @@ class NotebookExperiments:
 
         n = len(self.listed)
         states = [self.store.status(experiment) for experiment in self.listed]
-        n_failed, n_open = states.count("failed"), n - states.count("finished")
-        if n_failed:
+        if n_failed := states.count("failed"):
             return f"{n_failed} of its {n} experiments failed"
-        if n_open:
+        if n_open := n - states.count("finished"):
             return f"{n_open} of its {n} experiments are not finished"
         folders = map(self.store.folder, self.listed)
         n_later = sum(read_facts(folder)["finished"] > since for folder in folders)
@@ -230,10 +220,8 @@ def prepare_jobs(
     if len(notebooks) > 1:  # of a single one, resolve() names similar parameters
         _check_overrides(notebooks, given)
     of_data = functools.cache(data_fingerprint or cohort_fingerprint)
-    installed = {
-        "python": ".".join(platform.python_version_tuple()[:2]),
-        **package_versions(PACKAGES),
-    }
+    python = ".".join(platform.python_version_tuple()[:2])
+    installed = {"python": python, **package_versions(PACKAGES)}
     common = {"library": library_hash(), "packages": installed} if notebooks else {}
     jobs = []
     for notebook in notebooks:
@@ -321,11 +309,8 @@ def find_experiments(
         unavailable = without_data(profile, stem, project)
     except (DataError, DatasetUnavailable) as error:
         raise ParameterError(f"{stem}: its experiments: {error}") from error
-    own = {store.folder(experiment) for experiment in listed}
-    others = hashlib.sha256()
-    for path in sorted(path for path in shown_results(project, stem, store) if path not in own):
-        others.update(path.name.encode() + json.dumps(read_facts(path)).encode())
-    digest = others.hexdigest()[:16]
+    others = {*shown_results(project, stem, store)} - {store.folder(item) for item in listed}
+    digest = _hash("".join(path.name + json.dumps(read_facts(path)) for path in sorted(others)))
     return NotebookExperiments(tuple(listed), store, digest, tuple(unavailable))
 
 
@@ -355,11 +340,10 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         old, new = before.get(key), now.get(key)
         if old == new:
             continue
-        entries = []
+        names = []
         if isinstance(old, dict) and isinstance(new, dict):
             names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-            entries = [f"{n}: {old.get(n, 'none')} → {new.get(n, 'none')}" for n in names]
-        n_more = len(entries) - _MAX_LISTED
-        listed = ", ".join(entries[:_MAX_LISTED]) + (f" and {n_more} more" if n_more > 0 else "")
-        changes.append(f"{key} changed" + (f" ({listed})" if listed else ""))
+        entries = [f"{n}: {old.get(n, 'none')} → {new.get(n, 'none')}" for n in names[:_MAX_LISTED]]
+        more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+        changes.append(f"{key} changed" + (f" ({', '.join(entries)}{more})" if entries else ""))
     return "; ".join(changes) or "its inputs changed"

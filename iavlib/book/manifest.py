@@ -31,6 +31,8 @@ from iavlib.core.settings import describe
 from iavlib.core.versions import hardware, loaded_versions
 
 SCHEMA_VERSION = 1
+#: What a manifest takes over from the facts of its run.
+_FACTS = ["run_id", "notebook", "profile", "overrides", "parameters", "fingerprint", "inputs"]
 
 
 class CohortSummary(BaseModel):
@@ -88,8 +90,7 @@ def write(cohorts: Sequence[Any]) -> None:
     pending = take_pending()
     claims = [claim for claim, _ in pending]
     of_this_page = {claim["cohort"] for claim, of_runs in pending if not of_runs}
-    missing = of_this_page - {cohort["name"] for cohort in described}
-    if missing:
+    if missing := of_this_page - {cohort["name"] for cohort in described}:
         raise ManifestError(
             f"claims were recorded on {', '.join(sorted(missing))}, which manifest.write does "
             "not list; add it to cohorts=[...]"
@@ -101,8 +102,7 @@ def write(cohorts: Sequence[Any]) -> None:
     facts = _read_json(Path(facts_file))
     content = {
         "schema_version": SCHEMA_VERSION,
-        **{key: facts[key] for key in ("run_id", "notebook", "profile", "overrides")},
-        **{key: facts[key] for key in ("parameters", "fingerprint", "inputs")},
+        **{key: facts[key] for key in _FACTS},
         "cohorts": described,
         "claims": claims,
         "versions": loaded_versions(),
@@ -114,14 +114,9 @@ def write(cohorts: Sequence[Any]) -> None:
 
 
 def _describe(cohort: Any) -> dict[str, Any]:
-    return {
-        "name": str(cohort.name),
-        "synthetic": bool(cohort.synthetic),
-        "fingerprint": str(cohort.fingerprint),
-        "n_images": len(cohort.images),
-        "n_masks": len(cohort.masks),
-        "citation": str(cohort.citation),
-    }
+    texts = {name: str(getattr(cohort, name)) for name in ("name", "fingerprint", "citation")}
+    sizes = {"n_images": len(cohort.images), "n_masks": len(cohort.masks)}
+    return texts | sizes | {"synthetic": bool(cohort.synthetic)}
 
 
 def _summary(cohorts: list[dict[str, Any]], claims: list[dict[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +153,6 @@ class Failure:
             return "outside the cells"
         return f"code cell {self.cell} ({self.line})"
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the failure for a ``.failed.json`` file."""
-        return {**asdict(self), "traceback": list(self.traceback)}
-
 
 def own_code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
     """List the code cells of an executed notebook that its source has too."""
@@ -200,23 +196,24 @@ def locate_failure(output: Path, log: Path, exit_code: int, reason: str | None =
         The first cell with an error; else, as when a kernel is killed, the
         last cell that was started.
     """
-    tail = _log_tail(log)
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    tail = tuple(_COLOURS.sub("", text).splitlines()[-_TRACEBACK_LINES:])
+    lines = [line for line in tail if line.strip()]
+    last = _one_line(lines[-1]) if lines else "the process ended without any output"
     try:
         cells = own_code_cells(load_notebook(output))
     except NotebookError:
-        return Failure(None, None, reason or _last_line(tail), tail, exit_code)
+        return Failure(None, None, reason or last, tail, exit_code)
+    started = None
     for number, cell in enumerate(cells, start=1):
-        error = _error_output(cell)
-        if error is not None:
-            message, traceback = error
-            return Failure(number, _first_line(cell), message, traceback, exit_code)
-    started = [number for number, cell in enumerate(cells, start=1) if _was_started(cell)]
+        first = next((line.strip() for line in cell_source(cell).splitlines() if line.strip()), "")
+        if error := _error_output(cell):
+            return Failure(number, first, *error, exit_code)
+        if cell.get("metadata", {}).get("papermill", {}).get("start_time"):
+            started = number, first
     if reason is None:
-        dead = any("DeadKernelError" in line for line in tail)
-        reason = _DEAD if dead else _last_line(tail)
-    if not started:
-        return Failure(None, None, reason, tail, exit_code)
-    return Failure(started[-1], _first_line(cells[started[-1] - 1]), reason, tail, exit_code)
+        reason = _DEAD if any("DeadKernelError" in line for line in tail) else last
+    return Failure(*(started or (None, None)), reason, tail, exit_code)
 
 
 def _error_output(cell: dict[str, Any]) -> tuple[str, tuple[str, ...]] | None:
@@ -229,25 +226,6 @@ def _error_output(cell: dict[str, Any]) -> tuple[str, tuple[str, ...]] | None:
             text = _COLOURS.sub("", "\n".join(output.get("traceback", [])))
             return _one_line(message), tuple(text.splitlines()[-_TRACEBACK_LINES:])
     return None
-
-
-def _was_started(cell: dict[str, Any]) -> bool:
-    return bool(cell.get("metadata", {}).get("papermill", {}).get("start_time"))
-
-
-def _first_line(cell: dict[str, Any]) -> str:
-    lines = [line for line in cell_source(cell).splitlines() if line.strip()]
-    return lines[0].strip() if lines else ""
-
-
-def _log_tail(log: Path) -> tuple[str, ...]:
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    return tuple(_COLOURS.sub("", text).splitlines()[-_TRACEBACK_LINES:])
-
-
-def _last_line(tail: tuple[str, ...]) -> str:
-    lines = [line.strip() for line in tail if line.strip()]
-    return _one_line(lines[-1]) if lines else "the process ended without any output"
 
 
 def _one_line(text: str) -> str:

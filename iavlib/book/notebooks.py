@@ -15,22 +15,14 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from iavlib.book import notebook_source as source
 from iavlib.book.jobs import Job, NotebookFiles, reason_to_run
 from iavlib.book.manifest import read_manifest
-from iavlib.book.notebook_source import (
-    Failure,
-    cell_source,
-    first_unrun,
-    has_error,
-    load_notebook,
-    locate_failure,
-    own_code_cells,
-)
 from iavlib.core.errors import IavError, ManifestError
 from iavlib.core.files import only_one, write_json
 from iavlib.core.project import RUN_VARIABLE, Project
@@ -67,7 +59,7 @@ class RunResult:
     status: str
     seconds: float
     manifest: dict[str, Any] | None = None
-    failure: Failure | None = None
+    failure: source.Failure | None = None
 
 
 def run_if_needed(project: Project, job: Job, force: bool = False) -> RunResult:
@@ -160,37 +152,28 @@ def _is_complete(work: Path, files: NotebookFiles, job: Job) -> bool:
             return False
         if not (work / OUTPUT).exists():  # killed within publish()
             return files.notebook.is_file() and not files.manifest.exists()
-        notebook = load_notebook(work / OUTPUT)
+        notebook = source.load_notebook(work / OUTPUT)
     except (IavError, ValueError):
         return False
-    if has_error(notebook):
+    if source.has_error(notebook):
         return False
-    number = first_unrun(notebook)
-    cells = own_code_cells(notebook)
+    number = source.first_unrun(notebook)
+    cells = source.own_code_cells(notebook)
     # the end of the last cell may not have been recorded any more
-    return number is None or (number == len(cells) and "manifest.write(" in cell_source(cells[-1]))
+    is_last = number == len(cells) and "manifest.write(" in source.cell_source(cells[-1])
+    return number is None or is_last
 
 
 def _describe_run(project: Project, job: Job, work: Path, run_id: str, started: float) -> None:
     """Write what the worker and the notebook's kernel must know."""
-    write_json(
-        work / FACTS,
-        {
-            "input": str(job.notebook),
-            "output": str(work / OUTPUT),
-            "folder": str(project.notebooks),
-            "changed": job.changed,
-            "run_id": run_id,
-            "notebook": job.stem,
-            "profile": job.profile,
-            "overrides": dict(job.overrides),
-            "parameters": job.parameters,
-            "fingerprint": job.fingerprint,
-            "inputs": job.inputs,
-            "manifest": str(work / MANIFEST),
-            "started": started,
-        },
-    )
+    names = ("profile", "parameters", "fingerprint", "inputs", "changed")
+    facts = {
+        **{name: getattr(job, name) for name in names},
+        **{"notebook": job.stem, "overrides": dict(job.overrides), "run_id": run_id},
+        **{"input": str(job.notebook), "output": str(work / OUTPUT), "started": started},
+        **{"folder": str(project.notebooks), "manifest": str(work / MANIFEST)},
+    }
+    write_json(work / FACTS, facts)
 
 
 def _execute(work: Path, log: Path, lock: int) -> int:
@@ -208,62 +191,46 @@ def _execute(work: Path, log: Path, lock: int) -> int:
     }
     command = [sys.executable, "-m", "iavlib.book.worker", "notebook", facts]
     with log.open("wb") as stream:
+        streams = {"stdin": subprocess.PIPE, "stdout": stream, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-            pass_fds=(lock,),
+            command, **streams, env=environment, start_new_session=True, pass_fds=(lock,)
         )
         try:
             return process.wait()
         except BaseException:
-            _stop(process)
+            process.stdin.close()  # the worker then ends its kernel
+            try:
+                process.wait(_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             raise
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Let the worker end its kernel; it does when its standard input closes."""
-    process.stdin.close()
-    try:
-        process.wait(_GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _judge(
     work: Path, log: Path, exit_code: int, run_id: str
-) -> tuple[dict[str, Any] | None, Failure | None]:
+) -> tuple[dict[str, Any] | None, source.Failure | None]:
     """Decide whether a run is done: its manifest, or why it is not."""
-    output, manifest = work / OUTPUT, work / MANIFEST
-    if exit_code != 0:
-        return None, locate_failure(output, log, exit_code)
-    if first_unrun(load_notebook(output)) is not None:
-        return None, locate_failure(output, log, exit_code, "the run stopped here without an error")
-    if not manifest.is_file():
-        return None, locate_failure(output, log, exit_code, _NO_MANIFEST)
-    try:
-        return read_manifest(manifest, run_id), None
-    except ManifestError as error:
-        return None, locate_failure(output, log, exit_code, str(error))
+    output, reason, manifest = work / OUTPUT, None, None
+    if exit_code == 0:
+        if source.first_unrun(source.load_notebook(output)) is not None:
+            reason = "the run stopped here without an error"
+        elif not (work / MANIFEST).is_file():
+            reason = _NO_MANIFEST
+        else:
+            try:
+                manifest = read_manifest(work / MANIFEST, run_id)
+            except ManifestError as error:
+                reason = str(error)
+    return manifest, None if manifest else source.locate_failure(output, log, exit_code, reason)
 
 
-def _keep_failure(work: Path, files: NotebookFiles, job: Job, failure: Failure) -> None:
+def _keep_failure(work: Path, files: NotebookFiles, job: Job, failure: source.Failure) -> None:
     """Keep the partial notebook and the reason; what is moved is the file's last whole state."""
     if (work / OUTPUT).is_file():
         os.replace(work / OUTPUT, files.failed_notebook)
     else:
         files.failed_notebook.unlink(missing_ok=True)
-    write_json(
-        files.failed_json,
-        {
-            "notebook": job.stem,
-            "profile": job.profile,
-            "parameters": job.parameters,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            **failure.to_json(),
-        },
-    )
+    facts = {"notebook": job.stem, "profile": job.profile, "parameters": job.parameters}
+    facts["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(files.failed_json, facts | asdict(failure))

@@ -11,18 +11,13 @@ import html
 import math
 import numbers
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from iavlib.book.claims import count_verdicts, describe_profile, markdown_table
-from iavlib.book.notebook_source import (
-    ERROR_MARK_TAG,
-    INJECTED_TAG,
-    cell_source,
-    cell_tags,
-    own_code_cells,
-)
+from iavlib.book import notebook_source as source
+from iavlib.book.claims import count_verdicts, describe_profile, markdown_table, table_lines
 from iavlib.core.project import Project
 
 #: Class that marks the banner of synthetic data; the book's build looks for it.
@@ -69,11 +64,9 @@ class Banner:
         return f"{size}. {self.citation}"
 
     def _repr_html_(self) -> str:
-        kind, size, colour = (
-            (f"warning {SYNTHETIC_CLASS}", "1.3em", "#f0ad4e")
-            if self.synthetic
-            else ("note", "1em", "#3b82c4")
-        )
+        kind, size, colour = "note", "1em", "#3b82c4"
+        if self.synthetic:
+            kind, size, colour = f"warning {SYNTHETIC_CLASS}", "1.3em", "#f0ad4e"
         # the style is for JupyterLab, which does not know the book's classes
         style = f"font-size:{size};border-left:.4rem solid {colour};padding:.2rem .8rem"
         return (
@@ -127,18 +120,14 @@ def glue(name: str, value: Any) -> None:
     """
     from IPython.display import display
 
-    if isinstance(value, numbers.Integral):
-        text = repr(int(value))
-    elif isinstance(value, numbers.Real):
+    if not isinstance(value, str | numbers.Real):
+        raise TypeError(f"glue({name!r}): give a number or text, not {type(value).__name__}")
+    if not isinstance(value, str):
+        value = int(value) if isinstance(value, numbers.Integral) else float(value)
         if not math.isfinite(value):
             raise ValueError(f"glue({name!r}): {value} is not finite; give text that explains it")
-        text = repr(float(value))
-    elif isinstance(value, str):
-        text = repr(value)
-    else:
-        raise TypeError(f"glue({name!r}): give a number or text, not {type(value).__name__}")
     metadata = {"scrapbook": {"name": name, "mime_prefix": _GLUE_PREFIX}}
-    display({_GLUE_PREFIX + "text/plain": text}, raw=True, metadata=metadata)
+    display({_GLUE_PREFIX + "text/plain": repr(value)}, raw=True, metadata=metadata)
 
 
 Notebook = dict[str, Any]
@@ -163,7 +152,11 @@ def finished_page(notebook: Notebook, manifest: Mapping[str, Any], claims: str =
         provenance at the end and, if it used synthetic data, the banner at the top.
     """
     cells = [_folded(cell) for cell in notebook["cells"]]
-    if cells and "manifest.write(" in cell_source(cells[-1]) and not cells[-1].get("outputs"):
+    if (
+        cells
+        and "manifest.write(" in source.cell_source(cells[-1])
+        and not cells[-1].get("outputs")
+    ):
         cells = cells[:-1]
     if any(c["synthetic"] for c in manifest["cohorts"]):
         cells = _below_title(map(_without_banner, cells), _synthetic_notice(manifest))
@@ -190,16 +183,14 @@ def failed_page(notebook: Notebook, failure: Mapping[str, Any], earlier: str | N
     dict
         The notebook up to the cell that failed, with a notice at the top.
     """
-    cells = [c for c in notebook["cells"] if ERROR_MARK_TAG not in cell_tags(c)]
-    own = own_code_cells({"cells": cells})
+    cells = [c for c in notebook["cells"] if source.ERROR_MARK_TAG not in source.cell_tags(c)]
+    own = source.own_code_cells({"cells": cells})
     number = failure["cell"]
     if number is not None and number <= len(own):
         end = next(i for i, cell in enumerate(cells) if cell is own[number - 1])
         cells = cells[: end + 1]
-    cells = [_folded(cell) for cell in cells]
-    left = len(own) - (number or 0)
-    notice = _failure_notice(failure, left, earlier)
-    return {**notebook, "cells": _below_title(cells, notice)}
+    notice = _failure_notice(failure, len(own) - (number or 0), earlier)
+    return {**notebook, "cells": _below_title(map(_folded, cells), notice)}
 
 
 def missing_page(title: str, stem: str, failure: Mapping[str, Any] | None = None) -> str:
@@ -221,11 +212,15 @@ def missing_page(title: str, stem: str, failure: Mapping[str, Any] | None = None
     """
     if failure is not None:
         return f"# {title}\n\n{_failure_notice(failure, 0, None)}\n"
-    return (
-        f"# {title}\n\n:::{{admonition}} Not run\n:class: warning\n"
-        f"This notebook has not been run here, so there is nothing to show. Run it with "
-        f"`iav run {stem}`, then build the book again with `iav book`.\n:::\n"
+    text = (
+        "This notebook has not been run here, so there is nothing to show. Run it with "
+        f"`iav run {stem}`, then build the book again with `iav book`."
     )
+    return f"# {title}\n\n{_admonition('Not run', 'warning', text)}\n"
+
+
+def _admonition(title: str, kind: str, text: str) -> str:
+    return f":::{{admonition}} {title}\n:class: {kind}\n{text}\n:::"
 
 
 def provenance(manifest: Mapping[str, Any]) -> str:
@@ -243,7 +238,7 @@ def provenance(manifest: Mapping[str, Any]) -> str:
         f"Versions: {escape(versions)}",
     ]
     items = "\n".join(f"- {line}" for line in lines)
-    return f":::{{admonition}} How this page was made\n:class: tip dropdown\n{items}\n:::"
+    return _admonition("How this page was made", "tip dropdown", items)
 
 
 def escape(text: str) -> str:
@@ -265,21 +260,16 @@ def _describe_cohort(cohort: Mapping[str, Any]) -> str:
 
 def _synthetic_notice(manifest: Mapping[str, Any]) -> str:
     cohort = next(c for c in manifest["cohorts"] if c["synthetic"])
-    fields = ("name", "synthetic", "n_images", "n_masks", "citation")
-    return Banner(**{field: cohort[field] for field in fields})._repr_html_()
+    return Banner(**{field.name: cohort[field.name] for field in fields(Banner)})._repr_html_()
 
 
 def _without_banner(cell: dict[str, Any]) -> dict[str, Any]:
     """Remove the banner of synthetic data from a cell's outputs."""
     if "outputs" not in cell:
         return cell
-    kept = [output for output in cell["outputs"] if not _is_banner(output)]
-    return {**cell, "outputs": kept}
-
-
-def _is_banner(output: Mapping[str, Any]) -> bool:
-    page = output.get("data", {}).get("text/html", "")
-    return SYNTHETIC_CLASS in (page if isinstance(page, str) else "".join(page))
+    pages = ["".join(output.get("data", {}).get("text/html", "")) for output in cell["outputs"]]
+    kept = zip(cell["outputs"], pages, strict=True)
+    return {**cell, "outputs": [output for output, page in kept if SYNTHETIC_CLASS not in page]}
 
 
 def _failure_notice(failure: Mapping[str, Any], left: int, earlier: str | None) -> str:
@@ -295,7 +285,7 @@ def _failure_notice(failure: Mapping[str, Any], left: int, earlier: str | None) 
     if earlier:
         text += f"The scorecard keeps the values of its last good run ({minute(earlier)} UTC). "
     text += f"After correcting it: `iav run {failure['notebook']}`."
-    return f":::{{admonition}} This notebook failed\n:class: danger\n{text}\n:::"
+    return _admonition("This notebook failed", "danger", text)
 
 
 def _code(text: str) -> str:
@@ -308,9 +298,9 @@ def _code(text: str) -> str:
 
 def _folded(cell: dict[str, Any]) -> dict[str, Any]:
     """Fold the code of papermill's injected parameters."""
-    if INJECTED_TAG not in cell_tags(cell):
+    if source.INJECTED_TAG not in source.cell_tags(cell):
         return cell
-    metadata = {**cell.get("metadata", {}), "tags": [*cell_tags(cell), "hide-input"]}
+    metadata = {**cell.get("metadata", {}), "tags": [*source.cell_tags(cell), "hide-input"]}
     return {**cell, "metadata": metadata}
 
 
@@ -318,28 +308,22 @@ def _below_title(given: Iterable[dict[str, Any]], text: str) -> list[dict[str, A
     """Put a block of Markdown under the page's heading, or first if there is none."""
     cells = list(given)
     for position, cell in enumerate(cells):
-        heading = re.search(r"^#\s.*$", cell_source(cell), flags=re.MULTILINE)
+        heading = re.search(r"^#\s.*$", source.cell_source(cell), flags=re.MULTILINE)
         if cell.get("cell_type") == "markdown" and heading:
-            source = cell_source(cell)
-            above, below = source[: heading.end()], source[heading.end() :]
+            text_of = source.cell_source(cell)
+            above, below = text_of[: heading.end()], text_of[heading.end() :]
             extended = {**cell, "source": f"{above}\n\n{text}\n{below}"}
             return [*cells[:position], extended, *cells[position + 1 :]]
     return [_markdown(text), *cells]
 
 
-def _markdown(source: str) -> dict[str, Any]:
-    name = hashlib.sha256(source.encode()).hexdigest()[:8]
-    return {"cell_type": "markdown", "id": name, "metadata": {}, "source": source}
+def _markdown(text: str) -> dict[str, Any]:
+    name = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return {"cell_type": "markdown", "id": name, "metadata": {}, "source": text}
 
 
 #: Pages made from results, in the assembled source only; pages include them by name.
 FOLDER = "book/generated"
-
-_SYNTHETIC_NOTICE = (
-    f":::{{{{admonition}}}} Synthetic data\n:class: warning {SYNTHETIC_CLASS}\n"
-    "{n} of the values below were measured on invented images, as the real ones were not "
-    "available. They show that the analysis works and get no verdict.\n:::\n\n"
-)
 
 
 def claims_table(project: Project, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -357,26 +341,34 @@ def claims_table(project: Project, rows: Sequence[Mapping[str, Any]]) -> str:
     str
         Markdown; empty without rows.
     """
-    titles = _reference_titles(project)
+    from pybtex.database import parse_file
+
+    file = project.references
+    entries = parse_file(str(file)).entries if rows and file.is_file() else {}
 
     def title(source: str) -> str:
-        if source not in titles:
+        if source not in entries:
             return escape(source[:1].upper() + source[1:])
-        return f"{escape(titles[source])}, {{cite:t}}`{source}`"
+        text = entries[source].fields.get("title", source)
+        plain = re.sub(r"[{}]|\s+(?=\s)", "", text).replace("\n", " ")  # braces protect capitals
+        return f"{escape(plain)}, {{cite:t}}`{source}`"
 
     return markdown_table(rows, title) if rows else ""
 
 
 def scorecard(project: Project, rows: Sequence[Mapping[str, Any]]) -> str:
     """Write the ledger for the first page: the number of claims that hold, then all claims."""
-    invented = sum(row["synthetic"] for row in rows)
-    notice = _SYNTHETIC_NOTICE.format(n=invented) if invented else ""
-    return f"{notice}{count_verdicts(rows)}\n\n{claims_table(project, rows)}"
+    sections = [count_verdicts(rows), claims_table(project, rows)]
+    if invented := sum(row["synthetic"] for row in rows):
+        text = (
+            f"{invented} of the values below were measured on invented images, as the real ones "
+            "were not available. They show that the analysis works and get no verdict."
+        )
+        sections.insert(0, _admonition("Synthetic data", f"warning {SYNTHETIC_CLASS}", text))
+    return "\n\n".join(sections)
 
 
-def provenance_table(
-    entries: Sequence[tuple[str, str, Mapping[str, Any] | None]],
-) -> str:
+def provenance_table(entries: Sequence[tuple[str, str, Mapping[str, Any] | None]]) -> str:
     """Write the table of all notebooks with data, run time and date, and the versions used.
 
     Parameters
@@ -389,49 +381,29 @@ def provenance_table(
     str
         Two tables.
     """
-    lines = [
-        "| Notebook | Last run | Profile | Data | Seconds | Finished (UTC) |",
-        "| :-- | :-- | :-- | :-- | --: | :-- |",
+    runs = [
+        (f"{{doc}}`/{page}`", status, *_run_cells(manifest)) for page, status, manifest in entries
     ]
-    for page, status, manifest in entries:
-        cells = [f"{{doc}}`/{page}`", status, *_run_cells(manifest)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n\n" + _version_table([m for _, _, m in entries if m])
+    columns = "Notebook:-- Last_run:-- Profile:-- Data:-- Seconds--: Finished_(UTC):--"
+    used: dict[str, set[str]] = defaultdict(set)
+    for _, _, manifest in entries:
+        for name, version in (manifest or {"versions": {}})["versions"].items():
+            used[name].add(version)
+    versions = [(escape(name), ", ".join(sorted(of))) for name, of in used.items()]
+    tables = [table_lines(columns, runs)]
+    tables += [table_lines("Package:-- Version:--", versions)] if used else []
+    return "\n\n".join("\n".join(lines) for lines in tables) + "\n"
 
 
 def _run_cells(manifest: Mapping[str, Any] | None) -> list[str]:
     if manifest is None:
         return ["–"] * 4
-    data = ", ".join(
-        escape(c["name"]) + (" (synthetic)" if c["synthetic"] else "") for c in manifest["cohorts"]
-    )
-    return [
-        escape(describe_profile(manifest)),
-        data or "–",
-        f"{manifest['seconds']:.0f}",
-        minute(manifest["finished"]),
-    ]
+    seconds, finished = f"{manifest['seconds']:.0f}", minute(manifest["finished"])
+    data = escape(cohort_names(manifest)) or "–"
+    return [escape(describe_profile(manifest)), data, seconds, finished]
 
 
-def _version_table(manifests: Sequence[Mapping[str, Any]]) -> str:
-    """List every package once, with all versions used."""
-    used: dict[str, set[str]] = {}
-    for manifest in manifests:
-        for name, version in manifest["versions"].items():
-            used.setdefault(name, set()).add(version)
-    lines = ["| Package | Version |", "| :-- | :-- |"]
-    lines += [f"| {escape(name)} | {', '.join(sorted(vs))} |" for name, vs in used.items()]
-    return "\n".join(lines) + "\n" if used else ""
-
-
-def _reference_titles(project: Project) -> dict[str, str]:
-    """Title of each entry of the references; without the braces that protect capitals."""
-    if not project.references.is_file():
-        return {}
-    from pybtex.database import parse_file
-
-    entries = parse_file(str(project.references)).entries
-    return {
-        key: re.sub(r"[{}]|\s+(?=\s)", "", entry.fields.get("title", key)).replace("\n", " ")
-        for key, entry in entries.items()
-    }
+def cohort_names(manifest: Mapping[str, Any]) -> str:
+    """Name the data of a run; empty if it used none."""
+    cohorts = manifest["cohorts"]
+    return ", ".join(c["name"] + (" (synthetic)" if c["synthetic"] else "") for c in cohorts)

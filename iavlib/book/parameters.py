@@ -15,6 +15,7 @@ import ast
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,11 @@ def parameter_defaults(notebook: Path) -> dict[str, Any]:
 
 def _literal_assignment(notebook: Path, statement: ast.stmt) -> tuple[str, Any]:
     place = f"{notebook.name}: parameters cell, line {statement.lineno}"
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target, value = statement.targets[0], statement.value
-    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        target, value = statement.target, statement.value
-    else:
+    targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+    is_assignment = isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value
+    if not is_assignment or len(targets) > 1:
         raise ParameterError(f"{place}: only lines such as name = value may stand here")
+    target, value = targets[0], statement.value
     if not isinstance(target, ast.Name):
         raise ParameterError(f"{place}: assign to one plain name per line")
     try:
@@ -162,35 +162,27 @@ def coerce(value: Any, default: Any, place: str) -> Any:
         If the value does not fit. Integers do not take fractions, numbers do
         not take true or false, and no number may be infinite or NaN.
     """
-    kind = type(default)
-    if default is None:
-        return _from_yaml(value, place)
-    parsed, fits = value, isinstance(value, kind)
-    if kind in (list, dict):
+    kind, parsed = type(default), value
+    if isinstance(value, str) and kind in (int, float):
+        with suppress(ValueError):
+            parsed = kind(value)
+    elif isinstance(value, str) and kind is not str:
         parsed = _from_yaml(value, place)
-        fits = isinstance(parsed, kind)
-    elif kind is bool:
-        fits = isinstance(value, bool | str)
-        parsed = {"true": True, "false": False}.get(str(value).strip().lower())
-    elif kind in (int, float):
-        fits = isinstance(value, kind | int | str) and not isinstance(value, bool)
-        try:
-            parsed = kind(value) if fits else None
-        except ValueError:
-            fits = False
-    wanted = _WANTED[kind]
+    if default is None:
+        return parsed
+    if kind is float and type(parsed) is int:
+        parsed = float(parsed)
+    wanted, fits = _WANTED[kind], type(parsed) is kind
     if kind is float and fits and not math.isfinite(parsed):
         wanted, fits = "a finite number", False
-    if not fits or parsed is None:
+    if not fits:
         example = {str: repr(str(value)), list: "[a, b]", dict: "{a: 1}"}.get(kind, default)
         example = str(default).lower() if kind is bool else example
         raise ParameterError(f"{place} = {value!r} is not {wanted}; give one such as {example}")
     return parsed
 
 
-def _from_yaml(value: Any, place: str) -> Any:
-    if not isinstance(value, str):
-        return value
+def _from_yaml(value: str, place: str) -> Any:
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as error:
@@ -233,14 +225,12 @@ def load_profile(project: Project, name: str) -> dict[str, dict[str, Any]]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         mapping = TypeAdapter(dict[str, dict[str, Any] | None]).validate_python(content)
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path}: not valid YAML ({error})") from error
-    except ValidationError as error:
+    except (yaml.YAMLError, ValidationError) as error:
+        reason = describe(error) if isinstance(error, ValidationError) else f"not YAML: {error}"
         raise ParameterError(
-            f"{path}: must map notebooks to their parameters ({describe(error)})"
+            f"{path}: must map notebooks to their parameters ({reason})"
         ) from error
-    values = {stem: parameters or {} for stem, parameters in mapping.items()}
-    files = project.notebook_files()
+    values, files = {stem: given or {} for stem, given in mapping.items()}, project.notebook_files()
     for stem, parameters in values.items():
         if stem not in files:
             raise ParameterError(f"{path}: no notebook {stem!r}; {suggest(stem, files)}")

@@ -35,13 +35,7 @@ from typing import Any
 import yaml
 
 import iavlib
-from iavlib.book.jobs import (
-    PATH_PARAMETER,
-    Job,
-    NotebookFiles,
-    prepare_jobs,
-    reason_to_run,
-)
+from iavlib.book.jobs import PATH_PARAMETER, Job, NotebookFiles, prepare_jobs, reason_to_run
 from iavlib.core.errors import IavError, ProjectError, suggest
 from iavlib.core.files import only_one, write_json, write_text
 from iavlib.core.project import Project, data_home
@@ -51,10 +45,8 @@ LOCAL = "local"
 EXPERIMENT, NOTEBOOK, BOOK = "experiment", "notebook", "book"
 _MIN_FREE_BYTES = 1_000_000
 _REASONS = {
-    "missing": "never run",
-    "unfinished": "not finished",
-    "failed": "its last run failed",
-    "running": "another process runs it",
+    **{"missing": "never run", "unfinished": "not finished"},
+    **{"failed": "its last run failed", "running": "another process runs it"},
 }
 
 
@@ -148,15 +140,11 @@ class Request:
         IavError
             If a parameter, a profile or the table of contents is wrong.
         """
-        targets: dict[str, Target] = {}
-        if self.train and not self.is_serial:
-            for job in self.jobs:
-                targets |= {target.id: target for target in _experiment_targets(job)}
+        separate = self.jobs if self.train and not self.is_serial else ()
+        experiments = {t.id: t for job in separate for t in _experiment_targets(job)}
         notebooks = [self._notebook_target(job) for job in self.jobs]
-        targets |= {target.id: target for target in notebooks}
-        if self.with_book:
-            targets["book"] = self._book_target(notebooks)
-        return list(targets.values())
+        book = [self._book_target(notebooks)] if self.with_book else []
+        return [*experiments.values(), *notebooks, *book]
 
     def snapshot(self) -> str:
         """Hash the request with names, sizes and times of all files that could change its targets.
@@ -164,8 +152,7 @@ class Request:
         If it is the same as when everything was up to date, everything still is. Comparing it
         takes a second; comparing contents means loading data and listing experiments.
         """
-        root = self.project.root
-        runs = os.environ.get("IAV_RUNS") or root / "runs"
+        runs = os.environ.get("IAV_RUNS") or self.project.root / "runs"
         total = hashlib.sha256(f"{self._subject} {package_versions(PACKAGES)}".encode())
         folders = [self.project.notebooks, self.project.book, self.project.html, runs, data_home()]
         for folder in (*folders, Path(iavlib.__file__).parent):
@@ -215,27 +202,22 @@ class Request:
             overrides[PATH_PARAMETER] = job.parameters[PATH_PARAMETER]
         command = ["run", job.stem, "--job", "--profile", job.profile]
         command += [word for name, value in overrides.items() for word in ("-p", f"{name}={value}")]
-        needs: tuple[str, ...] = ()
-        if not self.train:
-            command.append("--no-train")
-        elif job.experiments.listed and not self.is_serial:
-            command.append("--no-train")  # they are jobs of their own
-            needs = tuple(_experiment_id(experiment) for experiment in job.experiments.listed)
+        needs = () if self.is_serial or not self.train else job.experiments.listed
+        if needs or not self.train:
+            command.append("--no-train")  # what it needs are jobs of their own
         command += ["--force"] if self.force else []
         has_failed = NotebookFiles(self.project.executed, job.stem).failed_json.is_file
         reason = "forced" if self.force else reason_to_run(self.project, job)
         if reason is None and has_failed():
             reason = "its last run failed, and its source was restored"
-        return Target(NOTEBOOK, job.stem, reason, tuple(command), needs, has_failed)
+        ids = tuple(map(_experiment_id, needs))
+        return Target(NOTEBOOK, job.stem, reason, tuple(command), ids, has_failed)
 
     def _book_target(self, notebooks: Sequence[Target]) -> Target:
         from iavlib.book.site import reason_to_build
 
-        if self.force:
-            reason = "forced"
-        elif any(target.reason for target in notebooks):
-            reason = "notebooks are run before it"
-        else:
+        reason = "forced" if self.force else "notebooks are run before it"
+        if not self.force and not any(target.reason for target in notebooks):
             reason = reason_to_build(self.project)
         command = ("book", "--no-run", *(["--force"] if self.force else []))
         return Target(BOOK, BOOK, reason, command, tuple(target.id for target in notebooks))
@@ -246,18 +228,12 @@ def _experiment_targets(job: Job) -> list[Target]:
     store, targets = job.experiments.store, []
     for experiment in job.experiments.with_parents():
         folder, parent = store.folder(experiment), experiment.parent
-        reason = _REASONS.get(store.status(experiment))
-        targets.append(
-            Target(
-                EXPERIMENT,
-                _experiment_id(experiment).partition("/")[2],
-                reason,
-                ("train", str(folder / "spec.json"), "--keep-going"),
-                (_experiment_id(parent),) if reason and parent is not None else (),
-                lambda folder=folder: store.status(folder) == "failed",
-                functools.partial(store.begin, experiment),
-            )
-        )
+        name, reason = f"{experiment.task}-{experiment.id}", _REASONS.get(store.status(experiment))
+        command = ("train", str(folder / "spec.json"), "--keep-going")
+        needs = (_experiment_id(parent),) if reason and parent is not None else ()
+        begin = functools.partial(store.begin, experiment)
+        failed = functools.partial(lambda path: store.status(path) == "failed", folder)
+        targets.append(Target(EXPERIMENT, name, reason, command, needs, failed, begin))
     return targets
 
 
@@ -289,13 +265,12 @@ def make(request: Request, log: Callable[[str], None]) -> list[Target]:
     """
     project, profile = request.project, find_executor(request.project, request.executor)
     snapshot = request.snapshot()
-    if n_known := request.recorded(snapshot):
-        log(nothing_to_do(n_known))
-        return []
-    targets = request.targets()
+    n_targets = request.recorded(snapshot)
+    targets = [] if n_targets else request.targets()
     if all(target.reason is None for target in targets):
-        request.record(snapshot, len(targets))
-        log(nothing_to_do(len(targets)))
+        if not n_targets:
+            request.record(snapshot, len(targets))
+        log(nothing_to_do(n_targets or len(targets)))
         return []
     with only_one(project.lock, "iav book" if request.with_book else "iav run"):
         if request.snapshot() != snapshot:  # another process was at work while we waited
@@ -365,10 +340,9 @@ def find_executor(project: Project, name: str) -> Path:
         If Snakemake is not installed.
     """
     profiles = project.workflow / "profiles"
-    for folder in (profiles / name, Path(name).resolve()):
-        if (folder / "config.yaml").is_file():
-            break
-    else:
+    folders = (profiles / name, Path(name).resolve())
+    folder = next((path for path in folders if (path / "config.yaml").is_file()), None)
+    if folder is None:
         known = [file.parent.name for file in profiles.glob("*/config.yaml")]
         raise ProjectError(
             f"no executor {name!r} (no {name}/config.yaml here or in {profiles}); "
@@ -390,10 +364,9 @@ def _run_snakemake(
     if not source.is_file():
         raise ProjectError(f"{source} is missing; restore it from git")
     for target in targets:
-        receipt = folder / "done" / target.id
-        receipt.parent.mkdir(parents=True, exist_ok=True)
+        (folder / "done" / target.kind).mkdir(parents=True, exist_ok=True)
         if target.reason is None:
-            receipt.touch()
+            (folder / "done" / target.id).touch()
     # the copies travel with the jobs where no file system is shared
     write_text(folder / "Snakefile", source.read_text(encoding="utf-8"))
     described = {t.id: {"command": list(t.command), "needs": list(t.needs)} for t in targets}
@@ -415,13 +388,12 @@ def _run_snakemake(
         )
         try:
             return process.wait()
-        except BaseException:
-            process.stdin.close()  # ends the jobs too
+        finally:
+            process.stdin.close()  # if we are interrupted, this ends the jobs too
             process.wait()
-            raise
 
 
 def _last_line(folder: Path) -> str:
     log = folder / "snakemake.log"
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return f"{lines[-1]} (in full: {log})" if lines else "see above"
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return f"{lines[-1].strip()} (in full: {log})" if lines else "see above"

@@ -161,8 +161,9 @@ class Measurement(BaseModel):
         return value
 
 
-#: Measurements that wait for the manifest, each with whether it is of runs (see :func:`record`).
-_pending: list[tuple[dict[str, Any], bool]] = []
+#: Measurements that wait for the manifest, by claim and cohort, each with whether it is of runs
+#: (see :func:`record`).
+_pending: dict[tuple[str, str], tuple[dict[str, Any], bool]] = {}
 
 
 def record(
@@ -230,32 +231,22 @@ def record(
         raise ClaimError(f"{place}: needs baseline=, the constant median's error on the same data")
     try:
         measurement = Measurement(
-            id=claim,
-            value=value,
-            interval=interval,
-            n=n,
-            cohort=str(cohort.name),
-            synthetic=bool(cohort.synthetic),
-            note=note,
-            coverage=coverage,
-            baseline=baseline,
+            **{"id": claim, "value": value, "interval": interval, "n": n, "note": note},
+            **{"cohort": str(cohort.name), "synthetic": bool(cohort.synthetic)},
+            **{"coverage": coverage, "baseline": baseline, "simulated": bool(simulated)},
             reduction_interval=reduction_interval,
-            simulated=bool(simulated),
         )
     except ValidationError as error:
         raise ClaimError(f"{place}: {describe(error)}") from None
-    entry = measurement.model_dump()
-    for position, (earlier, _) in enumerate(_pending):
-        if (earlier["id"], earlier["cohort"]) == (entry["id"], entry["cohort"]):
-            if os.environ.get(RUN_VARIABLE):
-                raise ClaimError(f"{place}: already recorded on {entry['cohort']}; record it once")
-            del _pending[position]
-            break
-    _pending.append((entry, bool(getattr(cohort, "of_runs", False))))
+    key = claim, measurement.cohort
+    if key in _pending and os.environ.get(RUN_VARIABLE):
+        raise ClaimError(f"{place}: already recorded on {measurement.cohort}; record it once")
+    _pending.pop(key, None)
+    _pending[key] = measurement.model_dump(), bool(getattr(cohort, "of_runs", False))
 
 
 def take_pending() -> list[tuple[dict[str, Any], bool]]:
     """Return what was recorded since the last call, each with whether it is of runs; forget it."""
-    taken = list(_pending)
+    taken = list(_pending.values())
     _pending.clear()
     return taken

@@ -21,19 +21,10 @@ from typing import Any
 
 import yaml
 
+from iavlib.book import pages
 from iavlib.book.claims import ledger
 from iavlib.book.jobs import NotebookFiles, library_hash
 from iavlib.book.notebook_source import load_notebook, notebook_title
-from iavlib.book.pages import (
-    FOLDER,
-    SYNTHETIC_CLASS,
-    claims_table,
-    failed_page,
-    finished_page,
-    missing_page,
-    provenance_table,
-    scorecard,
-)
 from iavlib.book.stored import describe_stored, read_stored
 from iavlib.core.errors import BookError, suggest
 from iavlib.core.files import only_one, write_json, write_text
@@ -74,8 +65,8 @@ def toc_entries(project: Project) -> list[str]:
         if entries.count(entry) > 1:
             raise BookError(f"{project.toc}: lists {entry} twice; remove one")
         if page_file(project, entry) is None:
-            pages = [p for ending in _PAGE_ENDINGS for p in project.book.rglob(f"*{ending}")]
-            files = [*project.notebook_files().values(), *pages]
+            texts = [p for ending in _PAGE_ENDINGS for p in project.book.rglob(f"*{ending}")]
+            files = [*project.notebook_files().values(), *texts]
             existing = {_without_ending(str(path.relative_to(project.root))) for path in files}
             raise BookError(
                 f"{project.toc}: lists {entry}, but there is no such page; "
@@ -97,27 +88,22 @@ def is_notebook(entry: str) -> bool:
 def page_file(project: Project, entry: str) -> Path | None:
     """Find the file of an entry; None if there is none."""
     endings = (".ipynb",) if is_notebook(entry) else _PAGE_ENDINGS
-    for ending in endings:
-        path = project.root / f"{entry}{ending}"
-        if path.is_file():
-            return path
-    return None
+    paths = (project.root / f"{entry}{ending}" for ending in endings)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _without_ending(entry: str) -> str:
-    for ending in _PAGE_ENDINGS:
-        entry = entry.removesuffix(ending)
-    return entry
+    return re.sub(r"\.(md|ipynb|rst)$", "", entry)
 
 
-def check_pages(html: Path, pages: Iterable[str], synthetic: Collection[str] = ()) -> list[str]:
+def check_pages(html: Path, entries: Iterable[str], synthetic: Collection[str] = ()) -> list[str]:
     """Check the built pages of the book.
 
     Parameters
     ----------
     html : Path
         Folder of the built book.
-    pages : iterable of str
+    entries : iterable of str
         Every page of the table of contents.
     synthetic : collection of str, optional
         Pages that must state that their data are synthetic.
@@ -133,7 +119,7 @@ def check_pages(html: Path, pages: Iterable[str], synthetic: Collection[str] = (
     problems = []
     if not (html / "index.html").is_file():
         problems.append("index.html was not built")
-    for page in pages:
+    for page in entries:
         file = html / f"{page}.html"
         if not file.is_file():
             problems.append(f"{page}: is in _toc.yml but was not built")
@@ -149,7 +135,7 @@ def check_pages(html: Path, pages: Iterable[str], synthetic: Collection[str] = (
         if any(not value.get_text(strip=True) for value in content.select(".pasted-text")):
             found.append("a glued value is empty")
         problems += [f"{page}: {problem}" for problem in dict.fromkeys(found)]
-        if page in synthetic and content.select_one(f".{SYNTHETIC_CLASS}") is None:
+        if page in synthetic and content.select_one(f".{pages.SYNTHETIC_CLASS}") is None:
             problems.append(f"{page}: computed on synthetic data but does not state it")
     return problems
 
@@ -205,17 +191,18 @@ def assemble(project: Project) -> Assembly:
     """
     entries, rows, stored = toc_entries(project), ledger(project), read_stored(project)
     files = _plain_files(project, entries)
-    table, synthetic, failed = [], [], []
+    table, synthetic = [], []
     for entry in filter(is_notebook, entries):
         of_notebook = [m for m in stored if m["notebook"] == Path(entry).name]
-        ending, content, status, manifest = _chapter(project, entry, rows, of_notebook)
-        files[f"{entry}{ending}"] = content.encode()
+        page, status, manifest = _chapter(project, entry, rows, of_notebook)
+        text = page if isinstance(page, str) else json.dumps(page, ensure_ascii=False, indent=1)
+        files[f"{entry}{'.md' if text is page else '.ipynb'}"] = text.encode()
         table.append((entry, status, manifest))
-        failed += [entry] if status == "failed" else []
         if status == "good" and any(cohort["synthetic"] for cohort in manifest["cohorts"]):
             synthetic.append(entry)
-    files[f"{FOLDER}/scorecard.md"] = scorecard(project, rows).encode()
-    files[f"{FOLDER}/provenance.md"] = provenance_table(table).encode()
+    failed = [entry for entry, status, _ in table if status == "failed"]
+    files[f"{pages.FOLDER}/scorecard.md"] = pages.scorecard(project, rows).encode()
+    files[f"{pages.FOLDER}/provenance.md"] = pages.provenance_table(table).encode()
     return Assembly(tuple(entries), tuple(synthetic), tuple(failed), files)
 
 
@@ -239,10 +226,10 @@ def _chapter(
     entry: str,
     rows: Sequence[Mapping[str, Any]],
     stored: Sequence[dict[str, Any]],
-) -> tuple[str, str, str, Mapping[str, Any] | None]:
+) -> tuple[str | dict[str, Any], str, Mapping[str, Any] | None]:
     """Make the page of a notebook from its last run, or from stored results.
 
-    Returns the ending and content of its file, the outcome of the run and its manifest.
+    Returns the page (Markdown or a notebook), the outcome of the run and its manifest.
     """
     stem = Path(entry).name
     files = NotebookFiles(project.executed, stem)
@@ -251,23 +238,23 @@ def _chapter(
     if files.failed_json.is_file():
         failure = json.loads(files.failed_json.read_text(encoding="utf-8"))
         if not files.failed_notebook.is_file():
-            return ".md", missing_page(title, stem, failure), "failed", manifest
+            return pages.missing_page(title, stem, failure), "failed", manifest
         earlier = manifest["finished"] if manifest else None
-        page = failed_page(load_notebook(files.failed_notebook), failure, earlier)
-        return ".ipynb", json.dumps(page, ensure_ascii=False, indent=1), "failed", manifest
+        page = pages.failed_page(load_notebook(files.failed_notebook), failure, earlier)
+        return page, "failed", manifest
     runs = [manifest, *stored] if manifest else stored
     recorded = {claim["id"] for run in runs for claim in run["claims"]}
     # a user's own data measure nothing that a claim is about
     own = [row for row in rows if row["id"] in recorded and row["measured"] is not None]
     if manifest is None:
-        text = missing_page(title, stem)
+        text = pages.missing_page(title, stem)
         if stored:
             kept = "; ".join(f"{m['profile']}: {describe_stored(m)}" for m in stored)
             text += f"\n## Stored results\n\nFrom runs elsewhere ({kept}).\n\n"
-            text += claims_table(project, own)
-        return ".md", text, "not run", None
-    page = finished_page(load_notebook(files.notebook), manifest, claims_table(project, own))
-    return ".ipynb", json.dumps(page, ensure_ascii=False, indent=1), "good", manifest
+            text += pages.claims_table(project, own)
+        return text, "not run", None
+    claims = pages.claims_table(project, own)
+    return pages.finished_page(load_notebook(files.notebook), manifest, claims), "good", manifest
 
 
 #: What the look of the book depends on beside its source.
@@ -344,10 +331,9 @@ def _stamp_file(project: Project) -> Path:
 
 
 def _why_build(project: Project, assembly: Assembly) -> str | None:
-    file = _stamp_file(project)
-    if not file.is_file():
+    if not _stamp_file(project).is_file():
         return "never built"
-    built = json.loads(file.read_text(encoding="utf-8"))
+    built = json.loads(_stamp_file(project).read_text(encoding="utf-8"))
     if not built:
         return "its last build had problems"
     if built != assembly.stamp():
@@ -390,17 +376,9 @@ def _build(project: Project, assembly: Assembly) -> list[str]:
 
 def _run_sphinx(source: Path, work: Path) -> tuple[int, str]:
     command = [sys.executable, "-c", _BUILD_PROGRAM, "build", str(source)]
-    options = ["--path-output", str(work), "-W", "-n", "--keep-going"]
-    done = subprocess.run(
-        [*command, *options],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    command += ["--path-output", str(work), "-W", "-n", "--keep-going"]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, **streams, encoding="utf-8", errors="replace", check=False)
     return done.returncode, _COLOURS.sub("", done.stdout)
 
 

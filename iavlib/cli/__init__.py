@@ -15,7 +15,6 @@ FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Only list what would be done.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result there.")]
 
 
 class Commands(TyperGroup):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from iavlib.cli import FAILED, AsJson, Commands, DryRun, parse_pairs, print_json
 
@@ -19,25 +20,15 @@ _SHOWN = (
     *("id", "task", "label", "status", "backbone", "weights", "recipe", "seed", "cohort"),
     *("mae", "pearson", "constant_median_mae", "seconds"),
 )
-RunId = Annotated[str, typer.Argument(metavar="ID")]
+RunId = Annotated[str, Argument(metavar="ID")]
 
 
 def train(
-    spec: Annotated[
-        str | None,
-        typer.Argument(help="A YAML or JSON file with an experiment, or the id of a run."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Such as seed=1 or recipe.lr=0.01."),
-    ] = None,
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="End with status 0 even if training failed.")
-    ] = False,
+    spec: str | None = Argument(None, help="YAML or JSON file of experiments, or the id of a run."),
+    settings: list[str] | None = Option(None, "--set", help="FIELD=VALUE, as recipe.lr=0.01."),
+    keep_going: bool = Option(False, "--keep-going", help="End with status 0 in any case."),
     dry_run: DryRun = False,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON schema of an experiment, for editors.")
-    ] = False,
+    schema: bool = Option(False, "--schema", help="Print the JSON schema, for editors."),
 ) -> None:
     """Run the experiments of a file; finished ones are read, interrupted ones are resumed.
 
@@ -87,9 +78,8 @@ def _experiments(store: RunStore, spec: str | None, settings: Sequence[str]) -> 
         return expand(values, path or "--set")
     if not settings and path.resolve().parent in store.folders():
         return [store.read_spec(path.resolve().parent)]
-    values = from_version_1(read_json(path))
-    if settings:  # another experiment, on the present data
-        values = {k: v for k, v in values.items() if k not in ("data", "files", "version")}
+    fixed = ("data", "files", "version") if settings else ()  # another one is on the present data
+    values = {k: v for k, v in from_version_1(read_json(path)).items() if k not in fixed}
     _apply(values, settings)
     return [from_mapping(values, path)]
 
@@ -122,15 +112,9 @@ app = typer.Typer(cls=Commands, help="List, compare, show and clean up the exper
 @app.callback(invoke_without_command=True)
 def runs(
     context: typer.Context,
-    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-    conditions: Annotated[
-        list[str] | None,
-        typer.Option("--filter", metavar="COLUMN=VALUE", help="Only such rows; repeatable."),
-    ] = None,
-    compared: Annotated[
-        tuple[str, str] | None,
-        typer.Option("--compare", metavar="ID ID", help="Compare two runs."),
-    ] = None,
+    task: str | None = Option(None, help="Only this task."),
+    conditions: list[str] | None = Option(None, "--filter", help="Only rows of COLUMN=VALUE."),
+    compared: tuple[str, str] | None = Option(None, "--compare", help="Compare two runs by id."),
     as_json: AsJson = False,
 ) -> None:
     """List runs, finished or not, or compare two."""
@@ -204,9 +188,9 @@ def show(run_id: RunId, as_json: AsJson = False) -> None:
         print_json(table_json(as_table([row]))[0] | {"facts": facts})
         return
     width = max(map(len, row))
-    for name, value in row.items():
-        if _cell(value):
-            typer.echo(f"{name:<{width}}  {_cell(value)}")
+    for name, text in zip(row, map(_cell, row.values()), strict=True):
+        if text:
+            typer.echo(f"{name:<{width}}  {text}")
     for path in sorted(folder.iterdir()):
         typer.echo(f"{path.stat().st_size:>12,}  {path.name}")
 
@@ -229,16 +213,10 @@ app.command("familiarity", hidden=True, deprecated=True)(ood)  # its name in 0.1
 
 @app.command()
 def gc(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Only these runs.")
-    ] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Remove failed runs.")] = False,
-    unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="Remove runs that were never finished.")
-    ] = False,
-    finished: Annotated[
-        bool, typer.Option("--finished", help="Remove finished runs; name them.")
-    ] = False,
+    names: list[str] | None = Argument(None, metavar="[ID]...", help="Only these runs."),
+    failed: bool = Option(False, "--failed", help="Remove failed runs."),
+    unfinished: bool = Option(False, "--unfinished", help="Remove runs that were never finished."),
+    finished: bool = Option(False, "--finished", help="Remove finished runs; name them."),
     dry_run: DryRun = False,
 ) -> None:
     """Remove unneeded runs and leftovers of interruptions; finished runs only by name."""

@@ -10,35 +10,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from iavlib import __version__
-from iavlib.cli import (
-    FAILED,
-    AsJson,
-    Commands,
-    DryRun,
-    Overwrite,
-    experiments,
-    fail,
-    parse_pairs,
-    print_json,
-)
+from iavlib.cli import FAILED, AsJson, Commands, DryRun, experiments, fail, parse_pairs, print_json
 from iavlib.core.project import NO_TRAIN_VARIABLE
 
-Profile = Annotated[
-    str, typer.Option(help="Scale of the run: smoke (seconds), quick (a laptop), paper (in full).")
-]
-Force = Annotated[bool, typer.Option("--force", help="Run even what is up to date.")]
-Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Jobs at a time.")]
-Executor = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="Where jobs run: local, slurm, kubernetes (folders of workflow/profiles), or the "
-        "path of a folder like these.",
-    ),
-]
-
+Profile = Annotated[str, Option(help="Scale: smoke (seconds), quick (a laptop), paper (in full).")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace an earlier result there.")]
+Force = Annotated[bool, Option("--force", help="Run even what is up to date.")]
+Jobs = Annotated[int, Option("-j", "--jobs", min=1, help="Jobs at a time.")]
+_WHERE = (
+    "Where jobs run: local, slurm or kubernetes (in workflow/profiles), or the path of another."
+)
+Executor = Annotated[str, Option(metavar="NAME", help=_WHERE)]
 
 app = typer.Typer(
     cls=Commands,
@@ -59,23 +44,20 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
-    ] = False,
+    version: bool = Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Show the version."
+    ),
 ) -> None:
     """Inter-annotator variability: run the notebooks, build the book, see the claims."""
 
 
 @app.command()
 def agreement(
-    table: Annotated[Path, typer.Argument(help="masks.csv, or the folder that holds it.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("agreement"),
-    processes: Annotated[int | None, typer.Option(min=1, help="One a core by default.")] = None,
-    tolerance: Annotated[
-        float, typer.Option(min=0, help="Tolerance of NSD and boundary F1, in pixels or spacing.")
-    ] = 2.0,
-    spacing: Annotated[float, typer.Option(min=1e-9, help="Size of a pixel.")] = 1.0,
+    table: Path = Argument(..., help="masks.csv, or the folder that holds it."),
+    out: Path = Option(Path("agreement"), help="Folder for the results."),
+    processes: int | None = Option(None, min=1, help="One a core by default."),
+    tolerance: float = Option(2.0, min=0, help="Tolerance of NSD and boundary F1, as spacing."),
+    spacing: float = Option(1.0, min=1e-9, help="Size of a pixel."),
 ) -> None:
     """Compare, merge and check the masks of a folder: tables, consensus masks and a report.
 
@@ -98,23 +80,15 @@ def agreement(
 
 @app.command()
 def run(
-    notebooks: Annotated[
-        list[str] | None,
-        typer.Argument(help="Names, numbers (01) or paths of notebooks; all when none is given."),
-    ] = None,
+    notebooks: list[str] | None = Argument(None, help="Names, numbers or paths; all by default."),
     profile: Profile = "quick",
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter."),
-    ] = None,
+    parameter: list[str] | None = Option(None, "-p", "--parameter", help="Set one: NAME=VALUE."),
     force: Force = False,
     jobs: Jobs = 1,
     executor: Executor = "local",
     dry_run: DryRun = False,
-    no_train: Annotated[
-        bool, typer.Option("--no-train", help="Read finished experiments; train none.")
-    ] = False,
-    job: Annotated[bool, typer.Option("--job", hidden=True)] = False,
+    no_train: bool = Option(False, "--no-train", help="Read finished experiments; train none."),
+    job: bool = Option(False, "--job", hidden=True),
 ) -> None:
     """Execute notebooks into book/executed/, except those that are up to date."""
     from iavlib.book.plan import Request
@@ -122,9 +96,8 @@ def run(
 
     project = find_project()
     chosen, overrides = select_notebooks(project, notebooks or ()), parse_pairs("-p", parameter)
-    request = Request(
-        project, chosen, profile, overrides, force, False, jobs, executor, not no_train
-    )
+    options = (force, False, jobs, executor, not no_train)
+    request = Request(project, chosen, profile, overrides, *options)
     if job:
         _run_jobs(request)
     else:
@@ -141,6 +114,7 @@ def _make(request: Any, dry_run: bool) -> None:
 def _run_jobs(request: Any) -> None:
     """Run notebooks in this process, as the jobs of a plan do; whoever planned reports failures."""
     from iavlib.book.notebooks import run_if_needed
+    from iavlib.book.pages import cohort_names
 
     if not request.train:
         os.environ[NO_TRAIN_VARIABLE] = "1"  # for the notebooks' kernels
@@ -154,22 +128,16 @@ def _run_jobs(request: Any) -> None:
             if partial.is_file():
                 text += f"\n  partly executed: {partial.relative_to(request.project.root)}"
         else:
-            cohorts = result.manifest["cohorts"]
-            names = [c["name"] + (" (synthetic)" if c["synthetic"] else "") for c in cohorts]
-            data, n_claims = ", ".join(names) or "no data", len(result.manifest["claims"])
-            text += f"{result.status}: {data}, {n_claims} claims"
+            data, n_claims = cohort_names(result.manifest), len(result.manifest["claims"])
+            text += f"{result.status}: {data or 'no data'}, {n_claims} claims"
         typer.echo(text)
 
 
 @app.command()
 def book(
     profile: Profile = "quick",
-    force: Annotated[
-        bool, typer.Option("--force", help="Run every notebook and build every page again.")
-    ] = False,
-    no_run: Annotated[
-        bool, typer.Option("--no-run", help="Run nothing; build from the last results.")
-    ] = False,
+    force: bool = Option(False, "--force", help="Run every notebook and build every page again."),
+    no_run: bool = Option(False, "--no-run", help="Run nothing; build from the last results."),
     jobs: Jobs = 1,
     executor: Executor = "local",
     dry_run: DryRun = False,
@@ -211,26 +179,15 @@ def claims(as_json: AsJson = False) -> None:
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
-    model: Annotated[
-        list[str],
-        typer.Option(help="Run of task iaa, multitask or diagnosis: its id or folder; repeatable."),
-    ],
-    out: Annotated[Path, typer.Option(help="New folder for table, report and heat maps.")],
-    masks: Annotated[
-        Path | None, typer.Option(help="masks.csv, or its folder: outlines for the report.")
-    ] = None,
-    alpha: Annotated[
-        float, typer.Option(min=0.001, max=0.5, help="Share of true values outside intervals.")
-    ] = 0.1,
-    calibrate_on: Annotated[
-        str, typer.Option(help="Split that calibrates intervals: val or test.")
-    ] = "val",
-    heat_maps: Annotated[bool, typer.Option(help="Explain predictions by Grad-CAM.")] = True,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse larger images.")] = 100_000_000,
-    embedded: Annotated[
-        int, typer.Option(min=0, help="Images with pictures in the report.")
-    ] = 1000,
+    images: list[Path] = Argument(..., help="Images, or folders of images."),
+    model: list[str] = Option(..., help="Id or folder of a run of an image task; repeatable."),
+    out: Path = Option(..., help="New folder for table, report and heat maps."),
+    masks: Path | None = Option(None, help="masks.csv, or its folder: outlines for the report."),
+    alpha: float = Option(0.1, min=0.001, max=0.5, help="Share of true values outside intervals."),
+    calibrate_on: str = Option("val", help="Split that calibrates intervals: val or test."),
+    heat_maps: bool = Option(True, help="Explain predictions by Grad-CAM."),
+    max_pixels: int = Option(100_000_000, min=1, help="Refuse larger images."),
+    embedded: int = Option(1000, min=0, help="Images with pictures in the report."),
     overwrite: Overwrite = False,
 ) -> None:
     """Predict agreement and malignancy of new images: a table and a report that opens offline.
@@ -255,18 +212,14 @@ def predict(
 
 @app.command()
 def triage(
-    cohort: Annotated[str, typer.Argument(help="Name of a cohort, such as imapp or folder.")],
-    path: Annotated[str, typer.Option(help="masks.csv, for the cohort folder.")] = "",
-    by: Annotated[str, typer.Option(help="disagreement, uncertainty or both.")] = "disagreement",
-    model_name: Annotated[
-        str | None, typer.Option(help="Label of the model; by default the most accurate.")
-    ] = None,
-    first: Annotated[int, typer.Option("-k", "--first", min=1, help="Images to print.")] = 10,
-    out: Annotated[Path | None, typer.Option(help="CSV file for all images in order.")] = None,
-    statistics: Annotated[
-        bool, typer.Option(help="Compare with image statistics; reads the images.")
-    ] = True,
-    n_boot: Annotated[int, typer.Option(min=2, help="Replicates of the bootstrap.")] = 2000,
+    cohort: str = Argument(..., help="Name of a cohort, such as imapp or folder."),
+    path: str = Option("", help="masks.csv, for the cohort folder."),
+    by: str = Option("disagreement", help="disagreement, uncertainty or both."),
+    model_name: str | None = Option(None, help="Label of the model; by default the most accurate."),
+    first: int = Option(10, "-k", "--first", min=1, help="Images to print."),
+    out: Path | None = Option(None, help="CSV file for all images in order."),
+    statistics: bool = Option(True, help="Compare with image statistics; reads the images."),
+    n_boot: int = Option(2000, min=2, help="Replicates of the bootstrap."),
     overwrite: Overwrite = False,
 ) -> None:
     """List the images of a cohort that most need a further annotator, and the order's quality.
@@ -295,12 +248,8 @@ app.add_typer(results_app, name="results", help="Store results for machines that
 
 @results_app.command("export")
 def export(
-    runs: Annotated[
-        Path | None, typer.Option(help="Run store of the experiments; runs/ by default.")
-    ] = None,
-    every_run: Annotated[
-        bool, typer.Option("--all", help="Also experiments that no notebook's list names.")
-    ] = False,
+    runs: Path | None = Option(None, help="Run store of the experiments; runs/ by default."),
+    every_run: bool = Option(False, "--all", help="Also experiments that no list names."),
 ) -> None:
     """Copy the results of finished runs into book/results/, small files to commit."""
     from iavlib.book.stored import export_results
@@ -343,20 +292,14 @@ def status_command(as_json: AsJson = False) -> None:
 
 @data_app.command("fetch")
 def fetch_command(
-    cohort: str = typer.Argument(..., help="Name of the cohort: imapp."),
-    masks: bool = typer.Option(False, "--masks", help="Also the masks, from Zenodo."),
-    images: bool = typer.Option(False, "--images", help="Also the images, from the ISIC archive."),
-    yes: bool = typer.Option(False, "--yes", "-y", help="Continue without asking."),
-    dry_run: bool = typer.Option(
-        False, "--dry-run", help="Only list what would be fetched, with its size; write nothing."
-    ),
-    attempts: int = typer.Option(3, min=1, help="Failed attempts per file before giving up."),
-    timeout: float = typer.Option(
-        30, min=0.1, help="Seconds without data before an attempt fails."
-    ),
-    optional: bool = typer.Option(
-        False, "--optional", help="Report failures, but end with status 0."
-    ),
+    cohort: str = Argument(..., help="Name of the cohort: imapp."),
+    masks: bool = Option(False, "--masks", help="Also the masks, from Zenodo."),
+    images: bool = Option(False, "--images", help="Also the images, from the ISIC archive."),
+    yes: bool = Option(False, "--yes", "-y", help="Continue without asking."),
+    dry_run: DryRun = False,
+    attempts: int = Option(3, min=1, help="Failed attempts per file before giving up."),
+    timeout: float = Option(30, min=0.1, help="Seconds without data before an attempt fails."),
+    optional: bool = Option(False, "--optional", help="Report failures, but end with status 0."),
 ) -> None:
     """Get what was published of a cohort into the data home, each file verified.
 

@@ -64,7 +64,6 @@ from iavlib.data.splits import STRATIFY
 from iavlib.experiments.tasks import TaskSettings, find_task
 from iavlib.training.recipe import Recipe, get_recipe
 
-ID_DIGITS = 12
 #: Stands for what :func:`iavlib.experiments.resolve` chooses by what is on this machine.
 AUTO = "auto"
 PROBE = "probe"
@@ -312,7 +311,7 @@ class Experiment(Settings):
         if not self.is_resolved:
             problem = "its data and weights are open"
             raise ExperimentError("experiment", problem, "give resolve(experiment)")
-        return hashlib.sha256(self.canonical.encode()).hexdigest()[:ID_DIGITS]
+        return hashlib.sha256(self.canonical.encode()).hexdigest()[:12]
 
     @property
     def name(self) -> str:

@@ -187,10 +187,9 @@ def _files(cohort: Cohort) -> str:
     """Digest the sizes of a cohort's image files; synthetic ones follow from the tables."""
     if cohort.synthetic:
         return ""
-    digest = hashlib.sha256()
-    for image_id, path in cohort.images["path"].dropna().items():
-        digest.update(f"{image_id}|{os.stat(path).st_size}\n".encode())
-    return digest.hexdigest()[:12]
+    paths = cohort.images["path"].dropna()
+    sizes = "".join(f"{image_id}|{os.stat(path).st_size}\n" for image_id, path in paths.items())
+    return hashlib.sha256(sizes.encode()).hexdigest()[:12]
 
 
 def run(

@@ -150,7 +150,13 @@ def make_ood_reference(predictor: Predictor) -> Path:
     validation = (subsets == "val").to_numpy()
     training = _unit(features[~validation]).astype(np.float16)
     tensors = {"train": training, "validation": nearest_distance(features[validation], training)}
-    centre = _mean_activation(predictor, pixels, np.flatnonzero(validation))
+    rows = np.flatnonzero(validation)
+    blocks = (pixels[block] for block in np.array_split(rows, -(-len(rows) // 32)))
+    images = (predictor.to_input(np.asarray(block)) for block in blocks)
+    try:  # the zero of heat maps: a regression has none of its own
+        centre = Explainer(predictor.network, None, [GRADCAM]).centre_on(images).reference
+    except ExplainError:  # a feature map of one pixel has no heat map
+        centre = {}
     facts = _identity(run.folder) | {"centre": json.dumps(centre)}
     write_bytes(run.folder / FILE, save(tensors, facts))
     return run.folder / FILE
@@ -181,18 +187,6 @@ def load_ood_reference(predictor: Predictor) -> OodReference | None:
     if _identity(path.parent).items() - facts.items() or "centre" not in facts:
         raise DataError(path, "was made for another network", hint)
     return OodReference(training, validation, json.loads(facts["centre"]))
-
-
-def _mean_activation(predictor: Predictor, pixels, rows: np.ndarray) -> dict[str, float]:
-    """Compute the zero of heat maps: a regression has none of its own."""
-    batches = (
-        predictor.to_input(np.asarray(pixels[block]))
-        for block in np.array_split(rows, -(-len(rows) // 32))
-    )
-    try:
-        return Explainer(predictor.network, None, [GRADCAM]).centre_on(batches).reference
-    except ExplainError:  # a feature map of one pixel has no heat map
-        return {}
 
 
 def _identity(folder: Path) -> dict[str, str]:

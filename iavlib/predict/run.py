@@ -186,13 +186,11 @@ def list_images(sources: Sequence[Path], exclude: Collection[Path] = ()) -> list
         if not source.is_dir():
             requested.append(RequestedImage(_as_utf8(source.name), source))
             continue
-        images = [
-            RequestedImage(_as_utf8(str(path.relative_to(source))), path)
-            for path in _search(source, excluded)
-        ]
-        hint = f"put files {', '.join(SUFFIXES)} into it"
-        nothing = RequestedImage(_as_utf8(str(source)), None, "the folder holds no image", hint)
-        requested += images or [nothing]
+        paths = list(_search(source, excluded))
+        requested += [RequestedImage(_as_utf8(str(p.relative_to(source))), p) for p in paths]
+        if not paths:
+            problem, hint = "the folder holds no image", f"put files {', '.join(SUFFIXES)} into it"
+            requested.append(RequestedImage(_as_utf8(str(source)), None, problem, hint))
     return requested
 
 

@@ -23,7 +23,6 @@ from iavlib.stats.triage import triage_gains
 TASK = "iaa"
 #: Possible orders, each a column of the scores.
 ORDERS = DISAGREEMENT, UNCERTAINTY, BOTH = "disagreement", "uncertainty", "both"
-_SIZE = 224
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +143,7 @@ def triage(
     paths = cohort.images["path"].reindex(table.index)
     if statistics and paths.notna().all():
         fitted = evaluation.add_statistics_baseline(
-            own, evaluation.image_features(paths, _SIZE)
+            own, evaluation.image_features(paths)
         ).set_index("image_id")
         predicted = fitted.loc[fitted["model"] == evaluation.STATISTICS, "predicted"]
         scores[evaluation.STATISTICS] = (1 - predicted).reindex(table.index)

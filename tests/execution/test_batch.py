@@ -103,7 +103,7 @@ def test_the_book_is_a_job_after_its_notebooks(workshop, project):
         "nothing to do: 2 of 2 jobs are up to date",
     ]
     workshop.page("index", "# Book\n\nGoodbye.\n")
-    assert "book      pages, results or" in iav(project, "book", "--dry-run")[1]
+    assert "book      pages, results, the library or" in iav(project, "book", "--dry-run")[1]
     workshop.notebook("01_first", "raise RuntimeError('no luck')")
     code, output, errors = iav(project, "book", "--jobs", "2")
     assert code == 1
