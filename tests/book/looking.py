@@ -9,7 +9,7 @@ DESKTOP, PHONE = (1300, 1000), (390, 844)
 
 def pages(project) -> list[str]:
     toc = yaml.safe_load((project / "_toc.yml").read_text())
-    return [toc["root"], *(c["file"] for subset in toc["subsets"] for c in subset["chapters"])]
+    return [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
 
 
 def open_page(browser, project, page: str, size=DESKTOP) -> None:
