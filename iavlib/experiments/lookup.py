@@ -165,7 +165,8 @@ def select(
         hint = "run the notebook with source='auto', or with another cohort"
         raise ExperimentError(f"cohort {cohort!r}", f"there are no results ({source})", hint)
     runs = pd.concat(tables, ignore_index=True)
-    made = "stored " + runs["finished"].astype(str).str[:10] + ", " + runs["hardware"].astype(str)
+    about = runs.reindex(columns=["finished", "hardware"]).astype(str)  # absent if nothing was run
+    made = "stored " + about["finished"].str[:10] + ", " + about["hardware"]
     return runs.assign(source=made.where(runs["origin"] == STORED, runs["origin"]))
 
 
