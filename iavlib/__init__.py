@@ -10,4 +10,4 @@ from iavlib.core.versions import install_torchvision_operators
 
 install_torchvision_operators()
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
