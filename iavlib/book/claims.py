@@ -190,8 +190,8 @@ def _measurements(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str,
 
 def describe_profile(run: Mapping[str, Any]) -> str:
     """Name a run's scale: its profile, what the user set beyond it, and whether it is stored."""
-    subsets = [run["profile"], *(f"{k}={v}" for k, v in run["overrides"].items())]
-    return ", ".join([*subsets, describe_stored(run)] if "stored" in run else subsets)
+    words = [run["profile"], *(f"{k}={v}" for k, v in run["overrides"].items())]
+    return ", ".join([*words, describe_stored(run)] if "stored" in run else words)
 
 
 def _row(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -276,8 +276,8 @@ def format_data(row: Row) -> str:
     kind = ", synthetic" if row["synthetic"] else simulated
     text = f"{row['cohort']}{kind}, n\u00a0=\u00a0{row['n']:,}"
     if row["coverage"] is not None:
-        subset, whole = row["coverage"]
-        text += f", {subset:,} of the paper's {whole:,}"
+        present, whole = row["coverage"]
+        text += f", {present:,} of the paper's {whole:,}"
     return f"{text} ({row['profile']})"
 
 

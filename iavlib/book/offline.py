@@ -93,16 +93,16 @@ def _pair_bars(formula: str) -> str:
 
     Bars that are part of a command (``\left|``, ``\|``) are left alone, too.
     """
-    subsets = re.split(r"(?<!\\)(?<!left)(?<!right)(?<![bB]ig[lrg])(?<![bB]ig)\|", formula)
-    text, is_open = subsets[0], False
-    for subset in subsets[1:]:
+    pieces = re.split(r"(?<!\\)(?<!left)(?<!right)(?<![bB]ig[lrg])(?<![bB]ig)\|", formula)
+    text, is_open = pieces[0], False
+    for piece in pieces[1:]:
         before = text.rstrip()[-1:]
         if is_open or not (before.isalpha() or before in {")", "}"}):
             text += r"\rvert " if is_open else r"\lvert "
             is_open = not is_open
         else:
             text += "|"
-        text += subset
+        text += piece
     return formula if is_open else text
 
 

@@ -210,9 +210,9 @@ def _plain_files(project: Project, entries: Sequence[str]) -> dict[str, bytes]:
     """Read everything that is copied as it is: configuration, pages, pictures, references."""
     paths = {"_config.yml": project.config, "_toc.yml": project.toc}
     for path in sorted(project.book.rglob("*")):
-        subsets = path.relative_to(project.book).parts
-        if path.is_file() and subsets[0] not in _LEFT_OUT and not any(p[0] == "." for p in subsets):
-            below = subsets if subsets[0] == _STATIC else ("book", *subsets)
+        parts = path.relative_to(project.book).parts
+        if path.is_file() and parts[0] not in _LEFT_OUT and not any(p[0] == "." for p in parts):
+            below = parts if parts[0] == _STATIC else ("book", *parts)
             paths["/".join(below)] = path
     for entry in entries:
         file = page_file(project, entry)

@@ -66,8 +66,8 @@ class NearestSurface:
         """
         result = np.empty(len(rows), self.whole)
         for start in range(0, len(rows), CHUNK):
-            subset = slice(start, start + CHUNK)
-            result[subset] = self._search(rows[subset], columns[subset])
+            block = slice(start, start + CHUNK)
+            result[block] = self._search(rows[block], columns[block])
         return result
 
     def _search(self, rows, columns):
@@ -357,11 +357,11 @@ def intersection(a: PreparedMask, b: PreparedMask) -> int:
     right = min(a.left + a.crop.shape[1], b.left + b.crop.shape[1])
     if bottom <= top or right <= left:
         return 0
-    subsets = [
+    windows = [
         mask.crop[top - mask.top : bottom - mask.top, left - mask.left : right - mask.left]
         for mask in (a, b)
     ]
-    return int(np.count_nonzero(subsets[0] & subsets[1]))
+    return int(np.count_nonzero(windows[0] & windows[1]))
 
 
 def region_sizes(mask: np.ndarray, corners: bool = True) -> np.ndarray:

@@ -373,16 +373,16 @@ def average_gain_on_other_images(
     if missing:
         raise KeyError(f"the predictions have no column {', '.join(map(repr, missing))}")
     used = predictions[predictions[arm].isin([treatment, control])]
-    pairs, subsets = _count_by_patient(used, arm, (treatment, control))
+    pairs, cells = _count_by_patient(used, arm, (treatment, control))
     layout = _layout(pairs)
     rng = np.random.default_rng(seed)
-    values = _gains_of(subsets, [np.ones((1, p.shape[1])) for _, p in subsets], len(pairs))
+    values = _gains_of(cells, [np.ones((1, p.shape[1])) for _, p in cells], len(pairs))
     rows = {}
     for levels in (("patient",), ("patient", "seed"), ("patient", *_LEVELS[-1])):
         blocks = []
         for size in block_sizes(n_boot):
-            drawn = [_multinomial(p.shape[1], size, rng) for _, p in subsets]
-            gain = _gains_of(subsets, drawn, len(pairs))
+            drawn = [_multinomial(p.shape[1], size, rng) for _, p in cells]
+            gain = _gains_of(cells, drawn, len(pairs))
             blocks.append(_draw(gain, layout, levels, size, rng))
         rows[", ".join(levels)] = _row(values, layout, levels, np.concatenate(blocks))
     return _table(rows, layout)
@@ -482,7 +482,7 @@ def _count_by_patient(used: pd.DataFrame, arm: str, arms: tuple) -> tuple:
             f"{', '.join(map(str, alone.index[0]))}"
         )
     pairs = there.index.to_frame(index=False)
-    subsets = []
+    cells = []
     for dataset, numbers in pairs.groupby("dataset").indices.items():
         inside = (used["dataset"] == dataset).to_numpy()
         order = [(*pairs.loc[i, list(PAIR)], name) for name in arms for i in numbers]
@@ -490,8 +490,8 @@ def _count_by_patient(used: pd.DataFrame, arm: str, arms: tuple) -> tuple:
             pd.MultiIndex.from_frame(used.loc[inside, [*PAIR, arm]])
         )
         patients = cluster_codes(used.loc[inside, "patient_id"], int(inside.sum()))
-        subsets.append((numbers, _tabulate(counts[inside], run, len(order), *patients)))
-    return pairs, subsets
+        cells.append((numbers, _tabulate(counts[inside], run, len(order), *patients)))
+    return pairs, cells
 
 
 def _tabulate(counts: pd.DataFrame, run, n_runs: int, patient, n_patients: int) -> np.ndarray:
@@ -502,12 +502,10 @@ def _tabulate(counts: pd.DataFrame, run, n_runs: int, patient, n_patients: int) 
     return table
 
 
-def _gains_of(subsets: list, weights: list[np.ndarray], n_pairs: int) -> np.ndarray:
+def _gains_of(cells: list, weights: list[np.ndarray], n_pairs: int) -> np.ndarray:
     """Gain of each pair with patients weighted, shape (b, pairs)."""
     gain = np.empty((len(weights[0]), n_pairs))
-    for (numbers, (detected, malignant, spared, benign)), drawn in zip(
-        subsets, weights, strict=True
-    ):
+    for (numbers, (detected, malignant, spared, benign)), drawn in zip(cells, weights, strict=True):
         with np.errstate(divide="ignore", invalid="ignore"):
             sensitivity = (drawn @ detected) / (drawn @ malignant)
             specificity = (drawn @ spared) / (drawn @ benign)

@@ -122,11 +122,11 @@ def triage_gains(
         table = np.stack(rows, axis=1)  # replicates, orders, numbers
         area = table[:, :, :1]
         best = area[:, -1:]
-        subsets = [area, np.divide(area, best, out=np.full_like(area, np.nan), where=best != 0)]
+        areas = [area, np.divide(area, best, out=np.full_like(area, np.nan), where=best != 0)]
         if reference is not None:
             at = list(orders).index(reference)
-            subsets.append(area - area[:, at : at + 1])
-        return np.concatenate([*subsets, table[:, :, 1:]], axis=2).reshape(len(weights), -1)
+            areas.append(area - area[:, at : at + 1])
+        return np.concatenate([*areas, table[:, :, 1:]], axis=2).reshape(len(weights), -1)
 
     drawn = cluster_bootstrap(statistic, codes, n_boot, seed)
     columns = ["area_gained", "of_possible"]
@@ -172,13 +172,13 @@ def _summary(order: _Order, weights, loss, shares) -> np.ndarray:
 def _table(drawn, names: list[str], columns: list[str]) -> pd.DataFrame:
     """Arrange estimates and limits of intervals, one row per order."""
     shape = (len(names), len(columns))
-    subsets = {"": drawn.estimate, "_low": drawn.low, "_high": drawn.high}
+    estimates = {"": drawn.estimate, "_low": drawn.low, "_high": drawn.high}
     tables = [
-        pd.DataFrame(np.reshape(subset, shape), index=names, columns=columns).add_suffix(suffix)
-        for suffix, subset in subsets.items()
+        pd.DataFrame(np.reshape(estimate, shape), index=names, columns=columns).add_suffix(suffix)
+        for suffix, estimate in estimates.items()
     ]
     wide = pd.concat(tables, axis=1).rename_axis("order")
-    return wide[[column + suffix for column in columns for suffix in subsets]]
+    return wide[[column + suffix for column in columns for suffix in estimates]]
 
 
 def _losses(loss: ArrayLike) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SUBSETS = ("_config.yml", "_toc.yml", "book", "notebooks", "workflow", "constraints.txt")
+COPIED = ("_config.yml", "_toc.yml", "book", "notebooks", "workflow", "constraints.txt")
 
 
 def _copy_project(target: Path, stored: bool = False) -> Path:
@@ -17,12 +17,12 @@ def _copy_project(target: Path, stored: bool = False) -> Path:
     target.mkdir()
     others = () if stored else ("results",)
     left_out = shutil.ignore_patterns("executed", "generated", ".ipynb_checkpoints", *others)
-    for subset in SUBSETS:
-        source = ROOT / subset
+    for name in COPIED:
+        source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, target / subset, ignore=left_out)
+            shutil.copytree(source, target / name, ignore=left_out)
         else:
-            shutil.copy(source, target / subset)
+            shutil.copy(source, target / name)
     return target
 
 

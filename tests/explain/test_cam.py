@@ -70,12 +70,12 @@ def test_layers_of_every_backbone_are_maps_of_its_features(backbone):
         side = network.weights.input_size
         outputs = []
         handles = [
-            subset.register_forward_hook(
-                lambda subset, _, output, name=name: outputs.append(
-                    layers._as_layer(name, subset, output, network, any_channels=False)
+            module.register_forward_hook(
+                lambda module, _, output, name=name: outputs.append(
+                    layers._as_layer(name, module, output, network, any_channels=False)
                 )
             )
-            for name, subset in network.backbone.named_modules()
+            for name, module in network.backbone.named_modules()
         ]
         network.features(torch.empty(1, 3, side, side))
     for handle in handles:
@@ -119,13 +119,13 @@ def test_finer_maps_are_found_by_stride(network):
 
 def test_all_of_a_network_stays_as_it_was(network, images):
     before = {name: item.clone() for name, item in network.state_dict().items()}
-    hooks = sum(len(subset._forward_hooks) for subset in network.modules())
+    hooks = sum(len(module._forward_hooks) for module in network.modules())
     network.train()
     explain.Explainer(network).explain(images)
-    assert all(subset.training for subset in network.modules())
+    assert all(module.training for module in network.modules())
     network.eval()
     assert all(item.requires_grad and item.grad is None for item in network.parameters())
-    assert sum(len(subset._forward_hooks) for subset in network.modules()) == hooks
+    assert sum(len(module._forward_hooks) for module in network.modules()) == hooks
     assert all(torch.equal(before[name], item) for name, item in network.state_dict().items())
 
 

@@ -65,8 +65,8 @@ def test_joint_training_weighs_both_losses(discs):
     assert method.stages == ("joint",) and make_method("avap").stages == ("agreement", "preference")
     network = build_network(method, Problem.of(data), 0).eval()
     both = loss_of(method, network, data, "joint")
-    subsets = [loss_of(method, network, data, stage) for stage in ("agreement", "preference")]
-    assert both == pytest.approx(0.75 * subsets[0] + 0.25 * subsets[1], rel=1e-4)
+    losses = [loss_of(method, network, data, stage) for stage in ("agreement", "preference")]
+    assert both == pytest.approx(0.75 * losses[0] + 0.25 * losses[1], rel=1e-4)
 
 
 def test_missing_annotators_reach_no_gradient(discs):

@@ -42,8 +42,8 @@ def planted(rng, sds=(0.02, 0.01, 0.01, 0.02), sizes=(5, 3, 3), mean=0.042):
 
 def runs_of(pairs):
     arms = {"single": "control", "multitask": "treatment"}
-    subsets = [pairs.assign(arm=arm, balanced_accuracy=pairs[c]) for arm, c in arms.items()]
-    return pd.concat(subsets)[["dataset", "backbone", "seed", "arm", "balanced_accuracy"]]
+    tables = [pairs.assign(arm=arm, balanced_accuracy=pairs[c]) for arm, c in arms.items()]
+    return pd.concat(tables)[["dataset", "backbone", "seed", "arm", "balanced_accuracy"]]
 
 
 def test_pairs_are_found_in_any_order():
@@ -150,20 +150,20 @@ def test_average_counts_cells_alike():
 
 
 def predictions_of(rng, better=0.05, sizes=(2, 2, 3), n=150):
-    subsets = []
+    tables = []
     for d in range(sizes[0]):
         malignant, patient = rng.random(n) < 0.3, rng.integers(0, n // 2, n)
         for b in range(sizes[1]):
             for s in range(sizes[2]):
                 for arm, share in (("single", 0.7), ("multitask", 0.7 + better)):
                     called = np.where(rng.random(n) < share, malignant, ~malignant)
-                    subset = {"patient_id": patient, "malignant": malignant, "called": called}
-                    subsets.append(
-                        pd.DataFrame(subset).assign(
+                    columns = {"patient_id": patient, "malignant": malignant, "called": called}
+                    tables.append(
+                        pd.DataFrame(columns).assign(
                             dataset=f"d{d}", backbone=f"b{b}", seed=s, arm=arm
                         )
                     )
-    return pd.concat(subsets, ignore_index=True)
+    return pd.concat(tables, ignore_index=True)
 
 
 def scored(predictions):

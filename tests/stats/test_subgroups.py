@@ -45,8 +45,8 @@ def test_scores_are_those_of_the_subgroup_alone(rows):
     clusters = np.arange(600) // 2
     table = scores_by_group(malignant, score, groups, 0.3, clusters, n_boot=200)
     female = (groups["sex"] == "female").to_numpy()
-    subset = malignant[female], score[female], 0.3, clusters[female]
-    expected = classification_scores(*subset, n_boot=200)
+    women = malignant[female], score[female], 0.3, clusters[female]
+    expected = classification_scores(*women, n_boot=200)
     row = table.loc[("sex", "female")]
     for name in ("auroc", "balanced_accuracy", "sensitivity", "specificity"):
         assert row[name] == pytest.approx(expected.loc[name, "estimate"])

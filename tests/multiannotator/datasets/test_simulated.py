@@ -84,21 +84,21 @@ def test_growing_and_shrinking_are_dilation_and_erosion_by_a_cross(mnist):
 @given(maps, kinds, st.floats(0, 1), st.integers(0, 99))
 def test_a_level_is_the_share_of_errors(truth, kind, level, seed):
     full = KINDS[kind](truth, 3, 0.7, np.random.default_rng(seed), truth)
-    subset = between(truth, full, level, np.random.default_rng(seed))
-    assert (subset != truth).sum() == round(level * (full != truth).sum())
-    assert np.isin(subset[subset != truth], full[subset != truth]).all()
-    changed = (full != truth) & (subset == truth)
-    if changed.any() and (subset != truth).any():
+    halfway = between(truth, full, level, np.random.default_rng(seed))
+    assert (halfway != truth).sum() == round(level * (full != truth).sum())
+    assert np.isin(halfway[halfway != truth], full[halfway != truth]).all()
+    changed = (full != truth) & (halfway == truth)
+    if changed.any() and (halfway != truth).any():
         depth = border_distance(truth)
-        assert depth[subset != truth].max() <= depth[changed].min()
+        assert depth[halfway != truth].max() <= depth[changed].min()
 
 
 @settings(max_examples=40, deadline=None)
 @given(maps, kinds, st.integers(0, 99), st.floats(0.2, 0.9))
 def test_levels_are_nested(truth, kind, seed, level):
     made = [
-        simulate(truth[None], [SimulatedAnnotator("one", kind, subset)], 3, seed=seed)[0, 0]
-        for subset in (level / 2, level, 1.0)
+        simulate(truth[None], [SimulatedAnnotator("one", kind, share)], 3, seed=seed)[0, 0]
+        for share in (level / 2, level, 1.0)
     ]
     errors = [one != truth for one in made]
     assert not (errors[0] & ~errors[1]).any()

@@ -68,9 +68,9 @@ def test_folded_batch_norms_survive_the_first_batch(discs, recipe):
     labelled = discs
     made = build_assisted("cat", "test_resnet", size=32)
     with torch.no_grad():
-        for subset in made.backbone.modules():
-            if isinstance(subset, torch.nn.BatchNorm2d):
-                subset.bias.fill_(0.1)  # mean 0 and variance 1, but something was learnt
+        for module in made.backbone.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.bias.fill_(0.1)  # mean 0 and variance 1, but something was learnt
     before = diagnose(made, labelled.images, labelled.truth)
     masks = labelled.truth.astype(float)
     train(made, labelled, masks, recipe.model_copy(update={"epochs": 1, "lr": 1e-9}))
@@ -80,14 +80,14 @@ def test_folded_batch_norms_survive_the_first_batch(discs, recipe):
 
 def test_take_and_give_pass_gradients_both_ways():
     made = TakeGive("small", blocks=4, size=32)
-    subsets = made.backbone
+    backbone = made.backbone
     for output, half, wanted in (
         ("diagnosis", "segmentation", True),
         ("mask", "diagnosis", True),
     ):
         made.zero_grad()
         made(IMAGES)[output].sum().backward()
-        reached = [p.grad is not None and bool(p.grad.any()) for p in subsets[half].parameters()]
+        reached = [p.grad is not None and bool(p.grad.any()) for p in backbone[half].parameters()]
         assert any(reached) == wanted
 
 
