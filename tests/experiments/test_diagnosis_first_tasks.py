@@ -191,3 +191,13 @@ def test_as_many_of_both_classes_are_taken():
     counts = np.bincount(source.diagnosis)
     assert len(source) == counts.sum() == 12
     assert counts.min() >= 5
+
+
+def test_raters_who_marked_no_image_of_a_subset_are_left_out(tmp_path):
+    settings = {"truth": "", "annotators": 0, "nets": ["cat", "roi"], "generators": ["pixel"]}
+    asked = experiment(cohort="phantom", cohort_options={"n_images": 40}, overrides=settings)
+    metrics = run(asked, store=RunStore(tmp_path)).metrics
+    sets = annotator_sets.load(resolve(asked))
+    scored = {name for name in sets.annotators if f"with_mask_{name}" in metrics}
+    assert scored
+    assert scored < set(sets.annotators)

@@ -139,11 +139,12 @@ class _Panel:
     def score_raters(self) -> None:
         """Let nets diagnose with each rater's masks, and train some with these only."""
         for column, name in enumerate(self.test.annotators):
-            train, test = (one.take(~one.missing[:, column]) for one in (self.train, self.test))
-            counts = [np.bincount(one.diagnosis, minlength=2).min() for one in (train, test)]
+            marked = [(one, ~one.missing[:, column]) for one in (self.train, self.test)]
+            counts = [np.bincount(one.diagnosis[there], minlength=2).min() for one, there in marked]
             if min(counts) < MIN_PER_CLASS:
                 self.log(f"rater {name} marked too few images of a class to be scored")
                 continue
+            train, test = (one.take(there) for one, there in marked)
             masks = test.labels[:, column]
             areas = [self._area(net, test, masks)[0] for net in self.nets.values()]
             self.metrics[f"with_mask_{name}"] = float(np.mean(areas))

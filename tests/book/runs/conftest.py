@@ -9,7 +9,7 @@ import yaml
 
 from iavlib.core.project import Project
 
-REPOSITORY = Path(__file__).parent.parent.parent
+REPOSITORY = Path(__file__).parents[3]
 #: Stands for a Cohort in notebooks that must start quickly.
 COHORT = """
 from types import SimpleNamespace

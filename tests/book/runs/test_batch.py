@@ -13,7 +13,7 @@ from test_running import find_pid, is_alive, wait_for
 from iavlib.book.jobs import NotebookFiles
 from iavlib.book.manifest import read_manifest
 
-REPOSITORY = Path(__file__).parent.parent.parent
+REPOSITORY = Path(__file__).parents[3]
 pytestmark = pytest.mark.book
 
 

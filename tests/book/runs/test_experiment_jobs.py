@@ -21,7 +21,7 @@ from iavlib.core.files import write_json
 from iavlib.experiments import TASKS, for_notebook, run, sweep
 from iavlib.experiments.store import RunStore
 
-TESTS = Path(__file__).parent.parent
+TESTS = Path(__file__).parents[2]
 WORKFLOW = TESTS.parent / "workflow"
 STEM = "03_regression"
 PARAMETERS = "cohort = 'phantom'\nn_images = 20\nsize = [64, 64]"
