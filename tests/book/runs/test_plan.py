@@ -13,7 +13,7 @@ from iavlib.book.plan import Request, Target, find_executor, show
 from iavlib.cli.main import app
 from iavlib.core.errors import IavError, ProjectError
 
-WORKFLOW = Path(__file__).parent.parent.parent / "workflow"
+WORKFLOW = Path(__file__).parents[3] / "workflow"
 PLUGINS = {
     "local": [],
     "slurm": ["snakemake_executor_plugin_slurm"],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARK = Path(__file__).parent.parent.parent / "benchmarks" / "resume.py"
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "resume.py"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from iavlib.book.site import build_book, toc_entries, toc_notebooks
 from iavlib.cli.main import app
 from iavlib.core.errors import BookError
 
-CONFIG = Path(__file__).parent.parent.parent / "_config.yml"
+CONFIG = Path(__file__).parents[3] / "_config.yml"
 FIGURE = """
 import base64
 from IPython.display import Image
