@@ -413,7 +413,7 @@ def gains_between(
     n_boot, seed : int
         Of the bootstrap.
     arm : str
-        Column that tells the arms apart.
+        Column that distinguishes the arms.
 
     Returns
     -------

@@ -165,7 +165,7 @@ SHUFFLED, GIVEN, LEARNED = "shuffled agreement", "agreement given", "learned wei
 IMAGENET, RANDOM = "ImageNet", "random weights"
 #: Labels that begin so are arms of their own: one setting is as published, or as it might be.
 SWITCH = "switch: "
-#: What tells the models of :func:`held_out_predictions` apart, but for the fold.
+#: Columns that distinguish the models of :func:`held_out_predictions`, apart from the fold.
 KEYS = ("dataset", "backbone", "seed", "arm", "alpha", "start", "train_share")
 
 
