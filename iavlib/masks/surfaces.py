@@ -12,6 +12,7 @@ distance is ever rounded.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -19,6 +20,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from iavlib.masks.binary import binarise
 
 BLOCK = 16  # columns examined together
 CHUNK = 16_384  # pixels searched for together: their intermediate results stay in the cache
@@ -192,7 +195,10 @@ def _least(table: np.ndarray) -> np.ndarray:
 
 
 def as_mask(mask) -> np.ndarray:
-    """Return a mask as a two-dimensional array of bool; every value above 0 is inside.
+    """Return a mask as a two-dimensional array of bool.
+
+    Values between outside and inside are binarised at half the maximum, with a warning; see
+    :func:`iavlib.masks.binary.binarise`.
 
     Parameters
     ----------
@@ -203,16 +209,18 @@ def as_mask(mask) -> np.ndarray:
     TypeError
         If the values are not numbers.
     ValueError
-        If the array is not two-dimensional, has no pixel, or holds NaN.
+        If the array is not two-dimensional, has no pixel, holds NaN or negative values, or is a
+        label map of several classes.
     """
     mask = np.asarray(mask)
     if mask.dtype.kind not in "buif":
         raise TypeError(f"a mask holds bool or numbers, not {mask.dtype}")
     if mask.ndim != 2 or not mask.size:
         raise ValueError(f"a mask has shape (height, width), not {mask.shape}")
-    if mask.dtype.kind == "f" and np.isnan(mask).any():
-        raise ValueError("a mask must not hold NaN")
-    return mask if mask.dtype == bool else mask > 0
+    inside, note = binarise(mask)
+    if note:
+        warnings.warn(f"not a binary mask: {note}; binarised at half its maximum", stacklevel=3)
+    return inside
 
 
 def mask_surface(mask) -> np.ndarray:
@@ -316,7 +324,7 @@ def prepare(mask) -> PreparedMask:
     Parameters
     ----------
     mask : array_like of bool or number, shape (height, width), or PreparedMask
-        Values above 0 are inside.
+        See :func:`iavlib.masks.binary.binarise`.
 
     Returns
     -------
