@@ -2,9 +2,9 @@
 
 The last code cell of every notebook is::
 
-    from iavlib.book import manifest
+    from iavlib import book
 
-    manifest.write(cohorts=[cohort])
+    book.finish(cohorts=[cohort])
 
 `iav run` accepts a run only when this file is there, valid, and of that very run. The kernel gets
 the facts of the run through one environment variable, ``IAV_RUN``, the path of a JSON file. Without
@@ -68,7 +68,7 @@ class Manifest(BaseModel):
     finished: str
 
 
-def write(cohorts: Sequence[Any]) -> None:
+def finish(cohorts: Sequence[Any]) -> None:
     """Write the manifest of this run, and forget the recorded claims.
 
     Parameters
@@ -92,7 +92,7 @@ def write(cohorts: Sequence[Any]) -> None:
     of_this_page = {claim["cohort"] for claim, of_runs in pending if not of_runs}
     if missing := of_this_page - {cohort["name"] for cohort in described}:
         raise ManifestError(
-            f"claims were recorded on {', '.join(sorted(missing))}, which manifest.write does "
+            f"claims were recorded on {', '.join(sorted(missing))}, which book.finish does "
             "not list; add it to cohorts=[...]"
         )
     facts_file = os.environ.get(RUN_VARIABLE)

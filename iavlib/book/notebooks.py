@@ -33,7 +33,7 @@ FACTS = "run.json"
 
 
 DONE, FAILED, UP_TO_DATE = "done", "failed", "up to date"
-_NO_MANIFEST = "no manifest: the last cell must call manifest.write(cohorts=[...])"
+_NO_MANIFEST = "no manifest: the last cell must call book.finish(cohorts=[...])"
 _GRACE_SECONDS = 15
 
 
@@ -160,7 +160,7 @@ def _is_complete(work: Path, files: NotebookFiles, job: Job) -> bool:
     number = source.first_unrun(notebook)
     cells = source.own_code_cells(notebook)
     # the end of the last cell may not have been recorded any more
-    is_last = number == len(cells) and "manifest.write(" in source.cell_source(cells[-1])
+    is_last = number == len(cells) and "finish(cohorts=" in source.cell_source(cells[-1])
     return number is None or is_last
 
 

@@ -1,99 +1,26 @@
 """What pages of the book show: the data banner and numbers of a notebook, and what a build adds.
 
-A notebook calls :func:`banner` and :func:`glue`. Building the book adds notices, the provenance and
+A notebook calls :func:`glue`. Building the book adds notices, the provenance and
 tables of claims to what a run left; nothing computed is changed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import html
 import math
 import numbers
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from iavlib.book import notebook_source as source
 from iavlib.book.claims import count_verdicts, describe_profile, markdown_table, table_lines
+from iavlib.book.display import SYNTHETIC_CLASS, Banner
 from iavlib.core.project import Project
 
-#: Class that marks the banner of synthetic data; the book's build looks for it.
-SYNTHETIC_CLASS = "iav-synthetic"
 _GLUE_PREFIX = "application/papermill.record/"
-
-
-@dataclass(frozen=True, repr=False)
-class Banner:
-    """A notice of the data a page is computed on, shown as HTML or as text.
-
-    Parameters
-    ----------
-    name : str
-        Name of the cohort.
-    synthetic : bool
-        Whether its images are invented.
-    n_images, n_masks : int
-        How many of each it holds.
-    citation : str
-        How to cite it.
-    """
-
-    name: str
-    synthetic: bool
-    n_images: int
-    n_masks: int
-    citation: str
-
-    @property
-    def title(self) -> str:
-        """First line of the notice."""
-        return "Computed on synthetic data" if self.synthetic else f"Data: {self.name}"
-
-    @property
-    def text(self) -> str:
-        """Text of the notice below its title."""
-        size = f"{self.n_images:,} images, {self.n_masks:,} annotator masks"
-        if self.synthetic:
-            return (
-                f"{self.name}: {size}, all invented. The numbers on this page show that the "
-                "analysis works; they give no information on real lesions or real annotators."
-            )
-        return f"{size}. {self.citation}"
-
-    def _repr_html_(self) -> str:
-        kind, size, colour = "note", "1em", "#3b82c4"
-        if self.synthetic:
-            kind, size, colour = f"warning {SYNTHETIC_CLASS}", "1.3em", "#f0ad4e"
-        # the style is for JupyterLab, which does not know the book's classes
-        style = f"font-size:{size};border-left:.4rem solid {colour};padding:.2rem .8rem"
-        return (
-            f'<div class="admonition {kind} iav-banner" role="note" style="{style}">'
-            f'<p class="admonition-title"><strong>{html.escape(self.title)}</strong></p>'
-            f"<p>{html.escape(self.text)}</p></div>"
-        )
-
-    def __repr__(self) -> str:
-        return f"{self.title.upper() if self.synthetic else self.title}. {self.text}"
-
-
-def banner(cohort: Any) -> Banner:
-    """Show which data a page is computed on; in large type when they are synthetic.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        The data of the notebook.
-
-    Returns
-    -------
-    Banner
-        The value of the last line of the cell that loads the data.
-    """
-    n_images, n_masks = len(cohort.images), len(cohort.masks)
-    return Banner(cohort.name, cohort.synthetic, n_images, n_masks, cohort.citation)
 
 
 def glue(name: str, value: Any) -> None:
@@ -154,7 +81,7 @@ def finished_page(notebook: Notebook, manifest: Mapping[str, Any], claims: str =
     cells = [_folded(cell) for cell in notebook["cells"]]
     if (
         cells
-        and "manifest.write(" in source.cell_source(cells[-1])
+        and "finish(cohorts=" in source.cell_source(cells[-1])
         and not cells[-1].get("outputs")
     ):
         cells = cells[:-1]

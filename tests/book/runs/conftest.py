@@ -18,7 +18,7 @@ cohort = SimpleNamespace(
     citation="Toy et al. (2020)",
 )
 """
-MANIFEST = "from iavlib.book import manifest\n\nmanifest.write(cohorts=[cohort])"
+MANIFEST = "from iavlib.book import manifest\n\nmanifest.finish(cohorts=[cohort])"
 
 CLAIM = {
     "id": "toy-mean",

@@ -51,7 +51,7 @@ def shop(lasting_workshop):
         FIGURE,
         "from iavlib import book as claims\nfrom iavlib.book.pages import glue\n"
         "claims.record('toy-mean', size, cohort=cohort, n=9)\nglue('mean', size)",
-        "from iavlib.book.pages import banner\nbanner(cohort)",
+        "from iavlib.book import banner\nbanner(cohort)",
         parameters="size = 0.25",
         synthetic=True,
     )
@@ -103,7 +103,7 @@ def test_a_page_says_what_it_was_made_of(shop, first_build):
     assert "profile quick" in text
     assert "<math" in text
     assert 'alt="One dot"' in text
-    assert "manifest.write" not in text
+    assert "manifest.finish" not in text
     injected = text[text.index("tag_injected-parameters") :][:200]
     assert "tag_hide-input" in injected
 
