@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from iavlib.book.recording import Measurement, take_pending
+from iavlib.book.recording import Measurement, take_pending, take_tables
 from iavlib.core.errors import ManifestError
 from iavlib.core.files import write_json
 from iavlib.core.project import RUN_VARIABLE
@@ -64,6 +64,8 @@ class Manifest(BaseModel):
     fingerprint: str
     cohorts: list[CohortSummary]
     claims: list[Measurement]
+    #: Tables of derived numbers, see :func:`iavlib.book.keep`; earlier versions kept none.
+    tables: list[dict[str, Any]] = []
     versions: dict[str, str]
     hardware: dict[str, Any]
     seconds: float
@@ -81,8 +83,8 @@ def finish(cohorts: Sequence[Any]) -> None:
     Raises
     ------
     ManifestError
-        If a claim was recorded on a cohort that is not among `cohorts` (but for the data of
-        finished runs, which may be stored ones), or the run's facts cannot be read.
+        If a claim was recorded, or a table kept, of a cohort that is not among `cohorts` (but for
+        the data of finished runs, which may be stored ones), or the run's facts cannot be read.
 
     Notes
     -----
@@ -92,11 +94,13 @@ def finish(cohorts: Sequence[Any]) -> None:
     described = [_describe(cohort) for cohort in cohorts]
     pending = take_pending()
     claims = [claim for claim, _ in pending]
+    tables = take_tables()
     of_this_page = {claim["cohort"] for claim, of_runs in pending if not of_runs}
+    of_this_page |= {table["cohort"] for table in tables}
     if missing := of_this_page - {cohort["name"] for cohort in described}:
         raise ManifestError(
-            f"claims were recorded on {', '.join(sorted(missing))}, which book.finish does "
-            "not list; add it to cohorts=[...]"
+            f"claims were recorded, or tables kept, on {', '.join(sorted(missing))}, which "
+            "book.finish does not list; add it to cohorts=[...]"
         )
     facts_file = os.environ.get(RUN_VARIABLE)
     facts = _read_json(Path(facts_file)) if facts_file else _interactive_facts()
@@ -108,6 +112,7 @@ def finish(cohorts: Sequence[Any]) -> None:
         **{key: facts[key] for key in _FACTS},
         "cohorts": described,
         "claims": claims,
+        "tables": tables,
         "versions": loaded_versions(),
         "hardware": hardware(),
         "seconds": round(time.time() - facts["started"], 2),
