@@ -1,12 +1,16 @@
-"""The claims in ``book/claims.yml``, and recording what a notebook measured for one of them."""
+"""The claims in ``book/claims.yml``, and recording what a notebook measured for one of them.
+
+:func:`keep` records whole tables of derived numbers beside them.
+"""
 
 from __future__ import annotations
 
+import math
 import numbers
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -23,6 +27,9 @@ from iavlib.book.evidence import EFFECTS, SETTINGS
 from iavlib.core.errors import ClaimError, suggest
 from iavlib.core.project import RUN_VARIABLE, find_project
 from iavlib.core.settings import Settings, describe
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -290,4 +297,78 @@ def take_pending() -> list[tuple[dict[str, Any], bool]]:
     """Return what was recorded since the last call, each with whether it is of runs; forget it."""
     taken = list(_pending.values())
     _pending.clear()
+    return taken
+
+
+#: Size of a kept table: rows and columns, the index included.
+_MAX_ROWS, _MAX_COLUMNS = 500, 24
+#: Tables that wait for the manifest, by name and cohort.
+_tables: dict[tuple[str, str], dict[str, Any]] = {}
+
+
+def keep(name: str, table: pd.DataFrame, *, cohort: Any) -> None:
+    """Keep a table of derived numbers in the manifest of this run, for machines without the data.
+
+    ``iav results export`` stores it with the book; :func:`iavlib.book.stored_tables` reads it.
+
+    Parameters
+    ----------
+    name : str
+        What the table is, unique in the notebook, such as ``"groups"``. A later table of the same
+        name replaces the earlier.
+    table : DataFrame
+        Numbers, and texts that name their rows. Named index levels are kept, an unnamed index is
+        not. Numbers are rounded to seven significant digits.
+    cohort : Cohort
+        The data it was computed from; it must be among those given to ``book.finish``.
+
+    Raises
+    ------
+    ValueError
+        If the table has more than 500 rows or 24 columns, holds something else than numbers and
+        texts, or names single images or masks: statistics are kept, never copies of the data.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import book, data
+    >>> study = data.load("phantom", n_images=4)
+    >>> groups = pd.DataFrame({"group": ["benign", "malignant"], "mean": [0.8, 0.7]})
+    >>> book.keep("groups", groups, cohort=study)
+    """
+    place = f"book.keep({name!r})"
+    levels = [level for level in table.index.names if level is not None]
+    flat = table.reset_index() if levels else table.reset_index(drop=True)
+    if len(flat) > _MAX_ROWS or flat.shape[1] > _MAX_COLUMNS:
+        raise ValueError(
+            f"{place}: {len(flat)} rows and {flat.shape[1]} columns are more than {_MAX_ROWS} and "
+            f"{_MAX_COLUMNS}; keep statistics, not the data they are computed from"
+        )
+    columns = {str(column): [_plain(value, place) for value in flat[column]] for column in flat}
+    texts = {value for values in columns.values() for value in values if isinstance(value, str)}
+    units = set(cohort.images.index) | set(cohort.masks.index)
+    if single := texts & units:
+        raise ValueError(
+            f"{place}: names the image or mask {min(single)!r}; keep statistics of groups only"
+        )
+    _tables[name, str(cohort.name)] = {
+        **{"name": name, "cohort": str(cohort.name), "synthetic": bool(cohort.synthetic)},
+        **{"index": list(map(str, levels)), "columns": columns},
+    }
+
+
+def _plain(value: Any, place: str) -> Any:
+    """Turn a cell into what JSON can hold; nothing for a missing or infinite number."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, str | bool | int):
+        return value
+    if value is None or isinstance(value, float) or str(value) == "<NA>":
+        return float(f"{value:.7g}") if isinstance(value, float) and math.isfinite(value) else None
+    raise ValueError(f"{place}: {type(value).__name__} {value!r} is neither number nor text")
+
+
+def take_tables() -> list[dict[str, Any]]:
+    """Return the tables kept since the last call, and forget them."""
+    taken = list(_tables.values())
+    _tables.clear()
     return taken
