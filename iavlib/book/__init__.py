@@ -6,7 +6,8 @@
 - :mod:`iavlib.book.claims` compares ``book/claims.yml`` with what was measured;
 - :mod:`iavlib.book.site` builds the book from what runs left.
 
-A notebook itself needs :func:`record` for what it measured, :func:`banner`, :class:`InShort` and
+A notebook itself needs :func:`record` for what it measured, :func:`keep` for tables that are to be
+stored and :func:`stored_tables` for those that are, :func:`banner`, :class:`InShort` and
 :func:`figure` for what it shows, and :func:`finish` in its last cell.
 """
 
