@@ -187,6 +187,7 @@ def predict(
     masks: Path | None = Option(None, help="masks.csv, or its folder: outlines for the report."),
     alpha: float = Option(0.1, min=0.001, max=0.5, help="Share of true values outside intervals."),
     calibrate_on: str = Option("val", help="Split that calibrates intervals: val or test."),
+    intervals: str = Option("mondrian", help="Kind of intervals: mondrian, cqr or equal."),
     heat_maps: bool = Option(True, help="Explain predictions by Grad-CAM."),
     max_pixels: int = Option(100_000_000, min=1, help="Refuse larger images."),
     embedded: int = Option(1000, min=0, help="Images with pictures in the report."),
@@ -199,8 +200,9 @@ def predict(
     """
     from iavlib.predict.run import PredictOptions, predict_images
 
+    calibration = alpha, calibrate_on, intervals
     options = PredictOptions(
-        images, model, out, masks, alpha, calibrate_on, heat_maps, overwrite, max_pixels, embedded
+        images, model, out, masks, *calibration, heat_maps, overwrite, max_pixels, embedded
     )
     table = predict_images(options, log=lambda line: typer.echo(line, err=True))
     failed = table[table["status"] == "failed"]
