@@ -205,3 +205,14 @@ def test_a_lock_file_alone_is_no_run(store, make):
         pass
     assert store.folders() == []
     assert store.status(fixed) == "missing"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xe4\xf6", b'image_id,"subset\n1', b"image_id,b\n1\n1,2,3\n"]
+)
+@pytest.mark.parametrize("name", ["predictions.csv", "history.csv"])
+def test_a_damaged_table_of_a_run_is_named(store, make, name, content):
+    result = run(make(), store)
+    (result.folder / name).write_bytes(content)
+    with pytest.raises(ExperimentError, match=name):
+        getattr(result, name.removesuffix(".csv"))
