@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
 from pydantic import TypeAdapter, ValidationError, model_validator
 
 from iavlib.book.claims import table_lines
 from iavlib.book.recording import Text
 from iavlib.core.errors import BookError
 from iavlib.core.project import Project
-from iavlib.core.settings import Settings, describe
+from iavlib.core.settings import Settings, describe, read_yaml
 
 STATES = ("done here", "other setting", "not at hand", "not built")
 
@@ -25,8 +24,8 @@ class Item(Settings):
     what: Text  #: what it shows
     state: Literal[STATES]
     because: Text | None = None  #: why it is in that state; required unless it is done here
-    pages: list[Text] = []  #: of this book, as in ``_toc.yml``
-    claims: list[Text] = []  #: ids in ``book/claims.yml``
+    pages: tuple[Text, ...] = ()  #: of this book, as in ``_toc.yml``
+    claims: tuple[Text, ...] = ()  #: ids in ``book/claims.yml``
 
     @model_validator(mode="after")
     def _check_reason(self) -> Item:
@@ -51,12 +50,11 @@ def load_coverage(path: Path) -> dict[str, list[Item]]:
         If the file cannot be read or an item is not valid; the message names source and number.
     """
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return TypeAdapter(dict[str, list[Item]]).validate_python(content)
-    except (OSError, yaml.YAMLError) as error:
-        raise BookError(f"{path}: cannot be read ({error})") from error
+        return TypeAdapter(dict[str, list[Item]]).validate_python(read_yaml(path))
     except ValidationError as error:
         raise BookError(f"{path.name}: {describe(error)}") from None
+    except ValueError as error:
+        raise BookError(f"{path}: {error}") from error
 
 
 def coverage_page(project: Project) -> str:
@@ -69,7 +67,7 @@ def coverage_page(project: Project) -> str:
     """
     path = project.book / "coverage.yml"
     sources = load_coverage(path) if path.is_file() else {}
-    sections = [_count(sum(sources.values(), []))] if sources else []
+    sections = [_count([one for items in sources.values() for one in items])] if sources else []
     for source, items in sources.items():
         cells = (
             (one.item, one.what, one.state, one.because or "", ", ".join(map(_link, one.pages)))

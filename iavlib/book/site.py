@@ -23,6 +23,7 @@ import yaml
 
 from iavlib.book import pages
 from iavlib.book.claims import ledger
+from iavlib.book.coverage import coverage_page
 from iavlib.book.interactive import collect
 from iavlib.book.jobs import NotebookFiles, library_hash
 from iavlib.book.notebook_source import load_notebook, notebook_title
@@ -219,7 +220,8 @@ def _plain_files(project: Project, entries: Sequence[str]) -> dict[str, bytes]:
         file = page_file(project, entry)
         if not is_notebook(entry) and file is not None:
             paths[file.relative_to(project.root).as_posix()] = file
-    return {name: path.read_bytes() for name, path in paths.items()}
+    files = {name: path.read_bytes() for name, path in paths.items()}
+    return files | {f"{pages.FOLDER}/coverage.md": coverage_page(project).encode()}
 
 
 def _chapter(
