@@ -8,7 +8,7 @@ The last code cell of every notebook is::
 
 `iav run` accepts a run only when this file is there, valid, and of that very run. The kernel gets
 the facts of the run through one environment variable, ``IAV_RUN``, the path of a JSON file. Without
-it (in JupyterLab) nothing is written to disk.
+it, in JupyterLab or under bare papermill, :mod:`iavlib.book.interactive` works them out.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from iavlib.core.settings import describe
 from iavlib.core.versions import hardware, loaded_versions
 
 SCHEMA_VERSION = 1
+#: About when the first cell ran, which imports this.
+_IMPORTED = time.time()
 #: What a manifest takes over from the facts of its run.
 _FACTS = ["run_id", "notebook", "profile", "overrides", "parameters", "fingerprint", "inputs"]
 
@@ -86,7 +88,8 @@ def finish(cohorts: Sequence[Any]) -> None:
 
     Notes
     -----
-    Outside `iav run` nothing is written; what would be written is summarized in a printed line.
+    In JupyterLab and under papermill the manifest is written too, and a printed line tells how its
+    run gets into the book; where the notebook's file cannot be found out, the line only sums up.
     """
     described = [_describe(cohort) for cohort in cohorts]
     pending = take_pending()
@@ -100,10 +103,10 @@ def finish(cohorts: Sequence[Any]) -> None:
             "book.finish does not list; add it to cohorts=[...]"
         )
     facts_file = os.environ.get(RUN_VARIABLE)
-    if not facts_file:
-        print(_summary(described, claims))
+    facts = _read_json(Path(facts_file)) if facts_file else _interactive_facts()
+    if not facts:
+        print(f"{_summary(described, claims)} Nothing is written.")
         return
-    facts = _read_json(Path(facts_file))
     content = {
         "schema_version": SCHEMA_VERSION,
         **{key: facts[key] for key in _FACTS},
@@ -116,6 +119,20 @@ def finish(cohorts: Sequence[Any]) -> None:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_json(Path(facts["manifest"]), content)
+    if not facts_file:
+        from iavlib.book.interactive import now_showing
+
+        print(_summary(described, claims), now_showing(facts))
+
+
+def _interactive_facts() -> dict[str, Any] | None:
+    """Return the facts of a run in JupyterLab or under papermill; None elsewhere."""
+    from IPython import get_ipython
+
+    from iavlib.book.interactive import begin
+
+    shell = get_ipython()
+    return begin(shell.user_ns, _IMPORTED) if shell is not None else None
 
 
 def _describe(cohort: Any) -> dict[str, Any]:
@@ -127,10 +144,7 @@ def _describe(cohort: Any) -> dict[str, Any]:
 def _summary(cohorts: list[dict[str, Any]], claims: list[dict[str, Any]]) -> str:
     data = ", ".join(f"{c['name']}{' (synthetic)' if c['synthetic'] else ''}" for c in cohorts)
     values = ", ".join(f"{claim['id']} = {claim['value']:.4g}" for claim in claims)
-    return (
-        f"Interactive run on {data or 'no data'}; nothing written. "
-        f"Claims measured: {values or 'none'}."
-    )
+    return f"Run on {data or 'no data'}. Claims measured: {values or 'none'}."
 
 
 def read_manifest(path: Path, run_id: str | None = None) -> dict[str, Any]:

@@ -35,6 +35,8 @@ FACTS = "run.json"
 DONE, FAILED, UP_TO_DATE = "done", "failed", "up to date"
 _NO_MANIFEST = "no manifest: the last cell must call book.finish(cohorts=[...])"
 _GRACE_SECONDS = 15
+#: Settings that would change figures, or leave none.
+_PERSONAL = ("MPLBACKEND", "MATPLOTLIBRC", "PYTHONSTARTUP", "PYTHONWARNINGS")
 
 
 @dataclass(frozen=True)
@@ -184,8 +186,9 @@ def _execute(work: Path, log: Path, lock: int) -> int:
     """
     facts = str(work / FACTS)
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in _PERSONAL},
         RUN_VARIABLE: facts,
+        "PYTHONUTF8": "1",  # whatever the locale
         "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not one of the same name
         "PYTHONUNBUFFERED": "1",
     }

@@ -23,6 +23,7 @@ import yaml
 
 from iavlib.book import pages
 from iavlib.book.claims import ledger
+from iavlib.book.interactive import collect
 from iavlib.book.jobs import NotebookFiles, library_hash
 from iavlib.book.notebook_source import load_notebook, notebook_title
 from iavlib.book.stored import describe_stored, read_stored
@@ -312,6 +313,7 @@ def build_book(project: Project, force: bool = False) -> BookResult:
         If the table of contents, the claims or a manifest is wrong, or no book could be built.
     """
     with only_one(project.build / "book.lock", "a build of the book"):
+        collect(project)
         assembly = assemble(project)
         if not force and _why_build(project, assembly) is None:
             return BookResult(assembly.failed, (), rebuilt=False)

@@ -23,11 +23,13 @@ from iavlib.experiments.stored import read_stored_predictions, stored_runs
 
 CLAIM = """
 - id: mean
-  source: this book
+  source: paper2020
   place: here
   statement: The mean is a half.
   reported: 0.5
-  compare: {kind: close, tolerance: 0.01}
+  unit: Dice
+  compare: {kind: equal, tolerance: 0.01}
+  protocol: published
   cohorts: [real]
   notebook: 01_first
   needs: the tables
@@ -101,7 +103,7 @@ def test_an_exported_value_outlives_its_machine(lab):
     lab.moved()
     (row,) = ledger(lab.project)
     assert (row["measured"], row["verdict"]) == (0.501, "reproduced")
-    assert row["profile"] == "paper, stored 2026-02-03, 16 CPUs, Linux"
+    assert row["profile"] == "paper, stored 2026-02-03, 16 CPUs"
 
 
 def test_the_same_run_is_exported_once_and_a_later_one_replaces_it(lab):
@@ -168,7 +170,7 @@ def test_a_page_that_was_not_run_shows_the_stored_values(lab):
     page = files["notebooks/01_first.md"].decode()
     assert "has not been run here" in page
     assert "paper: stored 2026-02-03, 16 CPUs" in page
-    assert "| 0.501 [0.4, 0.6] |" in page
+    assert "| 0.501 (0.400 to 0.600) |" in page
     assert not [name for name in files if name.startswith("book/results")]
 
 
