@@ -4,7 +4,7 @@
 const NUMBER = /^[-−+±<>≈]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|points)?(\s*[([].*[)\]])?$|^[–-]?$/i;
 const text = (cell) => cell.textContent.trim().replace(/\s+/g, " ");
 
-/** Let a table scroll in a region of its own that the keyboard reaches, and align its numbers. */
+/** Let a table scroll in a region of its own, and align its numbers. */
 function improveTable(table, number) {
   if (table.closest(".iav-table, .iav-claims, .highlighttable") || !table.tBodies[0]?.rows.length) return;
   const rows = [...table.tBodies[0].rows];
@@ -18,9 +18,7 @@ function improveTable(table, number) {
   }
   const region = document.createElement("div");
   region.className = "iav-table";
-  region.tabIndex = 0;
-  region.setAttribute("role", "region");
-  region.setAttribute("aria-label", `Table ${number + 1}`);
+  region.dataset.name = `Table ${number + 1}`;
   table.replaceWith(region);
   region.append(table);
   if (table.matches(".dataframe")) region.after(csvButton(table, number + 1));
@@ -92,10 +90,16 @@ function nameControls() {
   }
 }
 
-/** What is scrolled sideways can be reached with the keyboard. */
+/** What is scrolled can be reached with the keyboard. */
 function focusScrolled() {
   for (const element of document.querySelectorAll("article :is(pre, .math > math, .iav-table)")) {
-    if (element.scrollWidth > element.clientWidth) element.tabIndex = 0;
+    const { scrollWidth, clientWidth, scrollHeight, clientHeight } = element;
+    if (scrollWidth <= clientWidth && scrollHeight <= clientHeight) continue;
+    element.tabIndex = 0;
+    if (element.dataset.name) {
+      element.setAttribute("role", "region");
+      element.setAttribute("aria-label", element.dataset.name);
+    }
   }
 }
 

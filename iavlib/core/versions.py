@@ -15,7 +15,7 @@ import importlib.machinery
 import importlib.metadata
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 #: Import name to distribution of the packages that results depend on.
@@ -82,6 +82,23 @@ def hardware() -> dict[str, Any]:
     accelerators = _accelerators()
     about = {"accelerators": accelerators} if accelerators else {}
     return machine | {"cpus": usable_cores()} | about
+
+
+def describe_hardware(machine: Mapping[str, Any]) -> str:
+    """Write what :func:`hardware` gives in words.
+
+    Examples
+    --------
+    >>> from iavlib.core.versions import describe_hardware
+    >>> describe_hardware({"system": "Linux-6.1.0-glibc2.36", "machine": "x86_64", "cpus": 2})
+    '2 CPU cores (Linux, x86_64)'
+    """
+    if "cpus" not in machine:
+        return "an unknown machine"
+    cores = f"{machine['cpus']} CPU core{'s' * (machine['cpus'] != 1)}"
+    system = machine["system"].partition("-")[0]
+    names = machine.get("accelerators", [])
+    return ", ".join([f"{cores} ({system}, {machine['machine']})", *names])
 
 
 def _accelerators() -> list[str]:
