@@ -366,7 +366,7 @@ def test_a_kept_table_is_read_back_on_another_machine(lab, monkeypatch, tmp_path
     assert groups["mean"].iloc[0] == 0.1234568
     assert groups[["mean", "interval"]].isna().sum().tolist() == [1, 1]
     assert groups["n"].tolist() == [3, 4]
-    assert stored.label == "stored 2026-02-03, 16 CPUs, Linux, scale paper"
+    assert stored.label == "stored 2026-02-03, 16 CPUs, scale paper"
     assert (stored.cohort, stored.n_images, stored.n_masks) == ("real", 10, 20)
     lab.notebook("x = 2")
     assert "earlier version" in book.stored_tables("01").label
