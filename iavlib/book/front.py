@@ -73,7 +73,7 @@ def _words(pages: Collection[str]) -> dict[str, Any]:
 
     def size(row: Row) -> str:
         counts = {"n": row["n"], "patients": row["patients"], "seeds": row["seeds"]}
-        return ", ".join(f"{name} = {count:,}" for name, count in counts.items() if count)
+        return ", ".join(f"{name}\u00a0=\u00a0{count:,}" for name, count in counts.items() if count)
 
     def interval(row: Row) -> str:
         if row["interval"] is None:
@@ -172,9 +172,9 @@ def _two_outlines() -> Figure:
     from iavlib.plots.style import COLOURS, hide_ticks
 
     y, x = np.mgrid[-1:1:200j, -1:1:200j]
-    angle = np.arctan2(y, x)
 
     def lesion(dx: float, dy: float, size: float) -> np.ndarray:
+        angle = np.arctan2(y - dy, x - dx)
         edge = size * (1 + 0.09 * np.cos(3 * angle + 1) + 0.05 * np.cos(5 * angle))
         return np.hypot(x - dx, 1.15 * (y - dy)) < edge
 

@@ -260,10 +260,10 @@ def scorecard(
     sections = [count_verdicts(rows), front.claims_table(project, rows, entries)]
     if invented := sum(row["synthetic"] for row in rows):
         text = (
-            f"{invented} of the claims below were computed on invented images only, as the real "
-            "ones were not available. That shows that the analysis works; they count as not run."
+            f"Computed on invented images only, as the real ones were not available: {invented} of "
+            "the claims. That shows that the analysis works; they count as not run."
         )
-        sections.insert(0, _admonition("Synthetic data", f"warning {SYNTHETIC_CLASS}", text))
+        sections.append(_admonition("Synthetic data", f"note {SYNTHETIC_CLASS}", text))
     return "\n\n".join(sections)
 
 

@@ -173,6 +173,8 @@ class Assembly:
         notebooks whose last run failed.
     files : dict of str to bytes
         Path below the source folder to content.
+    rows : list of dict
+        The ledger.
     """
 
     pages: tuple[str, ...]
@@ -180,6 +182,7 @@ class Assembly:
     drawn: tuple[str, ...]
     failed: tuple[str, ...]
     files: dict[str, bytes]
+    rows: list[dict[str, Any]]
 
     def stamp(self) -> dict[str, Any]:
         """Return what identifies the book: hashes of files and library, the builders' versions.
@@ -219,8 +222,8 @@ def assemble(project: Project) -> Assembly:
         files[f"{chapter.entry}{'.md' if text is page else '.ipynb'}"] = text.encode()
     table = [(chapter.entry, chapter.status, chapter.manifest) for chapter in notebooks]
     generated = {"scorecard": pages.scorecard(project, rows, entries)}
-    generated |= {"provenance": pages.provenance_table(table), "story": front.story(rows)}
-    generated |= {"answers": front.answers(rows, entries), "citation": front.citation(project)}
+    generated |= {"provenance": pages.provenance_table(table), "citation": front.citation(project)}
+    generated |= {"answers": front.answers(rows, entries)}
     files |= {f"{pages.FOLDER}/{name}.md": text.encode() for name, text in generated.items()}
     if own:
         summaries = {c.entry: (c.title, c.manifest, c.executed()) for c in own}
@@ -234,6 +237,7 @@ def assemble(project: Project) -> Assembly:
         drawn=tuple(c.entry for c in good if c.draws(project)),
         failed=tuple(c.entry for c in notebooks if c.status == "failed"),
         files=files,
+        rows=rows,
     )
 
 
@@ -419,7 +423,9 @@ def _build(project: Project, assembly: Assembly) -> list[str]:
     work = project.build / "next"
     for folder in (project.source, work):
         shutil.rmtree(folder, ignore_errors=True)
-    for name, content in assembly.files.items():
+    # drawn only now: what it shows is in the other files, and drawing takes time
+    drawing = {f"{pages.FOLDER}/story.md": front.story(assembly.rows).encode()}
+    for name, content in (assembly.files | drawing).items():
         path = project.source / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

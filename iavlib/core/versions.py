@@ -85,20 +85,18 @@ def hardware() -> dict[str, Any]:
 
 
 def describe_hardware(machine: Mapping[str, Any]) -> str:
-    """Write what :func:`hardware` gives in words.
+    """Write what :func:`hardware` gives in words: processors and accelerators.
 
     Examples
     --------
     >>> from iavlib.core.versions import describe_hardware
     >>> describe_hardware({"system": "Linux-6.1.0-glibc2.36", "machine": "x86_64", "cpus": 2})
-    '2 CPU cores (Linux, x86_64)'
+    '2 CPUs'
     """
     if "cpus" not in machine:
         return "an unknown machine"
-    cores = f"{machine['cpus']} CPU core{'s' * (machine['cpus'] != 1)}"
-    system = machine["system"].partition("-")[0]
-    names = machine.get("accelerators", [])
-    return ", ".join([f"{cores} ({system}, {machine['machine']})", *names])
+    cores = f"{machine['cpus']} CPU{'s' * (machine['cpus'] != 1)}"
+    return ", ".join([cores, *machine.get("accelerators", [])])
 
 
 def _accelerators() -> list[str]:
