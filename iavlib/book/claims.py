@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+Row = Mapping[str, Any]
+
+
 def measured_reduction(entry: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """Work out by which share a recorded error is below that of a constant.
 
@@ -117,16 +120,17 @@ def describe_profile(run: Mapping[str, Any]) -> str:
     return ", ".join([*words, describe_stored(run)] if "stored" in run else words)
 
 
-def _row(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(claim: Claim, entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
     best: dict[tuple[bool, str], dict[str, Any]] = {}
     for entry in entries:
         if entry["synthetic"] or entry["cohort"] in claim.cohorts:
-            key = not entry["synthetic"], entry["cohort"]
+            key = entry["synthetic"], entry["cohort"]
             best[key] = max(best.get(key, entry), entry, key=_rank)
-    real = sorted((e for (is_real, _), e in best.items() if is_real), key=_rank, reverse=True)
-    rows = [_measured_row(claim, entry) for entry in real or list(best.values()) or [{}]]
+    real = [entry for (synthetic, _), entry in best.items() if not synthetic]
+    entries = sorted(real or best.values(), key=_rank, reverse=True)
     if len(real) < 2:
-        return max(rows, key=lambda row: row["n"] or 0)
+        return _measured_row(claim, next(iter(entries), {}))
+    rows = [_measured_row(claim, entry) for entry in entries]
     return _pooled(claim, rows) | {"datasets": rows}
 
 
@@ -134,105 +138,99 @@ def _rank(entry: Mapping[str, Any]) -> tuple:
     return not entry["simulated"], *(entry[key] for key in ("scale", "n", "here", "finished"))
 
 
+_OF_CLAIM = (
+    *("id", "source", "place", "statement", "unit", "reported", "computed", "computed_from"),
+    *("finding", "notebook", "needs"),
+)
+_OF_ENTRY = ("n", "seeds", "patients", "cohort", "coverage", "profile", "note", "baseline")
+
+
 def _measured_row(claim: Claim, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a claim and one measurement of it; an empty one was not made."""
-    of, compare = entry.get, claim.compare
-    reduction = measured_reduction(entry) if entry else None
-    seeds = of("seeds") or (of("n") if claim.over_seeds else None)
-    row = {
-        **{name: getattr(claim, name) for name in ("id", "source", "place", "statement", "unit")},
-        **{name: getattr(claim, name) for name in ("reported", "computed", "computed_from")},
-        **{"finding": claim.finding, "notebook": claim.notebook, "needs": claim.needs},
-        **{"measured": of("value"), "interval": None},
-        **{"n": of("n") if of("seeds") or not claim.over_seeds else None, "seeds": seeds},
-        **{name: of(name) for name in ("patients", "cohort", "coverage", "profile", "note")},
-        "protocol": of("protocol") or claim.protocol,
-        **{name: of(name, False) for name in ("synthetic", "simulated")},
-        **{"baseline": of("baseline"), "reduction": None, "reduction_interval": None},
-        **{"setting": None, "evidence": ev.NOT_RUN, "smallest_effect": compare.smallest},
-        **{"smallest_because": compare.because, "mde": None, "pooled": None, "datasets": []},
-    }
+    row = {name: getattr(claim, name) for name in _OF_CLAIM}
+    row |= {name: entry.get(name) for name in _OF_ENTRY}
+    row |= {name: entry.get(name, False) for name in ("synthetic", "simulated")}
+    row |= {"measured": entry.get("value"), "interval": None, "reduction": None}
+    row |= {"reduction_interval": None, "protocol": entry.get("protocol") or claim.protocol}
+    row |= {"setting": None, "evidence": ev.NOT_RUN, "mde": None, "pooled": None, "datasets": []}
+    row["smallest_effect"], row["smallest_because"] = claim.compare.smallest, claim.compare.because
+    if claim.over_seeds and row["seeds"] is None:  # once n counted the seeds
+        row["n"], row["seeds"] = None, row["n"]
     if entry:
-        row["interval"] = ev.usable_interval(of("value"), of("interval"), claim.range)
-    if reduction:
-        row["reduction"] = reduction[0]
-        row["reduction_interval"] = ev.usable_interval(reduction[0], reduction[1:])
-    if entry and not entry["synthetic"]:
-        row["setting"] = _setting(claim, entry)
-        _judge(claim, row)
+        row["interval"] = ev.usable_interval(entry["value"], entry["interval"], claim.range)
+        if reduction := measured_reduction(entry):
+            row["reduction"], *ends = reduction
+            row["reduction_interval"] = ev.usable_interval(reduction[0], ends)
+        if not entry["synthetic"]:
+            row["setting"] = _setting(claim, row)
+            _judge(claim, row)
     return row | _words(claim, row)
 
 
-def _setting(claim: Claim, entry: Mapping[str, Any]) -> str | None:
-    if claim.setting is not None:
-        return claim.setting
-    if entry["simulated"]:
-        return ev.SIMULATED
+def _setting(claim: Claim, row: Row) -> str | None:
+    if claim.setting is not None or row["simulated"]:
+        return claim.setting or ev.SIMULATED
+    present, whole = row["coverage"] or (1, 1)
     own = claim.cohorts if claim.own_data is None else claim.own_data
-    present, whole = entry["coverage"] or (1, 1)
-    if entry["cohort"] not in own or present < whole:
+    if row["cohort"] not in own or present < whole:
         return ev.OTHER_DATA
     if claim.finding:
         return None
-    return ev.SAME if (entry["protocol"] or claim.protocol) == "published" else ev.OTHER_PROTOCOL
+    return ev.SAME if row["protocol"] == "published" else ev.OTHER_PROTOCOL
 
 
 def _judge(claim: Claim, row: dict[str, Any]) -> None:
-    """Fill in the evidence of a measured or pooled row, and what it could have found."""
-    compare, same = claim.compare, row["setting"] == ev.SAME
+    """Fill in the evidence of a row, and the effect that it could have found."""
+    compare = claim.compare
     value, interval = row["measured"], row["interval"]
     if compare.kind == "reduction":
         value, interval = row["reduction"], row["reduction_interval"]
-    number_of_others = compare.kind == "equal" and not same and not claim.finding
-    if number_of_others or (claim.not_comparable and row["protocol"] != "published"):
+    others = compare.kind == "equal" and row["setting"] != ev.SAME and not claim.finding
+    if others or (claim.not_comparable and row["protocol"] != "published"):
         row["evidence"] = ev.NOT_COMPARABLE
-    elif value is None:
-        row["evidence"] = ev.INCONCLUSIVE
     else:
         row["evidence"] = ev.judge(compare, claim.claimed, value, interval)
-    if interval is not None and compare.smallest is not None and row["pooled"] is None:
-        seeds = row["seeds"] if claim.over_seeds else None
-        row["mde"] = ev.detectable_effect(value, interval, seeds, claim.range)
+    precision = _precision(claim, row, value, interval)
+    row["mde"] = precision and compare.smallest and precision[1]
+
+
+def _precision(claim: Claim, row: Row, value: float, interval: ev.Interval):
+    """Return standard error and detectable effect of a row; a mean over k sets has k - 1 left."""
+    return ev.precision(
+        *(value, interval, row["pooled"] or (row["seeds"] if claim.over_seeds else None)),
+        claim.range,
+    )
 
 
 def _pooled(claim: Claim, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Average the rows of several data sets; where that is not possible the first stands."""
     from iavlib.stats import random_effects
 
-    errors = [
-        row["interval"]
-        and ev.standard_error(
-            *(row["measured"], row["interval"], row["seeds"] if claim.over_seeds else None),
-            claim.range,
-        )
-        for row in rows
-    ]
-    if not all(errors) or claim.compare.kind in (*ev.BY_VALUE, "reduction"):
+    known = [_precision(claim, row, row["measured"], row["interval"]) for row in rows]
+    if not all(known) or claim.compare.kind in (*ev.BY_VALUE, "reduction"):
         return rows[0]
-    within = claim.range or (-float("inf"), float("inf"))
-    mean = random_effects([row["measured"] for row in rows], errors, within=within)
-    settings = [row["setting"] for row in rows]
-    row = rows[0] | {
-        **{"measured": mean.value, "interval": list(mean.interval), "pooled": len(rows)},
-        **{"n": sum(row["n"] or 0 for row in rows) or None, "coverage": None, "patients": None},
-        "seeds": min((row["seeds"] for row in rows if row["seeds"]), default=None),
-        "cohort": " + ".join(row["cohort"] for row in rows),
-        "simulated": any(row["simulated"] for row in rows),
-        "setting": max(settings, key=lambda name: name is not None and ev.SETTINGS.index(name)),
-        **{"baseline": None, "reduction": None, "reduction_interval": None, "note": None},
-    }
+    mean = random_effects([row["measured"] for row in rows], [error for error, _ in known])
+    of = {name: [row[name] for row in rows] for name in rows[0]}
+    row = rows[0] | dict.fromkeys(("coverage", "patients", "note", "baseline", "reduction"))
+    row |= {"measured": mean.value, "interval": list(mean.interval), "pooled": len(rows)}
+    row |= {"n": sum(filter(None, of["n"])) or None, "cohort": " + ".join(of["cohort"])}
+    row |= {"seeds": min(filter(None, of["seeds"]), default=None), "reduction_interval": None}
+    row |= {"simulated": any(of["simulated"]), "setting": max(of["setting"], key=_distance)}
     _judge(claim, row)
-    half = (mean.high - mean.low) / 2
-    row["mde"] = ev.detectable_effect(0, (-half, half), len(rows))
-    labels = {each["evidence"] for each in rows}
-    if len(labels) > 1 or row["evidence"] in labels:
+    if claim.range:
+        low, high = claim.range
+        row["interval"] = [max(low, mean.low), min(high, mean.high)]
+    alike = len(set(of["evidence"])) == 1 and row["evidence"] != of["evidence"][0]
+    if not alike:
         return row | _words(claim, row)
-    row["evidence"] = labels.pop()
+    row["evidence"] = of["evidence"][0]
     reason = f"so in each of {len(rows)} data sets, too few for an interval of their mean"
     return row | _words(claim, row) | {"reason": reason}
 
 
-Row = Mapping[str, Any]
+def _distance(setting: str | None) -> int:
+    return -1 if setting is None else ev.SETTINGS.index(setting)
+
 
 #: Of each word of evidence: its colour in a terminal, the kind of its badge on a page.
 _LOOKS = {
@@ -258,37 +256,30 @@ def format_value(value: float | None, unit: str, sign: bool = True) -> str:
     return shown + (name.replace(" ", _SPACE) if sign else "")
 
 
-def _effect_unit(claim: Claim) -> str:
-    return "reduction" if claim.compare.kind == "reduction" else claim.unit
-
-
 def _words(claim: Claim, row: Row) -> dict[str, str]:
     """Give ``verdict``, the word to print for the evidence, and ``reason``, why."""
     evidence, compare = row["evidence"], claim.compare
+    unit = "reduction" if compare.kind == "reduction" else claim.unit
     values = (compare.smallest, claim.claimed, row["mde"])
-    smallest, claimed, mde = (format_value(value, _effect_unit(claim)) for value in values)
-    beyond = f"beyond {smallest}, the smallest effect that matters"
-    if compare.kind == "equivalent":
-        beyond = f"within {smallest} of {claimed}"
-    elif compare.kind in ("at-most", "at-least"):
-        beyond = f"no more than {smallest} worse than {claimed}"
-    found = f"; an effect of {mde} would be found with 80{_SPACE}% probability"
-    by_value = {
-        "equal": ("the same number", "another number"),
-        "p-below": ("p below", "p not below"),
+    smallest, claimed, mde = (format_value(value, unit) for value in values)
+    beyond = {
+        "equal": "the number is the same",
+        "p-below": f"p is below {compare.threshold}",
+        "equivalent": f"the whole interval is within {smallest} of {claimed}",
+        **dict.fromkeys(("at-most", "at-least"), f"at most {smallest} worse than {claimed}"),
     }
-    same, other = by_value.get(compare.kind, ("", ""))
+    open_ = "the interval allows both" if row["interval"] else "there is no interval to judge by"
     if compare.kind == "p-below":
-        same, other = (f"{words} {compare.threshold:g}" for words in (same, other))
+        open_ = f"p is not below {compare.threshold}, which shows no absence"
+    elif row["mde"]:
+        open_ += f"; an effect of {mde} would be found with 80{_SPACE}% probability"
+    effect = f"the whole interval is beyond {smallest}, the smallest effect that matters"
+    left_out = smallest if claim.claimed is None else claimed
     reasons = {
-        ev.SUPPORTED: same or f"the whole interval is {beyond}",
-        ev.NOT_SUPPORTED: other
-        or f"the interval leaves out {smallest if claim.claimed is None else claimed}",
-        ev.INCONCLUSIVE: other
-        or ("the interval holds more than one answer" if row["interval"] else "no usable interval")
-        + (found if row["mde"] else ""),
-        ev.NOT_COMPARABLE: claim.not_comparable
-        or "the reported number is of the source's own data",
+        ev.SUPPORTED: beyond.get(compare.kind, effect),
+        ev.NOT_SUPPORTED: f"{'the interval' if compare.smallest else 'it'} leaves out {left_out}",
+        ev.INCONCLUSIVE: open_,
+        ev.NOT_COMPARABLE: claim.not_comparable or "the reported number is of other data",
         ev.NOT_RUN: f"needs {claim.needs}",
     }
     word = ev.REPRODUCED.get(evidence, evidence) if row["setting"] == ev.SAME else evidence
@@ -317,10 +308,8 @@ def format_measured(row: Row) -> str:
         return _NOTHING
     text = _with_interval(row["measured"], row["interval"], row["unit"])
     if row["reduction"] is not None:
-        text += (
-            f"; {_with_interval(row['reduction'], row['reduction_interval'], 'reduction')} below"
-        )
-        text += f" a constant's {format_value(row['baseline'], row['unit'])}"
+        reduction = _with_interval(row["reduction"], row["reduction_interval"], "reduction")
+        text += f"; {reduction} below a constant's {format_value(row['baseline'], row['unit'])}"
     return text
 
 

@@ -15,19 +15,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from iavlib.book.recording import Comparison
 
-SAME = "same data and protocol"
-OTHER_PROTOCOL = "same data, other protocol"
-OTHER_DATA = "other or partial data"
-SIMULATED = "simulated annotators"
 #: From the one that can judge a source's number to the one that is farthest from it.
-SETTINGS = (SAME, OTHER_PROTOCOL, OTHER_DATA, SIMULATED)
-
-SUPPORTED = "supported"
-NOT_SUPPORTED = "not supported"
-INCONCLUSIVE = "inconclusive"
-NOT_COMPARABLE = "not comparable"
-NOT_RUN = "not run"
-EVIDENCE = (SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_COMPARABLE, NOT_RUN)
+SETTINGS = SAME, OTHER_PROTOCOL, OTHER_DATA, SIMULATED = (
+    *("same data and protocol", "same data, other protocol"),
+    *("other or partial data", "simulated annotators"),
+)
+EVIDENCE = SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_COMPARABLE, NOT_RUN = (
+    *("supported", "not supported", "inconclusive", "not comparable", "not run"),
+)
 #: What the evidence is called where data and protocol are the source's own, and nowhere else.
 REPRODUCED = {SUPPORTED: "reproduced", NOT_SUPPORTED: "not reproduced"}
 
@@ -83,17 +78,17 @@ def judge(
     if interval is None:
         return INCONCLUSIVE
     low, high = interval
+    smallest, level = compare.smallest, claimed
     if kind in ("negative", "at-most"):
-        low, high, claimed = -high, -low, None if claimed is None else -claimed
-    smallest = compare.smallest
+        low, high, level = -high, -low, None if claimed is None else -claimed
     if kind == "equivalent":
         centre = claimed or 0
         holds = centre - smallest <= low and high <= centre + smallest
         excluded = not low <= centre <= high
     elif kind in EFFECTS:
-        holds, excluded = low > smallest, high < (smallest if claimed is None else claimed)
+        holds, excluded = low > smallest, high < (smallest if level is None else level)
     else:
-        holds, excluded = low > claimed - smallest, high < claimed
+        holds, excluded = low > level - smallest, high < level
     return SUPPORTED if holds else NOT_SUPPORTED if excluded else INCONCLUSIVE
 
 
@@ -109,10 +104,10 @@ def usable_interval(
     return list(interval) if is_one else None
 
 
-def standard_error(
-    value: float, interval: Sequence[float], seeds: int | None = None, within: Interval = None
-) -> float | None:
-    """Work the standard error out from a 95 % interval.
+def precision(
+    value: float, interval: Interval, seeds: int | None = None, within: Interval = None
+) -> tuple[float, float] | None:
+    """Work out from a 95 % interval how precise a measurement is.
 
     Parameters
     ----------
@@ -126,47 +121,33 @@ def standard_error(
 
     Returns
     -------
-    float or None
-        None where both arms were cut.
-    """
-    (low, high), (least, largest) = interval, within or _ANY
-    arms = [
-        arm
-        for arm, cut in ((value - low, low <= least), (high - value, high >= largest))
-        if not cut
-    ]
-    if not arms:
-        return None
-    return sum(arms) / len(arms) / _critical(seeds)[0]
-
-
-def detectable_effect(
-    value: float, interval: Sequence[float], seeds: int | None = None, within: Interval = None
-) -> float | None:
-    """Return the effect that a measurement as precise as this finds with 80 % probability.
-
-    Found means that its two-sided test at 5 % rejects zero (or the claimed level). Parameters are
-    those of :func:`standard_error`.
+    tuple of float or None
+        Standard error, and minimal detectable effect: that which the two-sided test at 5 % against
+        zero (or the claimed level) finds with 80 % probability. None without an interval, or where
+        both its arms were cut.
 
     Examples
     --------
-    >>> from iavlib.book.evidence import detectable_effect
-    >>> round(detectable_effect(0.35, (-1.22, 2.04)), 1)
-    2.3
+    >>> from iavlib.book.evidence import precision
+    >>> error, detectable = precision(0.35, (-1.22, 2.04))
+    >>> round(error, 2), round(detectable, 1)
+    (0.83, 2.3)
     """
-    error = standard_error(value, interval, seeds, within)
-    return None if error is None else error * _critical(seeds)[1]
+    if interval is None:
+        return None
+    (low, high), (least, largest) = interval, within or _ANY
+    arms = [value - low] * (low > least) + [high - value] * (high < largest)
+    limit, distance = _critical(seeds)
+    error = sum(arms) / len(arms) / limit if arms else 0
+    return (error, error * distance) if arms else None
 
 
 @cache
 def _critical(seeds: int | None) -> tuple[float, float]:
-    """Return the 97.5 % quantile of t and the distance, in errors, that is found in 80 %."""
-    from scipy import stats
-    from scipy.optimize import brentq
+    """Return the 97.5 % quantile of t, and how many errors away an effect is found in 80 %."""
+    from scipy import optimize, stats
 
-    if seeds is None or seeds > 100:
-        limit = float(stats.norm.ppf(0.975))
-        return limit, limit + float(stats.norm.ppf(0.8))
-    limit = float(stats.t.ppf(0.975, seeds - 1))
-    missed = lambda shift: stats.nct.sf(limit, seeds - 1, shift) - 0.8  # noqa: E731
-    return limit, float(brentq(missed, 0, 50 * limit))
+    left = (seeds or 10_000) - 1  # as good as normal
+    limit = float(stats.t.ppf(0.975, left))
+    missed = lambda shift: 0.8 - stats.nct.sf(limit, left, shift)  # noqa: E731
+    return limit, float(optimize.brentq(missed, 0, 50 * limit))

@@ -59,7 +59,7 @@ def toc_entries(project: Project) -> list[str]:
 
     try:
         listed = [str(entry) for entry in parse_toc_yaml(project.toc)]
-    except (OSError, MalformedError, yaml.YAMLError) as error:
+    except (OSError, ValueError, MalformedError, yaml.YAMLError) as error:
         raise BookError(f"{project.toc}: cannot be read ({error})") from error
     entries = [_without_ending(entry) for entry in listed]
     for entry in entries:
