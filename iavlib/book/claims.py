@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -367,7 +367,7 @@ def rich_table(rows: Sequence[Row]) -> Table:
     table = Table(show_lines=False, pad_edge=False)
     for header in ("claim", "evidence", "setting", "reported", "measured", "data"):
         table.add_column(header)
-    for source, group in _by_source(rows):
+    for source, group in by_source(rows):
         table.add_section()
         table.add_row(f"[bold]{escape(source)}[/bold]")
         for row, name in _lines(group):
@@ -392,38 +392,6 @@ def _lines(rows: Iterable[Row]) -> Iterable[tuple[Row, str]]:
         yield from ((each, each["cohort"]) for each in row["datasets"])
 
 
-def markdown_table(rows: Sequence[Row], source_title: Callable[[str], str] = str) -> str:
-    """Lay the ledger out in MyST Markdown, one table per source.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        What :func:`iavlib.book.claims.ledger` gives, or part of it.
-    source_title : callable, optional
-        Source key to the Markdown that introduces its table.
-
-    Returns
-    -------
-    str
-        Tables; a claim without a value shows what it needs.
-    """
-    columns = "Claim:-- Evidence:-- Setting:-- Reported:-- Measured:-- Data:--"
-    tables = []
-    for source, group in _by_source(rows):
-        lines = table_lines(columns, (_cells(row, name) for row, name in _lines(group)))
-        tables.append("\n".join([f"**{source_title(source)}**", "", *lines]))
-    return "\n\n".join(tables) + "\n"
-
-
-def _cells(row: Row, name: str) -> list[str]:
-    badge = f"{{bdg-{_LOOKS[row['evidence']][1]}}}`{row['verdict']}`"
-    if row["evidence"] != ev.NOT_RUN:
-        badge += f" {row['reason']}"
-    first, reported = (f"– {name}", "") if name else (row["statement"], format_reported(row))
-    # the evidence second, so that a narrow screen shows it
-    return [first, badge, format_setting(row), reported, format_measured(row), format_data(row)]
-
-
 def table_lines(columns: str, rows: Iterable[Iterable[str]]) -> list[str]:
     """Write the lines of a table in Markdown.
 
@@ -442,7 +410,7 @@ def table_lines(columns: str, rows: Iterable[Iterable[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def _by_source(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
+def by_source(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
     """Group rows by source, sources in the order they first appear, findings of this book last."""
     order = list(dict.fromkeys(row["source"] for row in rows))
     ordered = sorted(rows, key=lambda row: (row["finding"], order.index(row["source"])))
