@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,11 @@ class Item(Settings):
         if not self.pages and self.state == STATES[0]:
             raise ValueError("what is done here needs pages")
         return self
+
+    def links(self) -> str:
+        """Link its pages by the number of the notebook or the name of the page."""
+        names = [(re.sub(r".*/(\d+)?(?(1).*)", r"\1", page), page) for page in self.pages]
+        return ", ".join(f"{{doc}}`{name} </{page}>`" for name, page in names)
 
 
 def load_coverage(path: Path) -> dict[str, list[Item]]:
@@ -69,10 +75,7 @@ def coverage_page(project: Project) -> str:
     sources = load_coverage(path) if path.is_file() else {}
     sections = [_count([one for items in sources.values() for one in items])] if sources else []
     for source, items in sources.items():
-        cells = (
-            (one.item, one.what, one.state, one.because or "", ", ".join(map(_link, one.pages)))
-            for one in items
-        )
+        cells = ((one.item, one.what, one.state, one.because or "", one.links()) for one in items)
         lines = table_lines("Item:-- What_it_shows:-- State:-- Why:-- Page:--", cells)
         sections += [f"**{{cite:t}}`{source}`**. {_count(items)}", "\n".join(lines)]
     return "\n\n".join(sections) + "\n"
@@ -82,8 +85,3 @@ def _count(items: list[Item]) -> str:
     counts = Counter(item.state for item in items)
     listed = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     return f"Of {len(items)} items: {listed}."
-
-
-def _link(page: str) -> str:
-    name = page.rpartition("/")[2]
-    return f"{{doc}}`{name[:2] if name[0].isdigit() else name} </{page}>`"

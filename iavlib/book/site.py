@@ -224,7 +224,7 @@ def assemble(project: Project) -> Assembly:
     table = [(chapter.entry, chapter.status, chapter.manifest) for chapter in notebooks]
     generated = {"scorecard": pages.scorecard(project, rows, entries)}
     generated |= {"provenance": pages.provenance_table(table), "citation": front.citation(project)}
-    generated |= {"answers": front.answers(rows, entries)}
+    generated |= {"answers": front.answers(rows, entries), "coverage": coverage_page(project)}
     files |= {f"{pages.FOLDER}/{name}.md": text.encode() for name, text in generated.items()}
     if own:
         summaries = {c.entry: (c.title, c.manifest, c.executed()) for c in own}
@@ -256,8 +256,7 @@ def _plain_files(project: Project, entries: Sequence[str]) -> dict[str, bytes]:
         file = page_file(project, entry)
         if not is_notebook(entry) and file is not None:
             paths[file.relative_to(project.root).as_posix()] = file
-    files = {name: path.read_bytes() for name, path in paths.items()}
-    return files | {f"{pages.FOLDER}/coverage.md": coverage_page(project).encode()}
+    return {name: path.read_bytes() for name, path in paths.items()}
 
 
 @dataclass(frozen=True)
