@@ -25,7 +25,11 @@ book: $(INSTALLED)  ## Get the published tables if possible, run the notebooks t
 test: $(INSTALLED)  ## Run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
+# git then leaves out what JupyterLab writes into a notebook beside its cells, so that a saved
+# notebook differs only where it was edited (.gitattributes names the filter)
 lab: $(INSTALLED)  ## Open the notebooks in JupyterLab
+	@git config --local filter.notebooks.clean "'$(CURDIR)/$(BIN)/nbstripout' --keep-id \
+		--extra-keys metadata.language_info" 2>/dev/null || true
 	@$(BIN)/jupyter lab notebooks
 
 lint: $(INSTALLED)  ## Check the style and layers of the code and that notebooks hold no output; report its size

@@ -36,7 +36,7 @@ END = """
 import os, signal
 from iavlib.book import manifest
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-manifest.write(cohorts=[cohort])
+manifest.finish(cohorts=[cohort])
 with open("../finished.txt", "a") as file:
     file.write("{stem}\\n")
 """

@@ -21,8 +21,7 @@ from iavlib.core.errors import DataError, check_choice
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import decode_mask, read_file
-from iavlib.masks.binary import looks_inverted
-from iavlib.masks.surfaces import bounding_box, region_sizes
+from iavlib.masks.surfaces import bounding_box, looks_inverted, region_sizes
 
 SecondRegion = Literal["largest", "found"]
 COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "hint")

@@ -22,7 +22,6 @@ from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import mask_paths, read_mask
 from iavlib.data.schemas import FACTORS, PAIR_TEXT
-from iavlib.masks.binary import looks_inverted
 from iavlib.masks.metrics import (
     DEFAULT,
     Metric,
@@ -32,7 +31,7 @@ from iavlib.masks.metrics import (
     registry_version,
     selected_metrics,
 )
-from iavlib.masks.surfaces import PreparedMask, as_mask, prepare
+from iavlib.masks.surfaces import PreparedMask, as_mask, looks_inverted, prepare
 
 PROBLEM_COLUMNS = ("image_id", "mask_id", "path", "problem", "hint", "left_out")
 STORE = "pairs.jsonl"

@@ -6,8 +6,9 @@
 - :mod:`iavlib.book.claims` compares ``book/claims.yml`` with what was measured;
 - :mod:`iavlib.book.site` builds the book from what runs left.
 
-A notebook itself needs :func:`record` for what it measured, :mod:`iavlib.book.manifest` in its last
-cell, and :mod:`iavlib.book.pages` for the banner at its top.
+A notebook itself needs :func:`record` for what it measured, :func:`keep` for tables that are to be
+stored and :func:`stored_tables` for those that are, :func:`banner`, :class:`InShort` and
+:func:`figure` for what it shows, and :func:`finish` in its last cell.
 """
 
 import lazy_loader

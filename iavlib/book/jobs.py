@@ -235,6 +235,8 @@ def prepare_jobs(
         cohort, own = parameters.get(COHORT_PARAMETER), parameters.get(PATH_PARAMETER)
         if isinstance(cohort, str):
             inputs["data"] = of_data(cohort, **({PATH_PARAMETER: own} if own else {}))
+            if tables := _stored_tables(project, notebook.stem, cohort, own):
+                inputs["stored tables"] = tables
         experiments = find_experiments(project, profile, notebook.stem, parameters)
         if experiments.store is not None:
             ids = sorted(experiment.name for experiment in experiments.listed)
@@ -243,6 +245,16 @@ def prepare_jobs(
         changed = {n: v for n, v in parameters.items() if v != defaults[n]}
         jobs.append(Job(notebook, profile, chosen, parameters, changed, inputs, experiments))
     return jobs
+
+
+def _stored_tables(project: Project, stem: str, cohort: str, path: str | None) -> str:
+    """Digest the stored tables that a page shows in place of data that are not on this machine."""
+    if path or cohort != "auto":
+        return ""
+    from iavlib.book.stored import tables_digest
+    from iavlib.data.catalogue import choose
+
+    return tables_digest(project, stem) if choose(cohort)[0] == "phantom" else ""
 
 
 def _check_overrides(notebooks: Sequence[Path], overrides: Mapping[str, Any]) -> None:

@@ -2,13 +2,13 @@
 
 The last code cell of every notebook is::
 
-    from iavlib.book import manifest
+    from iavlib import book
 
-    manifest.write(cohorts=[cohort])
+    book.finish(cohorts=[cohort])
 
 `iav run` accepts a run only when this file is there, valid, and of that very run. The kernel gets
 the facts of the run through one environment variable, ``IAV_RUN``, the path of a JSON file. Without
-it (in JupyterLab) nothing is written to disk.
+it, in JupyterLab or under bare papermill, :mod:`iavlib.book.interactive` works them out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from iavlib.book.recording import Measurement, take_pending
+from iavlib.book.recording import Measurement, take_pending, take_tables
 from iavlib.core.errors import ManifestError
 from iavlib.core.files import write_json
 from iavlib.core.project import RUN_VARIABLE
@@ -31,6 +31,8 @@ from iavlib.core.settings import describe
 from iavlib.core.versions import hardware, loaded_versions
 
 SCHEMA_VERSION = 1
+#: About when the first cell ran, which imports this.
+_IMPORTED = time.time()
 #: What a manifest takes over from the facts of its run.
 _FACTS = ["run_id", "notebook", "profile", "overrides", "parameters", "fingerprint", "inputs"]
 
@@ -62,13 +64,15 @@ class Manifest(BaseModel):
     fingerprint: str
     cohorts: list[CohortSummary]
     claims: list[Measurement]
+    #: Tables of derived numbers, see :func:`iavlib.book.keep`; earlier versions kept none.
+    tables: list[dict[str, Any]] = []
     versions: dict[str, str]
     hardware: dict[str, Any]
     seconds: float
     finished: str
 
 
-def write(cohorts: Sequence[Any]) -> None:
+def finish(cohorts: Sequence[Any]) -> None:
     """Write the manifest of this run, and forget the recorded claims.
 
     Parameters
@@ -79,38 +83,56 @@ def write(cohorts: Sequence[Any]) -> None:
     Raises
     ------
     ManifestError
-        If a claim was recorded on a cohort that is not among `cohorts` (but for the data of
-        finished runs, which may be stored ones), or the run's facts cannot be read.
+        If a claim was recorded, or a table kept, of a cohort that is not among `cohorts` (but for
+        the data of finished runs, which may be stored ones), or the run's facts cannot be read.
 
     Notes
     -----
-    Outside `iav run` nothing is written; what would be written is summarized in a printed line.
+    In JupyterLab and under papermill the manifest is written too, and a printed line tells how its
+    run gets into the book; where the notebook's file cannot be found out, the line only sums up.
     """
     described = [_describe(cohort) for cohort in cohorts]
     pending = take_pending()
     claims = [claim for claim, _ in pending]
+    tables = take_tables()
     of_this_page = {claim["cohort"] for claim, of_runs in pending if not of_runs}
+    of_this_page |= {table["cohort"] for table in tables}
     if missing := of_this_page - {cohort["name"] for cohort in described}:
         raise ManifestError(
-            f"claims were recorded on {', '.join(sorted(missing))}, which manifest.write does "
-            "not list; add it to cohorts=[...]"
+            f"claims were recorded, or tables kept, on {', '.join(sorted(missing))}, which "
+            "book.finish does not list; add it to cohorts=[...]"
         )
     facts_file = os.environ.get(RUN_VARIABLE)
-    if not facts_file:
-        print(_summary(described, claims))
+    facts = _read_json(Path(facts_file)) if facts_file else _interactive_facts()
+    if not facts:
+        print(f"{_summary(described, claims)} Nothing is written.")
         return
-    facts = _read_json(Path(facts_file))
     content = {
         "schema_version": SCHEMA_VERSION,
         **{key: facts[key] for key in _FACTS},
         "cohorts": described,
         "claims": claims,
+        "tables": tables,
         "versions": loaded_versions(),
         "hardware": hardware(),
         "seconds": round(time.time() - facts["started"], 2),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_json(Path(facts["manifest"]), content)
+    if not facts_file:
+        from iavlib.book.interactive import now_showing
+
+        print(_summary(described, claims), now_showing(facts))
+
+
+def _interactive_facts() -> dict[str, Any] | None:
+    """Return the facts of a run in JupyterLab or under papermill; None elsewhere."""
+    from IPython import get_ipython
+
+    from iavlib.book.interactive import begin
+
+    shell = get_ipython()
+    return begin(shell.user_ns, _IMPORTED) if shell is not None else None
 
 
 def _describe(cohort: Any) -> dict[str, Any]:
@@ -122,10 +144,7 @@ def _describe(cohort: Any) -> dict[str, Any]:
 def _summary(cohorts: list[dict[str, Any]], claims: list[dict[str, Any]]) -> str:
     data = ", ".join(f"{c['name']}{' (synthetic)' if c['synthetic'] else ''}" for c in cohorts)
     values = ", ".join(f"{claim['id']} = {claim['value']:.4g}" for claim in claims)
-    return (
-        f"Interactive run on {data or 'no data'}; nothing written. "
-        f"Claims measured: {values or 'none'}."
-    )
+    return f"Run on {data or 'no data'}. Claims measured: {values or 'none'}."
 
 
 def read_manifest(path: Path, run_id: str | None = None) -> dict[str, Any]:

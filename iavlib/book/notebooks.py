@@ -33,8 +33,10 @@ FACTS = "run.json"
 
 
 DONE, FAILED, UP_TO_DATE = "done", "failed", "up to date"
-_NO_MANIFEST = "no manifest: the last cell must call manifest.write(cohorts=[...])"
+_NO_MANIFEST = "no manifest: the last cell must call book.finish(cohorts=[...])"
 _GRACE_SECONDS = 15
+#: Settings that would change figures, or leave none.
+_PERSONAL = ("MPLBACKEND", "MATPLOTLIBRC", "PYTHONSTARTUP", "PYTHONWARNINGS")
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def _is_complete(work: Path, files: NotebookFiles, job: Job) -> bool:
     number = source.first_unrun(notebook)
     cells = source.own_code_cells(notebook)
     # the end of the last cell may not have been recorded any more
-    is_last = number == len(cells) and "manifest.write(" in source.cell_source(cells[-1])
+    is_last = number == len(cells) and "finish(cohorts=" in source.cell_source(cells[-1])
     return number is None or is_last
 
 
@@ -184,8 +186,9 @@ def _execute(work: Path, log: Path, lock: int) -> int:
     """
     facts = str(work / FACTS)
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in _PERSONAL},
         RUN_VARIABLE: facts,
+        "PYTHONUTF8": "1",  # whatever the locale
         "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not one of the same name
         "PYTHONUNBUFFERED": "1",
     }

@@ -1,99 +1,27 @@
 """What pages of the book show: the data banner and numbers of a notebook, and what a build adds.
 
-A notebook calls :func:`banner` and :func:`glue`. Building the book adds notices, the provenance and
+A notebook calls :func:`glue`. Building the book adds notices, the provenance and
 tables of claims to what a run left; nothing computed is changed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import html
 import math
 import numbers
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
-from iavlib.book import notebook_source as source
-from iavlib.book.claims import count_verdicts, describe_profile, markdown_table, table_lines
+from iavlib.book import front, notebook_source as source
+from iavlib.book.claims import count_verdicts, describe_profile, table_lines
+from iavlib.book.display import SYNTHETIC_CLASS, Banner
 from iavlib.core.project import Project
+from iavlib.core.versions import describe_hardware
 
-#: Class that marks the banner of synthetic data; the book's build looks for it.
-SYNTHETIC_CLASS = "iav-synthetic"
 _GLUE_PREFIX = "application/papermill.record/"
-
-
-@dataclass(frozen=True, repr=False)
-class Banner:
-    """A notice of the data a page is computed on, shown as HTML or as text.
-
-    Parameters
-    ----------
-    name : str
-        Name of the cohort.
-    synthetic : bool
-        Whether its images are invented.
-    n_images, n_masks : int
-        How many of each it holds.
-    citation : str
-        How to cite it.
-    """
-
-    name: str
-    synthetic: bool
-    n_images: int
-    n_masks: int
-    citation: str
-
-    @property
-    def title(self) -> str:
-        """First line of the notice."""
-        return "Computed on synthetic data" if self.synthetic else f"Data: {self.name}"
-
-    @property
-    def text(self) -> str:
-        """Text of the notice below its title."""
-        size = f"{self.n_images:,} images, {self.n_masks:,} annotator masks"
-        if self.synthetic:
-            return (
-                f"{self.name}: {size}, all invented. The numbers on this page show that the "
-                "analysis works; they give no information on real lesions or real annotators."
-            )
-        return f"{size}. {self.citation}"
-
-    def _repr_html_(self) -> str:
-        kind, size, colour = "note", "1em", "#3b82c4"
-        if self.synthetic:
-            kind, size, colour = f"warning {SYNTHETIC_CLASS}", "1.3em", "#f0ad4e"
-        # the style is for JupyterLab, which does not know the book's classes
-        style = f"font-size:{size};border-left:.4rem solid {colour};padding:.2rem .8rem"
-        return (
-            f'<div class="admonition {kind} iav-banner" role="note" style="{style}">'
-            f'<p class="admonition-title"><strong>{html.escape(self.title)}</strong></p>'
-            f"<p>{html.escape(self.text)}</p></div>"
-        )
-
-    def __repr__(self) -> str:
-        return f"{self.title.upper() if self.synthetic else self.title}. {self.text}"
-
-
-def banner(cohort: Any) -> Banner:
-    """Show which data a page is computed on; in large type when they are synthetic.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        The data of the notebook.
-
-    Returns
-    -------
-    Banner
-        The value of the last line of the cell that loads the data.
-    """
-    n_images, n_masks = len(cohort.images), len(cohort.masks)
-    return Banner(cohort.name, cohort.synthetic, n_images, n_masks, cohort.citation)
 
 
 def glue(name: str, value: Any) -> None:
@@ -154,7 +82,7 @@ def finished_page(notebook: Notebook, manifest: Mapping[str, Any], claims: str =
     cells = [_folded(cell) for cell in notebook["cells"]]
     if (
         cells
-        and "manifest.write(" in source.cell_source(cells[-1])
+        and "finish(cohorts=" in source.cell_source(cells[-1])
         and not cells[-1].get("outputs")
     ):
         cells = cells[:-1]
@@ -228,13 +156,12 @@ def provenance(manifest: Mapping[str, Any]) -> str:
     data = "; ".join(_describe_cohort(cohort) for cohort in manifest["cohorts"]) or "none"
     changed = ", ".join(_code(f"{k} = {v!r}") for k, v in manifest["parameters"].items()) or "none"
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
-    machine = manifest["hardware"]
     lines = [
         f"Data: {data}",
         f"Scale: profile {escape(describe_profile(manifest))}",
         f"Parameters: {changed}",
         f"Run: {manifest['seconds']:.0f} s, finished {minute(manifest['finished'])} UTC, on "
-        f"{machine['cpus']} CPUs ({escape(machine['system'])})",
+        f"{escape(describe_hardware(manifest['hardware']))}",
         f"Versions: {escape(versions)}",
     ]
     items = "\n".join(f"- {line}" for line in lines)
@@ -326,45 +253,17 @@ def _markdown(text: str) -> dict[str, Any]:
 FOLDER = "book/generated"
 
 
-def claims_table(project: Project, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write claims as tables, one per source.
-
-    Parameters
-    ----------
-    project : Project
-        The project; sources that are in its references become citations.
-    rows : sequence of dict
-        The ledger, or part of it.
-
-    Returns
-    -------
-    str
-        Markdown; empty without rows.
-    """
-    from pybtex.database import parse_file
-
-    file = project.references
-    entries = parse_file(str(file)).entries if rows and file.is_file() else {}
-
-    def title(source: str) -> str:
-        if source not in entries:
-            return escape(source[:1].upper() + source[1:])
-        text = entries[source].fields.get("title", source)
-        plain = re.sub(r"[{}]|\s+(?=\s)", "", text).replace("\n", " ")  # braces protect capitals
-        return f"{escape(plain)}, {{cite:t}}`{source}`"
-
-    return markdown_table(rows, title) if rows else ""
-
-
-def scorecard(project: Project, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write the ledger for the first page: the number of claims that hold, then all claims."""
-    sections = [count_verdicts(rows), claims_table(project, rows)]
+def scorecard(
+    project: Project, rows: Sequence[Mapping[str, Any]], entries: Sequence[str] = ()
+) -> str:
+    """Write the ledger for the first page: how many claims have which label, then all claims."""
+    sections = [count_verdicts(rows), front.claims_table(project, rows, entries)]
     if invented := sum(row["synthetic"] for row in rows):
         text = (
-            f"{invented} of the values below were measured on invented images, as the real ones "
-            "were not available. They show that the analysis works and get no verdict."
+            f"Computed on invented images only, as the real ones were not available: {invented} of "
+            "the claims. That shows that the analysis works; they count as not run."
         )
-        sections.insert(0, _admonition("Synthetic data", f"warning {SYNTHETIC_CLASS}", text))
+        sections.append(_admonition("Synthetic data", f"note {SYNTHETIC_CLASS}", text))
     return "\n\n".join(sections)
 
 
@@ -384,7 +283,7 @@ def provenance_table(entries: Sequence[tuple[str, str, Mapping[str, Any] | None]
     runs = [
         (f"{{doc}}`/{page}`", status, *_run_cells(manifest)) for page, status, manifest in entries
     ]
-    columns = "Notebook:-- Last_run:-- Profile:-- Data:-- Seconds--: Finished_(UTC):--"
+    columns = "Notebook:-- Last_run:-- Profile:-- Data:-- Seconds--: Finished_(UTC):-- Machine:--"
     used: dict[str, set[str]] = defaultdict(set)
     for _, _, manifest in entries:
         for name, version in (manifest or {"versions": {}})["versions"].items():
@@ -397,10 +296,11 @@ def provenance_table(entries: Sequence[tuple[str, str, Mapping[str, Any] | None]
 
 def _run_cells(manifest: Mapping[str, Any] | None) -> list[str]:
     if manifest is None:
-        return ["–"] * 4
+        return ["–"] * 5
     seconds, finished = f"{manifest['seconds']:.0f}", minute(manifest["finished"])
     data = escape(cohort_names(manifest)) or "–"
-    return [escape(describe_profile(manifest)), data, seconds, finished]
+    machine = escape(describe_hardware(manifest["hardware"]))
+    return [escape(describe_profile(manifest)), data, seconds, finished, machine]
 
 
 def cohort_names(manifest: Mapping[str, Any]) -> str:

@@ -32,13 +32,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import iavlib
+from iavlib.book.interactive import collect
 from iavlib.book.jobs import PATH_PARAMETER, Job, NotebookFiles, prepare_jobs, reason_to_run
 from iavlib.core.errors import IavError, ProjectError, suggest
 from iavlib.core.files import only_one, write_json, write_text
-from iavlib.core.project import Project, data_home
+from iavlib.core.project import Project, cache_home, data_home
+from iavlib.core.settings import read_yaml
 from iavlib.core.versions import PACKAGES, package_versions
 
 LOCAL = "local"
@@ -264,6 +264,7 @@ def make(request: Request, log: Callable[[str], None]) -> list[Target]:
         If the request is wrong, or Snakemake failed for another reason than a job.
     """
     project, profile = request.project, find_executor(request.project, request.executor)
+    collect(project, log)
     snapshot = request.snapshot()
     n_targets = request.recorded(snapshot)
     targets = [] if n_targets else request.targets()
@@ -374,7 +375,7 @@ def _run_snakemake(
     threads = n_cores if request.is_serial else 1  # all cores for the one job at a time
     config = {"root": str(request.project.root), "threads": threads, "targets": described}
     write_json(folder / "plan.json", config)
-    settings = yaml.safe_load((profile / "config.yaml").read_text(encoding="utf-8")) or {}
+    settings = read_yaml(profile / "config.yaml") or {}
     is_local = settings.get("executor", LOCAL) == LOCAL
     command = [sys.executable, "-m", "iavlib.book.worker", "snakemake", "--snakefile", "Snakefile"]
     command += ["--configfile", "plan.json", "--workflow-profile", str(profile), "--keep-going"]
@@ -383,14 +384,21 @@ def _run_snakemake(
         command += ["--default-storage-prefix", str(folder)]
     with (folder / "snakemake.log").open("wb") as log:
         errors = log if is_local and not options else None  # a cluster's progress is shown
+        streams = {"stdin": subprocess.PIPE, "stderr": errors}
         process = subprocess.Popen(
-            [*command, *options], cwd=folder, stdin=subprocess.PIPE, stderr=errors
+            [*command, *options], cwd=folder, env=_environment(folder), **streams
         )
         try:
             return process.wait()
         finally:
             process.stdin.close()  # if we are interrupted, this ends the jobs too
             process.wait()
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Give Snakemake a cache that it can write; jobs keep the locations of ours."""
+    ours = {"IAV_CACHE_HOME": str(cache_home()), "IAV_DATA_HOME": str(data_home())}
+    return {**os.environ, **ours, "XDG_CACHE_HOME": str(folder / "cache")}
 
 
 def _last_line(folder: Path) -> str:

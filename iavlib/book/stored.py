@@ -4,9 +4,11 @@
 ``book/results/``, a few files that maintainers commit. A book built elsewhere shows them, labelled
 *stored*, for scales it has not run itself.
 
-``book/results/notebooks.json`` holds the manifests of notebook runs by notebook and scale,
-``book/results/runs/`` the experiments (:mod:`iavlib.experiments.stored`). Models stay where they
-are, and so do predictions of the training images of a diagnosis: no page reads those.
+``book/results/notebooks.json`` holds the manifests of notebook runs by notebook and scale, with the
+tables of statistics that a notebook kept (:func:`iavlib.book.keep`); :func:`stored_tables` returns
+these, for pages on machines without the data. ``book/results/runs/`` holds the experiments
+(:mod:`iavlib.experiments.stored`). Models stay where they are, and so do predictions of the
+training images of a diagnosis: no page reads those.
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from iavlib.book.manifest import check_manifest, read_manifest
 from iavlib.book.notebook_source import read_cells
 from iavlib.book.parameters import SCALES
-from iavlib.core.errors import ExperimentError, IavError, ManifestError
+from iavlib.core.errors import ExperimentError, IavError, ManifestError, ProjectError
 from iavlib.core.files import write_json
-from iavlib.core.project import Project
+from iavlib.core.project import Project, find_project, select_notebooks
+from iavlib.core.versions import describe_hardware
 from iavlib.experiments.store import METRICS, PREDICTIONS, SPEC, read_json
 from iavlib.experiments.stored import write_stored
 
@@ -166,12 +171,89 @@ def read_stored(project: Project) -> list[dict[str, Any]]:
     return manifests
 
 
+class StoredTables(dict[str, pd.DataFrame]):
+    """Stored tables of one notebook by name; empty, and not true, where there are none.
+
+    Attributes
+    ----------
+    label : str
+        When, on what machine and at what scale they were computed, for a caption.
+    cohort : str
+        Name of the data.
+    n_images, n_masks : int
+        Size of the data.
+    """
+
+    label = cohort = ""
+    n_images = n_masks = 0
+
+
+def stored_tables(notebook: str, cohort: str | None = None) -> StoredTables:
+    """Read the tables that a notebook kept of a real cohort, from the stored results of the book.
+
+    Parameters
+    ----------
+    notebook : str
+        Stem or number of the notebook, for instance ``"02"``.
+    cohort : str, optional
+        Name of the data; whichever real data are stored, by default.
+
+    Returns
+    -------
+    StoredTables
+        Those of the largest scale; empty where nothing is stored, or outside of a project.
+        Notebook 01 keeps ``counts``, ``masks_by`` (annotator, tool, skill), ``masks_per_image``,
+        ``metrics`` (of all pairs) and ``annotator_pairs`` (mean Dice of each pair of annotators);
+        notebook 02 ``groups`` (mean Dice of benign and malignant lesions with interval and n),
+        ``histogram`` (of Dice by class, over images and over pairs), ``effects``, ``dominance``,
+        ``specifications`` (the curve: every estimate with its choices), ``pair_effects`` (the
+        association within each pair of annotators) and ``summary`` (their random-effects mean).
+
+    Raises
+    ------
+    ManifestError
+        If the file of stored results is damaged.
+
+    Examples
+    --------
+    >>> from iavlib import book
+    >>> tables = book.stored_tables("02")
+    >>> if tables:
+    ...     groups = tables["groups"]
+    """
+    try:
+        project = find_project()
+        [path] = select_notebooks(project, [notebook])
+    except ProjectError:
+        return StoredTables()
+    of_scale = {m["profile"]: m for m in read_stored(project) if m["notebook"] == path.stem}
+    for profile in reversed(SCALES):
+        manifest = of_scale.get(profile, {})
+        tables = StoredTables()
+        for table in manifest.get("tables", ()):
+            if not table["synthetic"] and table["cohort"] == (cohort or table["cohort"]):
+                frame = pd.DataFrame(table["columns"])
+                tables[table["name"]] = frame.set_index(table["index"]) if table["index"] else frame
+                tables.cohort = table["cohort"]
+        if tables:
+            [data] = [c for c in manifest["cohorts"] if c["name"] == tables.cohort]
+            tables.n_images, tables.n_masks = data["n_images"], data["n_masks"]
+            tables.label = f"{describe_stored(manifest)}, scale {profile}"
+            return tables
+    return StoredTables()
+
+
+def tables_digest(project: Project, stem: str) -> str:
+    """Return a digest of what is stored for :func:`stored_tables`; empty where nothing is."""
+    manifests = [m for m in _read_manifests(project).values() if m.get("notebook") == stem]
+    tables = [[m["finished"], m["tables"]] for m in manifests if m.get("tables")]
+    return hashlib.sha256(json.dumps(tables).encode()).hexdigest()[:16] if tables else ""
+
+
 def describe_stored(manifest: dict[str, Any]) -> str:
     """Describe in one line when and on what machine a stored result was made."""
-    machine = manifest["hardware"]
-    devices = [f"{machine['cpus']} CPUs", machine["system"], *machine.get("accelerators", [])]
     age = "" if manifest["stored"]["current"] else ", by an earlier version of the notebook"
-    return f"stored {manifest['finished'][:10]}, {', '.join(devices)}{age}"
+    return f"stored {manifest['finished'][:10]}, {describe_hardware(manifest['hardware'])}{age}"
 
 
 def _manifest_file(project: Project) -> Path:

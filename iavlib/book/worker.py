@@ -50,8 +50,9 @@ def execute_notebook(job_file: str) -> None:
     import papermill
 
     with tempfile.TemporaryDirectory(prefix="iav-") as folder:
-        # profiles and start-up files of the user's IPython could change results
-        os.environ["IPYTHONDIR"] = os.path.join(folder, "ipython")
+        # personal start-up files and settings could change results, and a home may be read-only
+        for name in ("IPYTHONDIR", "MPLCONFIGDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
+            os.environ[name] = os.path.join(folder, name.lower())
         papermill.execute_notebook(
             job["input"],
             job["output"],

@@ -6,8 +6,11 @@ what this library can generate again.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,9 +198,31 @@ def data_home() -> Path:
 def cache_home() -> Path:
     """Return the folder of what can be generated again: ``IAV_CACHE_HOME``, else the user's cache.
 
-    The folder need not exist.
+    The folder need not exist. Where the user's cache cannot be written, as under a home directory
+    that is missing or read-only, it is a folder for temporary files, with a warning.
     """
-    return _from_environment("IAV_CACHE_HOME") or Path(user_cache_dir("iavlib"))
+    return _from_environment("IAV_CACHE_HOME") or _default_cache(Path(user_cache_dir("iavlib")))
+
+
+@functools.cache
+def _default_cache(usual: Path) -> Path:
+    try:
+        usual.mkdir(parents=True, exist_ok=True)
+        if os.access(usual, os.W_OK):
+            return usual
+    except OSError:
+        pass
+    user = getattr(os, "getuid", lambda: "cache")()
+    instead = Path(tempfile.gettempdir()) / f"iavlib-{user}"
+    instead.mkdir(mode=0o700, exist_ok=True)
+    if instead.stat().st_uid != user and user != "cache":  # somebody else made it
+        instead = Path(tempfile.mkdtemp(prefix="iavlib-"))
+    warnings.warn(
+        f"{usual} cannot be written; what is cached goes to {instead} and may be lost. "
+        "Set IAV_CACHE_HOME to a folder that can be written to keep it",
+        stacklevel=3,
+    )
+    return instead
 
 
 def _from_environment(variable: str) -> Path | None:

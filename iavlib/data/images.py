@@ -19,8 +19,8 @@ from PIL import ExifTags, Image, ImageOps
 
 from iavlib.core.errors import DataError
 from iavlib.data.schemas import IMAGE_SUFFIXES
-from iavlib.masks.binary import MAX_CLASSES, binarise, label_values
 from iavlib.masks.overlap import mask_stack
+from iavlib.masks.surfaces import MAX_CLASSES, binarise, label_values
 
 MAX_PIXELS = 10_000 * 10_000
 #: Smallest side of a photograph that can show a lesion.
@@ -65,7 +65,7 @@ def read_mask(
 
     Files of one bit, 0/1, 0/255, 16 bits, floating point, a palette, or several channels read
     alike. Values between outside and inside are binarised at half the maximum; see
-    :func:`iavlib.masks.binary.binarise`. One colour on black is a mask too, and so is what is
+    :func:`iavlib.masks.surfaces.binarise`. One colour on black is a mask too, and so is what is
     opaque in one colour on a transparent ground. NumPy files and those that SimpleITK reads (NIfTI,
     NRRD, MetaImage) must hold one slice.
 
@@ -95,7 +95,7 @@ def read_mask(
 def decode_mask(
     path: str | Path, max_pixels: int = MAX_PIXELS, threshold: float | None = None
 ) -> tuple[np.ndarray, str]:
-    """Read a mask as :func:`read_mask`, and the note of :func:`iavlib.masks.binary.binarise`."""
+    """Read a mask as :func:`read_mask`, and the note of :func:`iavlib.masks.surfaces.binarise`."""
     values = read_values(path, max_pixels)
     if values.colours and threshold is None and len(values.classes) > 1:
         named = ", ".join(f"#{code:06x}" for code in values.classes[:10])

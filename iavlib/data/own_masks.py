@@ -31,7 +31,7 @@ from iavlib.data import exports
 from iavlib.data.exports import DOCUMENTS, HINT, MASK_SUFFIXES, list_files, stem
 from iavlib.data.images import Values, read_file, read_values, turn
 from iavlib.data.schemas import IMAGE_SUFFIXES
-from iavlib.masks.binary import MAX_CLASSES, binarise
+from iavlib.masks.surfaces import MAX_CLASSES, binarise
 
 TABLES = ("masks.csv", "masks.tsv", "masks.xlsx")
 FIRST_LINE = 2

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from iavlib.core.errors import DataError
-from iavlib.masks.binary import binarise
-from iavlib.masks.surfaces import as_mask
+from iavlib.masks.surfaces import as_mask, binarise
 
 SOFT_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 RELEASED_EPSILON = 1e-6

@@ -42,6 +42,8 @@ def use_style() -> None:
     """Set matplotlib's defaults to the style of the book.
 
     Importing :mod:`iavlib.plots` does so; call it where another library has reset the style.
+    Settings of a personal ``matplotlibrc`` are replaced, so that figures are the same everywhere;
+    the backend stays.
 
     Examples
     --------
@@ -51,6 +53,7 @@ def use_style() -> None:
     >>> mpl.rcParams["axes.grid"]
     True
     """
+    mpl.rcdefaults()
     mpl.rcParams.update(
         {
             "figure.dpi": 110,

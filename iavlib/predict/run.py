@@ -72,6 +72,8 @@ class PredictOptions:
     alpha : float
         Share of true values that may lie outside the intervals.
     calibrate_on : {"val", "test"}
+    intervals : {"mondrian", "cqr", "equal"}
+        See :func:`iavlib.predict.calibrate`.
     heat_maps : bool
     overwrite : bool
     max_pixels : int
@@ -86,6 +88,7 @@ class PredictOptions:
     masks: Path | None = None
     alpha: float = 0.1
     calibrate_on: str = "val"
+    intervals: str = "mondrian"
     heat_maps: bool = True
     overwrite: bool = False
     max_pixels: int = MAX_PIXELS
@@ -139,7 +142,7 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
             raise PredictionError(options.out, "holds the images", hint)
     with output_folder(options.out, options.overwrite) as work, _matplotlib_cache(work):
         models = [load_predictor(name) for name in options.models]
-        ensemble = make_ensemble(models, options.alpha, options.calibrate_on)
+        ensemble = make_ensemble(models, options.alpha, options.calibrate_on, options.intervals)
         listing = read_listing(options.masks, strict=False) if options.masks else None
         files = () if listing is None else listing.source.rows["path"].dropna()
         requested = list_images(options.sources, exclude=[options.out, *map(Path, files)])
@@ -153,6 +156,7 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
             "models": [model.name for model in models],
             "agreement": bool(ensemble.calibrations),
             "alpha": options.alpha,
+            "intervals": options.intervals,
             "facts": describe(ensemble),
             "warnings": [*limitations(ensemble), *reasons],
             "images": len(rows),

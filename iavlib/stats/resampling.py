@@ -21,8 +21,9 @@ from scipy.stats import t
 
 from iavlib.stats.samples import check_level, cluster_codes, finite_values, weighted_mean
 
-#: Replicates held in memory at a time; at 3,000 rows one block of weights is 6 MB.
-_BLOCK = 256
+#: Replicates held in memory at a time, fewer where their weights would take more bytes than this;
+#: statistics need several arrays of that size.
+_BLOCK, _BLOCK_BYTES = 256, 64_000_000
 
 #: No interval is given when the statistic is undefined in more than this share of replicates.
 MAX_UNDEFINED = 0.1
@@ -165,7 +166,7 @@ def cluster_weights(
     ndarray of float, shape (b, n)
         How often each row's cluster was drawn; the draws of a replicate sum to `n_clusters`.
     """
-    for size in block_sizes(n_boot):
+    for size in block_sizes(n_boot, len(codes)):
         drawn = rng.integers(0, n_clusters, size=(size, n_clusters))
         # One bincount for the whole block: each replicate counts in its own range of numbers.
         drawn += np.arange(size)[:, None] * n_clusters
@@ -173,11 +174,12 @@ def cluster_weights(
         yield counts.reshape(size, n_clusters)[:, codes].astype(float)
 
 
-def block_sizes(n_boot: int) -> list[int]:
-    """Divide replicates into blocks that fit into memory."""
+def block_sizes(n_boot: int, n_rows: int = 0) -> list[int]:
+    """Divide replicates of `n_rows` weights each into blocks that fit into memory."""
     if n_boot < 2:
         raise ValueError(f"n_boot must be at least 2, not {n_boot}")
-    return [min(_BLOCK, n_boot - start) for start in range(0, n_boot, _BLOCK)]
+    block = int(np.clip(_BLOCK_BYTES // (8 * max(n_rows, 1)), 1, _BLOCK))
+    return [min(block, n_boot - start) for start in range(0, n_boot, block)]
 
 
 def percentiles(replicates: np.ndarray, level: float) -> tuple[float, float, float, int]:
@@ -269,3 +271,51 @@ def mean_interval(
     half = float(t.ppf((1 + level) / 2, n - 1)) * se
     p = float(2 * t.sf(abs(mean) / se, n - 1)) if se > 1e-12 * np.abs(values).max() else np.nan
     return Estimate(mean, max(mean - half, within[0]), min(mean + half, within[1]), p)
+
+
+def random_effects(
+    values: ArrayLike,
+    errors: ArrayLike,
+    level: float = 0.95,
+    within: tuple[float, float] = (-np.inf, np.inf),
+) -> Estimate:
+    """Average an effect over data sets that may differ in it, by a random-effects meta-analysis.
+
+    Parameters
+    ----------
+    values, errors : array_like of float, shape (k,)
+        Effect of each data set and its standard error; k >= 2, errors above 0.
+    level : float
+        Coverage of the interval, between 0 and 1.
+    within : pair of float
+        Possible range of the mean; the interval is cut there.
+
+    Returns
+    -------
+    Estimate
+        Mean over data sets like these, with the interval of Hartung and Knapp (Student's t with
+        k - 1 degrees of freedom, never narrower than the data sets' own errors imply). Two data
+        sets leave one degree of freedom and a very wide interval.
+
+    References
+    ----------
+    DerSimonian and Laird (1986), Controlled Clinical Trials 7, 177-188; Hartung and Knapp (2001),
+    Statistics in Medicine 20, 3875-3889.
+
+    Examples
+    --------
+    >>> from iavlib.stats import random_effects
+    >>> mean = random_effects([0.2, 0.4, 0.3], [0.1, 0.1, 0.1])
+    >>> round(mean.value, 3), round(mean.low, 3), round(mean.high, 3)
+    (0.3, 0.052, 0.548)
+    """
+    values, variances = np.asarray(values, dtype=float), np.asarray(errors, dtype=float) ** 2
+    left, weights = len(values) - 1, 1 / variances
+    spread = weights @ (values - weights @ values / weights.sum()) ** 2
+    room = weights.sum() - weights @ weights / weights.sum()
+    weights = 1 / (variances + max(0, spread - left) / room)
+    mean = float(weights @ values / weights.sum())
+    scatter = weights @ (values - mean) ** 2 / left
+    se = float(np.sqrt(max(1, scatter) / weights.sum()))
+    half = float(t.ppf((1 + level) / 2, left)) * se
+    return Estimate(mean, max(mean - half, within[0]), min(mean + half, within[1]))

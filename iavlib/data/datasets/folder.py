@@ -44,8 +44,8 @@ from iavlib.data.cohort import Cohort
 from iavlib.data.exports import HINT
 from iavlib.data.images import array_suffix, image_size, orientation, read_mask
 from iavlib.data.own_masks import COLUMNS, FACTS, FIRST_LINE, Source, name_key, overlap
-from iavlib.masks import binary
 from iavlib.masks.metrics import image_pairs, metric_names, registry_version
+from iavlib.masks.surfaces import THRESHOLD
 
 TABLE = "masks.csv"
 OTHER_NAMES = {"skill_level": "skill", "patient_id": "patient", "lesion_id": "lesion"}
@@ -60,7 +60,7 @@ _SCHEMA = pa.DataFrameSchema(
 )
 _OUTSIDE = "path outside the folder"
 OUTSIDE_HINT = "name files relative to the table and below it, or by their absolute path"
-_SIZES_HINT = "give all files of an image one size; remove an image file that is a smaller copy, or enlarge it"
+_SIZES_HINT = "give all files of an image one size; enlarge or remove one that is a smaller copy"
 _OVERLAP = 0.5  # IoU from which two masks of one annotator look like two drawings of one object
 
 
@@ -144,7 +144,7 @@ def read_listing(
         are several.
     threshold : float, optional
         Share of a mask's maximum above which a pixel is inside, from 0 to below 1; see
-        :func:`iavlib.masks.binary.binarise`.
+        :func:`iavlib.masks.surfaces.binarise`.
     per_object : bool
         Whether the objects on an image are matched between annotators one to one, and each
         becomes an image of its own, instead of being united. A mask alone is parted into its
@@ -176,7 +176,7 @@ def read_listing(
     rows = _fit_photographs(rows, looks, listing, strict)
     rows = _sessions(rows, notes)
     if noted := [(file, look.note) for file, look in looks.items() if look.note]:
-        how = f"{threshold or binary.THRESHOLD:g} of the maximum"
+        how = f"{threshold or THRESHOLD:g} of the maximum"
         text = f"{len(noted)} masks have values between outside and inside; binarised at {how}"
         notes.append(f"{text} (first {Path(noted[0][0]).name}: {noted[0][1]})")
     account = listing.rows[["where", "image_id", "annotator", "label"]]

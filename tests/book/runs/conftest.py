@@ -18,7 +18,7 @@ cohort = SimpleNamespace(
     citation="Toy et al. (2020)",
 )
 """
-MANIFEST = "from iavlib.book import manifest\n\nmanifest.write(cohorts=[cohort])"
+MANIFEST = "from iavlib.book import manifest\n\nmanifest.finish(cohorts=[cohort])"
 
 CLAIM = {
     "id": "toy-mean",
@@ -26,7 +26,9 @@ CLAIM = {
     "place": "Table 1",
     "statement": "The mean is a half.",
     "reported": 0.5,
-    "compare": {"kind": "close", "tolerance": 0.01},
+    "unit": "Dice",
+    "compare": {"kind": "equal", "tolerance": 0.01},
+    "protocol": "published",
     "cohorts": ["toy"],
     "notebook": "01_first",
     "needs": "nothing",

@@ -12,7 +12,7 @@ from iavlib.core.files import write_json
 
 @pytest.fixture
 def job(workshop):
-    path = workshop.notebook("01_first", "x = 1", "manifest.write(cohorts=[])")
+    path = workshop.notebook("01_first", "x = 1", "manifest.finish(cohorts=[])")
     return prepare_jobs(workshop.project, [path], "quick")[0]
 
 

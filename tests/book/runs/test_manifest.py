@@ -43,7 +43,7 @@ def run(workshop, tmp_path, monkeypatch):
 
 def test_a_written_manifest_reads_back(run):
     record("toy-mean", 0.5, cohort=COHORT, n=10, interval=(0.4, 0.6))
-    manifest.write(cohorts=[COHORT])
+    manifest.finish(cohorts=[COHORT])
     content = read_manifest(run, run_id="run1")
     assert content["cohorts"][0]["n_masks"] == 2
     assert content["claims"][0]["value"] == 0.5
@@ -58,7 +58,7 @@ def test_interactively_nothing_is_written(workshop, monkeypatch, capsys):
     monkeypatch.delenv("IAV_RUN", raising=False)
     record("toy-mean", 0.25, cohort=COHORT, n=10)
     record("toy-mean", 0.5, cohort=COHORT, n=10)  # a cell run twice
-    manifest.write(cohorts=[COHORT])
+    manifest.finish(cohorts=[COHORT])
     assert "toy-mean = 0.5." in capsys.readouterr().out
     assert not workshop.project.executed.exists()
     assert take_pending() == []
@@ -66,13 +66,13 @@ def test_interactively_nothing_is_written(workshop, monkeypatch, capsys):
 
 def test_a_claim_on_an_unlisted_cohort_is_refused(run):
     record("toy-mean", 0.5, cohort=COHORT, n=10)
-    with pytest.raises(ManifestError, match=r"recorded on toy, which .* does not list"):
-        manifest.write(cohorts=[])
+    with pytest.raises(ManifestError, match=r"on toy, which .* does not list"):
+        manifest.finish(cohorts=[])
 
 
 def test_data_of_stored_runs_need_not_be_here(run):
     record("toy-mean", 0.5, cohort=RunData("elsewhere", synthetic=False), n=10)
-    manifest.write(cohorts=[COHORT])
+    manifest.finish(cohorts=[COHORT])
     (claim,) = read_manifest(run)["claims"]
     assert (claim["cohort"], claim["synthetic"]) == ("elsewhere", False)
     assert "of_runs" not in claim
@@ -103,7 +103,7 @@ def damaged(change):
     ],
 )
 def test_a_manifest_that_is_not_whole_is_refused(run, damage, message):
-    manifest.write(cohorts=[COHORT])
+    manifest.finish(cohorts=[COHORT])
     damage(run)
     with pytest.raises(ManifestError, match=message):
         read_manifest(run, run_id="run1")

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from iavlib.book import pages
+from iavlib.book import display, pages
 from iavlib.book.site import check_pages
 
 COHORT = SimpleNamespace(
@@ -12,7 +12,7 @@ COHORT = SimpleNamespace(
 
 
 def test_synthetic_data_are_announced_in_large():
-    page = pages.banner(COHORT)._repr_html_()
+    page = display.banner(COHORT)._repr_html_()
     assert "Computed on synthetic data" in page
     assert "1,200 images, 3,000 annotator masks" in page
     assert pages.SYNTHETIC_CLASS in page
@@ -20,11 +20,11 @@ def test_synthetic_data_are_announced_in_large():
 
 def test_real_data_are_named_and_cited():
     real = SimpleNamespace(**{**vars(COHORT), "synthetic": False, "name": "imapp"})
-    page = pages.banner(real)._repr_html_()
+    page = display.banner(real)._repr_html_()
     assert "Data: imapp" in page
     assert "A &lt;b&gt; &amp; C" in page
     assert pages.SYNTHETIC_CLASS not in page
-    assert "synthetic" not in repr(pages.banner(real)).lower()
+    assert "synthetic" not in repr(display.banner(real)).lower()
 
 
 @pytest.mark.parametrize(
@@ -85,5 +85,5 @@ def test_a_missing_page_and_a_silent_synthetic_page_are_problems(tmp_path):
     ]
     (tmp_path / "index.html").write_text("")
     (tmp_path / "b.html").write_text("")
-    (tmp_path / "a.html").write_text(pages.banner(COHORT)._repr_html_())
+    (tmp_path / "a.html").write_text(display.banner(COHORT)._repr_html_())
     assert check_pages(tmp_path, ["a", "b"], synthetic={"a"}) == []

@@ -122,7 +122,7 @@ def test_a_notebook_that_writes_no_manifest_is_not_done(shop):
     result = run_if_needed(shop.project, prepare_jobs(shop.project, [path], "quick")[0])
     assert result.status == "failed"
     assert result.failure.place == "code cell 1 (import os)"
-    assert "the last cell must call manifest.write" in result.failure.error
+    assert "the last cell must call book.finish" in result.failure.error
     assert NotebookFiles(shop.project.executed, "02_forgetful").failed_notebook.exists()
 
 

@@ -2,11 +2,15 @@
 
 import json
 import shutil
+import time
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from iavlib import book
 from iavlib.book.claims import ledger
 from iavlib.book.site import assemble
 from iavlib.book.stored import StoredResultsError, export_results, read_stored
@@ -19,11 +23,13 @@ from iavlib.experiments.stored import read_stored_predictions, stored_runs
 
 CLAIM = """
 - id: mean
-  source: this book
+  source: paper2020
   place: here
   statement: The mean is a half.
   reported: 0.5
-  compare: {kind: close, tolerance: 0.01}
+  unit: Dice
+  compare: {kind: equal, tolerance: 0.01}
+  protocol: published
   cohorts: [real]
   notebook: 01_first
   needs: the tables
@@ -97,7 +103,7 @@ def test_an_exported_value_outlives_its_machine(lab):
     lab.moved()
     (row,) = ledger(lab.project)
     assert (row["measured"], row["verdict"]) == (0.501, "reproduced")
-    assert row["profile"] == "paper, stored 2026-02-03, 16 CPUs, Linux"
+    assert row["profile"] == "paper, stored 2026-02-03, 16 CPUs"
 
 
 def test_the_same_run_is_exported_once_and_a_later_one_replaces_it(lab):
@@ -164,7 +170,7 @@ def test_a_page_that_was_not_run_shows_the_stored_values(lab):
     page = files["notebooks/01_first.md"].decode()
     assert "has not been run here" in page
     assert "paper: stored 2026-02-03, 16 CPUs" in page
-    assert "| 0.501 [0.4, 0.6] |" in page
+    assert "0.501 (0.400 to 0.600)<" in page
     assert not [name for name in files if name.startswith("book/results")]
 
 
@@ -310,3 +316,94 @@ def test_the_command(lab):
     assert result.exit_code == 0
     assert "stored: 01_first.paper" in result.output
     assert "1 stored, 0 unchanged" in result.output
+
+
+class Cohort:
+    """The little that recording needs to know of data."""
+
+    images = masks = pd.DataFrame(index=["ISIC_1", "ISIC_2"])
+    citation, fingerprint = "", "f"
+
+    def __init__(self, name="real", synthetic=False):
+        self.name, self.synthetic = name, synthetic
+
+
+def kept(monkeypatch, tmp_path, cohort, **tables):
+    """Run the last cell of a notebook; return what its manifest holds of tables."""
+    facts = dict.fromkeys(("run_id", "notebook", "profile", "fingerprint"), "x")
+    facts |= {"overrides": {}, "parameters": {}, "inputs": {}, "started": time.time()}
+    facts["manifest"] = str(tmp_path / "manifest.json")
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    monkeypatch.setenv("IAV_RUN", str(tmp_path / "facts.json"))
+    for name, table in tables.items():
+        book.keep(name, table, cohort=cohort)
+    book.finish(cohorts=[cohort])
+    return json.loads((tmp_path / "manifest.json").read_text())["tables"]
+
+
+TABLE = pd.DataFrame(
+    {
+        "mean": [0.123456789, np.nan],
+        "n": np.array([3, 4]),
+        "known": [True, False],
+        "interval": [np.inf, -1e-12],
+    },
+    pd.MultiIndex.from_tuples([("a", "benign"), ("b", "malignant")], names=["pair", "group"]),
+)
+
+
+def test_a_kept_table_is_read_back_on_another_machine(lab, monkeypatch, tmp_path):
+    tables = kept(monkeypatch, tmp_path, Cohort(), groups=TABLE, plain=TABLE.reset_index(drop=True))
+    lab.ran(tables=tables)
+    export_results(lab.project)
+    lab.moved()
+    for number in ("01_first", "01", "1"):
+        stored = book.stored_tables(number)
+        assert list(stored) == ["groups", "plain"]
+    groups = stored["groups"]
+    assert groups.index.equals(TABLE.index)
+    assert groups.index.names == ["pair", "group"]
+    assert groups["mean"].iloc[0] == 0.1234568
+    assert groups[["mean", "interval"]].isna().sum().tolist() == [1, 1]
+    assert groups["n"].tolist() == [3, 4]
+    assert stored.label == "stored 2026-02-03, 16 CPUs, scale paper"
+    assert (stored.cohort, stored.n_images, stored.n_masks) == ("real", 10, 20)
+    lab.notebook("x = 2")
+    assert "earlier version" in book.stored_tables("01").label
+
+
+def test_only_tables_of_real_data_and_the_largest_scale_are_read(lab, monkeypatch, tmp_path):
+    assert not book.stored_tables("01")
+    of_phantom = kept(monkeypatch, tmp_path, Cohort("phantom", synthetic=True), groups=TABLE)
+    lab.ran(tables=of_phantom)
+    export_results(lab.project)
+    assert not book.stored_tables("01")
+    for profile, mean in (("paper", 0.7), ("quick", 0.6)):
+        tables = kept(monkeypatch, tmp_path, Cohort(), groups=pd.DataFrame({"mean": [mean]}))
+        lab.ran(profile=profile, run_id=profile, tables=tables)
+        export_results(lab.project)
+    assert book.stored_tables("01")["groups"]["mean"].tolist() == [0.7]
+    assert book.stored_tables("01", cohort="real").cohort == "real"
+    assert not book.stored_tables("01", cohort="other")
+    assert not book.stored_tables("07")
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        (pd.DataFrame({"image": ["ISIC_1"]}), "names the image or mask 'ISIC_1'"),
+        (pd.DataFrame({"x": [1]}, pd.Index(["ISIC_2"], name="image_id")), "'ISIC_2'"),
+        (pd.DataFrame({"x": range(501)}), "501 rows"),
+        (pd.DataFrame([range(25)]), "25 columns"),
+        (pd.DataFrame({"x": [{"a": 1}]}), "dict"),
+    ],
+)
+def test_data_are_not_kept(table, problem):
+    with pytest.raises(ValueError, match=problem):
+        book.keep("t", table, cohort=Cohort())
+
+
+def test_a_table_of_data_that_the_notebook_does_not_list(monkeypatch, tmp_path):
+    book.keep("t", TABLE, cohort=Cohort("other"))
+    with pytest.raises(ManifestError, match="other"):
+        kept(monkeypatch, tmp_path, Cohort())

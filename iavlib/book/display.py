@@ -1,0 +1,236 @@
+"""What notebooks show beside tables and text: the data banner, the summary box, captioned figures.
+
+Everything is an ordinary IPython display, so that JupyterLab and the book show the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MplFigure
+
+#: Class that marks the banner of synthetic data; the book's build looks for it.
+SYNTHETIC_CLASS = "iav-synthetic"
+
+
+@dataclass(frozen=True, repr=False)
+class Banner:
+    """A notice of the data a page is computed on, shown as HTML or as text.
+
+    Parameters
+    ----------
+    name : str
+        Name of the cohort.
+    synthetic : bool
+        Whether its images are invented.
+    n_images, n_masks : int
+        How many of each it holds.
+    citation : str
+        How to cite it.
+    """
+
+    name: str
+    synthetic: bool
+    n_images: int
+    n_masks: int
+    citation: str
+
+    @property
+    def title(self) -> str:
+        """First line of the notice."""
+        return "Computed on synthetic data" if self.synthetic else f"Data: {self.name}"
+
+    @property
+    def text(self) -> str:
+        """Text of the notice below its title."""
+        size = f"{self.n_images:,} images, {self.n_masks:,} annotator masks"
+        if self.synthetic:
+            return (
+                f"{self.name}: {size}, all invented. The numbers on this page show that the "
+                "analysis works; they give no information on real lesions or real annotators."
+            )
+        return f"{size}. {self.citation}"
+
+    def _repr_html_(self) -> str:
+        kind, size, colour = "note", "1em", "#3b82c4"
+        if self.synthetic:
+            kind, size, colour = f"warning {SYNTHETIC_CLASS}", "1.3em", "#f0ad4e"
+        # the style is for JupyterLab, which does not know the book's classes
+        style = f"font-size:{size};border-left:.4rem solid {colour};padding:.2rem .8rem"
+        return (
+            f'<div class="admonition {kind} iav-banner" role="note" style="{style}">'
+            f'<p class="admonition-title"><strong>{html.escape(self.title)}</strong></p>'
+            f"<p>{html.escape(self.text)}</p></div>"
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.title.upper() if self.synthetic else self.title}. {self.text}"
+
+
+def banner(cohort: Any) -> Banner:
+    """Show which data a page is computed on; in large type when they are synthetic.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The data of the notebook.
+
+    Returns
+    -------
+    Banner
+        The value of the last line of the cell that loads the data.
+    """
+    n_images, n_masks = len(cohort.images), len(cohort.masks)
+    return Banner(cohort.name, cohort.synthetic, n_images, n_masks, cohort.citation)
+
+
+class InShort:
+    """A box at the top of a page for its findings, filled by the cell that computes the last one.
+
+    Make it in a cell of its own below the title (its value shows the box), and call :meth:`fill`
+    at the end: JupyterLab, papermill and the book then all show the text at the top.
+
+    Examples
+    --------
+    >>> from iavlib import book
+    >>> in_short = book.InShort()
+    >>> in_short
+    In short: this box is filled when the last cells have run.
+    >>> in_short.fill("- Two masks of the same lesion have a mean Dice of 0.78.")
+    >>> in_short
+    In short
+    - Two masks of the same lesion have a mean Dice of 0.78.
+    """
+
+    _EMPTY = "In short: this box is filled when the last cells have run."
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._handle: Any = None
+
+    def fill(self, text: str) -> None:
+        """Write the findings into the box.
+
+        Parameters
+        ----------
+        text : str
+            Markdown, one line or list item per finding.
+        """
+        self.text = text
+        if self._handle is not None:
+            self._handle.update(self._content())
+
+    def _content(self) -> Any:
+        from IPython.display import Markdown
+
+        if not self.text:
+            return Markdown(f"*{self._EMPTY}*")
+        # blank lines inside the element let Markdown format its content, here and in JupyterLab
+        style = "border-left:.4rem solid #0072B2;padding:.2rem .8rem"
+        return Markdown(
+            f'<div class="admonition tip iav-in-short" role="note" style="{style}">\n'
+            f'<p class="admonition-title"><strong>In short</strong></p>\n\n{self.text}\n\n</div>'
+        )
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        self._handle = display(self._content(), display_id=True)
+
+    def __repr__(self) -> str:
+        return f"In short\n{self.text}" if self.text else self._EMPTY
+
+
+#: A vector drawing larger than this is shown as pixels, which are then smaller.
+_LARGEST_SVG = 120_000
+
+
+class Figure:
+    """A drawing with its caption and a description for those who cannot see it; see :func:`figure`.
+
+    Parameters
+    ----------
+    image : bytes
+        Content of the picture.
+    mime : str
+        Its kind, ``image/svg+xml`` or ``image/png``.
+    width : float
+        Width of display in CSS pixels.
+    caption, alt : str
+        Text below it, and text instead of it.
+    """
+
+    def __init__(self, image: bytes, mime: str, width: float, caption: str, alt: str) -> None:
+        self.image, self.mime, self.width = image, mime, width
+        self.caption, self.alt = caption, alt
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self.image).decode()
+        alt = html.escape(self.alt, quote=True)
+        return (
+            f'<figure class="iav-figure"><img src="data:{self.mime};base64,{data}" alt="{alt}" '
+            f'style="width:{self.width:.0f}px;max-width:100%;height:auto;background:#fff">'
+            f'<figcaption style="font-size:.9em;max-width:46rem">{html.escape(self.caption)}'
+            "</figcaption></figure>"
+        )
+
+    def __repr__(self) -> str:
+        return f"Figure: {self.caption}"
+
+
+def figure(drawing: MplFigure, caption: str, alt: str) -> Figure:
+    """Show a matplotlib figure with its caption, alike in JupyterLab and in the book.
+
+    The picture is made here and does not depend on matplotlib's backend; `drawing` is closed.
+
+    Parameters
+    ----------
+    drawing : matplotlib.figure.Figure or matplotlib.axes.Axes
+        What to show.
+    caption : str
+        What is drawn, with units, in a sentence or two; plain text.
+    alt : str
+        What one sees, for readers with a screen reader; plain text that is true on any data.
+
+    Returns
+    -------
+    Figure
+        As the last value of a cell, or given to ``display``, it shows itself. Drawings are SVG;
+        those with many points or with photographs, which would be large, are PNG.
+
+    Raises
+    ------
+    ValueError
+        If the caption or the description is empty.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from iavlib import book
+    >>> drawing, ax = plt.subplots()
+    >>> _ = ax.plot([0, 1], [0, 1])
+    >>> book.figure(drawing, "A line from zero to one.", "A rising straight line.")
+    Figure: A line from zero to one.
+    """
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    if not caption.strip() or not alt.strip():
+        raise ValueError("a figure needs a caption and a description: give caption= and alt=")
+    drawing = getattr(drawing, "figure", drawing)
+    width = drawing.get_size_inches()[0] * 96
+    settings = {"svg.hashsalt": "iavlib", "svg.fonttype": "path"}
+    options: dict[str, Any] = {"bbox_inches": "tight", "facecolor": "white"}
+    stream, mime = io.BytesIO(), "image/svg+xml"
+    with mpl.rc_context(settings):  # the same drawing gives the same bytes
+        drawing.savefig(stream, format="svg", metadata={"Date": None}, **options)
+    if len(stream.getvalue()) > _LARGEST_SVG:
+        stream, mime = io.BytesIO(), "image/png"
+        drawing.savefig(stream, format="png", dpi=170, metadata={"Software": None}, **options)
+    plt.close(drawing)
+    return Figure(stream.getvalue(), mime, width, caption.strip(), alt.strip())
