@@ -23,6 +23,7 @@ import yaml
 
 from iavlib.book import front, pages
 from iavlib.book.claims import ledger
+from iavlib.book.coverage import coverage_page
 from iavlib.book.interactive import collect
 from iavlib.book.jobs import NotebookFiles, library_hash
 from iavlib.book.notebook_source import load_notebook, notebook_title, read_cells
@@ -223,7 +224,7 @@ def assemble(project: Project) -> Assembly:
     table = [(chapter.entry, chapter.status, chapter.manifest) for chapter in notebooks]
     generated = {"scorecard": pages.scorecard(project, rows, entries)}
     generated |= {"provenance": pages.provenance_table(table), "citation": front.citation(project)}
-    generated |= {"answers": front.answers(rows, entries)}
+    generated |= {"answers": front.answers(rows, entries), "coverage": coverage_page(project)}
     files |= {f"{pages.FOLDER}/{name}.md": text.encode() for name, text in generated.items()}
     if own:
         summaries = {c.entry: (c.title, c.manifest, c.executed()) for c in own}

@@ -23,7 +23,7 @@ KEYS = {
     *("finding", "notebook", "needs", "measured", "interval", "n", "seeds", "patients", "cohort"),
     *("coverage", "simulated", "synthetic", "protocol", "profile", "note", "baseline"),
     *("reduction", "reduction_interval", "setting", "evidence", "verdict", "reason"),
-    *("smallest_effect", "smallest_because", "mde", "pooled", "datasets"),
+    *("smallest_effect", "smallest_because", "standard_error", "mde", "pooled", "datasets"),
 }
 EFFECT = {"kind": "positive", "smallest": 1, "because": "less is noise"}
 REDUCTION = {"kind": "reduction", "smallest": 0.1, "because": "a constant needs no model"}
