@@ -75,7 +75,7 @@ function filterClaims(form) {
     }
     count.textContent = `${shown} claims`;
   };
-  form.addEventListener("input", apply);
+  for (const kind of ["input", "change"]) form.addEventListener(kind, apply);
   form.addEventListener("submit", (event) => event.preventDefault());
 }
 
