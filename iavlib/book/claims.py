@@ -192,8 +192,9 @@ def _judge(claim: Claim, row: dict[str, Any]) -> None:
     else:
         row["evidence"] = ev.judge(compare, claim.claimed, value, interval)
     runs = row["pooled"] or (row["seeds"] if claim.over_seeds else None)
-    precision = ev.precision(value, interval, runs, claim.range) if compare.smallest else None
-    row["standard_error"], row["mde"] = precision or (None, None)
+    if compare.smallest:
+        row["standard_error"] = ev.standard_error(value, interval, runs, claim.range)
+        row["mde"] = ev.detectable_effect(value, interval, runs, claim.range)
 
 
 _FARTHEST = (None, *ev.SETTINGS).index
@@ -282,7 +283,8 @@ def format_reported(row: Row) -> str:
     """Write what the source prints, and what follows from it."""
     reported = row["reported"]
     printed = f"{reported:,}" if isinstance(reported, int) else f"{reported or 0:g}"
-    texts = [printed + _UNITS.get(row["unit"], ("", ""))[1]] if reported is not None else []
+    printed = f"{'< ' * (row['unit'] == 'p')}{printed}{_UNITS.get(row['unit'], ('', ''))[1]}"
+    texts = [printed] if reported is not None else []
     if row["computed"] is not None:
         texts.append(f"our calculation: {row['computed']:,g} ({row['computed_from']})")
     return "; ".join(texts) or _NOTHING
@@ -317,7 +319,8 @@ def format_data(row: Row) -> str:
         text += f", {present:,} of the source's {whole:,}"
     counted = {"n": row["n"], "patients": row["patients"], "seeds": row["seeds"]}
     sizes = [f"{name}{_SPACE}={_SPACE}{size:,}" for name, size in counted.items() if size]
-    return f"{', '.join([text, *sizes])} ({row['profile']})"
+    stored = re.search(r"stored [\d-]+", row["profile"])
+    return f"{', '.join([text, *sizes])} ({stored[0] if stored else row['profile']})"
 
 
 def count_verdicts(rows: Iterable[Row]) -> str:
@@ -357,15 +360,9 @@ def rich_table(rows: Sequence[Row]) -> Table:
         table.add_row(f"[bold]{escape(source)}[/bold]")
         for row, name in _lines(group):
             label = f"[{_COLOURS[row['evidence']]}]{row['verdict']}[/]"
-            first = f"{escape(row['id'])}\n[dim]{escape(row['statement'])}[/]"
             texts = map(escape, (format_measured(row), format_data(row)))
-            table.add_row(
-                *(
-                    f"– {escape(name)}" if name else first,
-                    f"{label}\n[dim]{escape(row['reason'])}[/]",
-                ),
-                *(format_setting(row), "" if name else escape(format_reported(row)), *texts),
-            )
+            first, reported = (f"– {name}", "") if name else (row["id"], format_reported(row))
+            table.add_row(escape(first), label, format_setting(row), escape(reported), *texts)
     return table
 
 
