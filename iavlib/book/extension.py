@@ -161,8 +161,8 @@ _LONGEST = 200
 
 def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
     """Describe a page in its head, and correct what is no longer allowed in its body."""
-    # bibliographies: the role is deprecated, and screen readers report it as an error
-    context["body"] = context.get("body", "").replace(' role="doc-biblioentry"', "")
+    # entries of a bibliography are items of its list; the role that docutils gives is deprecated
+    context["body"] = context.get("body", "").replace("doc-biblioentry", "listitem")
     if tree is None:
         return
     paragraphs = (node.astext() for node in tree.findall(nodes.paragraph))
@@ -180,6 +180,13 @@ def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], tr
     context["metatags"] = "\n".join([context.get("metatags", ""), *lines])
 
 
+def _drop_second_icons(app: Sphinx, error: Exception | None) -> None:
+    """Empty the script of the theme's icons (1.5 MB): its style draws them, too."""
+    script = Path(app.outdir) / "_static" / "scripts" / "fontawesome.js"
+    if script.is_file():
+        script.write_text("")
+
+
 #: Picture of the book in previews of links to it.
 _CARD = "_static/card.png"
 
@@ -190,4 +197,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", _silence_runners)
     app.connect("config-inited", _add_buttons)
     app.connect("html-page-context", _describe)
+    app.connect("build-finished", _drop_second_icons)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

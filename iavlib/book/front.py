@@ -6,7 +6,9 @@ they are true of any results, and of none.
 
 from __future__ import annotations
 
+import importlib.resources
 import re
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -149,16 +151,20 @@ def story(rows: Sequence[Row]) -> str:
     str
         Markdown with the figures; a panel whose claims were not measured is left out.
     """
-    measured = _measured(rows)
-    figures = [_two_outlines()]
-    panels = {
-        "lesions": ("malignancy-clustered", "malignancy-tool-adjusted"),
-        "gains": ("mtl-gain", "cm-over-vote", "avap-average-over-mh", "diff-fusion-auc"),
-    }
-    for draw, ids in zip((_lesions, _gains), panels.values(), strict=True):
-        found = {name: measured[name] for name in ids if name in measured}
-        if found:
-            figures.append(draw(found))
+    measured, figures = _measured(rows), [_two_outlines()]
+    panels = importlib.resources.files(__package__).joinpath("templates", "story.yml")
+    for panel in yaml.safe_load(panels.read_text(encoding="utf-8")):
+        found = {
+            name: measured[claim] for claim, name in panel["rows"].items() if claim in measured
+        }
+        # where there are several data sets, each is drawn
+        drawn = {
+            f"{name}, {each['cohort'].replace('_', ' ')}" if row["datasets"] else name: each
+            for name, row in found.items()
+            for each in row["datasets"] or [row]
+        }
+        if drawn:
+            figures.append(_effects(drawn, panel["label"], panel["caption"], panel.get("best")))
     inner = "\n".join(panel._repr_html_() for panel in figures)
     return raw(f'<div class="iav-story">\n{inner}\n</div>')
 
@@ -195,60 +201,27 @@ def _two_outlines() -> Figure:
     )
 
 
-def _lesions(rows: Mapping[str, Row]) -> Figure:
-    names = {
-        "malignancy-clustered": "malignant lesions",
-        "malignancy-tool-adjusted": "same tools and\nskills",
-    }
-    return _effects(
-        {names[key]: row for key, row in rows.items()},
-        "Difference in mean Dice from benign lesions",
-        "How much the agreement on malignant lesions differs from that on benign ones, with 95 % "
-        "intervals: for all images, and when the annotators' tools and skills are held equal.",
-    )
-
-
-def _gains(rows: Mapping[str, Row]) -> Figure:
-    names = {
-        "mtl-gain": "agreement learnt\nbeside the diagnosis",
-        "cm-over-vote": "CM over the vote",
-        "avap-average-over-mh": "AVAP over one head\nper annotator",
-        "diff-fusion-auc": "DiFF over the vote",
-    }
-    single = {
-        f"{names[key]}\n({each['cohort']})" if row["datasets"] else names[key]: each
-        for key, row in rows.items()
-        for each in row["datasets"] or [row]
-    }
-    return _effects(
-        single,
-        "Gain (points)",
-        "Gains in points with 95 % intervals: balanced accuracy of the diagnosis, Dice (CM, AVAP) "
-        "and AUROC (DiFF). A diamond is the gain that the source prints, where it prints one.",
-        claimed=True,
-    )
-
-
-def _effects(rows: Mapping[str, Row], label: str, caption: str, claimed: bool = False) -> Figure:
-    """Draw one effect per row with its interval."""
+def _effects(rows: Mapping[str, Row], label: str, caption: str, best: float | None) -> Figure:
+    """Draw one effect per row with its interval, and the effect that its source reports."""
     import matplotlib.pyplot as plt
 
     from iavlib.plots.style import COLOURS
 
-    drawing, ax = plt.subplots(figsize=(4.6, 0.8 + 0.5 * len(rows)))
+    drawing, ax = plt.subplots(figsize=(4.6, 0.9 + 0.42 * len(rows)))
     ax.axvline(0, color="black", lw=0.8)
     for place, row in enumerate(rows.values()):
         low, high = row["interval"] or (row["measured"],) * 2
         ax.plot([low, high], [place, place], color=COLOURS["neutral"], lw=2)
         ax.plot(row["measured"], place, "o", color=COLOURS["neutral"])
         reported = row["computed"] if row["reported"] is None else row["reported"]
-        if claimed and reported is not None:
+        if reported is not None:
             ax.plot(reported, place, "D", mfc="none", color=COLOURS["malignant"])
     ax.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
-    ax.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    ax.set_yticks(range(len(rows)), [textwrap.fill(name, 22) for name in rows], fontsize=9)
     ax.grid(axis="y", visible=False)
+    ax.set_xlim(right=best)
     texts = [f"{name}: {claims.format_measured(row)}" for name, row in rows.items()]
-    return figure(drawing, caption, " ".join(f"{label}. {'; '.join(texts)}".split()))
+    return figure(drawing, caption, f"{label}. {'; '.join(texts)}")
 
 
 def citation(project: Project) -> str:
