@@ -1,13 +1,7 @@
-"""Claims: what was measured for each, the verdict, and the ledger of all as tables.
-
-A mean absolute error depends on how much the target varies in the data it was measured on. Its
-reduction against the constant median of the same data depends on that far less. A claim with a
-``baseline`` (the paper's own constant-median error) is therefore judged on both.
-"""
+"""Claims: what was measured for each, its two labels, and the ledger of all as tables."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +9,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from iavlib.book import evidence as ev
 from iavlib.book.manifest import read_manifest
 from iavlib.book.parameters import SCALES
 from iavlib.book.recording import Claim, Measurement, load_claims
@@ -23,11 +18,6 @@ from iavlib.core.project import Project, find_project
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-def reported_reduction(claim: Claim) -> float | None:
-    """Return the reduction that a claim reports, None for one without a baseline."""
-    return None if claim.baseline is None else 1 - claim.reported / claim.baseline
 
 
 def measured_reduction(entry: Mapping[str, Any]) -> tuple[float, float, float] | None:
@@ -54,92 +44,8 @@ def measured_reduction(entry: Mapping[str, Any]) -> tuple[float, float, float] |
     return 1 - value / baseline, 1 - high / baseline, 1 - low / baseline
 
 
-REPRODUCED = "reproduced"
-PARTLY = "partly"
-CONTRADICTED = "contradicted"
-NOT_RUN = "not run"
-
-#: A p-value that misses a paper's stricter threshold still supports it partly below this.
-CONVENTIONAL_LEVEL = 0.05
-
-Interval = Sequence[float] | None
-
-
-def judge(
-    claim: Claim, measured: float, interval: Interval = None, reduction: Interval = None
-) -> str:
-    """Compare a measured value with a claim.
-
-    Parameters
-    ----------
-    claim : Claim
-        What is claimed and how to compare.
-    measured : float
-        The measured value, finite.
-    interval : pair of float, optional
-        Its interval; without one a claim about a sign is reproduced partly at best.
-    reduction : tuple of float, optional
-        What :func:`measured_reduction` gives, for a claim with a baseline; without it such a claim
-        is reproduced partly at best.
-
-    Returns
-    -------
-    str
-        ``"reproduced"``, ``"partly"`` or ``"contradicted"``:
-
-        - *equal*: the same number, else contradicted.
-        - *close*: within the tolerance; partly when the interval holds the
-          reported number or the value is within twice the tolerance.
-        - *p-below*: below the threshold; partly when below .05.
-        - *p-above*: above the threshold, else contradicted.
-        - *negative*, *positive*: the whole interval on that side of zero;
-          partly when only the value is.
-        - *at-most*, *at-least*: on that side of the limit, give or take the
-          tolerance; partly when the interval reaches the limit or the value is
-          within twice the tolerance.
-
-        A claim with a baseline is judged on two counts instead: the value is
-        within the tolerance of the reported one, and its reduction against the
-        constant median of its own data is as large as the reported one, give or
-        take its interval, which must lie above zero (what is not shown to beat a
-        constant has not reproduced a gain over one). Both: reproduced; one: partly;
-        neither: contradicted.
-    """
-    agrees, half = _compare(claim, measured, interval)
-    reported = reported_reduction(claim)
-    if reported is not None:
-        _, low, high = reduction or (0, 0, 0)
-        gained = low > 0 and high >= reported - 1e-12
-        agrees, half = agrees and gained, agrees or gained
-    return REPRODUCED if agrees else PARTLY if half else CONTRADICTED
-
-
-def _compare(claim: Claim, measured: float, interval: Interval) -> tuple[bool, bool]:
-    """Return whether a value agrees with a claim, and whether it does in part."""
-    how = claim.compare
-    low, high = interval or (math.nan, math.nan)  # NaN compares as false
-    limit = claim.reported if how.limit is None else how.limit
-    # a little more, so that .786 is within .005 of .781 in binary too
-    tolerance = (how.tolerance or 0) * (1 + 1e-9) + 1e-12
-    cases: dict[str, Callable[[], tuple[bool, bool]]] = {
-        "equal": lambda: (measured == limit, False),
-        "p-below": lambda: (measured < how.threshold, measured < CONVENTIONAL_LEVEL),
-        "p-above": lambda: (measured > how.threshold, False),
-        "negative": lambda: (high < 0, measured < 0),
-        "positive": lambda: (low > 0, measured > 0),
-        "close": lambda: near(abs(measured - limit), low <= limit <= high),
-        "at-most": lambda: near(measured - limit, low <= limit),
-        "at-least": lambda: near(limit - measured, high >= limit),
-    }
-
-    def near(distance: float, reaches: bool) -> tuple[bool, bool]:
-        return distance <= tolerance, reaches or distance <= 2 * tolerance
-
-    return cases[how.kind]()
-
-
 def ledger(project: Project | None = None) -> list[dict[str, Any]]:
-    """Compare every claim with what was measured.
+    """Set every claim against what was measured.
 
     Parameters
     ----------
@@ -149,17 +55,34 @@ def ledger(project: Project | None = None) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        One row per claim, in the order of ``book/claims.yml``. A claim measured on one of its
-        cohorts has a verdict; one measured only on synthetic data shows that value, with
-        ``synthetic`` true and the verdict ``"not run"``; one not measured has None. Values from
-        other data (a user's own) are left out. Of several values the one on real data, with real
-        annotators, at the larger scale, of the later run is taken; at the same scale one measured
-        here takes precedence over a stored one, whose ``profile`` says that it is stored.
+        One row per claim, in the order of ``book/claims.yml``:
 
-        ``coverage`` is how many of the paper's units were at hand, and of how
-        many; ``simulated`` marks simulated annotators on real images;
-        ``reduction`` is that of a measured error against ``baseline``, the
-        constant median's on the same data, ``reported_reduction`` the paper's.
+        - ``id``, ``source``, ``place``, ``statement``, ``unit``, ``needs``, ``notebook`` and
+          ``finding`` (True: of this book, no claim of a source);
+        - ``reported``: the number that the source prints; ``computed`` and ``computed_from``: the
+          claimed effect as we work it out from printed numbers;
+        - ``measured``, ``interval`` (95 %; None where there is none, where it has no width, or
+          where it reaches beyond what is possible), ``n`` (test images or pairs), ``seeds``,
+          ``patients``, ``cohort``, ``coverage`` (how many of the source's units, of how many),
+          ``simulated`` (annotators), ``synthetic`` (images), ``protocol``, ``profile``, ``note``;
+          ``baseline``, ``reduction``, ``reduction_interval`` of an error against a constant;
+        - ``setting``, one of :data:`iavlib.book.evidence.SETTINGS`; None where nothing was measured
+          and for a finding on complete data;
+        - ``evidence``, one of :data:`iavlib.book.evidence.EVIDENCE`; ``verdict``, the word to
+          print: *reproduced* or *not reproduced* in place of (*not*) *supported* where data and
+          protocol are the source's own; ``reason``, why, in a sentence;
+        - ``smallest_effect`` (that would matter; margin of an equivalence test),
+          ``smallest_because``, and ``mde``, the effect that this measurement finds with 80 %
+          probability;
+        - ``pooled``: how many data sets a pooled row averages, else None; ``datasets``: their rows.
+
+        Of several values on one data set that at the larger scale, of more units, measured here
+        rather than stored, of the later run is taken. Of several data sets each has its row in
+        ``datasets``, and the row of the claim is their random-effects mean, in the setting
+        farthest from the source's. Two sets leave that mean one degree of freedom; where each alone
+        has the same label, so has the mean. Values on invented images are no evidence:
+        ``synthetic`` is true and the evidence *not run*. Values from a user's own data are left
+        out.
 
     Raises
     ------
@@ -195,100 +118,245 @@ def describe_profile(run: Mapping[str, Any]) -> str:
 
 
 def _row(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    usable = [e for e in entries if e["synthetic"] or e["cohort"] in claim.cohorts]
-    criteria = ("scale", "n", "here", "finished")
-    entry = max(
-        usable,
-        key=lambda e: (not e["synthetic"], not e["simulated"], *(e[name] for name in criteria)),
-        default={},
-    )
-    of = entry.get
+    best: dict[tuple[bool, str], dict[str, Any]] = {}
+    for entry in entries:
+        if entry["synthetic"] or entry["cohort"] in claim.cohorts:
+            key = not entry["synthetic"], entry["cohort"]
+            best[key] = max(best.get(key, entry), entry, key=_rank)
+    real = sorted((e for (is_real, _), e in best.items() if is_real), key=_rank, reverse=True)
+    rows = [_measured_row(claim, entry) for entry in real or list(best.values()) or [{}]]
+    if len(real) < 2:
+        return max(rows, key=lambda row: row["n"] or 0)
+    return _pooled(claim, rows) | {"datasets": rows}
+
+
+def _rank(entry: Mapping[str, Any]) -> tuple:
+    return not entry["simulated"], *(entry[key] for key in ("scale", "n", "here", "finished"))
+
+
+def _measured_row(claim: Claim, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a claim and one measurement of it; an empty one was not made."""
+    of, compare = entry.get, claim.compare
     reduction = measured_reduction(entry) if entry else None
-    has_verdict = entry and not entry["synthetic"]
-    return {
-        **{name: getattr(claim, name) for name in ("id", "source", "statement", "reported")},
-        "measured": of("value"),
-        **{name: of(name) for name in ("interval", "n", "cohort")},
-        "synthetic": of("synthetic", False),
-        "profile": of("profile"),
-        "verdict": judge(claim, of("value"), of("interval"), reduction) if has_verdict else NOT_RUN,
-        "needs": claim.needs,
-        "coverage": of("coverage"),
-        "simulated": of("simulated", False),
-        "baseline": of("baseline"),
-        "reduction": reduction[0] if reduction else None,
-        "reduction_interval": list(reduction[1:]) if reduction else None,
-        "reported_baseline": claim.baseline,
-        "reported_reduction": reported_reduction(claim),
+    seeds = of("seeds") or (of("n") if claim.over_seeds else None)
+    row = {
+        **{name: getattr(claim, name) for name in ("id", "source", "place", "statement", "unit")},
+        **{name: getattr(claim, name) for name in ("reported", "computed", "computed_from")},
+        **{"finding": claim.finding, "notebook": claim.notebook, "needs": claim.needs},
+        **{"measured": of("value"), "interval": None},
+        **{"n": of("n") if of("seeds") or not claim.over_seeds else None, "seeds": seeds},
+        **{name: of(name) for name in ("patients", "cohort", "coverage", "profile", "note")},
+        "protocol": of("protocol") or claim.protocol,
+        **{name: of(name, False) for name in ("synthetic", "simulated")},
+        **{"baseline": of("baseline"), "reduction": None, "reduction_interval": None},
+        **{"setting": None, "evidence": ev.NOT_RUN, "smallest_effect": compare.smallest},
+        **{"smallest_because": compare.because, "mde": None, "pooled": None, "datasets": []},
     }
+    if entry:
+        row["interval"] = ev.usable_interval(of("value"), of("interval"), claim.range)
+    if reduction:
+        row["reduction"] = reduction[0]
+        row["reduction_interval"] = ev.usable_interval(reduction[0], reduction[1:])
+    if entry and not entry["synthetic"]:
+        row["setting"] = _setting(claim, entry)
+        _judge(claim, row)
+    return row | _words(claim, row)
+
+
+def _setting(claim: Claim, entry: Mapping[str, Any]) -> str | None:
+    if claim.setting is not None:
+        return claim.setting
+    if entry["simulated"]:
+        return ev.SIMULATED
+    own = claim.cohorts if claim.own_data is None else claim.own_data
+    present, whole = entry["coverage"] or (1, 1)
+    if entry["cohort"] not in own or present < whole:
+        return ev.OTHER_DATA
+    if claim.finding:
+        return None
+    return ev.SAME if (entry["protocol"] or claim.protocol) == "published" else ev.OTHER_PROTOCOL
+
+
+def _judge(claim: Claim, row: dict[str, Any]) -> None:
+    """Fill in the evidence of a measured or pooled row, and what it could have found."""
+    compare, same = claim.compare, row["setting"] == ev.SAME
+    value, interval = row["measured"], row["interval"]
+    if compare.kind == "reduction":
+        value, interval = row["reduction"], row["reduction_interval"]
+    number_of_others = compare.kind == "equal" and not same and not claim.finding
+    if number_of_others or (claim.not_comparable and row["protocol"] != "published"):
+        row["evidence"] = ev.NOT_COMPARABLE
+    elif value is None:
+        row["evidence"] = ev.INCONCLUSIVE
+    else:
+        row["evidence"] = ev.judge(compare, claim.claimed, value, interval)
+    if interval is not None and compare.smallest is not None and row["pooled"] is None:
+        seeds = row["seeds"] if claim.over_seeds else None
+        row["mde"] = ev.detectable_effect(value, interval, seeds, claim.range)
+
+
+def _pooled(claim: Claim, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Average the rows of several data sets; where that is not possible the first stands."""
+    from iavlib.stats import random_effects
+
+    errors = [
+        row["interval"]
+        and ev.standard_error(
+            *(row["measured"], row["interval"], row["seeds"] if claim.over_seeds else None),
+            claim.range,
+        )
+        for row in rows
+    ]
+    if not all(errors) or claim.compare.kind in (*ev.BY_VALUE, "reduction"):
+        return rows[0]
+    within = claim.range or (-float("inf"), float("inf"))
+    mean = random_effects([row["measured"] for row in rows], errors, within=within)
+    settings = [row["setting"] for row in rows]
+    row = rows[0] | {
+        **{"measured": mean.value, "interval": list(mean.interval), "pooled": len(rows)},
+        **{"n": sum(row["n"] or 0 for row in rows) or None, "coverage": None, "patients": None},
+        "seeds": min((row["seeds"] for row in rows if row["seeds"]), default=None),
+        "cohort": " + ".join(row["cohort"] for row in rows),
+        "simulated": any(row["simulated"] for row in rows),
+        "setting": max(settings, key=lambda name: name is not None and ev.SETTINGS.index(name)),
+        **{"baseline": None, "reduction": None, "reduction_interval": None, "note": None},
+    }
+    _judge(claim, row)
+    half = (mean.high - mean.low) / 2
+    row["mde"] = ev.detectable_effect(0, (-half, half), len(rows))
+    labels = {each["evidence"] for each in rows}
+    if len(labels) > 1 or row["evidence"] in labels:
+        return row | _words(claim, row)
+    row["evidence"] = labels.pop()
+    reason = f"so in each of {len(rows)} data sets, too few for an interval of their mean"
+    return row | _words(claim, row) | {"reason": reason}
 
 
 Row = Mapping[str, Any]
 
-#: Of each verdict: its colour in a terminal, the kind of its badge on a page.
+#: Of each word of evidence: its colour in a terminal, the kind of its badge on a page.
 _LOOKS = {
-    **{REPRODUCED: ("green", "success"), PARTLY: ("yellow", "warning")},
-    **{CONTRADICTED: ("red", "danger"), NOT_RUN: ("dim", "light")},
+    **{ev.SUPPORTED: ("green", "success"), ev.NOT_SUPPORTED: ("red", "danger")},
+    **{ev.INCONCLUSIVE: ("yellow", "warning"), ev.NOT_COMPARABLE: ("dim", "secondary")},
+    ev.NOT_RUN: ("dim", "light"),
 }
 _NOTHING = "–"
+_SPACE = "\u00a0"
+#: Decimals and sign of each unit; the others have three decimals and no sign.
+_UNITS = {"count": (0, ""), "points": (1, " points"), "%": (1, " %"), "reduction": (1, " %")}
 
 
-def format_number(value: float | None) -> str:
-    """Write a number for a table: whole ones with thousands marked, others to four digits."""
+def format_value(value: float | None, unit: str, sign: bool = True) -> str:
+    """Write a value with as many digits as every other of its unit."""
     if value is None:
         return _NOTHING
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    if unit == "p":
+        return f"{value:.1e}" if value < 0.001 else f"{value:.3f}"
+    digits, name = _UNITS.get(unit, (3, ""))
+    shown = f"{100 * value if unit == 'reduction' else value:,.{digits}f}"
+    shown = shown.lstrip("-") if not float(shown.replace(",", "")) else shown  # no -0.0
+    return shown + (name.replace(" ", _SPACE) if sign else "")
+
+
+def _effect_unit(claim: Claim) -> str:
+    return "reduction" if claim.compare.kind == "reduction" else claim.unit
+
+
+def _words(claim: Claim, row: Row) -> dict[str, str]:
+    """Give ``verdict``, the word to print for the evidence, and ``reason``, why."""
+    evidence, compare = row["evidence"], claim.compare
+    values = (compare.smallest, claim.claimed, row["mde"])
+    smallest, claimed, mde = (format_value(value, _effect_unit(claim)) for value in values)
+    beyond = f"beyond {smallest}, the smallest effect that matters"
+    if compare.kind == "equivalent":
+        beyond = f"within {smallest} of {claimed}"
+    elif compare.kind in ("at-most", "at-least"):
+        beyond = f"no more than {smallest} worse than {claimed}"
+    found = f"; an effect of {mde} would be found with 80{_SPACE}% probability"
+    by_value = {
+        "equal": ("the same number", "another number"),
+        "p-below": ("p below", "p not below"),
+    }
+    same, other = by_value.get(compare.kind, ("", ""))
+    if compare.kind == "p-below":
+        same, other = (f"{words} {compare.threshold:g}" for words in (same, other))
+    reasons = {
+        ev.SUPPORTED: same or f"the whole interval is {beyond}",
+        ev.NOT_SUPPORTED: other
+        or f"the interval leaves out {smallest if claim.claimed is None else claimed}",
+        ev.INCONCLUSIVE: other
+        or ("the interval holds more than one answer" if row["interval"] else "no usable interval")
+        + (found if row["mde"] else ""),
+        ev.NOT_COMPARABLE: claim.not_comparable
+        or "the reported number is of the source's own data",
+        ev.NOT_RUN: f"needs {claim.needs}",
+    }
+    word = ev.REPRODUCED.get(evidence, evidence) if row["setting"] == ev.SAME else evidence
+    return {"verdict": word, "reason": reasons[evidence]}
+
+
+def format_setting(row: Row) -> str:
+    """Name the setting of a row; a finding on complete data has none beside itself."""
+    return row["setting"] or ("this book's own data" if row["cohort"] else _NOTHING)
 
 
 def format_reported(row: Row) -> str:
-    """Write the reported value of a row with its reduction against a constant."""
-    text = format_number(row["reported"])
-    if row["reported_reduction"] is not None:
-        constant = format_number(row["reported_baseline"])
-        text += f"; {format_share(row['reported_reduction'])} below a constant's {constant}"
-    return text
+    """Write what the source prints, and what follows from it."""
+    reported = row["reported"]
+    printed = f"{reported:,}" if isinstance(reported, int) else f"{reported or 0:g}"
+    sign = _UNITS.get(row["unit"], (0, ""))[1].replace(" ", _SPACE)
+    texts = [printed + sign] if reported is not None else []
+    if row["computed"] is not None:
+        texts.append(f"our calculation: {row['computed']:,g} ({row['computed_from']})")
+    return "; ".join(texts) or _NOTHING
 
 
 def format_measured(row: Row) -> str:
     """Write the measured value of a row with its interval and its reduction."""
-    text = format_number(row["measured"])
-    if row["interval"] is not None:
-        low, high = (format_number(end) for end in row["interval"])
-        text += f" [{low}, {high}]"
+    if row["measured"] is None or row["synthetic"]:
+        return _NOTHING
+    text = _with_interval(row["measured"], row["interval"], row["unit"])
     if row["reduction"] is not None:
-        low, high = row["reduction_interval"]
-        bounds = f" [{format_share(low)}, {format_share(high)}]" if low != high else ""
-        text += f"; {format_share(row['reduction'])}{bounds}"
-        text += f" below a constant's {format_number(row['baseline'])}"
+        text += (
+            f"; {_with_interval(row['reduction'], row['reduction_interval'], 'reduction')} below"
+        )
+        text += f" a constant's {format_value(row['baseline'], row['unit'])}"
     return text
 
 
-def format_share(share: float) -> str:
-    """Write a share in per cent to one digit."""
-    return f"{100 * share:.1f}\u00a0%"
+def _with_interval(value: float, interval: Sequence[float] | None, unit: str) -> str:
+    if interval is None:
+        return format_value(value, unit)
+    low, high = (format_value(end, unit, sign=False) for end in interval)
+    name = _UNITS.get(unit, (0, ""))[1].replace(" ", _SPACE)
+    return f"{format_value(value, unit, sign=False)} ({low} to {high}){name}"
 
 
 def format_data(row: Row) -> str:
-    """Describe the data on which the value of a row was measured."""
-    if row["cohort"] is None:
-        return _NOTHING
-    simulated = ", simulated annotators" if row["simulated"] else ""
-    kind = ", synthetic" if row["synthetic"] else simulated
-    text = f"{row['cohort']}{kind}, n\u00a0=\u00a0{row['n']:,}"
+    """Describe the data on which the value of a row was measured: units, patients, seeds."""
+    if row["cohort"] is None or row["synthetic"]:
+        return f"needs {row['needs']}"
+    text = f"mean of {row['pooled']} data sets: " if row["pooled"] else ""
+    text += row["cohort"]
     if row["coverage"] is not None:
         present, whole = row["coverage"]
-        text += f", {present:,} of the paper's {whole:,}"
-    return f"{text} ({row['profile']})"
+        text += f", {present:,} of the source's {whole:,}"
+    counted = {"n": row["n"], "patients": row["patients"], "seeds": row["seeds"]}
+    sizes = [f"{name}{_SPACE}={_SPACE}{size:,}" for name, size in counted.items() if size]
+    return f"{', '.join([text, *sizes])} ({row['profile']})"
 
 
 def count_verdicts(rows: Iterable[Row]) -> str:
-    """Summarize the verdicts in a sentence."""
-    counts = Counter(row["verdict"] for row in rows)
-    measured = sum(counts[verdict] for verdict in (REPRODUCED, PARTLY, CONTRADICTED))
-    return (
-        f"{measured} of {counts.total()} claims have a verdict: {counts[REPRODUCED]} reproduced, "
-        f"{counts[PARTLY]} partly, {counts[CONTRADICTED]} contradicted; {counts[NOT_RUN]} not run."
-    )
+    """Summarize the labels in two sentences: claims of sources, and findings of this book."""
+    counts = Counter((row["finding"], row["verdict"]) for row in rows)
+    words = [*ev.REPRODUCED.values(), *ev.EVIDENCE]
+    sentences = []
+    for finding, name in ((False, "claims of the sources"), (True, "findings of this book")):
+        of = {word: counts[finding, word] for word in words if counts[finding, word]}
+        if of:
+            listed = ", ".join(f"{count} {word}" for word, count in of.items())
+            sentences.append(f"Of {sum(of.values())} {name}: {listed}.")
+    return " ".join(sentences)
 
 
 def rich_table(rows: Sequence[Row]) -> Table:
@@ -302,27 +370,37 @@ def rich_table(rows: Sequence[Row]) -> Table:
     Returns
     -------
     rich.table.Table
-        One line per claim.
+        One line per claim, and one for each of its data sets where there are several.
     """
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(show_lines=False, pad_edge=False)
-    for header in ("claim", "reported", "measured", "data", "verdict"):
-        table.add_column(header, justify="right" if header == "reported" else "left")
+    for header in ("claim", "evidence", "setting", "reported", "measured", "data"):
+        table.add_column(header)
     for source, group in _by_source(rows):
         table.add_section()
         table.add_row(f"[bold]{escape(source)}[/bold]")
-        for row in group:
-            colour = _LOOKS[row["verdict"]][0]
+        for row, name in _lines(group):
+            colour = _LOOKS[row["evidence"]][0]
             table.add_row(
-                f"{escape(row['id'])}\n[dim]{escape(row['statement'])}[/dim]",
-                format_reported(row),
+                f"[dim]{escape(name)}[/dim]"
+                if name
+                else f"{escape(row['id'])}\n[dim]{escape(row['statement'])}[/dim]",
+                f"[{colour}]{row['verdict']}[/{colour}]\n[dim]{escape(row['reason'])}[/dim]",
+                format_setting(row),
+                "" if name else escape(format_reported(row)),
                 escape(format_measured(row)),
                 escape(format_data(row)),
-                f"[{colour}]{row['verdict']}[/{colour}]",
             )
     return table
+
+
+def _lines(rows: Iterable[Row]) -> Iterable[tuple[Row, str]]:
+    """Give each row, then those of its data sets with the name of each."""
+    for row in rows:
+        yield row, ""
+        yield from ((each, each["cohort"]) for each in row["datasets"])
 
 
 def markdown_table(rows: Sequence[Row], source_title: Callable[[str], str] = str) -> str:
@@ -340,13 +418,21 @@ def markdown_table(rows: Sequence[Row], source_title: Callable[[str], str] = str
     str
         Tables; a claim without a value shows what it needs.
     """
+    columns = "Claim:-- Evidence:-- Setting:-- Reported:-- Measured:-- Data:--"
     tables = []
     for source, group in _by_source(rows):
-        lines = table_lines(
-            "Claim:-- Verdict:-- Reported--: Measured:-- Data:--", map(_cells, group)
-        )
+        lines = table_lines(columns, (_cells(row, name) for row, name in _lines(group)))
         tables.append("\n".join([f"**{source_title(source)}**", "", *lines]))
     return "\n\n".join(tables) + "\n"
+
+
+def _cells(row: Row, name: str) -> list[str]:
+    badge = f"{{bdg-{_LOOKS[row['evidence']][1]}}}`{row['verdict']}`"
+    if row["evidence"] != ev.NOT_RUN:
+        badge += f" {row['reason']}"
+    first, reported = (f"– {name}", "") if name else (row["statement"], format_reported(row))
+    # the evidence second, so that a narrow screen shows it
+    return [first, badge, format_setting(row), reported, format_measured(row), format_data(row)]
 
 
 def table_lines(columns: str, rows: Iterable[Iterable[str]]) -> list[str]:
@@ -367,20 +453,8 @@ def table_lines(columns: str, rows: Iterable[Iterable[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def _cells(row: Row) -> list[str]:
-    data, badge = format_data(row), f"{{bdg-{_LOOKS[row['verdict']][1]}}}`{row['verdict']}`"
-    if row["measured"] is None:
-        data = f"needs {row['needs']}"
-    elif row["synthetic"]:
-        data = "{bdg-warning}`synthetic` " + data.replace(", synthetic,", ",")
-    elif row["simulated"]:
-        data = "{bdg-info}`simulated annotators` " + data.replace(", simulated annotators,", ",")
-    # the verdict second, so that a narrow screen shows it
-    return [row["statement"], badge, format_reported(row), format_measured(row), data]
-
-
 def _by_source(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
-    """Group rows by source, sources in the order they first appear."""
+    """Group rows by source, sources in the order they first appear, findings of this book last."""
     order = list(dict.fromkeys(row["source"] for row in rows))
-    ordered = sorted(rows, key=lambda row: order.index(row["source"]))
+    ordered = sorted(rows, key=lambda row: (row["finding"], order.index(row["source"])))
     return ((source, list(group)) for source, group in groupby(ordered, lambda r: r["source"]))

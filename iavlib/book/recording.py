@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from iavlib.book.evidence import EFFECTS, SETTINGS
 from iavlib.core.errors import ClaimError, suggest
 from iavlib.core.project import RUN_VARIABLE, find_project
 from iavlib.core.settings import Settings, describe
@@ -32,62 +33,89 @@ if TYPE_CHECKING:
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
-#: Option that a kind of comparison needs, if any.
-_NEEDS = {"close": "tolerance", "p-below": "threshold", "p-above": "threshold"}
-#: Kinds that compare with a limit, by default the reported number, give or take a tolerance.
-_LIMITS = ("at-most", "at-least")
-#: Kinds about the whole interval of what was measured.
-NEED_INTERVAL = ("negative", "positive")
+#: Options that a kind of comparison needs; those about an effect or a level need the smallest one
+#: that matters, and why.
+_NEEDS = {"equal": (), "p-below": ("threshold",)}
+_EFFECT = ("smallest", "because")
 
 
 class Comparison(Settings):
-    """How a measured value is compared with a claim."""
+    """How a measured value is compared with a claim (see :func:`iavlib.book.evidence.judge`)."""
 
     kind: Literal[
-        "equal", "close", "p-below", "p-above", "negative", "positive", "at-most", "at-least"
+        *("equal", "p-below", "positive", "negative", "reduction"),
+        *("equivalent", "at-most", "at-least"),
     ]
-    tolerance: Annotated[float, Field(ge=0)] | None = None
-    threshold: float | None = None
-    limit: float | None = None
+    #: The smallest effect that would matter, in the unit of the claim: margin of an equivalence
+    #: test, tolerance of a level.
+    smallest: Annotated[float, Field(gt=0)] | None = None
+    because: Text | None = None  #: why no smaller one would matter
+    tolerance: Annotated[float, Field(ge=0)] | None = None  #: rounding of the printed number
+    threshold: float | None = None  #: of a p-value
 
     @model_validator(mode="after")
     def _check_options(self) -> Comparison:
-        allowed = {_NEEDS.get(self.kind), *(("limit", "tolerance") if self.kind in _LIMITS else ())}
-        for name in ("tolerance", "threshold", "limit"):
+        needed = _NEEDS.get(self.kind, _EFFECT)
+        for name in ("smallest", "because", "tolerance", "threshold"):
             given = getattr(self, name) is not None
-            if given and name not in allowed:
+            if given and name not in (*needed, *(("tolerance",) if self.kind == "equal" else ())):
                 raise ValueError(f"{self.kind} has no {name!r}")
-            if not given and name == _NEEDS.get(self.kind):
+            if not given and name in needed:
                 raise ValueError(f"{self.kind} needs {name}")
         return self
 
 
+#: Source of what this book found and no paper claims.
+THIS_BOOK = "this book"
+
+
 class Claim(Settings):
-    """One statement of a paper and how to compare it with a measured value."""
+    """One statement of a source, or a finding of this book, and how it is judged."""
 
     id: Text  #: short name, unique in the list
-    source: Text  #: key of the paper, as in the book's references
-    place: Text  #: section, table or figure
+    source: Text  #: key of the paper, as in the book's references, or "this book"
+    place: Text  #: where in the source it was read, or who quotes it
     statement: Text  #: what is claimed, in a sentence
-    reported: int | float | None  #: the number the paper gives, if it gives one
+    reported: int | float | None  #: the number that the source prints, if it prints one
+    computed: float | None = None  #: the claimed effect as we work it out from printed numbers
+    computed_from: Text | None = None  #: those numbers
+    unit: Literal["count", "p", "points", "%", "Dice", "r", "error", "share"]
     compare: Comparison
     cohorts: Annotated[list[str], Field(min_length=1)]  #: on which it can be judged
+    #: Those of them that are the source's own data; all where it is left out.
+    own_data: list[str] | None = None
+    #: Whether the notebook follows the published protocol; a measurement may say otherwise.
+    protocol: Literal["published", "other"] = "other"
+    setting: Literal[SETTINGS] | None = None  #: given where no data are needed
+    over_seeds: bool = False  #: the interval is over runs that differ in their seeds
+    range: tuple[float, float] | None = None  #: of possible values
+    not_comparable: Text | None = None  #: why what the notebook measures is another quantity
     notebook: Text  #: stem of the notebook that measures it
     needs: Text  #: what is needed to measure it
-    #: For an error: that of the constant median on the paper's own data. The claim is then judged
-    #: by its reduction against the constant median of each dataset as well.
-    baseline: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def finding(self) -> bool:
+        """Whether this book found it, and no source claims it."""
+        return self.source == THIS_BOOK
+
+    @property
+    def claimed(self) -> float | None:
+        """The effect or level that is claimed, None where only a direction is."""
+        return self.computed if self.computed is not None else self.reported
 
     @model_validator(mode="after")
-    def _check_reported(self) -> Claim:
-        kind = self.compare.kind
-        if self.baseline is not None and (kind != "at-most" or self.reported is None):
-            raise ValueError(
-                "a baseline is for an error with a reported value and compare {kind: at-most}"
-            )
-        by_number = kind in ("equal", "close") or (kind in _LIMITS and self.compare.limit is None)
-        if self.reported is None and by_number:
-            raise ValueError(f"{kind} compares with a number; give reported")
+    def _check_numbers(self) -> Claim:
+        kind, smallest = self.compare.kind, self.compare.smallest
+        if (self.computed is None) != (self.computed_from is None):
+            raise ValueError("computed and computed_from belong together")
+        if self.finding and self.reported is not None:
+            raise ValueError("a finding of this book has no reported value")
+        if self.claimed is None and kind in ("equal", "at-most", "at-least"):
+            raise ValueError(f"{kind} compares with a number; give reported or computed")
+        if kind in EFFECTS and self.claimed is not None:
+            size = -self.claimed if kind == "negative" else self.claimed
+            if size < smallest:
+                raise ValueError("the claimed effect is less than the smallest that matters")
         return self
 
 
@@ -149,6 +177,9 @@ class Measurement(BaseModel):
     baseline: Annotated[float, Field(gt=0)] | None = None
     reduction_interval: list[int | float] | None = None
     simulated: bool = False
+    seeds: Annotated[int, Field(ge=1)] | None = None
+    patients: Annotated[int, Field(ge=1)] | None = None
+    protocol: Literal["published", "other"] | None = None
 
     @field_validator("*", mode="before")
     @classmethod
@@ -185,6 +216,9 @@ def record(
     baseline: float | None = None,
     reduction_interval: Sequence[float] | None = None,
     simulated: bool = False,
+    seeds: int | None = None,
+    patients: int | None = None,
+    protocol: str | None = None,
 ) -> None:
     """Keep a measured value for a claim until the notebook writes its manifest.
 
@@ -199,9 +233,10 @@ def record(
         be recorded: the ledger leaves them out. Where it has a true attribute ``of_runs``, the
         manifest need not list it: runs may be stored ones, of data that are not on this machine.
     n : int
-        Number of units (pairs, images, runs) behind the value.
+        Number of units behind the value: test images, or pairs of masks.
     interval : pair of float, optional
-        Lower and upper end of its interval; required where the claim is about a sign.
+        Lower and upper end of its 95 % interval. Without one a claim about an effect is
+        inconclusive; one of no width or beyond the possible range is no interval.
     note : str, optional
         Anything a reader of the value must know.
     coverage : pair of int, optional
@@ -209,8 +244,8 @@ def record(
         ``(1053, 2394)`` images; the scorecard shows it.
     baseline : float, optional
         For an error: that of the constant median on these data and these very units. Required
-        where the claim has a baseline; elsewhere the scorecard shows the reduction beside the
-        value.
+        where the claim is about the reduction of an error; elsewhere the scorecard shows the
+        reduction beside the value.
     reduction_interval : pair of float, optional
         Interval of the relative reduction, 1 - value / baseline, as
         :func:`iavlib.stats.relative_reduction` gives it. Without it the ends of `interval` are
@@ -218,6 +253,12 @@ def record(
     simulated : bool
         The images are real, their annotators simulated. Such a value is marked, and one with real
         annotators takes precedence.
+    seeds : int, optional
+        Runs that differ in their seeds, where the value is of trained models.
+    patients : int, optional
+        Patients whose images were judged.
+    protocol : {"published", "other"}, optional
+        Whether the runs follow the source's own protocol, where that is not as the claim says.
 
     Raises
     ------
@@ -232,16 +273,16 @@ def record(
     if claim not in claims:
         raise ClaimError(f"no claim {claim!r} in book/claims.yml; {suggest(claim, claims)}")
     place = f"claims.record({claim!r})"
-    if interval is None and claims[claim].compare.kind in NEED_INTERVAL:
-        raise ClaimError(f"{place}: a claim about a sign needs interval=(low, high)")
-    if baseline is None and (claims[claim].baseline is not None or reduction_interval is not None):
+    reduced = claims[claim].compare.kind == "reduction" or reduction_interval is not None
+    if baseline is None and reduced:
         raise ClaimError(f"{place}: needs baseline=, the constant median's error on the same data")
     try:
         measurement = Measurement(
             **{"id": claim, "value": value, "interval": interval, "n": n, "note": note},
             **{"cohort": str(cohort.name), "synthetic": bool(cohort.synthetic)},
             **{"coverage": coverage, "baseline": baseline, "simulated": bool(simulated)},
-            reduction_interval=reduction_interval,
+            **{"reduction_interval": reduction_interval, "seeds": seeds, "patients": patients},
+            protocol=protocol,
         )
     except ValidationError as error:
         raise ClaimError(f"{place}: {describe(error)}") from None

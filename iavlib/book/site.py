@@ -265,7 +265,14 @@ _BUILDERS = (
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _COMPLAINT = re.compile(r"(?:^|\s)(?:WARNING|ERROR|CRITICAL): |^\w*(?:Error|Exception): ")
-_BUILD_PROGRAM = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
+#: jupyter-book, ending with the process that started it.
+_BUILD_PROGRAM = """
+import sys
+from iavlib.core.processes import end_with_parent
+end_with_parent()
+from jupyter_book.cli.main import main
+sys.exit(main())
+"""
 
 
 @dataclass(frozen=True)
@@ -379,9 +386,11 @@ def _build(project: Project, assembly: Assembly) -> list[str]:
 def _run_sphinx(source: Path, work: Path) -> tuple[int, str]:
     command = [sys.executable, "-c", _BUILD_PROGRAM, "build", str(source)]
     command += ["--path-output", str(work), "-W", "-n", "--keep-going"]
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run(command, **streams, encoding="utf-8", errors="replace", check=False)
-    return done.returncode, _COLOURS.sub("", done.stdout)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    coding = {"encoding": "utf-8", "errors": "replace"}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, **streams, **coding) as process:
+        output = process.stdout.read()  # its standard input stays open meanwhile
+    return process.returncode, _COLOURS.sub("", output)
 
 
 def _warnings(output: str, source: Path) -> list[str]:

@@ -252,7 +252,7 @@ def tables_digest(project: Project, stem: str) -> str:
 def describe_stored(manifest: dict[str, Any]) -> str:
     """Describe in one line when and on what machine a stored result was made."""
     machine = manifest["hardware"]
-    devices = [f"{machine['cpus']} CPUs", machine["system"], *machine.get("accelerators", [])]
+    devices = [f"{machine['cpus']} CPUs", *machine.get("accelerators", [])]
     age = "" if manifest["stored"]["current"] else ", by an earlier version of the notebook"
     return f"stored {manifest['finished'][:10]}, {', '.join(devices)}{age}"
 

@@ -214,20 +214,28 @@ app.command("familiarity", hidden=True, deprecated=True)(ood)  # its name in 0.1
 @app.command()
 def gc(
     names: list[str] | None = Argument(None, metavar="[ID]...", help="Only these runs."),
-    failed: bool = Option(False, "--failed", help="Remove failed runs."),
+    failed: bool = Option(False, "--failed", help="Remove failed runs that hold no checkpoint."),
     unfinished: bool = Option(False, "--unfinished", help="Remove runs that were never finished."),
     finished: bool = Option(False, "--finished", help="Remove finished runs; name them."),
+    checkpoints: bool = Option(False, "--checkpoints", help="Failed runs with a checkpoint too."),
+    yes: bool = Option(False, "--yes", "-y", help="Do not ask."),
     dry_run: DryRun = False,
 ) -> None:
-    """Remove unneeded runs and leftovers of interruptions; finished runs only by name."""
+    """Remove unneeded runs and leftovers of interruptions; finished runs only by name.
+
+    What would be removed is listed first, and removed once that is confirmed.
+    """
     from iavlib.experiments import store as stored
 
     chosen = {stored.FAILED: failed, stored.UNFINISHED: unfinished, stored.FINISHED: finished}
-    store = stored.RunStore()
-    leftovers = stored.find_leftovers(store, [s for s, yes in chosen.items() if yes], names or ())
+    store, statuses = stored.RunStore(), [status for status, on in chosen.items() if on]
+    leftovers = stored.find_leftovers(store, statuses, names or (), checkpoints)
     for item in leftovers:
         typer.echo(f"{item.what}: {item.path.relative_to(store.root)}, {item.bytes:,} bytes")
-        if not dry_run:
+    if leftovers and not dry_run:
+        if not yes:
+            typer.confirm(f"Remove {len(leftovers)} from {store.root}?", abort=True)
+        for item in leftovers:
             stored.remove(store, item)
     verb = "would be removed" if dry_run else "removed"
     typer.echo(f"{len(leftovers)} {verb}, {sum(item.bytes for item in leftovers):,} bytes")

@@ -14,6 +14,7 @@ from typer import Argument, Option
 
 from iavlib import __version__
 from iavlib.cli import FAILED, AsJson, Commands, DryRun, experiments, fail, parse_pairs, print_json
+from iavlib.core.processes import end_orderly
 from iavlib.core.project import NO_TRAIN_VARIABLE
 
 Profile = Annotated[str, Option(help="Scale: smoke (seconds), quick (a laptop), paper (in full).")]
@@ -49,6 +50,7 @@ def main(
     ),
 ) -> None:
     """Inter-annotator variability: run the notebooks, build the book, see the claims."""
+    end_orderly()
 
 
 @app.command()
@@ -185,6 +187,7 @@ def predict(
     masks: Path | None = Option(None, help="masks.csv, or its folder: outlines for the report."),
     alpha: float = Option(0.1, min=0.001, max=0.5, help="Share of true values outside intervals."),
     calibrate_on: str = Option("val", help="Split that calibrates intervals: val or test."),
+    intervals: str = Option("mondrian", help="Kind of intervals: mondrian, cqr or equal."),
     heat_maps: bool = Option(True, help="Explain predictions by Grad-CAM."),
     max_pixels: int = Option(100_000_000, min=1, help="Refuse larger images."),
     embedded: int = Option(1000, min=0, help="Images with pictures in the report."),
@@ -197,8 +200,9 @@ def predict(
     """
     from iavlib.predict.run import PredictOptions, predict_images
 
+    calibration = alpha, calibrate_on, intervals
     options = PredictOptions(
-        images, model, out, masks, alpha, calibrate_on, heat_maps, overwrite, max_pixels, embedded
+        images, model, out, masks, *calibration, heat_maps, overwrite, max_pixels, embedded
     )
     table = predict_images(options, log=lambda line: typer.echo(line, err=True))
     failed = table[table["status"] == "failed"]

@@ -161,7 +161,7 @@ class Experiment(Settings):
         Keywords for it (``path``, ``n_images``, ``seed``, ``size``). They count by the data they
         lead to, so that a folder may be moved.
     data, files : str
-        Fingerprint of the cohort's tables, and of the sizes of its image files (empty for
+        Fingerprint of the cohort's tables, and of the content of its image files (empty for
         synthetic ones); filled in by :func:`iavlib.experiments.resolve`.
     split : mapping
         ``kind`` (``holdout``, ``kfold`` or ``official``) and the fields of

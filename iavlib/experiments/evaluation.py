@@ -213,31 +213,48 @@ def image_features(paths: pd.Series, size: int = 224) -> pd.DataFrame:
     return cached_statistics(cache_images(paths, size, progress=True))
 
 
-def add_statistics_baseline(tested: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
-    """Add a ridge regression on image statistics, fitted on the images of the other folds.
+def add_baseline(
+    tested: pd.DataFrame,
+    features: pd.DataFrame,
+    name: str = STATISTICS,
+    held_out: pd.Series | None = None,
+) -> pd.DataFrame:
+    """Add a ridge regression on facts about the images, fitted on the images of the other folds.
 
     Parameters
     ----------
     tested : pandas.DataFrame
         From :func:`predictions_on_test`, of runs that together tested each image.
     features : pandas.DataFrame
-        Indexed by image id, as :func:`iavlib.stats.image_baselines` gives them.
+        Numbers indexed by image id, for instance of :func:`image_features`. Images that it lacks,
+        or of which a number is missing, are not predicted.
+    name : str
+        Name of the new model.
+    held_out : pandas.Series, optional
+        Group of each image by its id. Each group is predicted by a regression fitted on the images
+        of other groups and other patients; by default the groups are the folds.
 
     Returns
     -------
     pandas.DataFrame
-        `tested` with rows of a model called "image statistics", one per image.
+        `tested` with rows of a model called `name`, one per image. It is `tested` itself where
+        fewer than two groups, or two patients, are left to fit on.
     """
-    base = tested.drop_duplicates("image_id").reset_index(drop=True)
-    features = features.loc[base["image_id"]].reset_index(drop=True)
+    base = tested.drop_duplicates("image_id").set_index("image_id", drop=False)
+    features = features.reindex(base.index).dropna()
+    base = base.loc[features.index]
+    groups = base["fold"] if held_out is None else held_out.reindex(base.index)
     predicted = pd.Series(index=base.index, dtype=float)
-    for fold in base["fold"].unique():
-        own = base["fold"] == fold
-        others = base[~own]
-        model = stats.fit_statistics_baseline(features[~own], others["true"], others["cluster"])
-        predicted[own] = model.predict(features[own])
-    rows = base.assign(model=STATISTICS, run="", predicted=predicted, random=False, origin="here")
-    return pd.concat([tested, rows], ignore_index=True)
+    for group in groups.dropna().unique():
+        own = groups == group
+        others = base[~own & ~base["cluster"].isin(base.loc[own, "cluster"])]
+        if len(others["cluster"].unique()) > 1:
+            known = features.loc[others.index]
+            model = stats.fit_statistics_baseline(known, others["true"], others["cluster"])
+            predicted[own] = model.predict(features[own])
+    rows = base.assign(model=name, run="", predicted=predicted, random=False, origin="here")
+    rows = rows[predicted.notna()]
+    return pd.concat([tested, rows], ignore_index=True) if len(rows) else tested
 
 
 def model_table(tested: pd.DataFrame, n_boot: int = 2000, seed: int = 0) -> pd.DataFrame:
@@ -317,7 +334,18 @@ def against(tested: pd.DataFrame, reference: str, n_boot: int = 2000, seed: int 
     return table.rename_axis("model").sort_values("estimate")
 
 
-def with_intervals(images: pd.DataFrame, alpha: float = 0.1) -> pd.DataFrame:
-    """Add conformal intervals ``lower`` and ``upper``, from the residuals of the other folds."""
-    ends = stats.out_of_fold_intervals(images["true"], images["predicted"], images["fold"], alpha)
+def with_intervals(
+    images: pd.DataFrame, alpha: float = 0.1, kind: str = "mondrian"
+) -> pd.DataFrame:
+    """Add conformal intervals ``lower`` and ``upper``, from the residuals of the other folds.
+
+    Parameters
+    ----------
+    images : pandas.DataFrame
+        From :func:`per_image`, of two folds or more.
+    alpha, kind
+        As for :func:`iavlib.stats.out_of_fold_intervals`.
+    """
+    columns = images["true"], images["predicted"], images["fold"]
+    ends = stats.out_of_fold_intervals(*columns, alpha, kind=kind)
     return images.assign(lower=ends["lower"].to_numpy(), upper=ends["upper"].to_numpy())

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from iavlib.core.errors import PredictionError
+from iavlib.core.errors import PredictionError, suggest
 from iavlib.core.files import load_template
 from iavlib.experiments.config import PROBE, from_mapping
 from iavlib.experiments.store import METRICS, MODEL, SPEC, Result, RunStore, read_facts, read_json
@@ -21,7 +21,7 @@ from iavlib.experiments.tasks.image_training import predict_images
 from iavlib.models.model_files import load_network
 from iavlib.models.network import Network
 from iavlib.predict.ood import ALPHA, NEIGHBOURS, OodReference, load_ood_reference
-from iavlib.stats import Conformal, interval_coverage, split_conformal
+from iavlib.stats import INTERVALS, AdaptiveConformal, Conformal, interval_coverage, min_calibration
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import ImageCache
 from iavlib.training.objectives import DIAGNOSIS
@@ -34,6 +34,12 @@ _AVERAGE = {DICE: "mean", PROBABILITY: "mean", "dice_low": "min", "dice_high": "
 _AVERAGE |= {"ood_distance": "max", "ood_p": "min", "out_of_distribution": "max"}
 #: Subsets of a run that its network was not trained on.
 SUBSETS = {"val": "validation", "test": "test"}
+#: How intervals of each kind are described.
+KINDS = {
+    "mondrian": "conformal by ranges of predicted agreement (Mondrian)",
+    "cqr": "conformalized quantiles, lines in predicted agreement (CQR)",
+    "equal": "split-conformal, of equal width",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,27 +168,33 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Split-conformal intervals of one run.
+    """Conformal intervals of one run.
 
     Parameters
     ----------
-    conformal : Conformal
+    conformal : Conformal or AdaptiveConformal
+    kind : {"mondrian", "cqr", "equal"}
+        How they were calibrated.
     subset : {"val", "test"}
         The images on which they are calibrated.
     n : int
         Number of those images.
     checked : dict or None
         On the other subset: ``subset``, ``n``, ``coverage`` with ``low`` and ``high`` (95 %,
-        binomial), and ``width`` (mean). None where that subset is empty.
+        binomial), ``width`` (mean), and ``n_lowest``, ``coverage_lowest`` of the fifth with the
+        lowest predictions. None where that subset is empty.
     """
 
-    conformal: Conformal
+    conformal: Conformal | AdaptiveConformal
+    kind: str
     subset: str
     n: int
     checked: dict[str, Any] | None
 
 
-def calibrate(predictor: Predictor, alpha: float = 0.1, subset: str = "val") -> Calibration:
+def calibrate(
+    predictor: Predictor, alpha: float = 0.1, subset: str = "val", kind: str = "mondrian"
+) -> Calibration:
     """Calibrate intervals on a run's predictions of one subset, and check them on the other.
 
     Parameters
@@ -195,34 +207,45 @@ def calibrate(predictor: Predictor, alpha: float = 0.1, subset: str = "val") -> 
         Where the best epoch was chosen on the validation images, errors on them are slightly too
         small and intervals slightly too narrow. Intervals calibrated on the test images do not
         have this bias, but only the validation images are left to check them on.
+    kind : {"mondrian", "cqr", "equal"}
+        Intervals of each range of predictions by itself (:func:`iavlib.stats.mondrian_intervals`),
+        calibrated quantiles (:func:`iavlib.stats.quantile_intervals`), or intervals of equal
+        width. The run's predictions are all that is needed, so that any finished run will do.
 
     Raises
     ------
     PredictionError
         If the run has too few predictions of that subset for this level, so that every interval
-        would be the whole range.
+        would be the whole range, or if there is no such kind.
     """
+    if kind not in INTERVALS:
+        raise PredictionError(
+            f"--intervals {kind}", "there is no such kind", suggest(kind, INTERVALS)
+        )
     rows = predictor.run.predictions
     if predictor.predicts_malignancy:
         rows = rows.assign(true=rows["true_iaa"], predicted=rows["predicted_iaa"])
     rows = rows[["subset", "true", "predicted"]].dropna()
     rows = rows.assign(predicted=rows["predicted"].clip(0, 1))
     own = rows[rows["subset"] == subset]
-    min_images = round(1 / alpha - 1)
+    # of quantiles, half of the images are calibrated on
+    min_images = min_calibration(alpha) * (2 if kind == "cqr" else 1)
     if subset not in SUBSETS or len(own) < min_images:
         problem = f"{len(own)} images of known agreement in subset {subset!r}"
         hint = f"give a larger alpha, or a run with at least {min_images} such images"
         raise PredictionError(predictor.run.folder, problem, hint)
-    conformal = split_conformal(own["true"], own["predicted"], alpha)
+    conformal = INTERVALS[kind](own["true"], own["predicted"], alpha)
     (other,) = SUBSETS.keys() - {subset}
     rows, checked = rows[rows["subset"] == other], None
     if len(rows):
         bounds = conformal.intervals(rows["predicted"])
-        table = interval_coverage(rows["true"], bounds["lower"], bounds["upper"]).loc["all"]
+        lowest = rows["predicted"].rank(method="first") <= len(rows) / 5
+        table = interval_coverage(rows["true"], bounds["lower"], bounds["upper"], lowest)
         names = {"coverage": "coverage", "low": "ci_low", "high": "ci_high", "width": "width_mean"}
-        checked = {"subset": other, "n": len(rows)}
-        checked |= {name: float(table[column]) for name, column in names.items()}
-    return Calibration(conformal, subset, len(own), checked)
+        checked = {"subset": other, "n": len(rows), "n_lowest": int(lowest.sum())}
+        checked |= {name: float(table.loc["all", column]) for name, column in names.items()}
+        checked["coverage_lowest"] = float(table["coverage"].get(True, float("nan")))
+    return Calibration(conformal, kind, subset, len(own), checked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,14 +314,17 @@ class Ensemble:
 
 
 def make_ensemble(
-    predictors: Sequence[Predictor], alpha: float = 0.1, subset: str = "val"
+    predictors: Sequence[Predictor],
+    alpha: float = 0.1,
+    subset: str = "val",
+    kind: str = "mondrian",
 ) -> Ensemble:
     """Calibrate the models and load their out-of-distribution references.
 
     Parameters
     ----------
     predictors : sequence of Predictor
-    alpha, subset
+    alpha, subset, kind
         As for :func:`calibrate`.
 
     Raises
@@ -312,7 +338,7 @@ def make_ensemble(
     if len(set(names)) < len(names):
         raise PredictionError("--model", "a run is given twice", "give each once")
     of_agreement = [model for model in predictors if model.predicts_agreement]
-    calibrations = {model.name: calibrate(model, alpha, subset) for model in of_agreement}
+    calibrations = {model.name: calibrate(model, alpha, subset, kind) for model in of_agreement}
     loaded = {model.name: load_ood_reference(model) for model in predictors}
     references = {name: reference for name, reference in loaded.items() if reference}
     return Ensemble(tuple(predictors), calibrations, references, alpha)
@@ -320,7 +346,7 @@ def make_ensemble(
 
 def describe(ensemble: Ensemble) -> list[str]:
     """Describe how predictions are made, one sentence or two per fact."""
-    facts = {"subsets": SUBSETS, "neighbours": NEIGHBOURS, "alpha": ALPHA}
+    facts = {"subsets": SUBSETS, "kinds": KINDS, "neighbours": NEIGHBOURS, "alpha": ALPHA}
     template = load_template("iavlib.predict", "facts.txt")
     return template.render(ensemble=ensemble, **facts).splitlines()
 

@@ -71,6 +71,8 @@ class PredictOptions:
     alpha : float
         Share of true values that may lie outside the intervals.
     calibrate_on : {"val", "test"}
+    intervals : {"mondrian", "cqr", "equal"}
+        See :func:`iavlib.predict.calibrate`.
     heat_maps : bool
     overwrite : bool
     max_pixels : int
@@ -85,6 +87,7 @@ class PredictOptions:
     masks: Path | None = None
     alpha: float = 0.1
     calibrate_on: str = "val"
+    intervals: str = "mondrian"
     heat_maps: bool = True
     overwrite: bool = False
     max_pixels: int = MAX_PIXELS
@@ -138,7 +141,7 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
             raise PredictionError(options.out, "holds the images", hint)
     with output_folder(options.out, options.overwrite) as work, _matplotlib_cache(work):
         models = [load_predictor(name) for name in options.models]
-        ensemble = make_ensemble(models, options.alpha, options.calibrate_on)
+        ensemble = make_ensemble(models, options.alpha, options.calibrate_on, options.intervals)
         masks: dict[str, list[tuple[str, str]]] = {}
         for row in read_listing(options.masks).rows.itertuples() if options.masks else ():
             masks.setdefault(str(row.image_id), []).append((str(row.annotator), str(row.mask_path)))
@@ -151,6 +154,7 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
             "models": [model.name for model in models],
             "agreement": bool(ensemble.calibrations),
             "alpha": options.alpha,
+            "intervals": options.intervals,
             "facts": describe(ensemble),
             "warnings": [*limitations(ensemble), *reasons],
             "images": len(rows),

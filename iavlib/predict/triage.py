@@ -142,9 +142,8 @@ def triage(
     scores = scores[[by, *scores.columns.drop(by)]]
     paths = cohort.images["path"].reindex(table.index)
     if statistics and paths.notna().all():
-        fitted = evaluation.add_statistics_baseline(
-            own, evaluation.image_features(paths)
-        ).set_index("image_id")
+        features = evaluation.image_features(paths)
+        fitted = evaluation.add_baseline(own, features).set_index("image_id")
         predicted = fitted.loc[fitted["model"] == evaluation.STATISTICS, "predicted"]
         scores[evaluation.STATISTICS] = (1 - predicted).reindex(table.index)
     reference = evaluation.STATISTICS if evaluation.STATISTICS in scores else None

@@ -24,12 +24,17 @@ from .classification import (
     scores_by_group as scores_by_group,
 )
 from .conformal import (
+    INTERVALS as INTERVALS,
+    AdaptiveConformal as AdaptiveConformal,
     Conformal as Conformal,
     conformal_quantile as conformal_quantile,
     conformal_rank as conformal_rank,
     conformalized_quantiles as conformalized_quantiles,
     interval_coverage as interval_coverage,
+    min_calibration as min_calibration,
+    mondrian_intervals as mondrian_intervals,
     out_of_fold_intervals as out_of_fold_intervals,
+    quantile_intervals as quantile_intervals,
     split_conformal as split_conformal,
 )
 from .dominance import (
@@ -79,11 +84,16 @@ from .regression import (
     compare_distributions as compare_distributions,
     compare_errors as compare_errors,
     errors_by_group as errors_by_group,
+    partial_correlation as partial_correlation,
     point_errors as point_errors,
     predictions_against_truth as predictions_against_truth,
     predictions_by_malignancy as predictions_by_malignancy,
     regression_errors as regression_errors,
     relative_reduction as relative_reduction,
+)
+from .reliability import (
+    error_floor as error_floor,
+    noise_ceiling as noise_ceiling,
 )
 from .resampling import (
     Bootstrap as Bootstrap,
@@ -91,6 +101,7 @@ from .resampling import (
     bootstrap_mean as bootstrap_mean,
     cluster_bootstrap as cluster_bootstrap,
     mean_interval as mean_interval,
+    random_effects as random_effects,
 )
 from .roc import (
     Auroc as Auroc,

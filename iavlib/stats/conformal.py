@@ -8,6 +8,11 @@ over images: it holds within subgroups only when each is calibrated by itself (M
 does not hold on data of another origin. Images of one patient on both sides, or a model that was
 chosen on the calibration split, weaken it.
 
+Intervals of equal width are too narrow where predictions are uncertain and too wide elsewhere. How
+uncertain they are can be known beforehand, from the prediction itself: :func:`mondrian_intervals`
+calibrates each range of predictions by itself, :func:`quantile_intervals` calibrates quantiles that
+are lines in the prediction (CQR).
+
 References
 ----------
 Vovk, V., Gammerman, A. and Shafer, G. (2005). Algorithmic Learning in a Random World.
@@ -18,12 +23,13 @@ Romano, Y., Patterson, E. and Candès, E. (2019). Conformalized quantile regress
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn.linear_model import QuantileRegressor
 from statsmodels.stats.proportion import proportion_confint
 
 from iavlib.stats.samples import check_aligned, cluster_codes, finite_values, group_members
@@ -229,6 +235,159 @@ def conformalized_quantiles(
     return _calibrate(scores, "quantile", alpha, groups, bounds)
 
 
+@dataclass(frozen=True)
+class AdaptiveConformal:
+    """Intervals whose width depends on the prediction.
+
+    Attributes
+    ----------
+    conformal : Conformal
+    edges : tuple of float
+        Predictions at which a new group begins (Mondrian); empty for a single group.
+    lines : tuple of (float, float)
+        Intercept and slope of the lower and of the upper quantile over the prediction (CQR).
+    """
+
+    conformal: Conformal
+    edges: tuple[float, ...] = ()
+    lines: tuple[tuple[float, float], ...] = ()
+
+    def intervals(self, predicted: ArrayLike) -> pd.DataFrame:
+        """Compute the interval of each new prediction; see :meth:`Conformal.intervals`."""
+        if self.lines:
+            checked = finite_values(predicted, "predictions")
+            index = predicted.index if isinstance(predicted, pd.Series) else None
+            low, high = (pd.Series(_line(line, checked), index) for line in self.lines)
+            return self.conformal.intervals(low, high)
+        groups = _groups_of(predicted, self.edges) if self.edges else None
+        return self.conformal.intervals(predicted, groups=groups)
+
+
+def min_calibration(alpha: float) -> int:
+    """Count the rows below which every interval at a level would be infinite."""
+    return int(np.ceil(1 / alpha - 1 - 1e-9))
+
+
+def mondrian_intervals(
+    true: ArrayLike,
+    predicted: ArrayLike,
+    alpha: float = 0.1,
+    bounds: Bounds = UNIT,
+    n_groups: int = 5,
+) -> AdaptiveConformal:
+    """Calibrate each range of predictions by itself, on its absolute residuals.
+
+    Parameters
+    ----------
+    true, predicted, alpha, bounds
+        See :func:`split_conformal`.
+    n_groups : int
+        Groups of equally many rows, from the lowest predictions to the highest; fewer when a group
+        would have less than twice the rows that the level needs at least.
+
+    Returns
+    -------
+    AdaptiveConformal
+        Its coverage holds in each range of predictions, approximately since the calibration rows
+        also decide where a range ends.
+
+    Raises
+    ------
+    ValueError
+        As :func:`split_conformal`.
+
+    References
+    ----------
+    Boström, H. and Johansson, U. (2020). Mondrian conformal regressors. COPA, PMLR 128, 114-133.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iavlib.stats import mondrian_intervals
+    >>> predicted = np.linspace(0.2, 0.9, 200)
+    >>> noise = np.random.default_rng(0).normal(size=200)
+    >>> true = np.clip(predicted + (1 - predicted) * noise / 4, 0, 1)
+    >>> widths = mondrian_intervals(true, predicted).intervals([0.3, 0.85]).diff(axis=1)["upper"]
+    >>> bool(widths[0] > widths[1])
+    True
+    """
+    guess = finite_values(predicted, "predicted values")
+    n_groups = max(1, min(n_groups, len(guess) // (2 * min_calibration(alpha))))
+    edges = np.unique(np.quantile(guess, np.arange(1, n_groups) / n_groups))
+    edges = tuple(float(edge) for edge in edges if edge > guess.min())  # else a group is empty
+    groups = _groups_of(guess, edges) if edges else None
+    return AdaptiveConformal(split_conformal(true, guess, alpha, groups, bounds), edges=edges)
+
+
+def quantile_intervals(
+    true: ArrayLike,
+    predicted: ArrayLike,
+    alpha: float = 0.1,
+    bounds: Bounds = UNIT,
+    seed: int = 0,
+) -> AdaptiveConformal:
+    """Fit quantiles of the truth as lines in the prediction, and calibrate them (CQR).
+
+    Parameters
+    ----------
+    true, predicted, alpha, bounds
+        See :func:`split_conformal`. The lines, at `alpha` / 2 and 1 - `alpha` / 2, are fitted on
+        half of the rows and calibrated on the others.
+    seed : int
+        Of the division into halves.
+
+    Returns
+    -------
+    AdaptiveConformal
+
+    Raises
+    ------
+    ValueError
+        As :func:`split_conformal`, or when there are fewer than two rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iavlib.stats import quantile_intervals
+    >>> predicted = np.linspace(0.2, 0.9, 200)
+    >>> noise = np.random.default_rng(0).normal(size=200)
+    >>> true = np.clip(predicted + (1 - predicted) * noise / 4, 0, 1)
+    >>> widths = quantile_intervals(true, predicted).intervals([0.3, 0.85]).diff(axis=1)["upper"]
+    >>> bool(widths[0] > widths[1])
+    True
+    """
+    truth, guess = _truth(true, bounds), finite_values(predicted, "predicted values")
+    _differences(truth, guess)  # refuses other lengths
+    if len(truth) < 2:
+        raise ValueError("one row only: quantiles are fitted on some rows, calibrated on others")
+    order = np.random.default_rng(seed).permutation(len(truth))
+    fit, rest = order[: len(order) // 2], order[len(order) // 2 :]
+    lines = []
+    for quantile in (alpha / 2, 1 - alpha / 2):
+        model = QuantileRegressor(quantile=quantile, alpha=0, solver="highs")
+        model.fit(guess[fit, None], truth[fit])
+        lines.append((float(model.intercept_), float(model.coef_[0])))
+    low, high = (_line(line, guess[rest]) for line in lines)
+    conformal = conformalized_quantiles(truth[rest], low, high, alpha, bounds=bounds)
+    return AdaptiveConformal(conformal, lines=tuple(lines))
+
+
+def _groups_of(predicted: ArrayLike, edges: tuple[float, ...]) -> np.ndarray:
+    return np.searchsorted(edges, np.asarray(predicted, dtype=float), side="right")
+
+
+def _line(line: tuple[float, float], predicted: np.ndarray) -> np.ndarray:
+    return line[0] + line[1] * predicted
+
+
+#: Ways of calibrating intervals from point predictions alone.
+INTERVALS: dict[str, Callable[..., Conformal | AdaptiveConformal]] = {
+    "equal": split_conformal,
+    "mondrian": mondrian_intervals,
+    "cqr": quantile_intervals,
+}
+
+
 def out_of_fold_intervals(
     true: ArrayLike,
     predicted: ArrayLike,
@@ -236,6 +395,7 @@ def out_of_fold_intervals(
     alpha: float = 0.1,
     groups: ArrayLike | None = None,
     bounds: Bounds = UNIT,
+    kind: str = "equal",
 ) -> pd.DataFrame:
     """Compute an interval for every out-of-fold prediction from the residuals of the other folds.
 
@@ -249,7 +409,10 @@ def out_of_fold_intervals(
     folds : array_like, shape (n,)
         Fold in which each row was predicted.
     alpha, groups, bounds
-        See :func:`split_conformal`.
+        See :func:`split_conformal`; groups are for intervals of the kind ``equal`` alone.
+    kind : {"equal", "mondrian", "cqr"}
+        Of equal width (:func:`split_conformal`), or adapted to the prediction
+        (:func:`mondrian_intervals`, :func:`quantile_intervals`).
 
     Returns
     -------
@@ -259,8 +422,11 @@ def out_of_fold_intervals(
     Raises
     ------
     ValueError
-        As :func:`split_conformal`, or when there is a single fold.
+        As :func:`split_conformal`, or when there is a single fold, or no such `kind`.
     """
+    if kind not in INTERVALS or (groups is not None and kind != "equal"):
+        names = ", ".join(INTERVALS)
+        raise ValueError(f"kind must be one of {names}, 'equal' with groups, not {kind!r}")
     check_aligned(true=true, predicted=predicted, folds=folds, groups=groups)
     truth, guess = _truth(true, bounds), finite_values(predicted, "predicted values")
     codes, n_folds = cluster_codes(folds, len(truth))
@@ -270,11 +436,13 @@ def out_of_fold_intervals(
     limits = np.empty((len(truth), 2))
     for fold in range(n_folds):
         inside = codes == fold
-        inside_groups, others = (
-            (None, None) if labels is None else (labels[inside], labels[~inside])
-        )
-        fitted = split_conformal(truth[~inside], guess[~inside], alpha, others, bounds)
-        limits[inside] = fitted.intervals(guess[inside], groups=inside_groups).to_numpy()
+        calibration = truth[~inside], guess[~inside], alpha
+        if labels is None:
+            fitted = INTERVALS[kind](*calibration, bounds=bounds)
+            limits[inside] = fitted.intervals(guess[inside]).to_numpy()
+        else:
+            grouped = split_conformal(*calibration, labels[~inside], bounds)
+            limits[inside] = grouped.intervals(guess[inside], groups=labels[inside]).to_numpy()
     index = predicted.index if isinstance(predicted, pd.Series) else None
     return pd.DataFrame(limits, columns=["lower", "upper"], index=index)
 

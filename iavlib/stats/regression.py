@@ -203,6 +203,71 @@ def relative_reduction(
     return cluster_bootstrap(reduction, codes, n_boot, seed).to_estimate()
 
 
+def partial_correlation(
+    true: ArrayLike,
+    predicted: ArrayLike,
+    given: pd.DataFrame,
+    clusters: ArrayLike | None = None,
+    n_boot: int = 2000,
+    seed: int | np.random.Generator = 0,
+) -> Estimate:
+    """Correlate predictions with the truth once other facts about the rows are known.
+
+    Both are regressed on these facts by least squares, anew in each replicate, and their residuals
+    correlated.
+
+    Parameters
+    ----------
+    true, predicted : array_like of float, shape (n,)
+    given : DataFrame, shape (n, k)
+        Numbers, or labels, of which each is a group with a mean of its own: with one column of
+        labels the correlation is that within groups.
+    clusters, n_boot, seed
+        See :func:`regression_errors`.
+
+    Returns
+    -------
+    Estimate
+        NaN where the residuals of either do not vary.
+
+    Raises
+    ------
+    ValueError
+        As :func:`regression_errors`, or when a fact is missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import partial_correlation
+    >>> facts = pd.DataFrame({"tool": list("aabb")})
+    >>> r = partial_correlation([0.1, 0.2, 0.8, 0.9], [0.2, 0.1, 0.8, 0.7], facts, n_boot=50)
+    >>> round(r.value, 3)
+    -1.0
+    """
+    truth, guess, codes, _ = _checked(true, predicted, clusters)
+    if len(given) != len(truth) or given.isna().to_numpy().any():
+        raise ValueError(f"give {len(truth)} rows of facts, none missing, not {len(given)}")
+    design = pd.get_dummies(given, dtype=float).to_numpy(float)
+    design = np.column_stack([np.ones(len(truth)), (design - design.mean(0)) / (design.std(0) + 1)])
+    products = (design[:, :, None] * design[:, None]).reshape(len(truth), -1)
+    both, size = np.stack([truth, guess], axis=1), design.shape[1]
+    with_both = (design[:, :, None] * both[:, None]).reshape(len(truth), -1)
+
+    def correlation(weights: np.ndarray) -> np.ndarray:
+        gram = (weights @ products).reshape(-1, size, size)
+        slopes = np.linalg.pinv(gram, rcond=1e-10, hermitian=True) @ (weights @ with_both).reshape(
+            -1, size, 2
+        )
+        x, y = np.moveaxis(both - np.einsum("nk,bkc->bnc", design, slopes), 2, 0)
+        var_x, var_y, joint = weighted_second_moments(x, y, weights)
+        defined = (var_x > 1e-9 * truth.var()) & (var_y > 1e-9 * guess.var())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            r = np.clip(joint / np.sqrt(var_x * var_y), -1, 1)
+        return np.where(defined, r, np.nan)
+
+    return cluster_bootstrap(correlation, codes, n_boot, seed).to_estimate()
+
+
 def errors_by_group(
     true: ArrayLike,
     predicted: ArrayLike,

@@ -18,7 +18,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from iavlib.core.errors import CheckpointError, NonFiniteLossError, TrainingError
+from iavlib.core.errors import (
+    CheckpointError,
+    CheckpointNotWritten,
+    NonFiniteLossError,
+    TrainingError,
+)
 from iavlib.training import hardware, optimisation
 from iavlib.training.batches import ImageBatches, plan_batches
 from iavlib.training.hardware import Randomness, autocast, seeded
@@ -241,7 +246,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Raises
     ------
-    CheckpointError
+    CheckpointNotWritten
         If it cannot be written; the file that was there is left as it was.
     """
     content = io.BytesIO()
@@ -260,7 +265,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         hint = "free some space" if full else "make its folder writable"
         kept = "the one of the epoch before is intact" if path.exists() else "there is none yet"
         problem = f"{path}: this checkpoint could not be written: {reason}"
-        raise CheckpointError(f"{problem}; {hint} and run again ({kept})") from error
+        raise CheckpointNotWritten(
+            error.errno, f"{problem}; {hint} and run again ({kept})"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -74,6 +74,7 @@ def test_invented_data_earn_no_verdict(iav, phantom_book):
     rows = claims(iav, phantom_book)
     judged = [row for row in rows.values() if row["verdict"] != "not run"]
     assert judged and not any(row["synthetic"] for row in judged)
+    assert all(row["setting"] is None for row in rows.values() if row["synthetic"])
     assert all("stored" in row["profile"] for row in judged), "measured elsewhere, and says so"
     assert rows["dice-mean-pairs"]["verdict"] == "not run"
     assert rows["dice-mean-pairs"]["synthetic"] is True

@@ -14,15 +14,22 @@ def test_published_tables_earn_verdicts(iav, imapp_book):
         **dict.fromkeys(
             (
                 *("imapp-images", "imapp-masks", "imapp-annotators", "imapp-multi-images"),
-                *("imapp-multi-masks", "imapp-multi-annotators", "imapp-pairs", "dice-mean-pairs"),
-                *("dice-benign-pairs", "dice-malignant-pairs", "malignancy-mwu-pair"),
-                *("malignancy-mwu-image", "malignancy-clustered", "malignancy-tool-adjusted"),
-                "cm-lowrank-counts",
+                *("dice-mean-pairs", "dice-benign-pairs", "dice-malignant-pairs"),
+                *("malignancy-mwu-pair", "malignancy-mwu-image", "cm-lowrank-counts"),
             ),
             "reproduced",
         ),
-        "malignancy-pointbiserial": "contradicted",
+        **dict.fromkeys(
+            (
+                *("imapp-multi-masks", "imapp-multi-annotators", "imapp-pairs"),
+                "malignancy-clustered",
+            ),
+            "supported",
+        ),
+        "malignancy-pointbiserial": "not supported",
+        "malignancy-tool-adjusted": "inconclusive",
     }
+    assert measured["malignancy-pointbiserial"]["setting"] == "same data, other protocol"
     assert not any(row["synthetic"] for row in measured.values())
     assert measured["malignancy-clustered"]["measured"] == pytest.approx(-0.0460, abs=5e-5)
     assert measured["malignancy-tool-adjusted"]["measured"] == pytest.approx(-0.0232, abs=5e-5)
@@ -36,7 +43,7 @@ def test_published_tables_earn_verdicts(iav, imapp_book):
 def test_the_first_page_shows_what_was_measured(browser, imapp_book):
     open_page(browser, imapp_book, "book/index")
     text = browser.find_element(By.CSS_SELECTOR, "article").text
-    assert "reproduced" in text and "contradicted" in text and "not run" in text
+    assert "reproduced" in text and "inconclusive" in text and "not run" in text
     assert "17,684" in text
     open_page(browser, imapp_book, "notebooks/01_data_analysis")
     assert not browser.find_elements(By.CSS_SELECTOR, ".iav-synthetic")

@@ -86,11 +86,41 @@ def test_the_statistics_baseline_is_fitted_on_other_folds_only(runs):
     tested = evaluation.predictions_on_test(runs)
     truth = tested.drop_duplicates("image_id").set_index("image_id")["true"]
     features = pd.DataFrame({"told": truth, "noise": np.arange(8.0)})
-    found = evaluation.add_statistics_baseline(tested, features)
+    found = evaluation.add_baseline(tested, features)
     mine = found[found["model"] == evaluation.STATISTICS]
     assert len(mine) == 8
     error = (mine["predicted"] - mine["true"]).abs().mean()
     assert 0 < error < 0.15, "near the truth that it was told, never equal to it"
+
+
+def test_a_group_of_images_is_predicted_from_the_others(runs):
+    tested = evaluation.predictions_on_test(runs[runs["label"] == "good"])
+    truth = tested.set_index("image_id")["true"]
+    tool = pd.Series(list("xxxxyyyy"), index=list("abcdefgh"))
+    # what is known of the other tool is its level alone
+    features = pd.DataFrame({"tool": (tool == "x").astype(float)})
+    left_out = evaluation.add_baseline(tested, features, "tool", held_out=tool)
+    mine = left_out[left_out["model"] == "tool"].set_index("image_id")["predicted"]
+    np.testing.assert_allclose(mine[list("abcd")], truth[list("efgh")].mean())
+    np.testing.assert_allclose(mine[list("efgh")], truth[list("abcd")].mean())
+
+
+def test_a_baseline_leaves_out_patients_of_the_group_and_images_it_knows_nothing_of(runs):
+    tested = evaluation.predictions_on_test(runs[runs["label"] == "good"])
+    one_patient = tested.assign(cluster="same")
+    features = pd.DataFrame({"size": np.arange(8.0)}, index=list("abcdefgh"))
+    assert evaluation.add_baseline(one_patient, features, "size") is one_patient
+    features.loc["c"] = np.nan
+    found = evaluation.add_baseline(tested, features.drop(index="h"), "size")
+    assert set(found.loc[found["model"] == "size", "image_id"]) == set("abdefg")
+
+
+@pytest.mark.parametrize("kind", ["equal", "mondrian", "cqr"])
+def test_intervals_are_of_the_other_folds(runs, kind):
+    tested = evaluation.predictions_on_test(runs[runs["label"] == "good"])
+    images = evaluation.per_image(tested)
+    bounded = evaluation.with_intervals(images, 0.5, kind)
+    assert (bounded["lower"] <= bounded["upper"]).all() and len(bounded) == 8
 
 
 def test_predictions_are_clipped_to_the_range_of_dice(runs):

@@ -18,7 +18,7 @@ from iavlib.predict.ood import (
     nearest_distance,
 )
 from iavlib.predict.run import find_explainers
-from iavlib.stats import split_conformal
+from iavlib.stats import INTERVALS
 from iavlib.training.image_cache import to_square
 
 
@@ -45,20 +45,31 @@ def test_an_image_of_the_run_is_predicted_as_the_run_did(runs, predictors):
     np.testing.assert_allclose(found["malignancy_probability"], own["predicted"], atol=1e-5)
 
 
-def test_intervals_are_those_of_the_validation_part(runs, predictors):
+@pytest.mark.parametrize("kind", ["mondrian", "cqr", "equal"])
+def test_intervals_are_those_of_the_validation_part(runs, predictors, kind):
     rows = runs[1]["iaa"].predictions
     rows = rows.assign(predicted=rows["predicted"].clip(0, 1))
     validation = rows[rows["subset"] == "val"]
-    expected = split_conformal(validation["true"], validation["predicted"], 0.2)
-    found = calibrate(predictors["iaa"], 0.2)
-    assert found.conformal.margins == pytest.approx(expected.margins)
-    assert (found.subset, found.n) == ("val", len(validation))
+    expected = INTERVALS[kind](validation["true"], validation["predicted"], 0.2)
+    found = calibrate(predictors["iaa"], 0.2, kind=kind)
+    assert (found.subset, found.n, found.kind) == ("val", len(validation), kind)
     test = rows[rows["subset"] == "test"]
     ends = expected.intervals(test["predicted"])
+    np.testing.assert_allclose(found.conformal.intervals(test["predicted"]), ends)
     inside = (test["true"] >= ends["lower"] - 1e-9) & (test["true"] <= ends["upper"] + 1e-9)
     assert found.checked["coverage"] == pytest.approx(inside.mean())
-    other = calibrate(predictors["iaa"], 0.2, "test")
+    lowest = test["predicted"].rank(method="first") <= len(test) / 5
+    assert found.checked["n_lowest"] == lowest.sum()
+    assert found.checked["coverage_lowest"] == pytest.approx(inside[lowest].mean())
+    other = calibrate(predictors["iaa"], 0.2, "test", kind)
     assert (other.subset, other.checked["subset"]) == ("test", "val")
+    ensemble = make_ensemble([predictors["iaa"]], 0.2, kind=kind)
+    assert "lowest predicted agreement" in " ".join(describe(ensemble))
+
+
+def test_an_unknown_kind_of_intervals_is_refused(predictors):
+    with pytest.raises(PredictionError, match="mondrian"):
+        calibrate(predictors["iaa"], 0.2, kind="mondrain")
 
 
 def test_too_few_images_for_a_level_are_refused(predictors):

@@ -212,3 +212,74 @@ def test_coverage_counts_both_sides():
 def test_what_makes_no_sense_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def heteroscedastic(n, seed, ends=(0, 1)):
+    """Agreement whose scatter shrinks as its prediction grows, as that of annotators does."""
+    rng = np.random.default_rng(seed)
+    predicted = rng.uniform(0.3, 0.95, n)
+    return np.clip(predicted + rng.normal(size=n) * (1.05 - predicted) * 0.5, *ends), predicted
+
+
+@pytest.mark.parametrize("kind", ["mondrian", "cqr"])
+def test_adaptive_intervals_hold_in_every_fifth_where_equal_ones_do_not(kind):
+    true, predicted = heteroscedastic(4000, seed=1, ends=(-9, 9))
+    fifth = pd.qcut(predicted, 5, labels=False)
+    folds, coverage = np.arange(4000) % 4, {}
+    for name in ("equal", kind):
+        ends = stats.out_of_fold_intervals(true, predicted, folds, kind=name, bounds=None)
+        coverage[name] = stats.interval_coverage(true, ends["lower"], ends["upper"], fifth)
+    plain = coverage["equal"]["coverage"]
+    assert plain[0] < 0.82 < 0.97 < plain[4]
+    assert coverage[kind]["coverage"].between(0.87, 0.94).all()
+    assert coverage[kind].loc["all", "width_mean"] < coverage["equal"].loc["all", "width_mean"]
+
+
+@pytest.mark.parametrize("kind", ["mondrian", "cqr"])
+@pytest.mark.parametrize("n", [20, 105])
+def test_small_calibration_sets_keep_the_promise_on_average(kind, n):
+    inside = []
+    for seed in range(60):
+        true, predicted = heteroscedastic(n + 200, seed)
+        fitted = stats.INTERVALS[kind](true[:n], predicted[:n], 0.1)
+        ends = fitted.intervals(predicted[n:])
+        inside.append(((true[n:] >= ends["lower"]) & (true[n:] <= ends["upper"])).mean())
+    assert np.mean(inside) > 0.9 - 3 * np.std(inside) / np.sqrt(60)
+
+
+def test_mondrian_is_a_split_conformal_of_each_range_and_needs_enough_rows():
+    true, predicted = heteroscedastic(100, seed=2)
+    fitted = stats.mondrian_intervals(true, predicted, 0.1, n_groups=2)
+    low = predicted < np.median(predicted)
+    alone = stats.split_conformal(true[low], predicted[low], 0.1)
+    some = pd.Series([0.4, 0.5], index=["x", "y"])
+    pd.testing.assert_frame_equal(fitted.intervals(some), alone.intervals(some))
+    assert [len(stats.mondrian_intervals(true[:n], predicted[:n]).edges) for n in (9, 36, 100)] == [
+        0,
+        1,
+        4,
+    ]
+    constant = stats.mondrian_intervals(true, np.full(100, 0.5))
+    assert constant.edges == () and np.isfinite(list(constant.conformal.margins.values())).all()
+
+
+def test_lines_of_quantiles_are_those_of_another_program():
+    from statsmodels.regression.quantile_regression import QuantReg
+
+    true, predicted = heteroscedastic(300, seed=3)
+    fitted = stats.quantile_intervals(true, predicted, 0.2, bounds=None, seed=5)
+    half = np.random.default_rng(5).permutation(300)[:150]
+    design = np.column_stack([np.ones(150), predicted[half]])
+    for line, quantile in zip(fitted.lines, (0.1, 0.9), strict=True):
+        loss = lambda b, q=quantile: np.mean(  # noqa: E731
+            np.maximum(q * (true[half] - design @ b), (q - 1) * (true[half] - design @ b))
+        )
+        other = QuantReg(true[half], design).fit(q=quantile, p_tol=1e-9, max_iter=5000).params
+        assert loss(np.array(line)) <= loss(other) + 1e-9
+        np.testing.assert_allclose(line, other, atol=0.02)
+
+
+def test_an_unknown_kind_of_intervals_is_refused():
+    for options in ({"kind": "narrow"}, {"kind": "cqr", "groups": ["a", "b"]}):
+        with pytest.raises(ValueError, match="kind must be one of equal, mondrian, cqr"):
+            stats.out_of_fold_intervals([0.5, 0.6], [0.5, 0.6], [0, 1], **options)

@@ -32,6 +32,9 @@ def test_what_is_recorded_is_plain_and_taken_once(lab):
         "baseline": None,
         "reduction_interval": None,
         "simulated": False,
+        "seeds": None,
+        "patients": None,
+        "protocol": None,
     }
     assert not of_runs
     assert [type(entry[key]) for key in ("value", "n")] == [float, int]
@@ -64,6 +67,9 @@ def test_a_whole_number_stays_whole(lab):
         ({"baseline": math.nan}, "baseline is nan"),
         ({"reduction_interval": (0.1, 0.2)}, "needs baseline="),
         ({"baseline": 1, "reduction_interval": (0.2, 0.1)}, "reduction_interval is .* the smaller"),
+        ({"seeds": 0}, "seeds is 0, it should be greater than or equal to 1"),
+        ({"patients": 1.5}, "patients is 1.5, it should be a valid integer"),
+        ({"protocol": "mine"}, "protocol is 'mine', it should be 'published' or 'other'"),
     ],
 )
 def test_what_cannot_be_a_measurement_is_refused(lab, arguments, message):
@@ -71,13 +77,6 @@ def test_what_cannot_be_a_measurement_is_refused(lab, arguments, message):
     with pytest.raises(ClaimError, match=message):
         record(**(good | arguments))
     assert take_pending() == []
-
-
-@pytest.mark.parametrize("kind", ["negative", "positive"])
-def test_a_claim_about_a_sign_needs_an_interval(lab, claim, kind):
-    lab.claims(claim | {"compare": {"kind": kind}})
-    with pytest.raises(ClaimError, match=r"needs interval=\(low, high\)"):
-        record("mean", 0.5, cohort=REAL, n=10)
 
 
 def test_how_much_was_at_hand_and_against_what_is_plain(lab):
@@ -89,16 +88,20 @@ def test_how_much_was_at_hand_and_against_what_is_plain(lab):
         baseline=np.float32(0.5),
         reduction_interval=np.array([-0.1, 0.1]),
         simulated=np.True_,
+        seeds=np.int64(5),
+        patients=700,
+        protocol="published",
     )
     ((entry, _),) = take_pending()
     assert entry["coverage"] == [1053, 2394] and type(entry["coverage"][0]) is int
     assert entry["baseline"] == 0.5 and type(entry["baseline"]) is float
     assert entry["reduction_interval"] == [-0.1, 0.1]
     assert entry["simulated"] is True
+    assert (entry["seeds"], entry["patients"], entry["protocol"]) == (5, 700, "published")
 
 
-def test_a_claim_with_a_baseline_needs_one_of_the_data(lab, claim):
-    lab.claims(claim | {"compare": {"kind": "at-most"}, "baseline": 0.6})
+def test_a_claim_about_the_reduction_of_an_error_needs_that_of_a_constant(lab, claim):
+    lab.claims(claim | {"compare": {"kind": "reduction", "smallest": 0.1, "because": "x"}})
     with pytest.raises(ClaimError, match="needs baseline=, the constant median's error on the"):
         record("mean", 0.5, cohort=REAL, n=10)
     record("mean", 0.5, cohort=REAL, n=10, baseline=0.6)

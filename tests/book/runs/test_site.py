@@ -113,8 +113,8 @@ def test_the_first_page_shows_the_scorecard_and_the_runs(shop, first_build):
     text = words(shop, "book/index")
     assert "0.50 was measured" in text
     assert "1 of the values below were measured on invented images" in text
-    assert "0 of 1 claims have a verdict" in text
-    assert "not run 0.5 0.5 synthetic toy, n = 9 (quick)" in text
+    assert "Of 1 claims of the sources: 1 not run." in text
+    assert "not run – 0.5 – needs nothing" in text
     assert "The mean is a half." in text
     assert re.search(r"Toy\s*\[", text), "the source of a claim is cited"
     assert re.search(r"Chapter\s+good\s+quick\s+toy \(synthetic\)", text)

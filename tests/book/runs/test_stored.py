@@ -23,11 +23,13 @@ from iavlib.experiments.stored import read_stored_predictions, stored_runs
 
 CLAIM = """
 - id: mean
-  source: this book
+  source: paper2020
   place: here
   statement: The mean is a half.
   reported: 0.5
-  compare: {kind: close, tolerance: 0.01}
+  unit: Dice
+  compare: {kind: equal, tolerance: 0.01}
+  protocol: published
   cohorts: [real]
   notebook: 01_first
   needs: the tables
@@ -101,7 +103,7 @@ def test_an_exported_value_outlives_its_machine(lab):
     lab.moved()
     (row,) = ledger(lab.project)
     assert (row["measured"], row["verdict"]) == (0.501, "reproduced")
-    assert row["profile"] == "paper, stored 2026-02-03, 16 CPUs, Linux"
+    assert row["profile"] == "paper, stored 2026-02-03, 16 CPUs"
 
 
 def test_the_same_run_is_exported_once_and_a_later_one_replaces_it(lab):
@@ -168,7 +170,7 @@ def test_a_page_that_was_not_run_shows_the_stored_values(lab):
     page = files["notebooks/01_first.md"].decode()
     assert "has not been run here" in page
     assert "paper: stored 2026-02-03, 16 CPUs" in page
-    assert "| 0.501 [0.4, 0.6] |" in page
+    assert "| 0.501 (0.400 to 0.600) |" in page
     assert not [name for name in files if name.startswith("book/results")]
 
 
@@ -364,7 +366,7 @@ def test_a_kept_table_is_read_back_on_another_machine(lab, monkeypatch, tmp_path
     assert groups["mean"].iloc[0] == 0.1234568
     assert groups[["mean", "interval"]].isna().sum().tolist() == [1, 1]
     assert groups["n"].tolist() == [3, 4]
-    assert stored.label == "stored 2026-02-03, 16 CPUs, Linux, scale paper"
+    assert stored.label == "stored 2026-02-03, 16 CPUs, scale paper"
     assert (stored.cohort, stored.n_images, stored.n_masks) == ("real", 10, 20)
     lab.notebook("x = 2")
     assert "earlier version" in book.stored_tables("01").label
