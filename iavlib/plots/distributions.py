@@ -78,6 +78,8 @@ def annotator_overlap(counts: pd.Series, max_sets: int = 20) -> Figure:
     >>> plots.annotator_overlap(counts).axes[1].get_title()
     '2 of 2 sets, 100% of images'
     """
+    if counts.empty:
+        return notice("No image has masks of several annotators.")
     members_of = [tuple(names.split(", ")) for names in counts.index]
     totals = pd.Series(0, sorted({name for names in members_of for name in names}))
     for names, n in zip(members_of, counts, strict=True):

@@ -83,7 +83,7 @@ def clustered_coefficient(
     result = dict.fromkeys(("estimate", "se", "ci_low", "ci_high", "p"), np.nan)
     result |= {"n": len(used), "n_true": int(x.sum()), "n_clusters": n_clusters}
     result |= {"n_clusters_true": true_clusters, "note": ""}
-    if x.min(initial=1) == x.max(initial=0):
+    if len(used) == 0 or x.min() == x.max():
         return result | {"note": f"all rows have the same value of {term}"}
     basis = _basis(used, [c for c in controls if c not in numeric], numeric)
     y = used[outcome].to_numpy(float)
@@ -99,7 +99,9 @@ def clustered_coefficient(
     scores = np.bincount(codes, x_left * residual, n_clusters)
     variance = n_clusters / (n_clusters - 1) * (n - 1) / (n - k) * (scores @ scores) / left**2
     if variance <= (_ROUNDING * max(np.abs(y).max(), 1e-300)) ** 2:
-        return result | {"note": f"{outcome} does not vary"}
+        small = abs(result["estimate"]) <= _ROUNDING * np.abs(y).max()
+        estimate = 0.0 if small else result["estimate"]
+        return result | {"estimate": estimate, "note": f"{outcome} does not vary within groups"}
     se = np.sqrt(variance)
     half = t.ppf((1 + level) / 2, n_clusters - 1) * se
     result |= {"se": se, "ci_low": result["estimate"] - half, "ci_high": result["estimate"] + half}
@@ -171,7 +173,7 @@ def specification_curve(
     """
     rows = []
     for (unit, table), (outcome, (column, sign)) in product(tables.items(), outcomes.items()):
-        spread = table[column].std()
+        spread = table[column].std() or np.nan
         for (subset, member), (label, controls) in product(subsets.items(), adjustments.items()):
             if not set(controls) <= set(table.columns):
                 continue
@@ -182,7 +184,6 @@ def specification_curve(
             scaled = {
                 name.replace("estimate", "effect").replace("ci_", "effect_"): found[name] / spread
                 for name in ("estimate", "ci_low", "ci_high")
-                if spread > 0
             }
             choices = {"unit": unit, "outcome": outcome, "subset": subset, "adjustment": label}
             rows.append(choices | found | scaled)

@@ -73,6 +73,7 @@ def test_missing_values_are_a_level_or_are_left_out():
     [
         ({"malignant": False}, "same value of malignant", False),
         ({"malignant": True}, "same value of malignant", False),
+        ({"dice": np.nan}, "same value of malignant", False),
         ({"tool": lambda rows: rows["malignant"].map(str)}, "determine malignant", False),
         ({"cluster": "p"}, "too few clusters", True),
         ({"cluster": lambda rows: rows["malignant"]}, "too few clusters", True),
