@@ -3,12 +3,14 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 
 from iavlib.book import front
 from iavlib.book.claims import ledger
 from iavlib.book.recording import load_claims
+from iavlib.masks import dice
 
 ROOT = Path(__file__).parents[3]
 QUESTIONS = {
@@ -94,6 +96,15 @@ def test_each_data_set_is_named_where_there_are_several(questions):
     questions.ran("01_first", measured, measured | {"cohort": "other", "value": 0.4})
     text = cards(questions)["What do methods for several annotators gain?"]
     assert "on real" in text and "on other" in text and "CM gains" not in text
+
+
+def test_the_circles_of_the_drawing_have_the_dice_that_is_written():
+    drawing = BeautifulSoup(front.story([]), "html.parser").svg
+    y, x = np.mgrid[0:150:1501j, 0:420:4201j]
+    circles = [{k: float(c[k]) for k in ("cx", "cy", "r")} for c in drawing.select("circle")]
+    masks = [np.hypot(x - c["cx"], y - c["cy"]) < c["r"] for c in circles]
+    pairs = zip(masks[::2], masks[1::2], strict=True)
+    assert [f"Dice {dice(*pair):.2f}" for pair in pairs] == [t.string for t in drawing("text")]
 
 
 def test_only_pages_of_the_book_are_linked(questions):
