@@ -65,42 +65,10 @@ def _measured(rows: Sequence[Row]) -> dict[str, Row]:
 
 
 def _words(pages: Collection[str]) -> dict[str, Any]:
-    """Give the templates the functions that turn a row into words."""
-
-    def zero(row: Row) -> str:
-        if row["interval"] is None:
-            return "there is no interval"
-        low, high = row["interval"]
-        return "the interval excludes zero" if low > 0 or high < 0 else "the interval includes zero"
-
-    def size(row: Row) -> str:
-        counts = {"n": row["n"], "patients": row["patients"], "seeds": row["seeds"]}
-        return ", ".join(f"{name}\u00a0=\u00a0{count:,}" for name, count in counts.items() if count)
-
-    def interval(row: Row) -> str:
-        if row["interval"] is None:
-            return "no interval"
-        low, high = (claims.format_value(end, row["unit"], sign=False) for end in row["interval"])
-        return f"difference between {low} and {high} with 95 % confidence; {zero(row)}"
-
-    def link(row: Row, to: str = "../") -> str:
-        page = f"notebooks/{row['notebook']}"
-        return f"{to}{page}.html" if page in pages else ""
-
-    functions = (claims.format_measured, claims.format_reported, claims.format_data)
-    return {
-        **{
-            "zero": zero,
-            "size": size,
-            "interval": interval,
-            "link": link,
-            "setting": claims.format_setting,
-        },
-        **{name.__name__.removeprefix("format_"): name for name in functions},
-        "amount": lambda row: claims.format_value(abs(row["measured"]), row["unit"]),
-        "share": lambda value: claims.format_value(value, "reduction"),
-        "slug": lambda text: text.replace(" ", "-"),
-    }
+    """Give the templates the functions that turn numbers into words, and the pages to link."""
+    names = ("measured", "reported", "data", "setting")
+    words = {name: getattr(claims, f"format_{name}") for name in names}
+    return words | {"pages": pages, "number": claims.format_value}
 
 
 def claims_table(project: Project, rows: Sequence[Row], pages: Collection[str] = ()) -> str:
