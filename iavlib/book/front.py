@@ -37,7 +37,7 @@ def is_own(manifest: Row) -> bool:
     return any(cohort["name"] == _OWN for cohort in manifest["cohorts"])
 
 
-def answers(rows: Sequence[Row], pages: Collection[str] = ()) -> str:
+def answers(rows: Sequence[Row], pages: Collection[str] = (), ceiling: Sequence[float] = ()) -> str:
     """Answer the five questions of the first page.
 
     Parameters
@@ -46,6 +46,8 @@ def answers(rows: Sequence[Row], pages: Collection[str] = ()) -> str:
         The ledger.
     pages : collection of str
         Pages of the book; only these are linked.
+    ceiling : sequence of float, optional
+        Estimates of the largest possible correlation of a prediction, as notebook 03 keeps them.
 
     Returns
     -------
@@ -57,7 +59,16 @@ def answers(rows: Sequence[Row], pages: Collection[str] = ()) -> str:
     needs = {row["id"]: row["needs"] for row in rows}
     render = load_template("iavlib.book", "answers.html", **_words(pages))
     found = {"rows": lambda ids: [by_id[name] for name in ids if by_id[name]]}
-    return raw(render.render(by_id=by_id, needs=needs, **found))
+    return raw(render.render(by_id=by_id, needs=needs, ceiling=ceiling, **found))
+
+
+def ceilings(runs: Sequence[Row]) -> list[float]:
+    """Return the estimates of the largest possible correlation that the first of the runs kept."""
+    for table in (table for run in runs for table in run.get("tables", ())):
+        if table["name"] == "ceiling" and not table["synthetic"]:
+            kept = zip(table["columns"]["values"], table["columns"]["ceiling"], strict=True)
+            return [value for of, value in kept if of == "as they are" and value is not None]
+    return []
 
 
 def _measured(rows: Sequence[Row]) -> dict[str, Row]:

@@ -224,7 +224,9 @@ def assemble(project: Project) -> Assembly:
     table = [(chapter.entry, chapter.status, chapter.manifest) for chapter in notebooks]
     generated = {"scorecard": pages.scorecard(project, rows, entries)}
     generated |= {"provenance": pages.provenance_table(table), "citation": front.citation(project)}
-    generated |= {"answers": front.answers(rows, entries), "coverage": coverage_page(project)}
+    limits = front.ceilings([*(c.manifest for c in notebooks if c.manifest), *stored])
+    generated["answers"] = front.answers(rows, entries, limits)
+    generated["coverage"] = coverage_page(project)
     files |= {f"{pages.FOLDER}/{name}.md": text.encode() for name, text in generated.items()}
     if own:
         summaries = {c.entry: (c.title, c.manifest, c.executed()) for c in own}

@@ -91,6 +91,18 @@ def test_a_gain_is_set_beside_the_one_that_the_paper_prints(questions, value, in
     assert front.story(ledger(questions.project)).count("<figure") == 2
 
 
+def test_a_prediction_is_set_beside_its_ceiling(questions):
+    questions.ran("01_first", {"id": "iaa-pearson", "value": 0.6, "interval": [0.5, 0.7]})
+    columns = {"values": ["as they are", "as they are", "within tools"]}
+    columns |= {"ceiling": [0.71, None, 0.2]}
+    kept = {"name": "ceiling", "synthetic": False, "columns": columns}
+    limits = front.ceilings([{}, {"tables": [kept | {"synthetic": True}]}, {"tables": [kept]}])
+    assert limits == [0.71]
+    text = front.answers(ledger(questions.project), PAGES, limits)
+    assert "more than 0.710," in text
+    assert "correlate by more" not in front.answers(ledger(questions.project), PAGES)
+
+
 def test_each_data_set_is_named_where_there_are_several(questions):
     measured = {"id": "diff-fusion-auc", "value": 1.5, "interval": [-1, 4]}
     questions.ran("01_first", measured, measured | {"cohort": "other", "value": 0.4})
