@@ -276,7 +276,7 @@ def _words(claim: Claim, row: Row) -> dict[str, str]:
 
 def format_setting(row: Row) -> str:
     """Name the setting of a row; a finding on complete data has none beside itself."""
-    return row["setting"] or ("this book's own data" if row["cohort"] else _NOTHING)
+    return row["setting"] or (_NOTHING if row["evidence"] == ev.NOT_RUN else "this book's own data")
 
 
 def format_reported(row: Row) -> str:
