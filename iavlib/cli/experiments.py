@@ -86,9 +86,8 @@ def _experiments(store: RunStore, spec: str | None, settings: Sequence[str]) -> 
 
 def _apply(values: dict[str, Any], settings: Sequence[str]) -> None:
     """Set fields of a specification, each ``field=value`` or ``field.key=value``."""
-    import yaml
-
     from iavlib.core.errors import ExperimentError
+    from iavlib.core.settings import read_yaml
 
     for name, value in parse_pairs("--set", settings).items():
         mapping = values
@@ -100,8 +99,8 @@ def _apply(values: dict[str, Any], settings: Sequence[str]) -> None:
                 raise ExperimentError(f"--set {name}", f"{key} is not a mapping", "set all of it")
             mapping = mapping[key]
         try:
-            mapping[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            mapping[last] = read_yaml(value)
+        except ValueError as error:
             where = f"--set {name}={value}"
             raise ExperimentError(where, "is not valid YAML", "correct or quote it") from error
 

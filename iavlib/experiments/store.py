@@ -210,7 +210,7 @@ class RunStore:
         if (folder / SPEC).exists():
             self.read_spec(folder)
         else:
-            write_json(folder / SPEC, experiment.to_dict())
+            write_json(folder / SPEC, experiment.to_dict(), durable=True)
         return folder
 
     def remove(self, folder: Path) -> None:
@@ -243,11 +243,22 @@ def read_prediction_file(path: str | os.PathLike[str]) -> pd.DataFrame:
         If it is missing.
     """
     path = Path(path)
-    if not is_stored(path) and not path.is_file():
-        raise ExperimentError(path, "is missing", "remove the run and do it again")
-    source = io.BytesIO(read_stored_predictions(path.parent)) if is_stored(path) else path
-    table = pd.read_csv(source, dtype={"image_id": str, "cluster": str})
+    content = read_stored_predictions(path.parent) if is_stored(path) else None
+    table = _read_table(path, content, {"image_id": str, "cluster": str})
+    if "image_id" not in table:
+        problem = "is damaged (it has no column 'image_id')"
+        raise ExperimentError(path, problem, "remove the run and do it again")
     return table.rename(columns={"part": "subset"})  # its name in version 1
+
+
+def _read_table(path: Path, content: bytes | None = None, dtype: Any = None) -> pd.DataFrame:
+    """Read a table of a run directory, or the content of a stored one."""
+    try:
+        return pd.read_csv(path if content is None else io.BytesIO(content), dtype=dtype)
+    except (OSError, ValueError, RecursionError) as error:  # also of pandas' parser
+        missing = isinstance(error, FileNotFoundError)
+        problem = "is missing" if missing else f"is damaged ({' '.join(str(error).split())})"
+        raise ExperimentError(path, problem, "remove the run and do it again") from error
 
 
 def read_json(path: Path) -> Any:
@@ -262,7 +273,7 @@ def read_json(path: Path) -> Any:
         return read_stored(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         missing = isinstance(error, FileNotFoundError)
         problem = "is missing" if missing else f"is damaged ({error})"
         raise ExperimentError(path, problem, f"remove {path.parent}") from error
@@ -301,7 +312,7 @@ class Result:
     def history(self) -> pd.DataFrame:
         """One row per epoch; empty where nothing was trained by epochs."""
         path = self.folder / HISTORY
-        return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+        return _read_table(path) if path.is_file() else pd.DataFrame()
 
 
 def read_facts(folder: str | Path) -> dict[str, Any]:
@@ -346,9 +357,9 @@ def write_result(
         problem = f"predictions lack {', '.join(lacking)}"
         raise ExperimentError(f"task {experiment.task!r}", problem, "add them")
     check_finite(predictions.set_index("image_id")["predicted"])
-    write_text(folder / PREDICTIONS, predictions.to_csv(index=False, float_format="%.7g"))
+    write_text(folder / PREDICTIONS, predictions.to_csv(index=False, float_format="%.7g"), True)
     if len(outcome.history):
-        write_text(folder / HISTORY, outcome.history.to_csv(index=False))
+        write_text(folder / HISTORY, outcome.history.to_csv(index=False), True)
     weights = dict(outcome.weights)
     facts = {
         "schema_version": SCHEMA_VERSION,
@@ -371,7 +382,7 @@ def write_result(
         "versions": loaded_versions(),
         "finished": _now(),
     }
-    write_json(folder / METRICS, facts)
+    write_json(folder / METRICS, facts, durable=True)  # what it depends on is on the disk by now
     for left in (FAILURE, CHECKPOINT):
         (folder / left).unlink(missing_ok=True)
 
