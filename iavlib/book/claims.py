@@ -155,6 +155,8 @@ def _measured_row(claim: Claim, entry: Mapping[str, Any]) -> dict[str, Any]:
     row |= dict.fromkeys(("setting", "standard_error", "mde", "pooled"))
     row |= {"evidence": ev.NOT_RUN, "datasets": []}
     row["smallest_effect"], row["smallest_because"] = claim.compare.smallest, claim.compare.because
+    if row["cohort"] not in claim.own:  # no part of what the source had
+        row["coverage"] = None
     if claim.over_seeds and row["seeds"] is None:  # once n counted the seeds
         row["n"], row["seeds"] = None, row["n"]
     if entry:
@@ -172,8 +174,7 @@ def _setting(claim: Claim, row: Row) -> str | None:
     if claim.setting is not None or row["simulated"]:
         return claim.setting or ev.SIMULATED
     present, whole = row["coverage"] or (1, 1)
-    own = claim.cohorts if claim.own_data is None else claim.own_data
-    if row["cohort"] not in own or present < whole:
+    if row["cohort"] not in claim.own or present < whole:
         return ev.OTHER_DATA
     if claim.finding:
         return None
@@ -276,7 +277,7 @@ def _words(claim: Claim, row: Row) -> dict[str, str]:
 
 def format_setting(row: Row) -> str:
     """Name the setting of a row; a finding on complete data has none beside itself."""
-    return row["setting"] or ("this book's own data" if row["cohort"] else _NOTHING)
+    return row["setting"] or (_NOTHING if row["evidence"] == ev.NOT_RUN else "this book's own data")
 
 
 def format_reported(row: Row) -> str:

@@ -26,8 +26,6 @@ EVIDENCE = SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_COMPARABLE, NOT_RUN = (
 #: What the evidence is called where data and protocol are the source's own, and nowhere else.
 REPRODUCED = {SUPPORTED: "reproduced", NOT_SUPPORTED: "not reproduced"}
 
-#: Kinds of comparison that look at the value alone, without its interval.
-BY_VALUE = ("equal", "p-below")
 #: Kinds about an effect in one direction.
 EFFECTS = ("positive", "negative", "reduction")
 

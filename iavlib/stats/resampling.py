@@ -114,12 +114,12 @@ def cluster_bootstrap(
     Returns
     -------
     Bootstrap
+        Of a single cluster without interval.
 
     Raises
     ------
     ValueError
-        When there is a single cluster or a missing label, or when `level` or `n_boot` is out of
-        range.
+        When there is a missing label, or when `level` or `n_boot` is out of range.
 
     References
     ----------
@@ -137,11 +137,11 @@ def cluster_bootstrap(
     """
     check_level(level)
     codes, n_clusters = cluster_codes(clusters, len(clusters))
-    if n_clusters < 2:
-        raise ValueError("one cluster only: its variation between clusters cannot be estimated")
     estimate = np.asarray(statistic(np.ones((1, len(codes)))), dtype=float)[0]
     blocks = cluster_weights(codes, n_clusters, n_boot, np.random.default_rng(seed))
     replicates = np.concatenate([np.asarray(statistic(block), dtype=float) for block in blocks])
+    if n_clusters < 2:  # every replicate is the sample: its variation cannot be estimated
+        replicates = np.full_like(replicates, np.nan)
     columns = [percentiles(column, level) for column in replicates.reshape(n_boot, -1).T]
     low, high, se, undefined = (np.reshape(c, estimate.shape)[()] for c in np.transpose(columns))
     return Bootstrap(
@@ -216,7 +216,7 @@ def bootstrap_mean(
     Raises
     ------
     ValueError
-        When a value is NaN, or there is a single cluster.
+        When a value is NaN.
 
     Examples
     --------

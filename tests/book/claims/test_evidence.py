@@ -13,7 +13,7 @@ WHY = {"because": "less is noise"}
 
 
 def compare(kind, smallest=1.0, **options):
-    effect = {} if kind in ev.BY_VALUE else {"smallest": smallest, **WHY}
+    effect = {} if kind in ("equal", "p-below") else {"smallest": smallest, **WHY}
     return Comparison(kind=kind, **effect, **options)
 
 
