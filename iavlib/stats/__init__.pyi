@@ -101,7 +101,6 @@ from .resampling import (
     bootstrap_mean as bootstrap_mean,
     cluster_bootstrap as cluster_bootstrap,
     mean_interval as mean_interval,
-    random_effects as random_effects,
 )
 from .roc import (
     Auroc as Auroc,
