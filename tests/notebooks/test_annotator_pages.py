@@ -1,4 +1,4 @@
-"""Pages on methods for several annotators: sentences follow the numbers, also on one's own masks."""
+"""Pages on methods for several annotators: sentences follow the numbers, also on own masks."""
 
 import re
 
