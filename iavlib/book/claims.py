@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -75,8 +75,8 @@ def ledger(project: Project | None = None) -> list[dict[str, Any]]:
           print: *reproduced* or *not reproduced* in place of (*not*) *supported* where data and
           protocol are the source's own; ``reason``, why, in a sentence;
         - ``smallest_effect`` (that would matter; margin of an equivalence test),
-          ``smallest_because``, and ``mde``, the effect that this measurement finds with 80 %
-          probability;
+          ``smallest_because``; ``standard_error`` and ``mde``, the effect that this measurement
+          finds with 80 % probability;
         - ``pooled``: how many data sets a pooled row averages, else None; ``datasets``: their rows.
 
         Of several values on one data set that at the larger scale, of more units, measured here
@@ -152,7 +152,8 @@ def _measured_row(claim: Claim, entry: Mapping[str, Any]) -> dict[str, Any]:
     row |= {name: entry.get(name, False) for name in ("synthetic", "simulated")}
     row |= {"measured": entry.get("value"), "interval": None, "reduction": None}
     row |= {"reduction_interval": None, "protocol": entry.get("protocol") or claim.protocol}
-    row |= {"setting": None, "evidence": ev.NOT_RUN, "mde": None, "pooled": None, "datasets": []}
+    row |= dict.fromkeys(("setting", "standard_error", "mde", "pooled"))
+    row |= {"evidence": ev.NOT_RUN, "datasets": []}
     row["smallest_effect"], row["smallest_because"] = claim.compare.smallest, claim.compare.because
     if claim.over_seeds and row["seeds"] is None:  # once n counted the seeds
         row["n"], row["seeds"] = None, row["n"]
@@ -190,58 +191,45 @@ def _judge(claim: Claim, row: dict[str, Any]) -> None:
         row["evidence"] = ev.NOT_COMPARABLE
     else:
         row["evidence"] = ev.judge(compare, claim.claimed, value, interval)
-    precision = _precision(claim, row, value, interval)
-    row["mde"] = precision and compare.smallest and precision[1]
+    runs = row["pooled"] or (row["seeds"] if claim.over_seeds else None)
+    if compare.smallest:
+        row["standard_error"] = ev.standard_error(value, interval, runs, claim.range)
+        row["mde"] = ev.detectable_effect(value, interval, runs, claim.range)
 
 
-def _precision(claim: Claim, row: Row, value: float, interval: ev.Interval):
-    """Return standard error and detectable effect of a row; a mean over k sets has k - 1 left."""
-    return ev.precision(
-        *(value, interval, row["pooled"] or (row["seeds"] if claim.over_seeds else None)),
-        claim.range,
-    )
+_FARTHEST = (None, *ev.SETTINGS).index
 
 
 def _pooled(claim: Claim, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Average the rows of several data sets; where that is not possible the first stands."""
     from iavlib.stats import random_effects
 
-    known = [_precision(claim, row, row["measured"], row["interval"]) for row in rows]
-    if not all(known) or claim.compare.kind in (*ev.BY_VALUE, "reduction"):
-        return rows[0]
-    mean = random_effects([row["measured"] for row in rows], [error for error, _ in known])
     of = {name: [row[name] for row in rows] for name in rows[0]}
+    if not all(of["standard_error"]) or claim.compare.kind == "reduction":
+        return rows[0]
+    mean = random_effects(of["measured"], of["standard_error"])
     row = rows[0] | dict.fromkeys(("coverage", "patients", "note", "baseline", "reduction"))
     row |= {"measured": mean.value, "interval": list(mean.interval), "pooled": len(rows)}
     row |= {"n": sum(filter(None, of["n"])) or None, "cohort": " + ".join(of["cohort"])}
     row |= {"seeds": min(filter(None, of["seeds"]), default=None), "reduction_interval": None}
-    row |= {"simulated": any(of["simulated"]), "setting": max(of["setting"], key=_distance)}
+    row |= {"simulated": any(of["simulated"]), "setting": max(of["setting"], key=_FARTHEST)}
     _judge(claim, row)
-    if claim.range:
-        low, high = claim.range
-        row["interval"] = [max(low, mean.low), min(high, mean.high)]
-    alike = len(set(of["evidence"])) == 1 and row["evidence"] != of["evidence"][0]
-    if not alike:
+    low, high = claim.range or mean.interval
+    row["interval"] = [max(low, mean.low), min(high, mean.high)]
+    if len(set(of["evidence"])) > 1 or row["evidence"] in of["evidence"]:
         return row | _words(claim, row)
     row["evidence"] = of["evidence"][0]
     reason = f"so in each of {len(rows)} data sets, too few for an interval of their mean"
     return row | _words(claim, row) | {"reason": reason}
 
 
-def _distance(setting: str | None) -> int:
-    return -1 if setting is None else ev.SETTINGS.index(setting)
-
-
-#: Of each word of evidence: its colour in a terminal, the kind of its badge on a page.
-_LOOKS = {
-    **{ev.SUPPORTED: ("green", "success"), ev.NOT_SUPPORTED: ("red", "danger")},
-    **{ev.INCONCLUSIVE: ("yellow", "warning"), ev.NOT_COMPARABLE: ("dim", "secondary")},
-    ev.NOT_RUN: ("dim", "light"),
-}
+#: Colours of the words of evidence in a terminal.
+_COLOURS = dict(zip(ev.EVIDENCE, ("green", "red", "yellow", "dim", "dim"), strict=True))
 _NOTHING = "–"
 _SPACE = "\u00a0"
 #: Decimals and sign of each unit; the others have three decimals and no sign.
-_UNITS = {"count": (0, ""), "points": (1, " points"), "%": (1, " %"), "reduction": (1, " %")}
+_PERCENT = (1, f"{_SPACE}%")
+_UNITS = {"points": (1, f"{_SPACE}points"), "%": _PERCENT, "reduction": _PERCENT, "count": (0, "")}
 
 
 def format_value(value: float | None, unit: str, sign: bool = True) -> str:
@@ -253,7 +241,7 @@ def format_value(value: float | None, unit: str, sign: bool = True) -> str:
     digits, name = _UNITS.get(unit, (3, ""))
     shown = f"{100 * value if unit == 'reduction' else value:,.{digits}f}"
     shown = shown.lstrip("-") if not float(shown.replace(",", "")) else shown  # no -0.0
-    return shown + (name.replace(" ", _SPACE) if sign else "")
+    return shown + name * sign
 
 
 def _words(claim: Claim, row: Row) -> dict[str, str]:
@@ -295,8 +283,8 @@ def format_reported(row: Row) -> str:
     """Write what the source prints, and what follows from it."""
     reported = row["reported"]
     printed = f"{reported:,}" if isinstance(reported, int) else f"{reported or 0:g}"
-    sign = _UNITS.get(row["unit"], (0, ""))[1].replace(" ", _SPACE)
-    texts = [printed + sign] if reported is not None else []
+    printed = f"{'< ' * (row['unit'] == 'p')}{printed}{_UNITS.get(row['unit'], ('', ''))[1]}"
+    texts = [printed] if reported is not None else []
     if row["computed"] is not None:
         texts.append(f"our calculation: {row['computed']:,g} ({row['computed_from']})")
     return "; ".join(texts) or _NOTHING
@@ -316,9 +304,8 @@ def format_measured(row: Row) -> str:
 def _with_interval(value: float, interval: Sequence[float] | None, unit: str) -> str:
     if interval is None:
         return format_value(value, unit)
-    low, high = (format_value(end, unit, sign=False) for end in interval)
-    name = _UNITS.get(unit, (0, ""))[1].replace(" ", _SPACE)
-    return f"{format_value(value, unit, sign=False)} ({low} to {high}){name}"
+    middle, low, high = (format_value(end, unit, sign=False) for end in (value, *interval))
+    return f"{middle} ({low} to {high}){_UNITS.get(unit, ('', ''))[1]}"
 
 
 def format_data(row: Row) -> str:
@@ -332,7 +319,8 @@ def format_data(row: Row) -> str:
         text += f", {present:,} of the source's {whole:,}"
     counted = {"n": row["n"], "patients": row["patients"], "seeds": row["seeds"]}
     sizes = [f"{name}{_SPACE}={_SPACE}{size:,}" for name, size in counted.items() if size]
-    return f"{', '.join([text, *sizes])} ({row['profile']})"
+    stored = re.search(r"stored [\d-]+", row["profile"])
+    return f"{', '.join([text, *sizes])} ({stored[0] if stored else row['profile']})"
 
 
 def count_verdicts(rows: Iterable[Row]) -> str:
@@ -367,21 +355,14 @@ def rich_table(rows: Sequence[Row]) -> Table:
     table = Table(show_lines=False, pad_edge=False)
     for header in ("claim", "evidence", "setting", "reported", "measured", "data"):
         table.add_column(header)
-    for source, group in _by_source(rows):
+    for source, group in by_source(rows):
         table.add_section()
         table.add_row(f"[bold]{escape(source)}[/bold]")
         for row, name in _lines(group):
-            colour = _LOOKS[row["evidence"]][0]
-            table.add_row(
-                f"[dim]{escape(name)}[/dim]"
-                if name
-                else f"{escape(row['id'])}\n[dim]{escape(row['statement'])}[/dim]",
-                f"[{colour}]{row['verdict']}[/{colour}]\n[dim]{escape(row['reason'])}[/dim]",
-                format_setting(row),
-                "" if name else escape(format_reported(row)),
-                escape(format_measured(row)),
-                escape(format_data(row)),
-            )
+            label = f"[{_COLOURS[row['evidence']]}]{row['verdict']}[/]"
+            texts = map(escape, (format_measured(row), format_data(row)))
+            first, reported = (f"– {name}", "") if name else (row["id"], format_reported(row))
+            table.add_row(escape(first), label, format_setting(row), escape(reported), *texts)
     return table
 
 
@@ -390,38 +371,6 @@ def _lines(rows: Iterable[Row]) -> Iterable[tuple[Row, str]]:
     for row in rows:
         yield row, ""
         yield from ((each, each["cohort"]) for each in row["datasets"])
-
-
-def markdown_table(rows: Sequence[Row], source_title: Callable[[str], str] = str) -> str:
-    """Lay the ledger out in MyST Markdown, one table per source.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        What :func:`iavlib.book.claims.ledger` gives, or part of it.
-    source_title : callable, optional
-        Source key to the Markdown that introduces its table.
-
-    Returns
-    -------
-    str
-        Tables; a claim without a value shows what it needs.
-    """
-    columns = "Claim:-- Evidence:-- Setting:-- Reported:-- Measured:-- Data:--"
-    tables = []
-    for source, group in _by_source(rows):
-        lines = table_lines(columns, (_cells(row, name) for row, name in _lines(group)))
-        tables.append("\n".join([f"**{source_title(source)}**", "", *lines]))
-    return "\n\n".join(tables) + "\n"
-
-
-def _cells(row: Row, name: str) -> list[str]:
-    badge = f"{{bdg-{_LOOKS[row['evidence']][1]}}}`{row['verdict']}`"
-    if row["evidence"] != ev.NOT_RUN:
-        badge += f" {row['reason']}"
-    first, reported = (f"– {name}", "") if name else (row["statement"], format_reported(row))
-    # the evidence second, so that a narrow screen shows it
-    return [first, badge, format_setting(row), reported, format_measured(row), format_data(row)]
 
 
 def table_lines(columns: str, rows: Iterable[Iterable[str]]) -> list[str]:
@@ -442,7 +391,7 @@ def table_lines(columns: str, rows: Iterable[Iterable[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def _by_source(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
+def by_source(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
     """Group rows by source, sources in the order they first appear, findings of this book last."""
     order = list(dict.fromkeys(row["source"] for row in rows))
     ordered = sorted(rows, key=lambda row: (row["finding"], order.index(row["source"])))

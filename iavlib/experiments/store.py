@@ -210,7 +210,7 @@ class RunStore:
         if (folder / SPEC).exists():
             self.read_spec(folder)
         else:
-            write_json(folder / SPEC, experiment.to_dict())
+            write_json(folder / SPEC, experiment.to_dict(), durable=True)
         return folder
 
     def remove(self, folder: Path) -> None:
@@ -357,9 +357,9 @@ def write_result(
         problem = f"predictions lack {', '.join(lacking)}"
         raise ExperimentError(f"task {experiment.task!r}", problem, "add them")
     check_finite(predictions.set_index("image_id")["predicted"])
-    write_text(folder / PREDICTIONS, predictions.to_csv(index=False, float_format="%.7g"))
+    write_text(folder / PREDICTIONS, predictions.to_csv(index=False, float_format="%.7g"), True)
     if len(outcome.history):
-        write_text(folder / HISTORY, outcome.history.to_csv(index=False))
+        write_text(folder / HISTORY, outcome.history.to_csv(index=False), True)
     weights = dict(outcome.weights)
     facts = {
         "schema_version": SCHEMA_VERSION,
@@ -382,7 +382,7 @@ def write_result(
         "versions": loaded_versions(),
         "finished": _now(),
     }
-    write_json(folder / METRICS, facts)
+    write_json(folder / METRICS, facts, durable=True)  # what it depends on is on the disk by now
     for left in (FAILURE, CHECKPOINT):
         (folder / left).unlink(missing_ok=True)
 

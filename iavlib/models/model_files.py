@@ -69,7 +69,7 @@ def write_model(
         "versions": loaded_versions(),
     }
     write_bytes(folder / TENSORS, content)
-    write_json(folder / SIDECAR, {**sidecar, **added})
+    write_json(folder / SIDECAR, {**sidecar, **added}, durable=True)
     return folder / TENSORS
 
 

@@ -24,6 +24,7 @@ from iavlib.core.errors import (
     NonFiniteLossError,
     TrainingError,
 )
+from iavlib.core.files import sync_folder
 from iavlib.training import hardware, optimisation
 from iavlib.training.batches import ImageBatches, plan_batches
 from iavlib.training.hardware import Randomness, autocast, seeded
@@ -259,6 +260,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = "the disk is full or your share of it is" if full else error.strerror or error

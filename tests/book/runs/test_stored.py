@@ -170,7 +170,7 @@ def test_a_page_that_was_not_run_shows_the_stored_values(lab):
     page = files["notebooks/01_first.md"].decode()
     assert "has not been run here" in page
     assert "paper: stored 2026-02-03, 16 CPUs" in page
-    assert "| 0.501 (0.400 to 0.600) |" in page
+    assert "0.501 (0.400 to 0.600)<" in page
     assert not [name for name in files if name.startswith("book/results")]
 
 
