@@ -65,3 +65,38 @@ def test_cm_on_own_masks(notebook, some_case):
         dices = page.names["here"]["Dice with each annotator's mask"]
         assert f"`{dices.idxmax()}` predicts an annotator's own mask best" in words(page)
         assert f"{dices.max():.3f}" in page.names["in_short"].text
+
+
+def test_avap_states_what_this_run_found(notebook):
+    page = notebook("07", **TINY, methods=["avap", "mode-labels"])
+    text, row = words(page), page.names["live"].loc["avap"]
+    assert f"`avap`: {round(5 * row['own_best'])} of 5 annotators" in text
+    assert f"{round(5 * row['own_code_best'])} by columns" in text
+    assert "`mode-labels` predicts the same for everybody" in text
+    below = [key for key, gap in page.names["gaps"].items() if gap.mean() < -4.303 * gap.sem()]
+    named = re.search(r"Below zero: (.*?)\. Inconclusive", text)[1]
+    wanted = [f"{page.names['QUESTIONS'][name][0]} on {label}" for name, label in below]
+    assert sorted(named.split("; ")) == sorted(wanted)
+    assert "stored 2026" in text and not any(word in text for word in NEVER[:4])
+
+
+def test_coverage_of_avap_counts_the_images_of_riga():
+    from iavlib.experiments import claims
+
+    assert claims.coverage("riga", 95) == (95, 750) and claims.coverage("riga", 750) is None
+    assert claims.coverage("isic_two_annotators", 57) is None, "none of the paper's images"
+
+
+def test_avap_without_a_model_of_annotators(notebook):
+    page = notebook("07", **TINY, methods=["every-label"], seed=1)
+    assert "add `avap` to `methods`" in words(page) and "nan" not in words(page)
+    assert "AVAP was not trained here" in words(page) and "seed 1" in words(page)
+
+
+def test_avap_on_own_masks(notebook, some_case):
+    kind, path = some_case
+    page = notebook("07", **TINY, cohort="folder", path=path)
+    check_own(page, kind, "stored 2026")
+    if page.names["own"]:
+        dices = page.names["here"]["average"]
+        assert f"`{dices.idxmax()}` predicts the annotators best" in words(page)
