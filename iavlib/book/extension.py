@@ -28,6 +28,8 @@ from sphinx.config import Config
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
+from iavlib.core.files import load_template
+
 logger = logging.getLogger(__name__)
 
 _ACCENTS = "hat|widehat|bar|overline|tilde|widetilde|vec|dot|ddot|check|breve"
@@ -155,6 +157,7 @@ def _add_buttons(app: Sphinx, config: Config) -> None:
         options["launch_buttons"] = {**options.get("launch_buttons", {}), **runners}
 
 
+_METATAGS = load_template("iavlib.book", "metatags.html")
 #: Characters of a description that search engines and previews show.
 _LONGEST = 200
 
@@ -169,15 +172,10 @@ def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], tr
     first = " ".join(next((text for text in paragraphs if len(text) > 40), "").split())
     if len(first) > _LONGEST:
         first = first[:_LONGEST].rsplit(" ", 1)[0] + " …"
-    title = re.sub(r"<[^>]+>", "", context.get("title", ""))
-    facts = {"og:type": "article", "og:title": html.unescape(title), "og:description": first}
-    facts["og:site_name"] = app.config.html_title
-    if app.config.html_baseurl:  # previews need whole addresses
-        facts["og:url"] = context.get("pageurl")
-        facts["og:image"] = f"{app.config.html_baseurl.rstrip('/')}/{_CARD}"
-    lines = [f'<meta name="description" content="{html.escape(first)}"/>']
-    lines += [f'<meta property="{k}" content="{html.escape(v)}"/>' for k, v in facts.items() if v]
-    context["metatags"] = "\n".join([context.get("metatags", ""), *lines])
+    title = html.unescape(re.sub(r"<[^>]+>", "", context.get("title", "")))
+    facts = {"book": app.config.html_title, "title": title, "description": first, "page": page}
+    facts["root"] = app.config.html_baseurl.rstrip("/")
+    context["metatags"] = context.get("metatags", "") + _METATAGS.render(facts)
 
 
 def _drop_second_icons(app: Sphinx, error: Exception | None) -> None:
@@ -185,10 +183,6 @@ def _drop_second_icons(app: Sphinx, error: Exception | None) -> None:
     script = Path(app.outdir) / "_static" / "scripts" / "fontawesome.js"
     if script.is_file():
         script.write_text("")
-
-
-#: Picture of the book in previews of links to it.
-_CARD = "_static/card.png"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

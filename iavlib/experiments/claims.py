@@ -184,8 +184,8 @@ def cm_claims(dense: pd.DataFrame, single: pd.DataFrame) -> dict[str, dict[str, 
 
 # Preferences of annotators (AVAP)
 
-#: Images of RIGA, the paper's data.
-_RIGA = 750
+#: Images that the paper's own set holds.
+_WHOLE = {"riga": 750}
 
 
 def pretrained_first(runs: pd.DataFrame) -> pd.DataFrame:
@@ -280,8 +280,9 @@ def avap_claims(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def coverage(cohort: str, n_images: int) -> tuple[int, int] | None:
-    """Return how many of the paper's images are at hand, and of how many; None if all or none."""
-    return (n_images, _RIGA) if cohort == "riga" and n_images < _RIGA else None
+    """Return how many images of the paper's own set are at hand, and of how many; None if all."""
+    whole = _WHOLE.get(cohort, n_images)
+    return (n_images, whole) if n_images < whole else None
 
 
 # Masks for the diagnosis (DiFF)
