@@ -27,7 +27,6 @@ from .lines import (
     cascade_lines as cascade_lines,
     curves as curves,
     dominance_curves as dominance_curves,
-    rates_learnt_against_true as rates_learnt_against_true,
     reliability as reliability,
     roc as roc,
     triage_curves as triage_curves,
