@@ -31,11 +31,11 @@ from iavlib.masks.metrics import (
     registry_version,
     selected_metrics,
 )
-from iavlib.masks.surfaces import PreparedMask, prepare
+from iavlib.masks.surfaces import PreparedMask, as_mask, looks_inverted, prepare
 
 PROBLEM_COLUMNS = ("image_id", "mask_id", "path", "problem", "hint", "left_out")
 STORE = "pairs.jsonl"
-VERSION = 1  # of the stored lines; another number makes every image be compared again
+VERSION = 2  # of the stored lines; another number makes every image be compared again
 
 
 class ImageStore:
@@ -209,7 +209,11 @@ def compare_image(
             report(mask_id, "no path", "enter the mask's file or remove the row")
             continue
         try:
-            prepared[mask_id] = prepare(read(path))
+            mask = as_mask(read(path))
+            prepared[mask_id] = prepare(mask)
+            if looks_inverted(mask):
+                problem = f"inverted? Inside on all borders and {mask.mean():.0%} of the image"
+                report(mask_id, problem, "if background is marked, invert the file", left_out=False)
         except DataError as error:
             report(mask_id, error.problem, error.hint)
         except Exception as error:  # a reader may raise anything for a damaged file

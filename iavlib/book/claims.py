@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,9 @@ from iavlib.core.project import Project, find_project
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+Row = Mapping[str, Any]
 
 
 def measured_reduction(entry: Mapping[str, Any]) -> tuple[float, float, float] | None:
@@ -72,8 +75,8 @@ def ledger(project: Project | None = None) -> list[dict[str, Any]]:
           print: *reproduced* or *not reproduced* in place of (*not*) *supported* where data and
           protocol are the source's own; ``reason``, why, in a sentence;
         - ``smallest_effect`` (that would matter; margin of an equivalence test),
-          ``smallest_because``, and ``mde``, the effect that this measurement finds with 80 %
-          probability;
+          ``smallest_because``; ``standard_error`` and ``mde``, the effect that this measurement
+          finds with 80 % probability;
         - ``pooled``: how many data sets a pooled row averages, else None; ``datasets``: their rows.
 
         Of several values on one data set that at the larger scale, of more units, measured here
@@ -117,16 +120,17 @@ def describe_profile(run: Mapping[str, Any]) -> str:
     return ", ".join([*words, describe_stored(run)] if "stored" in run else words)
 
 
-def _row(claim: Claim, entries: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(claim: Claim, entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
     best: dict[tuple[bool, str], dict[str, Any]] = {}
     for entry in entries:
         if entry["synthetic"] or entry["cohort"] in claim.cohorts:
-            key = not entry["synthetic"], entry["cohort"]
+            key = entry["synthetic"], entry["cohort"]
             best[key] = max(best.get(key, entry), entry, key=_rank)
-    real = sorted((e for (is_real, _), e in best.items() if is_real), key=_rank, reverse=True)
-    rows = [_measured_row(claim, entry) for entry in real or list(best.values()) or [{}]]
+    real = [entry for (synthetic, _), entry in best.items() if not synthetic]
+    entries = sorted(real or best.values(), key=_rank, reverse=True)
     if len(real) < 2:
-        return max(rows, key=lambda row: row["n"] or 0)
+        return _measured_row(claim, next(iter(entries), {}))
+    rows = [_measured_row(claim, entry) for entry in entries]
     return _pooled(claim, rows) | {"datasets": rows}
 
 
@@ -134,116 +138,98 @@ def _rank(entry: Mapping[str, Any]) -> tuple:
     return not entry["simulated"], *(entry[key] for key in ("scale", "n", "here", "finished"))
 
 
+_OF_CLAIM = (
+    *("id", "source", "place", "statement", "unit", "reported", "computed", "computed_from"),
+    *("finding", "notebook", "needs"),
+)
+_OF_ENTRY = ("n", "seeds", "patients", "cohort", "coverage", "profile", "note", "baseline")
+
+
 def _measured_row(claim: Claim, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a claim and one measurement of it; an empty one was not made."""
-    of, compare = entry.get, claim.compare
-    reduction = measured_reduction(entry) if entry else None
-    seeds = of("seeds") or (of("n") if claim.over_seeds else None)
-    row = {
-        **{name: getattr(claim, name) for name in ("id", "source", "place", "statement", "unit")},
-        **{name: getattr(claim, name) for name in ("reported", "computed", "computed_from")},
-        **{"finding": claim.finding, "notebook": claim.notebook, "needs": claim.needs},
-        **{"measured": of("value"), "interval": None},
-        **{"n": of("n") if of("seeds") or not claim.over_seeds else None, "seeds": seeds},
-        **{name: of(name) for name in ("patients", "cohort", "coverage", "profile", "note")},
-        "protocol": of("protocol") or claim.protocol,
-        **{name: of(name, False) for name in ("synthetic", "simulated")},
-        **{"baseline": of("baseline"), "reduction": None, "reduction_interval": None},
-        **{"setting": None, "evidence": ev.NOT_RUN, "smallest_effect": compare.smallest},
-        **{"smallest_because": compare.because, "mde": None, "pooled": None, "datasets": []},
-    }
+    row = {name: getattr(claim, name) for name in _OF_CLAIM}
+    row |= {name: entry.get(name) for name in _OF_ENTRY}
+    row |= {name: entry.get(name, False) for name in ("synthetic", "simulated")}
+    row |= {"measured": entry.get("value"), "interval": None, "reduction": None}
+    row |= {"reduction_interval": None, "protocol": entry.get("protocol") or claim.protocol}
+    row |= dict.fromkeys(("setting", "standard_error", "mde", "pooled"))
+    row |= {"evidence": ev.NOT_RUN, "datasets": []}
+    row["smallest_effect"], row["smallest_because"] = claim.compare.smallest, claim.compare.because
+    if claim.over_seeds and row["seeds"] is None:  # once n counted the seeds
+        row["n"], row["seeds"] = None, row["n"]
     if entry:
-        row["interval"] = ev.usable_interval(of("value"), of("interval"), claim.range)
-    if reduction:
-        row["reduction"] = reduction[0]
-        row["reduction_interval"] = ev.usable_interval(reduction[0], reduction[1:])
-    if entry and not entry["synthetic"]:
-        row["setting"] = _setting(claim, entry)
-        _judge(claim, row)
+        row["interval"] = ev.usable_interval(entry["value"], entry["interval"], claim.range)
+        if reduction := measured_reduction(entry):
+            row["reduction"], *ends = reduction
+            row["reduction_interval"] = ev.usable_interval(reduction[0], ends)
+        if not entry["synthetic"]:
+            row["setting"] = _setting(claim, row)
+            _judge(claim, row)
     return row | _words(claim, row)
 
 
-def _setting(claim: Claim, entry: Mapping[str, Any]) -> str | None:
-    if claim.setting is not None:
-        return claim.setting
-    if entry["simulated"]:
-        return ev.SIMULATED
+def _setting(claim: Claim, row: Row) -> str | None:
+    if claim.setting is not None or row["simulated"]:
+        return claim.setting or ev.SIMULATED
+    present, whole = row["coverage"] or (1, 1)
     own = claim.cohorts if claim.own_data is None else claim.own_data
-    present, whole = entry["coverage"] or (1, 1)
-    if entry["cohort"] not in own or present < whole:
+    if row["cohort"] not in own or present < whole:
         return ev.OTHER_DATA
     if claim.finding:
         return None
-    return ev.SAME if (entry["protocol"] or claim.protocol) == "published" else ev.OTHER_PROTOCOL
+    return ev.SAME if row["protocol"] == "published" else ev.OTHER_PROTOCOL
 
 
 def _judge(claim: Claim, row: dict[str, Any]) -> None:
-    """Fill in the evidence of a measured or pooled row, and what it could have found."""
-    compare, same = claim.compare, row["setting"] == ev.SAME
+    """Fill in the evidence of a row, and the effect that it could have found."""
+    compare = claim.compare
     value, interval = row["measured"], row["interval"]
     if compare.kind == "reduction":
         value, interval = row["reduction"], row["reduction_interval"]
-    number_of_others = compare.kind == "equal" and not same and not claim.finding
-    if number_of_others or (claim.not_comparable and row["protocol"] != "published"):
+    others = compare.kind == "equal" and row["setting"] != ev.SAME and not claim.finding
+    if others or (claim.not_comparable and row["protocol"] != "published"):
         row["evidence"] = ev.NOT_COMPARABLE
-    elif value is None:
-        row["evidence"] = ev.INCONCLUSIVE
     else:
         row["evidence"] = ev.judge(compare, claim.claimed, value, interval)
-    if interval is not None and compare.smallest is not None and row["pooled"] is None:
-        seeds = row["seeds"] if claim.over_seeds else None
-        row["mde"] = ev.detectable_effect(value, interval, seeds, claim.range)
+    runs = row["pooled"] or (row["seeds"] if claim.over_seeds else None)
+    if compare.smallest:
+        row["standard_error"] = ev.standard_error(value, interval, runs, claim.range)
+        row["mde"] = ev.detectable_effect(value, interval, runs, claim.range)
+
+
+_FARTHEST = (None, *ev.SETTINGS).index
 
 
 def _pooled(claim: Claim, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Average the rows of several data sets; where that is not possible the first stands."""
     from iavlib.stats import random_effects
 
-    errors = [
-        row["interval"]
-        and ev.standard_error(
-            *(row["measured"], row["interval"], row["seeds"] if claim.over_seeds else None),
-            claim.range,
-        )
-        for row in rows
-    ]
-    if not all(errors) or claim.compare.kind in (*ev.BY_VALUE, "reduction"):
+    of = {name: [row[name] for row in rows] for name in rows[0]}
+    if not all(of["standard_error"]) or claim.compare.kind == "reduction":
         return rows[0]
-    within = claim.range or (-float("inf"), float("inf"))
-    mean = random_effects([row["measured"] for row in rows], errors, within=within)
-    settings = [row["setting"] for row in rows]
-    row = rows[0] | {
-        **{"measured": mean.value, "interval": list(mean.interval), "pooled": len(rows)},
-        **{"n": sum(row["n"] or 0 for row in rows) or None, "coverage": None, "patients": None},
-        "seeds": min((row["seeds"] for row in rows if row["seeds"]), default=None),
-        "cohort": " + ".join(row["cohort"] for row in rows),
-        "simulated": any(row["simulated"] for row in rows),
-        "setting": max(settings, key=lambda name: name is not None and ev.SETTINGS.index(name)),
-        **{"baseline": None, "reduction": None, "reduction_interval": None, "note": None},
-    }
+    mean = random_effects(of["measured"], of["standard_error"])
+    row = rows[0] | dict.fromkeys(("coverage", "patients", "note", "baseline", "reduction"))
+    row |= {"measured": mean.value, "interval": list(mean.interval), "pooled": len(rows)}
+    row |= {"n": sum(filter(None, of["n"])) or None, "cohort": " + ".join(of["cohort"])}
+    row |= {"seeds": min(filter(None, of["seeds"]), default=None), "reduction_interval": None}
+    row |= {"simulated": any(of["simulated"]), "setting": max(of["setting"], key=_FARTHEST)}
     _judge(claim, row)
-    half = (mean.high - mean.low) / 2
-    row["mde"] = ev.detectable_effect(0, (-half, half), len(rows))
-    labels = {each["evidence"] for each in rows}
-    if len(labels) > 1 or row["evidence"] in labels:
+    low, high = claim.range or mean.interval
+    row["interval"] = [max(low, mean.low), min(high, mean.high)]
+    if len(set(of["evidence"])) > 1 or row["evidence"] in of["evidence"]:
         return row | _words(claim, row)
-    row["evidence"] = labels.pop()
+    row["evidence"] = of["evidence"][0]
     reason = f"so in each of {len(rows)} data sets, too few for an interval of their mean"
     return row | _words(claim, row) | {"reason": reason}
 
 
-Row = Mapping[str, Any]
-
-#: Of each word of evidence: its colour in a terminal, the kind of its badge on a page.
-_LOOKS = {
-    **{ev.SUPPORTED: ("green", "success"), ev.NOT_SUPPORTED: ("red", "danger")},
-    **{ev.INCONCLUSIVE: ("yellow", "warning"), ev.NOT_COMPARABLE: ("dim", "secondary")},
-    ev.NOT_RUN: ("dim", "light"),
-}
+#: Colours of the words of evidence in a terminal.
+_COLOURS = dict(zip(ev.EVIDENCE, ("green", "red", "yellow", "dim", "dim"), strict=True))
 _NOTHING = "–"
 _SPACE = "\u00a0"
 #: Decimals and sign of each unit; the others have three decimals and no sign.
-_UNITS = {"count": (0, ""), "points": (1, " points"), "%": (1, " %"), "reduction": (1, " %")}
+_PERCENT = (1, f"{_SPACE}%")
+_UNITS = {"points": (1, f"{_SPACE}points"), "%": _PERCENT, "reduction": _PERCENT, "count": (0, "")}
 
 
 def format_value(value: float | None, unit: str, sign: bool = True) -> str:
@@ -255,40 +241,33 @@ def format_value(value: float | None, unit: str, sign: bool = True) -> str:
     digits, name = _UNITS.get(unit, (3, ""))
     shown = f"{100 * value if unit == 'reduction' else value:,.{digits}f}"
     shown = shown.lstrip("-") if not float(shown.replace(",", "")) else shown  # no -0.0
-    return shown + (name.replace(" ", _SPACE) if sign else "")
-
-
-def _effect_unit(claim: Claim) -> str:
-    return "reduction" if claim.compare.kind == "reduction" else claim.unit
+    return shown + name * sign
 
 
 def _words(claim: Claim, row: Row) -> dict[str, str]:
     """Give ``verdict``, the word to print for the evidence, and ``reason``, why."""
     evidence, compare = row["evidence"], claim.compare
+    unit = "reduction" if compare.kind == "reduction" else claim.unit
     values = (compare.smallest, claim.claimed, row["mde"])
-    smallest, claimed, mde = (format_value(value, _effect_unit(claim)) for value in values)
-    beyond = f"beyond {smallest}, the smallest effect that matters"
-    if compare.kind == "equivalent":
-        beyond = f"within {smallest} of {claimed}"
-    elif compare.kind in ("at-most", "at-least"):
-        beyond = f"no more than {smallest} worse than {claimed}"
-    found = f"; an effect of {mde} would be found with 80{_SPACE}% probability"
-    by_value = {
-        "equal": ("the same number", "another number"),
-        "p-below": ("p below", "p not below"),
+    smallest, claimed, mde = (format_value(value, unit) for value in values)
+    beyond = {
+        "equal": "the number is the same",
+        "p-below": f"p is below {compare.threshold}",
+        "equivalent": f"the whole interval is within {smallest} of {claimed}",
+        **dict.fromkeys(("at-most", "at-least"), f"at most {smallest} worse than {claimed}"),
     }
-    same, other = by_value.get(compare.kind, ("", ""))
+    open_ = "the interval allows both" if row["interval"] else "there is no interval to judge by"
     if compare.kind == "p-below":
-        same, other = (f"{words} {compare.threshold:g}" for words in (same, other))
+        open_ = f"p is not below {compare.threshold}, which shows no absence"
+    elif row["mde"]:
+        open_ += f"; an effect of {mde} would be found with 80{_SPACE}% probability"
+    effect = f"the whole interval is beyond {smallest}, the smallest effect that matters"
+    left_out = smallest if claim.claimed is None else claimed
     reasons = {
-        ev.SUPPORTED: same or f"the whole interval is {beyond}",
-        ev.NOT_SUPPORTED: other
-        or f"the interval leaves out {smallest if claim.claimed is None else claimed}",
-        ev.INCONCLUSIVE: other
-        or ("the interval holds more than one answer" if row["interval"] else "no usable interval")
-        + (found if row["mde"] else ""),
-        ev.NOT_COMPARABLE: claim.not_comparable
-        or "the reported number is of the source's own data",
+        ev.SUPPORTED: beyond.get(compare.kind, effect),
+        ev.NOT_SUPPORTED: f"{'the interval' if compare.smallest else 'it'} leaves out {left_out}",
+        ev.INCONCLUSIVE: open_,
+        ev.NOT_COMPARABLE: claim.not_comparable or "the reported number is of other data",
         ev.NOT_RUN: f"needs {claim.needs}",
     }
     word = ev.REPRODUCED.get(evidence, evidence) if row["setting"] == ev.SAME else evidence
@@ -304,8 +283,8 @@ def format_reported(row: Row) -> str:
     """Write what the source prints, and what follows from it."""
     reported = row["reported"]
     printed = f"{reported:,}" if isinstance(reported, int) else f"{reported or 0:g}"
-    sign = _UNITS.get(row["unit"], (0, ""))[1].replace(" ", _SPACE)
-    texts = [printed + sign] if reported is not None else []
+    printed = f"{'< ' * (row['unit'] == 'p')}{printed}{_UNITS.get(row['unit'], ('', ''))[1]}"
+    texts = [printed] if reported is not None else []
     if row["computed"] is not None:
         texts.append(f"our calculation: {row['computed']:,g} ({row['computed_from']})")
     return "; ".join(texts) or _NOTHING
@@ -317,19 +296,16 @@ def format_measured(row: Row) -> str:
         return _NOTHING
     text = _with_interval(row["measured"], row["interval"], row["unit"])
     if row["reduction"] is not None:
-        text += (
-            f"; {_with_interval(row['reduction'], row['reduction_interval'], 'reduction')} below"
-        )
-        text += f" a constant's {format_value(row['baseline'], row['unit'])}"
+        reduction = _with_interval(row["reduction"], row["reduction_interval"], "reduction")
+        text += f"; {reduction} below a constant's {format_value(row['baseline'], row['unit'])}"
     return text
 
 
 def _with_interval(value: float, interval: Sequence[float] | None, unit: str) -> str:
     if interval is None:
         return format_value(value, unit)
-    low, high = (format_value(end, unit, sign=False) for end in interval)
-    name = _UNITS.get(unit, (0, ""))[1].replace(" ", _SPACE)
-    return f"{format_value(value, unit, sign=False)} ({low} to {high}){name}"
+    middle, low, high = (format_value(end, unit, sign=False) for end in (value, *interval))
+    return f"{middle} ({low} to {high}){_UNITS.get(unit, ('', ''))[1]}"
 
 
 def format_data(row: Row) -> str:
@@ -343,7 +319,8 @@ def format_data(row: Row) -> str:
         text += f", {present:,} of the source's {whole:,}"
     counted = {"n": row["n"], "patients": row["patients"], "seeds": row["seeds"]}
     sizes = [f"{name}{_SPACE}={_SPACE}{size:,}" for name, size in counted.items() if size]
-    return f"{', '.join([text, *sizes])} ({row['profile']})"
+    stored = re.search(r"stored [\d-]+", row["profile"])
+    return f"{', '.join([text, *sizes])} ({stored[0] if stored else row['profile']})"
 
 
 def count_verdicts(rows: Iterable[Row]) -> str:
@@ -378,21 +355,14 @@ def rich_table(rows: Sequence[Row]) -> Table:
     table = Table(show_lines=False, pad_edge=False)
     for header in ("claim", "evidence", "setting", "reported", "measured", "data"):
         table.add_column(header)
-    for source, group in _by_source(rows):
+    for source, group in by_source(rows):
         table.add_section()
         table.add_row(f"[bold]{escape(source)}[/bold]")
         for row, name in _lines(group):
-            colour = _LOOKS[row["evidence"]][0]
-            table.add_row(
-                f"[dim]{escape(name)}[/dim]"
-                if name
-                else f"{escape(row['id'])}\n[dim]{escape(row['statement'])}[/dim]",
-                f"[{colour}]{row['verdict']}[/{colour}]\n[dim]{escape(row['reason'])}[/dim]",
-                format_setting(row),
-                "" if name else escape(format_reported(row)),
-                escape(format_measured(row)),
-                escape(format_data(row)),
-            )
+            label = f"[{_COLOURS[row['evidence']]}]{row['verdict']}[/]"
+            texts = map(escape, (format_measured(row), format_data(row)))
+            first, reported = (f"– {name}", "") if name else (row["id"], format_reported(row))
+            table.add_row(escape(first), label, format_setting(row), escape(reported), *texts)
     return table
 
 
@@ -401,38 +371,6 @@ def _lines(rows: Iterable[Row]) -> Iterable[tuple[Row, str]]:
     for row in rows:
         yield row, ""
         yield from ((each, each["cohort"]) for each in row["datasets"])
-
-
-def markdown_table(rows: Sequence[Row], source_title: Callable[[str], str] = str) -> str:
-    """Lay the ledger out in MyST Markdown, one table per source.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        What :func:`iavlib.book.claims.ledger` gives, or part of it.
-    source_title : callable, optional
-        Source key to the Markdown that introduces its table.
-
-    Returns
-    -------
-    str
-        Tables; a claim without a value shows what it needs.
-    """
-    columns = "Claim:-- Evidence:-- Setting:-- Reported:-- Measured:-- Data:--"
-    tables = []
-    for source, group in _by_source(rows):
-        lines = table_lines(columns, (_cells(row, name) for row, name in _lines(group)))
-        tables.append("\n".join([f"**{source_title(source)}**", "", *lines]))
-    return "\n\n".join(tables) + "\n"
-
-
-def _cells(row: Row, name: str) -> list[str]:
-    badge = f"{{bdg-{_LOOKS[row['evidence']][1]}}}`{row['verdict']}`"
-    if row["evidence"] != ev.NOT_RUN:
-        badge += f" {row['reason']}"
-    first, reported = (f"– {name}", "") if name else (row["statement"], format_reported(row))
-    # the evidence second, so that a narrow screen shows it
-    return [first, badge, format_setting(row), reported, format_measured(row), format_data(row)]
 
 
 def table_lines(columns: str, rows: Iterable[Iterable[str]]) -> list[str]:
@@ -453,7 +391,7 @@ def table_lines(columns: str, rows: Iterable[Iterable[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def _by_source(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
+def by_source(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
     """Group rows by source, sources in the order they first appear, findings of this book last."""
     order = list(dict.fromkeys(row["source"] for row in rows))
     ordered = sorted(rows, key=lambda row: (row["finding"], order.index(row["source"])))

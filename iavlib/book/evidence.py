@@ -15,19 +15,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from iavlib.book.recording import Comparison
 
-SAME = "same data and protocol"
-OTHER_PROTOCOL = "same data, other protocol"
-OTHER_DATA = "other or partial data"
-SIMULATED = "simulated annotators"
 #: From the one that can judge a source's number to the one that is farthest from it.
-SETTINGS = (SAME, OTHER_PROTOCOL, OTHER_DATA, SIMULATED)
-
-SUPPORTED = "supported"
-NOT_SUPPORTED = "not supported"
-INCONCLUSIVE = "inconclusive"
-NOT_COMPARABLE = "not comparable"
-NOT_RUN = "not run"
-EVIDENCE = (SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_COMPARABLE, NOT_RUN)
+SETTINGS = SAME, OTHER_PROTOCOL, OTHER_DATA, SIMULATED = (
+    *("same data and protocol", "same data, other protocol"),
+    *("other or partial data", "simulated annotators"),
+)
+EVIDENCE = SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_COMPARABLE, NOT_RUN = (
+    *("supported", "not supported", "inconclusive", "not comparable", "not run"),
+)
 #: What the evidence is called where data and protocol are the source's own, and nowhere else.
 REPRODUCED = {SUPPORTED: "reproduced", NOT_SUPPORTED: "not reproduced"}
 
@@ -83,17 +78,17 @@ def judge(
     if interval is None:
         return INCONCLUSIVE
     low, high = interval
+    smallest, level = compare.smallest, claimed
     if kind in ("negative", "at-most"):
-        low, high, claimed = -high, -low, None if claimed is None else -claimed
-    smallest = compare.smallest
+        low, high, level = -high, -low, None if claimed is None else -claimed
     if kind == "equivalent":
         centre = claimed or 0
         holds = centre - smallest <= low and high <= centre + smallest
         excluded = not low <= centre <= high
     elif kind in EFFECTS:
-        holds, excluded = low > smallest, high < (smallest if claimed is None else claimed)
+        holds, excluded = low > smallest, high < (smallest if level is None else level)
     else:
-        holds, excluded = low > claimed - smallest, high < claimed
+        holds, excluded = low > level - smallest, high < level
     return SUPPORTED if holds else NOT_SUPPORTED if excluded else INCONCLUSIVE
 
 
@@ -110,7 +105,7 @@ def usable_interval(
 
 
 def standard_error(
-    value: float, interval: Sequence[float], seeds: int | None = None, within: Interval = None
+    value: float, interval: Interval, seeds: int | None = None, within: Interval = None
 ) -> float | None:
     """Work the standard error out from a 95 % interval.
 
@@ -127,26 +122,22 @@ def standard_error(
     Returns
     -------
     float or None
-        None where both arms were cut.
+        None without an interval, or where both its arms were cut.
     """
-    (low, high), (least, largest) = interval, within or _ANY
-    arms = [
-        arm
-        for arm, cut in ((value - low, low <= least), (high - value, high >= largest))
-        if not cut
-    ]
-    if not arms:
+    if interval is None:
         return None
-    return sum(arms) / len(arms) / _critical(seeds)[0]
+    (low, high), (least, largest) = interval, within or _ANY
+    arms = [value - low] * (low > least) + [high - value] * (high < largest)
+    return sum(arms) / len(arms) / _critical(seeds)[0] if arms else None
 
 
 def detectable_effect(
-    value: float, interval: Sequence[float], seeds: int | None = None, within: Interval = None
+    value: float, interval: Interval, seeds: int | None = None, within: Interval = None
 ) -> float | None:
-    """Return the effect that a measurement as precise as this finds with 80 % probability.
+    """Return the minimal detectable effect of a measurement as precise as this.
 
-    Found means that its two-sided test at 5 % rejects zero (or the claimed level). Parameters are
-    those of :func:`standard_error`.
+    That is the effect which the two-sided test at 5 % against zero (or the claimed level) finds
+    with 80 % probability. Parameters are those of :func:`standard_error`.
 
     Examples
     --------
@@ -160,13 +151,10 @@ def detectable_effect(
 
 @cache
 def _critical(seeds: int | None) -> tuple[float, float]:
-    """Return the 97.5 % quantile of t and the distance, in errors, that is found in 80 %."""
-    from scipy import stats
-    from scipy.optimize import brentq
+    """Return the 97.5 % quantile of t, and how many errors away an effect is found in 80 %."""
+    from scipy import optimize, stats
 
-    if seeds is None or seeds > 100:
-        limit = float(stats.norm.ppf(0.975))
-        return limit, limit + float(stats.norm.ppf(0.8))
-    limit = float(stats.t.ppf(0.975, seeds - 1))
-    missed = lambda shift: stats.nct.sf(limit, seeds - 1, shift) - 0.8  # noqa: E731
-    return limit, float(brentq(missed, 0, 50 * limit))
+    left = (seeds or 10_000) - 1  # as good as normal
+    limit = float(stats.t.ppf(0.975, left))
+    missed = lambda shift: 0.8 - stats.nct.sf(limit, left, shift)  # noqa: E731
+    return limit, float(optimize.brentq(missed, 0, 50 * limit))

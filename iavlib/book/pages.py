@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from iavlib.book import notebook_source as source
-from iavlib.book.claims import count_verdicts, describe_profile, markdown_table, table_lines
+from iavlib.book import front, notebook_source as source
+from iavlib.book.claims import count_verdicts, describe_profile, table_lines
 from iavlib.book.display import SYNTHETIC_CLASS, Banner
 from iavlib.core.project import Project
+from iavlib.core.versions import describe_hardware
 
 _GLUE_PREFIX = "application/papermill.record/"
 
@@ -155,13 +156,12 @@ def provenance(manifest: Mapping[str, Any]) -> str:
     data = "; ".join(_describe_cohort(cohort) for cohort in manifest["cohorts"]) or "none"
     changed = ", ".join(_code(f"{k} = {v!r}") for k, v in manifest["parameters"].items()) or "none"
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
-    machine = manifest["hardware"]
     lines = [
         f"Data: {data}",
         f"Scale: profile {escape(describe_profile(manifest))}",
         f"Parameters: {changed}",
         f"Run: {manifest['seconds']:.0f} s, finished {minute(manifest['finished'])} UTC, on "
-        f"{machine['cpus']} CPUs ({escape(machine['system'])})",
+        f"{escape(describe_hardware(manifest['hardware']))}",
         f"Versions: {escape(versions)}",
     ]
     items = "\n".join(f"- {line}" for line in lines)
@@ -253,45 +253,17 @@ def _markdown(text: str) -> dict[str, Any]:
 FOLDER = "book/generated"
 
 
-def claims_table(project: Project, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write claims as tables, one per source.
-
-    Parameters
-    ----------
-    project : Project
-        The project; sources that are in its references become citations.
-    rows : sequence of dict
-        The ledger, or part of it.
-
-    Returns
-    -------
-    str
-        Markdown; empty without rows.
-    """
-    from pybtex.database import parse_file
-
-    file = project.references
-    entries = parse_file(str(file)).entries if rows and file.is_file() else {}
-
-    def title(source: str) -> str:
-        if source not in entries:
-            return escape(source[:1].upper() + source[1:])
-        text = entries[source].fields.get("title", source)
-        plain = re.sub(r"[{}]|\s+(?=\s)", "", text).replace("\n", " ")  # braces protect capitals
-        return f"{escape(plain)}, {{cite:t}}`{source}`"
-
-    return markdown_table(rows, title) if rows else ""
-
-
-def scorecard(project: Project, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write the ledger for the first page: the number of claims that hold, then all claims."""
-    sections = [count_verdicts(rows), claims_table(project, rows)]
+def scorecard(
+    project: Project, rows: Sequence[Mapping[str, Any]], entries: Sequence[str] = ()
+) -> str:
+    """Write the ledger for the first page: how many claims have which label, then all claims."""
+    sections = [count_verdicts(rows), front.claims_table(project, rows, entries)]
     if invented := sum(row["synthetic"] for row in rows):
         text = (
-            f"{invented} of the values below were measured on invented images, as the real ones "
-            "were not available. They show that the analysis works and get no verdict."
+            f"Computed on invented images only, as the real ones were not available: {invented} of "
+            "the claims. That shows that the analysis works; they count as not run."
         )
-        sections.insert(0, _admonition("Synthetic data", f"warning {SYNTHETIC_CLASS}", text))
+        sections.append(_admonition("Synthetic data", f"note {SYNTHETIC_CLASS}", text))
     return "\n\n".join(sections)
 
 
@@ -311,7 +283,7 @@ def provenance_table(entries: Sequence[tuple[str, str, Mapping[str, Any] | None]
     runs = [
         (f"{{doc}}`/{page}`", status, *_run_cells(manifest)) for page, status, manifest in entries
     ]
-    columns = "Notebook:-- Last_run:-- Profile:-- Data:-- Seconds--: Finished_(UTC):--"
+    columns = "Notebook:-- Last_run:-- Profile:-- Data:-- Seconds--: Finished_(UTC):-- Machine:--"
     used: dict[str, set[str]] = defaultdict(set)
     for _, _, manifest in entries:
         for name, version in (manifest or {"versions": {}})["versions"].items():
@@ -324,10 +296,11 @@ def provenance_table(entries: Sequence[tuple[str, str, Mapping[str, Any] | None]
 
 def _run_cells(manifest: Mapping[str, Any] | None) -> list[str]:
     if manifest is None:
-        return ["–"] * 4
+        return ["–"] * 5
     seconds, finished = f"{manifest['seconds']:.0f}", minute(manifest["finished"])
     data = escape(cohort_names(manifest)) or "–"
-    return [escape(describe_profile(manifest)), data, seconds, finished]
+    machine = escape(describe_hardware(manifest["hardware"]))
+    return [escape(describe_profile(manifest)), data, seconds, finished, machine]
 
 
 def cohort_names(manifest: Mapping[str, Any]) -> str:

@@ -19,13 +19,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from iavlib.book.notebook_source import read_cells
 from iavlib.core.errors import ParameterError, suggest
 from iavlib.core.project import Project
-from iavlib.core.settings import describe
+from iavlib.core.settings import describe, read_yaml
 
 TAG = "parameters"
 _WANTED = {
@@ -184,11 +183,9 @@ def coerce(value: Any, default: Any, place: str) -> Any:
 
 def _from_yaml(value: str, place: str) -> Any:
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ParameterError(
-            f"{place} = {value!r} is not valid YAML; correct or quote it"
-        ) from error
+        return read_yaml(value)
+    except ValueError as error:
+        raise ParameterError(f"{place} = {value!r} {error}; correct or quote it") from error
 
 
 #: Committed profiles from small to large; where two scales of one claim were
@@ -223,10 +220,10 @@ def load_profile(project: Project, name: str) -> dict[str, dict[str, Any]]:
         known = [file.stem for file in project.profiles.glob("*.yaml")]
         raise ParameterError(f"no profile {name!r} ({path} is missing); {suggest(name, known)}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = read_yaml(path) or {}
         mapping = TypeAdapter(dict[str, dict[str, Any] | None]).validate_python(content)
-    except (yaml.YAMLError, ValidationError) as error:
-        reason = describe(error) if isinstance(error, ValidationError) else f"not YAML: {error}"
+    except ValueError as error:  # of pydantic too
+        reason = describe(error) if isinstance(error, ValidationError) else str(error)
         raise ParameterError(
             f"{path}: must map notebooks to their parameters ({reason})"
         ) from error

@@ -32,14 +32,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import iavlib
 from iavlib.book.interactive import collect
 from iavlib.book.jobs import PATH_PARAMETER, Job, NotebookFiles, prepare_jobs, reason_to_run
 from iavlib.core.errors import IavError, ProjectError, suggest
 from iavlib.core.files import only_one, write_json, write_text
 from iavlib.core.project import Project, cache_home, data_home
+from iavlib.core.settings import read_yaml
 from iavlib.core.versions import PACKAGES, package_versions
 
 LOCAL = "local"
@@ -376,7 +375,7 @@ def _run_snakemake(
     threads = n_cores if request.is_serial else 1  # all cores for the one job at a time
     config = {"root": str(request.project.root), "threads": threads, "targets": described}
     write_json(folder / "plan.json", config)
-    settings = yaml.safe_load((profile / "config.yaml").read_text(encoding="utf-8")) or {}
+    settings = read_yaml(profile / "config.yaml") or {}
     is_local = settings.get("executor", LOCAL) == LOCAL
     command = [sys.executable, "-m", "iavlib.book.worker", "snakemake", "--snakefile", "Snakefile"]
     command += ["--configfile", "plan.json", "--workflow-profile", str(profile), "--keep-going"]

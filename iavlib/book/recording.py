@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -26,7 +25,7 @@ from pydantic import (
 from iavlib.book.evidence import EFFECTS, SETTINGS
 from iavlib.core.errors import ClaimError, suggest
 from iavlib.core.project import RUN_VARIABLE, find_project
-from iavlib.core.settings import Settings, describe
+from iavlib.core.settings import Settings, describe, read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,11 +138,9 @@ def load_claims(path: Path) -> dict[str, Claim]:
         names the claim.
     """
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ClaimError(f"{path}: cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise ClaimError(f"{path}: not valid YAML ({error})") from error
+        entries = read_yaml(path)
+    except ValueError as error:
+        raise ClaimError(f"{path}: {error}") from error
     if not isinstance(entries, list):
         raise ClaimError(f"{path}: must be a list of claims, each beginning with '- id:'")
     claims: dict[str, Claim] = {}

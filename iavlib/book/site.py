@@ -21,11 +21,12 @@ from typing import Any
 
 import yaml
 
-from iavlib.book import pages
+from iavlib.book import front, pages
 from iavlib.book.claims import ledger
+from iavlib.book.coverage import coverage_page
 from iavlib.book.interactive import collect
 from iavlib.book.jobs import NotebookFiles, library_hash
-from iavlib.book.notebook_source import load_notebook, notebook_title
+from iavlib.book.notebook_source import load_notebook, notebook_title, read_cells
 from iavlib.book.stored import describe_stored, read_stored
 from iavlib.core.errors import BookError, suggest
 from iavlib.core.files import only_one, write_json, write_text
@@ -59,7 +60,7 @@ def toc_entries(project: Project) -> list[str]:
 
     try:
         listed = [str(entry) for entry in parse_toc_yaml(project.toc)]
-    except (OSError, MalformedError, yaml.YAMLError) as error:
+    except (OSError, ValueError, MalformedError, yaml.YAMLError) as error:
         raise BookError(f"{project.toc}: cannot be read ({error})") from error
     entries = [_without_ending(entry) for entry in listed]
     for entry in entries:
@@ -97,7 +98,12 @@ def _without_ending(entry: str) -> str:
     return re.sub(r"\.(md|ipynb|rst)$", "", entry)
 
 
-def check_pages(html: Path, entries: Iterable[str], synthetic: Collection[str] = ()) -> list[str]:
+def check_pages(
+    html: Path,
+    entries: Iterable[str],
+    synthetic: Collection[str] = (),
+    drawn: Collection[str] = (),
+) -> list[str]:
     """Check the built pages of the book.
 
     Parameters
@@ -108,12 +114,15 @@ def check_pages(html: Path, entries: Iterable[str], synthetic: Collection[str] =
         Every page of the table of contents.
     synthetic : collection of str, optional
         Pages that must state that their data are synthetic.
+    drawn : collection of str, optional
+        Pages that must hold a figure.
 
     Returns
     -------
     list of str
         One line per problem: a page without HTML, a picture without alt text or
-        caption, an empty glued value, a synthetic page that does not state it.
+        caption, a page without the figures that its notebook draws, an empty glued value, a
+        synthetic page that does not state it.
     """
     from bs4 import BeautifulSoup
 
@@ -127,12 +136,19 @@ def check_pages(html: Path, entries: Iterable[str], synthetic: Collection[str] =
             continue
         content = BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser")
         found = []
-        for picture in content.select('img[src*="_images/"]'):
-            name, alt = Path(picture["src"]).name, picture.get("alt", "").strip()
+        pictures = content.select('img[src*="_images/"], article img[src^="data:"]')
+        for number, picture in enumerate(pictures, start=1):
+            inline = picture["src"].startswith("data:")
+            name = f"{number} of the page" if inline else Path(picture["src"]).name
+            alt = picture.get("alt", "").strip()
             if not alt or Path(alt).name == name:
-                found.append(f"picture {name} has no alt text (mystnb: image: alt)")
-            if picture.find_parent(class_="cell_output") and not picture.find_parent("figure"):
-                found.append(f"picture {name} has no caption (mystnb: figure: caption)")
+                found.append(f"picture {name} has no alt text (book.figure: alt=)")
+            around = picture.find_parent("figure")
+            caption = around and around.find("figcaption")
+            if picture.find_parent(class_="cell_output") and not (caption and caption.get_text()):
+                found.append(f"picture {name} has no caption (book.figure: caption=)")
+        if page in drawn and not pictures:
+            found.append("its notebook draws figures, but it holds none")
         if any(not value.get_text(strip=True) for value in content.select(".pasted-text")):
             found.append("a glued value is empty")
         problems += [f"{page}: {problem}" for problem in dict.fromkeys(found)]
@@ -153,16 +169,21 @@ class Assembly:
     ----------
     pages : tuple of str
         Every page of the table of contents.
-    synthetic, failed : tuple of str
-        Pages computed on synthetic data, and those of notebooks whose last run failed.
+    synthetic, drawn, failed : tuple of str
+        Pages computed on synthetic data, those whose notebooks call for a figure, and those of
+        notebooks whose last run failed.
     files : dict of str to bytes
         Path below the source folder to content.
+    rows : list of dict
+        The ledger.
     """
 
     pages: tuple[str, ...]
     synthetic: tuple[str, ...]
+    drawn: tuple[str, ...]
     failed: tuple[str, ...]
     files: dict[str, bytes]
+    rows: list[dict[str, Any]]
 
     def stamp(self) -> dict[str, Any]:
         """Return what identifies the book: hashes of files and library, the builders' versions.
@@ -192,24 +213,40 @@ def assemble(project: Project) -> Assembly:
     """
     entries, rows, stored = toc_entries(project), ledger(project), read_stored(project)
     files = _plain_files(project, entries)
-    table, synthetic = [], []
-    for entry in filter(is_notebook, entries):
-        of_notebook = [m for m in stored if m["notebook"] == Path(entry).name]
-        page, status, manifest = _chapter(project, entry, rows, of_notebook)
+    notebooks = [_Chapter.of(project, entry) for entry in filter(is_notebook, entries)]
+    own = [chapter for chapter in notebooks if chapter.manifest and front.is_own(chapter.manifest)]
+    for chapter in notebooks:
+        # beside a user's own data nothing is shown of others'
+        of_others = [] if own else [m for m in stored if m["notebook"] == chapter.stem]
+        page = chapter.page(project, [] if own else rows, of_others)
         text = page if isinstance(page, str) else json.dumps(page, ensure_ascii=False, indent=1)
-        files[f"{entry}{'.md' if text is page else '.ipynb'}"] = text.encode()
-        table.append((entry, status, manifest))
-        if status == "good" and any(cohort["synthetic"] for cohort in manifest["cohorts"]):
-            synthetic.append(entry)
-    failed = [entry for entry, status, _ in table if status == "failed"]
-    files[f"{pages.FOLDER}/scorecard.md"] = pages.scorecard(project, rows).encode()
-    files[f"{pages.FOLDER}/provenance.md"] = pages.provenance_table(table).encode()
-    return Assembly(tuple(entries), tuple(synthetic), tuple(failed), files)
+        files[f"{chapter.entry}{'.md' if text is page else '.ipynb'}"] = text.encode()
+    table = [(chapter.entry, chapter.status, chapter.manifest) for chapter in notebooks]
+    generated = {"scorecard": pages.scorecard(project, rows, entries)}
+    generated |= {"provenance": pages.provenance_table(table), "citation": front.citation(project)}
+    generated |= {"answers": front.answers(rows, entries), "coverage": coverage_page(project)}
+    files |= {f"{pages.FOLDER}/{name}.md": text.encode() for name, text in generated.items()}
+    if own:
+        summaries = {c.entry: (c.title, c.manifest, c.executed()) for c in own}
+        files[f"{entries[0]}.md"] = front.own_page(summaries).encode()
+    good = [chapter for chapter in notebooks if chapter.status == "good"]
+    return Assembly(
+        pages=tuple(entries),
+        synthetic=tuple(
+            c.entry for c in good if any(d["synthetic"] for d in c.manifest["cohorts"])
+        ),
+        drawn=tuple(c.entry for c in good if c.draws(project)),
+        failed=tuple(c.entry for c in notebooks if c.status == "failed"),
+        files=files,
+        rows=rows,
+    )
 
 
 def _plain_files(project: Project, entries: Sequence[str]) -> dict[str, bytes]:
     """Read everything that is copied as it is: configuration, pages, pictures, references."""
     paths = {"_config.yml": project.config, "_toc.yml": project.toc}
+    citation = project.root / "CITATION.cff"
+    paths |= {citation.name: citation} if citation.is_file() else {}
     for path in sorted(project.book.rglob("*")):
         parts = path.relative_to(project.book).parts
         if path.is_file() and parts[0] not in _LEFT_OUT and not any(p[0] == "." for p in parts):
@@ -222,40 +259,67 @@ def _plain_files(project: Project, entries: Sequence[str]) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in paths.items()}
 
 
-def _chapter(
-    project: Project,
-    entry: str,
-    rows: Sequence[Mapping[str, Any]],
-    stored: Sequence[dict[str, Any]],
-) -> tuple[str | dict[str, Any], str, Mapping[str, Any] | None]:
-    """Make the page of a notebook from its last run, or from stored results.
+@dataclass(frozen=True)
+class _Chapter:
+    """A notebook of the book and what its last run left."""
 
-    Returns the page (Markdown or a notebook), the outcome of the run and its manifest.
-    """
-    stem = Path(entry).name
-    files = NotebookFiles(project.executed, stem)
-    manifest = files.good_manifest()
-    title = notebook_title(project.notebooks / f"{stem}.ipynb")
-    if files.failed_json.is_file():
-        failure = json.loads(files.failed_json.read_text(encoding="utf-8"))
-        if not files.failed_notebook.is_file():
-            return pages.missing_page(title, stem, failure), "failed", manifest
-        earlier = manifest["finished"] if manifest else None
-        page = pages.failed_page(load_notebook(files.failed_notebook), failure, earlier)
-        return page, "failed", manifest
-    runs = [manifest, *stored] if manifest else stored
-    recorded = {claim["id"] for run in runs for claim in run["claims"]}
-    # a user's own data measure nothing that a claim is about
-    own = [row for row in rows if row["id"] in recorded and row["measured"] is not None]
-    if manifest is None:
-        text = pages.missing_page(title, stem)
+    entry: str
+    title: str
+    files: NotebookFiles
+    manifest: dict[str, Any] | None
+    failure: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, project: Project, entry: str) -> _Chapter:
+        stem = Path(entry).name
+        files = NotebookFiles(project.executed, stem)
+        failed = files.failed_json
+        failure = json.loads(failed.read_text(encoding="utf-8")) if failed.is_file() else None
+        title = notebook_title(project.notebooks / f"{stem}.ipynb")
+        return cls(entry, title, files, files.good_manifest(), failure)
+
+    @property
+    def stem(self) -> str:
+        return Path(self.entry).name
+
+    @property
+    def status(self) -> str:
+        """Outcome of the last run."""
+        return "failed" if self.failure else "good" if self.manifest else "not run"
+
+    def executed(self) -> dict[str, Any]:
+        return load_notebook(self.files.notebook)
+
+    def draws(self, project: Project) -> bool:
+        """Whether the notebook calls for a figure."""
+        cells = read_cells(project.notebooks / f"{self.stem}.ipynb")
+        return any(cell.kind == "code" and "book.figure(" in cell.source for cell in cells)
+
+    def page(
+        self,
+        project: Project,
+        rows: Sequence[Mapping[str, Any]],
+        stored: Sequence[dict[str, Any]],
+    ) -> str | dict[str, Any]:
+        """Make the page (Markdown or a notebook) from the last run, or from stored results."""
+        if self.failure:
+            if not self.files.failed_notebook.is_file():
+                return pages.missing_page(self.title, self.stem, self.failure)
+            earlier = self.manifest["finished"] if self.manifest else None
+            return pages.failed_page(
+                load_notebook(self.files.failed_notebook), self.failure, earlier
+            )
+        runs = [self.manifest, *stored] if self.manifest else stored
+        recorded = {claim["id"] for run in runs for claim in run["claims"]}
+        measured = [r for r in rows if r["id"] in recorded and r["measured"] is not None]
+        claims = front.claims_table(project, measured)
+        if self.manifest:
+            return pages.finished_page(self.executed(), self.manifest, claims)
+        text = pages.missing_page(self.title, self.stem)
         if stored:
             kept = "; ".join(f"{m['profile']}: {describe_stored(m)}" for m in stored)
-            text += f"\n## Stored results\n\nFrom runs elsewhere ({kept}).\n\n"
-            text += pages.claims_table(project, own)
-        return text, "not run", None
-    claims = pages.claims_table(project, own)
-    return pages.finished_page(load_notebook(files.notebook), manifest, claims), "good", manifest
+            text += f"\n## Stored results\n\nFrom runs elsewhere ({kept}).\n\n{claims}"
+        return text
 
 
 #: What the look of the book depends on beside its source.
@@ -265,7 +329,14 @@ _BUILDERS = (
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _COMPLAINT = re.compile(r"(?:^|\s)(?:WARNING|ERROR|CRITICAL): |^\w*(?:Error|Exception): ")
-_BUILD_PROGRAM = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
+#: jupyter-book, ending with the process that started it.
+_BUILD_PROGRAM = """
+import sys
+from iavlib.core.processes import end_with_parent
+end_with_parent()
+from jupyter_book.cli.main import main
+sys.exit(main())
+"""
 
 
 @dataclass(frozen=True)
@@ -353,7 +424,9 @@ def _build(project: Project, assembly: Assembly) -> list[str]:
     work = project.build / "next"
     for folder in (project.source, work):
         shutil.rmtree(folder, ignore_errors=True)
-    for name, content in assembly.files.items():
+    # drawn only now: what it shows is in the other files, and drawing takes time
+    drawing = {f"{pages.FOLDER}/story.md": front.story(assembly.rows).encode()}
+    for name, content in (assembly.files | drawing).items():
         path = project.source / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -369,7 +442,7 @@ def _build(project: Project, assembly: Assembly) -> list[str]:
         )
     if code != 0 and not problems:
         problems = [f"jupyter-book ended with status {code}; see {project.build / 'book.log'}"]
-    problems += check_pages(html, assembly.pages, assembly.synthetic)
+    problems += check_pages(html, assembly.pages, assembly.synthetic, assembly.drawn)
     shutil.rmtree(project.html, ignore_errors=True)
     os.replace(html, project.html)
     shutil.rmtree(work)
@@ -379,9 +452,11 @@ def _build(project: Project, assembly: Assembly) -> list[str]:
 def _run_sphinx(source: Path, work: Path) -> tuple[int, str]:
     command = [sys.executable, "-c", _BUILD_PROGRAM, "build", str(source)]
     command += ["--path-output", str(work), "-W", "-n", "--keep-going"]
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run(command, **streams, encoding="utf-8", errors="replace", check=False)
-    return done.returncode, _COLOURS.sub("", done.stdout)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    coding = {"encoding": "utf-8", "errors": "replace"}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, **streams, **coding) as process:
+        output = process.stdout.read()  # its standard input stays open meanwhile
+    return process.returncode, _COLOURS.sub("", output)
 
 
 def _warnings(output: str, source: Path) -> list[str]:

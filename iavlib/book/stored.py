@@ -31,6 +31,7 @@ from iavlib.book.parameters import SCALES
 from iavlib.core.errors import ExperimentError, IavError, ManifestError, ProjectError
 from iavlib.core.files import write_json
 from iavlib.core.project import Project, find_project, select_notebooks
+from iavlib.core.versions import describe_hardware
 from iavlib.experiments.store import METRICS, PREDICTIONS, SPEC, read_json
 from iavlib.experiments.stored import write_stored
 
@@ -251,10 +252,8 @@ def tables_digest(project: Project, stem: str) -> str:
 
 def describe_stored(manifest: dict[str, Any]) -> str:
     """Describe in one line when and on what machine a stored result was made."""
-    machine = manifest["hardware"]
-    devices = [f"{machine['cpus']} CPUs", *machine.get("accelerators", [])]
     age = "" if manifest["stored"]["current"] else ", by an earlier version of the notebook"
-    return f"stored {manifest['finished'][:10]}, {', '.join(devices)}{age}"
+    return f"stored {manifest['finished'][:10]}, {describe_hardware(manifest['hardware'])}{age}"
 
 
 def _manifest_file(project: Project) -> Path:

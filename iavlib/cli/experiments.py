@@ -86,9 +86,8 @@ def _experiments(store: RunStore, spec: str | None, settings: Sequence[str]) -> 
 
 def _apply(values: dict[str, Any], settings: Sequence[str]) -> None:
     """Set fields of a specification, each ``field=value`` or ``field.key=value``."""
-    import yaml
-
     from iavlib.core.errors import ExperimentError
+    from iavlib.core.settings import read_yaml
 
     for name, value in parse_pairs("--set", settings).items():
         mapping = values
@@ -100,8 +99,8 @@ def _apply(values: dict[str, Any], settings: Sequence[str]) -> None:
                 raise ExperimentError(f"--set {name}", f"{key} is not a mapping", "set all of it")
             mapping = mapping[key]
         try:
-            mapping[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            mapping[last] = read_yaml(value)
+        except ValueError as error:
             where = f"--set {name}={value}"
             raise ExperimentError(where, "is not valid YAML", "correct or quote it") from error
 
@@ -214,20 +213,28 @@ app.command("familiarity", hidden=True, deprecated=True)(ood)  # its name in 0.1
 @app.command()
 def gc(
     names: list[str] | None = Argument(None, metavar="[ID]...", help="Only these runs."),
-    failed: bool = Option(False, "--failed", help="Remove failed runs."),
+    failed: bool = Option(False, "--failed", help="Remove failed runs that hold no checkpoint."),
     unfinished: bool = Option(False, "--unfinished", help="Remove runs that were never finished."),
     finished: bool = Option(False, "--finished", help="Remove finished runs; name them."),
+    checkpoints: bool = Option(False, "--checkpoints", help="Failed runs with a checkpoint too."),
+    yes: bool = Option(False, "--yes", "-y", help="Do not ask."),
     dry_run: DryRun = False,
 ) -> None:
-    """Remove unneeded runs and leftovers of interruptions; finished runs only by name."""
+    """Remove unneeded runs and leftovers of interruptions; finished runs only by name.
+
+    What would be removed is listed first, and removed once that is confirmed.
+    """
     from iavlib.experiments import store as stored
 
     chosen = {stored.FAILED: failed, stored.UNFINISHED: unfinished, stored.FINISHED: finished}
-    store = stored.RunStore()
-    leftovers = stored.find_leftovers(store, [s for s, yes in chosen.items() if yes], names or ())
+    store, statuses = stored.RunStore(), [status for status, on in chosen.items() if on]
+    leftovers = stored.find_leftovers(store, statuses, names or (), checkpoints)
     for item in leftovers:
         typer.echo(f"{item.what}: {item.path.relative_to(store.root)}, {item.bytes:,} bytes")
-        if not dry_run:
+    if leftovers and not dry_run:
+        if not yes:
+            typer.confirm(f"Remove {len(leftovers)} from {store.root}?", abort=True)
+        for item in leftovers:
             stored.remove(store, item)
     verb = "would be removed" if dry_run else "removed"
     typer.echo(f"{len(leftovers)} {verb}, {sum(item.bytes for item in leftovers):,} bytes")

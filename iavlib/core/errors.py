@@ -161,6 +161,16 @@ class CheckpointError(IavError, RuntimeError):
     """A checkpoint cannot be written, cannot be read, or belongs to another run."""
 
 
+class CheckpointNotWritten(CheckpointError, OSError):
+    """The disk is full, or its folder cannot be written; the run can continue once that is mended.
+
+    It is an :class:`OSError` with its ``errno``: a failure of the machine, not of the run.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
 class NonFiniteLossError(IavError, RuntimeError):
     """The loss was NaN or infinite; the weights are useless from here on.
 

@@ -58,28 +58,47 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to a file atomically; it is on the disk before it is in place."""
+    """Write `content` to a file atomically; when this returns it would survive a power cut."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    sync_folder(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to a file as UTF-8 with Unix line ends, atomically."""
+def sync_folder(folder: Path) -> None:
+    """Bring the entries of a folder (files moved into place or removed) to the disk."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str, durable: bool = False) -> None:
+    """Write `text` to a file as UTF-8 with Unix line ends, atomically.
+
+    With `durable` it would survive a power cut when this returns, which takes some milliseconds.
+    """
+    if durable:
+        write_bytes(path, text.encode())
+        return
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` as strict JSON (no NaN, no infinity), atomically.
+def write_json(path: Path, content: Any, durable: bool = False) -> None:
+    """Write `content` as strict JSON (no NaN, no infinity), atomically; see :func:`write_text`.
 
     Raises
     ------
     ValueError
         If `content` holds a number that JSON cannot hold.
     """
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, text, durable)
 
 
 def _to_stderr(text: str) -> None:

@@ -122,7 +122,33 @@ def _check_start(pool: ProcessPoolExecutor, task) -> None:
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_owner)
+
+
+def _end_with_owner() -> None:
+    """End this process of a pool when the one that started it ends, however that happens.
+
+    The pool itself would leave it waiting for a task for ever.
+    """
+
+    def wait_for_end() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
+
+
+def end_orderly() -> None:
+    """Let SIGTERM and SIGHUP end this process as Ctrl-C does: temporary files are removed."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
+                signal.signal(getattr(signal, name), end)
 
 
 def run_in_order(

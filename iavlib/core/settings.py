@@ -16,13 +16,80 @@ the JSON schema for editors, ``Sampling.model_fields`` the fields.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from iavlib.core.errors import suggest
 
 AnySettings = TypeVar("AnySettings", bound="Settings")
+
+
+#: More than anyone writes by hand: aliases of aliases, or what is no configuration at all.
+_MOST_VALUES, _DEEPEST = 100_000, 30
+
+
+class _Loader(yaml.SafeLoader):
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST_VALUES:  # mappings merged into mappings merged ...
+            raise yaml.YAMLError(f"a mapping of more than {_MOST_VALUES:,} entries")
+
+
+def read_yaml(source: Path | str) -> Any:
+    """Read YAML that people write.
+
+    Parameters
+    ----------
+    source : Path or str
+        A file in UTF-8, or YAML itself.
+
+    Returns
+    -------
+    object
+        Mappings, lists and plain values; None where there is nothing.
+
+    Raises
+    ------
+    ValueError
+        With the reason in a line: not readable, not UTF-8, not YAML, nested too deeply, or aliases
+        that stand for more values than a configuration holds.
+
+    Examples
+    --------
+    >>> read_yaml("sizes: [96, 224]")
+    {'sizes': [96, 224]}
+    """
+    try:
+        text = source.read_text(encoding="utf-8-sig") if isinstance(source, Path) else source
+        content = yaml.load(text, _Loader)
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"is not UTF-8 (line {line}); save it as UTF-8") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"is not valid YAML ({reason})") from error
+    _check_extent(content)
+    return content
+
+
+def _check_extent(content: Any) -> None:
+    n_values, waiting = 0, [(content, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        n_values += 1
+        if n_values + len(waiting) > _MOST_VALUES or depth > _DEEPEST:
+            raise ValueError(
+                f"holds more than {_MOST_VALUES:,} values (aliases written out) or {_DEEPEST} "
+                "levels; shorten it"
+            )
+        inner = value.values() if isinstance(value, dict) else value
+        if isinstance(value, dict | list | set | tuple):
+            waiting += [(item, depth + 1) for item in inner]
 
 
 class Settings(BaseModel):

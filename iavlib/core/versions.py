@@ -15,7 +15,7 @@ import importlib.machinery
 import importlib.metadata
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 #: Import name to distribution of the packages that results depend on.
@@ -82,6 +82,21 @@ def hardware() -> dict[str, Any]:
     accelerators = _accelerators()
     about = {"accelerators": accelerators} if accelerators else {}
     return machine | {"cpus": usable_cores()} | about
+
+
+def describe_hardware(machine: Mapping[str, Any]) -> str:
+    """Write what :func:`hardware` gives in words: processors and accelerators.
+
+    Examples
+    --------
+    >>> from iavlib.core.versions import describe_hardware
+    >>> describe_hardware({"system": "Linux-6.1.0-glibc2.36", "machine": "x86_64", "cpus": 2})
+    '2 CPUs'
+    """
+    if "cpus" not in machine:
+        return "an unknown machine"
+    cores = f"{machine['cpus']} CPU{'s' * (machine['cpus'] != 1)}"
+    return ", ".join([cores, *machine.get("accelerators", [])])
 
 
 def _accelerators() -> list[str]:

@@ -71,12 +71,18 @@ class RunData:
         return cls(name, synthetic or random, simulated)
 
 
-def over_seeds(values: pd.Series, within: tuple[float, float] = _ANY) -> dict[str, Any] | None:
-    """Give ``value``, ``interval`` and ``n`` (seeds) of a claim; None with fewer than three."""
+def over_seeds(
+    values: pd.Series, within: tuple[float, float] = _ANY, runs: pd.DataFrame | None = None
+) -> dict[str, Any] | None:
+    """Give ``value``, ``interval``, ``seeds`` and ``n`` of a claim; None with fewer than 3 seeds.
+
+    ``n`` is the number of test images of the `runs`, or of seeds where that is not known.
+    """
     if np.isfinite(np.asarray(values, dtype=float)).sum() < SEEDS:
         return None
-    mean = mean_interval(values, within=within)
-    return {"value": mean.value, "interval": mean.interval, "n": len(values)}
+    mean, n = mean_interval(values, within=within), len(values)
+    images = n if runs is None else int(runs.get("n_test", pd.Series([n])).max())
+    return {"value": mean.value, "interval": mean.interval, "n": images, "seeds": n}
 
 
 def difference(runs: pd.DataFrame, first: str, second: str, scale: float = 100) -> pd.Series:
@@ -156,9 +162,13 @@ def cm_claims(dense: pd.DataFrame, single: pd.DataFrame) -> dict[str, dict[str, 
     Returns
     -------
     dict of str to dict
-        By claim: ``value``, ``interval``, ``n`` and ``coverage`` (training digits, of the paper's).
+        By claim: ``value``, ``interval``, ``n``, ``seeds`` and ``coverage`` (training digits, of
+        the paper's).
     """
     measured = {
+        "cm-over-vote": (dense, 100 * by_seed(dense, "cm", less="mode-labels"), _ANY),
+        "cm-over-staple": (dense, 100 * by_seed(dense, "cm", less="staple"), _ANY),
+        "cm-over-staple-single": (single, 100 * by_seed(single, "cm", less="staple"), _ANY),
         "cm-trace-helps": (dense, 100 * by_seed(dense, "cm", less="cm-no-trace"), _ANY),
         "cm-ordering": (dense, ordering_by_seed({"dense": dense, "single": single}), CORRELATION),
         "cm-ged-table": (dense, by_seed(dense, "cm", "ged"), (0, 2)),
@@ -168,7 +178,7 @@ def cm_claims(dense: pd.DataFrame, single: pd.DataFrame) -> dict[str, dict[str, 
         measured[f"cm-mnist-{which}-error"] = (runs, by_seed(runs, "cm", "cm_error"), SHARE)
     claims = {}
     for name, (runs, values, within) in measured.items():
-        if entry := over_seeds(values, within):
+        if entry := over_seeds(values, within, finished_runs(runs)):
             digits = min(int(runs["n_training"].max()), _PUBLISHED_DIGITS)
             claims[name] = entry | {"coverage": (digits, _PUBLISHED_DIGITS)}
     return claims
@@ -260,14 +270,14 @@ def avap_claims(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict of str to dict
-        By claim: ``value``, ``interval`` and ``n``.
+        By claim: ``value``, ``interval``, ``n`` and ``seeds``.
     """
     measured = {name: (points_ahead(*pair), _ANY) for name, pair in comparisons(runs).items()}
     main = pretrained_first(runs)
     vote = "mean_voting_cup" if "mean_voting_cup" in main else "mean_voting"
     measured["avap-own-annotator-best"] = (by_seed(main, "avap", "own_best"), SHARE)
     measured["avap-mean-voting"] = (100 * by_seed(main, "avap", vote), PER_CENT)
-    entries = {name: over_seeds(*pair) for name, pair in measured.items()}
+    entries = {name: over_seeds(*pair, main) for name, pair in measured.items()}
     return {name: entry for name, entry in entries.items() if entry}
 
 
@@ -353,7 +363,9 @@ def diff_claims(
 
     def add(claim: str, runs: pd.DataFrame, values: pd.Series, note: str) -> None:
         n_images = min(int(runs["n_images"].max()), _PAPER_IMAGES)
-        entry = over_seeds(values) if not runs["weights_random"].astype(bool).any() else None
+        entry = (
+            over_seeds(values, runs=runs) if not runs["weights_random"].astype(bool).any() else None
+        )
         facts = {"coverage": (n_images, _PAPER_IMAGES), "note": note}
         data = RunData.of(runs)
         entry = entry and entry | facts | {"simulated": data.simulated}

@@ -44,7 +44,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -58,7 +57,7 @@ from pydantic import (
 
 from iavlib.core.errors import ExperimentError, TrainingError, suggest
 from iavlib.core.project import Project
-from iavlib.core.settings import Settings, describe
+from iavlib.core.settings import Settings, describe, read_yaml as read_any_yaml
 from iavlib.data.official_splits import LEAKS
 from iavlib.data.splits import STRATIFY
 from iavlib.experiments.tasks import TaskSettings, find_task
@@ -161,7 +160,7 @@ class Experiment(Settings):
         Keywords for it (``path``, ``n_images``, ``seed``, ``size``). They count by the data they
         lead to, so that a folder may be moved.
     data, files : str
-        Fingerprint of the cohort's tables, and of the sizes of its image files (empty for
+        Fingerprint of the cohort's tables, and of the content of its image files (empty for
         synthetic ones); filled in by :func:`iavlib.experiments.resolve`.
     split : mapping
         ``kind`` (``holdout``, ``kfold`` or ``official``) and the fields of
@@ -569,6 +568,8 @@ _DEFAULTS_1 = to_version_1(Experiment.model_construct())
 
 
 # ---------------------------------------------------------------------------------- lists
+#: Experiments that the lists of one entry may cross to.
+_MOST_CROSSED = 10_000
 FOLDER = "experiments"
 #: Stands for every method of a task.
 ALL = "all"
@@ -598,7 +599,11 @@ def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
     if present != entry:
         message = f"{where}: write recipe, method, settings and init_from (book/experiments.md)"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
-    return [from_mapping(fields, where) for fields in _cross(present, where)]
+    combined = list(itertools.islice(_cross(present, where), _MOST_CROSSED + 1))
+    if len(combined) > _MOST_CROSSED:
+        problem = f"its lists cross to more than {_MOST_CROSSED:,} experiments"
+        raise ExperimentError(where, problem, "shorten them")
+    return [from_mapping(fields, where) for fields in combined]
 
 
 def _cross(
@@ -690,10 +695,9 @@ def all_listed(project: Project) -> Iterator[Experiment]:
 def read_yaml(path: Path) -> dict[Any, Any]:
     """Read a YAML or JSON file that holds a mapping; empty if it holds nothing."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        reason = "cannot be read" if isinstance(error, OSError) else "is no valid YAML"
-        raise ExperimentError(path, f"{reason} ({error})", "correct it") from error
+        content = read_any_yaml(path)
+    except ValueError as error:
+        raise ExperimentError(path, str(error), "correct it") from error
     if not isinstance(content, dict | None):
         raise ExperimentError(path, "holds no mapping", "write name: value, one per line")
     return content or {}

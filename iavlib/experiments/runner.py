@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from iavlib import data
+from iavlib.core.digests import content_digests
 from iavlib.core.errors import ExperimentError, ExperimentFailed
 from iavlib.core.project import NO_TRAIN_VARIABLE
 from iavlib.data.catalogue import load_shared
@@ -184,12 +185,13 @@ def resolve_all(
 
 
 def _files(cohort: Cohort) -> str:
-    """Digest the sizes of a cohort's image files; synthetic ones follow from the tables."""
+    """Digest the content of a cohort's image files; synthetic ones follow from the tables."""
     if cohort.synthetic:
         return ""
     paths = cohort.images["path"].dropna()
-    sizes = "".join(f"{image_id}|{os.stat(path).st_size}\n" for image_id, path in paths.items())
-    return hashlib.sha256(sizes.encode()).hexdigest()[:12]
+    digests = zip(paths.index, content_digests(paths), strict=True)
+    lines = "".join(f"{image_id}|{digest}\n" for image_id, digest in digests)
+    return hashlib.sha256(lines.encode()).hexdigest()[:12]
 
 
 def run(

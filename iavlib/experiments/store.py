@@ -18,6 +18,7 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import time
@@ -39,7 +40,7 @@ from iavlib.core.versions import hardware, loaded_versions
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.config import Experiment, from_mapping, map_leaves
 from iavlib.experiments.stored import is_stored, read_stored, read_stored_predictions
-from iavlib.experiments.tasks import Outcome, check_finite
+from iavlib.experiments.tasks import Outcome, check_finite, task_names
 
 ENVIRONMENT_VARIABLE = "IAV_RUNS"
 FINISHED, FAILED, RUNNING = "finished", "failed", "running"
@@ -64,6 +65,10 @@ RENAMED_METRICS: dict[str, dict[str, str]] = {
 }
 _COLUMNS = ("image_id", "subset", "true", "predicted")
 _LEFT_OVER = "left over"
+_ID = re.compile(r"[0-9a-f]{12}")
+_NAME = re.compile(r"(?:[\w-]+/)?[0-9a-f]{1,12}")
+#: What :meth:`RunStore.remove` calls a run while it removes it.
+_REMAINS = re.compile(r"\.[0-9a-f]{12}\.[0-9a-f]{8}")
 
 
 class RunStore:
@@ -93,10 +98,23 @@ class RunStore:
         return self.root / experiment.task / experiment.id
 
     def folders(self, task: str | None = None) -> list[Path]:
-        """List the run directories, of one task or of all, by task and id."""
-        paths = self.root.glob(f"{task or '*'}/*")
-        hidden = (path for path in paths if "." not in (path.name[0], path.parent.name[0]))
-        return sorted(path for path in hidden if path.is_dir())
+        """List the run directories, of one task or of all, by task and id.
+
+        Only directories of known tasks that are named by an id are runs; whatever else lies in the
+        folder is not looked at.
+        """
+        return sorted(path for path in self._below(task) if _ID.fullmatch(path.name))
+
+    def _below(self, task: str | None = None) -> Iterator[Path]:
+        """List the directories below those of the tasks, without links to elsewhere."""
+        for name in task_names():
+            folder = self.root / name
+            if task in (None, name) and folder.is_dir() and not folder.is_symlink():
+                yield from (p for p in folder.iterdir() if p.is_dir() and not p.is_symlink())
+
+    def remains(self) -> list[Path]:
+        """List what removals that were interrupted left behind."""
+        return sorted(path for path in self._below() if _REMAINS.fullmatch(path.name))
 
     def finished(self, task: str | None = None) -> list[Path]:
         """List the directories of finished runs."""
@@ -108,8 +126,11 @@ class RunStore:
         Raises
         ------
         ExperimentError
-            If no run, or more than one, is called so.
+            If no run, or more than one, is called so, or it is no such name.
         """
+        if not _NAME.fullmatch(name):
+            hint = "name a file, or a run by up to twelve digits from 0 to f (see 'iav runs')"
+            raise ExperimentError(f"run {name!r}", f"no file, and not in {self.root}", hint)
         task, _, start = name.rpartition("/")
         matches = [f for f in self.folders(task or None) if start and f.name.startswith(start)]
         if len(matches) == 1:
@@ -189,7 +210,7 @@ class RunStore:
         if (folder / SPEC).exists():
             self.read_spec(folder)
         else:
-            write_json(folder / SPEC, experiment.to_dict())
+            write_json(folder / SPEC, experiment.to_dict(), durable=True)
         return folder
 
     def remove(self, folder: Path) -> None:
@@ -222,11 +243,22 @@ def read_prediction_file(path: str | os.PathLike[str]) -> pd.DataFrame:
         If it is missing.
     """
     path = Path(path)
-    if not is_stored(path) and not path.is_file():
-        raise ExperimentError(path, "is missing", "remove the run and do it again")
-    source = io.BytesIO(read_stored_predictions(path.parent)) if is_stored(path) else path
-    table = pd.read_csv(source, dtype={"image_id": str, "cluster": str})
+    content = read_stored_predictions(path.parent) if is_stored(path) else None
+    table = _read_table(path, content, {"image_id": str, "cluster": str})
+    if "image_id" not in table:
+        problem = "is damaged (it has no column 'image_id')"
+        raise ExperimentError(path, problem, "remove the run and do it again")
     return table.rename(columns={"part": "subset"})  # its name in version 1
+
+
+def _read_table(path: Path, content: bytes | None = None, dtype: Any = None) -> pd.DataFrame:
+    """Read a table of a run directory, or the content of a stored one."""
+    try:
+        return pd.read_csv(path if content is None else io.BytesIO(content), dtype=dtype)
+    except (OSError, ValueError, RecursionError) as error:  # also of pandas' parser
+        missing = isinstance(error, FileNotFoundError)
+        problem = "is missing" if missing else f"is damaged ({' '.join(str(error).split())})"
+        raise ExperimentError(path, problem, "remove the run and do it again") from error
 
 
 def read_json(path: Path) -> Any:
@@ -241,7 +273,7 @@ def read_json(path: Path) -> Any:
         return read_stored(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         missing = isinstance(error, FileNotFoundError)
         problem = "is missing" if missing else f"is damaged ({error})"
         raise ExperimentError(path, problem, f"remove {path.parent}") from error
@@ -280,7 +312,7 @@ class Result:
     def history(self) -> pd.DataFrame:
         """One row per epoch; empty where nothing was trained by epochs."""
         path = self.folder / HISTORY
-        return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+        return _read_table(path) if path.is_file() else pd.DataFrame()
 
 
 def read_facts(folder: str | Path) -> dict[str, Any]:
@@ -325,9 +357,9 @@ def write_result(
         problem = f"predictions lack {', '.join(lacking)}"
         raise ExperimentError(f"task {experiment.task!r}", problem, "add them")
     check_finite(predictions.set_index("image_id")["predicted"])
-    write_text(folder / PREDICTIONS, predictions.to_csv(index=False, float_format="%.7g"))
+    write_text(folder / PREDICTIONS, predictions.to_csv(index=False, float_format="%.7g"), True)
     if len(outcome.history):
-        write_text(folder / HISTORY, outcome.history.to_csv(index=False))
+        write_text(folder / HISTORY, outcome.history.to_csv(index=False), True)
     weights = dict(outcome.weights)
     facts = {
         "schema_version": SCHEMA_VERSION,
@@ -350,7 +382,7 @@ def write_result(
         "versions": loaded_versions(),
         "finished": _now(),
     }
-    write_json(folder / METRICS, facts)
+    write_json(folder / METRICS, facts, durable=True)  # what it depends on is on the disk by now
     for left in (FAILURE, CHECKPOINT):
         (folder / left).unlink(missing_ok=True)
 
@@ -398,7 +430,10 @@ class Leftover:
 
 
 def find_leftovers(
-    store: RunStore, statuses: Sequence[str] = (), names: Sequence[str] = ()
+    store: RunStore,
+    statuses: Sequence[str] = (),
+    names: Sequence[str] = (),
+    checkpoints: bool = False,
 ) -> list[Leftover]:
     """List what can be removed.
 
@@ -409,12 +444,15 @@ def find_leftovers(
         Remove runs of these statuses.
     names : sequence of str
         Only these runs (ids, or their beginnings); all by default, which ``finished`` refuses.
+    checkpoints : bool
+        Also failed runs that hold a checkpoint, from which they could continue.
 
     Returns
     -------
     list of Leftover
-        Runs of these statuses that no process is at work in; without names also what interrupted
-        writing and removing left behind, and checkpoints of finished runs.
+        Runs of these statuses that no process is at work in and whose ``spec.json`` can be read;
+        without names also what interrupted writing and removing left behind, and checkpoints of
+        finished runs. Nothing that is not a run of this library is ever listed.
 
     Raises
     ------
@@ -427,15 +465,25 @@ def find_leftovers(
     leftovers: list[Leftover] = []
     for folder in [store.find(name) for name in names] if names else store.folders():
         status = store.status(folder)
+        if not _is_of_a_run(folder):
+            continue
         if status in statuses:
-            leftovers.append(Leftover(folder, status))
+            if checkpoints or status != FAILED or not (folder / CHECKPOINT).exists():
+                leftovers.append(Leftover(folder, status))
         elif not names and status != RUNNING:
             old = folder.glob(CHECKPOINT) if status == FINISHED else ()
             leftovers += [Leftover(path, _LEFT_OVER) for path in (*folder.glob(".*.tmp"), *old)]
-    if not names:  # what an interrupted removal left behind
-        hidden = (path for path in store.root.glob("*/.*") if path.parent.name[0] != ".")
-        leftovers += [Leftover(path, _LEFT_OVER) for path in hidden if path.is_dir()]
+    if not names:
+        leftovers += [Leftover(path, _LEFT_OVER) for path in store.remains()]
     return leftovers
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    """Return whether a directory holds a specification of the task that it lies below."""
+    try:
+        return read_json(folder / SPEC).get("task") == folder.parent.name
+    except (ExperimentError, OSError, AttributeError):
+        return False
 
 
 def remove(store: RunStore, leftover: Leftover) -> None:

@@ -64,6 +64,10 @@ from iavlib.masks.overlap import mask_stack
 Ties = Literal["foreground", "background"]
 TIES = ("foreground", "background")
 
+#: STAPLE ends when no rate changes by more.
+_RATES_TOLERANCE = 1e-7
+#: Up to so many masks their patterns are counted in a table of all there could be.
+_MOST_COUNTED = 12
 #: Probabilities of STAPLE closer than this to one half differ from it by rounding only.
 TIE = 1e-9
 
@@ -170,12 +174,14 @@ class Staple:
 
 
 def staple(masks, names: Sequence[str] | None = None, max_iterations: int | None = 1000) -> Staple:
-    """Estimate the hidden true mask and each annotator's performance with SimpleITK's STAPLE.
+    """Estimate the hidden true mask and each annotator's performance by STAPLE.
 
     STAPLE takes the truth T of every pixel as hidden, each annotator j as having one sensitivity
     p_j and one specificity q_j over the whole image, pixels and annotators as independent, and
     alternates between W = P(T = 1 | masks, p, q) and the p, q that W implies, starting from
-    W = mean of the masks, until p and q change by less than 1e-7.
+    W = mean of the masks, until p and q change by less than 1e-7. Pixels that the same annotators
+    marked share their W, so that the steps run over the at most 2^n patterns of decisions and take
+    no time; the result is SimpleITK's.
 
     Parameters
     ----------
@@ -184,9 +190,8 @@ def staple(masks, names: Sequence[str] | None = None, max_iterations: int | None
     names : sequence of str, optional
         Names of the masks in warnings; their position, from 1, unless given.
     max_iterations : int or None
-        Where to stop; None for ITK's own limit, about 4 billion. STAPLE on two masks that hardly
-        overlap needs thousands of iterations, each a pass over the whole image, to move the
-        probability in its third digit.
+        Where to stop; None for no limit. STAPLE on two masks that hardly overlap needs thousands
+        of iterations to move the probability in its third digit.
 
     Returns
     -------
@@ -206,8 +211,10 @@ def staple(masks, names: Sequence[str] | None = None, max_iterations: int | None
     With two annotators the masks show three frequencies and the model has four unknowns: what
     comes out depends on where it starts. Two nested masks stay at the start: the probability of
     every disputed pixel is exactly one half, and rounding decides whether the consensus is the
-    larger or the smaller mask (463 of the 2,130 images of IMA++ with two masks). Of two disjoint
-    masks the larger is kept whole. Both are reported in `warnings`.
+    larger or the smaller mask (463 of the 2,130 images of IMA++ with two masks). Where a
+    probability is one half to rounding, SimpleITK is run, whose rounding made the published masks.
+    Of two disjoint masks the larger is kept whole; if they are equally large, nothing is. All this
+    is reported in `warnings`.
 
     References
     ----------
@@ -221,7 +228,10 @@ def staple(masks, names: Sequence[str] | None = None, max_iterations: int | None
     prior = float(stack.mean())
     if (stack == stack[0]).all():
         return _unanimous(stack, prior)
-    probability, sensitivity, specificity, iterations = _run_itk(stack, max_iterations)
+    probability, *rates, iterations = _run_patterns(stack, max_iterations)
+    if (np.abs(probability - 0.5) < TIE).any():
+        probability, *rates, iterations = _run_itk(stack, max_iterations)
+    sensitivity, specificity = rates
     stopped = max_iterations is not None and iterations >= max_iterations
     warnings = _input_warnings(stack, labels)
     drawn = [label for mask, label in zip(stack, labels, strict=True) if mask.any()]
@@ -230,6 +240,53 @@ def staple(masks, names: Sequence[str] | None = None, max_iterations: int | None
     return Staple(
         probability, probability > 0.5, sensitivity, specificity, prior, iterations, tuple(warnings)
     )
+
+
+def _run_patterns(stack, max_iterations: int | None):
+    """Alternate the two steps over the patterns of decisions, each counted as often as it occurs.
+
+    The probabilities are those of the E step before the last M step, as in ITK.
+    """
+    place, marked, count = _patterns(stack)
+    n = len(marked)
+    weight = marked.mean(axis=0)
+    prior = weight @ count / count.sum()
+    before, iteration = np.full((2, n), -10.0), 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        while max_iterations is None or iteration < max_iterations:
+            inside, outside = weight * count, (1 - weight) * count
+            p, q = marked @ inside / inside.sum(), (1 - marked) @ outside / outside.sum()
+            likely = prior * np.where(marked, p[:, None], 1 - p[:, None]).prod(axis=0)
+            other = (1 - prior) * np.where(marked, 1 - q[:, None], q[:, None]).prod(axis=0)
+            weight, iteration = likely / (likely + other), iteration + 1
+            change = np.abs(np.stack([p, q]) - before).max()
+            before = np.stack([p, q])
+            if not change >= _RATES_TOLERANCE:
+                iteration -= 1  # as ITK counts them
+                break
+    return weight[place], p, q, iteration
+
+
+def _patterns(stack):
+    """Group pixels by who marked them.
+
+    Returns the group of each pixel (height, width), which masks mark it (n, groups) as 0 or 1, and
+    its pixels (groups,).
+    """
+    n = len(stack)
+    if n > _MOST_COUNTED:  # more patterns than anything to count them in
+        columns = stack.reshape(n, -1)
+        marked, place, count = np.unique(columns, axis=1, return_inverse=True, return_counts=True)
+        return place.reshape(stack.shape[1:]), marked.astype(float), count
+    code = stack[0].astype(np.uint16)
+    for number, mask in enumerate(stack[1:], start=1):
+        code |= np.left_shift(mask, number, dtype=np.uint16)
+    count = np.bincount(code.ravel(), minlength=1 << n)
+    patterns = np.flatnonzero(count)
+    groups = np.zeros(1 << n, np.intp)
+    groups[patterns] = np.arange(len(patterns))
+    marked = ((patterns >> np.arange(n)[:, None]) & 1).astype(float)
+    return groups[code], marked, count[patterns]
 
 
 def _run_itk(stack, max_iterations: int | None):

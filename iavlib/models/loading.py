@@ -7,6 +7,7 @@ runs of three backbones. Each file is the state of their wrapper around a torchv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from iavlib.models.backbones import PAPER_BACKBONES, Backbone
 from iavlib.models.weights import Weights
 
 _SHOWN = 5  # tensors named in a message
+_LARGEST_INPUT = 8192  # pixels
 _COUNTER = "num_batches_tracked"  # of a batch norm; many files leave it out, and zero does
 
 REPOSITORY = "kabhishe/skin-IAV"
@@ -259,7 +261,9 @@ def _metadata(path: Path, backbone: Backbone):
             values = tuple(map(float, content[key].split(",")))
         except (KeyError, ValueError):
             values = ()
-        if len(values) not in counts:
+        sensible = all(map(math.isfinite, values)) and (key == "mean" or min(values, default=0) > 0)
+        whole = key != "input_size" or all(v.is_integer() and v <= _LARGEST_INPUT for v in values)
+        if len(values) not in counts or not (sensible and whole):
             problem = f"metadata {key} is {repr(content[key]) if key in content else 'missing'}"
             hint = "write mean, std and input_size into them, such as '0.5,0.5,0.5' and '224'"
             raise DataError(path, problem, hint)

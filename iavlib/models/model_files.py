@@ -28,6 +28,7 @@ from iavlib.models.weights import Weights
 TENSORS, SIDECAR = "model.safetensors", "model.json"
 HINT = "save the model again, or train it again"
 Model = TypeVar("Model")
+_UNBUILT = (AttributeError, RuntimeError, MemoryError)
 
 
 def write_model(
@@ -59,7 +60,8 @@ def write_model(
     """
     folder = Path(folder)
     state = {name: item.detach().cpu().contiguous() for name, item in network.state_dict().items()}
-    content = safetensors.save(state, {"format": "pt", **metadata})
+    # one entry: several would be written in a random order, and equal models differ in their hash
+    content = safetensors.save(state, {"iavlib": json.dumps({"format": "pt", **metadata})})
     added = {
         "channels_last": any(map(_is_channels_last, network.parameters())),
         "parameters": sum(item.numel() for item in network.parameters()),
@@ -67,7 +69,7 @@ def write_model(
         "versions": loaded_versions(),
     }
     write_bytes(folder / TENSORS, content)
-    write_json(folder / SIDECAR, {**sidecar, **added})
+    write_json(folder / SIDECAR, {**sidecar, **added}, durable=True)
     return folder / TENSORS
 
 
@@ -89,7 +91,7 @@ def read_sidecar(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / SIDECAR
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(path, f"is no JSON ({error})", HINT) from error
     if not isinstance(content, dict) or "sha256" not in content:
         raise DataError(path, "does not describe a model", HINT)
@@ -123,7 +125,7 @@ def read_model(folder: str | Path, build: Callable[[dict[str, Any]], Model]) -> 
     sidecar, path = read_sidecar(folder), Path(folder) / TENSORS
     try:
         model = build(sidecar)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, *_UNBUILT) as error:
         problem = f"does not describe a model ({error!r})"
         raise DataError(Path(folder) / SIDECAR, problem, HINT) from error
     network: nn.Module = getattr(model, "network", model)

@@ -150,6 +150,14 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
         folder = (store or RunStore()).find(name)
     if not (folder / METRICS).is_file():
         raise PredictionError(folder, "the run is not finished", f"'iav train {folder.name}'")
+    try:
+        return _load(folder)
+    except FileNotFoundError as error:
+        problem = f"{Path(error.filename or folder).name} disappeared while the run was read"
+        raise PredictionError(folder, problem, "give a run that nobody removes") from error
+
+
+def _load(folder: Path) -> Predictor:
     path = folder / SPEC
     experiment, facts = from_mapping(read_json(path), path), read_facts(folder)
     if experiment.task not in (IAA, DIAGNOSIS, MULTITASK):

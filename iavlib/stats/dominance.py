@@ -84,7 +84,7 @@ class ClusterLabels:
 
     def permutations(self, n: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Yield blocks of permuted labels, shape (b, rows), `n` permutations in all."""
-        for size in block_sizes(n):
+        for size in block_sizes(n, len(self._unit)):
             by_cluster = np.zeros((size, self.n_clusters), dtype=bool)
             by_cluster[:, self._pure] = _shuffles(self._pure_label, size, rng)
             by_unit = by_cluster[:, self._unit_cluster]

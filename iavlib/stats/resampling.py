@@ -21,8 +21,9 @@ from scipy.stats import t
 
 from iavlib.stats.samples import check_level, cluster_codes, finite_values, weighted_mean
 
-#: Replicates held in memory at a time; at 3,000 rows one block of weights is 6 MB.
-_BLOCK = 256
+#: Replicates held in memory at a time, fewer where their weights would take more bytes than this;
+#: statistics need several arrays of that size.
+_BLOCK, _BLOCK_BYTES = 256, 64_000_000
 
 #: No interval is given when the statistic is undefined in more than this share of replicates.
 MAX_UNDEFINED = 0.1
@@ -165,7 +166,7 @@ def cluster_weights(
     ndarray of float, shape (b, n)
         How often each row's cluster was drawn; the draws of a replicate sum to `n_clusters`.
     """
-    for size in block_sizes(n_boot):
+    for size in block_sizes(n_boot, len(codes)):
         drawn = rng.integers(0, n_clusters, size=(size, n_clusters))
         # One bincount for the whole block: each replicate counts in its own range of numbers.
         drawn += np.arange(size)[:, None] * n_clusters
@@ -173,11 +174,12 @@ def cluster_weights(
         yield counts.reshape(size, n_clusters)[:, codes].astype(float)
 
 
-def block_sizes(n_boot: int) -> list[int]:
-    """Divide replicates into blocks that fit into memory."""
+def block_sizes(n_boot: int, n_rows: int = 0) -> list[int]:
+    """Divide replicates of `n_rows` weights each into blocks that fit into memory."""
     if n_boot < 2:
         raise ValueError(f"n_boot must be at least 2, not {n_boot}")
-    return [min(_BLOCK, n_boot - start) for start in range(0, n_boot, _BLOCK)]
+    block = int(np.clip(_BLOCK_BYTES // (8 * max(n_rows, 1)), 1, _BLOCK))
+    return [min(block, n_boot - start) for start in range(0, n_boot, block)]
 
 
 def percentiles(replicates: np.ndarray, level: float) -> tuple[float, float, float, int]:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from iavlib.core.digests import content_digests
 from iavlib.core.errors import DataError
 from iavlib.core.files import only_one, write_json
 from iavlib.core.processes import run_in_order
@@ -24,7 +25,7 @@ from iavlib.core.project import cache_home
 from iavlib.data.images import read_image
 
 #: Part of every key: raise it when the same files would give other pixels.
-VERSION = 1
+VERSION = 2
 RESAMPLING = "bicubic"
 _PER_TASK = 8  # images that a process is handed at a time
 _SHOWN = 5  # images named in an error
@@ -135,7 +136,7 @@ def to_square(image: Image.Image, size: int) -> np.ndarray:
 
 
 def _index(paths: pd.Series, size: int) -> dict:
-    """Return what the pixels depend on: ids, files' sizes and times of change, the scaling."""
+    """Return what the pixels depend on: ids, the content of the files, the scaling."""
     if not isinstance(size, int | np.integer) or size < 1:
         raise ValueError(f"size must be a whole number from 1, not {size!r}")
     if len(paths) == 0:
@@ -146,14 +147,14 @@ def _index(paths: pd.Series, size: int) -> dict:
     if len(absent):
         problem = f"{len(absent):,} images have no file: {_named(absent)}"
         raise DataError("image paths", problem, "fetch them, or leave out these rows")
-    files = []
-    for name, path in paths.items():
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            problem = f"image {name} cannot be read ({error.strerror})"
-            raise DataError(path, problem, "put it there, or leave out its row") from None
-        files.append([str(name), status.st_size, status.st_mtime_ns])
+    try:
+        digests = content_digests(paths)
+    except OSError as error:
+        [name, *_] = paths.index[[os.path.abspath(p) == error.filename for p in paths]]
+        problem = f"image {name} cannot be read ({error.strerror})"
+        hint = "put it there, or leave out its row"
+        raise DataError(error.filename, problem, hint) from None
+    files = [[str(name), digest] for name, digest in zip(paths.index, digests, strict=True)]
     return {"version": VERSION, "size": int(size), "resampling": RESAMPLING, "images": files}
 
 

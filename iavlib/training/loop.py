@@ -18,7 +18,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from iavlib.core.errors import CheckpointError, NonFiniteLossError, TrainingError
+from iavlib.core.errors import (
+    CheckpointError,
+    CheckpointNotWritten,
+    NonFiniteLossError,
+    TrainingError,
+)
+from iavlib.core.files import sync_folder
 from iavlib.training import hardware, optimisation
 from iavlib.training.batches import ImageBatches, plan_batches
 from iavlib.training.hardware import Randomness, autocast, seeded
@@ -241,7 +247,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Raises
     ------
-    CheckpointError
+    CheckpointNotWritten
         If it cannot be written; the file that was there is left as it was.
     """
     content = io.BytesIO()
@@ -254,13 +260,16 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = "the disk is full or your share of it is" if full else error.strerror or error
         hint = "free some space" if full else "make its folder writable"
         kept = "the one of the epoch before is intact" if path.exists() else "there is none yet"
         problem = f"{path}: this checkpoint could not be written: {reason}"
-        raise CheckpointError(f"{problem}; {hint} and run again ({kept})") from error
+        raise CheckpointNotWritten(
+            error.errno, f"{problem}; {hint} and run again ({kept})"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

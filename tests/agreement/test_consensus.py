@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -95,6 +96,24 @@ def test_staple_is_the_em_of_the_paper(seed, n):
     assert result.prior == pytest.approx(np.mean(masks[:n]))
     assert np.array_equal(result.mask, result.probability > 0.5)
     assert result.warnings == ()
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 14])
+@pytest.mark.parametrize("limit", [1, 7, 400])
+def test_staple_is_simpleitks(n, limit):
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        _, masks = noisy(rng, rng.uniform(0.6, 0.99, (n, 2)))
+        images = [SimpleITK.GetImageFromArray(mask.astype(np.uint8)) for mask in masks]
+        other = SimpleITK.STAPLEImageFilter()
+        other.SetForegroundValue(1)
+        other.SetMaximumIterations(limit)
+        probability = SimpleITK.GetArrayFromImage(other.Execute(images))
+        result = staple(masks, max_iterations=limit)
+        assert np.abs(result.probability - probability).max() < 1e-9
+        assert result.sensitivity == pytest.approx(other.GetSensitivity(), abs=1e-9)
+        assert result.specificity == pytest.approx(other.GetSpecificity(), abs=1e-9)
+        assert result.iterations == other.GetElapsedIterations()
 
 
 def test_staple_finds_the_rates_that_made_the_masks():
@@ -285,7 +304,7 @@ BAD = {
     "NaN": ([A, HOLEY], "mask 2: 1 pixels are NaN"),
     "grey": ([A, np.where(B, 255, 0) + INNER], "mask 2: not binary"),
     "probability": ([A * 0.3 + B * 0.2, A], "mask 1: not binary"),
-    "negative": ([A, -1 * B], "mask 2: not binary"),
+    "negative": ([A, -1 * B], "mask 2: negative values"),
     "colour": ([A, np.dstack([B] * 3)], r"mask 2: an array of shape \(60, 80, 3\)"),
     "no pixels": ([A[:0], B[:0]], r"shape \(0, 80\)"),
     "text": ([A, A.astype(str)], "mask 2: values of type"),

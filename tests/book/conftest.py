@@ -6,10 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import looking
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("_config.yml", "_toc.yml", "book", "notebooks", "workflow", "constraints.txt")
+COPIED = (
+    "_config.yml",
+    "_toc.yml",
+    "book",
+    "notebooks",
+    "workflow",
+    "constraints.txt",
+    "CITATION.cff",
+)
 
 
 def _copy_project(target: Path, stored: bool = False) -> Path:
@@ -55,6 +64,12 @@ def _build(project: Path, *notebooks: str, data_home: Path | None = None) -> Pat
 def iav():
     """Call the command line on a copy of the project, by default with no data at all."""
     return _iav
+
+
+@pytest.fixture(scope="session")
+def broken_links():
+    """List the links within a built book that lead nowhere."""
+    return looking.broken_links
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,11 @@
-"""Opening the pages of a built book, and asking for its claims."""
+"""Opening the pages of a built book, checking its links, and asking for its claims."""
 
 import json
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import yaml
+from bs4 import BeautifulSoup
 
 DESKTOP, PHONE = (1300, 1000), (390, 844)
 
@@ -21,3 +24,25 @@ def claims(iav, project) -> dict[str, dict]:
     output = iav(project, "claims", "--json")
     assert output.returncode == 0, output.stderr
     return {row["id"]: row for row in json.loads(output.stdout)}
+
+
+def broken_links(html: Path) -> list[str]:
+    """List links and sources whose file or anchor does not exist, as ``page: address``."""
+    files = [file for file in html.rglob("*.html") if "_static" not in file.parts]
+    pages = {file: BeautifulSoup(file.read_text(), "html.parser") for file in files}
+    anchors = {
+        file: {e["id"] for e in page.select("[id]")} | {a["name"] for a in page.select("a[name]")}
+        for file, page in pages.items()
+    }
+    broken = []
+    for file, page in pages.items():
+        for element in page.select("[href], img[src], script[src]"):
+            address = element.get("href") or element["src"]
+            parts = urlsplit(address)
+            if parts.scheme or parts.netloc or address in ("", "#"):
+                continue
+            target = (file.parent / unquote(parts.path)).resolve() if parts.path else file
+            known = anchors.get(target)
+            if not target.exists() or (parts.fragment and known and parts.fragment not in known):
+                broken.append(f"{file.relative_to(html)}: {address}")
+    return sorted(set(broken))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from docutils.utils.math.latex2mathml import MathError
 
-from iavlib.book.offline import to_mathml
+from iavlib.book.extension import to_mathml
 
 NAMESPACE = "{http://www.w3.org/1998/Math/MathML}"
 

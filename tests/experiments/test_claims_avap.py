@@ -84,7 +84,7 @@ def test_differences_are_paired_by_seed_and_by_image(runs):
 def test_claims_take_three_seeds_and_weights_where_some_are_pretrained(runs):
     values = claims.avap_claims(runs)
     wanted = {"avap-average-over-mh", "avap-own-annotator-best", "avap-mean-voting"}
-    assert set(values) == wanted and all(one["n"] == 3 for one in values.values())
+    assert set(values) == wanted and all(one["seeds"] == 3 for one in values.values())
     assert not claims.avap_claims(runs[runs["seed"] < 2])
     mixed = runs.assign(weights_random=runs["seed"] > 0, backbone="resnet18")
     assert set(claims.pretrained_first(mixed)["seed"]) == {0}

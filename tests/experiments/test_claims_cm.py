@@ -67,7 +67,7 @@ def test_claims_take_three_seeds_with_interval_and_coverage():
     def table(label, dice, **fields):
         return pd.concat([runs(label, [d] * 3, name) for name, d in dice.items()]).assign(**fields)
 
-    fields = {"n_training": 400, "cm_error": 0.1, "ged": 0.5}
+    fields = {"n_training": 400, "n_test": 90.0, "cm_error": 0.1, "ged": 0.5}
     methods = {"mode-labels": 0.5, "cm-no-trace": 0.6, "staple": 0.7, "cm": 0.8}
     dense = table("dense", methods, **fields)
     single = table("single", {"every-label": 0.3, "staple": 0.4, "cm": 0.5}, **fields)
@@ -79,14 +79,16 @@ def test_claims_take_three_seeds_with_interval_and_coverage():
             for what in ("dice", "error")
         ),
         *("cm-trace-helps", "cm-ordering", "cm-ged-table"),
+        *("cm-over-vote", "cm-over-staple", "cm-over-staple-single"),
     }
     assert found["cm-trace-helps"]["value"] == pytest.approx(20)
+    gains = [found[f"cm-over-{name}"]["value"] for name in ("vote", "staple", "staple-single")]
+    assert gains == pytest.approx([30, 10, 10])
     assert found["cm-mnist-single-dice"]["value"] == pytest.approx(50)
     assert found["cm-ordering"]["value"] == pytest.approx((0.8 + 1) / 2)
     for claim in found.values():
-        assert (
-            claim["n"] == 3 and claim["coverage"] == (400, 60_000) and len(claim["interval"]) == 2
-        )
+        assert (claim["n"], claim["seeds"], claim["coverage"]) == (90, 3, (400, 60_000))
+        assert len(claim["interval"]) == 2
     two = dense[dense["seed"] < 2]
     assert not [name for name in claims.cm_claims(two, single) if "single" not in name]
     assert claims.cm_claims(pd.DataFrame(), pd.DataFrame()) == {}

@@ -49,7 +49,7 @@ def test_a_claim_takes_three_seeds_and_weights_that_have_learnt():
     nothing = rows.iloc[:0]
     (one,) = results.diff_claims(nothing, nothing, rows).to_dict("records")
     assert one["cohort"].simulated and one["entry"]["coverage"] == (200, 1600)
-    assert one["entry"]["n"] == 3 and one["entry"]["value"] == pytest.approx(80)
+    assert one["entry"]["seeds"] == 3 and one["entry"]["value"] == pytest.approx(80)
     assert list(one["values"]) == pytest.approx([70, 80, 90])
     (few,) = results.diff_claims(nothing, nothing, rows.iloc[:2]).to_dict("records")
     (random,) = results.diff_claims(nothing, nothing, rows.assign(weights_random=True)).to_dict(

@@ -205,3 +205,43 @@ def test_a_lock_file_alone_is_no_run(store, make):
         pass
     assert store.folders() == []
     assert store.status(fixed) == "missing"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xe4\xf6", b'image_id,"subset\n1', b"image_id,b\n1\n1,2,3\n"]
+)
+@pytest.mark.parametrize("name", ["predictions.csv", "history.csv"])
+def test_a_damaged_table_of_a_run_is_named(store, make, name, content):
+    result = run(make(), store)
+    (result.folder / name).write_bytes(content)
+    with pytest.raises(ExperimentError, match=name):
+        getattr(result, name.removesuffix(".csv"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs names of open files")
+def test_a_run_is_finished_only_once_all_of_it_is_on_the_disk(store, make, monkeypatch):
+    """After a power cut a file counts by what was synchronised, whatever was written."""
+    events = []
+    sync, replace, unlink = os.fsync, os.replace, Path.unlink
+
+    def name(descriptor):
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+
+    monkeypatch.setattr(os, "fsync", lambda f: (events.append(("sync", name(f))), sync(f))[1])
+    monkeypatch.setattr(
+        os, "replace", lambda a, b: (events.append(("move", str(a), str(b))), replace(a, b))[1]
+    )
+    monkeypatch.setattr(
+        Path, "unlink", lambda p, **k: (events.append(("remove", str(p))), unlink(p, **k))[1]
+    )
+    result = run(make(), store)
+    moves = {event[2]: (i, event[1]) for i, event in enumerate(events) if event[0] == "move"}
+    end = moves[str(result.folder / "metrics.json")][0]
+    for file in result.folder.iterdir():
+        if file.name not in ("log.txt",):
+            moved, temporary = moves[str(file)]
+            assert ("sync", temporary) in events[:moved], file.name
+            after = events[moved:end] if file.name != "metrics.json" else events[end:]
+            assert ("sync", str(result.folder)) in after, file.name
+    removed = events.index(("remove", str(result.folder / "checkpoint.pt")))
+    assert ("sync", str(result.folder)) in events[end:removed]

@@ -184,18 +184,70 @@ def test_cleaning_never_takes_a_finished_run_unasked(own, make):
     (failed / "failed.json").write_text('{"error": "x"}')
     (own.folder(kept) / "checkpoint.pt").write_bytes(b"0" * 10)
     (own.folder(kept) / ".metrics.json.1.tmp").write_text("half")
-    (own.root / "constant" / ".gone.12ab").mkdir()
+    (own.root / "constant" / ".0123456789ab.12ab34cd").mkdir()
     listed = iav("runs", "gc", "--dry-run", "--failed", "--unfinished")
     assert "6 would be removed" in listed.output
     assert len(own.folders()) == 4
-    assert "3 removed" in iav("runs", "gc").output
+    assert iav("runs", "gc").exit_code == 1, "it was not confirmed"
+    assert len(list(own.root.glob("constant/.0*"))) == 1
+    assert "3 removed" in iav("runs", "gc", "--yes").output
     assert len(own.folders()) == 4
-    assert "1 removed" in iav("runs", "gc", "--failed").output
-    assert "2 removed" in iav("runs", "gc", "--unfinished").output
+    assert "1 removed" in iav("runs", "gc", "--failed", "--yes").output
+    assert "2 removed" in iav("runs", "gc", "--unfinished", "--yes").output
     assert own.folders() == [own.folder(kept)]
     refused = iav("runs", "gc", "--finished")
     assert (refused.exit_code, "only runs that are named" in refused.output) == (2, True)
     assert own.status(kept) == "finished"
     assert "0 removed" in iav("runs", "gc", kept.id, "--failed").output
-    assert "1 removed" in iav("runs", "gc", kept.id, "--finished").output
+    assert "1 removed" in iav("runs", "gc", kept.id, "--finished", "--yes").output
+    assert own.folders() == []
+
+
+def test_cleaning_leaves_what_is_no_run(own, make, tmp_path):
+    """Hidden folders, data and other people's folders may lie in the same place."""
+    strange = [
+        own.root / "constant" / ".git" / "objects",
+        own.root / "constant" / "notes",
+        own.root / "constant" / "0123456789ab",  # like a run, but without a specification
+        own.root / "constant" / ".012345678901.x",
+        own.root / "data" / "isic2017" / "images",
+        own.root / "data" / "0123456789ab",
+        own.root / ".venv" / "0123456789ab",
+    ]
+    for folder in strange:
+        folder.mkdir(parents=True)
+        (folder / "precious.txt").write_text("x")
+    (own.root / "data" / "0123456789ab" / "spec.json").write_text('{"task": "data"}')
+    other = own.root / "constant" / "abcdefabcdef"
+    other.mkdir()
+    (other / "spec.json").write_text('{"task": "iaa"}')
+    outside = tmp_path / "outside" / "0123456789ac"
+    outside.mkdir(parents=True)
+    (outside / "spec.json").write_text('{"task": "constant"}')
+    (own.root / "constant" / outside.name).symlink_to(outside)
+    done = iav("runs", "gc", "--failed", "--unfinished", "--checkpoints", "--yes")
+    assert "0 removed" in done.output
+    assert all((folder / "precious.txt").is_file() for folder in strange)
+    assert (other / "spec.json").is_file() and (outside / "spec.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../outside/thesis", "*", "constant/*", "..", "constant/../x", "/", "", ".git", "?" * 12],
+)
+def test_only_ids_name_runs(own, make, tmp_path, name):
+    precious = own.root.parent / "outside" / "thesis"
+    precious.mkdir(parents=True)
+    own.begin(resolve(make(seed=1)))
+    done = iav("runs", "gc", "--unfinished", "--yes", name)
+    assert done.exit_code == 2
+    assert precious.is_dir() and len(own.folders()) == 1
+
+
+def test_a_checkpoint_is_kept_until_its_removal_is_asked_for(own, make):
+    failed = own.begin(resolve(make(seed=3)))
+    (failed / "failed.json").write_text('{"error": "x"}')
+    (failed / "checkpoint.pt").write_bytes(b"0" * 10)
+    assert "0 removed" in iav("runs", "gc", "--failed", "--yes").output
+    assert "1 removed" in iav("runs", "gc", "--failed", "--checkpoints", "--yes").output
     assert own.folders() == []

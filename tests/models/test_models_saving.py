@@ -60,6 +60,11 @@ def test_sidecar_says_what_it_is(network, tmp_path):
     assert {"iavlib", "torch", "timm"} <= set(content["versions"])
 
 
+def test_equal_networks_have_equal_files(network, tmp_path):
+    contents = {save_network(network, tmp_path / str(n)).read_bytes() for n in range(6)}
+    assert len(contents) == 1
+
+
 def test_files_of_two_savings_are_refused(network, tmp_path):
     save_network(network, tmp_path)
     sidecar = (tmp_path / "model.json").read_bytes()
@@ -76,6 +81,10 @@ def test_files_of_two_savings_are_refused(network, tmp_path):
         ({"heads": {"iaa": {"kind": "x"}}}, "head kind 'x'"),
         ({"heads": {"iaa": {"kind": "beta"}}}, "9 unexpected: heads.diagnosis"),
         ({"weights": {}}, "does not describe"),
+        ({"weights": {"input_size": -1}}, "does not describe"),
+        ({"weights": "x"}, "does not describe"),
+        ({"heads": {"iaa": {"kind": "beta", "outputs": -5}}}, "model.json"),
+        ({"heads": []}, "does not describe"),
     ],
 )
 def test_a_wrong_sidecar(network, tmp_path, change, said):

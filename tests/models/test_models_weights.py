@@ -112,6 +112,15 @@ def test_tensors_that_do_not_fit_are_named(home):
         ({"std": "1,2"}, "metadata std is '1,2'"),
         ({"timm": "resnet18"}, "holds weights of resnet18"),
         ({"padding": "odd"}, "metadata padding is 'odd'"),
+        ({"std": "0"}, "metadata std is '0'"),
+        ({"std": "1,1,-1"}, "metadata std is"),
+        ({"mean": "nan"}, "metadata mean is 'nan'"),
+        ({"mean": "inf,0,0"}, "metadata mean is"),
+        ({"input_size": "-3"}, "metadata input_size is '-3'"),
+        ({"input_size": "0"}, "metadata input_size is '0'"),
+        ({"input_size": "nan"}, "metadata input_size is"),
+        ({"input_size": "1e99"}, "metadata input_size is"),
+        ({"input_size": "64.5"}, "metadata input_size is"),
     ],
 )
 def test_metadata_is_checked(home, change, said):

@@ -1,10 +1,18 @@
 """The cluster bootstrap against SciPy's bootstrap and for coverage; Student's t interval."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from iavlib.stats import bootstrap_mean, cluster_bootstrap, mean_interval, weighted_cohens_d
+from iavlib.stats import (
+    association,
+    bootstrap_mean,
+    cluster_bootstrap,
+    mean_interval,
+    weighted_cohens_d,
+)
 from iavlib.stats.resampling import cluster_weights
 
 
@@ -170,3 +178,24 @@ def test_mean_with_interval():
 def test_mean_of_missing_values_is_refused():
     with pytest.raises(ValueError, match="1 of 3 values are NaN"):
         bootstrap_mean([1, 2, np.nan], [1, 2, 3])
+
+
+def test_memory_does_not_grow_with_rows_times_replicates():
+    rng = np.random.default_rng(0)
+    n = 120_000
+    values, malignant = rng.beta(8, 2, n), rng.random(n) < 0.3
+    clusters = rng.integers(0, n // 3, n)
+    tracemalloc.start()
+    try:
+        association(values, malignant, clusters, n_boot=80)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 500e6
+
+
+def test_the_interval_does_not_depend_on_how_replicates_are_divided(monkeypatch):
+    values, clusters = np.random.default_rng(0).normal(size=300), np.arange(300) // 3
+    whole = bootstrap_mean(values, clusters, n_boot=500)
+    monkeypatch.setattr("iavlib.stats.resampling._BLOCK_BYTES", 8 * 300 * 7)
+    assert bootstrap_mean(values, clusters, n_boot=500).low == pytest.approx(whole.low, abs=0.02)

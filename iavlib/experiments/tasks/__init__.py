@@ -146,6 +146,11 @@ TASKS: dict[str, Task | str] = {
 GROUP = "iavlib.tasks"
 
 
+def task_names() -> list[str]:
+    """List the tasks that there are, those of other packages too."""
+    return list(dict.fromkeys((*TASKS, *(point.name for point in entry_points(group=GROUP)))))
+
+
 def find_task(name: str) -> Task:
     """Find a task by its name.
 

@@ -1,16 +1,18 @@
 import json
 
 import pytest
+from bs4 import BeautifulSoup
 from typer.testing import CliRunner
 
 from iavlib.book.claims import (
+    by_source,
     count_verdicts,
     format_data,
     format_measured,
     format_reported,
     ledger,
-    markdown_table,
 )
+from iavlib.book.front import claims_table
 from iavlib.book.manifest import read_manifest
 from iavlib.cli.main import app
 from iavlib.core.errors import ManifestError
@@ -21,7 +23,7 @@ KEYS = {
     *("finding", "notebook", "needs", "measured", "interval", "n", "seeds", "patients", "cohort"),
     *("coverage", "simulated", "synthetic", "protocol", "profile", "note", "baseline"),
     *("reduction", "reduction_interval", "setting", "evidence", "verdict", "reason"),
-    *("smallest_effect", "smallest_because", "mde", "pooled", "datasets"),
+    *("smallest_effect", "smallest_because", "standard_error", "mde", "pooled", "datasets"),
 }
 EFFECT = {"kind": "positive", "smallest": 1, "because": "less is noise"}
 REDUCTION = {"kind": "reduction", "smallest": 0.1, "because": "a constant needs no model"}
@@ -147,8 +149,8 @@ def test_each_data_set_has_a_row_and_the_claim_their_mean(lab, effect, row):
     lab.ran("01_first", *records)
     assert (row()["pooled"], row()["evidence"]) == (2, "supported")
     assert row()["interval"][0] < 0 and "in each of 2 data sets" in row()["reason"]
-    lines = markdown_table([row()]).splitlines()
-    assert len(lines) == 4 + 3, "one line per data set below that of the claim"
+    table = BeautifulSoup(claims_table(lab.project, [row()]), "html.parser")
+    assert len(table.select("tbody tr")) == 3, "one line per data set below that of the claim"
 
 
 def test_data_sets_without_intervals_are_not_averaged(lab, effect, row):
@@ -194,8 +196,7 @@ def test_a_finding_is_no_claim_of_a_source(lab, claim, effect):
     assert count_verdicts([found, mean]) == (
         "Of 1 claims of the sources: 1 reproduced. Of 1 findings of this book: 1 supported."
     )
-    titles = [t for t in markdown_table([found, mean]).splitlines() if t.startswith("**")]
-    assert titles == ["**paper2020**", "**this book**"], "findings come last"
+    assert [source for source, _ in by_source([found, mean])] == ["paper2020", "this book"]
 
 
 def test_values_on_invented_images_are_never_beside_a_reported_number(lab, row):
@@ -271,13 +272,13 @@ def test_the_command_prints_a_table_with_both_labels(lab):
     assert "Of 1 claims of the sources: 1 reproduced." in output
 
 
-def test_markdown_keeps_bars_inside_cells(lab, claim):
-    lab.claims(claim | {"statement": "The |r| is a\nhalf."}, claim | {"id": "other"})
-    lab.ran("01_first", {"id": "other", "value": 0.5})
-    lines = markdown_table(ledger(lab.project)).splitlines()
-    assert lines[0] == "**paper2020**"
-    cells = r"| The \|r\| is a half. | {bdg-light}`not run` | – | 0.5 | – | needs the tables |"
-    assert cells in lines
+def test_statements_are_text_not_html(lab, claim):
+    lab.claims(claim | {"statement": "The |r| is <b>a\nhalf</b> & p < .05."})
+    table = BeautifulSoup(claims_table(lab.project, ledger(lab.project)), "html.parser")
+    assert table.select_one("tbody b") is None
+    words = " ".join(table.select_one("tbody tr").get_text(" ").split())
+    assert words.startswith("The |r| is <b>a half</b> & p < .05.")
+    assert words.endswith("not run 0.5 – needs the tables")
 
 
 @pytest.mark.parametrize(
@@ -302,5 +303,4 @@ def test_sources_keep_the_order_of_the_list(lab, claim):
     lab.claims(*(claim | {"id": name, "source": source} for name, source in ids))
     rows = ledger(lab.project)
     assert [row["id"] for row in rows] == ["a", "b", "c"]
-    titles = [line for line in markdown_table(rows).splitlines() if line.startswith("**")]
-    assert titles == ["**p2**", "**p1**"]
+    assert [source for source, _ in by_source(rows)] == ["p2", "p1"]

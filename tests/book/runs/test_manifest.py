@@ -66,7 +66,7 @@ def test_interactively_nothing_is_written(workshop, monkeypatch, capsys):
 
 def test_a_claim_on_an_unlisted_cohort_is_refused(run):
     record("toy-mean", 0.5, cohort=COHORT, n=10)
-    with pytest.raises(ManifestError, match=r"recorded on toy, which .* does not list"):
+    with pytest.raises(ManifestError, match=r"on toy, which .* does not list"):
         manifest.finish(cohorts=[])
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 from iav_process import iav
 from typer.testing import CliRunner
 
@@ -17,16 +18,24 @@ from iavlib.core.errors import BookError
 
 CONFIG = Path(__file__).parents[3] / "_config.yml"
 FIGURE = """
-import base64
-from IPython.display import Image
-Image(data=base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-))
+import matplotlib.pyplot as plt
+from iavlib import book
+drawing, ax = plt.subplots()
+book.figure(drawing, "Axes without <content>.", "One pair of axes")
+"""
+PRINTED = """
+from IPython.display import Markdown
+Markdown("Lower by $\\\\frac{a}{b}$; see [the start](../book/index.md) and [this](01_first.ipynb).")
 """
 INDEX = r"""# The whole
 
 See {cite:t}`paper2020`, {doc}`/notebooks/01_first` and $\lvert A \rvert$.
-{glue:text}`../notebooks/01_first.ipynb::mean:.2f` was measured.
+
+```{include} generated/story.md
+```
+
+```{include} generated/answers.md
+```
 
 ```{include} generated/scorecard.md
 ```
@@ -43,22 +52,21 @@ See {cite:t}`paper2020`, {doc}`/notebooks/01_first` and $\lvert A \rvert$.
 def shop(lasting_workshop):
     made = lasting_workshop
     shutil.copy(CONFIG, made.project.config)
+    shutil.copytree(CONFIG.parent / "book" / "_static", made.project.book / "_static")
     made.page("index", INDEX)
     made.write(made.project.references, "@misc{paper2020, title={T}, author={A. Toy}, year={2020}}")
     made.toc(["book/index", "notebooks/01_first"])
     path = made.good_notebook(
         "01_first",
         FIGURE,
-        "from iavlib import book as claims\nfrom iavlib.book.pages import glue\n"
-        "claims.record('toy-mean', size, cohort=cohort, n=9)\nglue('mean', size)",
+        PRINTED,
+        "book.record('toy-mean', size, cohort=cohort, n=9)",
         "from iavlib.book import banner\nbanner(cohort)",
         parameters="size = 0.25",
         synthetic=True,
     )
     content = json.loads(path.read_text())
     content["cells"][0]["source"] = "# Chapter\n\nBy Mann-Whitney.\n\n$$ a = b $$ (eq-one)"
-    figure = {"figure": {"caption": "A dot.", "name": "fig-dot"}, "image": {"alt": "One dot"}}
-    content["cells"][3]["metadata"]["mystnb"] = figure
     path.write_text(json.dumps(content))
     made.profile("quick", {"01_first": {"size": 0.5}})
     return made
@@ -102,7 +110,7 @@ def test_a_page_says_what_it_was_made_of(shop, first_build):
     assert "How this page was made" in text
     assert "profile quick" in text
     assert "<math" in text
-    assert 'alt="One dot"' in text
+    assert 'alt="One pair of axes"' in text and "Axes without &lt;content&gt;." in text
     assert "manifest.finish" not in text
     injected = text[text.index("tag_injected-parameters") :][:200]
     assert "tag_hide-input" in injected
@@ -111,13 +119,35 @@ def test_a_page_says_what_it_was_made_of(shop, first_build):
 @pytest.mark.book
 def test_the_first_page_shows_the_scorecard_and_the_runs(shop, first_build):
     text = words(shop, "book/index")
-    assert "0.50 was measured" in text
-    assert "1 of the values below were measured on invented images" in text
+    assert "Do annotators agree less on malignant lesions? Not measured here." in text
+    assert "Computed on invented images only" in text and ": 1 of the claims" in text
     assert "Of 1 claims of the sources: 1 not run." in text
-    assert "not run – 0.5 – needs nothing" in text
+    assert "not run 0.5 – needs nothing" in text, "no invented number beside a reported one"
     assert "The mean is a half." in text
-    assert re.search(r"Toy\s*\[", text), "the source of a claim is cited"
+    assert "Toy 2020" in text, "the source of a claim is cited"
     assert re.search(r"Chapter\s+good\s+quick\s+toy \(synthetic\)", text)
+
+
+@pytest.mark.book
+def test_printed_markdown_has_working_links_and_formulas(shop, first_build):
+    page_ = BeautifulSoup(page(shop, "notebooks/01_first"), "html.parser")
+    printed = next(p for p in page_.select(".cell_output p") if "Lower by" in p.get_text())
+    assert printed.select_one("math mfrac")
+    assert [a["href"] for a in printed.select("a")] == ["../book/index.html", "#"]
+
+
+@pytest.mark.book
+def test_every_link_and_anchor_of_the_book_resolves(shop, first_build, broken_links):
+    assert broken_links(shop.project.html) == []
+
+
+@pytest.mark.book
+def test_a_page_describes_itself(shop, first_build):
+    head = BeautifulSoup(page(shop, "notebooks/01_first"), "html.parser").head
+    facts = {meta.get("property") or meta.get("name"): meta.get("content") for meta in head("meta")}
+    assert facts["og:title"] == "Chapter" and facts["og:type"] == "article"
+    assert "og:image" not in facts, "a preview needs whole addresses"
+    assert head.select_one('link[rel="icon"]')
 
 
 @pytest.mark.book
@@ -141,7 +171,7 @@ def test_a_second_build_does_nothing(shop, first_build):
 @pytest.mark.book
 def test_a_failed_notebook_and_a_warning_fail_the_book_but_not_its_building(shop, first_build):
     shop.toc(["book/index", "notebooks/01_first", "notebooks/02_second", "book/extra"])
-    shop.page("extra", "# Extra\n\n{glue:text}`../notebooks/01_first.ipynb::nothing`")
+    shop.page("extra", "# Extra\n\n[lost](nothing.md)")
     shop.notebook(
         "02_second", "print('came so far')", "# why\n1 / 0", "print('never')", title="Two"
     )

@@ -170,7 +170,7 @@ def test_a_page_that_was_not_run_shows_the_stored_values(lab):
     page = files["notebooks/01_first.md"].decode()
     assert "has not been run here" in page
     assert "paper: stored 2026-02-03, 16 CPUs" in page
-    assert "| 0.501 (0.400 to 0.600) |" in page
+    assert "0.501 (0.400 to 0.600)<" in page
     assert not [name for name in files if name.startswith("book/results")]
 
 
@@ -366,7 +366,7 @@ def test_a_kept_table_is_read_back_on_another_machine(lab, monkeypatch, tmp_path
     assert groups["mean"].iloc[0] == 0.1234568
     assert groups[["mean", "interval"]].isna().sum().tolist() == [1, 1]
     assert groups["n"].tolist() == [3, 4]
-    assert stored.label == "stored 2026-02-03, 16 CPUs, Linux, scale paper"
+    assert stored.label == "stored 2026-02-03, 16 CPUs, scale paper"
     assert (stored.cohort, stored.n_images, stored.n_masks) == ("real", 10, 20)
     lab.notebook("x = 2")
     assert "earlier version" in book.stored_tables("01").label

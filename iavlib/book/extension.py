@@ -1,4 +1,4 @@
-"""Sphinx extension: pages that need nothing from other servers.
+"""Sphinx extension: pages that need nothing from other servers, and what describes them.
 
 Formulas are written as MathML, which browsers display without scripts; the usual renderer loads
 MathJax from another server, and without network a page shows raw LaTeX. docutils converts LaTeX to
@@ -8,13 +8,19 @@ and the commands in `_REWRITTEN` are understood.
 
 The scripts that would load code runners from elsewhere are removed: this book has none, and Jupyter
 Book adds them twice, which browsers report as an error on every page.
+
+A page describes itself to search engines and to those that show a link's preview. The address of a
+public repository in ``CITATION.cff`` brings the theme's buttons (Colab, Binder, edit, issue).
 """
 
 from __future__ import annotations
 
+import html
 import re
+from pathlib import Path
 from typing import Any
 
+import yaml
 from docutils import nodes
 from docutils.utils.math.latex2mathml import MathError, tex2mathml
 from sphinx.application import Sphinx
@@ -43,18 +49,6 @@ _REWRITTEN = {
 }
 #: Bars around a formula: without a form they would be spaced like "divides".
 _FENCE = '<mo form="{}" stretchy="false">{}</mo>'
-STYLE = """\
-math {
-  font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "DejaVu Math TeX Gyre", math;
-}
-div.math { display: flex; flex-direction: row-reverse; align-items: center; margin: 1em 0; }
-div.math > math { flex: 1; overflow-x: auto; overflow-y: hidden; padding: .2em 0; }
-math .ams-align > mtr > mtd, math .cases > mtr > mtd { text-align: left; }
-math .ams-align > mtr > mtd:nth-child(odd) {
-  text-align: right; text-align: -moz-right; text-align: -webkit-right;
-}
-math .ams-align > mtr > mtd:nth-child(even) { padding-left: 0; }
-"""
 
 
 def to_mathml(formula: str, block: bool = False) -> str:
@@ -135,11 +129,6 @@ def visit_block(translator: Any, node: nodes.math_block) -> None:
 
 
 _RUNNERS = "sphinx_thebe"
-# long names and wide tables must not push a page beyond the rim of a phone
-_NARROW = """\
-article code, article code .pre { overflow-wrap: anywhere; white-space: normal; }
-article table { display: block; overflow-x: auto; max-width: 100%; }
-"""
 
 
 def _silence_runners(app: Sphinx, _: Config) -> None:
@@ -152,13 +141,53 @@ def _silence_runners(app: Sphinx, _: Config) -> None:
                 app.disconnect(listener.id)
 
 
-def _add_style(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    context["metatags"] = context.get("metatags", "") + f"<style>{STYLE}{_NARROW}</style>"
+def _add_buttons(app: Sphinx, config: Config) -> None:
+    """Show the book's name beside its logo, and buttons for the repository if it is known."""
+    options = config.html_theme_options
+    options["logo"] = {"text": config.html_title}
+    citation = Path(app.srcdir) / "CITATION.cff"
+    about = yaml.safe_load(citation.read_text(encoding="utf-8")) if citation.is_file() else {}
+    if address := about.get("repository-code"):
+        buttons = ("use_repository_button", "use_issues_button", "use_edit_page_button")
+        options |= {"repository_url": address, **dict.fromkeys(buttons, True)}
+        runners = {"colab_url": "https://colab.research.google.com"}
+        runners["binderhub_url"] = "https://mybinder.org"
+        options["launch_buttons"] = {**options.get("launch_buttons", {}), **runners}
+
+
+#: Characters of a description that search engines and previews show.
+_LONGEST = 200
+
+
+def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Describe a page in its head, and correct what is no longer allowed in its body."""
+    # bibliographies: the role is deprecated, and screen readers report it as an error
+    context["body"] = context.get("body", "").replace(' role="doc-biblioentry"', "")
+    if tree is None:
+        return
+    paragraphs = (node.astext() for node in tree.findall(nodes.paragraph))
+    first = " ".join(next((text for text in paragraphs if len(text) > 40), "").split())
+    if len(first) > _LONGEST:
+        first = first[:_LONGEST].rsplit(" ", 1)[0] + " …"
+    title = re.sub(r"<[^>]+>", "", context.get("title", ""))
+    facts = {"og:type": "article", "og:title": html.unescape(title), "og:description": first}
+    facts["og:site_name"] = app.config.html_title
+    if app.config.html_baseurl:  # previews need whole addresses
+        facts["og:url"] = context.get("pageurl")
+        facts["og:image"] = f"{app.config.html_baseurl.rstrip('/')}/{_CARD}"
+    lines = [f'<meta name="description" content="{html.escape(first)}"/>']
+    lines += [f'<meta property="{k}" content="{html.escape(v)}"/>' for k, v in facts.items() if v]
+    context["metatags"] = "\n".join([context.get("metatags", ""), *lines])
+
+
+#: Picture of the book in previews of links to it.
+_CARD = "_static/card.png"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the math renderer ``mathml`` and remove the code runners."""
+    """Register the math renderer ``mathml``, remove the code runners, describe the pages."""
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
     app.connect("config-inited", _silence_runners)
-    app.connect("html-page-context", _add_style)
+    app.connect("config-inited", _add_buttons)
+    app.connect("html-page-context", _describe)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
