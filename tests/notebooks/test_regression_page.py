@@ -1,4 +1,4 @@
-"""Notebook 03 on data that contradict what it might assume: what it states must be what it computed."""
+"""Notebook 03 on data that contradict what it might assume: it states what it computed."""
 
 import re
 
