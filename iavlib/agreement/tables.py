@@ -346,12 +346,13 @@ def labelled_pairs(
     -------
     pandas.DataFrame
         The remaining pairs, with ``malignant`` (bool), ``cluster`` (patient,
-        or the image itself) and ``n_masks`` (masks of the image).
+        or the image itself) and ``n_masks`` (masks of the image). Perhaps of one class only, or
+        none: check that before comparing.
 
     Raises
     ------
     ValueError
-        If no pair is left, or none of benign, or none of malignant lesions.
+        If `indeterminate` has no such value.
     """
     check_choice("indeterminate", indeterminate, ("drop", "benign"))
     kept = {"benign", "malignant"} | ({"indeterminate"} if indeterminate == "benign" else set())
@@ -360,12 +361,6 @@ def labelled_pairs(
     pairs = pairs[pairs["image_id"].map(malignancy).isin(kept)]
     image = pairs["image_id"]
     malignant = image.map(malignancy).eq("malignant")
-    if malignant.nunique() < 2:
-        counts = cohort.images["malignancy"].value_counts().to_dict()
-        raise ValueError(
-            f"{cohort.name}: agreement of malignant and benign lesions cannot be compared without "
-            f"pairs of masks on both (images by malignancy: {counts}); add the labels"
-        )
     return pairs.assign(
         malignant=malignant,
         cluster=image.map(cohort.clusters()),

@@ -26,8 +26,6 @@ EVIDENCE = SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_COMPARABLE, NOT_RUN = (
 #: What the evidence is called where data and protocol are the source's own, and nowhere else.
 REPRODUCED = {SUPPORTED: "reproduced", NOT_SUPPORTED: "not reproduced"}
 
-#: Kinds of comparison that look at the value alone, without its interval.
-BY_VALUE = ("equal", "p-below")
 #: Kinds about an effect in one direction.
 EFFECTS = ("positive", "negative", "reduction")
 
@@ -147,6 +145,27 @@ def detectable_effect(
     """
     error = standard_error(value, interval, seeds, within)
     return None if error is None else error * _critical(seeds)[1]
+
+
+def pool(values: Sequence[float], errors: Sequence[float]) -> tuple[float, list[float]]:
+    """Average an effect over data sets that may differ in it.
+
+    Parameters
+    ----------
+    values, errors : sequence of float
+        Effect of each of two data sets or more, and its standard error.
+
+    Returns
+    -------
+    float, list of float
+        Random-effects mean, and its 95 % interval by Student's t with one degree of freedom less
+        than there are sets: two leave one, and a very wide interval.
+    """
+    from iavlib.stats import random_effects_mean
+
+    mean = random_effects_mean(values, errors)
+    half = _critical(len(values))[0] * mean["se"]
+    return mean["estimate"], [mean["estimate"] - half, mean["estimate"] + half]
 
 
 @cache
