@@ -184,8 +184,8 @@ def cm_claims(dense: pd.DataFrame, single: pd.DataFrame) -> dict[str, dict[str, 
 
 # Preferences of annotators (AVAP)
 
-#: Images that a set's source holds: those of RIGA, and of IMA++ with several annotators.
-_WHOLE = {"riga": 750, "isic_two_annotators": 2394}
+#: Images that the paper's own set holds.
+_WHOLE = {"riga": 750}
 
 
 def pretrained_first(runs: pd.DataFrame) -> pd.DataFrame:
@@ -280,7 +280,7 @@ def avap_claims(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def coverage(cohort: str, n_images: int) -> tuple[int, int] | None:
-    """Return how many images of a set's source are at hand, and of how many; None if all are."""
+    """Return how many images of the paper's own set are at hand, and of how many; None if all."""
     whole = _WHOLE.get(cohort, n_images)
     return (n_images, whole) if n_images < whole else None
 

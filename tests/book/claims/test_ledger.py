@@ -79,6 +79,14 @@ def test_the_setting_says_how_near_the_measurement_is_to_the_source(
     assert row()["verdict"] == f"not {word}"
 
 
+def test_coverage_is_of_the_sources_own_data(lab, effect, row):
+    lab.claims(effect)
+    lab.ran("01_first", {"value": 3, "interval": [2, 4], "coverage": [9, 10]})
+    assert row()["coverage"] == [9, 10]
+    lab.ran("01_first", {"value": 3, "interval": [2, 4], "coverage": [9, 10], "cohort": "other"})
+    assert row()["coverage"] is None
+
+
 def test_counts_of_other_data_are_not_compared(lab, claim, row):
     lab.claims(claim | {"own_data": []})
     lab.ran("01_first", {"value": 0.5})
