@@ -27,6 +27,10 @@ def served(html: Path):
         def log_message(self, *_):
             pass
 
+        def end_headers(self):
+            self.send_header("Cache-Control", "no-store")  # the weight of a page is measured
+            super().end_headers()
+
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=html))
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
