@@ -75,7 +75,7 @@ function filterClaims(form) {
     }
     count.textContent = `${shown} claims`;
   };
-  form.addEventListener("input", apply);
+  for (const kind of ["input", "change"]) form.addEventListener(kind, apply);
   form.addEventListener("submit", (event) => event.preventDefault());
 }
 
@@ -85,8 +85,10 @@ function nameControls() {
     const title = summary.closest("li")?.querySelector("a");
     summary.setAttribute("aria-label", `Pages below ${title ? text(title) : "this one"}`);
   }
-  for (const button of document.querySelectorAll(".search-button__button")) {
-    button.setAttribute("aria-label", text(button) || "Search");
+  for (const button of document.querySelectorAll(".search-button__button, .theme-switch-button")) {
+    const shown = button.innerText.trim().replace(/\s+/g, " ");
+    const label = button.getAttribute("aria-label") ?? "";
+    if (!label.includes(shown)) button.setAttribute("aria-label", `${shown}: ${label}`);
   }
 }
 

@@ -19,9 +19,13 @@ from iavlib.agreement.tables import PROBLEM_COLUMNS, image_level, pair_table
 from iavlib.core.errors import DataError
 from iavlib.core.files import data_uri, load_template, write_json, write_text
 from iavlib.data.cohort import Cohort
-from iavlib.data.datasets.folder import Listing, images_table, read_listing
+from iavlib.data.datasets.folder import (
+    OUTSIDE_HINT,
+    Listing,
+    images_table,
+    read_listing,
+)
 from iavlib.data.datasets.imapp import PUBLISHED_METRIC
-from iavlib.data.images import image_size
 from iavlib.data.schemas import pair_columns
 from iavlib.masks.metrics import PairOptions
 
@@ -79,13 +83,18 @@ def analyse(
     spacing: float = 1.0,
     methods: tuple[str, ...] = ("MV", "ST"),
     progress: bool | Callable[[int, int], None] = False,
+    label: str | None = None,
+    threshold: float | None = None,
+    per_object: bool = False,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Analysis:
     """Compare, merge and check the masks of a table, and write everything into a folder.
 
     Parameters
     ----------
     table : str or pathlib.Path
-        ``masks.csv`` or its folder; see :mod:`iavlib.data.datasets.folder`.
+        A table of masks, a folder, or what an annotation tool exported; see
+        :mod:`iavlib.data.datasets.folder`.
     out : str or pathlib.Path
         Output folder: new, empty, or of an earlier run, which is then continued.
     processes : int, optional
@@ -96,6 +105,10 @@ def analyse(
         Consensus masks to write; see :func:`iavlib.agreement.write_consensus`.
     progress : bool or callable
         See :func:`iavlib.agreement.pair_table`.
+    label, threshold, per_object
+        Which objects are compared; see :func:`iavlib.data.datasets.folder.read_listing`.
+    log : callable
+        Receives lines: what was understood, before anything is measured.
 
     Returns
     -------
@@ -104,27 +117,44 @@ def analyse(
     Raises
     ------
     DatasetUnavailable, DataError
-        If there is no such table, it contradicts itself, no pair of masks can be compared, or the
-        output folder holds something else. A single bad mask is a row of ``problems``.
+        If there is no such table, it contradicts itself, no pair of masks can be compared, there
+        are several classes and none is chosen, or the output folder holds something else. A single
+        bad mask is a row of ``problems``.
     """
-    listing = read_listing(table, refuse_outside=False)
+    listing = read_listing(table, False, label, threshold, per_object)
     out = _output_folder(Path(out))
+    for line in listing.summary():
+        log(line)
+    if lost := listing.lost_images:
+        log(f"note: {len(lost)} photographs are missing (first {lost[0]})")
     masks = listing.rows.rename(columns={"mask": "mask_id", "mask_path": "path"})
     masks = masks.set_index("mask_id")[["image_id", "path", "annotator", "tool", "skill"]]
-    masks = masks.astype({"path": "str"})
-    located = masks[masks["path"].notna()]
+    located = masks[listing.rows["hint"].ne(OUTSIDE_HINT).to_numpy()]
+    usable = masks[listing.rows["problem"].isna().to_numpy()]
     options = PairOptions(extra=True, tolerance=tolerance, spacing=spacing)
-    measured = pair_table(located, processes=processes, progress=progress, out=out, options=options)
-    problems = pd.concat([_outside(masks), measured.problems], ignore_index=True)
+    measured = pair_table(usable, processes=processes, progress=progress, out=out, options=options)
+    problems = pd.concat([_unusable(listing), measured.problems], ignore_index=True)
     if measured.pairs.empty:
-        reason = "; ".join(problems["problem"].head(3)) or "no image has two masks"
-        raise DataError(listing.path, f"no pair of masks can be compared ({reason})", "add masks")
+        reasons = [
+            *problems["problem"].head(3),
+            *listing.account["reason"].replace("", None).dropna(),
+        ]
+        reason = "; ".join(dict.fromkeys(reasons)) or "no image has two masks"
+        hint = "give two annotators' masks of one image"
+        raise DataError(listing.path, f"no pair of masks can be compared ({reason})", hint)
     left_out = set(problems.loc[problems["left_out"], "mask_id"])
-    cohort = _cohort(listing, located[~located.index.isin(left_out)], measured.pairs)
+    cohort = _cohort(listing, usable[~usable.index.isin(left_out)], measured.pairs)
     everything = _cohort(listing, located, measured.pairs)
     measures = annotator_measures(cohort, processes)
     further = [column for column in measured.pairs if column not in _PAIR]
-    images = image_level(measured.pairs)
+    repeated = measured.pairs["annotator_1"] == measured.pairs["annotator_2"]
+    images = image_level(measured.pairs[~repeated])
+    if repeated.any():
+        mean = measured.pairs.loc[repeated, "dice"].mean()
+        log(
+            f"note: {repeated.sum():,} pairs are two drawings by one annotator (mean Dice "
+            f"{mean:.3f}); they are in pairs.csv, but in no mean over annotators"
+        )
     result = Analysis(
         out=out,
         pairs=measured.pairs[[*_PAIR, *further]].rename(columns=_PAIR),
@@ -139,6 +169,7 @@ def analyse(
     for name, frame in tables.items():
         keep_index = name in ("images", "consensus")
         write_text(out / f"{name}.csv", frame.to_csv(index=keep_index))
+    write_text(out / "rows.csv", listing.account.to_csv(index=False))
     write_report(result, listing.path)
     summary = {name: len(frame) for name, frame in tables.items()} | {"table": str(listing.path)}
     write_json(out / SUMMARY, summary)
@@ -158,28 +189,17 @@ def _output_folder(out: Path) -> Path:
     return out
 
 
-def _outside(masks: pd.DataFrame) -> pd.DataFrame:
-    """List as problems the masks whose names lead outside the folder; they were not opened."""
-    hint = "name files relative to the table and below it, or by their absolute path"
-    rows = [
-        (image_id, mask_id, mask_id, "path outside the folder", hint, True)
-        for mask_id, image_id in masks.loc[masks["path"].isna(), "image_id"].items()
-    ]
-    return pd.DataFrame(rows, columns=list(PROBLEM_COLUMNS)).astype({"left_out": bool})
+def _unusable(listing: Listing) -> pd.DataFrame:
+    """List as problems the masks that could not be read, whether or not they have a partner."""
+    bad = listing.rows[listing.rows["problem"].notna()]
+    columns = {"mask": "mask_id", "mask_path": "path"}
+    bad = bad.rename(columns=columns).assign(left_out=True)
+    return bad[list(PROBLEM_COLUMNS)].astype({"left_out": bool})
 
 
 def _cohort(listing: Listing, masks: pd.DataFrame, pairs: pd.DataFrame) -> Cohort:
-    """Make a cohort of some masks; an image has the size of most of them, a broken file none."""
-    sizes: dict[str, list[tuple[int, int]]] = {}
-    for image_id, path in zip(masks["image_id"], masks["path"], strict=True):
-        found = sizes.setdefault(image_id, [])
-        try:
-            found.append(image_size(path))
-        except DataError:  # reported by pair_table and check_masks, which open the file too
-            continue
-    common = {image: max(found or [(1, 1)], key=found.count) for image, found in sizes.items()}
-    table = pd.DataFrame.from_dict(common, orient="index", columns=["width", "height"])
-    images = images_table(listing.rows[listing.rows["image_id"].isin(sizes)], table)
+    """Make a cohort of some masks; an image has the size of most of them."""
+    images = images_table(listing.rows[listing.rows["image_id"].isin(masks["image_id"])])
     return Cohort("folder", images, masks, pairs[list(pair_columns())], synthetic=False)
 
 

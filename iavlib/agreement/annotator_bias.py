@@ -261,7 +261,7 @@ def annotator_summary(
     Raises
     ------
     ValueError
-        If no mask could be measured, there is a single cluster, or an image has no cluster.
+        If no mask could be measured, or an image has no cluster.
     """
     table = _Table(measures, clusters)
     result = table.bootstrap(n_boot, seed)

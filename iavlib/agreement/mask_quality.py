@@ -9,21 +9,19 @@ the same mask twice. Findings on annotators as a whole are in
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from functools import partial
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from iavlib.agreement.annotator_bias import near_duplicate_annotators, outlying_annotators
 from iavlib.core.errors import DataError, check_choice
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import MAX_PIXELS, read_file
-from iavlib.masks.surfaces import bounding_box, region_sizes
+from iavlib.data.images import decode_mask, read_file
+from iavlib.masks.surfaces import bounding_box, looks_inverted, region_sizes
 
 SecondRegion = Literal["largest", "found"]
 COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "hint")
@@ -34,6 +32,7 @@ FULL = "Mask covers entire image"
 REGIONS = "Multiple disconnected regions"
 BORDER = "Mask touches image border"
 SIZE = "Mask size differs from image"
+INVERTED = "Inverted mask?"
 GREY = "More than two grey values"
 HOLES = "Holes"
 TWICE = "Same mask twice in one image"
@@ -45,6 +44,7 @@ ISSUES = {
     EMPTY: ("high", "leave the mask out, or have it drawn again"),
     FULL: ("high", "look at the image: leave the mask out unless the lesion fills it"),
     SIZE: ("high", "replace it by the mask drawn on this image at its published size"),
+    INVERTED: ("medium", "look at the image; if background is marked, invert the file"),
     GREY: ("medium", "save it with two values and without lossy compression, after a threshold"),
     REGIONS: ("medium", "look at the image: several lesions, or strokes beside the lesion"),
     HOLES: ("low", "fill them if the annotator outlined the lesion"),
@@ -134,7 +134,7 @@ def check_mask(
     """Read and check one mask (its id, its file, height and width of its image)."""
     mask_id, path, (height, width) = task
     try:
-        mask, grey = _decode(mask_id, path)
+        mask, grey = read_file(mask_id, path, decode_mask)
     except DataError as error:
         return _unreadable(task, error)
     findings = []
@@ -145,7 +145,9 @@ def check_mask(
     if area in (0, mask.size):
         return [*findings, (FULL if area else EMPTY, f"{mask.size} pixels")], None
     if grey:
-        findings.append((GREY, grey))
+        findings.append((GREY, f"{grey}; binarised at half the maximum"))
+    if looks_inverted(mask):
+        findings.append((INVERTED, f"inside on all borders and {mask.mean():.0%} of the image"))
     findings += _shape_findings(mask, area, second_region)
     packed = np.packbits(mask).tobytes() + str(mask.shape).encode()
     return findings, hashlib.blake2b(packed, digest_size=16).hexdigest()
@@ -184,31 +186,6 @@ def compare_findings(
 def _unreadable(task: tuple, error: DataError) -> _Checked:
     where = "" if error.where == task[0] else f"{error.where}: "
     return [(UNREADABLE, f"{where}{error.problem}; to fix it, {error.hint}")], None
-
-
-def _decode(mask_id: str, path: str | None) -> tuple[np.ndarray, str]:
-    """Return the mask, and a description of grey values between outside and inside."""
-    values = _grey_values(path) if path else None
-    if values is None:
-        return read_file(mask_id, path), ""
-    mask = values > 0
-    usual = np.count_nonzero(values == values.max())
-    if usual == np.count_nonzero(mask) or not mask.any():
-        return mask, ""
-    counts = np.bincount(values[mask])
-    share = 1 - counts.max() / counts.sum()
-    n = np.count_nonzero(counts)
-    return mask, f"{n} values besides 0; {share:.1%} of the mask has not the usual one"
-
-
-def _grey_values(path: str) -> np.ndarray | None:
-    """Return the pixels of a plain grey file of 8 bits; None for what needs a closer look."""
-    try:
-        with Image.open(path) as image:
-            plain = image.mode == "L" and getattr(image, "n_frames", 1) == 1
-            return np.asarray(image) if plain and math.prod(image.size) <= MAX_PIXELS else None
-    except Exception:  # reading it as a mask reports it better
-        return None
 
 
 def _shape_findings(

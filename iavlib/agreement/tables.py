@@ -31,11 +31,11 @@ from iavlib.masks.metrics import (
     registry_version,
     selected_metrics,
 )
-from iavlib.masks.surfaces import PreparedMask, prepare
+from iavlib.masks.surfaces import PreparedMask, as_mask, looks_inverted, prepare
 
 PROBLEM_COLUMNS = ("image_id", "mask_id", "path", "problem", "hint", "left_out")
 STORE = "pairs.jsonl"
-VERSION = 1  # of the stored lines; another number makes every image be compared again
+VERSION = 2  # of the stored lines; another number makes every image be compared again
 
 
 class ImageStore:
@@ -209,7 +209,11 @@ def compare_image(
             report(mask_id, "no path", "enter the mask's file or remove the row")
             continue
         try:
-            prepared[mask_id] = prepare(read(path))
+            mask = as_mask(read(path))
+            prepared[mask_id] = prepare(mask)
+            if looks_inverted(mask):
+                problem = f"inverted? Inside on all borders and {mask.mean():.0%} of the image"
+                report(mask_id, problem, "if background is marked, invert the file", left_out=False)
         except DataError as error:
             report(mask_id, error.problem, error.hint)
         except Exception as error:  # a reader may raise anything for a damaged file
@@ -342,12 +346,13 @@ def labelled_pairs(
     -------
     pandas.DataFrame
         The remaining pairs, with ``malignant`` (bool), ``cluster`` (patient,
-        or the image itself) and ``n_masks`` (masks of the image).
+        or the image itself) and ``n_masks`` (masks of the image). Perhaps of one class only, or
+        none: check that before comparing.
 
     Raises
     ------
     ValueError
-        If no pair is left, or none of benign, or none of malignant lesions.
+        If `indeterminate` has no such value.
     """
     check_choice("indeterminate", indeterminate, ("drop", "benign"))
     kept = {"benign", "malignant"} | ({"indeterminate"} if indeterminate == "benign" else set())
@@ -356,12 +361,6 @@ def labelled_pairs(
     pairs = pairs[pairs["image_id"].map(malignancy).isin(kept)]
     image = pairs["image_id"]
     malignant = image.map(malignancy).eq("malignant")
-    if malignant.nunique() < 2:
-        counts = cohort.images["malignancy"].value_counts().to_dict()
-        raise ValueError(
-            f"{cohort.name}: agreement of malignant and benign lesions cannot be compared without "
-            f"pairs of masks on both (images by malignancy: {counts}); add the labels"
-        )
     return pairs.assign(
         malignant=malignant,
         cluster=image.map(cohort.clusters()),

@@ -155,6 +155,8 @@ def _measured_row(claim: Claim, entry: Mapping[str, Any]) -> dict[str, Any]:
     row |= dict.fromkeys(("setting", "standard_error", "mde", "pooled"))
     row |= {"evidence": ev.NOT_RUN, "datasets": []}
     row["smallest_effect"], row["smallest_because"] = claim.compare.smallest, claim.compare.because
+    if row["cohort"] not in claim.own:  # no part of what the source had
+        row["coverage"] = None
     if claim.over_seeds and row["seeds"] is None:  # once n counted the seeds
         row["n"], row["seeds"] = None, row["n"]
     if entry:
@@ -172,8 +174,7 @@ def _setting(claim: Claim, row: Row) -> str | None:
     if claim.setting is not None or row["simulated"]:
         return claim.setting or ev.SIMULATED
     present, whole = row["coverage"] or (1, 1)
-    own = claim.cohorts if claim.own_data is None else claim.own_data
-    if row["cohort"] not in own or present < whole:
+    if row["cohort"] not in claim.own or present < whole:
         return ev.OTHER_DATA
     if claim.finding:
         return None
@@ -192,8 +193,9 @@ def _judge(claim: Claim, row: dict[str, Any]) -> None:
     else:
         row["evidence"] = ev.judge(compare, claim.claimed, value, interval)
     runs = row["pooled"] or (row["seeds"] if claim.over_seeds else None)
-    precision = ev.precision(value, interval, runs, claim.range) if compare.smallest else None
-    row["standard_error"], row["mde"] = precision or (None, None)
+    if compare.smallest:
+        row["standard_error"] = ev.standard_error(value, interval, runs, claim.range)
+        row["mde"] = ev.detectable_effect(value, interval, runs, claim.range)
 
 
 _FARTHEST = (None, *ev.SETTINGS).index
@@ -201,20 +203,18 @@ _FARTHEST = (None, *ev.SETTINGS).index
 
 def _pooled(claim: Claim, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Average the rows of several data sets; where that is not possible the first stands."""
-    from iavlib.stats import random_effects
-
     of = {name: [row[name] for row in rows] for name in rows[0]}
     if not all(of["standard_error"]) or claim.compare.kind == "reduction":
         return rows[0]
-    mean = random_effects(of["measured"], of["standard_error"])
+    mean, interval = ev.pool(of["measured"], of["standard_error"])
     row = rows[0] | dict.fromkeys(("coverage", "patients", "note", "baseline", "reduction"))
-    row |= {"measured": mean.value, "interval": list(mean.interval), "pooled": len(rows)}
+    row |= {"measured": mean, "interval": interval, "pooled": len(rows)}
     row |= {"n": sum(filter(None, of["n"])) or None, "cohort": " + ".join(of["cohort"])}
     row |= {"seeds": min(filter(None, of["seeds"]), default=None), "reduction_interval": None}
     row |= {"simulated": any(of["simulated"]), "setting": max(of["setting"], key=_FARTHEST)}
     _judge(claim, row)
-    low, high = claim.range or mean.interval
-    row["interval"] = [max(low, mean.low), min(high, mean.high)]
+    low, high = claim.range or interval
+    row["interval"] = [max(low, interval[0]), min(high, interval[1])]
     if len(set(of["evidence"])) > 1 or row["evidence"] in of["evidence"]:
         return row | _words(claim, row)
     row["evidence"] = of["evidence"][0]
@@ -275,14 +275,15 @@ def _words(claim: Claim, row: Row) -> dict[str, str]:
 
 def format_setting(row: Row) -> str:
     """Name the setting of a row; a finding on complete data has none beside itself."""
-    return row["setting"] or ("this book's own data" if row["cohort"] else _NOTHING)
+    return row["setting"] or (_NOTHING if row["evidence"] == ev.NOT_RUN else "this book's own data")
 
 
 def format_reported(row: Row) -> str:
     """Write what the source prints, and what follows from it."""
     reported = row["reported"]
     printed = f"{reported:,}" if isinstance(reported, int) else f"{reported or 0:g}"
-    texts = [printed + _UNITS.get(row["unit"], ("", ""))[1]] if reported is not None else []
+    printed = f"{'< ' * (row['unit'] == 'p')}{printed}{_UNITS.get(row['unit'], ('', ''))[1]}"
+    texts = [printed] if reported is not None else []
     if row["computed"] is not None:
         texts.append(f"our calculation: {row['computed']:,g} ({row['computed_from']})")
     return "; ".join(texts) or _NOTHING
@@ -317,7 +318,8 @@ def format_data(row: Row) -> str:
         text += f", {present:,} of the source's {whole:,}"
     counted = {"n": row["n"], "patients": row["patients"], "seeds": row["seeds"]}
     sizes = [f"{name}{_SPACE}={_SPACE}{size:,}" for name, size in counted.items() if size]
-    return f"{', '.join([text, *sizes])} ({row['profile']})"
+    stored = re.search(r"stored [\d-]+", row["profile"])
+    return f"{', '.join([text, *sizes])} ({stored[0] if stored else row['profile']})"
 
 
 def count_verdicts(rows: Iterable[Row]) -> str:
@@ -357,15 +359,9 @@ def rich_table(rows: Sequence[Row]) -> Table:
         table.add_row(f"[bold]{escape(source)}[/bold]")
         for row, name in _lines(group):
             label = f"[{_COLOURS[row['evidence']]}]{row['verdict']}[/]"
-            first = f"{escape(row['id'])}\n[dim]{escape(row['statement'])}[/]"
             texts = map(escape, (format_measured(row), format_data(row)))
-            table.add_row(
-                *(
-                    f"– {escape(name)}" if name else first,
-                    f"{label}\n[dim]{escape(row['reason'])}[/]",
-                ),
-                *(format_setting(row), "" if name else escape(format_reported(row)), *texts),
-            )
+            first, reported = (f"– {name}", "") if name else (row["id"], format_reported(row))
+            table.add_row(escape(first), label, format_setting(row), escape(reported), *texts)
     return table
 
 

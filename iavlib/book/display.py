@@ -32,6 +32,8 @@ class Banner:
         How many of each it holds.
     citation : str
         How to cite it.
+    stored : str
+        What the results shown were computed from, where they are stored ones.
     """
 
     name: str
@@ -39,16 +41,25 @@ class Banner:
     n_images: int
     n_masks: int
     citation: str
+    stored: str = ""
 
     @property
     def title(self) -> str:
         """First line of the notice."""
+        if self.stored:
+            return "Stored results; live parts on synthetic data"
         return "Computed on synthetic data" if self.synthetic else f"Data: {self.name}"
 
     @property
     def text(self) -> str:
         """Text of the notice below its title."""
         size = f"{self.n_images:,} images, {self.n_masks:,} annotator masks"
+        if self.stored:
+            return (
+                f"The results on this page were computed from {self.stored}. These data are not on "
+                f"this machine: what is computed live, and marked as such, uses an invented cohort "
+                f"({self.name}, {size}) and gives no information on real lesions."
+            )
         if self.synthetic:
             return (
                 f"{self.name}: {size}, all invented. The numbers on this page show that the "
@@ -59,7 +70,8 @@ class Banner:
     def _repr_html_(self) -> str:
         kind, size, colour = "note", "1em", "#3b82c4"
         if self.synthetic:
-            kind, size, colour = f"warning {SYNTHETIC_CLASS}", "1.3em", "#f0ad4e"
+            size = "1em" if self.stored else "1.3em"
+            kind, colour = f"warning {SYNTHETIC_CLASS}", "#f0ad4e"
         # the style is for JupyterLab, which does not know the book's classes
         style = f"font-size:{size};border-left:.4rem solid {colour};padding:.2rem .8rem"
         return (
@@ -72,13 +84,16 @@ class Banner:
         return f"{self.title.upper() if self.synthetic else self.title}. {self.text}"
 
 
-def banner(cohort: Any) -> Banner:
+def banner(cohort: Any, stored: Any = None) -> Banner:
     """Show which data a page is computed on; in large type when they are synthetic.
 
     Parameters
     ----------
     cohort : Cohort
         The data of the notebook.
+    stored : StoredTables, optional
+        Stored results of real data (:func:`iavlib.book.stored_tables`) that the page shows, as its
+        own data are synthetic.
 
     Returns
     -------
@@ -86,7 +101,11 @@ def banner(cohort: Any) -> Banner:
         The value of the last line of the cell that loads the data.
     """
     n_images, n_masks = len(cohort.images), len(cohort.masks)
-    return Banner(cohort.name, cohort.synthetic, n_images, n_masks, cohort.citation)
+    source = ""
+    if stored:
+        size = f"{stored.n_images:,} images, {stored.n_masks:,} annotator masks"
+        source = f"{stored.cohort} ({size}; {stored.label})"
+    return Banner(cohort.name, cohort.synthetic, n_images, n_masks, cohort.citation, source)
 
 
 class InShort:

@@ -26,8 +26,6 @@ EVIDENCE = SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_COMPARABLE, NOT_RUN = (
 #: What the evidence is called where data and protocol are the source's own, and nowhere else.
 REPRODUCED = {SUPPORTED: "reproduced", NOT_SUPPORTED: "not reproduced"}
 
-#: Kinds of comparison that look at the value alone, without its interval.
-BY_VALUE = ("equal", "p-below")
 #: Kinds about an effect in one direction.
 EFFECTS = ("positive", "negative", "reduction")
 
@@ -104,10 +102,10 @@ def usable_interval(
     return list(interval) if is_one else None
 
 
-def precision(
+def standard_error(
     value: float, interval: Interval, seeds: int | None = None, within: Interval = None
-) -> tuple[float, float] | None:
-    """Work out from a 95 % interval how precise a measurement is.
+) -> float | None:
+    """Work the standard error out from a 95 % interval.
 
     Parameters
     ----------
@@ -121,25 +119,53 @@ def precision(
 
     Returns
     -------
-    tuple of float or None
-        Standard error, and minimal detectable effect: that which the two-sided test at 5 % against
-        zero (or the claimed level) finds with 80 % probability. None without an interval, or where
-        both its arms were cut.
-
-    Examples
-    --------
-    >>> from iavlib.book.evidence import precision
-    >>> error, detectable = precision(0.35, (-1.22, 2.04))
-    >>> round(error, 2), round(detectable, 1)
-    (0.83, 2.3)
+    float or None
+        None without an interval, or where both its arms were cut.
     """
     if interval is None:
         return None
     (low, high), (least, largest) = interval, within or _ANY
     arms = [value - low] * (low > least) + [high - value] * (high < largest)
-    limit, distance = _critical(seeds)
-    error = sum(arms) / len(arms) / limit if arms else 0
-    return (error, error * distance) if arms else None
+    return sum(arms) / len(arms) / _critical(seeds)[0] if arms else None
+
+
+def detectable_effect(
+    value: float, interval: Interval, seeds: int | None = None, within: Interval = None
+) -> float | None:
+    """Return the minimal detectable effect of a measurement as precise as this.
+
+    That is the effect which the two-sided test at 5 % against zero (or the claimed level) finds
+    with 80 % probability. Parameters are those of :func:`standard_error`.
+
+    Examples
+    --------
+    >>> from iavlib.book.evidence import detectable_effect
+    >>> round(detectable_effect(0.35, (-1.22, 2.04)), 1)
+    2.3
+    """
+    error = standard_error(value, interval, seeds, within)
+    return None if error is None else error * _critical(seeds)[1]
+
+
+def pool(values: Sequence[float], errors: Sequence[float]) -> tuple[float, list[float]]:
+    """Average an effect over data sets that may differ in it.
+
+    Parameters
+    ----------
+    values, errors : sequence of float
+        Effect of each of two data sets or more, and its standard error.
+
+    Returns
+    -------
+    float, list of float
+        Random-effects mean, and its 95 % interval by Student's t with one degree of freedom less
+        than there are sets: two leave one, and a very wide interval.
+    """
+    from iavlib.stats import random_effects_mean
+
+    mean = random_effects_mean(values, errors)
+    half = _critical(len(values))[0] * mean["se"]
+    return mean["estimate"], [mean["estimate"] - half, mean["estimate"] + half]
 
 
 @cache

@@ -28,6 +28,8 @@ from sphinx.config import Config
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
+from iavlib.core.files import load_template
+
 logger = logging.getLogger(__name__)
 
 _ACCENTS = "hat|widehat|bar|overline|tilde|widetilde|vec|dot|ddot|check|breve"
@@ -155,33 +157,32 @@ def _add_buttons(app: Sphinx, config: Config) -> None:
         options["launch_buttons"] = {**options.get("launch_buttons", {}), **runners}
 
 
+_METATAGS = load_template("iavlib.book", "metatags.html")
 #: Characters of a description that search engines and previews show.
 _LONGEST = 200
 
 
 def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
     """Describe a page in its head, and correct what is no longer allowed in its body."""
-    # bibliographies: the role is deprecated, and screen readers report it as an error
-    context["body"] = context.get("body", "").replace(' role="doc-biblioentry"', "")
+    # entries of a bibliography are items of its list; the role that docutils gives is deprecated
+    context["body"] = context.get("body", "").replace("doc-biblioentry", "listitem")
     if tree is None:
         return
     paragraphs = (node.astext() for node in tree.findall(nodes.paragraph))
     first = " ".join(next((text for text in paragraphs if len(text) > 40), "").split())
     if len(first) > _LONGEST:
         first = first[:_LONGEST].rsplit(" ", 1)[0] + " …"
-    title = re.sub(r"<[^>]+>", "", context.get("title", ""))
-    facts = {"og:type": "article", "og:title": html.unescape(title), "og:description": first}
-    facts["og:site_name"] = app.config.html_title
-    if app.config.html_baseurl:  # previews need whole addresses
-        facts["og:url"] = context.get("pageurl")
-        facts["og:image"] = f"{app.config.html_baseurl.rstrip('/')}/{_CARD}"
-    lines = [f'<meta name="description" content="{html.escape(first)}"/>']
-    lines += [f'<meta property="{k}" content="{html.escape(v)}"/>' for k, v in facts.items() if v]
-    context["metatags"] = "\n".join([context.get("metatags", ""), *lines])
+    title = html.unescape(re.sub(r"<[^>]+>", "", context.get("title", "")))
+    facts = {"book": app.config.html_title, "title": title, "description": first, "page": page}
+    facts["root"] = app.config.html_baseurl.rstrip("/")
+    context["metatags"] = context.get("metatags", "") + _METATAGS.render(facts)
 
 
-#: Picture of the book in previews of links to it.
-_CARD = "_static/card.png"
+def _drop_second_icons(app: Sphinx, error: Exception | None) -> None:
+    """Empty the script of the theme's icons (1.5 MB): its style draws them, too."""
+    script = Path(app.outdir) / "_static" / "scripts" / "fontawesome.js"
+    if script.is_file():
+        script.write_text("")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -190,4 +191,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", _silence_runners)
     app.connect("config-inited", _add_buttons)
     app.connect("html-page-context", _describe)
+    app.connect("build-finished", _drop_second_icons)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

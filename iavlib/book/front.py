@@ -6,7 +6,9 @@ they are true of any results, and of none.
 
 from __future__ import annotations
 
+import importlib.resources
 import re
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -35,7 +37,7 @@ def is_own(manifest: Row) -> bool:
     return any(cohort["name"] == _OWN for cohort in manifest["cohorts"])
 
 
-def answers(rows: Sequence[Row], pages: Collection[str] = ()) -> str:
+def answers(rows: Sequence[Row], pages: Collection[str] = (), ceiling: Sequence[float] = ()) -> str:
     """Answer the five questions of the first page.
 
     Parameters
@@ -44,6 +46,8 @@ def answers(rows: Sequence[Row], pages: Collection[str] = ()) -> str:
         The ledger.
     pages : collection of str
         Pages of the book; only these are linked.
+    ceiling : sequence of float, optional
+        Estimates of the largest possible correlation of a prediction, as notebook 03 keeps them.
 
     Returns
     -------
@@ -55,7 +59,16 @@ def answers(rows: Sequence[Row], pages: Collection[str] = ()) -> str:
     needs = {row["id"]: row["needs"] for row in rows}
     render = load_template("iavlib.book", "answers.html", **_words(pages))
     found = {"rows": lambda ids: [by_id[name] for name in ids if by_id[name]]}
-    return raw(render.render(by_id=by_id, needs=needs, **found))
+    return raw(render.render(by_id=by_id, needs=needs, ceiling=ceiling, **found))
+
+
+def ceilings(runs: Sequence[Row]) -> list[float]:
+    """Return the estimates of the largest possible correlation that the first of the runs kept."""
+    for table in (table for run in runs for table in run.get("tables", ())):
+        if table["name"] == "ceiling" and not table["synthetic"]:
+            kept = zip(table["columns"]["values"], table["columns"]["ceiling"], strict=True)
+            return [value for of, value in kept if of == "as they are" and value is not None]
+    return []
 
 
 def _measured(rows: Sequence[Row]) -> dict[str, Row]:
@@ -63,42 +76,10 @@ def _measured(rows: Sequence[Row]) -> dict[str, Row]:
 
 
 def _words(pages: Collection[str]) -> dict[str, Any]:
-    """Give the templates the functions that turn a row into words."""
-
-    def zero(row: Row) -> str:
-        if row["interval"] is None:
-            return "there is no interval"
-        low, high = row["interval"]
-        return "the interval excludes zero" if low > 0 or high < 0 else "the interval includes zero"
-
-    def size(row: Row) -> str:
-        counts = {"n": row["n"], "patients": row["patients"], "seeds": row["seeds"]}
-        return ", ".join(f"{name}\u00a0=\u00a0{count:,}" for name, count in counts.items() if count)
-
-    def interval(row: Row) -> str:
-        if row["interval"] is None:
-            return "no interval"
-        low, high = (claims.format_value(end, row["unit"], sign=False) for end in row["interval"])
-        return f"difference between {low} and {high} with 95 % confidence; {zero(row)}"
-
-    def link(row: Row, to: str = "../") -> str:
-        page = f"notebooks/{row['notebook']}"
-        return f"{to}{page}.html" if page in pages else ""
-
-    functions = (claims.format_measured, claims.format_reported, claims.format_data)
-    return {
-        **{
-            "zero": zero,
-            "size": size,
-            "interval": interval,
-            "link": link,
-            "setting": claims.format_setting,
-        },
-        **{name.__name__.removeprefix("format_"): name for name in functions},
-        "amount": lambda row: claims.format_value(abs(row["measured"]), row["unit"]),
-        "share": lambda value: claims.format_value(value, "reduction"),
-        "slug": lambda text: text.replace(" ", "-"),
-    }
+    """Give the templates the functions that turn numbers into words, and the pages to link."""
+    names = ("measured", "reported", "data", "setting")
+    words = {name: getattr(claims, f"format_{name}") for name in names}
+    return words | {"pages": pages, "number": claims.format_value}
 
 
 def claims_table(project: Project, rows: Sequence[Row], pages: Collection[str] = ()) -> str:
@@ -132,7 +113,7 @@ def _sources(project: Project) -> dict[str, dict[str, str]]:
     for key, entry in parse_file(str(project.references)).entries.items():
         fields, people = entry.fields, entry.persons.get("author", [])
         last = [re.sub(r"[{}]", "", " ".join(person.last_names)) for person in people]
-        by = last[0] + (" et al." if len(last) > 2 else f" and {last[1]}" if last[1:] else "")
+        by = f"{last[0]} et al." if len(last) > 2 else " and ".join(last)
         places = {"doi": "https://doi.org/", "eprint": "https://arxiv.org/abs/", "url": ""}
         found = [start + fields[name] for name, start in places.items() if name in fields]
         title = re.sub(r"[{}]|\s+(?=\s)", "", fields.get("title", key)).replace("\n", " ")
@@ -149,106 +130,41 @@ def story(rows: Sequence[Row]) -> str:
     str
         Markdown with the figures; a panel whose claims were not measured is left out.
     """
-    measured = _measured(rows)
-    figures = [_two_outlines()]
-    panels = {
-        "lesions": ("malignancy-clustered", "malignancy-tool-adjusted"),
-        "gains": ("mtl-gain", "cm-over-vote", "avap-average-over-mh", "diff-fusion-auc"),
-    }
-    for draw, ids in zip((_lesions, _gains), panels.values(), strict=True):
-        found = {name: measured[name] for name in ids if name in measured}
-        if found:
-            figures.append(draw(found))
-    inner = "\n".join(panel._repr_html_() for panel in figures)
-    return raw(f'<div class="iav-story">\n{inner}\n</div>')
+    measured, figures = _measured(rows), []
+    panels = importlib.resources.files(__package__).joinpath("templates", "story.yml")
+    for panel in yaml.safe_load(panels.read_text(encoding="utf-8")):
+        drawn = {}
+        for row, name in ((measured.get(claim), name) for claim, name in panel["rows"].items()):
+            several = row["datasets"] if row else []  # each of them is drawn
+            drawn |= {f"{name}, {one['cohort'].replace('_', ' ')}": one for one in several}
+            drawn |= {name: row} if row and not several else {}
+        if drawn:
+            figures.append(_effects(drawn, panel["label"], panel["caption"], panel.get("best")))
+    shown = [drawing._repr_html_() for drawing in figures]
+    return raw(load_template("iavlib.book", "story.html").render(panels=shown))
 
 
-def _two_outlines() -> Figure:
-    """Draw two pairs of outlines and their Dice."""
+def _effects(rows: Mapping[str, Row], label: str, caption: str, best: float | None) -> Figure:
+    """Draw one effect per row with its interval, and the effect that its source reports."""
     import matplotlib.pyplot as plt
     import numpy as np
 
-    from iavlib.masks import dice
-    from iavlib.plots.style import COLOURS, hide_ticks
-
-    y, x = np.mgrid[-1:1:200j, -1:1:200j]
-
-    def lesion(dx: float, dy: float, size: float) -> np.ndarray:
-        angle = np.arctan2(y - dy, x - dx)
-        edge = size * (1 + 0.09 * np.cos(3 * angle + 1) + 0.05 * np.cos(5 * angle))
-        return np.hypot(x - dx, 1.15 * (y - dy)) < edge
-
-    drawing, axes = plt.subplots(1, 2, figsize=(4.6, 2.6))
-    first = lesion(0, 0, 0.72)
-    for ax, second in zip(axes, (lesion(0.04, -0.03, 0.68), lesion(0.34, 0.2, 0.5)), strict=True):
-        for mask, name in ((first, "benign"), (second, "malignant")):
-            ax.contourf(x, y, mask, [0.5, 1.5], colors=[COLOURS[name]], alpha=0.2)
-            ax.contour(x, y, mask, [0.5], colors=[COLOURS[name]], linewidths=2)
-        ax.set(title=f"Dice {dice(first, second):.2f}", aspect="equal")
-        ax.spines[:].set_visible(False)
-    hide_ticks(axes)
-    return figure(
-        drawing,
-        "Agreement of two outlines of one lesion, measured as Dice: twice the shared area divided "
-        "by the sum of both areas (a drawing, not data).",
-        "Two drawings of two overlapping outlines; the better they overlap, the larger the Dice.",
-    )
-
-
-def _lesions(rows: Mapping[str, Row]) -> Figure:
-    names = {
-        "malignancy-clustered": "malignant lesions",
-        "malignancy-tool-adjusted": "same tools and\nskills",
-    }
-    return _effects(
-        {names[key]: row for key, row in rows.items()},
-        "Difference in mean Dice from benign lesions",
-        "How much the agreement on malignant lesions differs from that on benign ones, with 95 % "
-        "intervals: for all images, and when the annotators' tools and skills are held equal.",
-    )
-
-
-def _gains(rows: Mapping[str, Row]) -> Figure:
-    names = {
-        "mtl-gain": "agreement learnt\nbeside the diagnosis",
-        "cm-over-vote": "CM over the vote",
-        "avap-average-over-mh": "AVAP over one head\nper annotator",
-        "diff-fusion-auc": "DiFF over the vote",
-    }
-    single = {
-        f"{names[key]}\n({each['cohort']})" if row["datasets"] else names[key]: each
-        for key, row in rows.items()
-        for each in row["datasets"] or [row]
-    }
-    return _effects(
-        single,
-        "Gain (points)",
-        "Gains in points with 95 % intervals: balanced accuracy of the diagnosis, Dice (CM, AVAP) "
-        "and AUROC (DiFF). A diamond is the gain that the source prints, where it prints one.",
-        claimed=True,
-    )
-
-
-def _effects(rows: Mapping[str, Row], label: str, caption: str, claimed: bool = False) -> Figure:
-    """Draw one effect per row with its interval."""
-    import matplotlib.pyplot as plt
-
     from iavlib.plots.style import COLOURS
 
-    drawing, ax = plt.subplots(figsize=(4.6, 0.8 + 0.5 * len(rows)))
+    drawing, ax = plt.subplots(figsize=(4.6, 0.9 + 0.42 * len(rows)))
+    places, each = np.arange(len(rows)), rows.values()
+    ends = np.array([row["interval"] or (np.nan, np.nan) for row in each])
+    claimed = [row["reported"] if row["computed"] is None else row["computed"] for row in each]
     ax.axvline(0, color="black", lw=0.8)
-    for place, row in enumerate(rows.values()):
-        low, high = row["interval"] or (row["measured"],) * 2
-        ax.plot([low, high], [place, place], color=COLOURS["neutral"], lw=2)
-        ax.plot(row["measured"], place, "o", color=COLOURS["neutral"])
-        reported = row["computed"] if row["reported"] is None else row["reported"]
-        if claimed and reported is not None:
-            ax.plot(reported, place, "D", mfc="none", color=COLOURS["malignant"])
+    ax.hlines(places, *ends.T, color=COLOURS["neutral"], lw=2)
+    ax.plot([row["measured"] for row in each], places, "o", color=COLOURS["neutral"])
+    ax.plot(np.array(claimed, float), places, "D", mfc="none", color=COLOURS["malignant"])
     ax.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
-    ax.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    ax.set_yticks(places, [textwrap.fill(name, 22) for name in rows], fontsize=9)
     ax.grid(axis="y", visible=False)
+    ax.set_xlim(right=best)
     texts = [f"{name}: {claims.format_measured(row)}" for name, row in rows.items()]
-    return figure(drawing, caption, " ".join(f"{label}. {'; '.join(texts)}".split()))
+    return figure(drawing, caption, f"{label}. {'; '.join(texts)}")
 
 
 def citation(project: Project) -> str:

@@ -87,7 +87,7 @@ def finished_page(notebook: Notebook, manifest: Mapping[str, Any], claims: str =
     ):
         cells = cells[:-1]
     if any(c["synthetic"] for c in manifest["cohorts"]):
-        cells = _below_title(map(_without_banner, cells), _synthetic_notice(manifest))
+        cells = _below_title(map(_without_banner, cells), _synthetic_notice(manifest, cells))
     if claims:
         cells.append(_markdown(f"## Claims on this page\n\n{claims}"))
     cells.append(_markdown(provenance(manifest)))
@@ -185,17 +185,25 @@ def _describe_cohort(cohort: Mapping[str, Any]) -> str:
     return f"{escape(cohort['name'])} ({kind}{size}, fingerprint {cohort['fingerprint']}){end}"
 
 
-def _synthetic_notice(manifest: Mapping[str, Any]) -> str:
+def _synthetic_notice(manifest: Mapping[str, Any], cells: Iterable[dict[str, Any]]) -> str:
+    """Return the notebook's own banner of synthetic data, or make one."""
+    for page in (page for cell in cells for page in _html_outputs(cell)):
+        if SYNTHETIC_CLASS in page:
+            return page
     cohort = next(c for c in manifest["cohorts"] if c["synthetic"])
-    return Banner(**{field.name: cohort[field.name] for field in fields(Banner)})._repr_html_()
+    names = [field.name for field in fields(Banner) if field.name in cohort]
+    return Banner(**{name: cohort[name] for name in names})._repr_html_()
+
+
+def _html_outputs(cell: dict[str, Any]) -> list[str]:
+    return ["".join(o.get("data", {}).get("text/html", "")) for o in cell.get("outputs", ())]
 
 
 def _without_banner(cell: dict[str, Any]) -> dict[str, Any]:
     """Remove the banner of synthetic data from a cell's outputs."""
     if "outputs" not in cell:
         return cell
-    pages = ["".join(output.get("data", {}).get("text/html", "")) for output in cell["outputs"]]
-    kept = zip(cell["outputs"], pages, strict=True)
+    kept = zip(cell["outputs"], _html_outputs(cell), strict=True)
     return {**cell, "outputs": [output for output, page in kept if SYNTHETIC_CLASS not in page]}
 
 

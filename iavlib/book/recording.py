@@ -98,6 +98,11 @@ class Claim(Settings):
         return self.source == THIS_BOOK
 
     @property
+    def own(self) -> list[str]:
+        """Cohorts that are the source's own data."""
+        return self.cohorts if self.own_data is None else self.own_data
+
+    @property
     def claimed(self) -> float | None:
         """The effect or level that is claimed, None where only a direction is."""
         return self.computed if self.computed is not None else self.reported

@@ -29,7 +29,7 @@ from iavlib.book.jobs import NotebookFiles, library_hash
 from iavlib.book.notebook_source import load_notebook, notebook_title, read_cells
 from iavlib.book.stored import describe_stored, read_stored
 from iavlib.core.errors import BookError, suggest
-from iavlib.core.files import only_one, write_json, write_text
+from iavlib.core.files import load_template, only_one, write_json, write_text
 from iavlib.core.project import Project
 
 NOTEBOOK_FOLDER = "notebooks"
@@ -224,7 +224,9 @@ def assemble(project: Project) -> Assembly:
     table = [(chapter.entry, chapter.status, chapter.manifest) for chapter in notebooks]
     generated = {"scorecard": pages.scorecard(project, rows, entries)}
     generated |= {"provenance": pages.provenance_table(table), "citation": front.citation(project)}
-    generated |= {"answers": front.answers(rows, entries), "coverage": coverage_page(project)}
+    limits = front.ceilings([*(c.manifest for c in notebooks if c.manifest), *stored])
+    generated["answers"] = front.answers(rows, entries, limits)
+    generated["coverage"] = coverage_page(project)
     files |= {f"{pages.FOLDER}/{name}.md": text.encode() for name, text in generated.items()}
     if own:
         summaries = {c.entry: (c.title, c.manifest, c.executed()) for c in own}
@@ -442,6 +444,8 @@ def _build(project: Project, assembly: Assembly) -> list[str]:
         )
     if code != 0 and not problems:
         problems = [f"jupyter-book ended with status {code}; see {project.build / 'book.log'}"]
+    start = load_template("iavlib.book", "start.html").render(first=assembly.pages[0])
+    write_text(html / "index.html", start)
     problems += check_pages(html, assembly.pages, assembly.synthetic, assembly.drawn)
     shutil.rmtree(project.html, ignore_errors=True)
     os.replace(html, project.html)

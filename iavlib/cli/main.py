@@ -55,28 +55,55 @@ def main(
 
 @app.command()
 def agreement(
-    table: Path = Argument(..., help="masks.csv, or the folder that holds it."),
+    table: Path = Argument(
+        ..., help="masks.csv, its folder, a folder per annotator, or what a tool exported."
+    ),
     out: Path = Option(Path("agreement"), help="Folder for the results."),
     processes: int | None = Option(None, min=1, help="One a core by default."),
     tolerance: float = Option(2.0, min=0, help="Tolerance of NSD and boundary F1, as spacing."),
     spacing: float = Option(1.0, min=1e-9, help="Size of a pixel."),
+    label: str | None = Option(
+        None, help="Class to measure; several by commas or any: united; all: one after the other."
+    ),
+    threshold: float | None = Option(
+        None, min=0, max=0.999, help="Share of a mask's maximum that is inside; 0.5 by default."
+    ),
+    per_object: bool = Option(
+        False, "--per-object", help="Match objects one to one instead of uniting them."
+    ),
 ) -> None:
-    """Compare, merge and check the masks of a folder: tables, consensus masks and a report.
+    """Compare, merge and check masks: tables, consensus masks and a report.
 
-    Ends with 1 when a mask could not be used; the others are done.
+    Reads a table with the columns image, mask and annotator (CSV, Excel), a folder per annotator,
+    CVAT, Label Studio, COCO, labelme, GeoJSON, NumPy, and a zip of these. Ends with 1 when a mask
+    could not be used; the others are done.
     """
     from iavlib.agreement.analysis import analyse
+    from iavlib.data.datasets.folder import class_names
 
-    result = analyse(table, out, processes, tolerance, spacing, progress=True)
-    for row in result.problems.itertuples():
-        kind = "left out" if row.left_out else "look at"
-        typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.hint}", err=True)
-    typer.echo(
-        f"{len(result.pairs):,} pairs of {len(result.images):,} images, mean Dice "
-        f"{result.pairs['dice_score'].mean():.3f}; {result.n_reused:,} images from an earlier run\n"
-        f"{result.out / 'report.html'}"
-    )
-    if result.problems["left_out"].any():
+    failed = False
+    for name in class_names(table) if label == "all" else [label]:
+        place = out / name.replace("/", "_") if label == "all" else out
+        typer.echo(f"class {name}" if label == "all" else str(table))
+        result = analyse(
+            *(table, place, processes, tolerance, spacing),
+            progress=True,
+            label=name,
+            threshold=threshold,
+            per_object=per_object,
+            log=lambda line: typer.echo(f"  {line}"),
+        )
+        for row in result.problems.itertuples():
+            kind = "left out" if row.left_out else "look at"
+            typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.hint}", err=True)
+        other = result.pairs["annotator1"] != result.pairs["annotator2"]
+        typer.echo(
+            f"{len(result.pairs):,} pairs of {len(result.images):,} images, mean Dice "
+            f"{result.pairs.loc[other, 'dice_score'].mean():.3f}; "
+            f"{result.n_reused:,} images from an earlier run\n{result.out / 'report.html'}"
+        )
+        failed |= bool(result.problems["left_out"].any())
+    if failed:
         raise typer.Exit(FAILED)
 
 

@@ -284,8 +284,8 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
     name, own = choose(name, **options)
     dataset = find_dataset(name)
     digest = hashlib.sha256(dataset.name.encode())
-    if not dataset.sources:
-        digest.update("".join(f"{key}={own[key]!r}\n" for key in sorted(own)).encode())
+    plain = own.keys() - (set(dataset.needs) if dataset.sources else set())
+    digest.update("".join(f"{key}={own[key]!r}\n" for key in sorted(plain)).encode())
     folder, also, published = dataset.folder, set(dataset.also), bool(dataset.files)
     if dataset.sources:
         files = dataset.sources(**own)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from iavlib.core.errors import DataError
 from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.masks.overlap import mask_stack
+from iavlib.masks.surfaces import MAX_CLASSES, binarise, label_values
 
 MAX_PIXELS = 10_000 * 10_000
 #: Smallest side of a photograph that can show a lesion.
@@ -31,7 +35,7 @@ _ONE_CHANNEL = "save the mask with one channel, 0 outside and 255 inside"
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read an image as RGB.
+    """Read an image as RGB, upright: the EXIF orientation is applied.
 
     Parameters
     ----------
@@ -51,15 +55,19 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     with _open(path, max_pixels) as image:
         _check_depth(path, image)
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(_upright(image).convert("RGB"))
 
 
-def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read a mask; every pixel above 0 belongs to the lesion, as in IMA++.
+def read_mask(
+    path: str | Path, max_pixels: int = MAX_PIXELS, threshold: float | None = None
+) -> np.ndarray:
+    """Read a mask, upright.
 
-    Files of one bit, 0/1, 0/255, 16 bits, floating point, a palette, or several channels that
-    are equal (any transparency must be fully opaque) read alike. A palette counts by its
-    colours: black is outside, and at most one other colour may be in use unless all are greys.
+    Files of one bit, 0/1, 0/255, 16 bits, floating point, a palette, or several channels read
+    alike. Values between outside and inside are binarised at half the maximum; see
+    :func:`iavlib.masks.surfaces.binarise`. One colour on black is a mask too, and so is what is
+    opaque in one colour on a transparent ground. NumPy files and those that SimpleITK reads (NIfTI,
+    NRRD, MetaImage) must hold one slice.
 
     Parameters
     ----------
@@ -67,6 +75,9 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     max_pixels : int
         A larger mask is refused by its header, before memory is allocated. Pillow has a limit of
         its own, ``PIL.Image.MAX_IMAGE_PIXELS``, about twice the one here.
+    threshold : float, optional
+        Share of the maximum above which a pixel is inside; 0 counts every pixel above 0, as
+        IMA++ does. With it, label maps are read as one mask.
 
     Returns
     -------
@@ -75,23 +86,114 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing, not a readable image, larger than ``max_pixels``, or not a mask:
-        channels that differ, several colours, transparency, several pages, values that are NaN.
+        If the file is missing, not readable, larger than ``max_pixels``, or not one mask: a
+        picture, several classes, several pages or slices, values that are NaN or negative.
     """
+    return decode_mask(path, max_pixels, threshold)[0]
+
+
+def decode_mask(
+    path: str | Path, max_pixels: int = MAX_PIXELS, threshold: float | None = None
+) -> tuple[np.ndarray, str]:
+    """Read a mask as :func:`read_mask`, and the note of :func:`iavlib.masks.surfaces.binarise`."""
+    values = read_values(path, max_pixels)
+    if values.colours and threshold is None and len(values.classes) > 1:
+        named = ", ".join(f"#{code:06x}" for code in values.classes[:10])
+        problem = f"{len(values.classes)} colours besides the background: {named}"
+        hint = "choose one as the label, or save the mask with one channel"
+        raise DataError(path, problem, hint)
+    pixels = values.pixels > 0 if values.colours else values.pixels
+    return binarise(pixels, threshold, path)
+
+
+@dataclass(frozen=True)
+class Values:
+    """Pixels of a mask file before it is decided what is inside.
+
+    Attributes
+    ----------
+    pixels : numpy.ndarray of bool or number, shape (height, width)
+    colours : bool
+        Whether the pixels are colours (``0xRRGGBB``, the background 0) instead of numbers.
+    """
+
+    pixels: np.ndarray
+    colours: bool = False
+
+    @cached_property
+    def classes(self) -> list[int]:
+        """Classes of a label map, or the colours; none in a mask of numbers."""
+        if self.colours:
+            return np.unique(self.pixels[self.pixels != 0]).tolist()
+        return label_values(self.pixels)
+
+
+def read_values(path: str | Path, max_pixels: int = MAX_PIXELS) -> Values:
+    """Read the pixels of a mask file, upright.
+
+    Raises
+    ------
+    DataError
+        As :func:`read_mask`, except for what binarisation refuses.
+    """
+    if array_suffix(path):
+        return Values(_read_array(path, max_pixels))
     with _open(path, max_pixels) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise DataError(path, f"{image.n_frames} pages", "save one mask per file")
         image.load()
-        if image.mode == "P":
-            return _from_palette(path, image)
-        if image.mode in _COLOUR:
-            return _from_channels(path, image)
-        if image.mode not in _GREY:
+        image = _upright(image)
+        if image.mode in _GREY:
+            return Values(np.asarray(image))
+        if image.mode != "P" and image.mode not in _COLOUR:
             raise DataError(path, f"colour mode {image.mode} is no mask", _ONE_CHANNEL)
-        values = np.asarray(image)
-        if values.dtype.kind == "f" and np.isnan(values).any():
-            raise DataError(path, f"{np.isnan(values).sum()} pixels are NaN", "write 0 outside")
-        return values > 0
+        return _from_colours(path, image)
+
+
+#: Suffixes of files of numbers instead of pictures.
+ARRAY_SUFFIXES = (".npy", ".npz", ".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+
+
+def array_suffix(path: str | Path) -> str:
+    """Return the suffix of a file of numbers (NumPy, NIfTI …); empty for other files."""
+    name = str(path).lower()
+    return next((suffix for suffix in ARRAY_SUFFIXES if name.endswith(suffix)), "")
+
+
+def _read_array(path: str | Path, max_pixels: int, header_only: bool = False) -> np.ndarray:
+    if not os.path.isfile(path):
+        raise DataError(path, "the file is missing", "put it there or correct the path")
+    hint = "write one array of shape (height, width)"
+    try:
+        if array_suffix(path) in (".npy", ".npz"):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            if isinstance(array, np.lib.npyio.NpzFile):
+                if len(array.files) != 1:
+                    raise DataError(path, f"arrays {', '.join(array.files)}, not one mask", hint)
+                array = array[array.files[0]]
+        else:
+            import SimpleITK
+
+            reader = SimpleITK.ImageFileReader()
+            reader.SetFileName(str(path))
+            reader.ReadImageInformation()
+            if header_only or math.prod(reader.GetSize()) > max_pixels:
+                array = np.broadcast_to(np.uint8(0), reader.GetSize()[::-1])
+            else:
+                array = SimpleITK.GetArrayFromImage(reader.Execute())
+    except DataError:
+        raise
+    except Exception as error:  # SimpleITK raises RuntimeError, NumPy several kinds
+        reason = str(error).strip().splitlines()[-1][:200]
+        raise DataError(path, f"no readable array ({reason})", "replace or remove it") from None
+    shape = array.shape
+    array = array.reshape([n for n in shape if n > 1]) if array.ndim > 2 else array
+    if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
+        what = f"an array of shape {shape} and type {array.dtype}, not one mask"
+        raise DataError(path, what, hint)
+    if array.size > max_pixels:
+        raise DataError(path, f"{array.size:,} pixels are more than {max_pixels:,}", "crop it")
+    return np.asarray(array)
 
 
 def read_photograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -124,7 +226,7 @@ def read_photograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Ima
     with _open(path, max_pixels) as image:
         _check_photograph(path, image)
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)  # in place, to save the memory of a copy
+        image = _upright(image)
         return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -148,43 +250,81 @@ def _check_depth(path, image: Image.Image) -> None:
 
 
 def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Read the width and height of an image or mask file without decoding it.
+    """Read the width and height of an image or mask file, upright, without decoding it.
 
     Raises
     ------
     DataError
         If the file is missing, no readable image, or larger than ``max_pixels``.
     """
+    if array_suffix(path):
+        return _read_array(path, max_pixels, header_only=True).shape[::-1]
     with _open(path, max_pixels) as image:
-        return image.size
+        lies = image.format != "TIFF" and _orientation(image) >= 5  # Pillow turns TIFF itself
+        return image.size[::-1] if lies else image.size
 
 
-def _from_palette(path, image: Image.Image) -> np.ndarray:
-    indices = np.asarray(image)
-    palette = np.zeros((256, 3), np.uint8)
-    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    palette[: len(colours)] = colours
-    used = palette[np.flatnonzero(np.bincount(indices.ravel(), minlength=256))]
-    lit = np.unique(used[used.any(axis=1)], axis=0)
-    if len(lit) > 1 and (lit != lit[:, :1]).any():
-        raise DataError(path, f"a palette of {len(lit)} colours besides black", _ONE_CHANNEL)
-    return palette.any(axis=1)[indices]
+def orientation(path: str | Path) -> int:
+    """Read the EXIF orientation of an image file: 1 is upright, 5 to 8 lie on their side."""
+    with _open(path, MAX_PIXELS) as image:
+        return _orientation(image)
 
 
-def _from_channels(path, image: Image.Image) -> np.ndarray:
-    values = np.asarray(image)
-    if image.mode.endswith("A"):
-        if (values[..., -1] != 255).any():
-            raise DataError(path, "a mask with transparent pixels", _ONE_CHANNEL)
-        values = values[..., :-1]
-    first = values[..., 0]
-    differ = (values[..., 1:] != first[..., None]).any(axis=-1)
-    if differ.any():
+def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an array of shape (height, width) as the EXIF orientation asks for."""
+    pixels = pixels.T if orientation >= 5 else pixels
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else None)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else None)
+    return pixels[rows, columns]
+
+
+def _orientation(image: Image.Image) -> int:
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # looking for one behind the pixels would decode them
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF data say nothing
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    if _orientation(image) != 1:
+        ImageOps.exif_transpose(image, in_place=True)  # in place, to save the memory of a copy
+    return image
+
+
+def _from_colours(path, image: Image.Image) -> Values:
+    """Read a picture of a palette or several channels: greys, colours, or what is opaque."""
+    if image.mode in ("LA", "RGBA"):
+        alpha = np.asarray(image.getchannel("A"))
+        shown = np.asarray(image.convert("RGB"))
+        if alpha.min() < 255:
+            if alpha.any() and (shown[alpha > 0] == shown[alpha > 0][0]).all():
+                return Values(alpha)
+            shown = np.where(alpha[..., None] > 127, shown, 0).astype(np.uint8)
+    else:
+        shown = np.asarray(image.convert("RGB"))
+    first = shown[..., 0]
+    differ = (shown[..., 1:] != first[..., None]).any(axis=-1)
+    if not differ.any():
+        return Values(first)
+    red, green, blue = np.moveaxis(shown.astype(np.int32), -1, 0)
+    codes = red << 16 | green << 8 | blue
+    present = np.unique(codes)
+    if len(present) > MAX_CLASSES + 1:
+        top = shown.max(axis=-1)
+        hue = shown[np.unravel_index(top.argmax(), top.shape)] / top.max()
+        if (np.abs(shown - top[..., None] * hue) <= 2).all():
+            return Values(top)  # one colour with smooth borders
         row, column = (int(place[0]) for place in np.nonzero(differ))
-        n = np.count_nonzero(differ)
-        problem = f"a picture, not a mask: its channels differ in {n:,} pixels"
+        problem = f"a picture, not a mask: its channels differ in {differ.sum():,} pixels"
         raise DataError(path, f"{problem}, first in row {row}, column {column}", _ONE_CHANNEL)
-    return first > 0
+    if present[0] != 0:  # without black, the background is what most of the border shows
+        edges = np.concatenate([codes[0], codes[-1], codes[:, 0], codes[:, -1]])
+        found, counts = np.unique(edges, return_counts=True)
+        codes = np.where(codes == found[counts.argmax()], 0, codes)
+    return Values(codes, colours=True)
 
 
 @contextmanager
@@ -267,12 +407,12 @@ def read_stack(paths: dict[str, str | None], min_masks: int = 1) -> np.ndarray:
     return mask_stack([read_file(*item) for item in paths.items()], list(paths), min_masks)
 
 
-def read_file(mask_id: str, path: str | None) -> np.ndarray:
-    """Read one mask file; any failure becomes a :class:`DataError`."""
+def read_file(mask_id: str, path: str | None, read: Callable = read_mask):
+    """Read one mask file by a function; any failure becomes a :class:`DataError`."""
     if path is None:
         raise DataError(mask_id, "there is no file", "put the file beside the others")
     try:
-        return read_mask(path)
+        return read(path)
     except DataError:
         raise
     except Exception as error:  # a decoder may raise anything for a damaged file

@@ -10,6 +10,8 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from iavlib.core.errors import DataError
+
 SUBSET_NAMES = ("train", "val", "test")
 STRATIFY = ("dice_range", "malignancy", "n_masks")
 DICE_EDGES = (0.5, 0.8)
@@ -86,15 +88,17 @@ def split_images(
     Raises
     ------
     ValueError
-        If the fractions do not sum to 1, a factor is unknown, or there are fewer clusters
-        than subsets.
+        If the fractions do not sum to 1, or a factor is unknown.
+    DataError
+        If there are fewer clusters than subsets.
     """
     subsets = _named_fractions(fractions)
     factors = _factors(cohort, stratify)
     clusters = _clusters(cohort, group)
     n = clusters.nunique()
     if n < len(subsets):
-        raise ValueError(f"{cohort.name}: {n} clusters cannot fill {len(subsets)} subsets")
+        problem = f"{n} clusters cannot fill {len(subsets)} subsets"
+        raise DataError(cohort.name, problem, "give images of more patients, or fewer subsets")
     strata, names = pd.factorize(factors.astype(str).agg(" | ".join, axis=1))
     shares = list(subsets.values())
     assigned = _assign(pd.factorize(clusters)[0], strata, len(names), shares, seed)

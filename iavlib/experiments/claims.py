@@ -8,7 +8,7 @@ and how it arranges them, is in its notebook.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,13 +18,11 @@ import pandas as pd
 from scipy import stats
 
 from iavlib.experiments.store import PREDICTIONS, read_facts, read_prediction_file
-from iavlib.experiments.summary import MULTI, by_seed, finished_runs, pooled_scores
+from iavlib.experiments.summary import by_seed, finished_runs
 from iavlib.experiments.tasks.annotator_sets import SIMULATED
 from iavlib.stats import (
-    average_gain_on_other_images,
     bootstrap_mean,
     mean_interval,
-    paired_gains,
 )
 
 #: Runs with different seeds that a claim takes at least.
@@ -186,8 +184,8 @@ def cm_claims(dense: pd.DataFrame, single: pd.DataFrame) -> dict[str, dict[str, 
 
 # Preferences of annotators (AVAP)
 
-#: Images that a set's source holds: those of RIGA, and of IMA++ with several annotators.
-_WHOLE = {"riga": 750, "isic_two_annotators": 2394}
+#: Images that the paper's own set holds.
+_WHOLE = {"riga": 750}
 
 
 def pretrained_first(runs: pd.DataFrame) -> pd.DataFrame:
@@ -282,7 +280,7 @@ def avap_claims(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def coverage(cohort: str, n_images: int) -> tuple[int, int] | None:
-    """Return how many images of a set's source are at hand, and of how many; None if all are."""
+    """Return how many images of the paper's own set are at hand, and of how many; None if all."""
     whole = _WHOLE.get(cohort, n_images)
     return (n_images, whole) if n_images < whole else None
 
@@ -392,122 +390,3 @@ def diff_claims(
 def _by_cohort(runs: pd.DataFrame) -> Iterable[pd.DataFrame]:
     groups = runs.groupby("cohort_name") if len(runs) else ()
     return [group.dropna(axis=1, how="all") for _, group in groups]
-
-
-# Diagnosis with agreement as a second task; gains are in balanced accuracy at one half
-
-_PAIR = ["dataset", "backbone", "seed"]
-
-
-def both_arms(
-    predictions: pd.DataFrame, treatment: str, control: str, arm: str = "arm"
-) -> pd.DataFrame:
-    """Keep the predictions of two arms (values of the column `arm`) whose runs have a partner."""
-    of_arms = predictions[predictions[arm].isin([treatment, control])]
-    return of_arms[of_arms.groupby(_PAIR)[arm].transform("nunique") == 2]
-
-
-def gains_between(
-    predictions: pd.DataFrame,
-    contrasts: Sequence[tuple[str, str]],
-    n_boot: int = 2000,
-    seed: int = 0,
-    arm: str = "arm",
-) -> pd.DataFrame:
-    """Average the gain of each arm over another, drawing patients, and seeds, again.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        From :func:`iavlib.experiments.summary.held_out_predictions`, with one weight of the losses.
-    contrasts : sequence of tuple of str
-        Treatment and control; those without a pair of runs are left out.
-    n_boot, seed : int
-        Of the bootstrap.
-    arm : str
-        Column that distinguishes the arms.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Index ``treatment``, ``control``; ``n_pairs`` of runs, ``n`` test images, ``estimate``,
-        ``ci_low`` and ``ci_high`` (patients and, where there are several, seeds drawn again), and
-        ``auroc_gain``, the mean difference of AUROC.
-    """
-    rows = {}
-    for treatment, control in contrasts:
-        pairs = both_arms(predictions, treatment, control, arm)
-        if pairs.empty:
-            continue
-        names = {"arm": arm, "treatment": treatment, "control": control}
-        table = average_gain_on_other_images(pairs, **names, n_boot=n_boot, seed=seed)
-        drawn = table.loc["patient, seed"]
-        if not np.isfinite(drawn["ci_low"]):
-            drawn = table.loc["patient"]
-        rows[treatment, control] = {
-            "n_pairs": int(drawn["n_pairs"]),
-            "n": len(pairs.drop_duplicates(["dataset", "image_id"])),
-            **drawn[["estimate", "ci_low", "ci_high"]].to_dict(),
-            "auroc_gain": paired_gains(pooled_scores(pairs), "auroc", **names)["gain"].mean(),
-        }
-    index = pd.MultiIndex.from_tuples(list(rows), names=["treatment", "control"])
-    return pd.DataFrame(list(rows.values()), index=index)
-
-
-def best_weight(
-    runs: pd.DataFrame, predictions: pd.DataFrame, n_boot: int = 1000, seed: int = 0
-) -> dict[str, Any] | None:
-    """Choose the weight of the diagnosis loss on validation, and measure its lead on test.
-
-    Only seeds at which every weight was run are used, so that weights and not seeds are compared.
-
-    Parameters
-    ----------
-    runs : pandas.DataFrame
-        From :func:`iavlib.experiments.summary.describe_arms`.
-    predictions : pandas.DataFrame
-        Held-out predictions of the same runs.
-    n_boot, seed : int
-        Of the bootstrap of patients.
-
-    Returns
-    -------
-    dict or None
-        ``alpha``, ``lead`` (balanced accuracy of its test predictions less the mean over the
-        other weights), ``low``, ``high``, ``n`` (images) and ``scores`` (mean on validation and
-        on test by weight); None where only one weight was run.
-    """
-    multi = runs[runs["arm"] == MULTI]
-    n_weights = multi["alpha"].nunique()
-    multi = multi[multi.groupby(_PAIR)["alpha"].transform("nunique") == n_weights]
-    if n_weights < 2 or multi.empty:
-        return None
-    val = multi.groupby("alpha")["val_balanced_accuracy"].mean()
-    best = float(val.idxmax())
-    tested = predictions[predictions["arm"] == MULTI]
-    tested = tested.merge(multi[_PAIR].drop_duplicates(), on=_PAIR)
-    right = tested.assign(
-        right=(tested["called"] == tested["malignant"]).astype(float),
-        patient=pd.factorize(tested["dataset"] + "|" + tested["patient_id"])[0],
-    )
-    n = right["patient"].max() + 1
-    cells = right.groupby(["alpha", "malignant", "patient"])["right"].agg(["sum", "size"])
-    wide = cells.unstack("patient").fillna(0)
-    hits, sizes = (wide[name].reindex(columns=range(n)) for name in ("sum", "size"))
-
-    def scores(weights: np.ndarray) -> pd.Series:
-        return ((hits @ weights) / (sizes @ weights)).groupby("alpha").mean()
-
-    def lead(weights: np.ndarray) -> float:
-        of_weight = scores(weights)
-        return float(of_weight[best] - of_weight.drop(best).mean())
-
-    generator = np.random.default_rng(seed)
-    drawn = [lead(generator.multinomial(n, np.full(n, 1 / n))) for _ in range(n_boot)]
-    low, high = map(float, np.nanquantile(drawn, [0.025, 0.975]))
-    table = pd.DataFrame({"validation": val, "test": scores(np.ones(n))})
-    images = tested["image_id"].nunique()
-    return {
-        **{"alpha": best, "lead": lead(np.ones(n)), "low": low, "high": high},
-        **{"n": images, "scores": table},
-    }

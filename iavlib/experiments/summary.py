@@ -18,6 +18,7 @@ from iavlib.experiments.runner import read_predictions
 from iavlib.experiments.store import FINISHED
 from iavlib.experiments.tasks.image import DIAGNOSIS, MULTITASK
 from iavlib.stats import (
+    CLASSIFICATION_SCORES,
     bootstrap_mean,
     choose_threshold,
     classification_scores,
@@ -183,19 +184,11 @@ def describe_arms(runs: pd.DataFrame) -> pd.DataFrame:
         The same with ``dataset`` (its cohort), ``arm`` (one of the names of this module, a label
         that begins with `SWITCH`, or ``probe``) and ``start`` (``ImageNet``, ``random weights``,
         or the arm of the experiment it starts from). Alpha is 1 of a diagnosis alone.
-
-    Raises
-    ------
-    ExperimentError
-        If none is finished.
     """
+    needed = ["id", "status", "task", "cohort_name", "label", "recipe", "weights_random", *KEYS]
+    needed += ["control", "combine", "init_from_task", "n_train"]
     table = finished_runs(runs)
-    if not len(table):
-        reasons = "; ".join(sorted(set(runs.get("reason", [])) - {""})[:3]) or "none was run"
-        raise ExperimentError("experiments", f"none is finished ({reasons})", "see 'iav runs'")
-    table = table.drop_duplicates("id").copy()
-    for name in ("control", "combine", "init_from_task", "alpha"):
-        table[name] = table.get(name)
+    table = table.reindex(columns=list(dict.fromkeys([*table, *needed]))).drop_duplicates("id")
     control, learned = table["control"], table["combine"] == "uncertainty"
     choices = {
         "probe": table["recipe"] == PROBE,
@@ -233,6 +226,10 @@ def held_out_predictions(runs: pd.DataFrame) -> pd.DataFrame:
         images of the run).
     """
     everything = read_predictions(runs)
+    columns = [*KEYS, *("image_id", "malignant", "probability", "called", "tuned", "patient_id")]
+    columns += ["true_iaa", "predicted_iaa", "n_train"]
+    if everything.empty:
+        return pd.DataFrame(columns=columns)
     val = everything[everything["subset"] == "val"]
     thresholds = {
         run: choose_threshold(rows["true"], rows["predicted"]).value
@@ -244,8 +241,6 @@ def held_out_predictions(runs: pd.DataFrame) -> pd.DataFrame:
     tested["tuned"] = tested["predicted"] >= tested["id"].map(thresholds).fillna(0.5)
     names = {"true": "malignant", "predicted": "probability", "cluster": "patient_id"}
     tested = tested.rename(columns=names).astype({"malignant": bool})
-    columns = [*KEYS, *("image_id", "malignant", "probability", "called", "tuned", "patient_id")]
-    columns += ["true_iaa", "predicted_iaa", "n_train"]
     return tested.reindex(columns=columns).reset_index(drop=True)
 
 
@@ -283,7 +278,8 @@ def pooled_scores(predictions: pd.DataFrame) -> pd.DataFrame:
         about |= scores["estimate"].to_dict()
         about["tuned_balanced_accuracy"] = (tuned.get(True, 0) + 1 - tuned.get(False, 1)) / 2
         rows.append(about | {"n": len(images), "n_train": round(images["n_train"].mean())})
-    return pd.DataFrame(rows)
+    others = ["tuned_balanced_accuracy", "n", "n_train"]
+    return pd.DataFrame(rows, columns=[*KEYS, *CLASSIFICATION_SCORES, *others])
 
 
 def mean_over_runs(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from iavlib.core.errors import DataError
-from iavlib.masks.surfaces import as_mask
+from iavlib.masks.surfaces import as_mask, binarise
 
 SOFT_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 RELEASED_EPSILON = 1e-6
@@ -299,17 +299,10 @@ def _binary(array: np.ndarray, label: str) -> np.ndarray:
     if array.ndim != 2 or not array.size:
         problem = f"an array of shape {array.shape}, not (height, width)"
         raise DataError(label, problem, "give one two-dimensional mask per annotator")
-    if array.dtype == bool:
-        return array
-    if array.dtype.kind not in "iuf":
+    if array.dtype.kind not in "buif":
         raise DataError(label, f"values of type {array.dtype}", "give bool or numbers")
-    highest, lowest = array.max(), array.min()
-    if array.dtype.kind == "f" and not np.isfinite([highest, lowest]).all():
-        bad = int((~np.isfinite(array)).sum())
-        raise DataError(label, f"{bad} pixels are NaN or infinite", "write 0 where unmarked")
-    inside = array > 0
-    if lowest < 0 or np.count_nonzero(inside) != np.count_nonzero(array == highest) * (highest > 0):
-        problem = f"not binary: values from {lowest} to {highest}, more than one of them besides 0"
-        hint = "threshold it, for instance 'mask > 0' or 'probability > 0.5'"
-        raise DataError(label, problem, hint)
-    return inside
+    mask, note = binarise(array, None, label)
+    if note:
+        hint = "threshold it, for instance 'mask > 127' or 'probability > 0.5'"
+        raise DataError(label, f"not binary: {note}", hint)
+    return mask

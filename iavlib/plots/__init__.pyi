@@ -2,9 +2,8 @@ from .distributions import (
     annotator_overlap as annotator_overlap,
     by_malignancy as by_malignancy,
     completeness as completeness,
-    long_tails as long_tails,
-    masks_per_image as masks_per_image,
-    metric_distributions as metric_distributions,
+    count_bars as count_bars,
+    histograms as histograms,
     paired_runs as paired_runs,
     predicted_against_true as predicted_against_true,
     prediction_densities as prediction_densities,
@@ -14,6 +13,7 @@ from .forests import (
     coverage_and_width as coverage_and_width,
     forest as forest,
     methods_compared as methods_compared,
+    specification_curve as specification_curve,
 )
 from .images import (
     annotator_maps as annotator_maps,
@@ -27,7 +27,6 @@ from .lines import (
     cascade_lines as cascade_lines,
     curves as curves,
     dominance_curves as dominance_curves,
-    rates_learnt_against_true as rates_learnt_against_true,
     reliability as reliability,
     roc as roc,
     triage_curves as triage_curves,

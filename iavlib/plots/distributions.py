@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from iavlib.plots.style import COLOURS, CYCLE, METRIC_LABELS
+from iavlib.plots.style import COLOURS, CYCLE, METRIC_LABELS, notice
 
 _AGREEMENT = "mean pairwise Dice"
 _MALIGNANCY = {"benign": "o", "malignant": "^", "indeterminate": "s", "unknown": "s"}
@@ -28,78 +28,64 @@ def _count_bars(ax: Axes, counts: pd.Series, label: str) -> None:
     ax.tick_params(axis="x", labelsize=8, rotation=60 if len(counts) > 12 else 0)
 
 
-def long_tails(masks: pd.DataFrame) -> Figure:
-    """Draw the number of masks by annotator, tool and skill, on a logarithmic axis.
+def count_bars(counts: Mapping[str, pd.Series], label: str) -> Figure:
+    """Draw counts as bars on a logarithmic axis, one panel per kind of group.
 
     Parameters
     ----------
-    masks : DataFrame
-        Table of masks of a cohort: ``annotator``, ``tool``, ``skill``.
+    counts : mapping of str to Series
+        What the groups are (annotators, tools) to the count of each group.
+    label : str
+        What is counted.
 
     Examples
     --------
     >>> import pandas as pd
     >>> from iavlib import plots
-    >>> masks = pd.DataFrame({"annotator": ["A1", "A2"], "tool": ["T1", "T1"], "skill": ["S1"] * 2})
-    >>> [ax.get_xlabel() for ax in plots.long_tails(masks).axes]
-    ['annotator', 'tool', 'skill']
+    >>> counts = {"annotator": pd.Series([5, 3], ["A1", "A2"]), "tool": pd.Series([8], ["T1"])}
+    >>> [ax.get_xlabel() for ax in plots.count_bars(counts, "masks").axes]
+    ['annotator', 'tool']
     """
-    ratios = {"width_ratios": [4, 1.2, 1]}
-    figure, axes = plt.subplots(1, 3, figsize=(9, 3), sharey=True, gridspec_kw=ratios)
-    for ax, factor in zip(axes, ("annotator", "tool", "skill"), strict=True):
-        _count_bars(ax, masks[factor].value_counts(), factor)
-    axes[0].set_ylabel("masks")
+    if not counts:
+        return notice("Nothing to count is recorded.")
+    widths = [max(3, len(of_kind)) + 1 for of_kind in counts.values()]
+    size, ratios = (min(1.5 + 0.33 * sum(widths), 11), 3), {"width_ratios": widths}
+    figure, axes = plt.subplots(
+        1, len(counts), figsize=size, sharey=True, squeeze=False, gridspec_kw=ratios
+    )
+    for ax, (kind, of_kind) in zip(axes.flat, counts.items(), strict=True):
+        _count_bars(ax, of_kind, kind)
+    axes[0, 0].set_ylabel(label)
     return figure
 
 
-def masks_per_image(masks: pd.DataFrame) -> Figure:
-    """Draw how many images have one, two, … masks and how many different annotators.
-
-    Parameters
-    ----------
-    masks : DataFrame
-        Table of masks of a cohort: ``image_id``, ``annotator``.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from iavlib import plots
-    >>> masks = pd.DataFrame({"image_id": ["a", "a", "b"], "annotator": ["A1", "A2", "A1"]})
-    >>> [ax.get_xlabel() for ax in plots.masks_per_image(masks).axes]
-    ['masks of the image', 'different annotators of the image']
-    """
-    groups = masks.groupby("image_id")["annotator"]
-    figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), sharey=True)
-    labels = ("masks of the image", "different annotators of the image")
-    for ax, counts, label in zip(axes, (groups.size(), groups.nunique()), labels, strict=True):
-        _count_bars(ax, counts.value_counts().sort_index(), label)
-    axes[0].set_ylabel("images")
-    return figure
-
-
-def annotator_overlap(masks: pd.DataFrame, max_sets: int = 20) -> Figure:
+def annotator_overlap(counts: pd.Series, max_sets: int = 20) -> Figure:
     """Draw which sets of annotators share images (an UpSet plot).
 
     Parameters
     ----------
-    masks : DataFrame
-        Table of masks of a cohort: ``image_id``, ``annotator``.
+    counts : Series
+        Number of images of each set of annotators, the most frequent first; the index names the
+        sets, ``"A1, A2"``.
     max_sets : int
-        Number of sets shown, the most frequent first.
+        Number of sets shown.
 
     Examples
     --------
     >>> import pandas as pd
     >>> from iavlib import plots
-    >>> masks = pd.DataFrame({"image_id": ["a", "a", "b"], "annotator": ["A1", "A2", "A1"]})
-    >>> plots.annotator_overlap(masks).axes[1].get_title()
+    >>> counts = pd.Series([7, 3], ["A1, A2", "A1"])
+    >>> plots.annotator_overlap(counts).axes[1].get_title()
     '2 of 2 sets, 100% of images'
     """
-    sets = masks.groupby("image_id")["annotator"].agg(lambda names: tuple(sorted(set(names))))
-    counts = sets.value_counts()
+    if counts.empty:
+        return notice("No image has masks of several annotators.")
+    members_of = [tuple(names.split(", ")) for names in counts.index]
+    totals = pd.Series(0, sorted({name for names in members_of for name in names}))
+    for names, n in zip(members_of, counts, strict=True):
+        totals[list(names)] += n
     shown = counts.head(max_sets)
-    totals = masks.groupby("annotator")["image_id"].nunique()
-    members = sorted({name for combination in shown.index for name in combination})
+    members = sorted({name for names in members_of[:max_sets] for name in names})
     figure, axes = plt.subplots(
         2, 2, figsize=(9, 5), sharex="col", gridspec_kw={"width_ratios": [1, 5]}
     )
@@ -109,7 +95,7 @@ def annotator_overlap(masks: pd.DataFrame, max_sets: int = 20) -> Figure:
     top.bar_label(bars, fontsize=7)
     top.set_ylabel("images")
     top.set_title(f"{len(shown)} of {len(counts)} sets, {shown.sum() / counts.sum():.0%} of images")
-    _draw_membership(matrix, list(shown.index), members)
+    _draw_membership(matrix, members_of[:max_sets], members)
     left.barh(range(len(members)), totals[members], color=COLOURS["neutral"])
     left.set(yticks=[], xlabel="all images", ylim=matrix.get_ylim())
     left.invert_xaxis()
@@ -127,58 +113,48 @@ def _draw_membership(ax, combinations: list[tuple[str, ...]], members: list[str]
     ax.grid(visible=False)
 
 
-def metric_distributions(
-    pairs: pd.DataFrame,
-    metrics: Sequence[str] = (
-        "dice",
-        "jaccard",
-        "hd_normalized",
-        "hd95_normalized",
-        "assd_normalized",
-    ),
-) -> Figure:
-    """Draw the distribution of agreement over pairs of masks, with mean and median.
+def histograms(table: pd.DataFrame, unit: str) -> Figure:
+    """Draw counted distributions, one panel per quantity and one line per group.
 
     Parameters
     ----------
-    pairs : DataFrame
-        One row per pair of masks.
-    metrics : sequence of str
-        Columns; one panel each.
+    table : DataFrame
+        One row per bin: ``panel`` (what is measured, with its unit), ``group``, ``low``, ``high``
+        (ends of the bin) and ``count``. Groups are compared by the share of their rows.
+    unit : str
+        What was counted.
 
     Examples
     --------
     >>> import pandas as pd
     >>> from iavlib import plots
-    >>> pairs = pd.DataFrame({"dice": [0.7, 0.9]})
-    >>> plots.metric_distributions(pairs, ["dice"]).axes[0].get_xlabel()
-    'Dice'
+    >>> bins = pd.DataFrame({"low": [0, 0.5], "high": [0.5, 1], "count": [3, 9]})
+    >>> bins = bins.assign(panel="Dice", group="all")
+    >>> plots.histograms(bins, "pairs of masks").axes[0].get_ylabel()
+    'share of pairs of masks (%)'
     """
-    size = (2.4 * len(metrics), 2.7)
-    figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
-    for ax, metric in zip(axes[0], metrics, strict=True):
-        values = pairs[metric].dropna()
-        high = 1 if metric in ("dice", "jaccard") else min(1.0, values.quantile(0.99))
-        ax.hist(values.clip(upper=high), bins=np.linspace(0, high, 31), color=COLOURS["neutral"])
-        lines = (
-            ("mean", values.mean(), "malignant", "-"),
-            ("median", values.median(), "highlight", "--"),
-        )
-        for name, value, colour, dashes in lines:
-            ax.axvline(value, color=COLOURS[colour], ls=dashes, label=f"{name} {value:.3f}")
-        ax.set_xlabel(METRIC_LABELS[metric], fontsize=8)
-        ax.legend(fontsize=7, loc="upper left" if high == 1 else "upper right")
-    axes[0, 0].set_ylabel("pairs")
+    panels = list(dict.fromkeys(table["panel"]))
+    size = (1 + min(3.6, 9.5 / len(panels)) * len(panels), 2.9)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+    for ax, panel in zip(axes.flat, panels, strict=True):
+        for group, bins in table[table["panel"] == panel].groupby("group", sort=False):
+            total, colour = bins["count"].sum(), COLOURS.get(group, COLOURS["neutral"])
+            edges = [*bins["low"], bins["high"].iloc[-1]]
+            name = f"{group} (n {total:,})"
+            ax.stairs(100 * bins["count"] / max(total, 1), edges, lw=1.8, color=colour, label=name)
+        ax.set_xlabel(panel, fontsize=9)
+        ax.legend(fontsize=7)
+    axes[0, 0].set_ylabel(f"share of {unit} (%)")
     return figure
 
 
-def completeness(metadata: pd.DataFrame, max_columns: int = 36) -> Figure:
-    """Draw the share of images for which each column of the metadata is filled.
+def completeness(share: pd.Series, max_columns: int = 36) -> Figure:
+    """Draw for what share of the images each column of the metadata is filled.
 
     Parameters
     ----------
-    metadata : DataFrame
-        One row per image.
+    share : Series
+        Name of the column to share of images, 0 to 1.
     max_columns : int
         The most complete columns are drawn.
 
@@ -186,11 +162,11 @@ def completeness(metadata: pd.DataFrame, max_columns: int = 36) -> Figure:
     --------
     >>> import pandas as pd
     >>> from iavlib import plots
-    >>> (ax,) = plots.completeness(pd.DataFrame({"age": [50, None]})).axes
+    >>> (ax,) = plots.completeness(pd.Series({"age": 0.5})).axes
     >>> print(ax.patches[0].get_width())
     50.0
     """
-    share = 100 * metadata.notna().mean().sort_values().tail(max_columns)
+    share = 100 * share.sort_values().tail(max_columns)
     figure, ax = plt.subplots(figsize=(7, 0.19 * len(share) + 0.8))
     ax.barh(share.index, share, color=COLOURS["neutral"])
     ax.set(xlabel="images with a value (%)", xlim=(0, 100))

@@ -219,3 +219,58 @@ def methods_compared(
         line[0].set_title(cohort, loc="left", fontsize=9)
     _legend(figure, dict(zip(kinds, kinds, strict=True)), axes[0, 0], None)
     return figure
+
+
+def specification_curve(curve: pd.DataFrame, choices: Mapping[str, str], label: str) -> Figure:
+    """Draw estimates in increasing order with intervals, and below which choices led to each.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        One row per estimate: ``effect``, ``effect_low``, ``effect_high`` and a column per choice,
+        as from :func:`iavlib.stats.specification_curve`.
+    choices : mapping of str to str
+        Column of a choice to its name; every value of a column is a line of the lower panel.
+    label : str
+        What the estimates are, with their unit.
+
+    Returns
+    -------
+    Figure
+        Estimates whose interval excludes zero are coloured, red below and blue above.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib import plots
+    >>> curve = pd.DataFrame({"effect": [0.1, -0.3], "effect_low": [-0.1, -0.5]})
+    >>> curve = curve.assign(effect_high=[0.3, -0.1], adjustment=["tool", "none"])
+    >>> figure = plots.specification_curve(curve, {"adjustment": "adjustment"}, "Cohen's d")
+    >>> [text.get_text() for text in figure.axes[1].get_yticklabels()]
+    ['none', 'tool']
+    """
+    if curve.empty:
+        return notice("There is nothing to draw: no estimate.")
+    curve = curve.sort_values("effect").reset_index(drop=True)
+    lines = [(c, value) for c in choices for value in dict.fromkeys(curve[c])]
+    below, above = curve["effect_high"] < 0, curve["effect_low"] > 0
+    colour = np.select([below, above], [COLOURS["malignant"], COLOURS["benign"]], "#888888")
+    height = 0.2 * len(lines)
+    ratios = {"height_ratios": [2.6, height + 0.2]}
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(9.5, 3 + height), sharex=True, gridspec_kw=ratios
+    )
+    top.vlines(curve.index, curve["effect_low"], curve["effect_high"], color=colour, lw=1)
+    top.scatter(curve.index, curve["effect"], s=9, color=colour, zorder=3)
+    top.axhline(0, color="black", lw=0.8)
+    top.set_ylabel(label)
+    for row, (column, value) in enumerate(lines):
+        member = np.flatnonzero(curve[column] == value)
+        bottom.scatter(member, np.full(len(member), row), s=11, marker="|", color=colour[member])
+    bottom.set(yticks=range(len(lines)), yticklabels=[value for _, value in lines], xticks=[])
+    bottom.tick_params(axis="y", labelsize=8)
+    bottom.set(ylim=(len(lines) - 0.5, -0.5), xlabel=f"{len(curve)} specifications")
+    for number in range(1, len(lines)):
+        if lines[number][0] != lines[number - 1][0]:
+            bottom.axhline(number - 0.5, color="black", lw=0.6)
+    return figure

@@ -22,6 +22,7 @@ from iavlib.core.errors import DataError, ExplainError, PredictionError
 from iavlib.core.files import write_json, write_text
 from iavlib.data.datasets.folder import read_listing
 from iavlib.data.images import MAX_PIXELS, read_mask, read_photograph
+from iavlib.data.own_masks import path_key
 from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.predict import report
 from iavlib.predict.model import (
@@ -49,8 +50,8 @@ COLUMNS = (
 _BLOCK = 16
 _SECONDS_BETWEEN_LINES = 10.0
 
-#: Image id to annotators and files of masks.
-Masks = Mapping[str, Sequence[tuple[str, str]]]
+#: Position of a requested image to annotators and files of masks.
+Masks = Mapping[int, Sequence[tuple[str, str]]]
 #: Target of an explanation to the model that predicts it and its explainer.
 Explainers = Mapping[str, tuple[Predictor, explain.Explainer]]
 
@@ -142,11 +143,12 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
     with output_folder(options.out, options.overwrite) as work, _matplotlib_cache(work):
         models = [load_predictor(name) for name in options.models]
         ensemble = make_ensemble(models, options.alpha, options.calibrate_on, options.intervals)
-        masks: dict[str, list[tuple[str, str]]] = {}
-        for row in read_listing(options.masks).rows.itertuples() if options.masks else ():
-            masks.setdefault(str(row.image_id), []).append((str(row.annotator), str(row.mask_path)))
-        files = [Path(path) for images in masks.values() for _, path in images]
-        requested = list_images(options.sources, exclude=[options.out, *files])
+        listing = read_listing(options.masks, strict=False) if options.masks else None
+        files = () if listing is None else listing.source.rows["path"].dropna()
+        requested = list_images(options.sources, exclude=[options.out, *map(Path, files)])
+        masks = {} if listing is None else find_masks(listing.rows, requested)
+        for line in () if listing is None else listing.summary():
+            log(f"masks: {line}")
         explainers, reasons = find_explainers(ensemble) if options.heat_maps else ({}, [])
         rows = _predict_all(requested, ensemble, explainers, masks, options.max_pixels, work, log)
         about = {
@@ -196,6 +198,30 @@ def list_images(sources: Sequence[Path], exclude: Collection[Path] = ()) -> list
             problem, hint = "the folder holds no image", f"put files {', '.join(SUFFIXES)} into it"
             requested.append(RequestedImage(_as_utf8(str(source)), None, problem, hint))
     return requested
+
+
+def find_masks(rows: pd.DataFrame, requested: Sequence[RequestedImage]) -> Masks:
+    """Find the masks of requested images: by the image file of their rows, else by the id.
+
+    An id stands for an image whose path ends so; where it fits several requested images, or
+    several ids fit one, their masks are nobody's.
+    """
+    by_file: dict[str, list] = {}
+    by_id: dict[tuple[str, ...], list] = {}
+    for row in rows.itertuples():
+        drawn = (str(row.annotator), str(row.mask_path))
+        by_id.setdefault(path_key(str(row.image_id).split("/")), []).append(drawn)
+        if pd.notna(row.image_path):
+            by_file.setdefault(os.path.realpath(row.image_path), []).append(drawn)
+    names = [path_key(Path(os.path.abspath(r.path or r.name)).parts) for r in requested]
+    found: dict[int, list] = {}
+    for number, (image, name) in enumerate(zip(requested, names, strict=True)):
+        ids = [i for i in by_id if name[-len(i) :] == i]
+        alone = len(ids) == 1 and sum(n[-len(ids[0]) :] == ids[0] for n in names) == 1
+        own = by_file.get(os.path.realpath(image.path or ""))
+        if own or alone:
+            found[number] = own or by_id[ids[0]]
+    return found
 
 
 def _search(folder: Path, excluded: Collection[str]) -> Iterator[Path]:
@@ -383,7 +409,7 @@ def _illustrate(number, row, picture: Image.Image, maps, masks: Masks, ensemble,
     row["heat_map"] = ";".join(files) or None
     image_id = Path(row["image"]).stem
     notes, outlines = [ensemble.trained_on(image_id)], []
-    for annotator, path in masks.get(image_id, ()):
+    for annotator, path in masks.get(number, ()):
         try:
             outlines.append((annotator, report.outline_path(read_mask(path), picture.size)))
         except DataError as error:

@@ -3,7 +3,6 @@ from .associations import (
     association as association,
     cohens_d as cohens_d,
     cohens_d_of_squared_variances as cohens_d_of_squared_variances,
-    compare_associations as compare_associations,
     holm as holm,
     rank_biserial as rank_biserial,
     weighted_cohens_d as weighted_cohens_d,
@@ -44,13 +43,10 @@ from .dominance import (
 )
 from .factors import (
     FactorMatrix as FactorMatrix,
-    WithinBetween as WithinBetween,
-    compare_within_between as compare_within_between,
     factor_matrix as factor_matrix,
     factor_pair as factor_pair,
     natural_key as natural_key,
     recorded_factors as recorded_factors,
-    within_between as within_between,
 )
 from .gains import (
     UnpairedRunsError as UnpairedRunsError,
@@ -71,7 +67,6 @@ from .linear_models import (
     MixedEffects as MixedEffects,
     NotIdentifiedError as NotIdentifiedError,
     clustered_linear_model as clustered_linear_model,
-    identified_terms as identified_terms,
     mixed_effects_model as mixed_effects_model,
 )
 from .model_comparison import (
@@ -106,7 +101,6 @@ from .resampling import (
     bootstrap_mean as bootstrap_mean,
     cluster_bootstrap as cluster_bootstrap,
     mean_interval as mean_interval,
-    random_effects as random_effects,
 )
 from .roc import (
     Auroc as Auroc,
@@ -117,6 +111,11 @@ from .roc import (
 )
 from .samples import (
     OneClassError as OneClassError,
+)
+from .specification import (
+    clustered_coefficient as clustered_coefficient,
+    random_effects_mean as random_effects_mean,
+    specification_curve as specification_curve,
 )
 from .triage import (
     triage_curve as triage_curve,

@@ -10,7 +10,6 @@ frequency weights (..., n), none negative; each leading index is one replicate. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -387,68 +386,3 @@ def _describe(sample: Sample) -> pd.DataFrame:
     value = groups["value"].agg(["mean", "std", "median"]).rename(columns={"std": "sd"})
     sizes = {"n": groups.size(), "n_clusters": groups["cluster"].nunique()}
     return pd.concat([pd.DataFrame(sizes), value], axis=1)
-
-
-def compare_associations(
-    samples: Mapping[str, tuple[pd.DataFrame, str]],
-    n_boot: int = 2000,
-    seed: int = 0,
-    min_n: int = 2,
-) -> pd.DataFrame:
-    """Compare malignant and other rows in each of several samples.
-
-    Parameters
-    ----------
-    samples : mapping of str to (DataFrame, str)
-        Label of the sample to its table (with ``malignant`` and ``cluster``) and the column
-        compared.
-    n_boot, seed
-        See :func:`association`.
-    min_n : int
-        Samples with fewer malignant, or fewer other, rows are left out.
-
-    Returns
-    -------
-    DataFrame
-        Index: the labels of the samples that are large enough. Columns ``n``, ``n_malignant``,
-        ``mean_other``, ``mean_malignant``, ``cohens_d`` with ``ci_low`` and ``ci_high`` (clusters
-        resampled), ``point_biserial`` with ``p_point_biserial``, ``p`` (Mann-Whitney) and
-        ``p_holm`` (of ``p``, over the samples).
-
-    Raises
-    ------
-    ValueError
-        When no sample is large enough, or as :func:`association`.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from iavlib.stats import compare_associations
-    >>> table = pd.DataFrame({"dice": [0.9, 0.8, 0.7, 0.6], "cluster": list("abcd")})
-    >>> table["malignant"] = [False, False, True, True]
-    >>> compare_associations({"all": (table, "dice")}, n_boot=50)["n"]
-    all    4
-    Name: n, dtype: int64
-    """
-    rows = {}
-    for label, (table, column) in samples.items():
-        n_malignant = int(table["malignant"].sum())
-        if min(n_malignant, len(table) - n_malignant) < min_n:
-            continue
-        result = association(table[column], table["malignant"], table["cluster"], n_boot, seed)
-        rows[label] = {
-            "n": result.n,
-            "n_malignant": result.n_malignant,
-            "mean_other": result.groups.loc["other", "mean"],
-            "mean_malignant": result.groups.loc["malignant", "mean"],
-            "cohens_d": result.cohens_d.value,
-            "ci_low": result.cohens_d.low,
-            "ci_high": result.cohens_d.high,
-            "point_biserial": result.point_biserial.value,
-            "p_point_biserial": result.point_biserial.p,
-            "p": result.mann_whitney.p,
-        }
-    if not rows:
-        raise ValueError(f"no sample has {min_n} malignant and {min_n} other rows")
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    return frame.assign(p_holm=holm(frame["p"])["p_holm"])

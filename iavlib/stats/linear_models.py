@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,51 +156,6 @@ def formula_model(frame: pd.DataFrame, formula: str):
             f"({', '.join(model.exog_names)}): leave out a term that the others determine"
         )
     return model
-
-
-def identified_terms(frame: pd.DataFrame, formula: str, candidates: Sequence[str]) -> list[str]:
-    """Choose the columns that can be added to a formula with every coefficient determined.
-
-    Parameters
-    ----------
-    frame : DataFrame
-    formula : str
-        The model without the candidates.
-    candidates : sequence of str
-        Columns to add, the most important first.
-
-    Returns
-    -------
-    list of str
-        Each candidate in turn, unless its indicators are linearly dependent on what is there
-        already (two factors that always change together, a factor with one level).
-
-    Raises
-    ------
-    ValueError
-        When the formula itself is not determined, or a candidate has missing values.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from iavlib.stats import identified_terms
-    >>> table = pd.DataFrame({"y": [1.0, 2, 4, 3], "tool": list("aabb"), "same": list("ccdd")})
-    >>> identified_terms(table, "y ~ 1", ["tool", "same"])
-    ['tool']
-    """
-    chosen: list[str] = []
-    formula_model(frame, formula)
-    for name in candidates:
-        if frame[name].isna().any():
-            raise ValueError(f"{int(frame[name].isna().sum())} rows have no {name}: leave it out")
-        if frame[name].nunique() < 2:
-            continue
-        try:
-            formula_model(frame, " + ".join([formula, *chosen, name]))
-        except DependentColumnsError:
-            continue
-        chosen.append(name)
-    return chosen
 
 
 #: A variance component below this share of the total counts as zero, the fit as singular.

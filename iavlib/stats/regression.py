@@ -81,7 +81,7 @@ def regression_errors(
     Raises
     ------
     ValueError
-        When lengths or indexes differ, a value is not finite, or there is a single cluster.
+        When lengths or indexes differ, or a value is not finite.
 
     References
     ----------

@@ -252,7 +252,7 @@ def error_floor(
     Returns
     -------
     DataFrame
-        Index ``statistic``: ``difference`` (mean over images of E|y - y'|), ``bound`` (half of
+        Index ``statistic``: ``difference`` (of two pairs, mean over images), ``bound`` (half of
         it), ``normal``, ``constant`` (error of the median of these images' pairs) and
         ``reducible`` (``1 - normal / constant``, the share of the constant's error that could be
         removed). Columns as of :func:`iavlib.stats.regression.regression_errors`. Empty where

@@ -114,12 +114,12 @@ def cluster_bootstrap(
     Returns
     -------
     Bootstrap
+        Of a single cluster without interval.
 
     Raises
     ------
     ValueError
-        When there is a single cluster or a missing label, or when `level` or `n_boot` is out of
-        range.
+        When there is a missing label, or when `level` or `n_boot` is out of range.
 
     References
     ----------
@@ -137,11 +137,11 @@ def cluster_bootstrap(
     """
     check_level(level)
     codes, n_clusters = cluster_codes(clusters, len(clusters))
-    if n_clusters < 2:
-        raise ValueError("one cluster only: its variation between clusters cannot be estimated")
     estimate = np.asarray(statistic(np.ones((1, len(codes)))), dtype=float)[0]
     blocks = cluster_weights(codes, n_clusters, n_boot, np.random.default_rng(seed))
     replicates = np.concatenate([np.asarray(statistic(block), dtype=float) for block in blocks])
+    if n_clusters < 2:  # every replicate is the sample: its variation cannot be estimated
+        replicates = np.full_like(replicates, np.nan)
     columns = [percentiles(column, level) for column in replicates.reshape(n_boot, -1).T]
     low, high, se, undefined = (np.reshape(c, estimate.shape)[()] for c in np.transpose(columns))
     return Bootstrap(
@@ -216,7 +216,7 @@ def bootstrap_mean(
     Raises
     ------
     ValueError
-        When a value is NaN, or there is a single cluster.
+        When a value is NaN.
 
     Examples
     --------
@@ -271,51 +271,3 @@ def mean_interval(
     half = float(t.ppf((1 + level) / 2, n - 1)) * se
     p = float(2 * t.sf(abs(mean) / se, n - 1)) if se > 1e-12 * np.abs(values).max() else np.nan
     return Estimate(mean, max(mean - half, within[0]), min(mean + half, within[1]), p)
-
-
-def random_effects(
-    values: ArrayLike,
-    errors: ArrayLike,
-    level: float = 0.95,
-    within: tuple[float, float] = (-np.inf, np.inf),
-) -> Estimate:
-    """Average an effect over data sets that may differ in it, by a random-effects meta-analysis.
-
-    Parameters
-    ----------
-    values, errors : array_like of float, shape (k,)
-        Effect of each data set and its standard error; k >= 2, errors above 0.
-    level : float
-        Coverage of the interval, between 0 and 1.
-    within : pair of float
-        Possible range of the mean; the interval is cut there.
-
-    Returns
-    -------
-    Estimate
-        Mean over data sets like these, with the interval of Hartung and Knapp (Student's t with
-        k - 1 degrees of freedom, never narrower than the data sets' own errors imply). Two data
-        sets leave one degree of freedom and a very wide interval.
-
-    References
-    ----------
-    DerSimonian and Laird (1986), Controlled Clinical Trials 7, 177-188; Hartung and Knapp (2001),
-    Statistics in Medicine 20, 3875-3889.
-
-    Examples
-    --------
-    >>> from iavlib.stats import random_effects
-    >>> mean = random_effects([0.2, 0.4, 0.3], [0.1, 0.1, 0.1])
-    >>> round(mean.value, 3), round(mean.low, 3), round(mean.high, 3)
-    (0.3, 0.052, 0.548)
-    """
-    values, variances = np.asarray(values, dtype=float), np.asarray(errors, dtype=float) ** 2
-    left, weights = len(values) - 1, 1 / variances
-    spread = weights @ (values - weights @ values / weights.sum()) ** 2
-    room = weights.sum() - weights @ weights / weights.sum()
-    weights = 1 / (variances + max(0, spread - left) / room)
-    mean = float(weights @ values / weights.sum())
-    scatter = weights @ (values - mean) ** 2 / left
-    se = float(np.sqrt(max(1, scatter) / weights.sum()))
-    half = float(t.ppf((1 + level) / 2, left)) * se
-    return Estimate(mean, max(mean - half, within[0]), min(mean + half, within[1]))

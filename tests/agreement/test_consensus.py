@@ -304,7 +304,7 @@ BAD = {
     "NaN": ([A, HOLEY], "mask 2: 1 pixels are NaN"),
     "grey": ([A, np.where(B, 255, 0) + INNER], "mask 2: not binary"),
     "probability": ([A * 0.3 + B * 0.2, A], "mask 1: not binary"),
-    "negative": ([A, -1 * B], "mask 2: not binary"),
+    "negative": ([A, -1 * B], "mask 2: negative values"),
     "colour": ([A, np.dstack([B] * 3)], r"mask 2: an array of shape \(60, 80, 3\)"),
     "no pixels": ([A[:0], B[:0]], r"shape \(0, 80\)"),
     "text": ([A, A.astype(str)], "mask 2: values of type"),

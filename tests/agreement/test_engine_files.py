@@ -22,6 +22,26 @@ def palette(*colours, indices=TRUTH):
     return image
 
 
+GRADIENT = np.linspace(0, 0.45, 8) * np.ones((6, 1))
+
+
+def transparent():
+    image = GREY.convert("RGBA")
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    return image
+
+
+def cut_out(colour):
+    """The lesion in one colour, all else transparent."""
+    pixels = np.zeros((*TRUTH.shape, 4), np.uint8)
+    pixels[TRUTH] = (*colour, 255)
+    return Image.fromarray(pixels)
+
+
+def coloured(colour, ground=(0, 0, 0)):
+    return Image.fromarray(np.where(TRUTH[..., None], colour, ground).astype(np.uint8))
+
+
 @pytest.mark.parametrize(
     ("name", "image"),
     {
@@ -39,6 +59,15 @@ def palette(*colours, indices=TRUTH):
         "label.png": palette((0, 0, 0), (128, 0, 0)),
         "dark_label.png": palette((0, 0, 0), (0, 0, 1)),
         "swapped.png": palette((255, 255, 255), (0, 0, 0), indices=~TRUTH),
+        "alpha.png": transparent(),
+        "opaque.png": cut_out((255, 0, 0)),
+        "black.png": cut_out((0, 0, 0)),
+        "red.png": coloured((128, 0, 0)),
+        "on_white.png": coloured((0, 128, 0), ground=(255, 255, 255)),
+        "probability.tif": Image.fromarray(np.where(TRUTH, 0.95, 0.05).astype(np.float32)),
+        "low_probability.tif": Image.fromarray(np.where(TRUTH, 0.8, GRADIENT).astype(np.float32)),
+        "eighths.png": Image.fromarray(np.where(TRUTH, 242, 13).astype(np.uint8)),
+        "shadow.png": Image.fromarray(np.where(TRUTH, 250, GRADIENT * 250).astype(np.uint8)),
         "grey.bmp": GREY,
         "grey.gif": GREY,
     }.items(),
@@ -56,17 +85,26 @@ def rgb(value):
     return Image.fromarray(array)
 
 
-def transparent():
-    image = GREY.convert("RGBA")
-    image.putpixel((0, 0), (0, 0, 0, 0))
-    return image
+def photograph():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8))
+
+
+def classes(*values):
+    array = np.zeros((9, 12), np.uint8)
+    for n, value in enumerate(values):
+        array[2:6, 4 * n : 4 * n + 3] = value
+    return Image.fromarray(array)
 
 
 @pytest.mark.parametrize(
     ("name", "image", "told"),
     [
-        ("picture.png", rgb(9), "channels differ in 1 pixels, first in row 5, column 1"),
-        ("alpha.png", transparent(), "transparent pixels"),
+        ("picture.png", photograph(), "channels differ in 48 pixels, first in row 0, column 0"),
+        ("colours.png", rgb(9), "2 colours besides the background: #000009, #ffffff"),
+        ("small.png", classes(1, 2), "classes 1, 2"),
+        ("void.png", classes(1, 2, 255), "classes 1, 2"),
+        ("greys.png", classes(128, 255), "classes 128, 255"),
+        ("minus.tif", Image.fromarray(-TRUTH.astype(np.int32)), "negative values"),
         (
             "labels.png",
             palette((0,) * 3, (128, 0, 0), (0, 128, 0), indices=TRUTH * 1 + 1),

@@ -110,12 +110,21 @@ def test_the_second_largest_region_and_the_second_found(make_cohort):
     assert (issues(released, "late"), issues(released, "early")) == ([], [name])
 
 
-def test_grey_values_are_told_and_count_as_inside(make_cohort):
-    grey = np.where(rectangle(), 255, 0).astype(np.uint8)
-    grey[30, 10:40] = 3  # the shadow that lossy compression leaves
-    table = check_masks(make_cohort({"I": {"x": grey, "y": rectangle() * np.uint8(7)}}))
-    assert issues(table) == ["More than two grey values"]
-    assert table["detail"].iloc[0] == "2 values besides 0; 4.8% of the mask has not the usual one"
+@pytest.mark.parametrize("value", [3, 100, 200, 254])
+def test_grey_values_are_told_and_binarised_at_half(make_cohort, value):
+    truth = rectangle()
+    grey = np.where(truth, 255, 0).astype(np.uint8)
+    grey[30, 10:40] = value  # the shadow that lossy compression leaves
+    truth[30, 10:40] = value > 127
+    table = check_masks(make_cohort({"I": {"x": grey}, "J": {"y": truth * np.uint8(7)}}))
+    assert issues(table, "I") == ["More than two grey values", "Same mask in another image"]
+    assert table["detail"].iloc[0].startswith("1 values between 0 and 255 in 1.0% of the pixels")
+
+
+def test_a_mask_of_the_background_is_asked_about(make_cohort):
+    table = check_masks(make_cohort({"I": {"x": ~rectangle()}, "J": {"y": rectangle()}}))
+    assert "Inverted mask?" in issues(table, "I")
+    assert "Inverted mask?" not in issues(table, "J")
 
 
 def test_another_size_than_the_image(make_cohort):

@@ -101,9 +101,13 @@ def test_the_published_means(imapp_home):
     assert images.mean().round(4).to_dict() == {False: 0.8021, True: 0.7562}
 
 
-def test_labels_of_one_kind_only_are_refused(cohort):
+@pytest.mark.parametrize(("label", "n"), [("benign", 5), ("malignant", 5), ("unknown", 0)])
+def test_labels_of_one_kind_or_none(cohort, label, n):
     from dataclasses import replace
 
-    benign = replace(cohort, images=cohort.images.assign(malignancy="benign"))
-    with pytest.raises(ValueError, match=r"test: .*both \(images by malignancy: \{'benign': 4\}\)"):
-        labelled_pairs(benign)
+    alike = replace(cohort, images=cohort.images.assign(malignancy=label))
+    pairs = labelled_pairs(alike)
+    assert (len(pairs) > 0) == (n > 0)
+    assert pairs["malignant"].dtype == bool
+    assert pairs["malignant"].eq(label == "malignant").all()
+    assert len(labelled_images(pairs)) == pairs["image_id"].nunique()

@@ -1,7 +1,11 @@
 """Opening the pages of a built book, checking its links, and asking for its claims."""
 
 import json
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import unquote, urlsplit
 
 import yaml
@@ -13,6 +17,20 @@ DESKTOP, PHONE = (1300, 1000), (390, 844)
 def pages(project) -> list[str]:
     toc = yaml.safe_load((project / "_toc.yml").read_text())
     return [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
+
+
+@contextmanager
+def served(html: Path):
+    """Serve a built book over HTTP as a web server would; give its address."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=html))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
 
 
 def open_page(browser, project, page: str, size=DESKTOP) -> None:

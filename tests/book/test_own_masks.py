@@ -5,6 +5,8 @@ import json
 import pandas as pd
 import pytest
 
+from iavlib.book.site import assemble
+from iavlib.core.project import Project
 from iavlib.data.datasets import phantom
 
 pytestmark = pytest.mark.book
@@ -43,6 +45,19 @@ def test_both_notebooks_run_on_them_and_no_claim_is_judged(project_copy, iav, ow
         assert manifest["parameters"]["path"] == str(own_masks / "masks.csv")
     rows = json.loads(iav(project_copy, "claims", "--json").stdout)
     assert all(row["measured"] is None and row["verdict"] == "not run" for row in rows)
+
+    files = {
+        name: content.decode()
+        for name, content in assemble(Project(project_copy)).files.items()
+        if name.endswith((".md", ".ipynb"))
+    }
+    first = files["book/index.md"]
+    assert "40 images with" in first and "Everything on this page was computed from them" in first
+    assert "](../notebooks/01_data_analysis.ipynb)" in first
+    for page in ("book/index.md", *(name for name in files if name.startswith("notebooks/"))):
+        assert "Claims on this page" not in files[page] and "iav-claims" not in files[page], page
+        assert "Stored results" not in files[page], "of other people's data"
+    assert "reproduced" not in first
 
 
 def test_another_masks_file_or_a_wrong_path_is_noticed(project_copy, iav, own_masks):

@@ -323,7 +323,7 @@ def test_lost_images_are_told(own):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("image;mask;annotator", r"no column 'image', 'mask', 'annotator'.*separated by commas"),
+        ("image:mask:annotator", r"no column 'image', 'mask', 'annotator'.*one row per mask"),
         ("image,mask,annotators", r"column 'annotators': is 'annotator' meant"),
         ("image,mask,annotator,malignency", r"column 'malignency': is 'malignancy' meant"),
         ("image,mask,annotator,skill,skill_level", "two columns for 'skill'"),
@@ -332,7 +332,7 @@ def test_lost_images_are_told(own):
     ],
 )
 def test_wrong_columns(own, header, message):
-    separator = ";" if ";" in header else ","
+    separator = ":" if ":" in header else ","
     cells = separator.join("x" for _ in header.split(separator))
     (own / "masks.csv").write_text(f"{header}\n{cells}\n")
     with pytest.raises(DataError, match=message):
@@ -345,7 +345,7 @@ def test_wrong_columns(own, header, message):
         ("", "empty"),
         ("image,mask,annotator\n", "no rows"),
         ("image,mask,annotator\na,b,c,d\n", "more cells than the header"),
-        ("image,mask,annotator\na,b,c\na,b,c,d,e\n", "no readable CSV"),
+        ("image,mask,annotator\na,b,c\na,b,c,d,e\n", "line 3 has more cells"),
         (b"\xff\xfe\x00", "no readable CSV"),
     ],
 )

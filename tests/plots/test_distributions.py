@@ -36,26 +36,31 @@ def texts(figure) -> list[str]:
 
 
 def test_bars_count_the_masks(masks):
-    for ax in plots.long_tails(masks).axes:
+    counts = {name: masks[name].value_counts() for name in ("annotator", "tool")}
+    for ax in plots.count_bars(counts, "masks").axes:
         assert sum(heights(ax)) == len(masks)
-    for ax in plots.masks_per_image(masks).axes:
-        assert sum(heights(ax)) == masks["image_id"].nunique()
+    assert not plots.count_bars({}, "masks").axes
 
 
 def test_upset_counts_images(masks):
-    top = plots.annotator_overlap(masks, max_sets=1000).axes[1]
+    names = masks.groupby("image_id")["annotator"].agg(lambda names: ", ".join(sorted(set(names))))
+    top, left = (plots.annotator_overlap(names.value_counts()).axes[n] for n in (1, 2))
     assert sum(heights(top)) == masks["image_id"].nunique()
+    per_annotator = masks.groupby("annotator")["image_id"].nunique()
+    widths = sorted(bar.get_width() for bar in left.patches)
+    assert widths == sorted(per_annotator)
 
 
-def test_distributions_have_a_panel_per_metric():
-    pairs = pd.DataFrame({"dice": np.linspace(0, 1, 50), "assd_normalized": np.linspace(0, 3, 50)})
-    figure = plots.metric_distributions(pairs, ("dice", "assd_normalized"))
-    assert [ax.get_xlabel() for ax in figure.axes] == ["Dice", "ASSD / diagonal"]
-    assert all(sum(heights(ax)) == 50 for ax in figure.axes)
+def test_histograms_show_shares_of_each_group():
+    bins = pd.DataFrame({"low": [0, 0.5] * 2, "high": [0.5, 1] * 2, "count": [1, 3, 20, 20]})
+    bins = bins.assign(panel="Dice", group=["malignant", "malignant", "benign", "benign"])
+    (ax,) = plots.histograms(bins, "images").axes
+    assert [list(patch.get_data()[0]) for patch in ax.patches] == [[25, 75], [50, 50]]
+    assert texts(ax.figure) == ["malignant (n 4)", "benign (n 40)"]
 
 
 def test_completeness_is_a_percentage():
-    (ax,) = plots.completeness(pd.DataFrame({"age": [1, None], "sex": ["f", "m"]})).axes
+    (ax,) = plots.completeness(pd.Series({"age": 0.5, "sex": 1.0})).axes
     assert [bar.get_width() for bar in ax.patches] == [50, 100]
 
 

@@ -107,3 +107,18 @@ def test_methods_have_a_panel_per_measure_and_a_row_per_cohort():
     assert ticks(figure.axes[0]) == ["m", "n"]
     assert legend_of(figure) == ["the image", "its masks"]
     assert plots.methods_compared(table.iloc[:0], {"dice": "Dice"}, {}).texts
+
+
+def test_specifications_in_order_with_their_choices():
+    curve = pd.DataFrame({"effect": [0.3, -0.3, 0.0], "unit": ["images", "pairs", "pairs"]})
+    curve = curve.assign(effect_low=curve["effect"] - 0.1, effect_high=curve["effect"] + 0.1)
+    figure = plots.specification_curve(curve, {"unit": "unit"}, "effect")
+    top, bottom = figure.axes
+    assert top.collections[1].get_offsets()[:, 1].tolist() == [-0.3, 0, 0.3]
+    assert len({tuple(colour) for colour in top.collections[1].get_facecolors()}) == 3
+    marks = {
+        label.get_text(): list(marks.get_offsets()[:, 0])
+        for label, marks in zip(bottom.get_yticklabels(), bottom.collections, strict=True)
+    }
+    assert marks == {"pairs": [0, 1], "images": [2]}
+    assert not plots.specification_curve(curve.head(0), {"unit": "unit"}, "effect").axes

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
-from scipy import stats
 
-from iavlib.stats import factor_matrix, factor_pair, natural_key, within_between
+from iavlib.stats import factor_matrix, factor_pair, natural_key
 
 
 @pytest.fixture
@@ -92,36 +91,6 @@ def test_intervals_hold_the_planted_agreement_as_often_as_they_say():
     assert 0.87 <= np.mean(covered) <= 0.99
 
 
-def test_within_against_between_by_hand(pairs):
-    result = within_between(pairs, "annotator", n_boot=100)
-    assert (result.n_within, result.n_between, result.n_clusters) == (2, 4, 4)
-    assert result.mean_within == pytest.approx(0.95)
-    assert result.mean_between == pytest.approx(0.65)
-    assert result.difference.value == pytest.approx(0.3)
-    assert result.sd_between == pytest.approx(np.std([0.6, 0.8, 0.5, 0.7], ddof=1))
-    assert result.mann_whitney.value == 8
-    expected = stats.mannwhitneyu([0.9, 1.0], [0.6, 0.8, 0.5, 0.7], method="asymptotic").pvalue
-    assert result.mann_whitney.p == pytest.approx(expected)
-
-
-def test_planted_difference_is_found_and_reported():
-    result = within_between(many_pairs(600), "tool", n_boot=500)
-    assert result.difference.low < 0.2 < result.difference.high
-    assert result.mann_whitney.p < 1e-10
-    table = result.to_frame()
-    assert table.loc[0, "difference"] == result.difference.value
-    assert table.loc[0, "factor"] == "tool"
-
-
-def test_clusters_by_column_or_by_labels():
-    pairs = many_pairs()
-    by_name = within_between(pairs, "tool", n_boot=80)
-    by_label = within_between(pairs, "tool", clusters=pairs["image_id"], n_boot=80)
-    assert by_name.difference == by_label.difference
-    by_row = within_between(pairs, "tool", clusters=np.arange(len(pairs)), n_boot=80)
-    assert by_row.n_clusters == len(pairs)
-
-
 def test_errors(pairs):
     with pytest.raises(KeyError, match="no column 'tool_1' in the pairs; they have image_id"):
         factor_matrix(pairs, "tool")
@@ -131,7 +100,3 @@ def test_errors(pairs):
         factor_matrix(pairs.replace({"dice": {0.6: np.nan}}), "annotator")
     with pytest.raises(ValueError, match="1 of 6 rows have no annotator_2"):
         factor_matrix(pairs.assign(annotator_2=["A9", None, "A9", "A2", "A2", "A9"]), "annotator")
-    with pytest.raises(ValueError, match="no mask pair lies between"):
-        within_between(pairs.iloc[[2, 5]], "annotator")
-    with pytest.raises(ValueError, match="no mask pair lies within"):
-        within_between(pairs.iloc[:2], "annotator")

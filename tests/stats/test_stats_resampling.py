@@ -123,9 +123,17 @@ def test_settings_that_make_no_sense(settings, message):
         cluster_bootstrap(mean_of(np.arange(4.0)), np.arange(4), **settings)
 
 
-def test_one_cluster_is_none():
-    with pytest.raises(ValueError, match="one cluster only"):
-        cluster_bootstrap(mean_of(np.arange(4.0)), ["p"] * 4)
+@pytest.mark.parametrize("columns", [1, 3])
+def test_one_cluster_has_an_estimate_and_no_interval(columns):
+    mean = mean_of(np.arange(4.0))
+
+    def statistic(weights):
+        return mean(weights) if columns == 1 else np.stack([mean(weights)] * columns, axis=-1)
+
+    result = cluster_bootstrap(statistic, ["p"] * 4, n_boot=20)
+    assert np.all(result.estimate == 1.5)
+    assert np.isnan([result.low, result.high, result.se]).all()
+    assert np.shape(result.low) == np.shape(result.estimate)
 
 
 def test_coverage_with_clusters_and_without():

@@ -1,19 +1,22 @@
-"""Your own masks: a table ``masks.csv`` beside its files becomes a cohort.
+"""Your own masks: what annotation tools export, or a table of files, becomes a cohort.
 
 Agreement is measured when the folder is first loaded, and kept in the cache until a mask changes.
-The table has one row per mask and these columns, in any order, in upper or lower case:
+Formats are those of :mod:`iavlib.data.exports`. A table (``masks.csv``, ``.tsv`` or ``.xlsx``) has
+one row per mask and these columns, in any order, in upper or lower case:
 
 - ``image``: the image file, or a name where there is no file; ``image_id`` (optional): its id,
-  otherwise its name without suffix. A table with ``image_id`` alone has only image files of that
-  name.
-- ``mask``: the mask file; every pixel above 0 belongs to the lesion.
-- ``annotator``: who drew it.
-- Optional: ``tool``, ``skill`` (or ``skill_level``), ``malignancy`` (benign, malignant,
-  indeterminate or unknown), ``patient`` (or ``patient_id``), ``lesion`` (or ``lesion_id``).
+  otherwise its name without suffix, with its folder where two folders hold that name. A table with
+  ``image_id`` alone has only image files of that name.
+- ``mask``: the mask file, binarised at half its maximum.
+- ``annotator``: who drew it. Several masks of one annotator on one image are objects and are
+  united, unless they differ in ``session`` (drawn again) or in tool or skill.
+- Optional: ``label`` (class), ``session``, ``tool``, ``skill`` (or ``skill_level``), ``malignancy``
+  (benign, malignant, indeterminate or unknown), ``patient`` (or ``patient_id``), ``lesion`` (or
+  ``lesion_id``).
 
 Other columns are not used. An empty cell is an unknown value. File names are relative to the
-table's folder, or to the folders ``images`` and ``masks`` in it, with ``/`` between folders; a
-relative name must not lead outside. An absolute path is used as it is.
+table's folder, or to the folders ``images`` and ``masks`` in it; a relative name must not lead
+outside. An absolute path is used as it is.
 """
 
 from __future__ import annotations
@@ -21,144 +24,227 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.files import write_text
 from iavlib.core.project import cache_home
-from iavlib.data import schemas
+from iavlib.data import own_masks, schemas
 from iavlib.data.catalogue import Dataset, Layout, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import image_paths, image_size, read_mask
+from iavlib.data.exports import HINT
+from iavlib.data.images import array_suffix, image_size, orientation, read_mask
+from iavlib.data.own_masks import COLUMNS, FACTS, FIRST_LINE, Source, name_key, overlap
 from iavlib.masks.metrics import image_pairs, metric_names, registry_version
+from iavlib.masks.surfaces import THRESHOLD
 
 TABLE = "masks.csv"
-FIRST_LINE = 2
-OPTIONAL = ("tool", "skill", "malignancy", "patient", "lesion")
-COLUMNS = ("image", "image_id", "mask", "annotator", *OPTIONAL)
 OTHER_NAMES = {"skill_level": "skill", "patient_id": "patient", "lesion_id": "lesion"}
 _HINT = (
     "write a table with the columns image, mask and annotator, and if known "
-    f"{', '.join(OPTIONAL)}, separated by commas, one row per mask"
+    f"session, label, {', '.join(FACTS)}, one row per mask"
 )
 _MALIGNANCY = pa.Check.isin(schemas.MALIGNANCY, error=f"one of {', '.join(schemas.MALIGNANCY)}")
 _SCHEMA = pa.DataFrameSchema(
     {name: pa.Column(str) for name in ("image_id", "mask", "annotator")}
     | {"malignancy": pa.Column(str, _MALIGNANCY)}
 )
+_OUTSIDE = "path outside the folder"
+OUTSIDE_HINT = "name files relative to the table and below it, or by their absolute path"
+_SIZES_HINT = "give all files of an image one size; enlarge or remove one that is a smaller copy"
+_OVERLAP = 0.5  # IoU from which two masks of one annotator look like two drawings of one object
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A user's table, checked, with the files it names.
+    """A user's masks, one per image, annotator and session, and what became of every row.
 
     Attributes
     ----------
     path : pathlib.Path
-        The table.
+        What was read.
     rows : pandas.DataFrame
-        One row per mask, indexed by its position in the file: ``image_id``, ``image``, ``mask`` (as
-        named), ``annotator``, ``tool``, ``skill``, ``malignancy``, ``patient``, ``lesion``,
-        ``mask_path`` (absolute; the file may be missing) and ``image_path`` (absolute, missing
-        where there is no file).
+        One row per mask, indexed by the position of its first object: ``image_id``, ``image``,
+        ``mask`` (as named), ``annotator``, ``session``, ``tool``, ``skill``, ``malignancy``,
+        ``patient``, ``lesion``, ``mask_path`` (absolute), ``image_path`` (absolute, missing where
+        there is no file), ``size`` (width and height), and ``problem`` and ``hint`` where the mask
+        cannot be used.
+    source : iavlib.data.own_masks.Source
+    account : pandas.DataFrame
+        One row per row or object that was read: ``where``, ``image_id``, ``annotator``, ``label``,
+        ``status`` (used, merged or left out) and ``reason``.
+    classes : dict
+        Objects per class.
+    notes : list of str
+        What was decided, in sentences.
     """
 
     path: Path
     rows: pd.DataFrame
+    source: Source
+    account: pd.DataFrame = field(default_factory=pd.DataFrame)
+    classes: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def lost_images(self) -> list[str]:
         """Image files that are named and missing; a bare name need not be a file."""
-        lost = self.rows.loc[self.rows["image_path"].isna(), "image"].dropna().unique()
-        return [name for name in lost if name.lower().endswith(schemas.IMAGE_SUFFIXES)]
+        lost = self.rows[self.rows["image_path"].isna()].drop_duplicates("image_id")["image"]
+        return [name for name in lost.dropna() if name.lower().endswith(schemas.IMAGE_SUFFIXES)]
 
     def error(self, rows, problem: str, hint: str) -> DataError:
-        """Return an error that names the lines of the first two of some rows."""
-        lines = [str(row + FIRST_LINE) for row in rows]
-        where = f"line{'s' * (len(lines) > 1)} {' and '.join(lines[:2])}"
-        return DataError(self.path, f"{where}: {problem}", hint)
+        """Return an error that names the first two of some rows."""
+        named = [self.source.rows["where"][row] for row in rows][:2]
+        where = " and ".join(named).replace("line ", "lines ", 1).replace("and line ", "and ")
+        return DataError(self.path, f"{where if len(named) > 1 else named[0]}: {problem}", hint)
+
+    def summary(self) -> list[str]:
+        """Return what was understood, in lines to print before anything is measured."""
+        usable = self.rows[self.rows["problem"].isna()]
+        people = usable["annotator"].unique()
+        classes = ", ".join(f"{name} ({n})" for name, n in list(self.classes.items())[:12])
+        n = self.account["status"].value_counts().reindex(["used", "merged", "left out"]).fillna(0)
+        lines = [
+            f"format: {self.source.format}",
+            f"{usable['image_id'].nunique():,} images, {len(people):,} annotators "
+            f"({_first(people, ', ')}){', classes: ' * bool(classes)}{classes}",
+            f"{len(self.account):,} rows or objects: "
+            + ", ".join(f"{int(count):,} {status}" for status, count in n.items()),
+        ]
+        out = self.account[self.account["status"] == "left out"].groupby("reason", sort=False)
+        lines += [f"left out: {len(g):,}, {r} (first {g['where'].iloc[0]})" for r, g in out]
+        return [*lines, *(f"note: {note}" for note in self.notes)]
 
 
-def read_listing(path: str | Path, refuse_outside: bool = True) -> Listing:
-    """Read a table of masks and find its files.
+def read_listing(
+    path: str | Path,
+    strict: bool = True,
+    label: str | None = None,
+    threshold: float | None = None,
+    per_object: bool = False,
+) -> Listing:
+    """Read a user's masks: a table, a folder, an exported file or an archive.
 
     Parameters
     ----------
     path : str or pathlib.Path
-        The table, or the folder that holds it as ``masks.csv``.
-    refuse_outside : bool
-        Whether a name that leads outside the folder is an error. If not, the row has no
-        ``mask_path`` and it is for the caller to report it.
+    strict : bool
+        Whether a mask that cannot be used is an error. If not, its row has a ``problem``.
+    label : str, optional
+        Class to read; several, separated by commas, or ``any`` are united. Needed where there
+        are several.
+    threshold : float, optional
+        Share of a mask's maximum above which a pixel is inside, from 0 to below 1; see
+        :func:`iavlib.masks.surfaces.binarise`.
+    per_object : bool
+        Whether the objects on an image are matched between annotators one to one, and each
+        becomes an image of its own, instead of being united. A mask alone is parted into its
+        connected regions.
 
     Raises
     ------
     DatasetUnavailable
-        If no path is given, or there is no table.
+        If no path is given, or nothing is there.
     DataError
-        If the table is not such a table, a name leads outside the folder, a mask is listed twice,
-        or rows of one image contradict each other. Files are not opened.
+        If it has no format that is read, a row is wrong or contradicts another, a name leads
+        outside the folder, a mask is listed twice, or there are several classes and none is chosen.
     """
-    table = _find(path)
-    listing = Listing(table, _read(table))
-    if refuse_outside:
-        _check_inside(listing)
-    names, place = listing.rows["mask"], table.parent
-    paths = [None if _leads_out(n) else str(_first_file(place, n, "masks")) for n in names]
-    rows = listing.rows.assign(mask_path=paths)
-    listing = Listing(table, rows.assign(image_path=_image_paths(table.parent, rows)))
-    _check_masks(listing)
-    for column in ("image", "malignancy", "patient", "lesion"):
-        _check_one_value(listing, column)
-    return listing
+    if threshold is not None and not 0 <= threshold < 1:
+        hint = "give a share of the maximum, such as 0.5; 0 counts every value above 0"
+        raise DataError("threshold", f"{threshold} is not from 0 to below 1", hint)
+    listing = _names(path, strict)
+    source, rows, notes = listing.source, listing.rows, listing.notes
+    files = rows[rows["path"].notna() & rows["reason"].isna()]
+    looks = own_masks.look_at_files(files, threshold)
+    for row, file in files["path"].items():
+        if (error := looks[file].error) is not None:
+            if strict:
+                problem = f"{error.where}: {error.problem}"
+                raise listing.error([row], problem, error.hint) from None
+            rows.loc[row, ["reason", "hint"]] = [error.problem, error.hint]
+    rows = own_masks.by_class(rows, looks, source.names)
+    rows, classes = own_masks.choose_label(rows, label, source.path)
+    rows = _fit_photographs(rows, looks, listing, strict)
+    rows = _sessions(rows, notes)
+    if noted := [(file, look.note) for file, look in looks.items() if look.note]:
+        how = f"{threshold or THRESHOLD:g} of the maximum"
+        text = f"{len(noted)} masks have values between outside and inside; binarised at {how}"
+        notes.append(f"{text} (first {Path(noted[0][0]).name}: {noted[0][1]})")
+    account = listing.rows[["where", "image_id", "annotator", "label"]]
+    account = account.assign(status="left out", reason="of a class that was not chosen")
+    bad = rows["reason"].notna()
+    account.loc[rows.index[bad], "reason"] = rows["reason"][bad]
+    merge = _match if per_object else _unite
+    made = merge(rows[~bad], threshold, account, notes)
+    for row, facts in rows[bad & rows["path"].notna()].iterrows():
+        made.append({**facts, "row": row, "mask_path": facts["path"], "problem": facts["reason"]})
+    if not made:
+        reasons = "; ".join(f"{n} {why}" for why, n in account["reason"].value_counts().items())
+        raise DataError(source.path, f"no mask can be used: {reasons}", HINT)
+    table = pd.DataFrame(made, index=[one["row"] for one in made]).sort_index(kind="stable")
+    table = table.reindex(columns=[*COLUMNS, "mask_path", "image_path", "problem", "hint", "size"])
+    table = table.astype(dict.fromkeys(table.columns.drop("size"), "str"))
+    number = table[table["problem"].isna()].groupby("image_id").size()
+    alone = account["image_id"].isin(number.index[number < 2]) & (account["reason"] == "")
+    account.loc[alone, ["status", "reason"]] = ["left out", "no other mask of its image"]
+    return Listing(source.path, table, source, account, classes, notes)
 
 
-def _find(path: str | Path) -> Path:
-    hint = f"give path=, the table {TABLE} or the folder that holds it"
-    if not str(path or "").strip():
-        raise DatasetUnavailable("folder", "no path was given", hint)
-    table = Path(os.path.abspath(Path(path).expanduser()))
-    table = table / TABLE if table.is_dir() else table
-    if not table.is_file():
-        raise DatasetUnavailable("folder", f"there is no file {table}", hint)
-    return table
+def class_names(path: str | Path) -> list[str]:
+    """Return the names of the classes in a user's masks; ``any`` alone where they have none."""
+    return list(read_listing(path, False, own_masks.ANY).classes) or [own_masks.ANY]
 
 
-def _read(table: Path) -> pd.DataFrame:
-    """Read the table as text, under our names of columns, and check it row by row."""
-    # Blank lines are read too, so that a row's position gives its line.
-    options = {"dtype": str, "keep_default_na": False, "na_values": [""], "skip_blank_lines": False}
-    raw = schemas.read_csv(table, _HINT, **options)
-    if not isinstance(raw.index, pd.RangeIndex):
-        raise DataError(table, "rows have more cells than the header has columns", _HINT)
-    raw.columns = _our_names(table, list(raw.columns))
+def _table_rows(table: Path, header: list[str], cells: list, strict: bool) -> pd.DataFrame:
+    """Return the rows of a table under our names of columns, checked row by row."""
+    names = _our_names(table, header)
+    content = [(row + [""] * len(header))[: len(header)] for _, row in cells]
+    raw = pd.DataFrame(content, columns=names, index=[n for n, _ in cells], dtype="str")
     rows = raw[[name for name in COLUMNS if name in raw]]
     rows = rows.apply(lambda column: column.str.strip()).replace("", None).dropna(how="all")
-    for name in OPTIONAL:
-        if name not in rows:
-            rows[name] = pd.Series(None, index=rows.index, dtype="str")
     for name in {"image", "mask"} & set(rows):
-        rows[name] = rows[name].map(os.path.normpath, na_action="ignore")
+        rows[name] = rows[name].map(partial(_plain_name, table.parent), na_action="ignore")
     if "image" not in rows:
         rows["image"] = rows["image_id"]
-    if "image_id" not in rows:
-        rows["image_id"] = schemas.bare_id(rows["image"].str.replace(r"^.*/", "", regex=True))
-    rows["malignancy"] = rows["malignancy"].str.lower().fillna("unknown")
-    schemas.check_table(_SCHEMA, rows, table, _HINT, FIRST_LINE)
+    stated = rows.reindex(columns=["malignancy"]).astype("str")["malignancy"]
+    rows["malignancy"] = stated.str.lower().fillna("unknown")
+    checked = rows if "image_id" in rows else rows.assign(image_id=rows["image"])
+    schemas.check_table(_SCHEMA, checked, table, _HINT, FIRST_LINE)
+    rows["where"] = [f"line {n + FIRST_LINE}" for n in rows.index]
+    for column in ("mask", "image"):
+        names = rows[column].dropna()
+        for row, name in names[names.map(_leads_out)].items():
+            if strict:
+                problem = f"{rows['where'][row]}: {column} {name}: {_OUTSIDE}"
+                raise DataError(table, problem, OUTSIDE_HINT)
+            if column == "mask":
+                rows.loc[row, ["reason", "hint"]] = [_OUTSIDE, OUTSIDE_HINT]
+    places = [(table.parent / name, table.parent / "masks" / name) for name in rows["mask"]]
+    rows["path"] = [str(next((p for p in two if _is_file(p)), two[0])) for two in places]
     return rows
+
+
+def _plain_name(folder: Path, name: str) -> str:
+    """Return a file's name with ``/`` between folders; Windows writes the other slash."""
+    return os.path.normpath(name if _is_file(folder / name) else name.replace("\\", "/"))
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # also for names that are too long
 
 
 def _our_names(table: Path, columns: list[str]) -> list[str]:
     """Return our names of the columns; refuse missing and misspelt ones."""
-    # A column that occurs twice is read with a number at its end.
-    plain = [re.sub(r"\.\d+$", "", str(name).strip().lower()) for name in columns]
-    names = [OTHER_NAMES.get(name, name) for name in plain]
+    names = [OTHER_NAMES.get(name.lower(), name.lower()) for name in columns]
     others = sorted(set(names) - set(COLUMNS))
     for name in COLUMNS:
         if names.count(name) > 1:
@@ -173,16 +259,66 @@ def _our_names(table: Path, columns: list[str]) -> list[str]:
     return names
 
 
-def _check_inside(listing: Listing) -> None:
-    hint = "name files relative to the table and below it, or by their absolute path"
-    for column in ("mask", "image"):
-        names = listing.rows[column]
-        for row, name in names[names.map(_leads_out, na_action="ignore").eq(True)].items():
-            raise listing.error([row], f"{column} {name}: path outside the folder", hint)
-
-
 def _leads_out(name: str) -> bool:
     return name == ".." or name.startswith("../")
+
+
+def _names(path: str | Path, strict: bool) -> Listing:
+    """Return the rows with one spelling of each image and annotator, and the image files."""
+    source = own_masks.collect(path, partial(_table_rows, strict=strict))
+    rows, notes, files = source.rows.copy(), list(source.notes), source.files
+    rows["image"] = rows["image"].fillna(rows["image_id"]).astype(object)
+    place = source.path.parent
+    if source.is_table:
+        masks = rows["path"][rows["reason"].isna() & ~rows["path"].map(_is_file)]
+        images = [place / n for n in rows["image"].unique() if not _is_file(place / "images" / n)]
+        shown = sorted(place.rglob("*")) if len(masks) or not all(map(_is_file, images)) else []
+        files = [(p, p.relative_to(place).parts) for p in shown if p.name[0] != "."]
+        index = own_masks.FileIndex([f for f in files if f[0] != source.path])
+        for row, name in rows.loc[masks.index, "mask"].items():
+            suffix = os.path.splitext(name)[1].lower()
+            found = [p for p in index.find(name, "masks") if p.suffix.lower() == suffix]
+            rows.loc[row, "path"] = str(found[0]) if len(found) == 1 else rows["path"][row]
+    else:
+        rows["image"] = rows["image"].str.replace("\\", "/")
+    derived = rows["image_id"].isna()
+    rows.loc[derived, "image_id"] = own_masks.image_ids(rows.loc[derived, "image"])
+    masks = set(rows["path"].dropna())
+    files = [f for f in files if str(f[0]) not in masks]
+    files = [f for f in files if f[0].suffix.lower() in schemas.IMAGE_SUFFIXES]
+    find = partial(own_masks.FileIndex(files).find, below="images" if source.is_table else None)
+    found = _images(rows["image"].unique(), find, place, masks, notes)
+    rows["image_path"] = rows["image"].map(found)
+    keys = rows["image_id"].map(name_key)
+    n = rows["image_path"].groupby(keys).nunique()
+    own_masks.unify(rows, "image_id", "annotator", notes, set(n.index[n > 1]))
+    own_masks.unify(rows, "annotator", "image_id", notes)
+    listing = Listing(source.path, rows, source, notes=notes)
+    _check_masks(listing)
+    for column in ("image", "malignancy", "patient", "lesion"):
+        _check_one_value(listing, column)
+    return listing
+
+
+def _images(
+    names, find: Callable, place: Path, masks: set[str], notes: list[str]
+) -> dict[str, str]:
+    """Find each image's file: as named, else of that stem; of any suffix where none is named."""
+    found = {}
+    for name in names:
+        exact = [str(p) for p in (place / name, place / "images" / name) if _is_file(p)]
+        if exact and exact[0] not in masks:
+            found[name] = exact[0]
+            continue
+        suffix = os.path.splitext(name)[1].lower() if own_masks.stem(name) != name else ""
+        suffix = suffix if suffix in schemas.IMAGE_SUFFIXES else ""
+        near = [] if _leads_out(name) else find(name)
+        for path in near[:1]:
+            if not suffix or {suffix, path.suffix.lower()} <= {".jpg", ".jpeg", suffix}:
+                found[name] = str(path)
+            else:
+                notes.append(f"{path.name} is not taken for the image {name}, which is missing")
+    return found
 
 
 def _same(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -192,7 +328,7 @@ def _same(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _check_masks(listing: Listing) -> None:
-    twice = _same(listing.rows.dropna(subset="mask_path"), "mask_path")
+    twice = _same(listing.rows.dropna(subset="path"), "path")
     if len(twice):
         problem = f"mask {twice['mask'].iloc[0]} is listed twice"
         hint = "keep one row per mask; two annotators who agree in every pixel need a file each"
@@ -207,7 +343,10 @@ def _check_masks(listing: Listing) -> None:
 def _check_one_value(listing: Listing, column: str) -> None:
     """Refuse an image whose rows contradict each other; an empty cell is an unknown value."""
     stated = listing.rows[["image_id", column]].dropna()
-    several = _same(stated[stated[column] != "unknown"].drop_duplicates(), "image_id")
+    stated = stated[stated[column] != "unknown"]
+    key = stated[column]
+    key = key.map(lambda n: own_masks.path_key(n.split("/"))) if column == "image" else key
+    several = _same(stated.assign(key=key).drop_duplicates(["image_id", "key"]), "image_id")
     if len(several):
         values = " and ".join(several[column].iloc[:2])
         problem = f"image {several['image_id'].iloc[0]} has {column} {values}"
@@ -215,35 +354,149 @@ def _check_one_value(listing: Listing, column: str) -> None:
         raise listing.error(several.index, problem, hint)
 
 
-def _first_file(folder: Path, name: str, kind: str) -> Path:
-    """Find a named file in the folder or its subfolder of that kind, else where it should be."""
-    places = (folder / name, folder / kind / name)
-    return next((place for place in places if place.is_file()), places[0])
+def _fit_photographs(rows: pd.DataFrame, looks: dict, listing: Listing, strict) -> pd.DataFrame:
+    """Find the size of each mask, and turn those that fit only the photograph as it is stored."""
+    notes, found = listing.notes, {}
+    photos, cases = {}, {"turned": [], "smaller": [], "other": []}
+    for path in rows["image_path"].dropna().unique():
+        try:
+            photos[path] = image_size(path), orientation(path)
+        except DataError as error:
+            notes.append(f"{error.where}: {error.problem}")
+    sizes, turns = [], []
+    for row in rows.itertuples():
+        photo, stored = photos.get(row.image_path, (None, 1))
+        size = looks[row.path].size if row.path in looks else row.size
+        size, how = tuple(size or photo or ()), 0
+        if size and photo and size != photo:
+            if size[::-1] == photo and (stored >= 5 or array_suffix(row.path or "")):
+                how = stored if stored >= 5 else 5
+            alike = abs(size[0] * photo[1] - size[1] * photo[0]) <= max(*size, *photo)
+            described = f"{row.image_id}: {size}, photograph {photo} pixels"
+            cases["turned" if how else "smaller" if alike else "other"].append(described)
+        size = photo if how else size
+        sizes.append(size)
+        turns.append(how)
+        of_image = found.setdefault(row.image_id, {})
+        of_image.setdefault(size, row.Index)
+        of_image.setdefault(photo or size, row.Index)
+        if strict and len(of_image) > 1 and row.reason is None:
+            several = " and ".join(f"{one[0]}x{one[1]}" for one in of_image)
+            problem = f"image {row.image_id} has masks, or a mask and an image, of sizes {several}"
+            raise listing.error(sorted(set(of_image.values())), problem, _SIZES_HINT)
+    rows = rows.assign(size=pd.Series(sizes, index=rows.index, dtype=object), turn=turns)
+    unknown = rows["draw"].notna() & rows["size"].map(len).eq(0)
+    rows.loc[unknown, "reason"] = "the size of its image is not known: put the photograph beside"
+    if n := sum(turn != 1 for _, turn in photos.values()):
+        notes.append(f"{n} photographs have an EXIF orientation and are read upright")
+    texts = {
+        "turned": "masks fit the photograph only as it is stored and were turned",
+        "smaller": "masks are smaller or larger than the photograph; distances are in their pixels",
+        "other": "masks do not fit their photograph",
+    }
+    notes += [f"{len(c)} {texts[kind]} (first {c[0]})" for kind, c in cases.items() if c]
+    return rows
 
 
-def _image_paths(folder: Path, rows: pd.DataFrame) -> pd.Series:
-    """Find each image's file by its name, or by its name and any image suffix."""
-    masks, by_stem, found = set(rows["mask_path"]), {}, {}
-    for name in rows["image"].dropna().unique():
-        exact = _first_file(folder, name, "images")
-        if exact.is_file():
-            found[name] = str(exact)
+def _sessions(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Tell drawings of one annotator on one image apart: by session, else by tool and skill."""
+    kinds = rows[["tool", "skill"]].fillna("").agg("/".join, axis="columns")
+    of_one = kinds.groupby([rows["image_id"], rows["annotator"]])
+    several = of_one.transform("nunique").gt(1) & rows["session"].isna()
+    if several.any():
+        text = "masks of one annotator on one image differ in tool or skill and count as repeated"
+        notes.append(f"{several.sum()} {text} drawings, not as objects")
+    return rows.assign(session=rows["session"].where(~several, kinds).fillna(""))
+
+
+_DRAWING = ["image_id", "annotator", "session"]
+
+
+def _facts(group: pd.DataFrame, threshold) -> list:
+    """Return everything that masks made of some rows depend on."""
+    files = [row["path"] or row["document"] for _, row in group.iterrows()]
+    states = [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
+    what = group[["image_id", "annotator", "where", "code", "turn", "size"]].to_numpy().tolist()
+    return [threshold, *states, *group.index, what]
+
+
+def _arrays(group: pd.DataFrame, threshold) -> list[np.ndarray]:
+    return [own_masks.object_mask(row, threshold) for row in group.to_dict("records")]
+
+
+def _union(group: pd.DataFrame, threshold) -> np.ndarray:
+    return np.any(_arrays(group, threshold), axis=0)
+
+
+def _unite(rows: pd.DataFrame, threshold, account: pd.DataFrame, notes: list[str]) -> list[dict]:
+    """Return one row per image, annotator and session; objects are united."""
+    made, united, again = [], [], []
+    for key, group in rows.groupby(_DRAWING, sort=False):
+        first, n = group.iloc[0], len(group)
+        name = first["mask"] or "_".join(filter(None, key))
+        row = {**first, "row": group.index[0], "mask": name, "mask_path": first["path"]}
+        if len(set(group["size"])) > 1:
+            row["problem"] = "objects of one annotator differ in the size of their image"
+            account.loc[group.index, "reason"] = row["problem"]
+        else:
+            plain = n == 1 and first["path"] and first["code"] is None and not first["turn"]
+            if not plain or threshold is not None:
+                facts = _facts(group, threshold)
+                try:
+                    row["mask_path"] = own_masks.keep(partial(_union, group, threshold), facts)
+                except DataError as error:  # of an object that cannot be decoded
+                    account.loc[group.index, "reason"] = error.problem
+                    notes.append(f"{error.where}: {error.problem}")
+                    continue
+            account.loc[group.index, ["status", "reason"]] = ["merged" if n > 1 else "used", ""]
+        if n > 1 and "problem" not in row:
+            row["mask"] += f" and {n - 1} more" if first["mask"] else ""
+            united.append(f"{key[0]}, {key[1]}: {n} objects")
+            two = combinations(_arrays(group, threshold), 2)
+            again += [f"{key[0]}, {key[1]}"] * any(overlap(a, b) > _OVERLAP for a, b in two)
+        made.append(row)
+    if united:
+        notes.append(f"{len(united)} masks unite objects of one annotator: {_first(united)}")
+    if again:
+        text = f"{len(again)} of them unite objects that overlap ({_first(again)}); where an"
+        notes.append(f"{text} annotator drew an object again, add a column session")
+    return made
+
+
+def _first(names, mark: str = "; ", n: int = 6) -> str:
+    return mark.join(map(str, names[:n])) + (" …" if len(names) > n else "")
+
+
+def _match(rows: pd.DataFrame, threshold, account: pd.DataFrame, notes: list[str]) -> list[dict]:
+    """Return one row per image, object and annotator; objects are matched between annotators."""
+    made, alone, n = [], 0, 0
+    for image, of_image in rows.groupby("image_id", sort=False):
+        if len(set(of_image["size"])) > 1:
+            account.loc[of_image.index, "reason"] = "masks of one image differ in size"
             continue
-        for place in (folder / name, folder / "images" / name):
-            if place.parent not in by_stem:
-                by_stem[place.parent] = _stems(place.parent, masks)
-            if place.name in by_stem[place.parent]:
-                found.setdefault(name, by_stem[place.parent][place.name])
-    return rows["image"].map(found).astype("str")
-
-
-def _stems(folder: Path, masks: set[str]) -> dict[str, str]:
-    """List the image files of a folder by name without suffix, without the masks."""
-    return {path.stem: str(path) for path in image_paths(folder) if str(path) not in masks}
+        account.loc[of_image.index, ["status", "reason"]] = ["used", ""]
+        groups = {key[1:]: group for key, group in of_image.groupby(_DRAWING, sort=False)}
+        arrays = {key: _arrays(group, threshold) for key, group in groups.items()}
+        parted = {k: own_masks.regions(a[0]) if len(a) == 1 else a for k, a in arrays.items()}
+        for number, found in enumerate(own_masks.match_objects(parted), 1):
+            n, alone = n + 1, alone + (len(found) == 1)
+            for key, mask in found.items():
+                first = groups[key].iloc[0]
+                facts = [*_facts(of_image, threshold), number, key]
+                name = "_".join(filter(None, (image, f"object{number}", *key)))
+                made.append(
+                    {
+                        **{**first, "image_id": f"{image}_object{number}", "mask": name},
+                        **{"mask_path": own_masks.keep(lambda mask=mask: mask, facts)},
+                        **{"row": groups[key].index[0], "patient": first["patient"] or image},
+                    }
+                )
+    notes.append(f"objects were matched one to one: {n}, of which one annotator alone drew {alone}")
+    return made
 
 
 #: Raise when the cached file changes; the version of every metric is added to it.
-VERSION = 3
+VERSION = 4
 
 
 def measured_pairs(listing: Listing, masks: pd.DataFrame) -> pd.DataFrame:
@@ -307,19 +560,26 @@ def _measure(listing: Listing) -> list[dict]:
     return pairs
 
 
-def load(path: str | Path = "") -> Cohort:
+def load(
+    path: str | Path = "",
+    label: str | None = None,
+    threshold: float | None = None,
+    per_object: bool = False,
+) -> Cohort:
     """Load a user's own masks.
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        The table, or its folder when the table is called ``masks.csv``.
+    path, label, threshold, per_object
+        As for :func:`read_listing`.
 
     Returns
     -------
     Cohort
         Missing values where there is no image file, and where the table has no tool, skill,
-        patient or lesion. Width and height are those of the image file, else of the masks.
+        patient or lesion. Width and height are those of the image file, else of the masks. Pairs
+        of drawings by one annotator are not among its pairs, but in ``extras["repeated"]``;
+        ``extras["account"]`` has a row for every row that was read.
 
     Raises
     ------
@@ -328,19 +588,24 @@ def load(path: str | Path = "") -> Cohort:
     DataError
         If the table or a file is not what it should be, with the line, the file and the remedy.
     """
-    listing = read_listing(path)
+    listing = read_listing(path, True, label, threshold, per_object)
     if lost := listing.lost_images:
         problem = f"{len(lost)} image files are missing, first {lost[0]}"
         text = f"{listing.path}: {problem}; their masks are used without them."
         warnings.warn(text, stacklevel=3)
+    if listing.notes:
+        warnings.warn(f"{listing.path}: {'; '.join(listing.notes)}", stacklevel=3)
     rows = listing.rows.set_index("mask").rename_axis("mask_id")
     masks = rows[["image_id", "mask_path", *schemas.FACTORS]].rename(columns={"mask_path": "path"})
+    pairs = measured_pairs(listing, masks)
+    repeated = pairs["annotator_1"] == pairs["annotator_2"]
     return Cohort(
         "folder",
-        images_table(listing.rows, _sizes(listing)),
+        images_table(listing.rows),
         masks,
-        measured_pairs(listing, masks),
+        pairs[~repeated].reset_index(drop=True),
         synthetic=False,
+        extras={"account": listing.account, "repeated": pairs[repeated]},
         # Shown on pages that may be published: names the table, but not where it is.
         citation=f"Your own masks ({listing.path.parent.name}/{listing.path.name})",
         licence="not stated",
@@ -370,75 +635,49 @@ def load_published(dataset: Dataset, describe: Callable[[pd.DataFrame], pd.DataF
     table = dataset.folder / TABLE
     if not table.is_file():
         raise DatasetUnavailable(dataset.name, f"there is no {table}", dataset.how)
-    cohort = load(table)
+    cohort = load(table)  # its rows are as published, so that nothing is left out or united
     facts = {name: getattr(dataset, name) for name in ("name", "citation", "licence")}
     return replace(cohort, images=describe(cohort.images), source=str(dataset.folder), **facts)
 
 
-def files(path: str | Path = "") -> list[Path]:
-    """Return the table and every file that it names, whether it exists or not.
+def files(
+    path: str | Path = "",
+    label: str | None = None,
+    threshold: float | None = None,
+    per_object: bool = False,
+) -> list[Path]:
+    """Return what is read: the table and every file that it names, or the exported files.
 
     Raises
     ------
     DatasetUnavailable, DataError
-        As :func:`load`, for the table alone.
+        As :func:`load`, for the names alone.
     """
-    listing = read_listing(path)
-    named = [*listing.rows["mask_path"], *listing.rows["image_path"].dropna()]
-    return [listing.path, *map(Path, dict.fromkeys(named))]
+    listing = _names(path, strict=True)
+    named = [*listing.rows["path"].dropna(), *listing.rows["image_path"].dropna()]
+    return list(dict.fromkeys([*(path for path, _ in listing.source.files), *map(Path, named)]))
 
 
-def images_table(rows: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
+def images_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the images table of a cohort from the rows of a listing.
 
     Parameters
     ----------
     rows : pandas.DataFrame
-        As :attr:`Listing.rows`; rows of one image do not contradict each other.
-    sizes : pandas.DataFrame
-        ``width`` and ``height``, indexed by image.
+        As :attr:`Listing.rows`; rows of one image do not contradict each other. Its width and
+        height are those of most masks.
     """
     rows = rows.assign(malignancy=rows["malignancy"].replace("unknown", None))
-    first = rows.groupby("image_id", sort=False).first()
+    groups = rows.groupby("image_id", sort=False)
+    first = groups.first()
+    sizes = groups["size"].agg(lambda sizes: max(sizes, key=list(sizes).count))
     unknown = pd.Series(None, index=first.index, dtype="str")
     columns = {"path": first["image_path"], "malignancy": first["malignancy"].fillna("unknown")}
     columns |= {"diagnosis": unknown, "patient_id": first["patient"], "lesion_id": first["lesion"]}
-    columns |= {name: sizes[name].reindex(first.index) for name in ("width", "height")}
+    columns |= {"width": sizes.str[0].fillna(1), "height": sizes.str[1].fillna(1)}
     columns |= {"geometry": "original", "licence": unknown, "sex": unknown}
     return pd.DataFrame(columns | {"age": float("nan"), "site": unknown}, index=first.index)
 
 
-def _sizes(listing: Listing) -> pd.DataFrame:
-    """Read width and height of each image from its file and its masks, which must agree.
-
-    Every file is opened here, though not decoded, so that a missing one is reported before
-    anything is measured.
-    """
-    sizes = {}
-    for image_id, group in listing.rows.groupby("image_id", sort=False):
-        found = {_size(listing, row, group["mask_path"][row]): row for row in group.index[::-1]}
-        image = group["image_path"].dropna()
-        if len(image):
-            found.setdefault(_size(listing, image.index[0], image.iloc[0]), image.index[0])
-        if len(found) > 1:
-            several = " and ".join(f"{width}x{height}" for width, height in found)
-            problem = f"image {image_id} has masks, or a mask and an image, of sizes {several}"
-            hint = (
-                "give all files of an image one size; remove an image file that is a smaller copy, "
-                "or enlarge it"
-            )
-            raise listing.error(sorted(found.values()), problem, hint)
-        sizes[image_id] = next(iter(found))
-    table = pd.DataFrame.from_dict(sizes, orient="index", columns=["width", "height"])
-    return table.rename_axis("image_id")
-
-
-def _size(listing: Listing, row: int, path: str) -> tuple[int, int]:
-    try:
-        return image_size(path)
-    except DataError as error:
-        problem, hint = f"{path}: {error.problem}", "put it there or correct its name in the table"
-        raise listing.error([row], problem, hint) from None
-
-
-DATASET = register_own("folder", load, options=("path",), needs=("path",), sources=files)
+OPTIONS = ("path", "label", "threshold", "per_object")
+DATASET = register_own("folder", load, options=OPTIONS, needs=("path",), sources=files)

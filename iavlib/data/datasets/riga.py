@@ -8,15 +8,16 @@ capitals or not, ``.tif`` or ``.jpg``.
 
 RIGA publishes no masks: each ophthalmologist's file is the fundus picture with two closed lines in
 it. The lines are where the copy differs from the picture; they enclose cup and rim. The first load
-reads the outlines and caches label maps: 128 in the rim, 255 in the cup, so that values above 0
-are the disc. A file whose lines cannot be read, for instance because they touch, is left out and
-listed in ``extras["problems"]``.
+reads the outlines and caches label maps: 240 in the rim, 255 in the cup, so that whoever reads one
+as a mask, binarised at half its maximum, gets the disc. A file whose lines cannot be read, for
+instance because they touch, is left out and listed in ``extras["problems"]``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from iavlib.data.datasets import folder
 from iavlib.data.images import read_image
 from iavlib.data.schemas import IMAGE_SUFFIXES
 
-RIM, CUP = 128, 255
+RIM, CUP = 240, 255
 #: A pixel belongs to a line where it differs by this share of the largest difference …
 LINE_SHARE = 0.4
 #: … which must be at least so many grey levels: compression alone differs by less.
@@ -63,7 +64,7 @@ def labels_from_outlines(picture: np.ndarray, drawn: np.ndarray, where="outlines
     Returns
     -------
     numpy.ndarray of uint8, shape (height, width)
-        128 in the rim (disc without cup), 255 in the cup, otherwise 0.
+        240 in the rim (disc without cup), 255 in the cup, otherwise 0.
 
     Raises
     ------
@@ -128,7 +129,7 @@ def _enclosed(line: np.ndarray, closing: int) -> tuple[np.ndarray, np.ndarray, n
 SOURCES = {"BinRushed": "train", "MESSIDOR": "train", "Magrabia": "test"}
 COUNTS = {"BinRushed": 195, "MESSIDOR": 460, "Magrabia": 95}
 #: Raise when the label maps change.
-VERSION = 1
+VERSION = 2
 _PICTURE = re.compile(r"^(?P<name>.+?)prime$", re.IGNORECASE)
 _DRAWN = re.compile(r"^(?P<name>.+?)-(?P<annotator>[1-6])$")
 
@@ -161,7 +162,9 @@ def load() -> Cohort:
         hint = "unpack the published archives there, names unchanged"
         raise DataError(home, "no picture …prime with outlines …-1 to …-6 beside it", hint)
     kept = _kept(files)
-    read = folder.load(kept / "masks.csv")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the grey of the rim is as intended
+        read = folder.load(kept / "masks.csv")
     source = files.groupby("image_id")["source"].first().reindex(read.images.index)
     values = {"grey": [RIM, CUP], "structures": ["disc", "disc cup"]}
     return replace(

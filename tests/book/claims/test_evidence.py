@@ -6,14 +6,13 @@ from scipy import stats
 
 from iavlib.book import evidence as ev
 from iavlib.book.recording import Comparison
-from iavlib.stats import random_effects
 
 S, N, I = ev.SUPPORTED, ev.NOT_SUPPORTED, ev.INCONCLUSIVE  # noqa: E741
 WHY = {"because": "less is noise"}
 
 
 def compare(kind, smallest=1.0, **options):
-    effect = {} if kind in ev.BY_VALUE else {"smallest": smallest, **WHY}
+    effect = {} if kind in ("equal", "p-below") else {"smallest": smallest, **WHY}
     return Comparison(kind=kind, **effect, **options)
 
 
@@ -91,16 +90,16 @@ def test_the_detectable_effect_is_found_in_four_runs_of_five():
         drawn = generator.normal(size=(20_000, seeds))
         half = stats.t.ppf(0.975, seeds - 1) * drawn.std(axis=1, ddof=1) / np.sqrt(seeds)
         # in units of the true error; a sample's own is right on average of its square
-        effect = ev.precision(0, (-1, 1), seeds)[1] * stats.t.ppf(0.975, seeds - 1)
+        effect = ev.detectable_effect(0, (-1, 1), seeds) * stats.t.ppf(0.975, seeds - 1)
         found = drawn.mean(axis=1) + effect / np.sqrt(seeds) > half
         assert found.mean() == pytest.approx(0.8, abs=0.01)
-    assert ev.precision(0.35, (-1.22, 2.04))[1] == pytest.approx(2.33, abs=0.01)
+    assert ev.detectable_effect(0.35, (-1.22, 2.04)) == pytest.approx(2.33, abs=0.01)
 
 
 def test_an_arm_that_was_cut_at_the_limit_says_nothing_of_the_error():
-    whole = ev.precision(95, (85, 105), 3)
-    assert ev.precision(95, (85, 100), 3, (0, 100)) == pytest.approx(whole)
-    assert ev.precision(50, (0, 100), 3, (0, 100)) is None
+    whole = ev.standard_error(95, (85, 105), 3)
+    assert ev.standard_error(95, (85, 100), 3, (0, 100)) == pytest.approx(whole)
+    assert ev.standard_error(50, (0, 100), 3, (0, 100)) is None
 
 
 #: What is simulated: kind of the claim, the effect claimed, the smallest that matters, in units of
@@ -160,5 +159,5 @@ def test_the_pooled_mean_finds_nothing_where_there_is_nothing(k, spread):
     drawn = effects[..., None] + generator.normal(size=(1000, k, 3))
     errors = drawn.std(axis=2, ddof=1) / np.sqrt(3)
     pairs = zip(drawn.mean(axis=2), errors, strict=True)
-    lows = np.array([random_effects(values, error).low for values, error in pairs])
+    lows = np.array([ev.pool(values, error)[1][0] for values, error in pairs])
     assert (lows > 0).mean() <= 0.035

@@ -3,12 +3,14 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 
 from iavlib.book import front
 from iavlib.book.claims import ledger
 from iavlib.book.recording import load_claims
+from iavlib.masks import dice
 
 ROOT = Path(__file__).parents[3]
 QUESTIONS = {
@@ -89,11 +91,32 @@ def test_a_gain_is_set_beside_the_one_that_the_paper_prints(questions, value, in
     assert front.story(ledger(questions.project)).count("<figure") == 2
 
 
+def test_a_prediction_is_set_beside_its_ceiling(questions):
+    questions.ran("01_first", {"id": "iaa-pearson", "value": 0.6, "interval": [0.5, 0.7]})
+    columns = {"values": ["as they are", "as they are", "within tools"]}
+    columns |= {"ceiling": [0.71, None, 0.2]}
+    kept = {"name": "ceiling", "synthetic": False, "columns": columns}
+    limits = front.ceilings([{}, {"tables": [kept | {"synthetic": True}]}, {"tables": [kept]}])
+    assert limits == [0.71]
+    text = front.answers(ledger(questions.project), PAGES, limits)
+    assert "more than 0.710," in text
+    assert "correlate by more" not in front.answers(ledger(questions.project), PAGES)
+
+
 def test_each_data_set_is_named_where_there_are_several(questions):
     measured = {"id": "diff-fusion-auc", "value": 1.5, "interval": [-1, 4]}
     questions.ran("01_first", measured, measured | {"cohort": "other", "value": 0.4})
     text = cards(questions)["What do methods for several annotators gain?"]
     assert "on real" in text and "on other" in text and "CM gains" not in text
+
+
+def test_the_circles_of_the_drawing_have_the_dice_that_is_written():
+    drawing = BeautifulSoup(front.story([]), "html.parser").svg
+    y, x = np.mgrid[0:150:1501j, 0:420:4201j]
+    circles = [{k: float(c[k]) for k in ("cx", "cy", "r")} for c in drawing.select("circle")]
+    masks = [np.hypot(x - c["cx"], y - c["cy"]) < c["r"] for c in circles]
+    pairs = zip(masks[::2], masks[1::2], strict=True)
+    assert [f"Dice {dice(*pair):.2f}" for pair in pairs] == [t.string for t in drawing("text")]
 
 
 def test_only_pages_of_the_book_are_linked(questions):

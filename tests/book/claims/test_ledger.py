@@ -10,6 +10,7 @@ from iavlib.book.claims import (
     format_data,
     format_measured,
     format_reported,
+    format_setting,
     ledger,
 )
 from iavlib.book.front import claims_table
@@ -76,6 +77,14 @@ def test_the_setting_says_how_near_the_measurement_is_to_the_source(
     assert row()["verdict"] == word, "only the source's own data and protocol judge its number"
     lab.ran("01_first", {"value": 0, "interval": [-1, 1], "seeds": 5} | record)
     assert row()["verdict"] == f"not {word}"
+
+
+def test_coverage_is_of_the_sources_own_data(lab, effect, row):
+    lab.claims(effect)
+    lab.ran("01_first", {"value": 3, "interval": [2, 4], "coverage": [9, 10]})
+    assert row()["coverage"] == [9, 10]
+    lab.ran("01_first", {"value": 3, "interval": [2, 4], "coverage": [9, 10], "cohort": "other"})
+    assert row()["coverage"] is None
 
 
 def test_counts_of_other_data_are_not_compared(lab, claim, row):
@@ -203,7 +212,8 @@ def test_values_on_invented_images_are_never_beside_a_reported_number(lab, row):
     lab.ran("01_first", {"cohort": "phantom", "synthetic": True, "value": 0.5})
     assert (row()["measured"], row()["synthetic"]) == (0.5, True)
     assert (row()["setting"], row()["evidence"]) == (None, "not run")
-    assert format_measured(row()) == "–" and format_data(row()) == "needs the tables"
+    assert format_measured(row()) == format_setting(row()) == "–"
+    assert format_data(row()) == "needs the tables"
     # not even under the name of a real cohort
     lab.ran("01_first", {"cohort": "real", "synthetic": True, "value": 0.5})
     assert row()["evidence"] == "not run"

@@ -27,6 +27,18 @@ def test_real_data_are_named_and_cited():
     assert "synthetic" not in repr(display.banner(real)).lower()
 
 
+def test_stored_results_beside_synthetic_data_are_told_apart():
+    stored = SimpleNamespace(
+        cohort="imapp", n_images=14967, n_masks=17684, label="stored 2026-02-03"
+    )
+    banner = display.banner(COHORT, stored)
+    page = banner._repr_html_()
+    assert "imapp (14,967 images, 17,684 annotator masks; stored 2026-02-03)" in page
+    assert "1,200 images" in page
+    assert pages.SYNTHETIC_CLASS in page
+    assert banner.title != display.banner(COHORT).title
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(np.float64(0.78), "0.78"), (np.int64(3), "3"), (0.5, "0.5"), ("a few", "'a few'")],

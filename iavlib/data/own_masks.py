@@ -1,0 +1,465 @@
+"""From what a user points at to rows, one per drawn object, and from rows to arrays.
+
+:func:`collect` lists the masks of a table, a folder or an export. The other functions find their
+images and classes and unify spellings; :mod:`iavlib.data.datasets.folder` puts them together. A
+mask that is not simply one file is written to the cache, so that everything else reads plain files.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy import ndimage, optimize
+
+from iavlib.core.errors import DataError, DatasetUnavailable, suggest
+from iavlib.core.files import replacing
+from iavlib.core.project import cache_home
+from iavlib.data import exports
+from iavlib.data.exports import DOCUMENTS, HINT, MASK_SUFFIXES, list_files, stem
+from iavlib.data.images import Values, read_file, read_values, turn
+from iavlib.data.schemas import IMAGE_SUFFIXES
+from iavlib.masks.surfaces import MAX_CLASSES, binarise
+
+TABLES = ("masks.csv", "masks.tsv", "masks.xlsx")
+FIRST_LINE = 2
+FACTS = ("tool", "skill", "malignancy", "patient", "lesion")
+COLUMNS = ("image", "image_id", "mask", "annotator", "label", "session", *FACTS)
+#: What else a row holds: the mask's file or how to draw it, and why it cannot be used.
+_FOUND = ("path", "draw", "size", "where", "reason", "hint", "document")
+PHOTOGRAPHS = ("images", "image", "photos", "photographs", "imgs", "originals", "jpegimages")
+#: Folders that say nothing about who drew the files in them.
+_PLAIN = ("masks", "annotations", "labels", "json", "segmentations", "segmentationclass")
+_BACKGROUND = ("background", "_background_", "void", "unlabeled", "unlabelled", "#e0e0c0")
+VERSION = 1  # of the masks that are kept in the cache
+ANY, ALL = "any", "all"
+#: Share of the largest region from which on a region of a mask is an object.
+_OBJECT = 0.05
+Files = list[tuple[Path, tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Masks as they are listed, before any is opened.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        Named in messages.
+    format : str
+    rows : pandas.DataFrame
+        One row per object, indexed by its position (in a table, its line less two): the columns of
+        a table; ``path`` (the mask's file) or ``draw`` (as in :mod:`iavlib.data.exports`);
+        ``size``, ``where``, and ``reason`` and ``hint`` where it cannot be used.
+    files : list
+        What was read, as :func:`iavlib.data.exports.list_files` returns it; of a table, only it.
+    names : dict
+        Names of colours.
+    notes : list of str
+    """
+
+    path: Path
+    format: str
+    rows: pd.DataFrame
+    files: Files
+    names: dict[int, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the rows are those of a table, which names its files."""
+        return self.format.endswith(" table")
+
+
+def collect(path: str | Path, table_rows: Callable[[Path, list, list], pd.DataFrame]) -> Source:
+    """List the masks of a table, a folder, an exported file or an archive.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+    table_rows : callable
+        From the path of a table, its header and its cells to its rows.
+
+    Raises
+    ------
+    DatasetUnavailable
+        If no path is given or nothing is there.
+    DataError
+        If what is there cannot be read, naming what can.
+    """
+    if not str(path or "").strip():
+        raise DatasetUnavailable("folder", "no path was given", f"give path=, {exports.FORMATS}")
+    source = Path(os.path.abspath(Path(path).expanduser()))
+    suffix, notes = source.suffix.lower(), []
+    if source.is_dir() or (suffix == ".zip" and source.is_file()):
+        files = list_files(source if source.is_dir() else exports.unpack(source))
+        found = next((p for p, parts in files if "/".join(parts).lower() in TABLES), None)
+        if found is None and files:
+            return _from_documents(source, files) or _from_mask_files(source, files)
+    else:
+        found = source
+    if found is None or not found.is_file():
+        missing = source / TABLES[0] if source.is_dir() else source
+        raise DatasetUnavailable("folder", f"there is no file {missing}", HINT)
+    if suffix in DOCUMENTS:
+        beside = [f for f in list_files(source.parent) if f[0].suffix.lower() in IMAGE_SUFFIXES]
+        if (export := _from_documents(source, [(source, (source.name,)), *beside])) is not None:
+            return export
+        raise DataError(source, "no format that is read here", HINT)
+    if source.name.lower().endswith(MASK_SUFFIXES):
+        raise DataError(source, "one mask alone, nothing to compare it with", HINT)
+    header, cells = _read_cells(found, notes)
+    kind = f"{found.suffix[1:].upper()} table"
+    return Source(
+        found, kind, _complete(table_rows(found, header, cells)), [(found, ())], {}, notes
+    )
+
+
+def _complete(rows: pd.DataFrame) -> pd.DataFrame:
+    rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *COLUMNS, *_FOUND])))
+    return rows.astype(object).where(rows.notna(), None)
+
+
+def _read_cells(path: Path, notes: list[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Read the header of a table, and its rows of cells with their positions."""
+    if path.suffix.lower() in (".xlsx", ".xlsm"):
+        try:
+            sheet = pd.read_excel(path, header=None, dtype=str, engine="openpyxl").fillna("")
+        except Exception as error:  # openpyxl, if it is there, raises many kinds
+            hint = "save it as CSV, or install openpyxl: pip install 'iavlib[formats]'"
+            raise DataError(path, f"no readable Excel file ({error})", hint) from None
+        lines = list(enumerate(sheet.to_numpy().tolist(), 1))
+    else:
+        texts = _decode(path, notes).splitlines()
+        told = re.fullmatch("(?i)sep=(.)", texts[0].strip()) if texts else None
+        header = texts[0].lower() if texts else ""
+        known = {m: sum(c.strip(' "') in COLUMNS for c in header.split(m)) for m in ",;\t|"}
+        mark = told[1] if told else max(known, key=known.get)
+        lines = [(n, _split(t, mark, n, notes)) for n, t in enumerate(texts, 1)]
+        lines = lines[1:] if told else lines
+    if not lines or not any(map(str.strip, lines[0][1])):
+        raise DataError(path, "the file is empty", HINT)
+    header = [cell.strip() for cell in lines[0][1]]
+    rows = [(n - FIRST_LINE, cells) for n, cells in lines[1:] if any(map(str.strip, cells))]
+    if not rows:
+        raise DataError(path, "the table has a header but no rows", HINT)
+    for position, cells in rows:
+        if any(map(str.strip, cells[len(header) :])):
+            problem = f"line {position + FIRST_LINE} has more cells than the header has columns"
+            raise DataError(path, problem, "put names with the separator in them in quotes")
+    return header, rows
+
+
+def _decode(path: Path, notes: list[str]) -> str:
+    raw = path.read_bytes()
+    wide = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}.get(raw[:2])
+    wide = wide or {0: "utf-16-be", 1: "utf-16-le"}.get(raw[:2].find(b"\0"))
+    try:
+        text = raw.decode(wide or "utf-8-sig")
+    except UnicodeDecodeError as error:
+        if wide:
+            raise DataError(path, f"no readable CSV table ({error})", HINT) from None
+        notes.append("the table is not UTF-8; it was read as Windows-1252 (Latin-1)")
+        text = raw.decode("cp1252", errors="replace")
+    if "\0" in text:
+        raise DataError(path, "no readable CSV table, but a binary file", HINT)
+    return text
+
+
+def _split(line: str, mark: str, number: int, notes: list[str]) -> list[str]:
+    if line.count('"') % 2 == 0:
+        return next(csv.reader([line], delimiter=mark), [])
+    notes.append(f"line {number}: a stray quote was ignored")
+    return [cell.strip(' "') for cell in line.split(mark)]
+
+
+def _from_documents(source: Path, files: Files) -> Source | None:
+    found = [
+        (p, parts, exports.read_document(p)) for p, parts in files if p.suffix.lower() in DOCUMENTS
+    ]
+    found = [(path, parts, *read) for path, parts, read in found if read]
+    stated = {r["of_file"] for *_, records in found for r in records if r["of_file"]}
+    rows = []
+    for path, parts, name, records in found:
+        folders = [p for p in parts[:-1] if p.lower() not in (*_PLAIN, *PHOTOGRAPHS)]
+        alone = source.stem if name in ("labelme", "GeoJSON") else path.name.split(".")[0]
+        by_path, place = (folders or [alone])[0], "/".join(parts)
+        for record in records:
+            of_file = record["of_file"] if len(stated) > 1 else None
+            facts = {"annotator": record["annotator"] or of_file or by_path, "document": str(path)}
+            where = ", ".join(filter(None, (place, record["where"])))
+            rows.append(record | facts | {"where": where})
+    if not rows:
+        return None
+    kinds = Counter(name for _, _, name, _ in found).items()
+    named = ", ".join(f"{name} ({n} files)" if n > 1 else name for name, n in kinds)
+    read = {path for path, *_ in found}
+    kept = [f for f in files if f[0] in read or f[0].suffix.lower() in IMAGE_SUFFIXES]
+    return Source(source, named, _complete(pd.DataFrame(rows)), kept)
+
+
+def _from_mask_files(source: Path, files: Files) -> Source:
+    """List mask files in folders of annotators, as they are or in CVAT's layout."""
+    of_cvat = any("SegmentationClass" in parts for _, parts in files)
+    rows, kinds = [], Counter(path.suffix.lower() or "no suffix" for path, _ in files)
+    for path, parts in files:
+        folders = [p for p in parts[:-1] if p.lower() not in _PLAIN]
+        photograph = any(p.lower() in PHOTOGRAPHS for p in folders)
+        wanted = "SegmentationClass" in parts if of_cvat else folders and not photograph
+        if wanted and path.name.lower().endswith(MASK_SUFFIXES):
+            who = (folders or [source.stem])[0]
+            end = rf"(?i)[_-](mask|segmentation|seg|{re.escape(who)})$"
+            row = {"annotator": who, "image": re.sub(end, "", stem(path.name))}
+            row |= {"below": "/".join(folders[1:]), "path": str(path)}
+            rows.append(row | dict.fromkeys(("mask", "where"), "/".join(parts)))
+    if not rows:
+        listed = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(4))
+        problem = f"no export that is read here, and no folders of annotators, but files {listed}"
+        raise DataError(source, problem, HINT)
+    table = pd.DataFrame(rows)
+    used, below = set(table["path"]), table["below"]
+    photographs = {"/".join(parts[-2:-1]) for path, parts in files if str(path) not in used}
+    several = table.groupby(["annotator", "image"])["below"].nunique().max() > 1
+    if several and not set(below.str.split("/").str[-1]) & photographs:
+        table["label"] = below.where(below.ne("")).str.split("/").str[0]  # a folder per class
+    else:
+        table["image"] = (below + "/" + table["image"]).str.lstrip("/")
+    names = [exports.labelmap(path) for path, parts in files if parts[-1] == "labelmap.txt"]
+    names = {code: name for one in names for code, name in one.items()}
+    kind = "CVAT segmentation masks" if of_cvat else "folder of masks per annotator"
+    return Source(source, kind, _complete(table), files, names)
+
+
+def name_key(text: str) -> str:
+    """Return what spellings of one name share: not case, blanks, accents' form, or ``.0``."""
+    plain = " ".join(unicodedata.normalize("NFC", str(text)).casefold().split())
+    return re.sub(r"^(\d+)\.0+$", r"\1", plain)
+
+
+def path_key(parts: Iterable[str]) -> tuple[str, ...]:
+    """Return the key of a file's path, without the suffix of an image."""
+    *folders, name = parts
+    return *map(name_key, folders), name_key(stem(name))
+
+
+class FileIndex:
+    """Files by their path without suffix, so that other spellings of it are found.
+
+    Parameters
+    ----------
+    files : list of tuple
+        As :func:`iavlib.data.exports.list_files` returns them.
+    """
+
+    def __init__(self, files: Files):
+        self._files: dict[str, Files] = {}
+        for path, parts in files:
+            self._files.setdefault(path_key(parts)[-1], []).append((path, parts))
+
+    def find(self, name: str, below: str | None = None) -> list[Path]:
+        """Return the files whose path ends so: in one folder, the nearest; JPEG first.
+
+        With `below`, only those whose path is the name, or the name below that folder.
+        """
+        wanted, found = path_key(name.split("/")), []
+        for path, parts in self._files.get(wanted[-1], ()):
+            key = path_key(parts)
+            fits = key[-len(wanted) :] if below is None else key[1:] if key[0] == below else key
+            if wanted in (fits, key):
+                found.append((len(key), path.suffix.lower() not in (".jpg", ".jpeg"), path))
+        nearest = [path for depth, _, path in sorted(found) if depth == min(found)[0]]
+        return nearest if len({path.parent for path in nearest}) == 1 else []
+
+
+def image_ids(names: pd.Series) -> pd.Series:
+    """Return ids of images: the name without folder and suffix, with folders where ambiguous."""
+    bare, folders = names.map(stem), names.map(os.path.dirname)
+    of_stem = folders.map(name_key).groupby(bare.map(name_key))
+    several = of_stem.transform(lambda f: len(set(f)) > 1 and f.ne("").all()).astype(bool)
+    return bare.where(~several, folders + "/" + bare)
+
+
+def unify(rows: pd.DataFrame, column: str, other: str, notes: list[str], apart=()) -> None:
+    """Give spellings of one name one of them, in place, unless they must be different ones.
+
+    They are kept where both occur with one value of the column `other` (an annotator drew on both
+    images, or both annotators on one image), or where their key is in `apart`.
+    """
+    rows[column] = rows[column].map(lambda v: " ".join(unicodedata.normalize("NFC", v).split()))
+    spellings: dict[str, list[str]] = {}
+    for value in rows[column].value_counts().index:
+        spellings.setdefault(name_key(value), []).append(value)
+    for key, values in spellings.items():
+        met = [set(rows.loc[rows[column] == value, other]) for value in values]
+        named = f"{column} {' and '.join(map(repr, values))}"
+        if len(values) > 1 and (key in apart or any(a & b for a, b in combinations(met, 2))):
+            notes.append(f"{named} differ only in spelling, but are kept as different ones")
+        elif len(values) > 1:
+            notes.append(f"{named} are taken as one, {values[0]}")
+            rows[column] = rows[column].replace(dict.fromkeys(values[1:], values[0]))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a mask file found: its size, classes and what binarisation did."""
+
+    size: tuple[int, int] | None = None
+    codes: tuple[int, ...] = ()
+    colours: bool = False
+    blank: bool = False
+    note: str = ""
+    error: DataError | None = None
+
+
+def look_at_files(rows: pd.DataFrame, threshold: float | None) -> dict[str, Look]:
+    """Look at every mask file once, several at a time; an error becomes part of the result."""
+
+    def look(path: str) -> Look:
+        try:
+            values: Values = read_file(path, path, read_values)
+            codes, pixels, note = values.classes, values.pixels, ""
+            if not values.colours and (len(codes) < 2 or threshold is not None):
+                note = binarise(pixels, threshold, path)[1]
+                small = pixels.dtype.kind in "iu" and 0 < pixels.max() <= MAX_CLASSES
+                codes = [int(pixels.max())] if small and threshold is None else []
+            blank = not codes and not pixels.any()
+            return Look(pixels.shape[::-1], tuple(codes), values.colours, blank, note)
+        except DataError as error:
+            return Look(error=error)
+
+    paths = list(dict.fromkeys(rows["path"]))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return dict(zip(paths, pool.map(look, paths), strict=True))
+
+
+def by_class(rows: pd.DataFrame, looks: dict[str, Look], names: dict[int, str]) -> pd.DataFrame:
+    """Return one row per class of a label map; ``code`` is its value in the file.
+
+    A map without a class that others have is a row that is ``absent``: its mask is empty.
+    """
+    maps = {code: one.colours for one in looks.values() for code in one.codes}
+    if not (names or any(len(one.codes) > 1 for one in looks.values())):
+        return rows.assign(code=None, absent=False)
+    made, positions = [], []
+    for position, row in zip(rows.index, rows.to_dict("records"), strict=True):
+        seen = looks.get(row["path"], Look())
+        whole = len(seen.codes) > 1 or (row["label"] is None and (seen.codes or seen.blank))
+        for code in sorted(maps) if whole else [None]:
+            name = names.get(code, f"#{code:06x}" if maps[code] else str(code)) if whole else None
+            absent = bool(whole) and code not in seen.codes
+            made.append(row | {"code": code, "label": name or row["label"], "absent": absent})
+            positions.append(position)
+    return pd.DataFrame(made, index=positions)
+
+
+def choose_label(rows: pd.DataFrame, label: str | None, where: Path) -> tuple[pd.DataFrame, dict]:
+    """Keep the rows of the chosen class or classes; return them and the objects per class.
+
+    Raises
+    ------
+    DataError
+        If there are several classes and none is chosen, or the chosen one does not exist.
+    """
+    key = rows["label"].map(name_key, na_action="ignore")
+    rows, key = rows[~key.isin(_BACKGROUND)], key[~key.isin(_BACKGROUND)]
+    shown = rows["reason"].isna() & ~rows["absent"]
+    if rows.loc[shown, "label"].isna().all():
+        return rows, {}
+    key = key.fillna("unnamed")
+    spelling = dict(zip(key[::-1], rows["label"].fillna("unnamed")[::-1], strict=True))
+    counts = {spelling[k]: n for k, n in key[shown].value_counts().items()}
+    listed = ", ".join(f"{name} ({n})" for name, n in list(counts.items())[:12])
+    wanted = [name_key(one) for one in str(label).split(",")]
+    if label is None and len(counts) > 1:
+        hint = (
+            f"choose one by --label (label=), unite some by commas between them or all by {ANY}; "
+            f"--label {ALL} measures class by class on the command line"
+        )
+        raise DataError(where, f"{len(counts)} classes (with objects): {listed}", hint)
+    if label in (None, ANY):
+        return rows, counts
+    if unknown := [one for one in wanted if one not in spelling]:
+        problem = f"no class {unknown[0]!r}; {suggest(unknown[0], counts)}"
+        raise DataError(where, problem, "choose one that is there")
+    return rows[key.isin(wanted) | rows["reason"].notna()], counts
+
+
+def object_mask(row: dict, threshold: float | None) -> np.ndarray:
+    """Return the mask of one row, of shape (height, width)."""
+    if row["draw"] is not None:
+        try:
+            mask = row["draw"](row["size"])
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise DataError(row["where"], f"damaged ({error})", "export it again") from None
+        if mask.shape != tuple(row["size"])[::-1]:
+            problem = f"{mask.shape[1]} x {mask.shape[0]} pixels, the image {row['size']}"
+            raise DataError(row["where"], problem, "export it again")
+        return mask
+    values = read_values(row["path"])
+    if row["code"] is not None:
+        mask = values.pixels == row["code"]
+    else:
+        pixels = values.pixels > 0 if values.colours else values.pixels
+        mask = binarise(pixels, threshold, row["path"])[0]
+    return turn(mask, row["turn"]) if row["turn"] else mask
+
+
+def keep(mask: Callable[[], np.ndarray], facts: Iterable) -> str:
+    """Write a mask to the cache under a name made of what it depends on; return the path."""
+    digest = hashlib.sha256(repr((VERSION, *facts)).encode()).hexdigest()[:24]
+    path = cache_home() / "own_masks" / f"{digest}.png"
+    if not path.is_file():
+        with replacing(path) as temporary:
+            Image.fromarray(mask().astype(np.uint8) * 255).save(temporary, "PNG", compress_level=1)
+    return str(path)
+
+
+def match_objects(drawn: dict[str, list[np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """Match the objects of several annotators one to one, by the largest sum of IoU.
+
+    Parameters
+    ----------
+    drawn : dict
+        Annotator to arrays of bool of one shape.
+
+    Returns
+    -------
+    list of dict
+        Each an object: annotator to mask, for those who drew it. Objects match if they overlap.
+    """
+    found: list[dict[str, np.ndarray]] = []
+    for name in sorted(drawn, key=lambda name: -len(drawn[name])):
+        wholes = [np.any(list(one.values()), axis=0) for one in found]
+        iou = np.array([[overlap(whole, mask) for mask in drawn[name]] for whole in wholes])
+        rows, columns = optimize.linear_sum_assignment(-iou.reshape(len(found), len(drawn[name])))
+        pairs = {j: i for i, j in zip(rows, columns, strict=True) if iou[i, j] > 0}
+        for j, mask in enumerate(drawn[name]):
+            if j in pairs:
+                found[pairs[j]][name] = mask
+            else:
+                found.append({name: mask})
+    return found
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the IoU of two masks."""
+    return np.count_nonzero(a & b) / max(np.count_nonzero(a | b), 1)
+
+
+def regions(mask: np.ndarray) -> list[np.ndarray]:
+    """Return the 8-connected regions of a mask, without those far smaller than the largest."""
+    numbered, n = ndimage.label(mask, np.ones((3, 3)))
+    areas = np.bincount(numbered.ravel(), minlength=2)[1:]
+    return [numbered == k + 1 for k in range(n) if areas[k] >= _OBJECT * areas.max()]

@@ -1,0 +1,480 @@
+"""Rows of a user's table: spellings, objects, orientation; every row ends in a count."""
+
+import unicodedata
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from iavlib import data
+from iavlib.agreement.analysis import analyse
+from iavlib.core.errors import DataError
+from iavlib.data.datasets.folder import read_listing
+from iavlib.data.images import image_size, orientation, read_image, read_mask
+from iavlib.masks import dice
+from iavlib.multiannotator.cohort_sets import from_cohort
+from iavlib.predict.run import RequestedImage, find_masks
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*masks.csv:")  # looked up in the notes instead
+W, H = 48, 36
+Y, X = np.mgrid[:H, :W]
+
+
+def disc(x=20, y=16, radius=8):
+    return np.hypot(X - x, Y - y) < radius
+
+
+A, B = disc(radius=8), disc(x=21, radius=9)
+
+
+def save(path, array, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = array.astype(np.uint8) * 255 if array.dtype == bool else array
+    Image.fromarray(array).save(path, **options)
+
+
+def table(root, rows, header="image,mask,annotator", name="masks.csv", encoding="utf-8"):
+    text = "\n".join([header, *rows]) + "\n"
+    root.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+    return root / name
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Masks a.png and b.png of two annotators, and a pair of another image."""
+    for name, mask in (("a", A), ("b", B), ("x", A), ("y", A)):
+        save(tmp_path / f"{name}.png", mask)
+    return tmp_path
+
+
+OTHER = ["other,x.png,A", "other,y.png,B"]
+
+
+def counts(listing) -> dict:
+    return listing.account["status"].value_counts().to_dict()
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+PLAIN = "image,mask,annotator\nimg0,a.png,Ä\nimg0,b.png,B\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    {
+        "comma": ("masks.csv", PLAIN.encode()),
+        "semicolon": ("masks.csv", PLAIN.replace(",", ";").encode()),
+        "tab": ("masks.csv", PLAIN.replace(",", "\t").encode()),
+        "tsv": ("masks.tsv", PLAIN.replace(",", "\t").encode()),
+        "sep": ("masks.csv", b"sep=;\r\n" + PLAIN.replace(",", ";").encode()),
+        "bom": ("masks.csv", PLAIN.encode("utf-8-sig")),
+        "utf-16": ("masks.csv", PLAIN.encode("utf-16")),
+        "utf-16 big": ("masks.csv", b"\xfe\xff" + PLAIN.encode("utf-16-be")),
+        "utf-16 bare": ("masks.csv", PLAIN.encode("utf-16-le")),
+        "latin-1": ("masks.csv", PLAIN.encode("latin-1")),
+        "quoted": ("masks.csv", PLAIN.replace("Ä", '"Ä"').encode()),
+        "stray quote": ("masks.csv", PLAIN.replace("Ä", 'Ä"').encode()),
+        "quote at the start": ("masks.csv", PLAIN.replace("img0,a", '"img0,a').encode()),
+        "blanks": ("masks.csv", PLAIN.replace(",", " , ").encode()),
+        "old Mac": ("masks.csv", PLAIN.replace("\n", "\r").encode()),
+    }.values(),
+)
+def test_a_table_as_spreadsheets_write_it(two, name, content):
+    (two / name).write_bytes(content)
+    for path in (two, two / name):
+        listing = read_listing(path)
+        assert listing.rows["annotator"].tolist() == ["Ä", "B"]
+        assert listing.rows["image_id"].tolist() == ["img0", "img0"]
+        assert counts(listing) == {"used": 2}
+    assert data.load("folder", path=two).pairs["dice"].tolist() == [pytest.approx(dice(A, B))]
+
+
+def test_a_table_of_excel(two):
+    rows = [["img0", "a.png", 1], ["img0", "b.png", 2], [None, None, None]]
+    frame = pd.DataFrame(rows, columns=["Image", "Mask", "Annotator"])
+    frame.to_excel(two / "masks.xlsx", index=False)
+    listing = read_listing(two)
+    assert listing.rows["annotator"].tolist() == ["1", "2"]
+    assert listing.source.format == "XLSX table"
+
+
+def test_a_stray_quote_swallows_no_row(two):
+    for name in "cdef":
+        save(two / f"{name}.png", A)
+    rows = ['"img0,a.png,A', "img0,b.png,B", 'img1,c.png,"A', "img1,d.png,B", "img2,e.png,A"]
+    table(two, [*rows, 'img2,f.png,B"'])
+    listing = read_listing(two)
+    assert counts(listing) == {"used": 6} and set(listing.rows["annotator"]) == {"A", "B"}
+    assert sum("stray quote" in note for note in listing.notes) == 3
+
+
+# --- spellings -----------------------------------------------------------------------------------
+
+ACCENT = unicodedata.normalize("NFC", "lésion"), unicodedata.normalize("NFD", "lésion")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        ("img0", "IMG0", 1),
+        ("img0.jpg", "IMG0.JPG", 1),
+        ("img0.jpg", "img0.png", 1),
+        (*ACCENT, 1),
+        ("p 1", "p  1", 1),
+        ("img0", "img1", 2),
+        ("img0", "img00", 2),
+    ],
+)
+def test_spellings_of_one_image(two, first, second, kept):
+    table(two, [f"{first},a.png,A", f"{second},b.png,B"])
+    listing = read_listing(two)
+    assert listing.rows["image_id"].nunique() == kept
+    assert counts(listing) == ({"used": 2} if kept == 1 else {"left out": 2})
+    assert len(data.load("folder", path=two).pairs) == 2 - kept
+
+
+def test_images_that_differ_in_case_only_stay_apart_where_they_must(two):
+    for name in "cd":
+        save(two / f"{name}.png", B)
+    table(two, ["img0,a.png,A", "img0,b.png,B", "IMG0,c.png,A", "IMG0,d.png,B"])
+    listing = read_listing(two)
+    assert listing.rows["image_id"].tolist() == ["img0", "img0", "IMG0", "IMG0"]
+    assert any("kept as different" in note for note in listing.notes)
+    table(two, ["img0.jpg,a.png,A", "IMG0.jpg,b.png,B"])
+    for name in ("img0.jpg", "IMG0.jpg"):
+        save(two / name, np.zeros((H, W, 3), np.uint8))
+    if len(list(two.glob("*.jpg"))) == 2:  # where file names differ in case
+        assert read_listing(two).rows["image_id"].nunique() == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["1", "1.0", "2", "2"], 2),
+        (["Ann1 ", "ann1", "bob", "Bob"], 2),
+        (["Jürgen", unicodedata.normalize("NFD", "Jürgen"), "x", "x"], 2),
+        (["07", "7", "x", "x"], 3),
+        (["$a$", "$a$", "b_$", "b_$"], 2),
+        (["張三", "張三", "李四", "李四"], 2),
+    ],
+)
+def test_spellings_of_one_annotator(tmp_path, names, found):
+    rows = []
+    for n, name in enumerate(names):
+        save(tmp_path / f"{n}.png", A)
+        rows.append(f"img{n % 2},{n}.png,{name}")
+    table(tmp_path, rows)
+    listing = read_listing(tmp_path)
+    assert listing.rows["annotator"].nunique() == found
+    assert counts(listing) == {"used": 4}
+    different = len({unicodedata.normalize("NFC", name.strip()) for name in names})
+    assert (found < different) == any("taken as one" in note for note in listing.notes)
+
+
+def test_annotators_of_one_image_who_differ_in_case_stay_apart(two):
+    table(two, ["img0,a.png,ann", "img0,b.png,Ann"])
+    listing = read_listing(two)
+    assert listing.rows["annotator"].tolist() == ["ann", "Ann"]
+    assert any("kept as different" in note for note in listing.notes)
+
+
+@pytest.mark.parametrize(
+    ("written", "file"),
+    [
+        ("masks\\a.png", "masks/a.png"),
+        ("sub\\deep\\a.png", "sub/deep/a.png"),
+        ("sub\\a.png", "masks/sub/a.png"),
+        (".\\a.png", "a.png"),
+        ("A.PNG", "a.png"),
+        ("Sub/A.png", "sub/a.png"),
+        (f"{ACCENT[0]}.png", f"{ACCENT[1]}.png"),
+        (f"{ACCENT[1]}.png", f"{ACCENT[0]}.png"),
+        ("病变" * 20 + ".png", "病变" * 20 + ".png"),
+        ("n" * 251 + ".png", "n" * 251 + ".png"),
+        ("$x$ & <b>.png", "$x$ & <b>.png"),
+    ],
+)
+def test_names_of_files(tmp_path, written, file):
+    save(tmp_path / file, A)
+    save(tmp_path / "other.png", B)
+    table(tmp_path, [f"img0,{written},A", "img0,other.png,B"])
+    assert data.load("folder", path=tmp_path).pairs["dice"].tolist() == [pytest.approx(dice(A, B))]
+    assert read_listing(tmp_path).rows["mask_path"].iloc[0] == str(tmp_path / file)
+
+
+@pytest.mark.parametrize("image_id", ["p0/lesion", "a" * 251, "病变" * 30, "$x$", "a:b", "x y"])
+def test_ids_of_every_kind(two, image_id):
+    header = "image_id,mask,annotator"
+    table(two, [f"{image_id},a.png,A", f"{image_id},b.png,B"], header)
+    assert data.load("folder", path=two).pairs["image_id"].tolist() == [image_id]
+
+
+def test_one_name_in_the_folders_of_two_patients(tmp_path):
+    rows = []
+    for patient in ("p1", "p2"):
+        save(tmp_path / patient / "img.jpg", np.full((H, W, 3), 9, np.uint8))
+        for who, mask in (("A", A), ("B", B if patient == "p1" else A)):
+            save(tmp_path / patient / f"{who}.png", mask)
+            rows.append(f"{patient}/img.jpg,{patient}/{who}.png,{who}")
+    table(tmp_path, rows)
+    cohort = data.load("folder", path=tmp_path)
+    assert cohort.images.index.tolist() == ["p1/img", "p2/img"]
+    assert cohort.pairs["dice"].tolist() == pytest.approx([dice(A, B), 1])
+    images = [tmp_path / p / "img.jpg" for p in ("p2", "p1")]
+    requested = [RequestedImage(str(p.relative_to(tmp_path)), p) for p in images]
+    found = find_masks(read_listing(tmp_path).rows, requested)
+    for number, patient in enumerate(("p2", "p1")):
+        paths = [path for _, path in found[number]]
+        assert paths == [str(tmp_path / patient / f"{who}.png") for who in "AB"]
+    elsewhere = [
+        RequestedImage(f"{p}/img.png", tmp_path / "new" / p / "img.png") for p in ("p1", "p3")
+    ]
+    assert list(find_masks(read_listing(tmp_path).rows, elsewhere)) == [0]
+
+
+def test_masks_of_an_ambiguous_name_are_on_no_photograph(two):
+    table(two, ["img,a.png,A", "img,b.png,B"])
+    rows = read_listing(two).rows
+    one = RequestedImage("x/img.jpg", two / "x" / "img.jpg")
+    assert list(find_masks(rows, [one])) == [0]
+    assert find_masks(rows, [one, RequestedImage("y/img.jpg", two / "y" / "img.jpg")]) == {}
+
+
+# --- rows that cannot be used --------------------------------------------------------------------
+
+
+def test_every_row_ends_in_a_count(two):
+    for name in ("c", "d", "alone", "again"):
+        save(two / f"{name}.png", B)
+    (two / "broken.png").write_bytes(b"no image")
+    rows = ["img0,a.png,A", "img0,b.png,B", "img0,again.png,B", "img1,c.png,A", "img1,gone.png,B"]
+    rows += ["img2,alone.png,A", "img3,lost.png,A", "img4,broken.png,A", "img4,../d.png,B"]
+    table(two, [*rows, *OTHER])
+    lines = []
+    result = analyse(two, two / "out", processes=1, log=lines.append)
+    account = pd.read_csv(two / "out" / "rows.csv")
+    assert account["status"].tolist() == [
+        *("used", "merged", "merged", *["left out"] * 6, "used", "used")
+    ]
+    assert account["where"].tolist() == [f"line {n}" for n in range(2, 13)]
+    assert account["reason"].isna().tolist() == [True] * 3 + [False] * 6 + [True] * 2
+    assert set(result.problems["mask_id"]) == {"gone.png", "lost.png", "broken.png", "../d.png"}
+    assert "11 rows or objects: 3 used, 2 merged, 6 left out" in "\n".join(lines)
+    assert len(result.pairs) == 2
+
+
+def test_a_file_of_that_name_in_another_folder_is_not_taken(two):
+    save(two / "p2" / "gone.png", B)
+    save(two / "p2" / "img0.jpg", np.zeros((H, W, 3), np.uint8))
+    table(two, ["img0.jpg,a.png,A", "img0.jpg,gone.png,B", *OTHER])
+    listing = read_listing(two, strict=False)
+    assert listing.rows["problem"].notna().sum() == 1 and listing.rows["image_path"].isna().all()
+
+
+def test_a_mask_is_not_the_photograph_of_another_suffix(two):
+    save(two / "images" / "img0.png", A)
+    table(two, ["img0.jpg,a.png,A", "img0.jpg,b.png,B"])
+    with pytest.warns(UserWarning, match=r"img0\.png is not taken for the image img0\.jpg"):
+        cohort = data.load("folder", path=two)
+    assert cohort.images["path"].isna().all()
+    save(two / "images" / "img0.JPEG", np.zeros((H, W, 3), np.uint8))
+    assert data.load("folder", path=two).images["path"].iloc[0].endswith("img0.JPEG")
+
+
+@pytest.mark.parametrize(("size", "told"), [((96, 72), "larger"), ((50, 50), "do not fit")])
+def test_masks_of_another_size_than_the_photograph_are_told(two, size, told):
+    save(two / "images" / "img0.jpg", np.zeros((*size[::-1], 3), np.uint8))
+    table(two, ["img0.jpg,a.png,A", "img0.jpg,b.png,B", *OTHER])
+    lines = []
+    analyse(two, two / "out", processes=1, log=lines.append)
+    assert any(told in line and str(size[0]) in line for line in lines)
+    with pytest.raises(DataError, match="of sizes"):
+        data.load("folder", path=two)
+
+
+# --- objects -------------------------------------------------------------------------------------
+
+LEFT, RIGHT = disc(x=10, radius=6), disc(x=36, radius=6)
+
+
+@pytest.fixture
+def objects(tmp_path):
+    """A draws two objects in two files, B both in one; on img1 B misses one."""
+    for i in range(2):
+        save(tmp_path / f"{i}_left.png", LEFT)
+        save(tmp_path / f"{i}_right.png", np.roll(RIGHT, i, axis=1))
+        save(tmp_path / f"{i}_b.png", LEFT | RIGHT if i == 0 else LEFT)
+    rows = [f"img{i},{i}_{n}.png,{w}" for i in range(2) for n, w in (("left", "A"), ("right", "A"))]
+    table(tmp_path, [*rows, "img0,0_b.png,B", "img1,1_b.png,B"])
+    return tmp_path
+
+
+def test_objects_of_one_annotator_are_united(objects):
+    listing = read_listing(objects)
+    assert counts(listing) == {"merged": 4, "used": 2}
+    assert any("img0, A: 2 objects; img1, A: 2 objects" in note for note in listing.notes)
+    cohort = data.load("folder", path=objects)
+    expected = dice(LEFT | np.roll(RIGHT, 1, axis=1), LEFT)
+    assert cohort.pairs["dice"].tolist() == pytest.approx([1, expected])
+    np.testing.assert_array_equal(read_mask(cohort.masks["path"].iloc[0]), LEFT | RIGHT)
+
+
+def test_objects_are_matched_one_to_one(objects):
+    result = analyse(objects, objects / "out", processes=1, per_object=True)
+    assert result.pairs["img_id"].tolist() == ["img0_object1", "img0_object2", "img1_object1"]
+    assert result.pairs["dice_score"].tolist() == [1, 1, 1]
+    notes = read_listing(objects, per_object=True).notes
+    assert any("4, of which one annotator alone drew 1" in note for note in notes)
+    cohort = data.load("folder", path=objects, per_object=True)
+    assert cohort.clusters().nunique() == 2
+
+
+def test_training_uses_the_united_mask(objects):
+    for i in range(2):
+        save(objects / f"img{i}.png", np.full((H, W, 3), 50, np.uint8))
+    made = from_cohort(data.load("folder", path=objects), (H, W), fractions=None)
+    np.testing.assert_array_equal(made.labels[0, 0], LEFT | RIGHT)
+
+
+def test_drawings_that_overlap_are_asked_about(two):
+    save(two / "again.png", disc(radius=9))
+    table(two, ["img0,a.png,A", "img0,again.png,A", "img0,b.png,B"])
+    assert any("add a column session" in note for note in read_listing(two).notes)
+
+
+@pytest.mark.parametrize("column", ["session", "tool", "skill"])
+def test_repeated_drawings_are_no_agreement_of_two_annotators(two, column):
+    save(two / "again.png", disc(radius=12))
+    rows = ["img0,a.png,A,1", "img0,again.png,A,2", "img0,b.png,B,1"]
+    rows += [f"{row},1" for row in OTHER]
+    table(two, rows, f"image,mask,annotator,{column}")
+    lines = []
+    result = analyse(two, two / "out", processes=1, log=lines.append)
+    assert len(result.pairs) == 4
+    across = np.mean([dice(A, B), dice(disc(radius=12), B)])
+    assert result.images["dice_score_mean"].iloc[0] == pytest.approx(across)
+    assert any("1 pairs are two drawings by one annotator" in line for line in lines)
+    cohort = data.load("folder", path=two)
+    assert cohort.pairs["dice"].iloc[:2].mean() == pytest.approx(across)
+    assert cohort.extras["repeated"]["dice"].tolist() == [pytest.approx(dice(A, disc(radius=12)))]
+
+
+# --- values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quality", [60, 75, 90])
+def test_a_mask_saved_as_jpeg_is_the_same_mask(two, quality):
+    save(two / "a.jpg", A, quality=quality)
+    table(two, ["img0,a.png,A", "img0,a.jpg,B"])
+    listing = read_listing(two)
+    assert any("1 masks have values between" in note for note in listing.notes)
+    assert data.load("folder", path=two).pairs["dice"].iloc[0] > 0.99
+
+
+def test_the_threshold_is_a_share_of_the_maximum(two):
+    wide = disc(radius=14)
+    soft = np.where(A, 200, np.where(wide, 80, 0)).astype(np.uint8)
+    save(two / "soft.png", soft)
+    table(two, ["img0,soft.png,A", "img0,b.png,B"])
+    with pytest.raises(DataError, match=r"3 classes .*80 \(1\), 200 \(1\), unnamed \(1\)"):
+        read_listing(two)
+    for threshold, mask in ((0.5, A), (0.3, wide), (0.0, wide), (0.45, A)):
+        path = read_listing(two, threshold=threshold).rows["mask_path"].iloc[0]
+        np.testing.assert_array_equal(read_mask(path), mask)
+    with pytest.raises(DataError, match="share of the maximum"):
+        read_listing(two, threshold=128)
+
+
+def test_an_inverted_mask_is_asked_about(two):
+    save(two / "b.png", ~B)
+    table(two, ["img0,a.png,A", "img0,b.png,B", *OTHER])
+    problems = analyse(two, two / "out", processes=1).problems
+    assert problems["problem"].str.contains("inverted").any() and not problems["left_out"].any()
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (np.where(A, 1, 0) + np.where(B, 1, 0), "label map with the classes 1, 2"),
+        (-A.astype(int), "negative"),
+        (np.where(A, np.inf, 0), "infinite"),
+    ],
+)
+def test_arrays_are_checked_like_files(values, told):
+    with pytest.raises(ValueError, match=told):
+        dice(values, B)
+
+
+def test_soft_arrays_are_binarised_at_half_with_a_warning():
+    soft = np.where(A, 0.95, 0.05 + 0.3 * B)
+    with pytest.warns(UserWarning, match="binarised at half"):
+        assert dice(soft, B) == dice(A, B)
+    assert dice(np.where(A, 0.95, 0.05) > 0.5, A) == 1
+
+
+# --- orientation ---------------------------------------------------------------------------------
+
+
+def photograph(path, orientation):
+    """A photograph whose upper left quarter is bright once it is upright."""
+    upright = np.zeros((H, W, 3), np.uint8)
+    upright[: H // 2, : W // 2] = 255
+    inverse = {6: 8, 8: 6}.get(orientation, orientation)
+    turned = np.asarray(turn_back(upright, inverse))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    save(path, turned, exif=exif, quality=95)
+
+
+def turn_back(array, orientation):
+    how = Image.Transpose
+    methods = {2: how.FLIP_LEFT_RIGHT, 3: how.ROTATE_180, 4: how.FLIP_TOP_BOTTOM}
+    methods |= {5: how.TRANSPOSE, 6: how.ROTATE_270, 7: how.TRANSVERSE, 8: how.ROTATE_90}
+    image = Image.fromarray(array)
+    return image if orientation == 1 else image.transpose(methods[orientation])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("value", range(1, 9))
+def test_photographs_are_read_upright(tmp_path, value, suffix):
+    path = tmp_path / f"a{suffix}"
+    photograph(path, value)
+    image = read_image(path)
+    assert image.shape == (H, W, 3) and image_size(path) == (W, H) and orientation(path) == value
+    bright = image[..., 0] > 127
+    assert bright[: H // 2, : W // 2].mean() > 0.95 and bright.mean() < 0.3
+
+
+@pytest.mark.parametrize("value", [5, 6, 7, 8])
+def test_masks_that_fit_only_the_stored_photograph_are_turned(tmp_path, value):
+    photograph(tmp_path / "images" / "img0.jpg", value)
+    inverse = {6: 8, 8: 6}.get(value, value)
+    for who, mask in (("A", A), ("B", B)):
+        save(tmp_path / f"{who}.png", np.asarray(turn_back(mask.astype(np.uint8) * 255, inverse)))
+    table(tmp_path, ["img0.jpg,A.png,A", "img0.jpg,B.png,B"])
+    listing = read_listing(tmp_path)
+    assert any("2 masks fit the photograph only as it is stored" in note for note in listing.notes)
+    np.testing.assert_array_equal(read_mask(listing.rows["mask_path"].iloc[0]), A)
+    cohort = data.load("folder", path=tmp_path)
+    assert cohort.images[["width", "height"]].iloc[0].tolist() == [W, H]
+
+
+def test_upright_masks_lie_on_the_lesion_in_training(tmp_path):
+    photograph(tmp_path / "images" / "img0.jpg", 3)
+    lesion = np.zeros((H, W), bool)
+    lesion[: H // 2, : W // 2] = True
+    for who in "AB":
+        save(tmp_path / f"{who}.png", lesion)
+    table(tmp_path, ["img0.jpg,A.png,A", "img0.jpg,B.png,B"])
+    made = from_cohort(data.load("folder", path=tmp_path), (H, W), fractions=None)
+    assert dice(made.images[0, ..., 0] > 127, made.labels[0, 0]) > 0.95
+
+
+def test_an_array_that_is_stored_by_columns_is_turned(tmp_path):
+    save(tmp_path / "images" / "img0.jpg", np.zeros((H, W, 3), np.uint8))
+    for who, mask in (("A", A), ("B", B)):
+        np.save(tmp_path / f"{who}.npy", mask.T)
+    table(tmp_path, ["img0.jpg,A.npy,A", "img0.jpg,B.npy,B"])
+    np.testing.assert_array_equal(read_mask(read_listing(tmp_path).rows["mask_path"].iloc[0]), A)
