@@ -121,8 +121,10 @@ def failed_page(notebook: Notebook, failure: Mapping[str, Any], earlier: str | N
     return {**notebook, "cells": _below_title(map(_folded, cells), notice)}
 
 
-def missing_page(title: str, stem: str, failure: Mapping[str, Any] | None = None) -> str:
-    """Write the Markdown page of a notebook that has no results.
+def missing_page(
+    title: str, stem: str, more: str = "", failure: Mapping[str, Any] | None = None
+) -> Notebook:
+    """Make the page of a notebook that has no results.
 
     Parameters
     ----------
@@ -130,21 +132,26 @@ def missing_page(title: str, stem: str, failure: Mapping[str, Any] | None = None
         Heading of the page.
     stem : str
         Name of the notebook without ending.
+    more : str, optional
+        Markdown below the notice.
     failure : dict, optional
         What ``.failed.json`` holds, if it was run.
 
     Returns
     -------
-    str
-        The reason, and how to run it.
+    dict
+        A notebook of text: the reason, and how to run it.
     """
     if failure is not None:
-        return f"# {title}\n\n{_failure_notice(failure, 0, None)}\n"
-    text = (
-        "This notebook has not been run here, so there is nothing to show. Run it with "
-        f"`iav run {stem}`, then build the book again with `iav book`."
-    )
-    return f"# {title}\n\n{_admonition('Not run', 'warning', text)}\n"
+        notice = _failure_notice(failure, 0, None)
+    else:
+        text = (
+            "This notebook has not been run here, so there is nothing to show. Run it with "
+            f"`iav run {stem}`, then build the book again with `iav book`."
+        )
+        notice = _admonition("Not run", "warning", text)
+    cells = [_markdown(f"# {title}\n\n{notice}\n\n{more}")]
+    return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
 def _admonition(title: str, kind: str, text: str) -> str:

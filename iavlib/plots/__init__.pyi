@@ -6,7 +6,6 @@ from .distributions import (
     histograms as histograms,
     paired_runs as paired_runs,
     predicted_against_true as predicted_against_true,
-    prediction_densities as prediction_densities,
     residuals as residuals,
 )
 from .forests import (

@@ -76,7 +76,6 @@ from .model_comparison import (
     kruskal_power as kruskal_power,
     kruskal_wallis as kruskal_wallis,
     nemenyi as nemenyi,
-    shapiro_by_model as shapiro_by_model,
     wilcoxon_holm as wilcoxon_holm,
     z_normalised_kruskal as z_normalised_kruskal,
 )

@@ -114,3 +114,11 @@ def test_what_stored_results_replace_is_not_trained(stored_only):
 def test_a_fingerprint_that_looks_like_a_number_stays_text():
     experiment = from_mapping({"cohort": "folder", "data": "12345678e901", "files": "1e9"})
     assert (experiment.data, experiment.files) == ("12345678e901", "1e9")
+
+
+def test_runs_of_which_none_finished_have_no_machine():
+    nothing = HERE.assign(status="failed", hardware=None, finished=None)
+    assert select(nothing, STORED_ROWS, "folder")["source"].tolist() == ["here"]
+    assert (
+        select(nothing.drop(columns=["hardware", "finished"]), STORED_ROWS, "folder").shape[0] == 1
+    )
