@@ -121,8 +121,8 @@ def check_pages(
     -------
     list of str
         One line per problem: a page without HTML, a picture without alt text or
-        caption, a page without the figures that its notebook draws, an empty glued value, a
-        synthetic page that does not state it.
+        caption, a page without the figures that its notebook draws, a synthetic page that does not
+        state it.
     """
     from bs4 import BeautifulSoup
 
@@ -145,12 +145,12 @@ def check_pages(
                 found.append(f"picture {name} has no alt text (book.figure: alt=)")
             around = picture.find_parent("figure")
             caption = around and around.find("figcaption")
-            if picture.find_parent(class_="cell_output") and not (caption and caption.get_text()):
+            if picture.find_parent(class_="cell_output") and not (
+                caption and caption.get_text(strip=True)
+            ):
                 found.append(f"picture {name} has no caption (book.figure: caption=)")
         if page in drawn and not pictures:
             found.append("its notebook draws figures, but it holds none")
-        if any(not value.get_text(strip=True) for value in content.select(".pasted-text")):
-            found.append("a glued value is empty")
         problems += [f"{page}: {problem}" for problem in dict.fromkeys(found)]
         if page in synthetic and content.select_one(f".{pages.SYNTHETIC_CLASS}") is None:
             problems.append(f"{page}: computed on synthetic data but does not state it")
