@@ -203,20 +203,18 @@ _FARTHEST = (None, *ev.SETTINGS).index
 
 def _pooled(claim: Claim, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Average the rows of several data sets; where that is not possible the first stands."""
-    from iavlib.stats import random_effects
-
     of = {name: [row[name] for row in rows] for name in rows[0]}
     if not all(of["standard_error"]) or claim.compare.kind == "reduction":
         return rows[0]
-    mean = random_effects(of["measured"], of["standard_error"])
+    mean, interval = ev.pool(of["measured"], of["standard_error"])
     row = rows[0] | dict.fromkeys(("coverage", "patients", "note", "baseline", "reduction"))
-    row |= {"measured": mean.value, "interval": list(mean.interval), "pooled": len(rows)}
+    row |= {"measured": mean, "interval": interval, "pooled": len(rows)}
     row |= {"n": sum(filter(None, of["n"])) or None, "cohort": " + ".join(of["cohort"])}
     row |= {"seeds": min(filter(None, of["seeds"]), default=None), "reduction_interval": None}
     row |= {"simulated": any(of["simulated"]), "setting": max(of["setting"], key=_FARTHEST)}
     _judge(claim, row)
-    low, high = claim.range or mean.interval
-    row["interval"] = [max(low, mean.low), min(high, mean.high)]
+    low, high = claim.range or interval
+    row["interval"] = [max(low, interval[0]), min(high, interval[1])]
     if len(set(of["evidence"])) > 1 or row["evidence"] in of["evidence"]:
         return row | _words(claim, row)
     row["evidence"] = of["evidence"][0]

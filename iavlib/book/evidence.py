@@ -147,6 +147,27 @@ def detectable_effect(
     return None if error is None else error * _critical(seeds)[1]
 
 
+def pool(values: Sequence[float], errors: Sequence[float]) -> tuple[float, list[float]]:
+    """Average an effect over data sets that may differ in it.
+
+    Parameters
+    ----------
+    values, errors : sequence of float
+        Effect of each of two data sets or more, and its standard error.
+
+    Returns
+    -------
+    float, list of float
+        Random-effects mean, and its 95 % interval by Student's t with one degree of freedom less
+        than there are sets: two leave one, and a very wide interval.
+    """
+    from iavlib.stats import random_effects_mean
+
+    mean = random_effects_mean(values, errors)
+    half = _critical(len(values))[0] * mean["se"]
+    return mean["estimate"], [mean["estimate"] - half, mean["estimate"] + half]
+
+
 @cache
 def _critical(seeds: int | None) -> tuple[float, float]:
     """Return the 97.5 % quantile of t, and how many errors away an effect is found in 80 %."""

@@ -80,7 +80,7 @@ class Source:
     @property
     def is_table(self) -> bool:
         """Whether the rows are those of a table, which names its files."""
-        return len(self.files) == 1 and self.files[0][0].suffix.lower() not in DOCUMENTS
+        return self.format.endswith(" table")
 
 
 def collect(path: str | Path, table_rows: Callable[[Path, list, list], pd.DataFrame]) -> Source:
@@ -268,14 +268,17 @@ class FileIndex:
         for path, parts in files:
             self._files.setdefault(path_key(parts)[-1], []).append((path, parts))
 
-    def find(self, name: str) -> list[Path]:
-        """Return the files whose path ends so: in one folder, the nearest; JPEG first."""
-        wanted = path_key(name.split("/"))
-        found = [
-            (len(parts), path.suffix.lower() not in (".jpg", ".jpeg"), path)
-            for path, parts in self._files.get(wanted[-1], ())
-            if path_key(parts)[-len(wanted) :] == wanted
-        ]
+    def find(self, name: str, below: str | None = None) -> list[Path]:
+        """Return the files whose path ends so: in one folder, the nearest; JPEG first.
+
+        With `below`, only those whose path is the name, or the name below that folder.
+        """
+        wanted, found = path_key(name.split("/")), []
+        for path, parts in self._files.get(wanted[-1], ()):
+            key = path_key(parts)
+            fits = key[-len(wanted) :] if below is None else key[1:] if key[0] == below else key
+            if wanted in (fits, key):
+                found.append((len(key), path.suffix.lower() not in (".jpg", ".jpeg"), path))
         nearest = [path for depth, _, path in sorted(found) if depth == min(found)[0]]
         return nearest if len({path.parent for path in nearest}) == 1 else []
 
@@ -315,6 +318,7 @@ class Look:
     size: tuple[int, int] | None = None
     codes: tuple[int, ...] = ()
     colours: bool = False
+    blank: bool = False
     note: str = ""
     error: DataError | None = None
 
@@ -326,12 +330,12 @@ def look_at_files(rows: pd.DataFrame, threshold: float | None) -> dict[str, Look
         try:
             values: Values = read_file(path, path, read_values)
             codes, pixels, note = values.classes, values.pixels, ""
-            small = pixels.dtype.kind in "iu" and 0 < pixels.max() <= MAX_CLASSES
-            if len(codes) < 2 or threshold is not None:
-                inside = pixels > 0 if values.colours else pixels
-                note = binarise(inside, threshold, path)[1]
-                codes = codes[:1] or ([int(pixels.max())] if small else [])
-            return Look(pixels.shape[::-1], tuple(codes), values.colours, note)
+            if not values.colours and (len(codes) < 2 or threshold is not None):
+                note = binarise(pixels, threshold, path)[1]
+                small = pixels.dtype.kind in "iu" and 0 < pixels.max() <= MAX_CLASSES
+                codes = [int(pixels.max())] if small and threshold is None else []
+            blank = not codes and not pixels.any()
+            return Look(pixels.shape[::-1], tuple(codes), values.colours, blank, note)
         except DataError as error:
             return Look(error=error)
 
@@ -341,18 +345,21 @@ def look_at_files(rows: pd.DataFrame, threshold: float | None) -> dict[str, Look
 
 
 def by_class(rows: pd.DataFrame, looks: dict[str, Look], names: dict[int, str]) -> pd.DataFrame:
-    """Return one row per class of a label map; ``code`` is its value in the file."""
+    """Return one row per class of a label map; ``code`` is its value in the file.
+
+    A map without a class that others have is a row that is ``absent``: its mask is empty.
+    """
+    maps = {code: one.colours for one in looks.values() for code in one.codes}
     if not (names or any(len(one.codes) > 1 for one in looks.values())):
-        return rows.assign(code=None)
+        return rows.assign(code=None, absent=False)
     made, positions = [], []
     for position, row in zip(rows.index, rows.to_dict("records"), strict=True):
         seen = looks.get(row["path"], Look())
-        codes = seen.codes if row["label"] is None or len(seen.codes) > 1 else ()
-        for code in codes or [None]:
-            label = (
-                names.get(code, f"#{code:06x}" if seen.colours else str(code)) if codes else None
-            )
-            made.append(row | {"code": code, "label": label or row["label"]})
+        whole = len(seen.codes) > 1 or (row["label"] is None and (seen.codes or seen.blank))
+        for code in sorted(maps) if whole else [None]:
+            name = names.get(code, f"#{code:06x}" if maps[code] else str(code)) if whole else None
+            absent = bool(whole) and code not in seen.codes
+            made.append(row | {"code": code, "label": name or row["label"], "absent": absent})
             positions.append(position)
     return pd.DataFrame(made, index=positions)
 
@@ -367,7 +374,7 @@ def choose_label(rows: pd.DataFrame, label: str | None, where: Path) -> tuple[pd
     """
     key = rows["label"].map(name_key, na_action="ignore")
     rows, key = rows[~key.isin(_BACKGROUND)], key[~key.isin(_BACKGROUND)]
-    shown = rows["reason"].isna()
+    shown = rows["reason"].isna() & ~rows["absent"]
     if rows.loc[shown, "label"].isna().all():
         return rows, {}
     key = key.fillna("unnamed")
@@ -392,7 +399,10 @@ def choose_label(rows: pd.DataFrame, label: str | None, where: Path) -> tuple[pd
 def object_mask(row: dict, threshold: float | None) -> np.ndarray:
     """Return the mask of one row, of shape (height, width)."""
     if row["draw"] is not None:
-        mask = row["draw"](row["size"])
+        try:
+            mask = row["draw"](row["size"])
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise DataError(row["where"], f"damaged ({error})", "export it again") from None
         if mask.shape != tuple(row["size"])[::-1]:
             problem = f"{mask.shape[1]} x {mask.shape[0]} pixels, the image {row['size']}"
             raise DataError(row["where"], problem, "export it again")

@@ -10,43 +10,10 @@ from iavlib.experiments.runner import read_predictions
 from iavlib.experiments.scores import cached_statistics
 from iavlib.experiments.store import FINISHED
 
-_MEASURED = ("weights_source", "n_train", "mae", "pearson", "reduction")
-
 
 def model_name(row: pd.Series) -> str:
     """Name the model of a run: by its label where it has one, else by backbone and recipe."""
     return row["label"] or f"{row['backbone']}, {row['recipe']}"
-
-
-def run_summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Sum up runs that differ in fold or seed only.
-
-    Parameters
-    ----------
-    runs : pandas.DataFrame
-        Rows of :func:`iavlib.experiments.runner` or :func:`iavlib.experiments.read_results`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``model``: ``backbone``, ``weights``, ``share`` of the training patients, runs
-        ``finished`` ``of`` those listed, ``origin`` of the finished ones, mean ``train`` images,
-        mean and standard deviation of ``mae``, mean ``pearson`` and ``reduction``.
-    """
-    rows = []
-    named = runs.assign(model=runs.apply(model_name, axis=1))
-    named = named.reindex(columns=named.columns.union(_MEASURED, sort=False))
-    for key, group in named.groupby(["model", "backbone", "train_share"], sort=False):
-        done = group[group["status"] == FINISHED]
-        weights = done["weights_source"].fillna(done["weights"]) if len(done) else group["weights"]
-        about = dict(zip(("model", "backbone", "share"), key, strict=True)) | {"of": len(group)}
-        about["weights"] = ", ".join(sorted(set(weights))).replace("none", "none (random)")
-        about |= {"finished": len(done), "origin": ", ".join(sorted(set(done["origin"])))}
-        means = done[["n_train", "mae", "pearson", "reduction"]].astype(float).mean()
-        rows.append(about | means.to_dict() | {"mae_sd": done["mae"].astype(float).std()})
-    table = pd.DataFrame(rows).set_index("model").rename(columns={"n_train": "train"})
-    first = ["backbone", "weights", "share", "finished", "of", "origin", "train"]
-    return table[[*first, "mae", "pearson", "reduction", "mae_sd"]]
 
 
 def learning_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -301,37 +268,6 @@ def per_image(group: pd.DataFrame) -> pd.DataFrame:
     first = {name: "first" for name in group if name not in ("predicted", "constant", "image_id")}
     means = {"predicted": "mean", "constant": "mean"}
     return group.groupby("image_id").agg(first | means).reset_index()
-
-
-def rounds(tested: pd.DataFrame) -> pd.DataFrame:
-    """Call the runs of one seed, which together test each image once, one run, as tests need."""
-    named = "seed " + tested["seed"].astype(str)
-    folds = tested.groupby("seed")["run"].transform("nunique") > 1
-    return tested.assign(run=named.where(~folds, named + ", all folds"))
-
-
-def against(tested: pd.DataFrame, reference: str, n_boot: int = 2000, seed: int = 0):
-    """Compare every model with one of them on the same images.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Index ``model``: ``n`` images in common, ``estimate`` (its mean absolute error minus that of
-        `reference`, negative where it is better), ``ci_low``, ``ci_high``.
-    """
-    models = {
-        name: per_image(group).set_index("image_id") for name, group in tested.groupby("model")
-    }
-    base, rows = models.pop(reference)["predicted"].rename("reference"), {}
-    for name, other in models.items():
-        both = other.join(base, how="inner")
-        if len(both) > 1:
-            values = (both[column].to_numpy() for column in ("true", "predicted", "reference"))
-            draw = {"clusters": both["cluster"].to_numpy(), "n_boot": n_boot, "seed": seed}
-            difference = stats.compare_errors(*values, **draw)
-            rows[name] = [len(both), difference.value, difference.low, difference.high]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["n", *_ENDS])
-    return table.rename_axis("model").sort_values("estimate")
 
 
 def with_intervals(

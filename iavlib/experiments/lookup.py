@@ -166,7 +166,7 @@ def select(
         raise ExperimentError(f"cohort {cohort!r}", f"there are no results ({source})", hint)
     runs = pd.concat(tables, ignore_index=True)
     about = runs.reindex(columns=["finished", "hardware"]).astype(str)  # absent if nothing was run
-    devices = about["hardware"].replace(r", [^,]*$", "", regex=True).replace("1 CPUs", "1 CPU")
+    devices = about["hardware"].str.replace(r", [^,]*$", "", regex=True).replace("1 CPUs", "1 CPU")
     made = "stored " + about["finished"].str[:10] + ", " + devices
     return runs.assign(source=made.where(runs["origin"] == STORED, runs["origin"]))
 

@@ -6,7 +6,6 @@ from .distributions import (
     histograms as histograms,
     paired_runs as paired_runs,
     predicted_against_true as predicted_against_true,
-    prediction_densities as prediction_densities,
     residuals as residuals,
 )
 from .forests import (
@@ -27,7 +26,6 @@ from .lines import (
     cascade_lines as cascade_lines,
     curves as curves,
     dominance_curves as dominance_curves,
-    rates_learnt_against_true as rates_learnt_against_true,
     reliability as reliability,
     roc as roc,
     triage_curves as triage_curves,

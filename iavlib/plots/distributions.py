@@ -301,31 +301,6 @@ def residuals(predictions: pd.DataFrame, label: str = _AGREEMENT) -> Figure:
     return figure
 
 
-def prediction_densities(predictions: pd.DataFrame, label: str = _AGREEMENT) -> Figure:
-    """Draw how truth and prediction are distributed for benign and for malignant lesions.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        ``true``, ``predicted`` and ``malignancy``; other lesions are left out.
-    label : str
-        What is predicted, with its unit.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from iavlib import plots
-    >>> table = pd.DataFrame({"true": [0.7, 0.9], "predicted": [0.75, 0.85]})
-    >>> table["malignancy"] = ["malignant", "benign"]
-    >>> [ax.get_title() for ax in plots.prediction_densities(table).axes]
-    ['true', 'predicted']
-    """
-    labelled = predictions[predictions["malignancy"].isin(["benign", "malignant"])]
-    labelled = labelled.assign(malignant=labelled["malignancy"].eq("malignant"))
-    tables = {name: labelled.assign(value=labelled[name]) for name in ("true", "predicted")}
-    return by_malignancy(tables, "value", label)
-
-
 def _range(predictions: pd.DataFrame) -> tuple[float, float]:
     """Find common limits of both axes: 0 and 1, or further where values lie outside."""
     values = predictions[["true", "predicted"]].to_numpy()

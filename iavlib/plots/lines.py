@@ -244,34 +244,6 @@ def agreement_reliability(bins: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     return figure
 
 
-def rates_learnt_against_true(learnt: pd.DataFrame, true: pd.DataFrame) -> Figure:
-    """Draw learnt against true error rates of annotators, with a line of equality.
-
-    Parameters
-    ----------
-    learnt, true : DataFrame
-        One row per annotator, one column per rate, from 0 to 1.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from iavlib import plots
-    >>> rates = pd.DataFrame({"false_positive_rate": [0.1, 0.2]}, index=["A1", "A2"])
-    >>> plots.rates_learnt_against_true(rates, rates).axes[0].get_xlabel()
-    'true false-positive rate'
-    """
-    size = (4 * len(true.columns), 3.6)
-    figure, axes = plt.subplots(1, len(true.columns), figsize=size, squeeze=False)
-    for rate, ax in zip(true, axes[0], strict=True):
-        _diagonal(ax)
-        ax.scatter(true[rate], learnt[rate], color=COLOURS["benign"])
-        for name, *point in zip(true.index, true[rate], learnt[rate], strict=True):
-            ax.annotate(str(name), point, (4, 3), textcoords="offset points", fontsize=8)
-        words = rate.replace("_", "-", 1).replace("_", " ")
-        ax.set(xlabel=f"true {words}", ylabel=f"learnt {words}")
-    return figure
-
-
 def dominance_curves(distributions: pd.DataFrame, label: str = "Dice") -> Figure:
     """Draw both distribution functions and their difference, and mark where dominance fails.
 

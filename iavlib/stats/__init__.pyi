@@ -76,7 +76,6 @@ from .model_comparison import (
     kruskal_power as kruskal_power,
     kruskal_wallis as kruskal_wallis,
     nemenyi as nemenyi,
-    shapiro_by_model as shapiro_by_model,
     wilcoxon_holm as wilcoxon_holm,
     z_normalised_kruskal as z_normalised_kruskal,
 )
@@ -101,7 +100,6 @@ from .resampling import (
     bootstrap_mean as bootstrap_mean,
     cluster_bootstrap as cluster_bootstrap,
     mean_interval as mean_interval,
-    random_effects as random_effects,
 )
 from .roc import (
     Auroc as Auroc,

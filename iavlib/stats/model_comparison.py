@@ -181,46 +181,6 @@ def friedman(errors: pd.DataFrame) -> Friedman:
     )
 
 
-def shapiro_by_model(errors: Errors) -> pd.DataFrame:
-    """Test the errors of each model for normality.
-
-    Parameters
-    ----------
-    errors : DataFrame or mapping of str to array_like
-
-    Returns
-    -------
-    DataFrame
-        Index ``model``; columns ``n``, ``w``, ``p`` and ``p_holm``. NaN without three different
-        values; p above .05 in a few runs is no proof of normality.
-
-    Raises
-    ------
-    ValueError
-        When an error is not finite.
-
-    References
-    ----------
-    Shapiro, S. S. and Wilk, M. B. (1965). Biometrika 52, 591-611.
-
-    Examples
-    --------
-    >>> from iavlib.stats import shapiro_by_model
-    >>> print(round(shapiro_by_model({"a": [0.1, 0.2, 0.3, 0.9]}).loc["a", "w"], 2))
-    0.83
-    """
-    rows = {}
-    for name in errors:
-        values = finite_values(errors[name], f"errors of {name!r}")
-        testable = len(values) >= 3 and np.ptp(values) > 0
-        w, p = map(float, stats.shapiro(values)) if testable else (np.nan, np.nan)
-        rows[name] = {"n": len(values), "w": w, "p": p}
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
-    tested = table["p"].dropna()
-    corrected = holm(tested)["p_holm"] if len(tested) else tested
-    return table.assign(p_holm=corrected.reindex(table.index)).astype({"n": int})
-
-
 def block_table(errors: pd.DataFrame) -> pd.DataFrame:
     """Check a table of errors, one row per block and one column per model.
 

@@ -512,6 +512,28 @@ def test_classes_are_offered_and_never_merged_unasked(tmp_path, form):
         np.testing.assert_array_equal(mask, truth(0, "ann") | ((Y > 25) & (X < 10)))
 
 
+@pytest.mark.parametrize("form", ["numbers", "colours", "labelmap"])
+def test_a_map_without_the_class_is_an_empty_mask(tmp_path, form):
+    """Whoever drew no hair on an image where another did disagrees; both blank agree."""
+    two_classes(tmp_path, form)
+    below = "SegmentationClass" if form == "labelmap" else ""
+    shape = (H, W) if form == "numbers" else (H, W, 3)
+    save(tmp_path / "bob" / below / "img0.png", np.zeros(shape, np.uint8))
+    cohort = data.load("folder", path=tmp_path, label=CLASSES[form][1])
+    assert cohort.pairs["dice"].tolist() == [0, 1, 1]
+
+
+def test_an_object_that_cannot_be_decoded_is_counted(tmp_path):
+    label_studio("brush")(tmp_path)
+    path = next(tmp_path.iterdir())
+    tasks = json.loads(path.read_text())
+    tasks[0]["annotations"][0]["result"][0]["value"]["rle"] = [0, 0, 1]
+    path.write_text(json.dumps(tasks))
+    account = read_listing(path).account
+    assert account["status"].tolist() == ["left out"] * 2 + ["used"] * 4
+    assert account["reason"].iloc[0].startswith("damaged")
+
+
 def test_class_by_class_on_the_command_line(tmp_path):
     from typer.testing import CliRunner
 

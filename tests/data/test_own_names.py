@@ -265,6 +265,14 @@ def test_every_row_ends_in_a_count(two):
     assert len(result.pairs) == 2
 
 
+def test_a_file_of_that_name_in_another_folder_is_not_taken(two):
+    save(two / "p2" / "gone.png", B)
+    save(two / "p2" / "img0.jpg", np.zeros((H, W, 3), np.uint8))
+    table(two, ["img0.jpg,a.png,A", "img0.jpg,gone.png,B", *OTHER])
+    listing = read_listing(two, strict=False)
+    assert listing.rows["problem"].notna().sum() == 1 and listing.rows["image_path"].isna().all()
+
+
 def test_a_mask_is_not_the_photograph_of_another_suffix(two):
     save(two / "images" / "img0.png", A)
     table(two, ["img0.jpg,a.png,A", "img0.jpg,b.png,B"])

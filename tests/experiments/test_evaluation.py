@@ -76,12 +76,6 @@ def test_the_table_orders_by_error_and_measures_against_the_constant(runs):
     assert table["random"].to_list() == [False, True]
 
 
-def test_models_are_compared_on_the_images_they_share(runs):
-    found = evaluation.against(evaluation.predictions_on_test(runs), "good", n_boot=50)
-    assert found.loc["bad", "estimate"] == pytest.approx(0.1)
-    assert found.loc["bad", "n"] == 8
-
-
 def test_the_statistics_baseline_is_fitted_on_other_folds_only(runs):
     tested = evaluation.predictions_on_test(runs)
     truth = tested.drop_duplicates("image_id").set_index("image_id")["true"]
@@ -154,24 +148,6 @@ def test_errors_by_backbone_and_who_leads():
     assert best["interval"][0] < best["value"] < best["interval"][1] < 0
     worst = summaries.lead(errors, "c")
     assert worst["value"] == pytest.approx(0.09)
-
-
-def test_runs_of_the_folds_of_one_seed_are_one_round(runs):
-    mine = evaluation.predictions_on_test(runs)
-    named = evaluation.rounds(mine[mine["model"] == "good"])
-    assert named["run"].unique().tolist() == ["seed 0, all folds"]
-
-
-def test_runs_are_summed_up_over_folds(runs):
-    table = summaries.run_summary(pd.concat([runs, runs.iloc[:1].assign(status="missing")]))
-    assert table.loc["good", ["finished", "of", "origin"]].to_list() == [2, 3, "here"]
-    assert table.loc["bad", "weights"] == "none (random)"
-    assert table.loc["good", "train"] == 4.5
-    nothing = runs.assign(status="missing")[
-        ["label", "backbone", "recipe", "train_share", "weights"]
-    ]
-    empty = summaries.run_summary(nothing.assign(status="missing", origin="nowhere"))
-    assert empty["finished"].sum() == 0 and empty["mae"].isna().all()
 
 
 def test_a_model_without_all_its_folds_is_left_out(runs):

@@ -1,10 +1,12 @@
 """Which runs a notebook trains and shows: by cohort first, its own or stored."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
 from iavlib.core.errors import ExperimentError
-from iavlib.core.project import find_project
+from iavlib.core.project import Project, find_project
 from iavlib.experiments import for_notebook, read_results, select
 from iavlib.experiments.config import from_mapping
 from iavlib.experiments.lookup import notebook_experiments
@@ -71,27 +73,52 @@ def test_one_source_can_be_asked_for():
         select(rows("here", "folder", [0]), STORED_ROWS, "folder", "stored")
 
 
+SMALL = """
+06_baseline_cm:
+  - &digits {label: dense, task: segmentation, cohort: digits, backbone: unet, recipe: annotators,
+      cohort_options: {n: [[16, 4, 8]]}, method: {name: [cm, staple], widths: [[4, 8]]}}
+  - {<<: *digits, label: noise, settings: {noise: [0.4, 0.5]}}
+"""
+
+
 @pytest.fixture
 def stored_only(monkeypatch, tmp_path):
+    """The stored results and the full scale of this project, beside a small scale of digits."""
     monkeypatch.setenv("IAV_RUNS", str(tmp_path / "none"))
     monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("IAV_CACHE_HOME", str(tmp_path / "cache"))
-    return find_project()
+    ours, project = find_project(), Project(tmp_path / "project")
+    lists = project.profiles / "experiments"
+    lists.mkdir(parents=True)
+    shutil.copy(ours.profiles / "experiments" / "paper.yaml", lists)
+    (lists / "smoke.yaml").write_text(SMALL)
+    for notebook in ours.notebooks.glob("*.ipynb"):
+        (project.notebooks / notebook.name).touch()
+    project.book.mkdir()
+    (project.book / "results").symlink_to(ours.book / "results")
+    return project
 
 
 def test_what_stored_results_replace_is_not_trained(stored_only):
-    options = {"n_images": 40, "seed": 0}
-    stem = "06_baseline_cm"
-    everything = for_notebook("smoke", stem, "auto", "here", **options)
+    options, stem = {"n_images": 40, "seed": 0}, "06_baseline_cm"
+    everything = for_notebook("smoke", stem, "auto", "here", stored_only, **options)
     asked = {"cohort": "auto", "source": "auto", "path": "", **options}
     trained = notebook_experiments(stored_only, "smoke", stem, asked)
     assert [item.label for item in trained] == ["dense"]
     assert trained[0] == everything[0] and len(everything) > 5
     assert notebook_experiments(stored_only, "smoke", stem, asked | {"source": "stored"}) == []
-    full = read_results("paper", stem)
+    full = read_results("paper", stem, project=stored_only)
     assert set(full.loc[full["status"] == "finished", "origin"]) == {STORED}
 
 
 def test_a_fingerprint_that_looks_like_a_number_stays_text():
     experiment = from_mapping({"cohort": "folder", "data": "12345678e901", "files": "1e9"})
     assert (experiment.data, experiment.files) == ("12345678e901", "1e9")
+
+
+def test_runs_of_which_none_finished_have_no_machine():
+    nothing = HERE.assign(status="failed", hardware=None, finished=None)
+    assert select(nothing, STORED_ROWS, "folder")["source"].tolist() == ["here"]
+    assert (
+        select(nothing.drop(columns=["hardware", "finished"]), STORED_ROWS, "folder").shape[0] == 1
+    )

@@ -161,3 +161,9 @@ def case(request, tmp_path_factory):
     """Name of one of the made data sets, and the path of its masks.csv."""
     folder = tmp_path_factory.mktemp("case")
     return request.param, str(make_masks(folder, **CASES[request.param]))
+
+
+@pytest.fixture
+def masks(tmp_path):
+    """Make one's own masks as :func:`make_masks` does; return the path of the table."""
+    return lambda **options: str(make_masks(tmp_path / "own", **options))

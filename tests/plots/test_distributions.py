@@ -99,14 +99,6 @@ def test_residuals_show_their_mean(predictions):
     plots.residuals(predictions.head(3))
 
 
-def test_densities_are_of_labelled_lesions(predictions):
-    figure = plots.prediction_densities(predictions)
-    assert [ax.get_title() for ax in figure.axes] == ["true", "predicted"]
-    counts = predictions["malignancy"].value_counts()
-    assert texts(figure)[0].startswith(f"benign: n {counts['benign']}, mean")
-    assert figure.axes[0].get_xlabel() == "mean pairwise Dice"
-
-
 @pytest.mark.parametrize("backbones", [["vgg16"], ["resnet18", "vgg16"]])
 def test_each_pair_is_a_line(backbones):
     rows = [(d, b, s) for d in ("ph2", "isic2017") for b in backbones for s in range(3)]

@@ -101,16 +101,6 @@ def test_agreement_reliability_has_a_line_per_run():
     assert isinstance(plots.agreement_reliability({}), plt.Figure)
 
 
-def test_rates_are_drawn_with_one_point_per_annotator():
-    rates = pd.DataFrame(
-        {"false_positive_rate": [0.1, 0.4], "false_negative_rate": [0.2, 0.5]}, index=["a", "b"]
-    )
-    left, right = plots.rates_learnt_against_true(rates, rates).axes
-    assert [tuple(point) for point in left.collections[0].get_offsets()] == [(0.1, 0.1), (0.4, 0.4)]
-    assert [text.get_text() for text in left.texts] == ["a", "b"]
-    assert right.get_xlabel() == "true false-negative rate"
-
-
 def test_dominance_ends_at_one():
     dice, malignant = np.random.default_rng(0).random(40), np.arange(40) < 15
     result = stats.first_order_dominance(dice, malignant, n_permutations=20)

@@ -141,17 +141,6 @@ def test_the_students_p_values_belong_to_the_h_they_print():
         assert scipy_stats.chi2.sf(h, 2) == pytest.approx(p, abs=5e-4)
 
 
-def test_shapiro_as_r():
-    # R: shapiro.test(mtcars$mpg): W = 0.94756, p-value = 0.1229.
-    mpg = [21, 21, 22.8, 21.4, 18.7, 18.1, 14.3, 24.4, 22.8, 19.2, 17.8, 16.4, 17.3, 15.2, 10.4]
-    mpg += [10.4, 14.7, 32.4, 30.4, 33.9, 21.5, 15.5, 15.2, 13.3, 19.2, 27.3, 26, 30.4, 15.8]
-    mpg += [19.7, 15, 21.4]
-    table = stats.shapiro_by_model({"mpg": mpg, "flat": [1.0, 1.0, 1.0], "few": [1.0, 2.0]})
-    assert table.loc["mpg", "w"] == pytest.approx(0.94756, abs=5e-6)
-    assert table.loc["mpg", "p_holm"] == pytest.approx(0.1229, abs=5e-5)
-    assert table.loc[["flat", "few"], ["w", "p", "p_holm"]].isna().all(axis=None)
-
-
 # R: sleep, extra hours under two drugs, the ten patients paired.
 SLEEP = pd.DataFrame(
     {

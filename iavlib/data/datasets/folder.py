@@ -270,14 +270,14 @@ def _names(path: str | Path, strict: bool) -> Listing:
     rows["image"] = rows["image"].fillna(rows["image_id"]).astype(object)
     place = source.path.parent
     if source.is_table:
-        lost = [name for name in rows["path"] if not _is_file(name)]
-        lost += [n for n in rows["image"].unique() if not _is_file(place / n)]
-        shown = [p for p in sorted(place.rglob("*")) if p.suffix] if lost else []
-        files = [(p, p.relative_to(place).parts) for p in shown if p.parts[-1][0] != "."]
-        index = own_masks.FileIndex([f for f in files if f[0].suffix != source.path.suffix])
-        for row, name in rows.loc[rows["path"].isin(lost) & rows["reason"].isna(), "mask"].items():
+        masks = rows["path"][rows["reason"].isna() & ~rows["path"].map(_is_file)]
+        images = [place / n for n in rows["image"].unique() if not _is_file(place / "images" / n)]
+        shown = sorted(place.rglob("*")) if len(masks) or not all(map(_is_file, images)) else []
+        files = [(p, p.relative_to(place).parts) for p in shown if p.name[0] != "."]
+        index = own_masks.FileIndex([f for f in files if f[0] != source.path])
+        for row, name in rows.loc[masks.index, "mask"].items():
             suffix = os.path.splitext(name)[1].lower()
-            found = [p for p in index.find(name) if p.suffix.lower() == suffix]
+            found = [p for p in index.find(name, "masks") if p.suffix.lower() == suffix]
             rows.loc[row, "path"] = str(found[0]) if len(found) == 1 else rows["path"][row]
     else:
         rows["image"] = rows["image"].str.replace("\\", "/")
@@ -286,7 +286,8 @@ def _names(path: str | Path, strict: bool) -> Listing:
     masks = set(rows["path"].dropna())
     files = [f for f in files if str(f[0]) not in masks]
     files = [f for f in files if f[0].suffix.lower() in schemas.IMAGE_SUFFIXES]
-    found = _images(rows["image"].unique(), own_masks.FileIndex(files), place, masks, notes)
+    find = partial(own_masks.FileIndex(files).find, below="images" if source.is_table else None)
+    found = _images(rows["image"].unique(), find, place, masks, notes)
     rows["image_path"] = rows["image"].map(found)
     keys = rows["image_id"].map(name_key)
     n = rows["image_path"].groupby(keys).nunique()
@@ -299,7 +300,9 @@ def _names(path: str | Path, strict: bool) -> Listing:
     return listing
 
 
-def _images(names, index, place: Path, masks: set[str], notes: list[str]) -> dict[str, str]:
+def _images(
+    names, find: Callable, place: Path, masks: set[str], notes: list[str]
+) -> dict[str, str]:
     """Find each image's file: as named, else of that stem; of any suffix where none is named."""
     found = {}
     for name in names:
@@ -309,7 +312,7 @@ def _images(names, index, place: Path, masks: set[str], notes: list[str]) -> dic
             continue
         suffix = os.path.splitext(name)[1].lower() if own_masks.stem(name) != name else ""
         suffix = suffix if suffix in schemas.IMAGE_SUFFIXES else ""
-        near = [] if _leads_out(name) else index.find(name)
+        near = [] if _leads_out(name) else find(name)
         for path in near[:1]:
             if not suffix or {suffix, path.suffix.lower()} <= {".jpg", ".jpeg", suffix}:
                 found[name] = str(path)
@@ -439,7 +442,12 @@ def _unite(rows: pd.DataFrame, threshold, account: pd.DataFrame, notes: list[str
             plain = n == 1 and first["path"] and first["code"] is None and not first["turn"]
             if not plain or threshold is not None:
                 facts = _facts(group, threshold)
-                row["mask_path"] = own_masks.keep(partial(_union, group, threshold), facts)
+                try:
+                    row["mask_path"] = own_masks.keep(partial(_union, group, threshold), facts)
+                except DataError as error:  # of an object that cannot be decoded
+                    account.loc[group.index, "reason"] = error.problem
+                    notes.append(f"{error.where}: {error.problem}")
+                    continue
             account.loc[group.index, ["status", "reason"]] = ["merged" if n > 1 else "used", ""]
         if n > 1 and "problem" not in row:
             row["mask"] += f" and {n - 1} more" if first["mask"] else ""

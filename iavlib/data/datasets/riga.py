@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,7 +162,9 @@ def load() -> Cohort:
         hint = "unpack the published archives there, names unchanged"
         raise DataError(home, "no picture …prime with outlines …-1 to …-6 beside it", hint)
     kept = _kept(files)
-    read = folder.load(kept / "masks.csv")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the grey of the rim is as intended
+        read = folder.load(kept / "masks.csv")
     source = files.groupby("image_id")["source"].first().reindex(read.images.index)
     values = {"grey": [RIM, CUP], "structures": ["disc", "disc cup"]}
     return replace(

@@ -6,7 +6,6 @@ from scipy import stats
 
 from iavlib.book import evidence as ev
 from iavlib.book.recording import Comparison
-from iavlib.stats import random_effects
 
 S, N, I = ev.SUPPORTED, ev.NOT_SUPPORTED, ev.INCONCLUSIVE  # noqa: E741
 WHY = {"because": "less is noise"}
@@ -160,5 +159,5 @@ def test_the_pooled_mean_finds_nothing_where_there_is_nothing(k, spread):
     drawn = effects[..., None] + generator.normal(size=(1000, k, 3))
     errors = drawn.std(axis=2, ddof=1) / np.sqrt(3)
     pairs = zip(drawn.mean(axis=2), errors, strict=True)
-    lows = np.array([random_effects(values, error).low for values, error in pairs])
+    lows = np.array([ev.pool(values, error)[1][0] for values, error in pairs])
     assert (lows > 0).mean() <= 0.035
