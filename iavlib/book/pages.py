@@ -1,14 +1,11 @@
-"""What pages of the book show: the data banner and numbers of a notebook, and what a build adds.
+"""What a build adds to the pages of notebooks: notices, the provenance and tables of claims.
 
-A notebook calls :func:`glue`. Building the book adds notices, the provenance and
-tables of claims to what a run left; nothing computed is changed.
+Nothing that a run computed is changed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-import numbers
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,43 +17,6 @@ from iavlib.book.claims import count_verdicts, describe_profile, table_lines
 from iavlib.book.display import SYNTHETIC_CLASS, Banner
 from iavlib.core.project import Project
 from iavlib.core.versions import describe_hardware
-
-_GLUE_PREFIX = "application/papermill.record/"
-
-
-def glue(name: str, value: Any) -> None:
-    """Keep a number or text under a name, for the prose of the book's pages.
-
-    MyST's ``{glue:text}`` role shows it: ``{glue:text}`name:.3f``` in the same
-    notebook, ``{glue:text}`../notebooks/01_x.ipynb::name:.3f``` on another page.
-    Unlike ``myst_nb.glue`` it needs nothing but IPython, and numbers of NumPy
-    are kept as plain ones (their text, ``np.float64(0.78)``, cannot be formatted).
-
-    Parameters
-    ----------
-    name : str
-        Name to refer to it by.
-    value : float, int or str
-        What to show.
-
-    Raises
-    ------
-    TypeError
-        If `value` is of another kind.
-    ValueError
-        If it is a number that is not finite.
-    """
-    from IPython.display import display
-
-    if not isinstance(value, str | numbers.Real):
-        raise TypeError(f"glue({name!r}): give a number or text, not {type(value).__name__}")
-    if not isinstance(value, str):
-        value = int(value) if isinstance(value, numbers.Integral) else float(value)
-        if not math.isfinite(value):
-            raise ValueError(f"glue({name!r}): {value} is not finite; give text that explains it")
-    metadata = {"scrapbook": {"name": name, "mime_prefix": _GLUE_PREFIX}}
-    display({_GLUE_PREFIX + "text/plain": repr(value)}, raw=True, metadata=metadata)
-
 
 Notebook = dict[str, Any]
 
@@ -121,8 +81,10 @@ def failed_page(notebook: Notebook, failure: Mapping[str, Any], earlier: str | N
     return {**notebook, "cells": _below_title(map(_folded, cells), notice)}
 
 
-def missing_page(title: str, stem: str, failure: Mapping[str, Any] | None = None) -> str:
-    """Write the Markdown page of a notebook that has no results.
+def missing_page(
+    title: str, stem: str, more: str = "", failure: Mapping[str, Any] | None = None
+) -> Notebook:
+    """Make the page of a notebook that has no results.
 
     Parameters
     ----------
@@ -130,21 +92,26 @@ def missing_page(title: str, stem: str, failure: Mapping[str, Any] | None = None
         Heading of the page.
     stem : str
         Name of the notebook without ending.
+    more : str, optional
+        Markdown below the notice.
     failure : dict, optional
         What ``.failed.json`` holds, if it was run.
 
     Returns
     -------
-    str
-        The reason, and how to run it.
+    dict
+        A notebook of text: the reason, and how to run it.
     """
     if failure is not None:
-        return f"# {title}\n\n{_failure_notice(failure, 0, None)}\n"
-    text = (
-        "This notebook has not been run here, so there is nothing to show. Run it with "
-        f"`iav run {stem}`, then build the book again with `iav book`."
-    )
-    return f"# {title}\n\n{_admonition('Not run', 'warning', text)}\n"
+        notice = _failure_notice(failure, 0, None)
+    else:
+        text = (
+            "This notebook has not been run here, so there is nothing to show. Run it with "
+            f"`iav run {stem}`, then build the book again with `iav book`."
+        )
+        notice = _admonition("Not run", "warning", text)
+    cells = [_markdown(f"# {title}\n\n{notice}\n\n{more}")]
+    return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
 def _admonition(title: str, kind: str, text: str) -> str:

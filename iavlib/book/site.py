@@ -121,8 +121,8 @@ def check_pages(
     -------
     list of str
         One line per problem: a page without HTML, a picture without alt text or
-        caption, a page without the figures that its notebook draws, an empty glued value, a
-        synthetic page that does not state it.
+        caption, a page without the figures that its notebook draws, a synthetic page that does not
+        state it.
     """
     from bs4 import BeautifulSoup
 
@@ -145,12 +145,12 @@ def check_pages(
                 found.append(f"picture {name} has no alt text (book.figure: alt=)")
             around = picture.find_parent("figure")
             caption = around and around.find("figcaption")
-            if picture.find_parent(class_="cell_output") and not (caption and caption.get_text()):
+            if picture.find_parent(class_="cell_output") and not (
+                caption and caption.get_text(strip=True)
+            ):
                 found.append(f"picture {name} has no caption (book.figure: caption=)")
         if page in drawn and not pictures:
             found.append("its notebook draws figures, but it holds none")
-        if any(not value.get_text(strip=True) for value in content.select(".pasted-text")):
-            found.append("a glued value is empty")
         problems += [f"{page}: {problem}" for problem in dict.fromkeys(found)]
         if page in synthetic and content.select_one(f".{pages.SYNTHETIC_CLASS}") is None:
             problems.append(f"{page}: computed on synthetic data but does not state it")
@@ -219,8 +219,8 @@ def assemble(project: Project) -> Assembly:
         # beside a user's own data nothing is shown of others'
         of_others = [] if own else [m for m in stored if m["notebook"] == chapter.stem]
         page = chapter.page(project, [] if own else rows, of_others)
-        text = page if isinstance(page, str) else json.dumps(page, ensure_ascii=False, indent=1)
-        files[f"{chapter.entry}{'.md' if text is page else '.ipynb'}"] = text.encode()
+        text = json.dumps(page, ensure_ascii=False, indent=1)
+        files[f"{chapter.entry}.ipynb"] = text.encode()
     table = [(chapter.entry, chapter.status, chapter.manifest) for chapter in notebooks]
     generated = {"scorecard": pages.scorecard(project, rows, entries)}
     generated |= {"provenance": pages.provenance_table(table), "citation": front.citation(project)}
@@ -302,11 +302,14 @@ class _Chapter:
         project: Project,
         rows: Sequence[Mapping[str, Any]],
         stored: Sequence[dict[str, Any]],
-    ) -> str | dict[str, Any]:
-        """Make the page (Markdown or a notebook) from the last run, or from stored results."""
+    ) -> dict[str, Any]:
+        """Make the page from the last run, or from stored results.
+
+        It is a notebook in any case: other pages link to it as one.
+        """
         if self.failure:
             if not self.files.failed_notebook.is_file():
-                return pages.missing_page(self.title, self.stem, self.failure)
+                return pages.missing_page(self.title, self.stem, failure=self.failure)
             earlier = self.manifest["finished"] if self.manifest else None
             return pages.failed_page(
                 load_notebook(self.files.failed_notebook), self.failure, earlier
@@ -317,11 +320,11 @@ class _Chapter:
         claims = front.claims_table(project, measured)
         if self.manifest:
             return pages.finished_page(self.executed(), self.manifest, claims)
-        text = pages.missing_page(self.title, self.stem)
-        if stored:
-            kept = "; ".join(f"{m['profile']}: {describe_stored(m)}" for m in stored)
-            text += f"\n## Stored results\n\nFrom runs elsewhere ({kept}).\n\n{claims}"
-        return text
+        if not stored:
+            return pages.missing_page(self.title, self.stem)
+        kept = "; ".join(f"{m['profile']}: {describe_stored(m)}" for m in stored)
+        text = f"## Stored results\n\nFrom runs elsewhere ({kept}).\n\n{claims}"
+        return pages.missing_page(self.title, self.stem, text)
 
 
 #: What the look of the book depends on beside its source.

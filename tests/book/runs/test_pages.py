@@ -1,6 +1,5 @@
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from iavlib.book import display, pages
@@ -39,49 +38,38 @@ def test_stored_results_beside_synthetic_data_are_told_apart():
     assert banner.title != display.banner(COHORT).title
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(np.float64(0.78), "0.78"), (np.int64(3), "3"), (0.5, "0.5"), ("a few", "'a few'")],
-)
-def test_glue_keeps_plain_numbers(monkeypatch, value, text):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda data, **kw: shown.append((data, kw)))
-    pages.glue("mean", value)
-    ((data, options),) = shown
-    assert data == {"application/papermill.record/text/plain": text}
-    assert options["metadata"]["scrapbook"]["name"] == "mean"
-
-
-def test_glue_refuses_what_prose_cannot_show():
-    with pytest.raises(ValueError, match="nan is not finite"):
-        pages.glue("mean", float("nan"))
-    with pytest.raises(TypeError, match="not list"):
-        pages.glue("mean", [1])
-
-
-PAGE = """<article><p>{text}</p>
+PAGE = """<article>
 <div class="cell_output"><figure><img alt="A curve" src="../_images/a.png"/>
 <figcaption>c</figcaption></figure></div>{more}</article>"""
 
 
+INLINE = 'src="data:image/png;base64,AA=="'
+
+
 @pytest.mark.parametrize(
-    ("text", "more", "problems"),
+    ("more", "problems"),
     [
-        ('<span class="pasted-text">3.0</span> <span>x</span>', "", []),
-        ('<span class="pasted-text"> </span>', "", ["p: a glued value is empty"]),
-        ("", '<img alt="" src="_images/b.png">', ["p: picture b.png has no alt text"]),
-        ("", '<img alt="../_images/b.png" src="_images/b.png">', ["p: picture b.png has no alt"]),
-        ("", '<img alt="" src="_static/logo.png">', []),
+        ("", []),
+        ('<img alt="" src="_images/b.png">', ["p: picture b.png has no alt text"]),
+        ('<img alt="../_images/b.png" src="_images/b.png">', ["p: picture b.png has no alt"]),
+        ('<img alt="" src="_static/logo.png">', []),
         (
-            "",
             '<div class="cell_output"><img alt="x" src="_images/b.png"></div>',
             ["p: picture b.png has no caption"],
         ),
+        (
+            f'<div class="cell_output"><img alt="x" {INLINE}></div>',
+            ["p: picture 2 of the page has"],
+        ),
+        (
+            f'<figure class="cell_output"><img {INLINE}><figcaption> </figcaption></figure>',
+            ["p: picture 2 of the page has no alt", "p: picture 2 of the page has no caption"],
+        ),
     ],
 )
-def test_built_pages_are_looked_through(tmp_path, text, more, problems):
+def test_built_pages_are_looked_through(tmp_path, more, problems):
     (tmp_path / "index.html").write_text("")
-    (tmp_path / "p.html").write_text(PAGE.format(text=text, more=more))
+    (tmp_path / "p.html").write_text(PAGE.format(more=more))
     found = check_pages(tmp_path, ["p"])
     assert len(found) == len(problems)
     assert all(f.startswith(p) for f, p in zip(found, problems, strict=True))
@@ -99,3 +87,11 @@ def test_a_missing_page_and_a_silent_synthetic_page_are_problems(tmp_path):
     (tmp_path / "b.html").write_text("")
     (tmp_path / "a.html").write_text(display.banner(COHORT)._repr_html_())
     assert check_pages(tmp_path, ["a", "b"], synthetic={"a"}) == []
+
+
+def test_a_page_must_hold_the_figures_that_its_notebook_draws(tmp_path):
+    for name in ("index", "a", "b"):
+        (tmp_path / f"{name}.html").write_text("<article>No figure.</article>")
+    (tmp_path / "b.html").write_text(PAGE.format(more=""))
+    found = check_pages(tmp_path, ["a", "b"], drawn={"a", "b"})
+    assert found == ["a: its notebook draws figures, but it holds none"]

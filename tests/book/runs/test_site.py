@@ -195,11 +195,13 @@ def test_a_failed_notebook_and_a_warning_fail_the_book_but_not_its_building(shop
 def test_a_notebook_that_was_not_run_says_so(shop, first_build):
     shop.toc(["book/index", "notebooks/01_first", "notebooks/03_later"])
     shop.notebook("03_later", "x = 1", title="Later on")
+    shop.page("index", INDEX + "\n[later](../notebooks/03_later.ipynb)\n")
     result = build_book(shop.project)
     assert result.problems == ()
     text = words(shop, "notebooks/03_later")
     assert "Later on" in text
     assert "iav run 03_later" in text
+    assert 'href="../notebooks/03_later.html"' in page(shop, "book/index")
     assert not (shop.project.html / "notebooks" / "02_second.html").exists()
 
 

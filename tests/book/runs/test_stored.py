@@ -167,7 +167,9 @@ def test_a_page_that_was_not_run_shows_the_stored_values(lab):
     export_results(lab.project)
     lab.moved()
     files = assemble(lab.project).files
-    page = files["notebooks/01_first.md"].decode()
+    page = "".join(
+        cell["source"] for cell in json.loads(files["notebooks/01_first.ipynb"])["cells"]
+    )
     assert "has not been run here" in page
     assert "paper: stored 2026-02-03, 16 CPUs" in page
     assert "0.501 (0.400 to 0.600)<" in page
