@@ -62,9 +62,9 @@ class Banner:
             )
         if self.synthetic:
             return (
-                f"{self.name}: {size}, all invented. What is computed on them shows that the analysis "
-                "works and gives no information on real lesions or real annotators. Results labelled "
-                "stored are of real data."
+                f"{self.name}: {size}, all invented. What is computed on them shows that the "
+                "analysis works and gives no information on real lesions or real annotators. "
+                "Results labelled stored are of real data."
             )
         return f"{size}. {self.citation}"
 
