@@ -62,8 +62,9 @@ class Banner:
             )
         if self.synthetic:
             return (
-                f"{self.name}: {size}, all invented. The numbers on this page show that the "
-                "analysis works; they give no information on real lesions or real annotators."
+                f"{self.name}: {size}, all invented. What is computed on them shows that the "
+                "analysis works and gives no information on real lesions or real annotators. "
+                "Results labelled stored are of real data."
             )
         return f"{size}. {self.citation}"
 

@@ -197,10 +197,12 @@ def _analysis_of_variance(images: pd.DataFrame, weights: np.ndarray) -> np.ndarr
     """ICC(1) of groups of different size."""
     k, mean, within = (images[name].to_numpy(float) for name in ("k", "mean", "within"))
     n, groups = weights @ k, weights.sum(axis=1)
-    grand = (weights @ (k * mean)) / n
-    between = (weights * k * (mean - grand[:, None]) ** 2).sum(axis=1) / (groups - 1)
-    size = (n - weights @ k**2 / n) / (groups - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # a replicate may draw none of these images
+        grand = (weights @ (k * mean)) / n
+        between = (weights * k * (mean - grand[:, None]) ** 2).sum(axis=1) / (groups - 1)
+        size = (n - weights @ k**2 / n) / (groups - 1)
         error = (weights @ within) / (n - groups)
         return (between - error) / (between + (size - 1) * error)
 
@@ -209,10 +211,11 @@ def _covariance(kind: str) -> Callable:
     """Covariance of two pairs of an image over the variance of a pair, images weighing alike."""
 
     def reliability(images: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
-        product, square, mean = (
-            weighted_mean(images[name].to_numpy(), weights) for name in (kind, "squares", "mean")
-        )
         with np.errstate(divide="ignore", invalid="ignore"):
+            product, square, mean = (
+                weighted_mean(images[name].to_numpy(), weights)
+                for name in (kind, "squares", "mean")
+            )
             return (product - mean**2) / (square - mean**2)
 
     return reliability

@@ -96,7 +96,7 @@ def test_a_list_in_the_form_of_version_1_is_read_with_a_warning():
         ("03_regression: [{task: constant, seed: x}]", "entry 1: seed is 'x'"),
         ("03_regression: [{task: nope}]", "no task 'nope'"),
         ("- 1", "holds no mapping"),
-        ("a: [", "is no valid YAML"),
+        ("a: [", "valid YAML"),
     ],
 )
 def test_a_wrong_list_is_named(project, content, said):

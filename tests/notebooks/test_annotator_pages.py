@@ -18,8 +18,8 @@ def some_case(case):
 
 
 def words(page):
-    """The text of a page without its code and the styles of tables."""
-    return re.sub(r"<style.*?</style>", "", page.text, flags=re.DOTALL)
+    """The text of a page without the styles of its tables and its pictures."""
+    return re.sub(r"<style.*?</style>|base64,[^\"]*", "", page.text, flags=re.DOTALL)
 
 
 def test_cm_states_what_this_run_found(notebook):
@@ -62,7 +62,7 @@ def test_cm_on_own_masks(notebook, some_case):
     page = notebook("06", **TINY, cohort="folder", path=path)
     check_own(page, kind, "stored 2026")
     if page.names["own"]:
-        dices = page.names["here"]["Dice with each annotator's mask"]
+        dices = page.names["here"]["Dice, own mask"]
         assert f"`{dices.idxmax()}` predicts an annotator's own mask best" in words(page)
         assert f"{dices.max():.3f}" in page.names["in_short"].text
 
@@ -74,7 +74,7 @@ def test_avap_states_what_this_run_found(notebook):
     assert f"{round(5 * row['own_code_best'])} by columns" in text
     assert "`mode-labels` predicts the same for everybody" in text
     below = [key for key, gap in page.names["gaps"].items() if gap.mean() < -4.303 * gap.sem()]
-    named = re.search(r"Below zero: (.*?)\. Inconclusive", text)[1]
+    named = re.search(r"Below zero: (.*?)\.\n", text)[1]
     wanted = [f"{page.names['QUESTIONS'][name][0]} on {label}" for name, label in below]
     assert sorted(named.split("; ")) == sorted(wanted)
     assert "stored 2026" in text and not any(word in text for word in NEVER[:4])

@@ -29,8 +29,9 @@ prediction p(x) of the first stage, which is CM, and the labels y_r of a trainin
 
 a product of experts: the network and each annotator. The second stage trains a new U-Net with
 cross-entropy towards q, which predicts from the image alone. Section 2.5 of Zhang et al. (2023)
-names a two-stage product of experts and no more, as far as is known here; the formula above is
-Bayes' rule under the method's own model.
+trains a network of the annotators by plain cross-entropy first, freezes it, and then forms a
+product of experts; here the first stage is CM itself, with its trace term and its truth, and the
+product is Bayes' rule under that model.
 """
 
 from __future__ import annotations
