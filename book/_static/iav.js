@@ -85,6 +85,9 @@ function nameControls() {
     const title = summary.closest("li")?.querySelector("a");
     summary.setAttribute("aria-label", `Pages below ${title ? text(title) : "this one"}`);
   }
+  for (const summary of document.querySelectorAll("article details > summary[aria-label]")) {
+    summary.removeAttribute("aria-label"); // its text says what it shows
+  }
   for (const button of document.querySelectorAll(".search-button__button, .theme-switch-button")) {
     const shown = button.innerText.trim().replace(/\s+/g, " ");
     const label = button.getAttribute("aria-label") ?? "";
