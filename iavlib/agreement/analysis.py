@@ -5,19 +5,22 @@ Tables have the column names under which IMA++ publishes its own; ``report.html`
 
 from __future__ import annotations
 
-import io
+import errno
+import functools
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from iavlib.agreement.annotator_bias import annotator_measures, annotator_summary
-from iavlib.agreement.consensus_files import write_consensus
-from iavlib.agreement.mask_quality import check_masks
-from iavlib.agreement.tables import PROBLEM_COLUMNS, image_level, pair_table
-from iavlib.core.errors import DataError
-from iavlib.core.files import data_uri, load_template, write_json, write_text
+from iavlib.agreement import annotator_bias, consensus_files, mask_quality, tables
+from iavlib.agreement.report import write_report
+from iavlib.core.errors import DataError, check_choice
+from iavlib.core.files import load_template, write_json, write_text
+from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.datasets.folder import (
     OUTSIDE_HINT,
@@ -26,8 +29,10 @@ from iavlib.data.datasets.folder import (
     read_listing,
 )
 from iavlib.data.datasets.imapp import PUBLISHED_METRIC
-from iavlib.data.schemas import pair_columns
-from iavlib.masks.metrics import PairOptions
+from iavlib.data.images import decode_mask, read_mask
+from iavlib.data.schemas import empty_pairs, pair_columns
+from iavlib.masks.metrics import PairOptions, selected_metrics
+from iavlib.masks.overlap import fleiss_from_votes, krippendorff_alpha
 
 _PAIR = {
     **{"image_id": "img_id", "mask_1": "mask1", "mask_2": "mask2"},
@@ -38,8 +43,8 @@ _PAIR = {
 _IMAGE = {
     f"{m}_{s}": f"{name}_{s}" for m, name in PUBLISHED_METRIC.items() for s in ("mean", "std")
 }
-_SUMMARY = ("dice_score", "jaccard_score", "hd95_score_normalized", "assd_score_normalized")
 SUMMARY = "agreement.json"
+CONSENSUS = "consensus"
 
 
 @dataclass(frozen=True)
@@ -52,15 +57,18 @@ class Analysis:
     pairs : pandas.DataFrame
         One row per pair of masks, columns named as in IMA++, then all further metrics.
     images : pandas.DataFrame
-        One row per image with at least two usable masks: mean and standard deviation.
+        One row per image with at least two usable masks: mean and standard deviation, Fleiss'
+        kappa, malignancy and patient.
     findings : pandas.DataFrame
         Quality of masks and annotators.
     consensus : pandas.DataFrame
         One row per consensus mask, with STAPLE's performances and warnings.
     annotators : pandas.DataFrame
-        One row per annotator and quantity, with intervals.
+        One row per annotator and quantity, with intervals, or the reason why there is none.
     problems : pandas.DataFrame
         Masks that could not be used, each with file and remedy.
+    breakdown : pandas.DataFrame
+        Means over the pairs by malignancy, patient, tool, skill and annotator, where given.
     n_reused : int
         Images whose pairs an earlier run had computed.
     """
@@ -72,7 +80,23 @@ class Analysis:
     consensus: pd.DataFrame
     annotators: pd.DataFrame
     problems: pd.DataFrame
+    breakdown: pd.DataFrame
     n_reused: int
+
+    def __str__(self) -> str:
+        """Sum up in a line."""
+        other = self.pairs[self.pairs["annotator1"] != self.pairs["annotator2"]]
+        n, of = len(self.pairs), self.pairs["img_id"].nunique()
+        text = f"{n:,} pair{'s' * (n > 1)} of {of:,} image{'s' * (of > 1)}"
+        if len(other):
+            means = other[["dice_score", "hd95_score", "kappa"]].mean()
+            text += (", mean" if n > 1 else ":") + " Dice {:.3f}, HD95 {:.1f}, kappa {:.3f}".format(
+                *means
+            )
+        if len(self.images) > 1:
+            dice = self.images["dice_score_mean"]
+            text += f"; lowest Dice {dice.min():.3f} on {dice.idxmin()}"
+        return text + f"; {self.n_reused:,} images from an earlier run" * bool(self.n_reused)
 
 
 def analyse(
@@ -81,7 +105,7 @@ def analyse(
     processes: int | None = None,
     tolerance: float = 2.0,
     spacing: float = 1.0,
-    methods: tuple[str, ...] = ("MV", "ST"),
+    methods: tuple[str, ...] = consensus_files.DEFAULT_METHODS,
     progress: bool | Callable[[int, int], None] = False,
     label: str | None = None,
     threshold: float | None = None,
@@ -119,74 +143,216 @@ def analyse(
     DatasetUnavailable, DataError
         If there is no such table, it contradicts itself, no pair of masks can be compared, there
         are several classes and none is chosen, or the output folder holds something else. A single
-        bad mask is a row of ``problems``.
+        bad mask is a row of ``problems``, which is written in any case.
     """
+    try:
+        options = PairOptions(extra=True, tolerance=tolerance, spacing=spacing)
+    except ValueError as error:
+        hint = "give a finite tolerance of 0 or more, and a finite spacing above 0"
+        raise DataError("options", str(error), hint) from None
+    for method in methods:
+        check_choice("methods", method, consensus_files.METHODS)
     listing = read_listing(table, False, label, threshold, per_object)
-    out = _output_folder(Path(out))
+    out, earlier = _output_folder(Path(out))
     for line in listing.summary():
         log(line)
     if lost := listing.lost_images:
         log(f"note: {len(lost)} photographs are missing (first {lost[0]})")
+    if earlier.get("table", str(listing.path)) != str(listing.path):
+        log(f"note: {out} holds the results of {earlier['table']}, which are replaced")
     masks = listing.rows.rename(columns={"mask": "mask_id", "mask_path": "path"})
     masks = masks.set_index("mask_id")[["image_id", "path", "annotator", "tool", "skill"]]
+    tables.check_table(masks)
     located = masks[listing.rows["hint"].ne(OUTSIDE_HINT).to_numpy()]
     usable = masks[listing.rows["problem"].isna().to_numpy()]
-    options = PairOptions(extra=True, tolerance=tolerance, spacing=spacing)
-    measured = pair_table(usable, processes=processes, progress=progress, out=out, options=options)
+    cohort = _cohort(listing, located)
+    names = consensus_files.consensus_names(located["image_id"].unique())
+    planned = {f"{CONSENSUS}/{name}_{method}.png" for name in names.values() for method in methods}
+    planned |= set(earlier["files"])
+    write_json(out / SUMMARY, {"table": str(listing.path), "files": sorted(planned)})
+    options = (names, out, options, methods)
+    results, n_reused = _measure_all(cohort, usable.index, *options, processes, progress)
+    records = [result["record"] for result in results.values() if result["record"]]
+    measured = tables.table_of_records(records, usable, selected_metrics(extra=True))
     problems = pd.concat([_unusable(listing), measured.problems], ignore_index=True)
+    place = listing.path if listing.path.is_dir() else listing.path.parent
+    problems["path"] = [_relative(path, place) for path in problems["path"]]
+    for name, frame in (("rows", listing.account), ("problems", problems)):
+        write_text(out / f"{name}.csv", frame.to_csv(index=False))
     if measured.pairs.empty:
-        reasons = [
-            *problems["problem"].head(3),
-            *listing.account["reason"].replace("", None).dropna(),
-        ]
-        reason = "; ".join(dict.fromkeys(reasons)) or "no image has two masks"
-        hint = "give two annotators' masks of one image"
+        reasons = [*problems["problem"].head(3), *listing.account["reason"]]
+        reason = "; ".join(dict.fromkeys(filter(None, reasons))) or "no image has two masks"
+        hint = f"give two annotators' masks of one image; see problems.csv and rows.csv in {out}"
         raise DataError(listing.path, f"no pair of masks can be compared ({reason})", hint)
-    left_out = set(problems.loc[problems["left_out"], "mask_id"])
-    cohort = _cohort(listing, usable[~usable.index.isin(left_out)], measured.pairs)
-    everything = _cohort(listing, located, measured.pairs)
-    measures = annotator_measures(cohort, processes)
-    further = [column for column in measured.pairs if column not in _PAIR]
+    cohort = replace(cohort, pairs=measured.pairs[list(pair_columns())])
     repeated = measured.pairs["annotator_1"] == measured.pairs["annotator_2"]
-    images = image_level(measured.pairs[~repeated])
     if repeated.any():
         mean = measured.pairs.loc[repeated, "dice"].mean()
         log(
             f"note: {repeated.sum():,} pairs are two drawings by one annotator (mean Dice "
             f"{mean:.3f}); they are in pairs.csv, but in no mean over annotators"
         )
+    further = [column for column in measured.pairs if column not in _PAIR]
+    votes = {i: np.array(one["votes"]) for i, one in results.items() if one["votes"]}
+    consensus = consensus_files.consensus_table(one["consensus"] for one in results.values())
+    consensus["path"] = [_relative(path, out.resolve()) for path in consensus["path"]]
+    measures = annotator_bias.measures_table([one["measures"] for one in results.values()])
+    checked = {m: found for one in results.values() for m, found in one["checked"].items()}
     result = Analysis(
         out=out,
         pairs=measured.pairs[[*_PAIR, *further]].rename(columns=_PAIR),
-        images=images.rename(columns=_IMAGE).rename_axis("img_id"),
-        findings=check_masks(everything, processes),
-        consensus=write_consensus(cohort, out / "consensus", methods, processes=processes),
-        annotators=annotator_summary(measures, cohort.clusters()),
+        images=_image_table(measured.pairs[~repeated], cohort.images, votes),
+        findings=mask_quality.findings_table(cohort, checked),
+        consensus=consensus,
+        annotators=annotator_bias.annotator_summary(measures, cohort.clusters()),
         problems=problems,
-        n_reused=measured.n_reused,
+        breakdown=_breakdown(measured.pairs[~repeated], cohort.images),
+        n_reused=n_reused,
     )
-    tables = {name: v for name, v in vars(result).items() if isinstance(v, pd.DataFrame)}
-    for name, frame in tables.items():
-        keep_index = name in ("images", "consensus")
-        write_text(out / f"{name}.csv", frame.to_csv(index=keep_index))
-    write_text(out / "rows.csv", listing.account.to_csv(index=False))
-    write_report(result, listing.path)
-    summary = {name: len(frame) for name, frame in tables.items()} | {"table": str(listing.path)}
+    files = {name: v for name, v in vars(result).items() if isinstance(v, pd.DataFrame)}
+    summary = {name: len(frame) for name, frame in files.items()}
+    lists = ["masks", "sensitivity", "specificity"]
+    rates = consensus[["image_id", "method", *lists]].dropna().explode(lists)
+    files["consensus_rates"] = rates.rename(columns={"masks": "of_mask"})
+    files["consensus"] = consensus.drop(columns=lists)
+    for name, frame in files.items():
+        named = frame.index.name is not None
+        write_text(out / f"{name}.csv", frame.to_csv(index=named))
+    write_text(out / "columns.md", load_template("iavlib.agreement", "columns.md").render() + "\n")
+    alpha = krippendorff_alpha(votes.values())
+    unit = "pixels" if spacing == 1 else "in the unit of the spacing"
+    write_report(result, listing.path, cohort, alpha, unit)
+    written = sorted(consensus["path"].dropna())
+    for name in planned - set(written):
+        (out / name).unlink(missing_ok=True)
+    summary |= {"krippendorff_alpha": alpha, "table": str(listing.path), "files": written}
     write_json(out / SUMMARY, summary)
     return result
 
 
-def _output_folder(out: Path) -> Path:
-    """Create the output folder; files of somebody else are not touched."""
-    ours = ("pairs.jsonl", SUMMARY)
-    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in ours):
-        raise DataError(out, "the folder holds other files", "choose a new or an empty folder")
+def _output_folder(out: Path) -> tuple[Path, dict]:
+    """Create the output folder, and read what an earlier run wrote there.
+
+    Files of somebody else are not touched.
+    """
+    listed = out / SUMMARY
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()) and not (listed.exists() or (out / tables.STORE).exists()):
+            raise OSError(errno.ENOTEMPTY, "it holds other files")
+        earlier = dict(json.loads(listed.read_text("utf-8"))) if listed.exists() else {}
+        write_json(listed, earlier)  # can anything be written?
+        files = [Path(name) for name in earlier.get("files", ())]
     except OSError as error:
-        reason = f"cannot be created ({error.strerror})"
-        raise DataError(out, reason, "choose another folder") from None
-    return out
+        reason = f"the folder cannot be used ({error.strerror or error})"
+        raise DataError(out, reason, "choose another folder, new or empty") from None
+    except (TypeError, ValueError):
+        problem = "damaged, or not written by this command"
+        raise DataError(listed, problem, "remove it, or choose another folder") from None
+    # Only names that this command gives are ever removed.
+    ours = [p.as_posix() for p in files if p.parts[:1] == (CONSENSUS,) and ".." not in p.parts]
+    return out, earlier | {"files": ours}
+
+
+def _relative(path, folder: Path) -> str | None:
+    """Name a file relative to a folder where it lies in it, with slashes."""
+    if pd.isna(path):
+        return None
+    path, folder = Path(path).absolute(), folder.absolute()
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+
+
+def _measure_all(
+    cohort: Cohort, usable, names, out: Path, options, methods, processes, progress
+) -> tuple[dict[str, dict], int]:
+    """Measure all images; return the results by image, and how many pairs were known."""
+    masks = cohort.masks.assign(usable=cohort.masks.index.isin(usable))
+    sizes = cohort.images[["height", "width"]].astype(int)
+    with tables.ImageStore(out / tables.STORE) as store:
+        keys, tasks = {}, []
+        for image_id, group in masks.groupby("image_id", sort=False):
+            keys[image_id] = tables.image_key(
+                image_id, group.loc[group["usable"], "path"].to_dict(), read_mask, options
+            )
+            known = store.reusable(keys[image_id])
+            tasks.append((image_id, group, tuple(sizes.loc[image_id]), names[image_id], known))
+        n_known = sum(task[-1] is not None for task in tasks)
+
+        def keep(result: dict) -> None:
+            record = result["record"]
+            if record and store.reusable(keys[record["image_id"]]) != record:
+                store.append(keys[record["image_id"]], record)
+
+        measure = partial(_measure, options, methods, out.resolve() / CONSENSUS)
+        count = progress, "images measured", keep
+        results = run_in_order(measure, tasks, processes, _died, *count)
+        store.keep_only(keys.values())
+    return dict(zip(keys, results, strict=True)), n_known
+
+
+def _measure(options: PairOptions, methods, out: Path, task: tuple) -> dict:
+    """Do everything that needs the pixels of an image's masks, reading each file once."""
+    image_id, masks, size, name, record = task
+    decode = functools.cache(decode_mask)
+    paths = {m: path if isinstance(path, str) else None for m, path in masks["path"].items()}
+    usable = {mask_id: paths[mask_id] for mask_id in masks.index[masks["usable"]]}
+
+    def read(path: str) -> np.ndarray:
+        return decode(path)[0]
+
+    if record is None and len(usable) > 1:
+        metrics = selected_metrics(options.extra)
+        record = tables.compare_image((image_id, usable), read, options, metrics)
+    lost = {row["mask_id"] for row in record["problems"] if row["left_out"]} if record else set()
+    kept = {mask_id: path for mask_id, path in usable.items() if mask_id not in lost}
+    check = partial(mask_quality.check_mask, decode=decode)
+    checked = {item[0]: check((*item, size)) for item in paths.items()}
+    result = {"record": record, "checked": checked, "consensus": [], "measures": [], "votes": None}
+    if len(kept) < 2:
+        return result
+    who = masks.loc[list(kept), "annotator"]
+    make = partial(consensus_files.consensus_of_image, methods=methods, out=out, read=read)
+    result["consensus"] = make((image_id, kept, name))
+    result["measures"] = annotator_bias.measure_image((image_id, kept, tuple(who)), read)
+    first = who.drop_duplicates().index  # one mask of each annotator
+    if len(first) > 1 and record["pairs"]:
+        votes = sum(read(kept[mask_id]).astype(np.uint8) for mask_id in first)
+        result["votes"] = np.bincount(votes.ravel(), minlength=len(first) + 1).tolist()
+    return result
+
+
+def _died(task: tuple, error: DataError) -> dict:
+    """Return the result of an image whose process died."""
+    record = tables.lost_record(task, error) if task[1]["usable"].sum() > 1 else None
+    checked = {mask_id: mask_quality.unreadable((mask_id,), error) for mask_id in task[1].index}
+    return {"record": record, "checked": checked, "consensus": [], "measures": [], "votes": None}
+
+
+def _image_table(pairs: pd.DataFrame, images: pd.DataFrame, votes: dict) -> pd.DataFrame:
+    """Average pairs by image; with the chance-corrected agreement and what is known of it."""
+    table = tables.image_level(pairs).rename(columns=_IMAGE).rename_axis("img_id")
+    kappa = pd.Series({i: fleiss_from_votes(count) for i, count in votes.items()}, dtype=float)
+    facts = images.loc[table.index, ["malignancy", "patient_id"]]
+    return table.assign(fleiss_kappa=kappa).join(facts)
+
+
+def _breakdown(pairs: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Average the pairs by what is known about image and annotators; factors of one value drop."""
+    malignancy = images["malignancy"].replace("unknown", None)
+    factors = {"malignancy": malignancy, "patient": images["patient_id"]}
+    factors = {name: pairs["image_id"].map(values) for name, values in factors.items()}
+    for name in ("tool", "skill", "annotator"):
+        sides = pairs[[f"{name}_1", f"{name}_2"]].dropna()
+        two = [" and ".join(sorted(map(str, pair))) for pair in sides.to_numpy()]
+        factors[name] = pd.Series(two, sides.index, dtype=object)
+    measures, parts = ["dice", "hd95", "assd", "kappa", "nsd"], []
+    for name, values in factors.items():
+        groups = pairs.groupby(values)
+        facts = {"factor": name, "n_images": groups["image_id"].nunique(), "n_pairs": groups.size()}
+        part = groups[measures].mean().add_suffix("_mean").assign(**facts)
+        parts.append(part.rename_axis("value").reset_index() if len(part) > 1 else part[:0])
+    columns = ["factor", "value", "n_images", "n_pairs", *(f"{name}_mean" for name in measures)]
+    return pd.concat(parts).reindex(columns=columns)
 
 
 def _unusable(listing: Listing) -> pd.DataFrame:
@@ -194,70 +360,10 @@ def _unusable(listing: Listing) -> pd.DataFrame:
     bad = listing.rows[listing.rows["problem"].notna()]
     columns = {"mask": "mask_id", "mask_path": "path"}
     bad = bad.rename(columns=columns).assign(left_out=True)
-    return bad[list(PROBLEM_COLUMNS)].astype({"left_out": bool})
+    return bad[list(tables.PROBLEM_COLUMNS)].astype({"left_out": bool})
 
 
-def _cohort(listing: Listing, masks: pd.DataFrame, pairs: pd.DataFrame) -> Cohort:
+def _cohort(listing: Listing, masks: pd.DataFrame) -> Cohort:
     """Make a cohort of some masks; an image has the size of most of them."""
     images = images_table(listing.rows[listing.rows["image_id"].isin(masks["image_id"])])
-    return Cohort("folder", images, masks, pairs[list(pair_columns())], synthetic=False)
-
-
-def write_report(result: Analysis, table: Path) -> Path:
-    """Write ``report.html`` into the output folder.
-
-    Parameters
-    ----------
-    result : Analysis
-    table : pathlib.Path
-        The user's table, named in the report.
-
-    Returns
-    -------
-    pathlib.Path
-        The page. It opens from the disk without network access.
-    """
-    pairs, images = result.pairs, result.images.sort_values("dice_score_mean")
-    columns = ["dice_score_mean", "hd95_score_normalized_mean", "n_pairs"]
-    annotators = result.annotators[result.annotators["quantity"] == "dice"]
-    annotators = annotators.sort_values("value", ascending=False)
-    consensus = result.consensus.assign(warned=result.consensus["warnings"].fillna("").ne(""))
-    consensus = consensus.groupby("annotator")["warned"].agg(["size", "sum"])
-    consensus = consensus.set_axis(["masks", "with warnings"], axis=1).rename_axis("method")
-    findings = result.findings.value_counts(["issue", "severity"], sort=False).rename("findings")
-    page = load_template("iavlib.agreement", "report.html").render(
-        source=table,
-        n_images=len(images),
-        n_pairs=len(pairs),
-        n_annotators=pd.unique(pairs[["annotator1", "annotator2"]].to_numpy().ravel()).size,
-        problems=result.problems,
-        left_out=int(result.problems["left_out"].sum()),
-        median=pairs["dice_score"].median(),
-        histogram=_histogram(pairs["dice_score"]),
-        pairs=pairs[list(_SUMMARY)].describe().T.drop(columns="count"),
-        lowest=images[columns].head(10).reset_index(),
-        annotators=annotators[["annotator", "value", "low", "high", "n_masks"]],
-        findings=findings.reset_index(),
-        consensus=consensus.reset_index(),
-        to_html=_to_html,
-    )
-    path = result.out / "report.html"
-    write_text(path, page)
-    return path
-
-
-def _to_html(frame: pd.DataFrame) -> str:
-    named = frame.index.dtype == "str"
-    return frame.to_html(index=named, float_format="{:.3f}".format, border=0, na_rep="")
-
-
-def _histogram(values: pd.Series) -> str:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 2.4), layout="constrained")
-    ax = figure.subplots()
-    ax.hist(values, bins=30, range=(0, 1), color="#44546A")
-    ax.set(xlabel="Dice of a pair", ylabel="pairs")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
-    return data_uri(buffer.getvalue(), "png")
+    return Cohort("folder", images, masks, empty_pairs(), synthetic=False)

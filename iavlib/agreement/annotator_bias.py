@@ -21,7 +21,7 @@ from scipy.spatial import KDTree
 from iavlib.core.errors import DataError
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import mask_paths, read_stack
+from iavlib.data.images import mask_paths, read_mask, read_stack
 from iavlib.masks.overlap import array_dice, mask_stack
 from iavlib.masks.surfaces import bounding_box, mask_surface
 
@@ -60,19 +60,23 @@ def annotator_measures(cohort: Cohort, processes: int | None = None) -> pd.DataF
         (image_id, paths, tuple(annotators[list(paths)]))
         for image_id, paths in mask_paths(cohort.masks).items()
     ]
-    results = run_in_order(measure_image, tasks, processes, _unusable)
+    return measures_table(run_in_order(measure_image, tasks, processes, _unusable))
+
+
+def measures_table(results: list[list[dict]]) -> pd.DataFrame:
+    """Arrange the results of :func:`measure_image` as a table."""
     table = pd.DataFrame([row for rows in results for row in rows], columns=list(_MEASURED))
     text = ["image_id", "mask_id", "annotator", "problem", "hint"]
     return table.astype(dict.fromkeys(MEASURES, float) | dict.fromkeys(text, "str"))
 
 
-def measure_image(task: tuple) -> list[dict]:
+def measure_image(task: tuple, read: Callable = read_mask) -> list[dict]:
     """Measure the masks of one image (its id, mask files and annotators).
 
     A failure becomes rows that report it.
     """
     try:
-        measures = leave_one_out(read_stack(task[1]), task[2])
+        measures = leave_one_out(read_stack(task[1], read=read), task[2])
     except DataError as error:
         return _unusable(task, error)
     return [row | measure for row, measure in zip(_rows(*task), measures, strict=True)]
@@ -221,6 +225,8 @@ QUANTITIES = {
     "dice": ("dice", "mean"),
     "self_dice": ("self_dice", "mean"),
 }
+#: Why there are no intervals.
+ONE_CLUSTER = "one image, or images of one patient: resampling shows no variation"
 _Statistic = Callable[[np.ndarray], np.ndarray]
 
 
@@ -246,7 +252,8 @@ def annotator_summary(
     -------
     pandas.DataFrame
         One row per annotator and quantity: ``annotator``, ``quantity``, ``value``, ``low``,
-        ``high``, ``n_masks`` (with this measure), ``group``. Quantities: mean ``log_area_ratio``,
+        ``high``, ``n_masks`` (with this measure), ``group``, ``reason`` (why there is no interval,
+        empty where there is one). Quantities: mean ``log_area_ratio``,
         ``boundary_shift`` (fraction of the image's diagonal), ``sensitivity``, ``specificity``,
         ``dice``, ``self_dice``; and what is solved for by least squares over all masks:
         ``log_area_bias`` and ``boundary_bias``, :math:`b` in :math:`y = b_j - \bar b + e`, with y
@@ -271,6 +278,10 @@ def annotator_summary(
     frame.insert(0, "annotator", index.get_level_values(1))
     frame.insert(1, "quantity", index.get_level_values(0))
     frame["group"] = np.tile(table.groups(), len(QUANTITIES))
+    given = [np.isfinite(frame["low"]), frame["n_masks"] == 0, result.n_clusters < 2]
+    frame["reason"] = np.select(
+        given, ["", "not measured on any mask", ONE_CLUSTER], "too few masks"
+    )
     return frame.sort_values("annotator", kind="stable", ignore_index=True)
 
 

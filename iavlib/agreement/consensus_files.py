@@ -1,9 +1,9 @@
-"""Consensus masks of a whole cohort, written as IMA++ names them."""
+"""Consensus masks of a whole cohort, in files with names like those of the images."""
 
 from __future__ import annotations
 
-import os
 import zlib
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -12,30 +12,31 @@ import pandas as pd
 from PIL import Image
 
 from iavlib.core.errors import DataError, check_choice
-from iavlib.core.files import replacing
+from iavlib.core.files import replacing, safe_name
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import mask_paths, read_stack
-from iavlib.data.schemas import FACTORS
+from iavlib.data.images import mask_paths, read_mask, read_stack
 from iavlib.masks import consensus
 
-#: Code of each method, which takes the place of annotator, tool, skill and id in a file's name.
+#: Methods, whose names follow that of the image in a file's name.
 METHODS = {
-    "MV": "majority vote",
-    "ST": "STAPLE",
-    "SP": "spatially varying STAPLE",
-    "RA": "random annotator",
+    "majority": "majority vote",
+    "staple": "STAPLE",
+    "spatial": "spatially varying STAPLE",
+    "mean": "mean map: share of the masks that contain a pixel",
+    "random": "random annotator",
 }
 COLUMNS = (
-    *("image_id", "path", "annotator", "tool", "skill", "n_masks", "masks"),
+    *("image_id", "method", "path", "n_masks", "masks"),
     *("sensitivity", "specificity", "prior", "iterations", "warnings", "problem", "hint"),
 )
+DEFAULT_METHODS = ("majority", "staple", "mean")
 
 
 def write_consensus(
     cohort: Cohort,
     out: str | Path,
-    methods: tuple[str, ...] = ("MV", "ST"),
+    methods: tuple[str, ...] = DEFAULT_METHODS,
     *,
     ties: consensus.Ties = "foreground",
     seed: int = 0,
@@ -48,11 +49,12 @@ def write_consensus(
     cohort : Cohort
     out : path
         Folder for the files, created if needed. A mask is a PNG of 0 and 255 named
-        ``<image_id>_MV_MV_MV_MV.png`` (and so on for each method), as in IMA++; it
-        appears under its name only when complete.
+        ``<image_id>_<method>.png`` (see :func:`consensus_names`); it appears under its name only
+        when complete.
     methods : tuple of str
-        ``MV`` majority vote, ``ST`` STAPLE, ``SP`` spatially varying STAPLE, ``RA`` one of the
-        masks at random.
+        ``majority`` vote, ``staple``, ``spatial`` (spatially varying STAPLE), ``random`` for one
+        of the masks at random, ``mean`` for the share of the masks that contain a pixel, as grey
+        from 0 to 255: a soft consensus, from which a threshold makes the vote of any quorum.
     ties : {"foreground", "background"}
         Of the majority vote; see :func:`iavlib.masks.consensus.majority_vote`.
     seed : int
@@ -64,12 +66,12 @@ def write_consensus(
     Returns
     -------
     pandas.DataFrame
-        Index ``mask_id`` (the file's name), one row per mask, images in the cohort's order:
-        ``image_id``, ``path`` (missing where no file was written), ``annotator``, ``tool`` and
-        ``skill`` (the method's code, as in IMA++), ``n_masks``, ``masks`` (ids of the masks it was
-        made of), ``sensitivity`` and ``specificity`` of each of them (STAPLE; in that order,
-        separated like the ids by semicolons), ``prior``, ``iterations``, ``warnings`` (separated
-        by semicolons), and, where the mask could not be made, ``problem`` and ``hint``.
+        Index ``mask_id`` (the file's name, perhaps with its folder), one row per mask, images in
+        the cohort's order: ``image_id``, ``method``, ``path`` (missing where no file was written),
+        ``n_masks``, ``masks`` (tuple of the ids of the masks it was made of), ``sensitivity`` and
+        ``specificity`` (tuples: of each of them, by STAPLE), ``prior``, ``iterations``,
+        ``warnings`` (sentences, separated by semicolons), and, where the mask could not be made,
+        ``problem`` and ``hint``.
 
     Raises
     ------
@@ -85,28 +87,56 @@ def write_consensus(
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     make = partial(consensus_of_image, methods=tuple(methods), out=out, ties=ties, seed=seed)
-    tasks = list(mask_paths(cohort.masks).items())
-    results = run_in_order(make, tasks, processes, partial(_problems, methods))
+    paths = mask_paths(cohort.masks)
+    names = consensus_names(paths)
+    tasks = [(image_id, files, names[image_id]) for image_id, files in paths.items()]
+    return consensus_table(run_in_order(make, tasks, processes, partial(_problems, methods)))
+
+
+def consensus_table(results: Iterable[list[dict]]) -> pd.DataFrame:
+    """Arrange the results of :func:`consensus_of_image` as a table."""
     rows = [row for of_image in results for row in of_image]
     table = pd.DataFrame(rows, columns=["mask_id", *COLUMNS]).set_index("mask_id")
     return table.astype({"n_masks": int, "iterations": "Int64", "prior": float})
 
 
+def consensus_names(image_ids: Iterable[str]) -> dict[str, str]:
+    """Return, for each image, the names of its consensus masks without method and suffix.
+
+    An id with slashes becomes folders; what no system allows in a name becomes ``_``; a long name
+    is cut, and a digest keeps names apart that would be equal, also where case does not count.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for image_id in image_ids:
+        name = "/".join(safe_name(part) for part in image_id.split("/") if part) or "_"
+        if name.casefold() in taken:
+            name += f"~{zlib.crc32(image_id.encode()):08x}"
+        taken.add(name.casefold())
+        names[image_id] = name
+    return names
+
+
 def consensus_of_image(
-    task: tuple[str, dict[str, str | None]], methods: tuple[str, ...], out: Path, **options
+    task: tuple[str, dict[str, str | None], str],
+    methods: tuple[str, ...],
+    out: Path,
+    ties: consensus.Ties = "foreground",
+    seed: int = 0,
+    read: Callable = read_mask,
 ) -> list[dict]:
-    """Make and write the consensus masks of one image (its id and mask files).
+    """Make and write the consensus masks of one image (its id, mask files and name).
 
     A failure becomes rows that report it.
     """
     try:
-        stack = read_stack(task[1], min_masks=2)
+        stack = read_stack(task[1], 2, read)
     except DataError as error:
         return _problems(methods, task, error)
     rows = []
     for method in methods:
         row = _row(*task, method)
-        mask, facts = _consensus(*task, stack, method, **options)
+        mask, facts = _consensus(task[0], task[1], stack, method, ties, seed)
         try:
             row |= {"path": str(_write(mask, out, row["mask_id"]))} | facts
         except DataError as error:
@@ -118,30 +148,48 @@ def consensus_of_image(
 def _consensus(image_id, paths, stack: np.ndarray, method, ties, seed):
     """Return a consensus mask and what is known about it."""
     names = list(paths)
-    if method == "MV":
-        return consensus.majority_vote(stack, ties=ties), {}
-    if method == "RA":
+    if method == "mean":
+        grey = np.rint(np.linspace(0, 255, len(stack) + 1)).astype(np.uint8)
+        return grey[np.add.reduce(stack, axis=0, dtype=np.uint16)], {}
+    if method == "majority":
+        return _vote(stack, ties)
+    if method == "random":
         generator = np.random.default_rng([seed, zlib.crc32(image_id.encode())])
         mask, index = consensus.random_annotator(stack, generator)
-        return mask, {"masks": names[index]}
-    if method == "ST":
+        return mask, {"masks": (names[index],)}
+    if method == "staple":
         result = consensus.staple(stack, names)
         rates = {"sensitivity": result.sensitivity, "specificity": result.specificity}
     else:
         result = consensus.spatial_staple(stack, names=names)
         rates = {rate: getattr(result, f"global_{rate}") for rate in ("sensitivity", "specificity")}
-    rates = {rate: ";".join(f"{value:.6f}" for value in values) for rate, values in rates.items()}
+    rates = {rate: tuple(map(float, values)) for rate, values in rates.items()}
     about = {"prior": float(np.mean(result.prior)), "iterations": result.iterations}
     return result.mask, rates | about | {"warnings": "; ".join(result.warnings)}
 
 
-def _row(image_id: str, paths: dict[str, str | None], method: str) -> dict:
+def _vote(stack: np.ndarray, ties: consensus.Ties) -> tuple[np.ndarray, dict]:
+    """Return the majority vote, and a warning where a rule and no majority decides."""
+    votes = 2 * np.add.reduce(stack, axis=0, dtype=np.uint16)
+    mask = votes >= len(stack) if ties == "foreground" else votes > len(stack)
+    warnings = []
+    if len(stack) == 2:
+        what = "union" if ties == "foreground" else "intersection"
+        warnings.append(f"two masks have no majority: this is their {what}")
+    tied = np.count_nonzero(votes == len(stack)) if len(stack) % 2 == 0 else 0
+    if tied:
+        share = f"{tied / max(np.count_nonzero(mask), 1):.1%} of the area of this mask"
+        warnings.append(f"{tied:,} pixels ({share}) have half of the votes and count as {ties}")
+    return mask, {"warnings": "; ".join(warnings)}
+
+
+def _row(image_id: str, paths: dict[str, str | None], name: str, method: str) -> dict:
     return {
-        "mask_id": f"{image_id}_{method}_{method}_{method}_{method}.png",
+        "mask_id": f"{name}_{method}.png",
         "image_id": image_id,
-        **dict.fromkeys(FACTORS, method),
+        "method": method,
         "n_masks": len(paths),
-        "masks": ";".join(paths),
+        "masks": tuple(paths),
         "warnings": "",
     }
 
@@ -156,12 +204,10 @@ def _failure(error: DataError) -> dict:
 
 def _write(mask: np.ndarray, folder: Path, name: str) -> Path:
     path = folder / name
-    if path.parent != folder or os.sep in name:
-        raise DataError(name, "the image's id is no file name", "take '/' and the like out of it")
+    grey = mask if mask.dtype == np.uint8 else mask.astype(np.uint8) * 255
     try:
         with replacing(path) as temporary:
-            image = Image.fromarray(mask.astype(np.uint8) * 255)
-            image.save(temporary, format="PNG", compress_level=6)
+            Image.fromarray(grey).save(temporary, format="PNG", compress_level=1)
     except OSError as error:
         reason = f"could not be written ({error.strerror or error})"
         raise DataError(path, reason, "free some space or write elsewhere") from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -113,8 +114,13 @@ def check_masks(
     tasks = list(zip(masks.index, paths, shapes, strict=True))
     tasks = [task for task in tasks if task[1] is not None or absent == "report"]
     check = partial(check_mask, second_region=second_region)
-    results = run_in_order(check, tasks, processes, _unreadable)
+    results = run_in_order(check, tasks, processes, unreadable)
     checked = {task[0]: result for task, result in zip(tasks, results, strict=True)}
+    return findings_table(cohort, checked)
+
+
+def findings_table(cohort: Cohort, checked: dict[str, _Checked]) -> pd.DataFrame:
+    """Arrange the results of :func:`check_mask` as :func:`check_masks` does, and find copies."""
     found = {mask_id: list(findings) for mask_id, (findings, _) in checked.items()}
     for mask_id, finding in _copies(cohort, checked):
         found.setdefault(mask_id, []).append(finding)
@@ -129,14 +135,16 @@ def check_masks(
 
 
 def check_mask(
-    task: tuple[str, str | None, tuple[int, int]], second_region: SecondRegion
+    task: tuple[str, str | None, tuple[int, int]],
+    second_region: SecondRegion = "largest",
+    decode: Callable = decode_mask,
 ) -> _Checked:
     """Read and check one mask (its id, its file, height and width of its image)."""
     mask_id, path, (height, width) = task
     try:
-        mask, grey = read_file(mask_id, path, decode_mask)
+        mask, grey = read_file(mask_id, path, decode)
     except DataError as error:
-        return _unreadable(task, error)
+        return unreadable(task, error)
     findings = []
     if mask.shape != (height, width):
         size = f"{mask.shape[1]}x{mask.shape[0]} pixels, the image {width}x{height}"
@@ -183,7 +191,8 @@ def compare_findings(
     return both.assign(**{"in": both["in"].astype("str").map(names)})
 
 
-def _unreadable(task: tuple, error: DataError) -> _Checked:
+def unreadable(task: tuple, error: DataError) -> _Checked:
+    """Return the result of a mask (its id first) that could not be read."""
     where = "" if error.where == task[0] else f"{error.where}: "
     return [(UNREADABLE, f"{where}{error.problem}; to fix it, {error.hint}")], None
 

@@ -8,7 +8,7 @@ import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Literal
 import pandas as pd
 
 from iavlib.core.errors import DataError, check_choice
+from iavlib.core.files import replacing
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import mask_paths, read_mask
@@ -73,10 +74,27 @@ class ImageStore:
 
     def append(self, key: str, record: dict) -> None:
         """Write a record; once this returns it outlives the process."""
-        line = json.dumps({"key": key, "record": record}, allow_nan=False)
-        self._file.write(line.encode() + b"\n")
+        self._file.write(self._line(key, record))
         self._file.flush()
         self._records[key] = record
+
+    def reusable(self, key: str) -> dict | None:
+        """Return the record with this key, unless a mask was left out: that is tried again."""
+        record = self.find(key)
+        return record if record and not any(p["left_out"] for p in record["problems"]) else None
+
+    def keep_only(self, keys: Iterable[str]) -> None:
+        """Remove all other records: of masks that changed, or of other options."""
+        self._records = {key: self._records[key] for key in keys if key in self._records}
+        self._file.close()
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(b"".join(self._line(*item) for item in self._records.items()))
+        self._file = self.path.open("a+b")
+
+    @staticmethod
+    def _line(key: str, record: dict) -> bytes:
+        line = json.dumps({"key": key, "record": record}, allow_nan=False)
+        return line.encode() + b"\n"
 
     def _read(self) -> None:
         self._file.seek(0)
@@ -160,18 +178,16 @@ def pair_table(
     RuntimeError
         If other processes cannot be started or cannot import ``read``.
     """
-    _check_table(masks)
+    check_table(masks)
     tasks = mask_paths(masks)
     metrics = selected_metrics(options.extra)
     compare = partial(compare_image, read=read, options=options, metrics=metrics)
     records: dict[str, dict] = {}
-    keys = {image_id: _key(image_id, tasks[image_id], read, options) for image_id in tasks}
+    keys = {image_id: image_key(image_id, tasks[image_id], read, options) for image_id in tasks}
     with ImageStore(Path(out) / STORE) if out is not None else nullcontext() as store:
-        for image_id, key in keys.items() if store is not None else ():
-            record = store.find(key)
-            # Images with a mask left out are tried again.
-            if record and not any(row["left_out"] for row in record["problems"]):
-                records[image_id] = record
+        if store is not None:
+            found = {image_id: store.reusable(key) for image_id, key in keys.items()}
+            records = {image_id: record for image_id, record in found.items() if record}
         reused = len(records)
 
         def keep(record: dict) -> None:
@@ -180,11 +196,19 @@ def pair_table(
                 store.append(keys[record["image_id"]], record)
 
         todo = [task for task in tasks.items() if task[0] not in records]
-        run_in_order(compare, todo, processes, _lost, progress, "images compared", keep, reused)
-    ordered = [records[image_id] for image_id in tasks]
+        run_in_order(
+            compare, todo, processes, lost_record, progress, "images compared", keep, reused
+        )
+    return table_of_records([records[image_id] for image_id in tasks], masks, metrics, reused)
+
+
+def table_of_records(
+    ordered: list[dict], masks: pd.DataFrame, metrics: tuple[Metric, ...], reused: int = 0
+) -> PairTable:
+    """Arrange the records of :func:`compare_image` as tables."""
     rows = [{"image_id": r["image_id"], **row} for r in ordered for row in r["problems"]]
     problems = pd.DataFrame(rows, columns=list(PROBLEM_COLUMNS)).astype({"left_out": bool})
-    return PairTable(_pairs(ordered, masks, metric_names(metrics)), problems, len(tasks), reused)
+    return PairTable(_pairs(ordered, masks, metric_names(metrics)), problems, len(ordered), reused)
 
 
 def compare_image(
@@ -231,14 +255,14 @@ def compare_image(
     try:
         pairs = image_pairs(prepared, options, metrics)
     except MemoryError:
-        return _lost(task, "not enough memory to compare its masks")
+        return lost_record(task, "not enough memory to compare its masks")
     for pair in pairs:
         missing = [n for n, v in pair.items() if isinstance(v, float) and math.isnan(v)]
         pair.update(dict.fromkeys(missing))
     return {"image_id": image_id, "pairs": pairs, "problems": problems}
 
 
-def _check_table(masks: pd.DataFrame) -> None:
+def check_table(masks: pd.DataFrame) -> None:
     """Raise :class:`DataError` unless each mask has an image, a path and an id of its own."""
     ids = masks.index.astype("str")
     lacking = [column for column in ("image_id", "path") if column not in masks]
@@ -254,7 +278,7 @@ def _check_table(masks: pd.DataFrame) -> None:
     raise DataError("masks table", problem, hint)
 
 
-def _lost(task: tuple, error: DataError | str) -> dict:
+def lost_record(task: tuple, error: DataError | str) -> dict:
     """Return the record of an image none of whose masks could be compared."""
     problem = error if isinstance(error, str) else error.problem
     hint = "see how large its masks are; try fewer processes"
@@ -272,7 +296,7 @@ def _misfits(prepared: dict[str, PreparedMask]) -> list[str]:
     return [mask_id for mask_id, mask in prepared.items() if mask.shape != usual]
 
 
-def _key(image_id: str, paths: dict, read: Callable, options: PairOptions) -> str:
+def image_key(image_id: str, paths: dict, read: Callable, options: PairOptions) -> str:
     """Return a short digest of everything the record of an image depends on."""
     files = []
     for mask_id, path in paths.items():
@@ -320,7 +344,8 @@ def image_level(pairs: pd.DataFrame) -> pd.DataFrame:
         Distances that do not exist (an empty mask) do not count in their mean.
     """
     groups = pairs.groupby("image_id", sort=False)
-    table = groups[[name for name in metric_names() if name in pairs]].agg(["mean", "std"])
+    known = metric_names(selected_metrics(extra=True))
+    table = groups[[name for name in known if name in pairs]].agg(["mean", "std"])
     table.columns = [f"{metric}_{statistic}" for metric, statistic in table.columns]
     return table.assign(n_pairs=groups.size())
 

@@ -79,11 +79,12 @@ def agreement(
     could not be used; the others are done.
     """
     from iavlib.agreement.analysis import analyse
+    from iavlib.core.files import safe_name
     from iavlib.data.datasets.folder import class_names
 
     failed = False
     for name in class_names(table) if label == "all" else [label]:
-        place = out / name.replace("/", "_") if label == "all" else out
+        place = out / safe_name(name) if label == "all" else out
         typer.echo(f"class {name}" if label == "all" else str(table))
         result = analyse(
             *(table, place, processes, tolerance, spacing),
@@ -96,12 +97,7 @@ def agreement(
         for row in result.problems.itertuples():
             kind = "left out" if row.left_out else "look at"
             typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.hint}", err=True)
-        other = result.pairs["annotator1"] != result.pairs["annotator2"]
-        typer.echo(
-            f"{len(result.pairs):,} pairs of {len(result.images):,} images, mean Dice "
-            f"{result.pairs.loc[other, 'dice_score'].mean():.3f}; "
-            f"{result.n_reused:,} images from an earlier run\n{result.out / 'report.html'}"
-        )
+        typer.echo(f"{result}\n{result.out / 'report.html'}")
         failed |= bool(result.problems["left_out"].any())
     if failed:
         raise typer.Exit(FAILED)

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import base64
 import errno
+import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -46,7 +48,9 @@ def replacing(path: Path) -> Iterator[Path]:
         If the disk is full or not writable; its ``filename`` is `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Names of files have at most 255 bytes.
+    name = path.name if len(os.fsencode(path.name)) <= 200 else _digest(path.name)
+    temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -55,6 +59,30 @@ def replacing(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             error.filename = str(path)  # a full disk is reported without it
         raise
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(os.fsencode(text), digest_size=6).hexdigest()
+
+
+def safe_name(text: str, limit: int = 200) -> str:
+    """Make a text the name of a file or folder on any system.
+
+    Parameters
+    ----------
+    text : str
+    limit : int
+        Largest number of bytes. A longer text is cut and ends in a digest of the whole.
+
+    Examples
+    --------
+    >>> safe_name("a/b: 10 $"), safe_name("..")
+    ('a_b_ 10 $', '_')
+    """
+    name = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", text).rstrip(". ") or "_"
+    if len(name.encode()) > limit:
+        name = f"{name.encode()[: limit - 13].decode(errors='ignore')}~{_digest(text)}"
+    return name
 
 
 def write_bytes(path: Path, content: bytes) -> None:

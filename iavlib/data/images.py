@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import struct
@@ -359,6 +360,38 @@ def _check_header(path, image: Image.Image, max_pixels: int) -> None:
         raise DataError(path, "several channels of 16 bits", "save it with 8 bits per channel")
 
 
+def jpeg(picture: Image.Image) -> bytes:
+    """Encode a picture without the camera's metadata."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80, optimize=True)
+    return buffer.getvalue()
+
+
+def outline_path(mask: np.ndarray, size: tuple[int, int]) -> str:
+    """Trace the outlines of a mask.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray of bool, shape (h, w)
+        Of any size; it covers the whole picture.
+    size : pair of int
+        Width and height of the picture in pixels.
+
+    Returns
+    -------
+    str
+        SVG path in pixels of the picture; empty for an empty mask.
+    """
+    from contourpy import contour_generator
+
+    scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
+    inside = np.pad(np.asarray(scaled, float) / 255, 1)  # closes outlines at the picture's border
+    return "".join(
+        "M" + "L".join(f"{x - 0.5:.1f} {y - 0.5:.1f}" for x, y in line) + "Z"
+        for line in contour_generator(z=inside).lines(0.5)
+    )
+
+
 def image_paths(folder: Path) -> list[Path]:
     """List the image files of a folder by name; none where there is no such folder."""
     names = sorted(e.path for e in os.scandir(folder) if e.is_file()) if folder.is_dir() else []
@@ -385,7 +418,9 @@ def mask_paths(masks: pd.DataFrame) -> dict[str, dict[str, str | None]]:
     return {image_id: paths for image_id, paths in images.items() if len(paths) > 1}
 
 
-def read_stack(paths: dict[str, str | None], min_masks: int = 1) -> np.ndarray:
+def read_stack(
+    paths: dict[str, str | None], min_masks: int = 1, read: Callable = read_mask
+) -> np.ndarray:
     """Read the mask files of one image and stack them.
 
     Parameters
@@ -394,6 +429,8 @@ def read_stack(paths: dict[str, str | None], min_masks: int = 1) -> np.ndarray:
         Mask id to path; None where there is no file.
     min_masks : int
         Smallest number of masks.
+    read : callable
+        From a path to a mask.
 
     Returns
     -------
@@ -404,7 +441,8 @@ def read_stack(paths: dict[str, str | None], min_masks: int = 1) -> np.ndarray:
     DataError
         Naming the mask and the file.
     """
-    return mask_stack([read_file(*item) for item in paths.items()], list(paths), min_masks)
+    masks = [read_file(*item, read) for item in paths.items()]
+    return mask_stack(masks, list(paths), min_masks)
 
 
 def read_file(mask_id: str, path: str | None, read: Callable = read_mask):

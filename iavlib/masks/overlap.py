@@ -140,12 +140,52 @@ def fleiss_kappa(masks: Sequence) -> float:
     if n < 2:
         raise ValueError(f"Fleiss' kappa needs at least two masks, not {n}")
     votes = np.sum(masks, axis=0, dtype=np.int64)
-    pixels_with, inside = np.bincount(votes, minlength=n + 1), np.arange(n + 1)
+    return fleiss_from_votes(np.bincount(votes, minlength=n + 1))
+
+
+def fleiss_from_votes(pixels_with: np.ndarray) -> float:
+    """Return Fleiss' kappa from the number of pixels that 0, 1, … n masks contain."""
+    size, n = int(pixels_with.sum()), len(pixels_with) - 1
+    inside = np.arange(n + 1)
     agreeing = inside * (inside - 1) + (n - inside) * (n - inside - 1)
-    observed = (pixels_with @ agreeing) / (votes.size * n * (n - 1))
-    share = (pixels_with @ inside) / (votes.size * n)
+    observed = (pixels_with @ agreeing) / (size * n * (n - 1))
+    share = (pixels_with @ inside) / (size * n)
     by_chance = share**2 + (1 - share) ** 2
     return 1.0 if share in (0.0, 1.0) else float((observed - by_chance) / (1 - by_chance))
+
+
+def krippendorff_alpha(votes: Sequence[np.ndarray]) -> float:
+    """Return Krippendorff's alpha (nominal) of the pixels of several images together.
+
+    Parameters
+    ----------
+    votes : sequence of numpy.ndarray of int, each of shape (n + 1,)
+        For each image, how many pixels are inside 0, 1, … n of its n masks. Images may differ in
+        n: an annotator who did not draw an image is a missing value.
+
+    Returns
+    -------
+    float
+        1 where every pixel of every image is outside, or every one is inside.
+
+    References
+    ----------
+    K. Krippendorff: Content Analysis, 3rd ed., Sage 2013, ch. 12.
+
+    Examples
+    --------
+    >>> round(krippendorff_alpha([np.array([5, 1, 4])]), 3)  # 10 pixels, 2 masks
+    0.808
+    """
+    differ = total = inside = 0.0
+    for pixels_with in votes:
+        n = len(pixels_with) - 1
+        marked = np.arange(n + 1)
+        differ += pixels_with @ (2 * marked * (n - marked) / (n - 1))
+        total += n * pixels_with.sum()
+        inside += marked @ pixels_with
+    by_chance = 2 * inside * (total - inside)
+    return float(1 - (total - 1) * differ / by_chance) if by_chance else 1.0
 
 
 def generalised_energy_distance(samples: Sequence, references: Sequence) -> float:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contourpy import contour_generator
 from PIL import Image
 
 from iavlib.core.files import data_uri, load_template
@@ -53,36 +51,6 @@ def overlay_heat(picture: Image.Image, heat: np.ndarray) -> Image.Image:
     opacity = np.interp(scaled, _LEVELS, _OPACITY)[..., None]
     mixed = (1 - opacity) * np.asarray(picture, float) + opacity * colour
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
-
-
-def jpeg(picture: Image.Image) -> bytes:
-    """Encode a picture without the camera's metadata."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=80, optimize=True)
-    return buffer.getvalue()
-
-
-def outline_path(mask: np.ndarray, size: tuple[int, int]) -> str:
-    """Trace the outlines of a mask.
-
-    Parameters
-    ----------
-    mask : numpy.ndarray of bool, shape (h, w)
-        Of any size; it covers the whole picture.
-    size : pair of int
-        Width and height of the picture in pixels.
-
-    Returns
-    -------
-    str
-        SVG path in pixels of the picture; empty for an empty mask.
-    """
-    scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
-    inside = np.pad(np.asarray(scaled, float) / 255, 1)  # closes outlines at the picture's border
-    return "".join(
-        "M" + "L".join(f"{x - 0.5:.1f} {y - 0.5:.1f}" for x, y in line) + "Z"
-        for line in contour_generator(z=inside).lines(0.5)
-    )
 
 
 def picture_cell(

@@ -21,7 +21,7 @@ from iavlib import explain
 from iavlib.core.errors import DataError, ExplainError, PredictionError
 from iavlib.core.files import write_json, write_text
 from iavlib.data.datasets.folder import read_listing
-from iavlib.data.images import MAX_PIXELS, read_mask, read_photograph
+from iavlib.data.images import MAX_PIXELS, jpeg, outline_path, read_mask, read_photograph
 from iavlib.data.own_masks import path_key
 from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.predict import report
@@ -403,7 +403,7 @@ def _illustrate(number, row, picture: Image.Image, maps, masks: Masks, ensemble,
     files, heats = [], {}
     for target, heat in maps.items():
         if heat.any():
-            heats[target] = report.jpeg(report.overlay_heat(picture, heat))
+            heats[target] = jpeg(report.overlay_heat(picture, heat))
             files.append(f"{HEAT_MAPS}/{number + 1:05d}_{target.replace(' ', '_')}.jpg")
             (work / files[-1]).write_bytes(heats[target])
     row["heat_map"] = ";".join(files) or None
@@ -411,12 +411,10 @@ def _illustrate(number, row, picture: Image.Image, maps, masks: Masks, ensemble,
     notes, outlines = [ensemble.trained_on(image_id)], []
     for annotator, path in masks.get(number, ()):
         try:
-            outlines.append((annotator, report.outline_path(read_mask(path), picture.size)))
+            outlines.append((annotator, outline_path(read_mask(path), picture.size)))
         except DataError as error:
             notes.append(f"mask {Path(error.where).name}: {error.problem}")
     row["notes"] = "; ".join(filter(None, notes))
     empty = [target for target in maps if target not in heats]
-    cell = report.picture_cell(
-        row["image"], report.jpeg(picture), picture.size, heats, outlines, empty
-    )
+    cell = report.picture_cell(row["image"], jpeg(picture), picture.size, heats, outlines, empty)
     (work / "pictures" / f"{number}.html").write_text(cell, "utf-8")

@@ -54,12 +54,16 @@ def test_everything_is_written(folder, tmp_path):
     mean = pairs.groupby("img_id")["dice_score"].mean()
     assert images["dice_score_mean"].to_dict() == pytest.approx(mean.to_dict())
     assert sorted(p.name for p in (out / "consensus").glob("i0_*")) == [
-        "i0_MV_MV_MV_MV.png",
-        "i0_ST_ST_ST_ST.png",
+        "i0_majority.png",
+        "i0_mean.png",
+        "i0_staple.png",
     ]
     np.testing.assert_array_equal(
-        read_mask(out / "consensus" / "i0_MV_MV_MV_MV.png"), read_mask(folder / "i0_B.png")
+        read_mask(out / "consensus" / "i0_majority.png"), read_mask(folder / "i0_B.png")
     )
+    consensus = pd.read_csv(out / "consensus.csv")
+    assert all((out / path).is_file() for path in consensus["path"])
+    assert consensus["path"].iloc[0] == "consensus/i0_majority.png"
 
 
 def test_annotators_who_draw_small_and_large_are_told(folder, tmp_path):
@@ -72,7 +76,7 @@ def test_the_report_stands_alone(folder, tmp_path):
     analyse(folder, tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "12 pairs of masks, 3 annotators" in page
-    assert 'alt="Histogram of Dice over 12 pairs' in page
+    assert 'aria-label="Histogram of Dice over 12 pairs' in page
     assert "http" not in page.replace("http-equiv", "")
     assert "All masks could be used" in page
 
@@ -156,7 +160,7 @@ def test_the_lesion_crops_agree_with_the_published_pairs(imapp_home, tmp_path):
     table.rename(columns={"image_id": "image_id"})[
         ["image_id", "image", "mask", "annotator", "tool", "skill_level"]
     ].to_csv(own, index=False)
-    result = analyse(own, tmp_path / "out", methods=("MV",))
+    result = analyse(own, tmp_path / "out", methods=("majority",))
     published = table.drop_duplicates("image_id").set_index("image_id")["published_pair_dice"]
     difference = result.images["dice_score_mean"] - published[result.images.index]
     assert len(difference) == 61
