@@ -60,6 +60,7 @@ from scipy.ndimage import uniform_filter1d
 
 from iavlib.core.errors import check_choice
 from iavlib.masks.overlap import mask_stack
+from iavlib.masks.surfaces import bounding_box
 
 Ties = Literal["foreground", "background"]
 TIES = ("foreground", "background")
@@ -247,8 +248,11 @@ def _run_patterns(stack, max_iterations: int | None):
 
     The probabilities are those of the E step before the last M step, as in ITK.
     """
-    place, marked, count = _patterns(stack)
+    box = bounding_box(stack.any(axis=0))  # outside of it nobody marks anything
+    place, marked, count = _patterns(stack[:, *box])
     n = len(marked)
+    if outside := stack[0].size - place.size:
+        marked, count = np.column_stack([marked, np.zeros(n)]), np.append(count, outside)
     weight = marked.mean(axis=0)
     prior = weight @ count / count.sum()
     before, iteration = np.full((2, n), -10.0), 0
@@ -264,7 +268,9 @@ def _run_patterns(stack, max_iterations: int | None):
             if not change >= _RATES_TOLERANCE:
                 iteration -= 1  # as ITK counts them
                 break
-    return weight[place], p, q, iteration
+    probability = np.full(stack.shape[1:], weight[-1])
+    probability[box] = weight[place]
+    return probability, p, q, iteration
 
 
 def _patterns(stack):
