@@ -37,7 +37,7 @@ lint: $(INSTALLED)  ## Check the style and layers of the code and that notebooks
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python tools/size.py
-	@$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+	@$(BIN)/nbstripout --verify --keep-id --extra-keys metadata.language_info notebooks/*.ipynb
 
 bench: $(INSTALLED)  ## Run the benchmarks
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
