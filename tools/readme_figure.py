@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 ROWS = {
     "nothing": "no adjustment",
     "tools and skills": "same tools and skills",
-    "annotator pair": "same pair of annotators",
+    "annotators": "same pair of annotators",
 }
 
 
