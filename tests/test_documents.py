@@ -72,3 +72,15 @@ def test_every_package_with_a_public_list_has_a_page_of_the_reference():
     offered = {path.parent.name for path in (ROOT / "iavlib").glob("*/__init__.pyi")}
     pages = {path.stem for path in (ROOT / "book" / "api").glob("*.md")}
     assert pages == {"index", *offered}
+
+
+def test_the_readme_states_the_stored_coefficients(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from readme_figure import coefficients
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    stored = coefficients()
+    for name in ("no adjustment", "same pair of annotators"):
+        assert f"{stored.loc[name, 'estimate']:.3f}".replace("-", "−") in text
+    last = stored.loc["same pair of annotators"]
+    assert (last["ci_low"] < 0 < last["ci_high"]) == ("the interval includes zero" in text)
