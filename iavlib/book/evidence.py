@@ -96,7 +96,7 @@ def usable_interval(
     """Return an interval, None where it is none: of no width, or beyond the possible range."""
     if interval is None:
         return None
-    (low, high), (least, largest) = interval, within or _ANY
+    (low, high), (least, largest) = map(float, interval), within or _ANY
     slack = 1e-9 * max(1, abs(value))
     is_one = high - low > slack and low >= least - slack and high <= largest + slack
     return list(interval) if is_one else None
@@ -124,7 +124,7 @@ def standard_error(
     """
     if interval is None:
         return None
-    (low, high), (least, largest) = interval, within or _ANY
+    (low, high), (least, largest) = map(float, interval), within or _ANY
     arms = [value - low] * (low > least) + [high - value] * (high < largest)
     return sum(arms) / len(arms) / _critical(seeds)[0] if arms else None
 
