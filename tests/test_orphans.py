@@ -27,10 +27,17 @@ site._run_sphinx(Path(sys.argv[1]), Path(sys.argv[1]))
 """
 
 
+def _as_from_a_terminal():
+    """Undo what nohup and background shells let their children inherit."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(program, folder, n_children):
     script = folder / "program.py"
     script.write_text(program)
-    process = subprocess.Popen([sys.executable, str(script), str(folder)])
+    command = [sys.executable, str(script), str(folder)]
+    process = subprocess.Popen(command, preexec_fn=_as_from_a_terminal)
     parent, end = psutil.Process(process.pid), time.monotonic() + 60
     while len(parent.children(recursive=True)) < n_children:
         assert process.poll() is None and time.monotonic() < end

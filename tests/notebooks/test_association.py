@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from made_masks import make_masks
 
 BAD = re.compile(r"(?<![\w/+])(nan|None|inf)(?![\w/+])|\{glue|\{cite|<NA>")
 FAST = {"n_boot": 60, "n_permutations": 60, "n_sized": 12}
@@ -58,8 +59,6 @@ def test_every_sentence_is_true_of_the_data(notebook, case):
 
 @pytest.mark.parametrize(("effect", "word"), [(0.25, "less"), (-0.09, "more")])
 def test_a_planted_effect_is_concluded_with_its_sign(notebook, tmp_path, effect, word):
-    from conftest import make_masks
-
     path = make_masks(tmp_path / "d", n_images=80, effect=effect, n_masks=2, n_patients=80)
     page = notebook("02", cohort="folder", path=str(path), **FAST)
     assert f"There is {word} agreement on malignant lesions" in page.names["in_short"].text

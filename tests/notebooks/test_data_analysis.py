@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import make_masks
+from made_masks import make_masks
 
 from iavlib import book
 

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import make_masks
+from made_masks import make_masks
 
 #: The smallest network, so that a page costs seconds.
 TINY = {"backbone": "test_resnet", "weights": "none", "pixels": 32, "epochs": 1, "n_boot": 20}

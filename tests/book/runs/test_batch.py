@@ -20,6 +20,7 @@ pytestmark = pytest.mark.book
 @pytest.fixture
 def project(workshop):
     shutil.copy(REPOSITORY / "_config.yml", workshop.project.config)
+    shutil.copytree(REPOSITORY / "book" / "_static", workshop.project.book / "_static")
     workshop.write(workshop.project.references, "")
     return workshop.project
 
@@ -68,7 +69,7 @@ def test_killing_the_command_alone_ends_its_jobs_and_leaves_nothing_locked(works
     wait_for(lambda: not is_alive(pid), seconds=20)
     workshop.good_notebook("01_slow")
     code, output, errors = iav(project, "run", "--jobs", "2")
-    assert (code, errors) == (0, "")
+    assert (code, errors) == (0, ""), output
     assert "done: toy" in output
 
 
@@ -80,7 +81,7 @@ def test_two_at_once(workshop, project):
     wait_for(lambda: project.lock.is_file() and project.lock.read_text())
     both.append(start_iav(project, "book"))
     (built, _), (waited, errors) = (process.communicate(timeout=120) for process in both)
-    assert [process.returncode for process in both] == [0, 0]
+    assert [process.returncode for process in both] == [0, 0], built + waited + errors
     assert f"Book: {project.html / 'index.html'}\n" in built
     assert re.match(r"waiting for iav book \(process \d+ on .*\) to end;", errors)
     assert waited == "nothing to do: 2 of 2 jobs are up to date\n"
@@ -92,7 +93,7 @@ def test_the_book_is_a_job_after_its_notebooks(workshop, project):
     workshop.toc(["book/index", "notebooks/01_first"])
     workshop.good_notebook("01_first")
     code, output, errors = iav(project, "book", "--jobs", "2")
-    assert (code, errors) == (0, "")
+    assert (code, errors) == (0, ""), output
     lines = output.splitlines()
     assert lines[0] == "2 of 2 jobs to do, 2 at a time"
     assert lines[1].startswith("01_first")
