@@ -31,6 +31,7 @@ from iavlib.core.settings import describe
 from iavlib.core.versions import hardware, loaded_versions
 
 SCHEMA_VERSION = 1
+_SHOWN = 3  # values of claims that the last cell prints
 #: About when the first cell ran, which imports this.
 _IMPORTED = time.time()
 #: What a manifest takes over from the facts of its run.
@@ -143,7 +144,9 @@ def _describe(cohort: Any) -> dict[str, Any]:
 
 def _summary(cohorts: list[dict[str, Any]], claims: list[dict[str, Any]]) -> str:
     data = ", ".join(f"{c['name']}{' (synthetic)' if c['synthetic'] else ''}" for c in cohorts)
-    return f"Run on {data or 'no data'}, {len(claims)} values measured for claims."
+    values = [f"{claim['id']} = {claim['value']:.4g}" for claim in claims[:_SHOWN]]
+    values += [f"{len(claims) - _SHOWN} more"] if len(claims) > _SHOWN else []
+    return f"Run on {data or 'no data'}. Claims measured: {', '.join(values) or 'none'}."
 
 
 def read_manifest(path: Path, run_id: str | None = None) -> dict[str, Any]:

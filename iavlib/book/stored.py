@@ -202,8 +202,8 @@ def stored_tables(notebook: str, cohort: str | None = None) -> StoredTables:
     -------
     StoredTables
         Those of the largest scale; empty where nothing is stored, or outside of a project.
-        Notebook 01 keeps ``counts``, ``masks_by`` (annotator, tool, skill), ``masks_per_image``,
-        ``metrics`` (of all pairs) and ``annotator_pairs`` (mean Dice of each pair of annotators);
+        Notebook 01 keeps ``counts``, ``masks_by`` (annotator, tool, skill, image), ``metrics`` (of
+        all pairs) and ``annotator_pairs`` (mean Dice of each pair of annotators);
         notebook 02 ``groups`` (mean Dice of benign and malignant lesions with interval and n),
         ``histogram`` (of Dice by class, over images and over pairs), ``effects``, ``dominance``,
         ``specifications`` (the curve: every estimate with its choices), ``pair_effects`` (the

@@ -307,6 +307,8 @@ class Member:
     ----------
     name : str
         Its base name, without folders.
+    path : str
+        Its name with folders, none of which leads outside.
     size : int
         Bytes that it states to unpack to.
     open : callable
@@ -314,6 +316,7 @@ class Member:
     """
 
     name: str
+    path: str
     size: int
     open: Callable[[], IO[bytes]]
 
@@ -338,12 +341,14 @@ class Member:
 
 
 @contextmanager
-def open_archive(path: Path) -> Iterator[list[Member]]:
+def open_archive(path: Path, max_expansion: int = MAX_EXPANSION) -> Iterator[list[Member]]:
     """Open a zip or tar archive and list its files.
 
     Parameters
     ----------
     path : pathlib.Path
+    max_expansion : int
+        An archive that unpacks to more than this many times its size is refused.
 
     Yields
     ------
@@ -369,12 +374,12 @@ def open_archive(path: Path) -> Iterator[list[Member]]:
         refused = [f"its member {n!r} {why}" for n, kind, _ in entries if (why := _unsafe(n, kind))]
         members = [member for _, kind, member in entries if kind == "file"]
         unpacked, packed = sum(member.size for member in members), path.stat().st_size
-        if unpacked > MAX_EXPANSION * packed:
+        if unpacked > max_expansion * packed:
             refused.append(f"{packed:,} bytes would unpack to {unpacked:,}")
         if refused:
             raise FetchError(
-                f"{path}: refused, because {refused[0]}. Nothing was extracted; an archive like "
-                "this is not what was published."
+                f"{path}: refused, because {refused[0]}. Nothing was extracted; get the archive "
+                "again from its source."
             )
         yield members
 
@@ -386,7 +391,7 @@ def _members(archive: zipfile.ZipFile | tarfile.TarFile) -> Iterator[tuple[str, 
             kind = "a link" if info.issym() or info.islnk() else "no ordinary file"
             kind = "folder" if info.isdir() else "file" if info.isreg() else kind
             name, read = PurePosixPath(info.name).name, partial(archive.extractfile, info)
-            yield info.name, kind, Member(name, info.size, read)
+            yield info.name, kind, Member(name, info.name, info.size, read)
         return
     # A zip made on Windows states no mode at all.
     kinds = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "file", stat.S_IFLNK: "a link"}
@@ -396,7 +401,7 @@ def _members(archive: zipfile.ZipFile | tarfile.TarFile) -> Iterator[tuple[str, 
         name, read = PurePosixPath(info.filename).name, partial(archive.open, info)
         # orig_filename still has what zipfile has replaced in the name.
         kind = "encrypted" if info.flag_bits & 1 else kind
-        yield info.orig_filename, kind, Member(name, info.file_size, read)
+        yield info.orig_filename, kind, Member(name, info.filename, info.file_size, read)
 
 
 def _unsafe(name: str, kind: str) -> str:

@@ -10,12 +10,10 @@ with a ``reason`` why nothing can be used) and, where known, ``annotator``, ``la
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -25,8 +23,8 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from iavlib.core.errors import DataError
-from iavlib.core.files import check_room
+from iavlib.core.errors import DataError, FetchError
+from iavlib.core.files import check_room, content_digests, only_one
 from iavlib.core.project import cache_home
 from iavlib.data.images import ARRAY_SUFFIXES, array_suffix
 from iavlib.data.schemas import IMAGE_SUFFIXES
@@ -43,6 +41,8 @@ DOCUMENTS = (".json", ".geojson", ".xml")
 WHO = ("annotator", "annotator_id", "rater", "reader", "observer", "created_by", "user", "username")
 NOTHING = {"draw": None, "reason": "no object is drawn"}
 _AGAIN = "export it again"
+#: Masks as uncompressed pictures or text shrink by some hundred times.
+_MAX_EXPANSION = 2000
 
 Draw = Callable[[tuple[int, int]], np.ndarray]
 Reader = Callable[[Any, Path], Iterator[dict]]
@@ -323,24 +323,30 @@ def read_document(path: Path) -> tuple[str, list[dict]] | None:
 
 
 def unpack(path: Path) -> Path:
-    """Unpack a zip archive into the cache; return the folder.
+    """Unpack a zip archive into the cache, once for its content; return the folder.
 
     Raises
     ------
     DataError
-        If it is damaged or encrypted.
+        If it is damaged or encrypted, or a member is a link or leads outside.
     """
-    facts = path.stat()
-    key = hashlib.sha256(f"{path}|{facts.st_size}|{facts.st_mtime_ns}".encode()).hexdigest()[:16]
-    folder = cache_home() / "exports" / key / path.stem
+    from iavlib.data.download import open_archive  # with what else fetching needs
+
+    [key] = content_digests([path])
+    folder = cache_home() / "exports" / key[:16] / path.stem
     done = folder.parent / "complete"
-    if not done.is_file():
+    with only_one(folder.parent / ".lock", f"unpacking {path}"):
+        if done.is_file():
+            return folder
         try:
-            with zipfile.ZipFile(path) as archive:
-                check_room(cache_home(), sum(i.file_size for i in archive.infolist()), str(path))
-                folder.mkdir(parents=True, exist_ok=True)
-                archive.extractall(folder)  # names that lead outside are put inside
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+            with open_archive(path, _MAX_EXPANSION) as members:
+                check_room(cache_home(), sum(member.size for member in members), str(path))
+                for member in members:
+                    target = folder / member.path
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with target.open("wb") as stream:
+                        stream.writelines(member.chunks())
+        except FetchError as error:
             raise DataError(path, f"no readable zip archive ({error})", _AGAIN) from None
         done.write_text("")
     return folder

@@ -143,12 +143,12 @@ def _read_cells(path: Path, notes: list[str]) -> tuple[list[str], list[tuple[int
         lines = list(enumerate(sheet.to_numpy().tolist(), 1))
     else:
         texts = _decode(path, notes).splitlines()
-        told = re.fullmatch("(?i)sep=(.)", texts[0].strip()) if texts else None
+        declared = re.fullmatch("(?i)sep=(.)", texts[0].strip()) if texts else None
         header = texts[0].lower() if texts else ""
         known = {m: sum(c.strip(' "') in COLUMNS for c in header.split(m)) for m in ",;\t|"}
-        mark = told[1] if told else max(known, key=known.get)
+        mark = declared[1] if declared else max(known, key=known.get)
         lines = [(n, _split(t, mark, n, notes)) for n, t in enumerate(texts, 1)]
-        lines = lines[1:] if told else lines
+        lines = lines[1:] if declared else lines
     if not lines or not any(map(str.strip, lines[0][1])):
         raise DataError(path, "the file is empty", HINT)
     header = [cell.strip() for cell in lines[0][1]]

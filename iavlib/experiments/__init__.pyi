@@ -26,7 +26,6 @@ from .store import (
 from .summary import (
     by_seed as by_seed,
     finished_runs as finished_runs,
-    mean_text as mean_text,
     paired_with_best as paired_with_best,
     summarise as summarise,
 )

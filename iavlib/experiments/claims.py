@@ -10,18 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from iavlib.experiments.store import PREDICTIONS, read_facts, read_prediction_file
 from iavlib.experiments.summary import by_seed, finished_runs
 from iavlib.experiments.tasks.annotator_sets import SIMULATED
 from iavlib.stats import (
-    bootstrap_mean,
     mean_interval,
 )
 
@@ -230,36 +227,6 @@ def points_ahead(first: pd.DataFrame, second: pd.DataFrame) -> pd.Series:
     pair = map(finished_runs, (first, second))
     scores = [rows.groupby("seed")["average"].mean() for rows in pair]
     return (100 * (scores[0] - scores[1])).dropna()
-
-
-def compare_images(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
-    """Compare two groups of runs on the test images of both.
-
-    Returns
-    -------
-    dict of str to float
-        ``image_points``: mean difference of the hard Dice with each annotator, background
-        included, in points, with ``image_low`` and ``image_high`` (images drawn again);
-        ``p_images`` of Wilcoxon's test; ``images``. NaN where nothing differs.
-    """
-    gap = (100 * (_dice_by_image(first) - _dice_by_image(second))).dropna()
-    names = ("image_points", "image_low", "image_high", "p_images")
-    if len(gap) < 2 or not gap.any():
-        return dict.fromkeys(names, np.nan) | {"images": len(gap)}
-    mean = bootstrap_mean(gap, gap.index, n_boot=2000)
-    numbers = (mean.value, mean.low, mean.high, float(stats.wilcoxon(gap).pvalue))
-    return dict(zip(names, numbers, strict=True)) | {"images": len(gap)}
-
-
-def _dice_by_image(runs: pd.DataFrame) -> pd.Series:
-    """Average each test image's Dice over annotators and runs."""
-    columns = []
-    for folder in map(Path, runs["folder"]):
-        rows = read_prediction_file(folder / PREDICTIONS)
-        rows = rows[rows["subset"] == "test"].set_index("image_id")
-        names = [f"dice_{name}" for name in read_facts(folder)["settings"]["annotators"]]
-        columns.append(rows[names].mean(axis=1))
-    return pd.concat(columns, axis=1).mean(axis=1)
 
 
 def avap_claims(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from iavlib import data
-from iavlib.core.digests import content_digests
 from iavlib.core.errors import ExperimentError, ExperimentFailed
+from iavlib.core.files import content_digests
 from iavlib.core.project import NO_TRAIN_VARIABLE
 from iavlib.data.catalogue import load_shared
 from iavlib.data.cohort import Cohort

@@ -6,7 +6,7 @@ that each image of a cohort is judged once by a model that had not seen its pati
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -109,20 +109,6 @@ def summarise(
     columns = [f"{name}{end}" for name in measures for end in ("", "_low", "_high")]
     table = pd.DataFrame(list(rows.values()), columns=None if rows else [*columns, "runs"])
     return table.set_index(pd.MultiIndex.from_tuples(list(rows), names=names).droplevel([]))
-
-
-def mean_text(
-    values: Iterable[float],
-    digits: int = 2,
-    within: tuple[float, float] = _ANY,
-) -> str:
-    """Write a mean over seeds with its interval, as ``0.54 (0.50 to 0.58, 3 seeds)``."""
-    values = list(values)
-    mean = mean_interval(values, within=within)
-    if len(values) < 2:
-        return f"{mean.value:.{digits}f} (one seed)" if values else NOT_RUN
-    ends = f"{mean.low:.{digits}f} to {mean.high:.{digits}f}"
-    return f"{mean.value:.{digits}f} ({ends}, {len(values)} seeds)"
 
 
 def paired_with_best(

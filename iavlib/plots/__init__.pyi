@@ -1,15 +1,12 @@
 from .distributions import (
     annotator_overlap as annotator_overlap,
-    by_malignancy as by_malignancy,
     completeness as completeness,
     count_bars as count_bars,
     histograms as histograms,
-    paired_runs as paired_runs,
     predicted_against_true as predicted_against_true,
     residuals as residuals,
 )
 from .forests import (
-    coverage_and_width as coverage_and_width,
     forest as forest,
     methods_compared as methods_compared,
     specification_curve as specification_curve,
@@ -17,7 +14,6 @@ from .forests import (
 from .images import (
     annotator_maps as annotator_maps,
     confusion_architecture as confusion_architecture,
-    expertness_maps as expertness_maps,
     outlines as outlines,
     overlays as overlays,
 )

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from iavlib.plots.style import COLOURS, CYCLE, METRIC_LABELS, notice
+from iavlib.plots.style import COLOURS, notice
 
 _AGREEMENT = "mean pairwise Dice"
 _MALIGNANCY = {"benign": "o", "malignant": "^", "indeterminate": "s", "unknown": "s"}
@@ -176,40 +176,6 @@ def completeness(share: pd.Series, max_columns: int = 36) -> Figure:
     return figure
 
 
-def by_malignancy(
-    tables: Mapping[str, pd.DataFrame], metric: str = "dice", label: str | None = None
-) -> Figure:
-    """Draw the distribution of a metric for benign and malignant lesions.
-
-    Parameters
-    ----------
-    tables : mapping of str to DataFrame
-        Title to table with ``malignant`` and the metric, one panel each.
-    metric : str
-    label : str, optional
-        What the metric is, with its unit; its usual name by default.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from iavlib import plots
-    >>> table = pd.DataFrame({"dice": [0.9, 0.7], "malignant": [False, True]})
-    >>> plots.by_malignancy({"images": table}).axes[0].get_title()
-    'images'
-    """
-    figure, axes = plt.subplots(1, len(tables), figsize=(4.4 * len(tables), 3), squeeze=False)
-    for ax, (title, table) in zip(axes.flat, tables.items(), strict=True):
-        for name, malignant in (("benign", False), ("malignant", True)):
-            values = table.loc[table["malignant"] == malignant, metric]
-            text = f"{name}: n {len(values):,}, mean {values.mean():.3f}"
-            style = {"histtype": "step", "lw": 1.8, "color": COLOURS[name], "label": text}
-            ax.hist(values.clip(0, 1), np.linspace(0, 1, 31), density=True, **style)
-            ax.axvline(values.mean(), color=COLOURS[name], ls="--", lw=1)
-        ax.set(title=title, xlabel=label or METRIC_LABELS[metric], ylabel="density")
-        ax.legend(loc="upper left", fontsize=8)
-    return figure
-
-
 def predicted_against_true(predictions: pd.DataFrame, label: str = _AGREEMENT) -> Figure:
     """Draw predicted against true values, with the distribution of each at the margins.
 
@@ -306,57 +272,3 @@ def _range(predictions: pd.DataFrame) -> tuple[float, float]:
     values = predictions[["true", "predicted"]].to_numpy()
     low, high = min(0.0, values.min()), max(1.0, values.max())
     return low - _PAD, high + _PAD
-
-
-def paired_runs(gains: pd.DataFrame, label: str = "balanced accuracy") -> Figure:
-    """Draw each pair of runs as a line from single task to multi-task, one panel per dataset.
-
-    Parameters
-    ----------
-    gains : DataFrame
-        As from :func:`iavlib.stats.paired_gains`: ``dataset``, ``backbone``, ``control``,
-        ``treatment`` and ``gain``.
-    label : str
-        What is scored.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from iavlib import plots
-    >>> pair = {"dataset": "ph2", "backbone": "vgg16", "control": 0.7, "treatment": 0.75}
-    >>> plots.paired_runs(pd.DataFrame([pair | {"gain": 0.05}])).axes[0].get_title()
-    'ph2'
-    """
-    datasets = sorted(gains["dataset"].unique())
-    widest = gains.groupby("dataset")["backbone"].nunique().max()
-    width = len(datasets) * (0.6 + 0.95 * widest) + 0.8
-    figure, axes = plt.subplots(
-        1, len(datasets), figsize=(max(width, 3.4), 3.4), sharey=True, squeeze=False
-    )
-    for ax, dataset in zip(axes.flat, datasets, strict=True):
-        subset = gains[gains["dataset"] == dataset]
-        backbones = sorted(subset["backbone"].unique())
-        for i, backbone in enumerate(backbones):
-            _draw_pairs(ax, i, subset[subset["backbone"] == backbone])
-        ax.set(title=dataset, xticks=range(len(backbones)), xticklabels=backbones)
-        ax.set_xlim(-0.6, len(backbones) - 0.4)
-        ax.tick_params(axis="x", labelsize=8)
-        ax.grid(axis="x", visible=False)
-    first = axes.flat[0]
-    first.set_ylabel(label)
-    for name, colour in (("single task", CYCLE[0]), ("multi-task", CYCLE[1])):
-        first.plot([], [], "o", color=colour, label=name)
-    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
-    return figure
-
-
-def _draw_pairs(ax: Axes, position: int, pairs: pd.DataFrame) -> None:
-    left, right = position - 0.2, position + 0.2
-    for pair in pairs.itertuples():
-        colour = COLOURS["highlight"] if pair.gain > 0 else CYCLE[3]
-        ax.plot([left, right], [pair.control, pair.treatment], color=colour, lw=1, alpha=0.8)
-    for x, column, colour in ((left, "control", CYCLE[0]), (right, "treatment", CYCLE[1])):
-        ax.plot(np.full(len(pairs), x), pairs[column], "o", color=colour, ms=4)
-        # The mean beside the points, so that it hides none.
-        shift = -0.1 if column == "control" else 0.1
-        ax.plot(x + shift, pairs[column].mean(), "_", color=colour, ms=12, mew=2)

@@ -137,40 +137,6 @@ def _legend(figure: Figure, names: Mapping[str, str], ax: Axes, lines) -> None:
         figure.legend(handles=marks, loc="outside upper center", ncols=3, fontsize=8)
 
 
-def coverage_and_width(table: pd.DataFrame, nominal: float) -> Figure:
-    """Draw how often intervals contain the truth in each subgroup, and how wide they are.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As from :func:`iavlib.stats.interval_coverage`: ``n``, ``coverage`` with ``ci_low`` and
-        ``ci_high`` (shares), ``width_mean``.
-    nominal : float
-        Nominal coverage, between 0 and 1.
-
-    Examples
-    --------
-    >>> from iavlib import plots, stats
-    >>> table = stats.interval_coverage([0.5, 0.9], [0.4, 0.6], [0.6, 0.8])
-    >>> len(plots.coverage_and_width(table, 0.9).axes)
-    2
-    """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 0.28 * len(table) + 1.3), sharey=True)
-    rows, style = np.arange(len(table)), {"marker": "o", "color": COLOURS["neutral"]}
-    draw_intervals(left, 100 * table, ("coverage", "ci_low", "ci_high"), rows, **style)
-    draw_intervals(right, table, ("width_mean", "", ""), rows, **style)
-    left.axvline(100 * nominal, color="black", lw=0.8, ls="--")
-    labels = [f"{group} (n {n:,.0f})" for group, n in table["n"].items()]
-    left.set(yticks=rows, yticklabels=labels, xlabel="intervals that contain the truth (%)")
-    left.set_title(f"coverage; nominal {100 * nominal:.0f} %", fontsize=10)
-    left.invert_yaxis()
-    right.set(xlabel="mean width of the interval", xlim=(0, None))
-    right.set_title("width", fontsize=10)
-    for ax in (left, right):
-        ax.grid(axis="y", visible=False)
-    return figure
-
-
 def methods_compared(
     table: pd.DataFrame, measures: Mapping[str, str], better: Mapping[str, bool]
 ) -> Figure:

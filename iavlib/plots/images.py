@@ -131,35 +131,6 @@ def overlays(examples: Sequence, size: float = 2.3) -> Figure:
     return figure
 
 
-def expertness_maps(image: np.ndarray, masks: Mapping[str, np.ndarray]) -> Figure:
-    """Draw an image and, beside it, masks or weights from 0 to 1.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (height, width, 3)
-    masks : mapping of str to ndarray, shape (height, width)
-        Title to mask, in the order drawn.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from iavlib import plots
-    >>> figure = plots.expertness_maps(np.zeros((8, 8, 3)), {"A1": np.eye(8)})
-    >>> [ax.get_title() for ax in figure.axes[:2]]
-    ['image', 'A1']
-    """
-    size = (1.5 * len(masks) + 1.8, 1.9)
-    figure, axes = plt.subplots(1, len(masks) + 1, figsize=size)
-    axes[0].imshow(image)
-    for mask, ax in zip(masks.values(), axes[1:], strict=True):
-        shown = ax.imshow(mask, vmin=0, vmax=1, cmap="cividis")
-    for title, ax in zip(("image", *masks), axes, strict=True):
-        ax.set_title(title, fontsize=9)
-    hide_ticks(axes)
-    figure.colorbar(shown, ax=axes, shrink=0.8)
-    return figure
-
-
 def annotator_maps(
     images: np.ndarray,
     predicted: np.ndarray,

@@ -17,9 +17,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from iavlib.core.digests import content_digests
 from iavlib.core.errors import DataError
-from iavlib.core.files import only_one, write_json
+from iavlib.core.files import content_digests, only_one, write_json
 from iavlib.core.processes import run_in_order
 from iavlib.core.project import cache_home
 from iavlib.data.images import read_image

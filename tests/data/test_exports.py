@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -16,7 +17,7 @@ from iavlib import data
 from iavlib.agreement.analysis import analyse
 from iavlib.core.errors import DataError
 from iavlib.data.datasets.folder import read_listing
-from iavlib.data.exports import FORMATS, HINT, brush_mask, export_reader
+from iavlib.data.exports import FORMATS, HINT, brush_mask, export_reader, unpack
 from iavlib.data.images import read_mask
 from iavlib.masks import dice
 
@@ -623,3 +624,27 @@ def test_a_format_is_one_function(tmp_path):
         del exports.READERS["dots"]
     distance = np.hypot(X - 15, Y - 14)
     assert pairs["dice"].iloc[0] == pytest.approx(dice(distance < 8, distance < 6))
+
+
+@pytest.mark.parametrize(
+    "member", ["../outside.png", "/absolute.png", "C:\\x.png", "a/../../b.png"]
+)
+def test_archives_that_lead_outside_are_refused(tmp_path, member):
+    path = tmp_path / "in" / "export.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, b"x")
+    with pytest.raises(DataError, match=r"export\.zip.*no readable zip archive"):
+        unpack(path)
+    assert not list(tmp_path.rglob("outside.png")) and not list(tmp_path.rglob("b.png"))
+
+
+def test_an_archive_is_known_by_its_content(tmp_path):
+    """The same name, size and time do not make it the same archive."""
+    path, shown = tmp_path / "export.zip", []
+    for content in (b"first", b"other"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(zipfile.ZipInfo("ann1/img.txt"), content)
+        os.utime(path, ns=(10**18, 10**18))
+        shown.append((unpack(path) / "ann1" / "img.txt").read_bytes())
+    assert shown == [b"first", b"other"]

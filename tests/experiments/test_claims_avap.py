@@ -74,11 +74,6 @@ def test_differences_are_paired_by_seed_and_by_image(runs):
         runs[runs["method"] == name].set_index("seed")["average"] for name in ("avap", "mh-unet")
     )
     assert points.to_dict() == pytest.approx((100 * (own - other)).to_dict())
-    images = claims.compare_images(*pairs["avap-average-over-mh"])
-    assert images["images"] == 4
-    assert images["image_low"] <= images["image_points"] <= images["image_high"]
-    same = claims.compare_images(*[pairs["avap-two-step"][0]] * 2)
-    assert np.isnan(same["image_points"]) and np.isnan(same["p_images"])
 
 
 def test_claims_take_three_seeds_and_weights_where_some_are_pretrained(runs):

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from iavlib.experiments import by_seed, claims, mean_text, paired_with_best, summarise
+from iavlib.experiments import by_seed, claims, paired_with_best, summarise
 
 
 def runs(label, dice, method="cm"):
@@ -31,12 +31,6 @@ def test_runs_are_averaged_over_seeds_with_their_interval():
     assert unfinished.empty and "dice_low" in unfinished
     assert by_seed(rows, "cm", less="staple").tolist() == pytest.approx([0.1])
     assert by_seed(rows, "cm", "unknown").empty
-
-
-def test_a_mean_is_written_with_its_interval():
-    assert mean_text([90, 100], 0, (0, 100)) == "95 (31 to 100, 2 seeds)"
-    assert mean_text([0.5]) == "0.50 (one seed)"
-    assert mean_text([]) == "(not run)"
 
 
 def test_methods_are_paired_with_the_best_on_the_images_of_all():

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from PIL import Image, ImageOps
 
-from iavlib.core import digests
-from iavlib.core.digests import content_digests
+from iavlib.core import files
+from iavlib.core.files import content_digests
 from iavlib.data.datasets import phantom
 from iavlib.experiments import Experiment, resolve
 
@@ -54,7 +54,7 @@ def test_a_file_is_hashed_once(tmp_path, monkeypatch):
     path = tmp_path / "a"
     path.write_bytes(b"content")
     [first] = content_digests([path])
-    monkeypatch.setattr(digests.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
+    monkeypatch.setattr(files.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
     assert content_digests([path, str(path)]) == [first, first]
 
 

@@ -64,14 +64,6 @@ def test_completeness_is_a_percentage():
     assert [bar.get_width() for bar in ax.patches] == [50, 100]
 
 
-def test_groups_have_their_number_and_mean():
-    table = pd.DataFrame({"dice": [0.9, 0.7, 0.5], "malignant": [False, False, True]})
-    first, second = plots.by_malignancy({"pairs": table, "images": table}).axes
-    assert (first.get_title(), second.get_title()) == ("pairs", "images")
-    labels = [text.get_text() for text in first.get_legend().get_texts()]
-    assert labels == ["benign: n 2, mean 0.800", "malignant: n 1, mean 0.500"]
-
-
 def test_predicted_against_true_has_all_points_and_both_margins(predictions):
     figure = plots.predicted_against_true(predictions)
     main, top, right = figure.axes
@@ -97,17 +89,3 @@ def test_residuals_show_their_mean(predictions):
     assert len(means) == 8 and np.mean(means) == pytest.approx(error.mean())
     assert sum(bar.get_width() for bar in side.patches) == 80
     plots.residuals(predictions.head(3))
-
-
-@pytest.mark.parametrize("backbones", [["vgg16"], ["resnet18", "vgg16"]])
-def test_each_pair_is_a_line(backbones):
-    rows = [(d, b, s) for d in ("ph2", "isic2017") for b in backbones for s in range(3)]
-    table = pd.DataFrame(rows, columns=["dataset", "backbone", "seed"])
-    table["control"] = np.random.default_rng(1).normal(0.7, 0.02, len(table))
-    table["gain"] = np.linspace(-0.02, 0.05, len(table))
-    table["treatment"] = table["control"] + table["gain"]
-    axes = plots.paired_runs(table).axes
-    assert [ax.get_title() for ax in axes] == ["isic2017", "ph2"]
-    slopes = [line for ax in axes for line in ax.lines if len(line.get_xdata()) == 2]
-    drawn = sorted(np.diff(line.get_ydata())[0] for line in slopes)
-    assert drawn == pytest.approx(sorted(table["gain"]))

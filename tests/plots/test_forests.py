@@ -86,17 +86,6 @@ def test_gains_and_their_averages(seeds):
     assert legend_of(figure) == ["reported 4.200"]
 
 
-def test_coverage_is_in_per_cent_and_widths_start_at_zero():
-    rng = np.random.default_rng(0)
-    true, predicted, group = rng.random(80), rng.random(80), rng.choice(["a", "b"], 80)
-    interval = stats.out_of_fold_intervals(true, predicted, np.arange(80) % 4, 0.2)
-    table = stats.interval_coverage(true, interval["lower"], interval["upper"], group)
-    left, right = plots.coverage_and_width(table, 0.8).axes
-    assert left.lines[0].get_xdata() == pytest.approx(100 * table["coverage"])
-    assert right.get_xlim()[0] == 0
-    assert ticks(left)[-1] == "all (n 80)" and len(ticks(left)) == len(table)
-
-
 def test_methods_have_a_panel_per_measure_and_a_row_per_cohort():
     index = pd.MultiIndex.from_product([["here", "there"], ["m", "n"]])
     table = pd.DataFrame(

@@ -45,12 +45,6 @@ def test_overlays_show_outlines_and_mark_empty_maps():
     assert "No network" in plots.overlays([]).texts[0].get_text()
 
 
-def test_maps_stand_in_the_order_given():
-    image, mask = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8))
-    figure = plots.expertness_maps(image, {"b": mask, "a": mask})
-    assert [ax.get_title() for ax in figure.axes[:3]] == ["image", "b", "a"]
-
-
 def test_annotators_maps_show_scores_and_missing_labels():
     given = np.stack([MASK.astype(float), np.full((16, 16), np.nan), MASK / 2])[None]
     predicted = np.repeat(MASK.astype(float)[None, None], 3, axis=1)

@@ -59,7 +59,7 @@ def test_interactively_nothing_is_written(workshop, monkeypatch, capsys):
     record("toy-mean", 0.25, cohort=COHORT, n=10)
     record("toy-mean", 0.5, cohort=COHORT, n=10)  # a cell run twice
     manifest.finish(cohorts=[COHORT])
-    assert "toy" in capsys.readouterr().out
+    assert "toy-mean = 0.5." in capsys.readouterr().out
     assert not workshop.project.executed.exists()
     assert take_pending() == []
 

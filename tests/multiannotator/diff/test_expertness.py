@@ -36,9 +36,9 @@ def test_optimising_lowers_the_loss_of_the_diagnosis(generator, discs):
     labelled = discs
     net = build_assisted("cat", "small", seed=3, size=32)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    found = optimise_expertness(net, labelled, generator, 8)
-    if generator != "robust":  # eight steps hardly move it: up or down depends on rounding
-        assert found.after.mean() < found.before.mean()
+    # each step of the robust maps sees the images moved otherwise, so that they take longer
+    found = optimise_expertness(net, labelled, generator, 80 if generator == "robust" else 8)
+    assert found.after.mean() < found.before.mean()
     np.testing.assert_allclose(found.weights.sum(1), 1, rtol=1e-5)
     assert found.fused.shape == labelled.truth.shape
     agreed = labelled.labels[:, 0] == labelled.labels[:, 1]
