@@ -14,7 +14,6 @@ from typer import Argument, Option
 
 from iavlib import __version__
 from iavlib.cli import FAILED, AsJson, Commands, DryRun, experiments, fail, parse_pairs, print_json
-from iavlib.core.processes import end_orderly
 from iavlib.core.project import NO_TRAIN_VARIABLE
 
 Profile = Annotated[str, Option(help="Scale: smoke (seconds), quick (a laptop), paper (in full).")]
@@ -50,6 +49,8 @@ def main(
     ),
 ) -> None:
     """Inter-annotator variability: run the notebooks, build the book, see the claims."""
+    from iavlib.core.processes import end_orderly  # not for --help
+
     end_orderly()
 
 
