@@ -64,7 +64,7 @@ class Banner:
             return (
                 f"{self.name}: {size}, all invented. What is computed on them shows that the "
                 "analysis works and gives no information on real lesions or real annotators. "
-                "Results labelled stored are of real data."
+                "Results labelled stored name the data that they are of."
             )
         return f"{size}. {self.citation}"
 
