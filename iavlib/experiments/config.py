@@ -399,10 +399,11 @@ def _prepare(values: Mapping[str, Any]) -> dict[str, Any]:
         problem = f"no field {unknown[0]!r}"
         raise ExperimentError("experiment", problem, suggest(unknown[0], FIELDS))
     task = find_task(values.get("task", Experiment.model_fields["task"].default))
-    values.setdefault("version", task.version)
     for name in ("recipe", "method"):
         if isinstance(values.get(name), str):
             values[name] = {"name": values[name]}
+    method = dict(values.get("method") or {}).get("name", "")
+    values.setdefault("version", task.versions.get(method, task.version))
     if isinstance(values.get("split"), Mapping):
         kind = values["split"].get("kind", "holdout")
         if kind not in SPLITS:

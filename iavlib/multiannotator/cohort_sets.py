@@ -201,6 +201,7 @@ def simulated_on(
     truth: str = "first",
     fractions: Sequence[float] | str | None = FRACTIONS,
     seed: int = 0,
+    strength: str = "examples",
 ) -> MultiAnnotatorSet:
     """Put simulated annotators on a cohort's own masks, taken as the truth.
 
@@ -213,6 +214,8 @@ def simulated_on(
     annotators : sequence of str or SimulatedAnnotator
     level : float
         Annotation noise of the annotators given by kind.
+    strength : {"examples", "published"}
+        As for :func:`simulated_mnist`.
     truth : {"first", "majority", "known"} or an annotator's name
         Which masks the annotators are simulated on. The first annotator is one person's work; the
         majority vote of two is their union.
@@ -232,7 +235,7 @@ def simulated_on(
     return replace(
         real,
         name=f"{cohort.name}-simulated",
-        labels=simulate(real.truth, simulated, real.n_classes, real.ids, seed),
+        labels=simulate(real.truth, simulated, real.n_classes, real.ids, seed, strength=strength),
         annotators=tuple(one.name for one in simulated),
         simulated_annotators=True,
     )

@@ -48,6 +48,16 @@ def test_every_field_changes_the_id_but_label_and_place():
     assert set(CHANGES) | {"label", "cohort_options"} == set(Experiment().to_dict())
 
 
+def test_a_method_that_came_to_mean_something_else_has_another_id():
+    fields = FIXED | {"task": "segmentation", "method": {"name": "cm-no-trace", "rank": 1}}
+    now, before = Experiment(**fields), Experiment(**fields, version=1)
+    assert (now.version, before.version) == (2, 1) and now.id != before.id
+    assert not before.matches(now)
+    assert Experiment(**fields | {"method": "cm"}).version == 1
+    # one that is stored is read as what it was
+    assert from_mapping(to_version_1(before)).id == before.id
+
+
 def test_the_order_and_the_spelling_of_values_change_nothing():
     items = {"lr": 0.0001, "momentum": 1.0, "nesterov": True, "select": ["mae", "min"]}
     ids = set()

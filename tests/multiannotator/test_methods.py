@@ -246,6 +246,37 @@ def test_the_second_stage_leaves_the_first_as_it_is(discs, recipe):
     np.testing.assert_allclose(target.sum(1), 1, atol=1e-5)
 
 
+def test_the_truth_is_the_product_of_what_is_predicted_of_each_annotator(discs):
+    data = discs()
+    method = make_method("cm-two-stage", **SMALL)
+    network = build_network(method, Problem.of(data), 0)
+    # two annotators say .6 for foreground, a third .1: odds of 1.5 * 1.5 / 9
+    with torch.no_grad():
+        for head, share in zip(network.first.heads, (0.6, 0.6, 0.1), strict=True):
+            head.weight.zero_()
+            head.bias.copy_(torch.tensor([1 - share, share]).log())
+    target = method.targets(data, "truth", network)["target"]
+    np.testing.assert_allclose(target[:, 1], 0.25 / 1.25, atol=1e-5)
+    # and the first stage knows nothing but each annotator's labels: plain cross-entropy
+    batch = {"images": torch.rand(8, 1, 16, 16), "labels": torch.from_numpy(data.labels)}
+    marked = torch.from_numpy(data.labels).float().mean((0, 2, 3))
+    shares = torch.tensor([0.6, 0.6, 0.1])
+    wanted = -(marked * shares.log() + (1 - marked) * (1 - shares).log()).mean()
+    torch.testing.assert_close(method.loss(network, batch, 0, "annotators"), wanted)
+
+
+def test_without_the_trace_the_loss_is_the_cross_entropy_from_the_first_epoch(discs):
+    data = discs()
+    network = build_network(make_method("cm", **SMALL), Problem.of(data), 0)
+    batch = {"images": torch.rand(8, 1, 16, 16), "labels": torch.from_numpy(data.labels)}
+
+    def loss(name, epoch):
+        return make_method(name, **SMALL).loss(network, batch, epoch, "").item()
+
+    assert loss("cm-no-trace", 0) == loss("cm-no-trace", 9)
+    assert loss("cm", 0) < loss("cm-no-trace", 0) < loss("cm", 9)
+
+
 def test_several_classes(discs, recipe):
     data = discs(annotators=("good", "over", "swap"), classes=3)
     for name in ("cm", "staple", "prob-unet"):

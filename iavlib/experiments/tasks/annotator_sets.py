@@ -53,6 +53,8 @@ class AnnotatorData(TaskSettings):
     ----------
     labels : {"dense", "single"}
         All labels, or one annotator's label of each training image.
+    strength : {"examples", "published"}
+        How strongly simulated annotators err, see :mod:`iavlib.multiannotator.simulation`.
     noise : float
         Annotation noise of simulated annotators, in [0, 1].
     annotators : int or tuple of str
@@ -66,6 +68,7 @@ class AnnotatorData(TaskSettings):
     VERSION_1: ClassVar = {"noise": ("level", {}), "min_masks": ("at_least", {})}
 
     labels: Literal["dense", "single"] = "dense"
+    strength: Literal["examples", "published"] = "examples"
     noise: Annotated[float, Field(ge=0, le=1)] = 1.0
     annotators: Annotated[int, Field(ge=0)] | tuple[str, ...] = 0
     truth: str = ""
@@ -172,7 +175,8 @@ def _load(
         chosen = {**_DIGITS, **options, **fixed}
         seed, n = chosen["seed"], tuple(chosen.pop("n"))
         kinds, side = simulated(kinds, seed), size or 28 * chosen.get("tiles", 1)
-        dataset = simulated_mnist(n, kinds, settings.noise, size=side, **chosen)
+        options = chosen | {"strength": settings.strength}
+        dataset = simulated_mnist(n, kinds, settings.noise, size=side, **options)
         dataset = replace(dataset, citation="MNIST (LeCun et al. 1998)")
         return _with_single_labels(dataset, settings, seed)
     cohort = load_shared(name.removesuffix(SIMULATED), **options)
@@ -184,6 +188,7 @@ def _load(
     try:
         if name.endswith(SIMULATED):
             kinds, truth = simulated(PAPER_ANNOTATORS, seed), settings.truth or "first"
+            common["strength"] = settings.strength
             dataset = simulated_on(cohort, size, kinds, settings.noise, truth, **common)
         else:
             given = (many or None, settings.truth or None, settings.min_masks)

@@ -342,7 +342,9 @@ def _diagnose(experiment, subsets, masks: np.ndarray, log: Log) -> np.ndarray:
     return diagnose(_judges[key], subsets["test"].images, masks)
 
 
-_DATA = {"resolve_dataset": sets.choose, "load": sets.load}
+#: Of these, version 1 kept the warm-up, and began with CM in place of networks of the annotators.
+_VERSIONS = {"cm-no-trace": 2, "cm-two-stage": 2}
+_DATA = {"resolve_dataset": sets.choose, "load": sets.load, "versions": _VERSIONS}
 SEGMENTATION_TASK = Task(SEGMENTATION, sets.targets, run, complete, sets.AnnotatorData, **_DATA)
 TAKE_GIVE_TASK = Task(
     TAKE_GIVE, sets.targets, run_with_diagnosis, complete, TakeGiveSettings, **_DATA

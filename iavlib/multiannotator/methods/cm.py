@@ -18,20 +18,17 @@ rest of a short training does not return.
 
 What the published description leaves open is settled so: terms are means over the label maps of a
 batch, not sums over annotators, so that lambda means the same whoever is missing; ``cm-no-trace``
-keeps the warm-up and has lambda 0 afterwards, without which nothing ties classes to their names;
+has no trace term at all, neither warm-up nor lambda, so that nothing ties classes to their names;
 the global form has the trace term too; the oracle is given each annotator's matrix over the
 training subset.
 
-``cm-two-stage`` trains a second network towards the truth that the labels imply. With the
-prediction p(x) of the first stage, which is CM, and the labels y_r of a training image, that is
+``cm-two-stage`` follows section 2.5 of Zhang et al. (2023): a network of the annotators is trained
+first, by plain cross-entropy between its map m_r(x) of each annotator and that annotator's label.
+It is then frozen, and a second U-Net is trained with cross-entropy towards the product of experts
 
-.. math:: q_j(x) \propto p_j(x) \prod_r A_r(x)_{y_r(x), j},
+.. math:: q_j(x) \propto \prod_r m_r(x)_j,
 
-a product of experts: the network and each annotator. The second stage trains a new U-Net with
-cross-entropy towards q, which predicts from the image alone. Section 2.5 of Zhang et al. (2023)
-trains a network of the annotators by plain cross-entropy first, freezes it, and then forms a
-product of experts; here the first stage is CM itself, with its trace term and its truth, and the
-product is Bayes' rule under that model.
+an annotator who is certain outweighing several who are not.
 """
 
 from __future__ import annotations
@@ -47,13 +44,13 @@ from iavlib.models import annotator_heads as heads
 from iavlib.multiannotator import losses
 from iavlib.multiannotator.confusion import true_confusion
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
-from iavlib.multiannotator.fusion import posterior_classes
 from iavlib.multiannotator.method import UNET_SETTINGS, Method, Outputs, Problem
 from iavlib.multiannotator.methods import register
+from iavlib.multiannotator.methods.per_annotator import MultiHead, MultiHeadUNet
 from iavlib.training.batches import normalise
 
 FORMS = ("pixel", "low-rank", "global", "known")
-CONFUSION, TRUTH = "confusion", "truth"
+ANNOTATORS, TRUTH = "annotators", "truth"
 _BATCH = 32
 
 
@@ -74,7 +71,7 @@ class ConfusionNetwork(nn.Module):
 @register("cm", "CM")
 @register("cm-low-rank", "CM, low rank", form="low-rank")
 @register("cm-global", "CM, global", form="global")
-@register("cm-no-trace", "CM without trace", trace=0.0)
+@register("cm-no-trace", "CM without trace", trace=0.0, trace_warmup=0)
 @register("cm-oracle", "CM, matrices known", form="known", trace=0.0, trace_warmup=0)
 @register(
     "cm-released", "CM as released", released_loss=True, trace_warmup=0, head_blocks=4, trace=0.001
@@ -152,14 +149,14 @@ class ConfusionMatrices(Method):
 
 
 class TwoNetworks(nn.Module):
-    """The network of the first stage and that of the second."""
+    """The network of the annotators and that of the truth."""
 
-    def __init__(self, first: nn.Module, backbone: nn.Module, problem: Problem):
+    def __init__(self, first: MultiHead, backbone: nn.Module, problem: Problem):
         super().__init__()
         self.first, self.backbone = first, backbone
         self.truth = nn.Conv2d(backbone.features, problem.n_classes, 1)
-        self.register_buffer("mean", torch.tensor(problem.mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(problem.std)[:, None, None])
+        self.register_buffer("mean", torch.tensor(problem.mean))
+        self.register_buffer("std", torch.tensor(problem.std))
 
     def forward(self, images: Tensor) -> Tensor:
         """Give logits of the truth (B, C, H, W), of the second stage."""
@@ -167,53 +164,45 @@ class TwoNetworks(nn.Module):
 
 
 @register("cm-two-stage", "CM, two stages")
-class ProductOfExperts(ConfusionMatrices):
-    """CM, then a network for the truth that labels imply; settings as those of CM."""
+class ProductOfExperts(MultiHeadUNet):
+    """A network of the annotators, then one of the truth that they imply."""
 
-    stages: ClassVar[tuple[str, ...]] = (CONFUSION, TRUTH)
+    defaults: ClassVar[Mapping[str, Any]] = {**UNET_SETTINGS, "dice": 0.0}
+    stages: ClassVar[tuple[str, ...]] = (ANNOTATORS, TRUTH)
 
     def build(self, problem: Problem) -> nn.Module:
         """Make both networks."""
-        backbone = self.backbone(problem)
-        return TwoNetworks(super().build(problem), backbone, problem)
-
-    def start(self, network: nn.Module, data: MultiAnnotatorSet, recipe) -> None:
-        """Give an oracle the true matrices."""
-        super().start(network.first, data, recipe)
+        return TwoNetworks(super().build(problem), self.backbone(problem), problem)
 
     def begin(self, network: nn.Module, stage: str) -> None:
         """Train one of the networks, and leave the other as it is."""
         network.requires_grad_(stage == TRUTH)
-        network.first.requires_grad_(stage == CONFUSION)
+        network.first.requires_grad_(stage == ANNOTATORS)
 
     def targets(self, data: MultiAnnotatorSet, stage: str, network) -> dict[str, np.ndarray]:
-        """Return label maps, then the truth they imply by the first stage."""
-        if stage == CONFUSION:
+        """Return label maps, then the truth that the first network implies."""
+        if stage == ANNOTATORS:
             return {"labels": data.labels}
         return {"target": implied_truth(network, data)}
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor], epoch: int, stage: str) -> Tensor:
-        """Compute the loss of CM, then the cross-entropy towards the implied truth."""
-        if stage == CONFUSION:
+        """Compute the cross-entropy with the labels, then with the implied truth."""
+        if stage == ANNOTATORS:
             return super().loss(network.first, batch, epoch, stage)
         return losses.soft_cross_entropy(network(batch["images"]), batch["target"]).mean()
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
-        """Give the truth of the second stage, annotators by the matrices of the first."""
-        consensus = network(images).softmax(1)
-        _, confusion = network.first(images)
-        return Outputs(consensus, heads.apply_confusion(confusion, consensus), confusion=confusion)
+        """Give the truth of the second stage, annotators by the first."""
+        return Outputs(network(images).softmax(1), network.first(images).softmax(2))
 
 
 def implied_truth(network: TwoNetworks, data: MultiAnnotatorSet) -> np.ndarray:
     """Return q of the module's description: float32, shape (n, classes, height, width)."""
     truth: list[np.ndarray] = []
-    mean, std = network.mean.flatten(), network.std.flatten()
     for first in range(0, len(data), _BATCH):
         pixels = torch.from_numpy(np.ascontiguousarray(data.images[first : first + _BATCH]))
         with torch.inference_mode():
-            logits, confusion = network.first(normalise(pixels.to(mean.device), mean, std))
-        prior = logits.softmax(1).float().cpu().numpy()
-        matrices = confusion.float().cpu().numpy()
-        truth += map(posterior_classes, prior, matrices, data.labels[first : first + _BATCH])
-    return np.stack(truth).astype(np.float32)
+            images = normalise(pixels.to(network.mean.device), network.mean, network.std)
+            logs = network.first(images).float().log_softmax(2).sum(1)
+        truth.append(logs.softmax(1).cpu().numpy())
+    return np.concatenate(truth)

@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from iavlib.core.errors import LabelError
+from iavlib.masks import class_dice
 from iavlib.multiannotator import SimulatedAnnotator, random_annotators, simulate
 from iavlib.multiannotator.simulation import (
     KINDS,
@@ -153,6 +154,30 @@ def test_several_classes():
     assert [swap[4, 3], swap[4, 6], swap[4, 9], swap[0, 0]] == [2, 3, 1, 0]
 
 
+@pytest.mark.data
+def test_the_vote_errs_as_in_the_paper_at_the_published_strength(mnist):
+    some = mnist[::10]
+    truth = (some > 0).astype(np.int8)
+    kinds = ("good", "over", "under", "wrong", "blank")
+    vote = {}
+    for strength in ("examples", "published"):
+        labels = simulate(truth, kinds, 2, core=some > 127, strength=strength)
+        vote[strength] = class_dice(((labels == 1).sum(1) >= 3).astype(int), truth, 2).mean()
+    assert vote["examples"] > 0.9
+    assert vote["published"] == pytest.approx(0.5852, abs=0.03)  # Table 1, mode labels
+
+
+def test_what_the_published_strength_changes():
+    truth, core = np.zeros((1, 9, 9), np.int8), np.zeros((1, 9, 9), bool)
+    truth[0, 1:8, 1:8], core[0, 2:7, 2:7] = 1, True
+    drawn = simulate(truth, ["good", "over", "under"], 2, unit=1, core=core, strength="published")
+    assert (drawn[0, 0] == core[0]).all()
+    assert drawn[0, 1].sum() == 81 and drawn[0, 2].sum() == 1
+    assert (simulate(truth, ["good"], 2, unit=1, core=core)[0, 0] == truth[0]).all()
+    # without a core, the truth itself
+    assert (simulate(truth, ["good"], 2, strength="published")[0, 0] == truth[0]).all()
+
+
 def test_pictures_that_are_empty_or_full():
     for truth in (np.zeros((1, 9, 9), np.int8), np.ones((1, 9, 9), np.int8)):
         labels = simulate(truth, ["good", "over", "under", "wrong", "blank"], 2, level=0.5)
@@ -178,6 +203,10 @@ def test_a_random_annotators():
         (lambda: simulate(np.zeros((1, 4, 4), int), [], 2), "at least one"),
         (lambda: simulate(np.full((1, 4, 4), 2), ["over"], 2), "2 are declared"),
         (lambda: simulate(np.zeros((1, 4, 4), int), ["swap"], 2), "at least three classes"),
+        (
+            lambda: simulate(np.zeros((1, 4, 4), int), ["over"], 2, strength="weak"),
+            "strength 'weak'",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_told(what, told):
