@@ -24,9 +24,12 @@ from pathlib import Path
 import yaml
 
 from iavlib.core.errors import suggest
+from iavlib.core.files import is_hidden, walk_files
 from iavlib.core.project import data_home
 from iavlib.data import datasets
 from iavlib.data.cohort import Cohort
+from iavlib.data.images import is_image
+from iavlib.data.schemas import IMAGE_SUFFIXES
 
 DEFAULT = "auto"
 #: As DEFAULT, but IMA++ only where images of it are present.
@@ -290,10 +293,8 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
     if dataset.sources:
         files = dataset.sources(**own)
     else:
-        below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
         # Hidden files are those of editors and systems, or still being fetched.
-        shown = (path for path in below if not any(part.startswith(".") for part in path.parts))
-        files = [*(folder / path for path in shown), *also] if published else []
+        files = [*walk_files(folder), *also] if published else []
     for path in sorted(files):
         facts = path.stat() if path.exists() else None
         size_and_time = f"{facts.st_size}|{facts.st_mtime_ns}" if facts else "missing"
@@ -356,10 +357,19 @@ def status() -> list[Status]:
     return [_status(find_dataset(name), name in usable) for name in dataset_names()]
 
 
+def _present(folder: Path, pattern: str) -> list[Path]:
+    """List the files of a pattern; one of images counts every image that would be read."""
+    place, _, suffix = pattern.rpartition("*")
+    images = f"x{suffix}".endswith(IMAGE_SUFFIXES)
+    found = folder.glob(f"{place}*" if images else pattern)
+    shown = is_image if images else (lambda path: not is_hidden(path.name))
+    return [path for path in found if shown(path) and path.is_file()]
+
+
 def _status(dataset: Dataset, usable: bool) -> Status:
     folder, counts, size = dataset.folder, {}, 0
     for pattern, expected in dataset.files.items():
-        present = [path for path in folder.glob(pattern) if path.is_file()]
+        present = _present(folder, pattern)
         counts[pattern] = (len(present), expected)
         size += sum(path.stat().st_size for path in present)
     if dataset.needs:
