@@ -16,12 +16,12 @@ These strengths, ``examples``, are those of the published examples by area ratio
 ``wrong`` breaks its digits into two pieces on average, where the published examples have 1.3. The
 majority vote of such annotators is right nearly everywhere (Dice 94 %), but Table 1 of Zhang et al.
 (2023) prints 58.5 % for the vote of the labels that were learnt from, and 62.9 % for a network that
-learns the vote. The strengths ``published`` were chosen by these two numbers and nothing else (here
-64 and 63 %): ``good`` draws the core, a close approximation (the table's best possible network, with
-all matrices known, stays below 84 %), and ``wrong`` breaks the truth in 16 places, each a gap of 7
-units, so that little is left. A vote this poor is only had where most annotators miss the digit:
-three of five hardly mark it. The operations use distance transforms instead of repeated dilations:
-the same as a cross at one and two pixels, and round beyond.
+learns the vote. The strengths ``published`` were chosen by these two numbers and nothing else (they
+give 64 and 63 %): ``good`` draws the core, a close approximation (the table's best possible
+network, with all matrices known, stays below 84 %), and ``wrong`` breaks the truth in 16 places,
+each a gap of 7 units, so that little is left. A vote this poor is only had where most annotators
+miss the digit: three of five hardly mark it. The operations use distance transforms instead of
+repeated dilations: the same as a cross at one and two pixels, and round beyond.
 
 An annotator's *level* is the share of its full-strength errors that it makes, those nearest to
 the true border first, so that the error rates of its confusion matrix grow in proportion.
