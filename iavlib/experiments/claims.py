@@ -146,13 +146,15 @@ def ordering_by_seed(tables: Mapping[str, pd.DataFrame]) -> pd.Series:
     return pd.concat(correlations, axis=1).dropna().mean(axis=1)
 
 
-def cm_claims(dense: pd.DataFrame, single: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def cm_claims(
+    dense: pd.DataFrame, single: pd.DataFrame, two: pd.DataFrame | None = None
+) -> dict[str, dict[str, Any]]:
     """Measure the claims of CM on the digits of one source.
 
     Parameters
     ----------
-    dense, single : pandas.DataFrame
-        Runs with all labels of an image, and with one.
+    dense, single, two : pandas.DataFrame
+        Runs with all labels of an image, with one, and with all labels of two classes of digits.
 
     Returns
     -------
@@ -168,6 +170,8 @@ def cm_claims(dense: pd.DataFrame, single: pd.DataFrame) -> dict[str, dict[str, 
         "cm-ordering": (dense, ordering_by_seed({"dense": dense, "single": single}), CORRELATION),
         "cm-ged-table": (dense, by_seed(dense, "cm", "ged"), (0, 2)),
     }
+    if two is not None:
+        measured["cm-two-classes"] = (two, 100 * by_seed(two, "cm", less="mode-labels"), _ANY)
     for which, runs in (("dense", dense), ("single", single)):
         measured[f"cm-mnist-{which}-dice"] = (runs, 100 * by_seed(runs, "cm"), PER_CENT)
         measured[f"cm-mnist-{which}-error"] = (runs, by_seed(runs, "cm", "cm_error"), SHARE)

@@ -4,7 +4,6 @@ from .confusion import (
     TrueConfusion as TrueConfusion,
     confusion_counts as confusion_counts,
     confusion_error as confusion_error,
-    confusion_error_released as confusion_error_released,
     error_rates as error_rates,
     incompetence as incompetence,
     rank_by_competence as rank_by_competence,

@@ -152,39 +152,6 @@ def confusion_error(estimated: np.ndarray, true: np.ndarray) -> float:
     return float(np.sqrt(((estimated - true) ** 2).mean(axis=-2)[known].mean()))
 
 
-def confusion_error_released(
-    estimated: np.ndarray, dataset: MultiAnnotatorSet, annotators: Sequence[str] | None = None
-) -> float:
-    """Return the error of confusion matrices as the released code computes it.
-
-    The sum over annotators (three of four, in the released code) of the mean squared difference
-    between ``estimated``, columns summing to 1 and ``[label, truth]``, and the joint shares of
-    pixels ``[truth, label]``, which sum to 1 over all cells: transposed and scaled otherwise, so
-    that a perfect estimate is not 0. No root is taken. For comparison only.
-
-    Parameters
-    ----------
-    estimated : numpy.ndarray, shape (annotators, classes, classes)
-        In the order of the set's annotators.
-    dataset : MultiAnnotatorSet
-        With a truth.
-    annotators : sequence of str, optional
-        Who is summed over; all by default.
-
-    Raises
-    ------
-    LabelError
-        If the set has no truth, or no such annotator.
-    """
-    counts = dataset_counts(dataset).sum(axis=0)
-    total = 0.0
-    for name in dataset.annotators if annotators is None else annotators:
-        position = dataset.annotator_index(name)
-        joint = counts[position].T / max(counts[position].sum(), 1)
-        total += float(((np.asarray(estimated)[position] - joint) ** 2).mean())
-    return total
-
-
 def incompetence(confusion: np.ndarray) -> np.ndarray:
     """Return each annotator's incompetence, from 0 (always right) to 1 (never).
 

@@ -91,7 +91,7 @@ class Scorer:
     def __init__(self, dataset: MultiAnnotatorSet):
         self.dataset = dataset
         self._rows: list[pd.DataFrame] = []
-        #: Of each batch: matrices by image, and their sums over images (the mean of a column within
+        #: Of each batch: sums of matrices over images (the mean of a column within
         #: its class, weighted by pixels; the same over labelled images; the mean over all pixels).
         self._confusion: list[tuple[np.ndarray, ...]] = []
 
@@ -107,17 +107,16 @@ class Scorer:
         weighted = by_class * pixels[:, None, None]
         labelled = (weighted * ~some.missing[:, :, None, None]).sum(axis=0)
         plain = batch.confusion_plain.sum(axis=0, dtype=float)
-        self._confusion.append((batch.confusion, weighted.sum(axis=0), labelled, plain))
+        self._confusion.append((weighted.sum(axis=0), labelled, plain))
 
     def result(self) -> tuple[pd.DataFrame, dict[str, float], np.ndarray | None]:
         """Return one row per image, the scores of all, and matrices over all (R, C, C) or None.
 
         Scores are the means of those of images (``annotator_dice`` over annotators and images)
         and, where the method has confusion matrices and a truth is known: ``cm_error`` (root mean
-        square, over all images), ``cm_error_image`` (of each image's), ``cm_error_plain`` (of the
-        unweighted mean over all pixels), ``cm_error_released``, and the correlation of estimated
-        with true annotators: ``ranking`` (Spearman, of incompetence), ``false_positive_r`` and
-        ``false_negative_r`` (Pearson).
+        square, over all images), ``cm_error_plain`` (of the unweighted mean over all pixels), and
+        the correlation of estimated with true annotators: ``ranking`` (Spearman, of incompetence),
+        ``false_positive_r`` and ``false_negative_r`` (Pearson).
         """
         rows = pd.concat(self._rows, ignore_index=True)
         dice_columns = rows[[f"dice_{name}" for name in self.dataset.annotators]]
@@ -125,7 +124,7 @@ class Scorer:
         scores["annotator_dice"] = float(np.nanmean(dice_columns.to_numpy()))
         if not self._confusion:
             return rows, scores, None
-        by_image, weighted, _, plain = zip(*self._confusion, strict=True)
+        weighted, _, plain = zip(*self._confusion, strict=True)
         plain, matrices = sum(plain) / len(rows), confusion.normalised(sum(weighted))
         # A class that is nowhere predicted has no pixels of its own to average over.
         matrices = np.where(np.isfinite(matrices), matrices, plain)
@@ -133,15 +132,11 @@ class Scorer:
             true = confusion.true_confusion(self.dataset)
             pair = (matrices, true.overall, true.annotators)
             rates = confusion.rate_correlations(*pair)
-            estimated = np.concatenate(by_image)
-            by_image = np.where(np.isfinite(estimated), true.by_image, np.nan)
             scores |= {
                 "cm_error": confusion.confusion_error(matrices, true.overall),
-                "cm_error_released": confusion.confusion_error_released(matrices, self.dataset),
                 "ranking": confusion.rank_by_competence(*pair).spearman,
                 "false_positive_r": rates["false_positive_rate"],
                 "false_negative_r": rates["false_negative_rate"],
-                "cm_error_image": confusion.confusion_error(estimated, by_image),
                 "cm_error_plain": confusion.confusion_error(plain, true.overall),
             }
         return rows, scores, matrices
@@ -152,7 +147,7 @@ class Scorer:
         The true ones are of these images alone, so that only these matrices compare with them
         where annotators are missing. NaN where a class is nowhere predicted.
         """
-        return confusion.normalised(sum(labelled for _, _, labelled, _ in self._confusion))
+        return confusion.normalised(sum(labelled for _, labelled, _ in self._confusion))
 
 
 def confusion_facts(

@@ -81,7 +81,6 @@ from .model_comparison import (
 )
 from .regression import (
     compare_distributions as compare_distributions,
-    compare_errors as compare_errors,
     errors_by_group as errors_by_group,
     partial_correlation as partial_correlation,
     point_errors as point_errors,

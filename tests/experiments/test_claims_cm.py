@@ -83,6 +83,9 @@ def test_claims_take_three_seeds_with_interval_and_coverage():
     for claim in found.values():
         assert (claim["n"], claim["seeds"], claim["coverage"]) == (90, 3, (400, 60_000))
         assert len(claim["interval"]) == 2
+    classes = table("two", {"cm": 0.5, "mode-labels": 0.8}, **fields)
+    found = claims.cm_claims(dense, single, classes)
+    assert found["cm-two-classes"]["value"] == pytest.approx(-30)
     two = dense[dense["seed"] < 2]
     assert not [name for name in claims.cm_claims(two, single) if "single" not in name]
     assert claims.cm_claims(pd.DataFrame(), pd.DataFrame()) == {}

@@ -11,7 +11,6 @@ from iavlib.masks import dice, ged_released, generalised_energy_distance, soft_d
 from iavlib.multiannotator import (
     confusion_counts,
     confusion_error,
-    confusion_error_released,
     dice_matrix,
     error_rates,
     incompetence,
@@ -97,21 +96,6 @@ def test_a_transposed_matrix_is_refused():
         confusion_error(OVER, np.stack([OVER]))
     with pytest.raises(ValueError, match="no true matrix"):
         confusion_error(OVER, np.full((2, 2), np.nan))
-
-
-def test_the_released_error_is_not_zero_for_a_perfect_estimate(make_set):
-    made = make_set()
-    true = true_confusion(made).overall
-    released = confusion_error_released(true, made)
-    by_hand = 0.0
-    for place in range(3):
-        joint = confusion_matrix(made.truth.ravel(), made.labels[:, place].ravel(), normalize="all")
-        by_hand += ((true[place] - joint) ** 2).mean()
-    assert released == pytest.approx(by_hand)
-    assert released > 0.01
-    assert confusion_error_released(true, made, ["R0"]) < released
-    with pytest.raises(LabelError, match="no truth"):
-        confusion_error_released(true, make_set(truth=None))
 
 
 def test_incompetence_and_ranking():
