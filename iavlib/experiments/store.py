@@ -35,7 +35,7 @@ import pandas as pd
 
 from iavlib.core.errors import ExperimentError, suggest
 from iavlib.core.files import is_held, only_one, write_json, write_text
-from iavlib.core.project import Project, find_project
+from iavlib.core.project import Project, working_project
 from iavlib.core.versions import hardware, loaded_versions
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.config import Experiment, from_mapping, map_leaves
@@ -77,13 +77,13 @@ class RunStore:
     Parameters
     ----------
     root : Path, optional
-        The folder; by default that of ``IAV_RUNS``, else ``runs`` in the project's root. It is
-        made when a run is started.
+        The folder; by default that of ``IAV_RUNS``, else ``runs`` in the project's root or, in no
+        project, in the working folder. It is made when a run is started.
     """
 
     def __init__(self, root: Path | None = None):
         named = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
-        self.root = Path(root or named or find_project().root / "runs").expanduser().resolve()
+        self.root = Path(root or named or working_project().root / "runs").expanduser().resolve()
 
     @classmethod
     def of(cls, project: Project) -> RunStore:
