@@ -139,18 +139,11 @@ def _code_of(item: Any) -> str:
 
 def _texts(item: Any) -> Iterator[str]:
     """Yield the source of a function, or of the functions and settings of a class."""
-    if not inspect.isclass(item):
-        code = getattr(item, "__code__", None)
+    for name, value in sorted(vars(item).items()) if inspect.isclass(item) else [("", item)]:
         try:
-            yield inspect.getsource(item)
-        except (OSError, TypeError):  # made from a text that nobody kept
-            yield repr(code and (code.co_code, code.co_names, code.co_varnames))
-        return
-    for name, value in sorted(vars(item).items()):
-        if inspect.isfunction(value):
-            yield from _texts(value)
-        elif not name.startswith("_"):
-            yield f"{name}={value!r}\n"
+            yield inspect.getsource(value)
+        except (OSError, TypeError):  # a setting; or made from a text that nobody kept
+            yield "" if name.startswith("_") else f"{name}={value!r}\n"
 
 
 def _digest(files: dict[str, str]) -> str:
@@ -188,23 +181,18 @@ def source_files(path: Path) -> dict[str, str]:
 def _imported(file: Path, root: Path) -> Iterator[Path]:
     """Yield the files that a file imports from a folder."""
     try:
-        tree = ast.parse(file.read_bytes())
+        nodes = list(ast.walk(ast.parse(file.read_bytes())))
     except SyntaxError:
         return  # importing it states where
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            places = [(root, alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+    places = [(root, a.name) for node in nodes if isinstance(node, ast.Import) for a in node.names]
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
             base = file.parents[node.level - 1] if node.level else root
-            start = f"{node.module}." if node.module else ""
-            places = [(base, start + alias.name) for alias in node.names]
-        else:
-            continue
-        for base, name in places:
-            parts = name.split(".")
-            if base == root and parts[0] == "iavlib":
-                continue
+            places += [(base, f"{node.module or ''}.{alias.name}") for alias in node.names]
+    for base, name in places:
+        parts = [part for part in name.split(".") if part]
+        if base != root or parts[0] != "iavlib":
             for n in range(1, len(parts) + 1):
                 place = base.joinpath(*parts[:n])
                 both = (place.with_name(place.name + ".py"), place / "__init__.py")
-                yield from (path for path in both if path.is_file())
+                yield from filter(Path.is_file, both)

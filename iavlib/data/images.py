@@ -27,8 +27,6 @@ from iavlib.masks.surfaces import MAX_CLASSES, binarise, label_values
 MAX_PIXELS = 10_000 * 10_000
 #: Smallest side of a photograph that can show a lesion.
 MIN_SIDE = 32
-#: End of the names of files that the ISIC archive puts beside photographs.
-SUPERPIXELS = "_superpixels"
 
 _GREY = ("1", "L", "I", "I;16", "I;16B", "F")
 _COLOUR = ("LA", "RGB", "RGBA")
@@ -400,7 +398,7 @@ def is_image(path: Path) -> bool:
 
     Hidden files are not, nor are the superpixels that the ISIC archive puts beside photographs.
     """
-    known = path.suffix.lower() in IMAGE_SUFFIXES and not path.stem.endswith(SUPERPIXELS)
+    known = path.suffix.lower() in IMAGE_SUFFIXES and not path.stem.endswith("_superpixels")
     return known and not is_hidden(path.name)
 
 

@@ -165,21 +165,30 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
     DataError
         If a file of the network is damaged.
     """
-    folder = find_run(name, store)
     try:
-        return _load(folder)
+        run = finished_run(name, store)
+        experiment = run.experiment
+        if experiment.task == SEGMENTATION:
+            problem = "a segmentation is applied alone, not with other models"
+            raise PredictionError(run.folder, problem, "give this one run to 'iav predict'")
+        network, recipe = load_network(run.folder), make_recipe(experiment)
     except FileNotFoundError as error:
-        problem = f"{Path(error.filename or folder).name} disappeared while the run was read"
-        raise PredictionError(folder, problem, "give a run that nobody removes") from error
+        problem = f"{Path(error.filename or name).name} disappeared while the run was read"
+        raise PredictionError(name, problem, "give a run that nobody removes") from error
+    settings = experiment.settings.with_defaults(experiment)
+    predict_fn = partial(predict_images, network, settings=settings, recipe=recipe)
+    return Predictor(run, network, predict_fn)
 
 
-def find_run(name: str, store: RunStore | None = None) -> Path:
-    """Find a finished run by its folder, or its id in the store.
+def finished_run(name: str, store: RunStore | None = None) -> Result:
+    """Read a finished run that saved a network, by its folder or its id in the store.
 
     Raises
     ------
-    PredictionError, ExperimentError
-        If there is none.
+    PredictionError
+        If it is not finished, saved no network, or its task predicts nothing of new images.
+    ExperimentError
+        If there is no such run.
     """
     folder = Path(name)
     if not (folder / SPEC).is_file():
@@ -189,22 +198,10 @@ def find_run(name: str, store: RunStore | None = None) -> Path:
         folder = (store or RunStore()).find(name)
     if not (folder / METRICS).is_file():
         raise PredictionError(folder, "the run is not finished", f"'iav train {folder.name}'")
-    return folder
-
-
-def read_model_run(folder: Path) -> Result:
-    """Read a finished run that saved a network.
-
-    Raises
-    ------
-    PredictionError
-        If it saved none, or its task predicts nothing of new images.
-    """
-    path = folder / SPEC
-    values = read_json(path)
-    if folder.resolve().parents[1] != RunStore().root:  # somebody else's: it imports nothing here
-        values = values | {"plugins": []}
-    experiment, facts = from_mapping(values, path), read_facts(folder)
+    values = read_json(folder / SPEC)
+    if folder.resolve().parents[1] != (store or RunStore()).root:
+        values = values | {"plugins": []}  # what somebody else's run names is not imported
+    experiment, facts = from_mapping(values, folder / SPEC), read_facts(folder)
     if experiment.task not in (IAA, DIAGNOSIS, MULTITASK, SEGMENTATION):
         problem = f"a run of task {experiment.task!r} predicts nothing of new images"
         hint = f"give one of {IAA}, {MULTITASK}, {DIAGNOSIS} or {SEGMENTATION}"
@@ -215,18 +212,6 @@ def read_model_run(folder: Path) -> Result:
             raise PredictionError(folder, "a probe saves no network", hint)
         raise PredictionError(folder, f"its {MODEL} is missing", f"train it again: {folder.name}")
     return Result(experiment, folder, facts)
-
-
-def _load(folder: Path) -> Predictor:
-    run = read_model_run(folder)
-    experiment = run.experiment
-    if experiment.task == SEGMENTATION:
-        problem = "a segmentation is applied alone, not with other models"
-        raise PredictionError(folder, problem, "give this one run to 'iav predict'")
-    network, recipe = load_network(folder), make_recipe(experiment)
-    settings = experiment.settings.with_defaults(experiment)
-    predict_fn = partial(predict_images, network, settings=settings, recipe=recipe)
-    return Predictor(run, network, predict_fn)
 
 
 @dataclass(frozen=True)
@@ -291,7 +276,7 @@ def calibrate(
     min_images = min_calibration(alpha) * (2 if kind == "cqr" else 1)
     if subset not in SUBSETS or len(own) < min_images:
         problem = f"{len(own)} images of known agreement in subset {subset!r}"
-        hint = f"give a larger --alpha, or a run with at least {min_images} such images"
+        hint = f"give a larger alpha (--alpha), or a run with at least {min_images} such images"
         raise PredictionError(predictor.run.folder, problem, hint)
     conformal = INTERVALS[kind](own["true"], own["predicted"], alpha)
     (other,) = SUBSETS.keys() - {subset}

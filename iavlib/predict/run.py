@@ -21,29 +21,12 @@ from iavlib import explain
 from iavlib.core.errors import DataError, ExplainError, PredictionError
 from iavlib.core.files import walk_files, write_json, write_text
 from iavlib.data.datasets.folder import read_listing
-from iavlib.data.images import (
-    MAX_PIXELS,
-    SUPERPIXELS,
-    jpeg,
-    outline_path,
-    read_mask,
-    read_photograph,
-)
+from iavlib.data.images import MAX_PIXELS, is_image, jpeg, outline_path, read_mask, read_photograph
 from iavlib.data.own_masks import path_key
 from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.predict import report
-from iavlib.predict.model import (
-    SEGMENTATION,
-    Ensemble,
-    Predictor,
-    describe,
-    find_run,
-    limitations,
-    load_predictor,
-    make_ensemble,
-    read_model_run,
-)
-from iavlib.predict.segmentation import CONSENSUS, MASKS, Segmenter, load_segmenter
+from iavlib.predict.model import Ensemble, Predictor, describe, limitations
+from iavlib.predict.segmentation import CONSENSUS, MASKS, Segmenter, load_models
 from iavlib.training.image_cache import to_square
 
 #: Suffixes of the images of a folder; a file that is named is always read.
@@ -157,7 +140,8 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
             hint = "choose another folder for --out"
             raise PredictionError(options.out, "holds the images", hint)
     with output_folder(options.out, options.overwrite) as work, _matplotlib_cache(work):
-        ensemble = load_models(options)
+        calibration = options.alpha, options.calibrate_on, options.intervals
+        ensemble = load_models(options.models, *calibration)
         listing = read_listing(options.masks, strict=False) if options.masks else None
         files = () if listing is None else listing.source.rows["path"].dropna()
         requested = list_images(options.sources, exclude=[options.out, *map(Path, files)])
@@ -184,15 +168,6 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
         write_text(work / TABLE, table.to_csv(index=False, float_format="%.6g"))
         write_json(work / ABOUT, about)
     return table
-
-
-def load_models(options: PredictOptions) -> Ensemble | Segmenter:
-    """Load the models: one run of task ``segmentation``, or several others."""
-    runs = [read_model_run(find_run(name)) for name in options.models]
-    if len(runs) == 1 and runs[0].experiment.task == SEGMENTATION:
-        return load_segmenter(runs[0])
-    models = [load_predictor(name) for name in options.models]
-    return make_ensemble(models, options.alpha, options.calibrate_on, options.intervals)
 
 
 def list_images(sources: Sequence[Path], exclude: Collection[Path] = ()) -> list[RequestedImage]:
@@ -254,8 +229,7 @@ def _is_photograph(path: Path, excluded: Collection[str]) -> bool:
     real = Path(os.path.realpath(path))
     if not {str(real), *map(str, real.parents)}.isdisjoint(excluded):
         return False
-    named = path.name.lower().endswith(SUFFIXES) and not path.stem.endswith(SUPERPIXELS)
-    return named or bool(_other_format(path))
+    return is_image(path) or path.suffix.lower() in SUFFIXES[-2:] or bool(_other_format(path))
 
 
 def _other_format(path: Path) -> str:

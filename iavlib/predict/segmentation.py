@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -18,10 +18,17 @@ from iavlib.experiments.store import Result
 from iavlib.masks import array_dice
 from iavlib.multiannotator.fitting import FittedMethod, load_method
 from iavlib.multiannotator.prediction import Prediction
+from iavlib.predict.model import (
+    DICE,
+    SEGMENTATION,
+    Ensemble,
+    finished_run,
+    load_predictor,
+    make_ensemble,
+)
 from iavlib.training.hardware import choose_device
 
 CONSENSUS, MASKS = "consensus", "masks"
-DICE = "predicted_dice"
 
 
 @dataclass(eq=False)
@@ -37,9 +44,7 @@ class Segmenter:
 
     run: Result
     fitted: FittedMethod
-    draws, predicts_agreement = True, False
-    calibrations: Mapping[str, Any] = field(default_factory=dict, init=False)
-    references: Mapping[str, Any] = field(default_factory=dict, init=False)
+    draws, predicts_agreement, calibrations, references = True, False, {}, {}
     _last: Prediction | None = field(default=None, init=False, repr=False)
     _written: set[Path] = field(default_factory=set, init=False, repr=False)
 
@@ -137,16 +142,26 @@ def _labels(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.argmax(scaled, axis=0).astype(np.uint8)
 
 
-def load_segmenter(run: Result) -> Segmenter:
-    """Load the network of a finished run, with the plugins that it names.
+def load_models(names: Sequence[str], *calibration: Any) -> Ensemble | Segmenter:
+    """Load finished runs, with plugins that they name: one segmentation, or networks of images.
+
+    Parameters
+    ----------
+    names : sequence of str
+        As for :func:`iavlib.predict.load_predictor`.
+    *calibration
+        As for :func:`iavlib.predict.make_ensemble`.
 
     Raises
     ------
     PluginError, MethodError
-        If its method cannot be imported.
-    DataError
-        If a file of the network is damaged.
+        If a method cannot be imported.
+    PredictionError, ExperimentError, DataError
+        As these functions.
     """
+    run = finished_run(names[0])
+    if len(names) > 1 or run.experiment.task != SEGMENTATION:
+        return make_ensemble([load_predictor(name) for name in names], *calibration)
     load_plugins(run.experiment.plugins)
     fitted = load_method(run.folder)
     fitted.network.to(choose_device())
