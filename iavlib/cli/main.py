@@ -206,9 +206,7 @@ def claims(as_json: AsJson = False) -> None:
 @app.command()
 def predict(
     images: list[Path] = Argument(..., help="Images, or folders of images."),
-    model: list[str] = Option(
-        ..., "--model", "--run", help="Id or folder of a finished run; repeatable."
-    ),
+    model: list[str] = Option(..., "--model", "--run", help="Id or folder of a finished run."),
     out: Path = Option(..., help="New folder for table, report and heat maps."),
     masks: Path | None = Option(None, help="masks.csv, or its folder: outlines for the report."),
     alpha: float = Option(0.1, min=0.001, max=0.5, help="Share of true values outside intervals."),

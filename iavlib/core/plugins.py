@@ -15,7 +15,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import os
 import sys
@@ -70,35 +69,26 @@ def _load_file(path: Path) -> None:
     if not path.is_file():
         problem = "there is no such file"
         raise PluginError(path, problem, f"correct 'plugins' of the experiment, or {VARIABLE}")
-    name, files = path.stem, source_files(path)
+    files = source_files(path)
     digest = _digest(files)
     if _loaded.get(path) == digest:
         return
-    if path in _loaded:  # import it and what lies next to it again
-        for key, module in list(sys.modules.items()):
-            if getattr(module, "__file__", None) in files:
-                del sys.modules[key]
-                _digests.pop(key, None)
-    elif _origin(name) not in (None, str(path)):
-        raise PluginError(path, f"another module is called {name!r}", "rename the file")
+    for key, module in list(sys.modules.items()) if path in _loaded else ():
+        if getattr(module, "__file__", None) in files:  # import it again, with what lies next to it
+            del sys.modules[key]
+            _digests.pop(key, None)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # last, so that it hides nothing
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    importlib.invalidate_caches()
+    # compiled files are stale where a file changes twice in a second
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    _loaded[path] = _digests[name] = digest
-
-
-def _origin(name: str) -> str | None:
-    """Return the file of the module that this name stands for, if there is one."""
-    if name in sys.modules:
-        return getattr(sys.modules[name], "__file__", "") or ""
-    spec = importlib.util.find_spec(name)
-    return None if spec is None else str(spec.origin)
+        module = importlib.import_module(path.stem)
+    finally:
+        sys.dont_write_bytecode = before
+    if getattr(module, "__file__", None) != str(path):
+        raise PluginError(path, f"another module is called {path.stem!r}", "rename the file")
+    _loaded[path] = _digests[path.stem] = digest
 
 
 def code_digest(*objects: Any) -> str:

@@ -320,10 +320,7 @@ def read_results(
 
 
 def known_results(
-    task: str,
-    cohort: str,
-    store: RunStore | None = None,
-    project: Project | None = None,
+    task: str, cohort: str, store: RunStore | None = None, project: Project | None = None
 ) -> pd.DataFrame:
     """Read every finished run and stored result of a task on a cohort, whoever listed it.
 

@@ -194,13 +194,11 @@ def _code_of(experiment: Experiment) -> list[Any]:
     """List the functions and classes that an experiment uses and that may be a user's own."""
     task, method = find_task(experiment.task), experiment.method
     used = [task.run, task.targets, task.resolve, task.load]
-    if method.name in METHODS:
-        used.append(METHODS[method.name].method)
+    used += [METHODS[method.name].method] if method.name in METHODS else []
     encoders = (method.settings.get("encoder"), getattr(experiment.settings, "encoder", None))
-    timm = sys.modules.get("timm")  # whoever has a backbone of their own has imported it
-    for name in filter(None, (experiment.backbone, *encoders) if timm else ()):
-        if timm.is_model(name):
-            used.append(timm.model_entrypoint(name))
+    if timm := sys.modules.get("timm"):  # whoever has a backbone of their own has imported it
+        names = filter(None, (experiment.backbone, *encoders))
+        used += [timm.model_entrypoint(name) for name in names if timm.is_model(name)]
     return [getattr(item, "func", item) for item in used if item is not None]
 
 

@@ -362,10 +362,7 @@ class Ensemble:
 
 
 def make_ensemble(
-    predictors: Sequence[Predictor],
-    alpha: float = 0.1,
-    subset: str = "val",
-    kind: str = "mondrian",
+    predictors: Sequence[Predictor], alpha: float = 0.1, subset: str = "val", kind: str = "mondrian"
 ) -> Ensemble:
     """Calibrate the models and load their out-of-distribution references.
 

@@ -32,9 +32,8 @@ from iavlib.training.image_cache import to_square
 #: Suffixes of the images of a folder; a file that is named is always read.
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".webp")
 #: Formats of cameras and scanners that no installed library reads.
-_NOT_READ = {".dcm": "DICOM", ".dicom": "DICOM", ".heic": "HEIC", ".heif": "HEIC", ".avif": "AVIF"}
-_NOT_READ |= {".jxl": "JPEG XL", ".psd": "Photoshop", ".pdf": "PDF"}
-_NOT_READ |= dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"), "raw")
+_NOT_READ = {"dcm": "DICOM", "dicom": "DICOM", "heic": "HEIC", "heif": "HEIC", "avif": "AVIF"}
+_NOT_READ |= dict.fromkeys(("dng", "cr2", "cr3", "nef", "arw", "orf", "rw2"), "raw")
 TABLE, REPORT, ABOUT, HEAT_MAPS = "predictions.csv", "report.html", "about.json", "heat_maps"
 #: What is written; the last shows that the others are complete.
 _RESULTS = (TABLE, REPORT, HEAT_MAPS, CONSENSUS, MASKS, ABOUT)
@@ -235,16 +234,15 @@ def _is_photograph(path: Path, excluded: Collection[str]) -> bool:
 def _other_format(path: Path) -> str:
     """Return the name of a format of photographs that is not read, else an empty text."""
     if path.suffix or not path.is_file():
-        return _NOT_READ.get(path.suffix.lower(), "")
+        return _NOT_READ.get(path.suffix.lower()[1:], "")
     with path.open("rb") as file:  # scanners write DICOM files without a suffix
         return "DICOM" if file.read(132)[128:] == b"DICM" else ""
 
 
 def _request(name: str, path: Path) -> RequestedImage:
     if other := _other_format(path):
-        problem = f"{other} files are not read"
-        hint = "save the photograph as JPEG or PNG"
-        return RequestedImage(_as_utf8(name), None, problem, hint)
+        why = f"{other} files are not read", "save the photograph as JPEG or PNG"
+        return RequestedImage(_as_utf8(name), None, *why)
     return RequestedImage(_as_utf8(name), path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from iavlib.core.plugins import code_digest, load_plugins
 from iavlib.experiments.store import Result
 from iavlib.masks import array_dice
 from iavlib.multiannotator.fitting import FittedMethod, load_method
-from iavlib.multiannotator.prediction import Prediction
 from iavlib.predict.model import (
     DICE,
     SEGMENTATION,
@@ -31,7 +29,6 @@ from iavlib.training.hardware import choose_device
 CONSENSUS, MASKS = "consensus", "masks"
 
 
-@dataclass(eq=False)
 class Segmenter:
     """A trained method that draws masks on photographs; used in place of an ensemble of networks.
 
@@ -40,39 +37,22 @@ class Segmenter:
     run : Result
         The finished run.
     fitted : FittedMethod
+
+    Attributes
+    ----------
+    changed : bool
+        Whether the source of a method from outside has changed since it was trained.
     """
 
-    run: Result
-    fitted: FittedMethod
     draws, predicts_agreement, calibrations, references = True, False, {}, {}
-    _last: Prediction | None = field(default=None, init=False, repr=False)
-    _written: set[Path] = field(default_factory=set, init=False, repr=False)
 
-    @property
-    def name(self) -> str:
-        """Task and id of the run."""
-        return f"{self.run.experiment.task}/{self.run.facts['id']}"
-
-    @property
-    def changed(self) -> bool:
-        """Whether the source of a method from outside has changed since it was trained."""
-        digest = code_digest(type(self.fitted.method))
-        return bool(digest) and digest != self.run.experiment.code
-
-    @property
-    def predictors(self) -> tuple[Segmenter]:
-        """The one model."""
-        return (self,)
-
-    @property
-    def size(self) -> int:
-        """Side of the network's input images in pixels."""
-        return self.fitted.problem.width
-
-    @property
-    def sizes(self) -> set[int]:
-        """The one size."""
-        return {self.size}
+    def __init__(self, run: Result, fitted: FittedMethod):
+        self.run, self.fitted, self.size = run, fitted, fitted.problem.width
+        self.name = f"{run.experiment.task}/{run.facts['id']}"
+        self.predictors, self.sizes = (self,), {self.size}
+        self.changed = code_digest(type(fitted.method)) not in ("", run.experiment.code)
+        self._last: Any = None  # what was predicted last
+        self._written: set[Path] = set()
 
     def trained_on(self, image_id: str) -> str:
         """Return nothing: which images it was trained on is not recorded."""
@@ -120,10 +100,9 @@ class Segmenter:
             drawn += zip(result.annotators, folders, result.maps[place], strict=True)
         parts = [safe_name(part) for part in Path(row["image"]).with_suffix("").parts]
         for who, folder, maps in drawn:
-            path, n = out.joinpath(folder, *parts[:-1], f"{parts[-1]}.png"), 1
-            while path in self._written:  # one name in two folders that were given
-                n += 1
-                path = path.with_name(f"{parts[-1]}~{n}.png")
+            inside, n = out.joinpath(folder, *parts[:-1]), 1
+            while (path := inside / f"{parts[-1]}{f'~{n}' if n > 1 else ''}.png") in self._written:
+                n += 1  # one name in two folders that were given
             self._written.add(path)
             with replacing(path) as partial:
                 Image.fromarray(_labels(maps, size)).save(partial, "PNG")
@@ -133,10 +112,8 @@ class Segmenter:
 
 def _labels(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Scale probabilities (classes, h, w) to a photograph, and take the most probable class."""
-    scaled = [
-        np.asarray(Image.fromarray(one.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
-        for one in maps
-    ]
+    images = (Image.fromarray(one.astype(np.float32)) for one in maps)
+    scaled = [np.asarray(one.resize(size, Image.Resampling.BILINEAR)) for one in images]
     if len(scaled) == 2:
         return np.where(scaled[1] > scaled[0], 255, 0).astype(np.uint8)
     return np.argmax(scaled, axis=0).astype(np.uint8)
