@@ -7,12 +7,24 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 #: Takes a minute or more to make: all tests that use it run in one worker, where it is made once.
 SHARED = "phantom_book"
 #: What starts first, so that no worker is still busy with it when the others have ended.
 FIRST = (SHARED, "tests/book", "tests/notebooks")
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker and what it starts
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config):
+    """Try fewer examples of each property where the thorough tests are left out, too."""
+    if config.option.markexpr == "not thorough":
+        settings.register_profile("quick", settings(), max_examples=25)
+        settings.load_profile("quick")
 
 
 @cache
