@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def own_cache(tmp_path_factory, monkeypatch):
     """Keep what tests make out of the user's cache; share it within one run."""
     root = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("IAV_CACHE_HOME", str(root))
+
+
+@pytest.fixture(autouse=True)
+def nothing_recorded():
+    """Forget what a test, or an example of a docstring, recorded and left for the next manifest."""
+    yield
+    if recording := sys.modules.get("iavlib.book.recording"):
+        recording.take_pending()
+        recording.take_tables()
 
 
 @pytest.fixture(scope="session")
