@@ -291,6 +291,15 @@ def _measure_all(
 
 
 def _measure(options: PairOptions, methods, out: Path, task: tuple) -> dict:
+    """Do everything that needs the pixels of an image's masks; no image ends the others."""
+    try:
+        return _measure_image(options, methods, out, task)
+    except Exception as error:  # not enough memory, mostly
+        problem, hint = f"{type(error).__name__}: {error}", "leave the image out, or scale it down"
+        return _died(task, DataError(task[0], problem, hint))
+
+
+def _measure_image(options: PairOptions, methods, out: Path, task: tuple) -> dict:
     """Do everything that needs the pixels of an image's masks, reading each file once."""
     image_id, masks, size, name, record = task
     decode = functools.cache(decode_mask)

@@ -134,6 +134,22 @@ def write_json(path: Path, content: Any, durable: bool = False) -> None:
     write_text(path, text, durable)
 
 
+def load_json(path: Path) -> Any:
+    """Read a JSON file in UTF-8.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is not UTF-8 or not JSON, or nested more deeply than Python reads.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def _to_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 

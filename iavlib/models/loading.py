@@ -101,7 +101,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+    except FileNotFoundError:
         raise
     except Exception as error:  # zip, pickle and safetensors each have errors of their own
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
