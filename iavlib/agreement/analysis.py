@@ -33,6 +33,7 @@ from iavlib.data.images import decode_mask, read_mask
 from iavlib.data.schemas import empty_pairs, pair_columns
 from iavlib.masks.metrics import PairOptions, selected_metrics
 from iavlib.masks.overlap import fleiss_from_votes, krippendorff_alpha
+from iavlib.masks.surfaces import count_codes
 
 _PAIR = {
     **{"image_id": "img_id", "mask_1": "mask1", "mask_2": "mask2"},
@@ -326,7 +327,7 @@ def _measure_image(options: PairOptions, methods, out: Path, task: tuple) -> dic
     first = who.drop_duplicates().index  # one mask of each annotator
     if len(first) > 1 and record["pairs"]:
         votes = sum(read(kept[mask_id]).astype(np.uint8) for mask_id in first)
-        result["votes"] = np.bincount(votes.ravel(), minlength=len(first) + 1).tolist()
+        result["votes"] = count_codes(votes, len(first) + 1).tolist()
     return result
 
 
