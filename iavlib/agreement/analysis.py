@@ -19,7 +19,7 @@ import pandas as pd
 from iavlib.agreement import annotator_bias, consensus_files, mask_quality, tables
 from iavlib.agreement.report import write_report
 from iavlib.core.errors import DataError, check_choice
-from iavlib.core.files import load_template, write_json, write_text
+from iavlib.core.files import csv_text, load_template, write_json, write_text
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.datasets.folder import (
@@ -179,7 +179,7 @@ def analyse(
     place = listing.path if listing.path.is_dir() else listing.path.parent
     problems["path"] = [_relative(path, place) for path in problems["path"]]
     for name, frame in (("rows", listing.account), ("problems", problems)):
-        write_text(out / f"{name}.csv", frame.to_csv(index=False))
+        write_text(out / f"{name}.csv", csv_text(frame))
     if measured.pairs.empty:
         reasons = [*problems["problem"].head(3), *listing.account["reason"]]
         reason = "; ".join(dict.fromkeys(filter(None, reasons))) or "no image has two masks"
@@ -217,8 +217,7 @@ def analyse(
     files["consensus_rates"] = rates.rename(columns={"masks": "of_mask"})
     files["consensus"] = consensus.drop(columns=lists)
     for name, frame in files.items():
-        named = frame.index.name is not None
-        write_text(out / f"{name}.csv", frame.to_csv(index=named))
+        write_text(out / f"{name}.csv", csv_text(frame))
     write_text(out / "columns.md", load_template("iavlib.agreement", "columns.md").render() + "\n")
     alpha = krippendorff_alpha(votes.values())
     unit = "pixels" if spacing == 1 else "in the unit of the spacing"

@@ -17,7 +17,7 @@ import torch
 from safetensors import torch as safetensors
 from torch import nn
 
-from iavlib.core.errors import DataError
+from iavlib.core.errors import DataError, FileGone
 from iavlib.core.files import load_json, write_bytes, write_json
 from iavlib.core.versions import loaded_versions
 from iavlib.models.heads import HeadSpec
@@ -83,7 +83,7 @@ def read_sidecar(folder: str | Path) -> dict[str, Any]:
 
     Raises
     ------
-    FileNotFoundError
+    FileGone
         If it is not there.
     DataError
         If it is damaged.
@@ -92,7 +92,7 @@ def read_sidecar(folder: str | Path) -> dict[str, Any]:
     try:
         content = load_json(path)
     except FileNotFoundError:
-        raise
+        raise FileGone(path, "is missing", HINT) from None
     except (OSError, ValueError) as error:
         raise DataError(path, f"is no JSON ({error})", HINT) from error
     if not isinstance(content, dict) or "sha256" not in content:
@@ -119,7 +119,7 @@ def read_model(folder: str | Path, build: Callable[[dict[str, Any]], Model]) -> 
 
     Raises
     ------
-    FileNotFoundError
+    FileGone
         If one of the two files is not there.
     DataError
         If a file is damaged, they do not belong together, or tensors do not fit.
@@ -133,6 +133,8 @@ def read_model(folder: str | Path, build: Callable[[dict[str, Any]], Model]) -> 
     network: nn.Module = getattr(model, "network", model)
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise FileGone(path, "is missing", HINT) from None
     except IsADirectoryError:
         raise DataError(path, "is a folder", HINT) from None
     if digest != sidecar["sha256"]:
