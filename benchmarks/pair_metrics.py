@@ -148,18 +148,20 @@ def surface_distance(masks) -> list[Row]:
 
 
 def kd_tree(masks) -> list[Row]:
-    """Find the surfaces within the box of both masks, and search in trees of their pixels."""
+    """Find each surface within the box of all masks, and search in a tree of its pixels."""
+    union = np.any(masks, axis=0)
+    rows, columns = (np.flatnonzero(union.any(axis)) for axis in (1, 0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    points = {}
+    for mask in masks:
+        padded = np.pad(mask[box], 1)
+        inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        points[id(mask)] = np.argwhere(mask[box] & ~inner)
+    trees = {name: KDTree(each) for name, each in points.items()}
 
     def distances(a, b):
-        union = a | b
-        rows, columns = (np.flatnonzero(union.any(axis)) for axis in (1, 0))
-        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        points = []
-        for mask in (np.pad(a[box], 1), np.pad(b[box], 1)):
-            inner = mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
-            points.append(np.argwhere(mask[1:-1, 1:-1] & ~inner))
-        trees = [KDTree(each) for each in points]
-        return trees[1].query(points[0])[0], trees[0].query(points[1])[0]
+        a, b = id(a), id(b)
+        return trees[b].query(points[a])[0], trees[a].query(points[b])[0]
 
     return of_pairs(masks, distances)
 
@@ -238,7 +240,8 @@ def markdown(report: dict) -> str:
     for row in report["rows"]:
         own = row["seconds"]["this library"]
         times = [row["seconds"].get(name) for name in peers] + [row["seconds_decoding"]]
-        cells = [f"{value / own:.2g} x" if value else "–" for value in times]
+        ratios = [value / own if value else None for value in times]
+        cells = [f"{x:.{0 if x >= 10 else 1}f} x" if x else "–" for x in ratios]
         case = f"{row['case']}, {row['size']}"
         lines.append(f"| {case} | {1e3 * own:.0f} ms | {' | '.join(cells)} |")
     return "\n".join(lines)
