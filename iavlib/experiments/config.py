@@ -276,9 +276,8 @@ class Experiment(Settings):
 
         Another task or method has its own version.
         """
-        kept = {name: getattr(self, name) for name in FIELDS}
-        if {"task", "method"} & changes.keys():
-            del kept["version"]
+        same = not {"task", "method"} & changes.keys()
+        kept = {name: getattr(self, name) for name in FIELDS if same or name != "version"}
         return Experiment(**kept | changes)
 
     def training_recipe(self, **defaults: Any) -> Recipe:

@@ -100,7 +100,11 @@ def for_notebook(
         return []
     entries = listed(project, profile).get(stem, [])
     known: dict[str, str | None] = {}
-    present = [x for x in entries if _is_current(x) and data_missing(x, known) is None]
+    tasks = [(item, find_task(item.task)) for item in entries]
+    entries = [
+        x for x, task in tasks if x.version == task.versions.get(x.method.name, task.version)
+    ]
+    present = [item for item in entries if data_missing(item, known) is None]
     given = [_on_cohort(item, cohort, options) for item in present]
     wanted = list(dict.fromkeys(item for item, _ in resolve_all(given)))
     if source == HERE or profile == FULL_SCALE or not wanted:
@@ -207,11 +211,6 @@ def _replaced(wanted: pd.DataFrame, shown: pd.DataFrame, cohort: str) -> pd.Seri
     with_start = not _is_auto(cohort)
     keys = set(_keys(shown, with_start)) if len(shown) else set()
     return _keys(wanted, with_start).isin(keys).set_axis(wanted.index)
-
-
-def _is_current(item: Experiment) -> bool:
-    task = find_task(item.task)
-    return item.version == task.versions.get(item.method.name, task.version)
 
 
 def _on_cohort(item: Experiment, cohort: str, options: Mapping[str, Any]) -> Experiment:

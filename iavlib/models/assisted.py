@@ -436,13 +436,8 @@ def attended(features: Tensor, masks: Tensor) -> Tensor:
     return (features * weights).sum((2, 3)) / (weights.sum((2, 3)) + _EMPTY)
 
 
-_CLASSES = {
-    "cat": Concatenated,
-    "roi": RegionOfInterest,
-    "att": Attending,
-    "ssl": SelfSegmenting,
-    "seat": SegmentationAttending,
-}
+_NETS = (Concatenated, RegionOfInterest, Attending, SelfSegmenting, SegmentationAttending)
+_CLASSES = dict(zip(NETS, _NETS, strict=True))
 
 
 def build_assisted(
@@ -512,9 +507,10 @@ def block_names(blocks: int | str) -> str:
     ('B2 B3', 'B1 B2', 'none')
     """
     known = [f"B{level}" for level in range(1, LEVELS + 1)]
-    names = known[:blocks] if isinstance(blocks, int) else blocks.replace("none", "").split()
-    if not set(names) <= set(known) or (isinstance(blocks, int) and not 0 <= blocks <= LEVELS):
-        raise DiagnosisFirstError(f"blocks is {blocks!r}: give some of {', '.join(known)}, or none")
+    text = str(blocks).replace("none", "0")
+    names = known[: int(text)] if text in {*"01234"} else text.split()
+    if not set(names) <= set(known):
+        raise DiagnosisFirstError(f"blocks is {blocks}: give some of {', '.join(known)}, or none")
     return " ".join(name for name in known if name in names) or "none"
 
 

@@ -25,13 +25,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from iavlib.core.errors import (
-    DiagnosisFirstError,
-    ExperimentError,
-    MethodError,
-    ModelError,
-    suggest,
-)
+from iavlib.core.errors import ExperimentError, MethodError, ModelError, suggest
 from iavlib.experiments.config import AUTO, Experiment
 from iavlib.experiments.tasks import Log, Outcome, Task, annotator_sets as sets
 from iavlib.masks import class_dice, soft_dice
@@ -43,8 +37,6 @@ SEGMENTATION, COMPARISON, TAKE_GIVE = "segmentation", "comparison", "take-give"
 UNET, NONE = "unet", "none"
 FUSIONS = ("fuse-mean", "fuse-mode", "fuse-staple", "fuse-spatial-staple")
 DIFF, DIFF_FUSED, _FUSION_OF_DIFF = "diff", "fuse-diff", "df-gt"
-#: What is connected by default: :data:`iavlib.models.assisted.BLOCKS`, without importing PyTorch.
-BLOCKS = "B1 B2 B3"
 #: Methods that are given the test image's own masks.
 SEE_THE_MASKS = (*FUSIONS, DIFF_FUSED)
 #: Recipe of the small networks of DiFF.
@@ -76,7 +68,7 @@ class ComparisonSettings(sets.DiagnosedData):
     encoder: str = "small"
     diagnosis_epochs: Annotated[int, Field(ge=1)] = 10
     steps: Annotated[int, Field(ge=1)] = 20
-    blocks: int | str = BLOCKS
+    blocks: int | str = "B1 B2 B3"
 
 
 class TakeGiveSettings(sets.DiagnosedData):
@@ -86,7 +78,7 @@ class TakeGiveSettings(sets.DiagnosedData):
     neither trained before nor frozen.
     """
 
-    blocks: int | str = BLOCKS
+    blocks: int | str = "B1 B2 B3"
     learns: str = "expg"
     steps: Annotated[int, Field(ge=1)] = 20
 
@@ -111,7 +103,6 @@ def method_of(experiment: Experiment):
     ExperimentError
         If there is no such method or setting, or a value is impossible.
     """
-    from iavlib.models.assisted import block_names
     from iavlib.training.recipe import get_recipe
 
     task, chosen, backbone = experiment.task, experiment.settings, experiment.backbone
@@ -128,6 +119,7 @@ def method_of(experiment: Experiment):
     if METHODS[name].method.needs_diagnosis:
         shared = ("blocks", "learns", "steps", "encoder")
         settings |= {key: getattr(chosen, key) for key in shared if hasattr(chosen, key)}
+        settings["blocks"] = str(settings["blocks"])
     if task == COMPARISON and name in (DIFF, _FUSION_OF_DIFF):
         given = experiment.recipe.settings
         same = {key: given[key] for key in ("epochs", "augmentation") if key in given}
@@ -140,10 +132,8 @@ def method_of(experiment: Experiment):
             raise ExperimentError(f"backbone = {backbone!r}", problem, f"write backbone: {UNET}")
         settings |= {"encoder": backbone, "weights": experiment.weights}
     try:
-        if "blocks" in settings:
-            settings["blocks"] = block_names(settings["blocks"])
         return make_method(name, **settings), recipe
-    except (MethodError, DiagnosisFirstError) as error:
+    except MethodError as error:
         raise ExperimentError("experiment", str(error), "correct the specification") from error
 
 

@@ -144,33 +144,34 @@ class _Panel:
 
     def score_plain_masks(self) -> None:
         """Let the nets diagnose with masks that do not depend on a diagnosis."""
+        from iavlib.multiannotator.fusion import cup_to_disc_ratio
+        from iavlib.multiannotator.scores import diagnosis_auroc
+
         for name, masks in self.plain["test"].items():
             self._score(name, masks)
         if {"disc", "cup"} <= set(self.test.structures):
-            for name, maps in self.fused.items():
-                self._score_ratio(name, self.test, maps)
-            for column, name in enumerate(self.test.annotators):
-                labels = self.test.labels[:, column, None]
-                one_hot = labels == np.arange(self.test.n_classes)[:, None, None]
-                self._score_ratio(name, self.test, one_hot)
+            one_hot = self.test.labels[..., None] == np.arange(self.test.n_classes)
+            raters = zip(self.test.annotators, np.moveaxis(one_hot, (1, -1), (0, 2)), strict=True)
+            for name, maps in (*self.fused.items(), *raters):
+                parts = (maps[:, list(self.test.structures[x])].sum(1) for x in ("disc", "cup"))
+                ratio = cup_to_disc_ratio(*(part >= 0.5 for part in parts))
+                known = np.isfinite(ratio)
+                area = diagnosis_auroc(self.test.diagnosis[known], ratio[known])
+                self.metrics[f"auroc_vcdr_{name}"] = area
 
     def score_raters(self) -> None:
         """Let nets diagnose with each rater's masks, and train some with these only."""
+        n, both = len(self.test.annotators), (self.train, self.test)
         for column, name in enumerate((*self.test.annotators, NO_MASK)):
             whole = name == NO_MASK
-            pairs = [
-                (one, np.ones(len(one), bool) if whole else ~one.missing[:, column])
-                for one in (self.train, self.test)
-            ]
+            pairs = [(one, whole | ~one.missing[:, column % n]) for one in both]
             counts = [np.bincount(one.diagnosis[there], minlength=2).min() for one, there in pairs]
             if min(counts) < MIN_PER_CLASS:
                 self.log(f"rater {name} marked too few images of a class to be scored")
                 continue
             train, test = (one.take(there) for one, there in pairs)
-            learnt, masks = (
-                np.ones_like(one.labels[:, 0]) if whole else (one.labels[:, column] > 0).astype(int)
-                for one in (train, test)
-            )
+            marks = [whole | (one.labels[:, column % n] > 0) for one in (train, test)]
+            learnt, masks = (one.astype(int) for one in marks)
             areas = [self._area(net, test, masks)[0] for net in self.nets.values()]
             self.metrics[f"with_mask_{name}"] = float(np.mean(areas))
             areas = []
@@ -261,17 +262,6 @@ class _Panel:
         key = f"{'image_only' if predicted else 'heldout_nets'}_{name}"
         self.metrics[key] = float(np.mean([areas[net] for net in self.heldout]))
         self.scores[key] = np.mean([found[net][1] for net in self.heldout], axis=0)
-
-    def _score_ratio(self, name: str, dataset: MultiAnnotatorSet, maps: np.ndarray) -> None:
-        """Diagnose glaucoma by the cup-to-disc ratio of masks (n, classes, height, width)."""
-        from iavlib.multiannotator.fusion import cup_to_disc_ratio
-        from iavlib.multiannotator.scores import diagnosis_auroc
-
-        parts = (maps[:, list(dataset.structures[x])].sum(1) >= 0.5 for x in ("disc", "cup"))
-        ratio = cup_to_disc_ratio(*parts)
-        known = np.isfinite(ratio)
-        area = diagnosis_auroc(dataset.diagnosis[known], ratio[known])
-        self.metrics[f"auroc_vcdr_{name}"] = area
 
     @staticmethod
     def _area(network, dataset: MultiAnnotatorSet, masks: np.ndarray) -> tuple[float, np.ndarray]:

@@ -150,7 +150,7 @@ def test_attention_takes_any_sides_and_refuses_two():
         (lambda: build_assisted("cat", "small", "file", size=32), "has no weights"),
         (lambda: build_encoder("test_vit", size=160), "at strides"),
         (lambda: TakeGive("small", blocks=5, size=32), "blocks is 5: give some of B1"),
-        (lambda: TakeGive("small", blocks="B5", size=32), "blocks is 'B5': give some of B1"),
+        (lambda: TakeGive("small", blocks="B5", size=32), "blocks is B5: give some of B1"),
         (lambda: TakeGive("small", size=32)(torch.rand(2, 1, 32, 32)), "give \\(B, 3, H, W\\)"),
         (
             lambda: build_assisted("roi", "small", size=32)(IMAGES, torch.zeros(2, 16, 16)),
