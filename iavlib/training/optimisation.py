@@ -80,8 +80,8 @@ def build_plateau(optimizer: Optimizer, recipe: Recipe) -> schedules.ReduceLROnP
     """Build what lowers the learning rate after epochs that were not better, if the recipe does."""
     if recipe.schedule != "plateau" or recipe.select is None:
         return None
-    given = {"mode": recipe.select[1], "factor": recipe.gamma, "patience": recipe.step_size}
-    return schedules.ReduceLROnPlateau(optimizer, **given, threshold=0.0, eps=0.0)
+    given = (recipe.select[1], recipe.gamma, recipe.step_size)
+    return schedules.ReduceLROnPlateau(optimizer, *given, threshold=0.0, eps=0.0)
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:

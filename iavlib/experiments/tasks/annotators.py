@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from iavlib.core.errors import ExperimentError, MethodError, ModelError, suggest
+from iavlib.core.errors import ExperimentError, IavError, ModelError, suggest
 from iavlib.experiments.config import AUTO, Experiment
 from iavlib.experiments.tasks import Log, Outcome, Task, annotator_sets as sets
 from iavlib.masks import class_dice, soft_dice
@@ -133,7 +133,7 @@ def method_of(experiment: Experiment):
         settings |= {"encoder": backbone, "weights": experiment.weights}
     try:
         return make_method(name, **settings), recipe
-    except MethodError as error:
+    except IavError as error:
         raise ExperimentError("experiment", str(error), "correct the specification") from error
 
 

@@ -82,10 +82,9 @@ def complete(experiment: Experiment) -> Experiment:
     choices |= {"generators": (generators, GENERATORS)}
     choices |= {"optimised_net": ([chosen.optimised_net], chosen.nets)}
     for field, (names, known) in choices.items():
-        for name in names:
-            if name not in known:
-                hint = suggest(name, known)
-                raise ExperimentError(f"settings.{field}", f"there is no {name!r}", hint)
+        for name in (name for name in names if name not in known):
+            problem = f"there is no {name!r}"
+            raise ExperimentError(f"settings.{field}", problem, suggest(name, known))
     return with_weights(experiment)
 
 

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iavlib.core.errors import DiagnosisFirstError
 from iavlib.models.assisted import BLOCKS, SMALL, TakeGive, block_names, build_assisted
 from iavlib.multiannotator import assisted_training
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
@@ -45,9 +44,8 @@ class JudgedNetwork(nn.Module):
     @property
     def trained(self) -> nn.Module:
         """The network that is being trained."""
-        if self.stage == DIAGNOSIS:
-            return self.networks[SEGMENTATION].diagnosis
-        return self.networks[self.stage]
+        nets, stage = self.networks, self.stage
+        return nets[SEGMENTATION].diagnosis if stage == DIAGNOSIS else nets[stage]
 
     @property
     def backbone(self) -> nn.Module:
@@ -83,10 +81,7 @@ class DiFF(Method):
         """Raise :class:`MethodError` where settings make no sense."""
         self.require("learns", [*PLAIN, *GENERATORS])
         self.require_minimum(1, "steps")
-        try:
-            self.settings["blocks"] = block_names(self.settings["blocks"])
-        except DiagnosisFirstError as error:
-            self.refuse(str(error))
+        self.settings["blocks"] = block_names(self.settings["blocks"])
         judged = self.settings["learns"] in GENERATORS
         self.stages = (JUDGE,) * judged + (DIAGNOSIS, SEGMENTATION) * self.settings["segments"]
         if not self.stages:
