@@ -50,6 +50,8 @@ from .gains import (
     average_gain as average_gain,
     average_gain_on_other_images as average_gain_on_other_images,
     cell_gains as cell_gains,
+    gain_table as gain_table,
+    gain_tests as gain_tests,
     paired_gains as paired_gains,
 )
 from .image_baselines import (
@@ -76,6 +78,7 @@ from .model_comparison import (
 )
 from .regression import (
     compare_distributions as compare_distributions,
+    compare_errors as compare_errors,
     errors_by_group as errors_by_group,
     partial_correlation as partial_correlation,
     point_errors as point_errors,

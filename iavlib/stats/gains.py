@@ -28,6 +28,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from iavlib.stats.resampling import block_sizes, mean_interval, percentiles
 from iavlib.stats.samples import OneClassError, boolean_labels, cluster_codes
@@ -153,6 +155,91 @@ def cell_gains(gains: pd.DataFrame) -> pd.DataFrame:
     columns = ["n", "gain", "sd", "ci_low", "ci_high", "wins"]
     index = pd.MultiIndex.from_tuples(rows, names=CELL)
     return pd.DataFrame(list(rows.values()), index=index, columns=columns)
+
+
+def gain_tests(gains: pd.DataFrame) -> pd.DataFrame:
+    """Test the gain with each kind of unit, by signed ranks, by signs and by the t test.
+
+    Parameters
+    ----------
+    gains : DataFrame
+        From :func:`paired_gains`.
+
+    Returns
+    -------
+    DataFrame
+        Index ``unit`` (pair, cell, dataset), ``test``; columns
+
+        - ``n``: units; ``counts_as_one``: what a unit is;
+        - ``estimate``, ``ci_low``, ``ci_high``: of ``wilcoxon`` the median of the means of all
+          two units (Hodges and Lehmann; its exact interval, NaN for too few units), of ``sign``
+          the share of units that gain (Wilson's interval), of ``t`` the mean gain;
+        - ``p``: two-sided. Units without any difference are left out of ``wilcoxon`` and
+          ``sign`` (p is 1 when none is left); with n units neither can fall below 2 / 2^n, which
+          is .0625 for five.
+
+    References
+    ----------
+    Hollander, M. and Wolfe, D. A. (1999). Nonparametric Statistical Methods, 2nd ed., ch. 3.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import gain_tests
+    >>> gains = pd.DataFrame({"dataset": "ph2", "backbone": "vgg16", "gain": [0.01, 0.02, 0.03]})
+    >>> gain_tests(gains).loc[("pair", "wilcoxon"), ["n", "p"]].astype(float).tolist()
+    [3.0, 0.25]
+    """
+    cells = gains.groupby(list(CELL))["gain"].mean()
+    units = {
+        "pair": (gains["gain"], "two runs alike but for the arm"),
+        "cell": (cells, "a dataset with a backbone, mean over seeds"),
+        "dataset": (cells.groupby(level="dataset").mean(), "a dataset, mean over backbones"),
+    }
+    rows = {}
+    for unit, (values, meaning) in units.items():
+        array = values.to_numpy(dtype=float)
+        array = np.where(np.abs(array) < _ZERO, 0, array)
+        for test in (_signed_ranks, _signs, _t_test):
+            rows[unit, _NAMES[test]] = (len(array), *test(array), meaning)
+    columns = ["n", "estimate", "ci_low", "ci_high", "p", "counts_as_one"]
+    index = pd.MultiIndex.from_tuples(rows, names=["unit", "test"])
+    return pd.DataFrame(list(rows.values()), index=index, columns=columns)
+
+
+def _signed_ranks(values: np.ndarray) -> tuple[float, float, float, float]:
+    """Hodges-Lehmann estimate, its interval and the signed-rank test's p-value."""
+    n = len(values)
+    walsh = np.sort(((values[:, None] + values[None, :]) / 2)[np.triu_indices(n)])
+    changed = values[values != 0]
+    p = float(stats.wilcoxon(changed).pvalue) if len(changed) else 1.0
+    # The distribution of the signed-rank sum without ties gives the means to cut at each end.
+    total, counts = n * (n + 1) // 2, np.ones(1)
+    for rank in range(1, n + 1):
+        counts = np.convolve(counts, np.r_[1.0, np.zeros(rank - 1), 1.0]) / 2
+    cut = int(np.searchsorted(np.cumsum(counts), 0.025, side="right"))
+    limits = (walsh[cut - 1], walsh[total - cut]) if cut > 0 else (np.nan, np.nan)
+    return float(np.median(walsh)), float(limits[0]), float(limits[1]), p
+
+
+def _signs(values: np.ndarray) -> tuple[float, float, float, float]:
+    """Share of positive values, with Wilson's interval and the sign test's p-value."""
+    up, n = int((values > 0).sum()), int((values != 0).sum())
+    if not n:
+        return float("nan"), float("nan"), float("nan"), 1.0
+    low, high = proportion_confint(up, n, method="wilson")
+    return up / n, float(low), float(high), float(stats.binomtest(up, n).pvalue)
+
+
+def _t_test(values: np.ndarray) -> tuple[float, float, float, float]:
+    """Mean with its t interval and p-value; NaN where nothing varies."""
+    if np.ptp(values) < _ZERO:
+        return float(values.mean()), float("nan"), float("nan"), float("nan")
+    mean = mean_interval(values)
+    return mean.value, mean.low, mean.high, mean.p
+
+
+_NAMES = {_signed_ranks: "wilcoxon", _signs: "sign", _t_test: "t"}
 
 
 def _name(run: pd.Series, arm: str) -> str:
@@ -418,3 +505,35 @@ def _gains_of(cells: list, weights: list[np.ndarray], n_pairs: int) -> np.ndarra
         treatment, control = np.split((sensitivity + specificity) / 2, 2, axis=1)
         gain[:, numbers] = treatment - control
     return gain
+
+
+def gain_table(gains: pd.DataFrame, averages: pd.DataFrame) -> pd.DataFrame:
+    """Arrange the gain of each cell, and below them the averages, for a forest plot.
+
+    Parameters
+    ----------
+    gains : DataFrame
+        From :func:`paired_gains`.
+    averages : DataFrame
+        From :func:`average_gain` or :func:`average_gain_on_other_images`.
+
+    Returns
+    -------
+    DataFrame
+        Index: dataset and backbone, or "average" and what was resampled. Columns ``estimate``,
+        ``ci_low`` and ``ci_high`` in percentage points, and ``n`` (pairs of runs).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from iavlib.stats import average_gain, gain_table
+    >>> gains = pd.DataFrame({"dataset": "ph2", "backbone": "vgg16", "gain": [0.01, 0.03]})
+    >>> gain_table(gains, average_gain(gains, n_boot=10))["estimate"].round(2).unique().tolist()
+    [2.0]
+    """
+    cells = cell_gains(gains).rename(columns={"gain": "estimate"})
+    below = averages.rename(columns={"n_pairs": "n"})
+    below.index = pd.MultiIndex.from_tuples([("average", f"resampled: {n}") for n in below.index])
+    columns = ["estimate", "ci_low", "ci_high"]
+    table = pd.concat([cells[[*columns, "n"]], below[[*columns, "n"]]])
+    return table.assign(**{name: 100 * table[name] for name in columns})

@@ -111,6 +111,41 @@ def point_errors(true: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
     return dict(zip(ERROR_STATISTICS, map(float, values), strict=True))
 
 
+def compare_errors(
+    true: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    clusters: ArrayLike | None = None,
+    n_boot: int = 2000,
+    seed: int | np.random.Generator = 0,
+) -> Estimate:
+    """Compare the mean absolute errors of two predictors on the same rows, pair by pair.
+
+    Parameters
+    ----------
+    true, first, second : array_like of float, shape (n,)
+    clusters, n_boot, seed
+        See :func:`regression_errors`.
+
+    Returns
+    -------
+    Estimate
+        MAE of `first` minus MAE of `second`, negative when `first` is better. The difference is
+        bootstrapped as one number, so an image that is hard for both does not widen its interval.
+
+    Raises
+    ------
+    ValueError
+        As :func:`regression_errors`.
+    """
+    truth, guess, codes, _ = _checked(true, first, clusters, second=second)
+    other = _checked(true, second, clusters)[1]
+    difference = np.abs(guess - truth) - np.abs(other - truth)
+    return cluster_bootstrap(
+        lambda weights: weighted_mean(difference, weights), codes, n_boot, seed
+    ).to_estimate()
+
+
 def relative_reduction(
     true: ArrayLike,
     predicted: ArrayLike,

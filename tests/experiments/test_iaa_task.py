@@ -269,3 +269,6 @@ def test_the_number_of_annotators_and_fleiss_kappa_as_targets(phantom, store):
     assert kappa.iloc[0] == pytest.approx((observed - chance) / (1 - chance))
     predicted = run(small(settings={"target": "n_annotators"}), store).predictions
     assert predicted.set_index("image_id")["true"].to_dict() == given.to_dict()
+    recipe = {"name": "smoke", "label_transform": "logit"}
+    with pytest.raises(ExperimentError, match="is not from 0 to 1"):
+        resolve(small(settings={"target": "n_annotators"}, recipe=recipe))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from iavlib import plots, stats
 
@@ -70,6 +71,19 @@ def test_groups_are_set_apart_and_small_ones_say_why():
     assert [text.get_text() for text in ax.texts] == [table.loc[("site", "palms"), "note"]]
     none = table.assign(auroc=np.nan)
     assert len(plots.forest(none, "AUROC", series={"auroc": "AUROC"}).axes[0].texts) == 3
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_gains_and_their_averages(seeds):
+    rows = [(d, b, s) for d in ("ph2", "isic2017") for b in ("vgg16", "vit") for s in range(seeds)]
+    gains = pd.DataFrame(rows, columns=["dataset", "backbone", "seed"])
+    gains["gain"] = np.random.default_rng(1).normal(0.03, 0.02, len(gains))
+    table = stats.gain_table(gains, stats.average_gain(gains, n_boot=20))
+    figure = plots.forest(table, "gain (points)", reference=0, lines={"reported": 4.2})
+    assert ticks(figure.axes[0])[0] == f"isic2017, vgg16 (n {seeds})"
+    assert ticks(figure.axes[0])[-1].startswith("average, resampled: dataset, backbone, seed")
+    assert table.iloc[0]["estimate"] == pytest.approx(100 * stats.cell_gains(gains)["gain"].iloc[0])
+    assert legend_of(figure) == ["reported 4.200"]
 
 
 def test_methods_have_a_panel_per_measure_and_a_row_per_cohort():

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings, strategies as st
+from scipy import stats
 
 from iavlib.stats import (
     OneClassError,
@@ -11,6 +13,7 @@ from iavlib.stats import (
     average_gain_on_other_images,
     cell_gains,
     cluster_bootstrap,
+    gain_tests,
     paired_gains,
 )
 from iavlib.stats.classification import weighted_rates
@@ -79,6 +82,47 @@ def test_cells():
     # The t interval of two values: mean and 12.706 times half their distance.
     assert row["ci_high"] == pytest.approx(0.02 + 12.7062 * 0.01, rel=1e-5)
     assert np.isnan(cells.loc[("d", "b"), "ci_low"]) and cells.loc[("d", "b"), "wins"] == 0
+
+
+def test_tests_as_r():
+    # R: wilcox.test(x, y, paired = TRUE, conf.int = TRUE): V = 40, p = .03906, pseudomedian
+    # .46, exact interval .010 to .786; binom.test(7, 9): p = .1797; t.test: .4322, .0883 to .776.
+    gains = table_of({("d", "b"): np.subtract(BEFORE, AFTER)})
+    tests = gain_tests(gains).loc["pair"]
+    assert tests.loc["wilcoxon", "p"] == pytest.approx(0.03906, abs=5e-6)
+    ends = tests.loc["wilcoxon", ["estimate", "ci_low", "ci_high"]].tolist()
+    assert ends == pytest.approx([0.46, 0.010, 0.786], abs=1e-9)
+    assert tests.loc["sign", "p"] == pytest.approx(0.1797, abs=5e-5)
+    assert tests.loc["sign", "estimate"] == pytest.approx(7 / 9)
+    expected = stats.ttest_rel(BEFORE, AFTER)
+    assert tests.loc["t", "p"] == pytest.approx(expected.pvalue)
+    assert tests.loc["t", "ci_low"] == pytest.approx(expected.confidence_interval().low)
+
+
+def test_each_unit_is_counted():
+    tests = gain_tests(planted(np.random.default_rng(0)))
+    assert tests["n"].unstack()["t"].to_dict() == {"pair": 45, "cell": 15, "dataset": 5}
+    dataset = tests.loc[("dataset", "wilcoxon")]
+    assert dataset["p"] == pytest.approx(2 / 2**5) and np.isnan(dataset["ci_low"])
+    assert tests["counts_as_one"].notna().all()
+
+
+def test_no_difference_at_all():
+    tests = gain_tests(table_of({("d", "b"): [0.0, 0.0, 0.0]}))
+    assert tests.loc[("pair", "wilcoxon"), "p"] == tests.loc[("pair", "sign"), "p"] == 1
+    assert np.isnan(tests.loc[("pair", "t"), "p"])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(-40, 60), min_size=2, max_size=7))
+def test_signs_of_gains_turn_with_the_arms(values):
+    gains = table_of({("d", "b"): np.array(values) / 1000})
+    turned = gains.assign(gain=-gains["gain"])
+    one, two = gain_tests(gains).loc["pair"], gain_tests(turned).loc["pair"]
+    assert one["p"].to_numpy() == pytest.approx(two["p"].to_numpy(), nan_ok=True)
+    for test in ("wilcoxon", "t"):
+        assert one.loc[test, "estimate"] == pytest.approx(-two.loc[test, "estimate"])
+        assert one.loc[test, "ci_low"] == pytest.approx(-two.loc[test, "ci_high"], nan_ok=True)
 
 
 def test_average_and_its_intervals():

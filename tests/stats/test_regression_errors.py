@@ -112,6 +112,20 @@ def test_units_and_order_change_what_they_must(seed, scale, shift):
         assert after[name] == pytest.approx(before[name], abs=1e-7)
 
 
+def test_difference_of_two_predictors_is_paired():
+    true, predicted, clusters = sample()
+    other = predicted + 0.3
+    result = stats.compare_errors(true, predicted, other, clusters, n_boot=500)
+    assert result.value == pytest.approx(
+        np.abs(predicted - true).mean() - np.abs(other - true).mean()
+    )
+    assert result.low < result.value < result.high < 0
+    same = stats.compare_errors(true, predicted, predicted, clusters, n_boot=50)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    opposite = stats.compare_errors(true, other, predicted, clusters, n_boot=500)
+    assert (opposite.value, opposite.low) == pytest.approx((-result.value, -result.high))
+
+
 def test_reduction_against_a_constant_and_against_one_a_fold():
     true = np.array([0.0, 0.2, 0.4, 0.8, 1.0])
     # Constant median .4: errors .4 .2 0 .4 .6, mean .32; predictions: all off by .08.

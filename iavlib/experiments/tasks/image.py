@@ -58,8 +58,7 @@ class RegressionSettings(TaskSettings):
         ``shuffled_iaa``: the agreement of training images is permuted among them, by the seed.
     target : {"dice", "n_annotators", "fleiss_kappa"}
         What is predicted: the mean Dice of the image's pairs; how many annotators marked it;
-        Fleiss' kappa of their masks. The last two are the outlook of the student report; they are
-        not from 0 to 1, as ``label_transform: logit`` and the head ``beta`` expect.
+        Fleiss' kappa of their masks. The last two are the outlook of the student report.
     """
 
     VERSION_1: ClassVar = {"head_init": ("start", {"fit": "ridge"})}
@@ -321,6 +320,10 @@ def _contradictions(experiment: Experiment, recipe: Recipe | None):
         where, problem = "settings.head_init = 'fit'", "fits linear heads of the target itself only"
         hint = "set head: linear and label_transform: none, or head_init: median"
         yield settings.head_init == "fit" and not linear, where, problem, hint
+        bounded = not probe and (recipe.label_transform != "none" or recipe.head == "beta")
+        where = f"settings.target = {settings.target!r}"
+        problem, hint = "is not from 0 to 1, as this head expects", "set another head"
+        yield settings.target != "dice" and bounded, where, problem, hint
         problem, hint = "is not for the task iaa", "leave it out, or use multitask"
         yield parent is not None, "init_from", problem, hint
         return
