@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +22,7 @@ from iavlib.agreement.report import write_report
 from iavlib.core.errors import DataError, check_choice
 from iavlib.core.files import load_template, write_json, write_text
 from iavlib.core.processes import run_in_order
+from iavlib.core.project import cache_home
 from iavlib.data.cohort import Cohort
 from iavlib.data.datasets.folder import (
     OUTSIDE_HINT,
@@ -44,7 +46,7 @@ _IMAGE = {
     f"{m}_{s}": f"{name}_{s}" for m, name in PUBLISHED_METRIC.items() for s in ("mean", "std")
 }
 SUMMARY = "agreement.json"
-CONSENSUS = "consensus"
+CONSENSUS, EXPORT = "consensus", "export"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ class Analysis:
         Masks that could not be used, each with file and remedy.
     breakdown : pandas.DataFrame
         Means over the pairs by malignancy, patient, tool, skill and annotator, where given.
+    areas : pandas.DataFrame
+        One row per mask: who drew it, and its area in pixels (in the squared unit of the spacing).
+    area_agreement : pandas.DataFrame
+        Of :func:`iavlib.agreement.area_agreement`.
+    objects : pandas.DataFrame
+        Counts of matched and unmatched objects; see
+        :class:`iavlib.data.datasets.folder.Listing`. Empty unless objects are matched.
     n_reused : int
         Images whose pairs an earlier run had computed.
     """
@@ -81,6 +90,9 @@ class Analysis:
     annotators: pd.DataFrame
     problems: pd.DataFrame
     breakdown: pd.DataFrame
+    areas: pd.DataFrame
+    area_agreement: pd.DataFrame
+    objects: pd.DataFrame
     n_reused: int
 
     def __str__(self) -> str:
@@ -110,6 +122,8 @@ def analyse(
     label: str | None = None,
     threshold: float | None = None,
     per_object: bool = False,
+    quorum: float | None = None,
+    export: tuple[str, ...] = (),
     log: Callable[[str], None] = lambda line: None,
 ) -> Analysis:
     """Compare, merge and check the masks of a table, and write everything into a folder.
@@ -131,6 +145,11 @@ def analyse(
         See :func:`iavlib.agreement.pair_table`.
     label, threshold, per_object
         Which objects are compared; see :func:`iavlib.data.datasets.folder.read_listing`.
+    quorum : float, optional
+        Also writes the consensus mask ``quorum``; see :func:`iavlib.agreement.write_consensus`.
+    export : tuple of str
+        Forms in which the masks are written for other tools: ``coco``, ``nifti``, ``png``,
+        ``votes``.
     log : callable
         Receives lines: what was understood, before anything is measured.
 
@@ -150,6 +169,12 @@ def analyse(
     except ValueError as error:
         hint = "give a finite tolerance of 0 or more, and a finite spacing above 0"
         raise DataError("options", str(error), hint) from None
+    if quorum is not None:
+        if not (0 < quorum < 1 or (quorum >= 1 and quorum == int(quorum))):
+            hint = "give a number of votes, such as 2, or a share of the masks, such as 0.66"
+            raise DataError("quorum", f"{quorum:g} is neither", hint)
+        methods = (*methods, "quorum")
+    consensus_files.check_exports(export)
     for method in methods:
         check_choice("methods", method, consensus_files.METHODS)
     listing = read_listing(table, False, label, threshold, per_object)
@@ -170,8 +195,9 @@ def analyse(
     planned = {f"{CONSENSUS}/{name}_{method}.png" for name in names.values() for method in methods}
     planned |= set(earlier["files"])
     write_json(out / SUMMARY, {"table": str(listing.path), "files": sorted(planned)})
-    options = (names, out, options, methods)
-    results, n_reused = _measure_all(cohort, usable.index, *options, processes, progress)
+    measure = partial(_measure, options, methods, quorum or 0.5, out.resolve())
+    run = (options, measure, processes, progress)
+    results, n_reused = _measure_all(cohort, usable.index, names, out, *run)
     records = [result["record"] for result in results.values() if result["record"]]
     measured = tables.table_of_records(records, usable, selected_metrics(extra=True))
     problems = pd.concat([_unusable(listing), measured.problems], ignore_index=True)
@@ -198,6 +224,12 @@ def analyse(
     consensus["path"] = [_relative(path, out.resolve()) for path in consensus["path"]]
     measures = annotator_bias.measures_table([one["measures"] for one in results.values()])
     checked = {m: found for one in results.values() for m, found in one["checked"].items()}
+    areas = usable.rename_axis("mask_id").reset_index()
+    pixels = {m: n for one in results.values() for m, n in one["pixels"].items()}
+    areas["pixels"] = areas["mask_id"].map(pixels)
+    areas = areas.dropna(subset="pixels").astype({"pixels": int})
+    areas["area"] = areas["pixels"] * spacing**2
+    areas["path"] = [_relative(path, place) for path in areas["path"]]
     result = Analysis(
         out=out,
         pairs=measured.pairs[[*_PAIR, *further]].rename(columns=_PAIR),
@@ -207,6 +239,9 @@ def analyse(
         annotators=annotator_bias.annotator_summary(measures, cohort.clusters()),
         problems=problems,
         breakdown=_breakdown(measured.pairs[~repeated], cohort.images),
+        areas=areas,
+        area_agreement=annotator_bias.area_agreement(areas),
+        objects=pd.DataFrame(listing.objects),
         n_reused=n_reused,
     )
     files = {name: v for name, v in vars(result).items() if isinstance(v, pd.DataFrame)}
@@ -217,15 +252,24 @@ def analyse(
     files["consensus"] = consensus.drop(columns=lists)
     for name, frame in files.items():
         named = frame.index.name is not None
-        write_text(out / f"{name}.csv", frame.to_csv(index=named))
+        if len(frame.columns):  # none where objects were not matched
+            write_text(out / f"{name}.csv", frame.to_csv(index=named))
     write_text(out / "columns.md", load_template("iavlib.agreement", "columns.md").render() + "\n")
     alpha = krippendorff_alpha(votes.values())
     unit = "pixels" if spacing == 1 else "in the unit of the spacing"
     write_report(result, listing.path, cohort, alpha, unit)
-    written = sorted(consensus["path"].dropna())
-    for name in planned - set(written):
+    written = set(consensus["path"].dropna())
+    if export:
+        drawn = replace(cohort, masks=cohort.masks.loc[areas["mask_id"]])
+        label = next(iter(listing.classes), "object") if len(listing.classes) < 2 else label
+        options = {"spacing": spacing, "label": label, "processes": processes}
+        files = consensus_files.export_masks(
+            drawn, out / EXPORT, export, progress=progress, **options
+        )
+        written |= {f"{EXPORT}/{name}" for name in files}
+    for name in planned - written:
         (out / name).unlink(missing_ok=True)
-    summary |= {"krippendorff_alpha": alpha, "table": str(listing.path), "files": written}
+    summary |= {"krippendorff_alpha": alpha, "table": str(listing.path), "files": sorted(written)}
     write_json(out / SUMMARY, summary)
     return result
 
@@ -250,20 +294,22 @@ def _output_folder(out: Path) -> tuple[Path, dict]:
         problem = "damaged, or not written by this command"
         raise DataError(listed, problem, "remove it, or choose another folder") from None
     # Only names that this command gives are ever removed.
-    ours = [p.as_posix() for p in files if p.parts[:1] == (CONSENSUS,) and ".." not in p.parts]
-    return out, earlier | {"files": ours}
+    ours = [p for p in files if p.parts[:1] in ((CONSENSUS,), (EXPORT,)) and ".." not in p.parts]
+    return out, earlier | {"files": [path.as_posix() for path in ours]}
 
 
 def _relative(path, folder: Path) -> str | None:
-    """Name a file relative to a folder where it lies in it, with slashes."""
-    if pd.isna(path):
+    """Name a file relative to a folder, with slashes; None if it is no file of the user's."""
+    if pd.isna(path) or Path(path).is_relative_to(cache_home()):
         return None
-    path, folder = Path(path).absolute(), folder.absolute()
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive of Windows
+        return Path(path).as_posix()
 
 
 def _measure_all(
-    cohort: Cohort, usable, names, out: Path, options, methods, processes, progress
+    cohort: Cohort, usable, names, out: Path, options, measure, processes, progress
 ) -> tuple[dict[str, dict], int]:
     """Measure all images; return the results by image, and how many pairs were known."""
     masks = cohort.masks.assign(usable=cohort.masks.index.isin(usable))
@@ -283,14 +329,17 @@ def _measure_all(
             if record and store.reusable(keys[record["image_id"]]) != record:
                 store.append(keys[record["image_id"]], record)
 
-        measure = partial(_measure, options, methods, out.resolve() / CONSENSUS)
         count = progress, "images measured", keep
         results = run_in_order(measure, tasks, processes, _died, *count)
         store.keep_only(keys.values())
     return dict(zip(keys, results, strict=True)), n_known
 
 
-def _measure(options: PairOptions, methods, out: Path, task: tuple) -> dict:
+#: What is known of an image none of whose masks could be measured.
+_NOTHING = {"consensus": [], "measures": [], "votes": None, "pixels": {}}
+
+
+def _measure(options: PairOptions, methods, quorum: float, out: Path, task: tuple) -> dict:
     """Do everything that needs the pixels of an image's masks, reading each file once."""
     image_id, masks, size, name, record = task
     decode = functools.cache(decode_mask)
@@ -307,16 +356,19 @@ def _measure(options: PairOptions, methods, out: Path, task: tuple) -> dict:
     kept = {mask_id: path for mask_id, path in usable.items() if mask_id not in lost}
     check = partial(mask_quality.check_mask, decode=decode)
     checked = {item[0]: check((*item, size)) for item in paths.items()}
-    result = {"record": record, "checked": checked, "consensus": [], "measures": [], "votes": None}
+    result = _NOTHING | {"record": record, "checked": checked}
     if len(kept) < 2:
         return result
     who = masks.loc[list(kept), "annotator"]
-    make = partial(consensus_files.consensus_of_image, methods=methods, out=out, read=read)
+    place, rules = out / CONSENSUS, {"quorum": quorum, "read": read}
+    make = partial(consensus_files.consensus_of_image, methods=methods, out=place, **rules)
     result["consensus"] = make((image_id, kept, name))
     result["measures"] = annotator_bias.measure_image((image_id, kept, tuple(who)), read)
+    drawn = {mask_id: read(path) for mask_id, path in kept.items()}
+    result["pixels"] = {mask_id: int(np.count_nonzero(mask)) for mask_id, mask in drawn.items()}
     first = who.drop_duplicates().index  # one mask of each annotator
     if len(first) > 1 and record["pairs"]:
-        votes = sum(read(kept[mask_id]).astype(np.uint8) for mask_id in first)
+        votes = sum(drawn[mask_id].astype(np.uint8) for mask_id in first)
         result["votes"] = np.bincount(votes.ravel(), minlength=len(first) + 1).tolist()
     return result
 
@@ -325,7 +377,7 @@ def _died(task: tuple, error: DataError) -> dict:
     """Return the result of an image whose process died."""
     record = tables.lost_record(task, error) if task[1]["usable"].sum() > 1 else None
     checked = {mask_id: mask_quality.unreadable((mask_id,), error) for mask_id in task[1].index}
-    return {"record": record, "checked": checked, "consensus": [], "measures": [], "votes": None}
+    return _NOTHING | {"record": record, "checked": checked}
 
 
 def _image_table(pairs: pd.DataFrame, images: pd.DataFrame, votes: dict) -> pd.DataFrame:

@@ -11,6 +11,7 @@ order of annotators describes what was seen on them, not skill.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -368,6 +369,58 @@ def _solve(weights, targets, design, own) -> np.ndarray:
     solved = np.linalg.pinv(equations, rcond=1e-9, hermitian=True) @ right[:, :, None]
     return np.where(weights @ own > 0, solved[:, :, 0], np.nan)
 
+
+def area_agreement(areas: pd.DataFrame) -> pd.DataFrame:
+    """Compare the areas that annotators marked: ICC(2,1), bias and limits of agreement.
+
+    Parameters
+    ----------
+    areas : pandas.DataFrame
+        One row per mask: ``image_id``, ``annotator`` and ``area``, in any unit. Of repeated
+        drawings by one annotator the first counts.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for all annotators, if there are more than two (``annotator1`` and ``annotator2``
+        empty), and one per two who share images: ``n_images`` that all of them drew, ``icc`` with
+        ``icc_low`` and ``icc_high``; of two annotators ``bias`` (mean of the first's area minus
+        the second's), ``limit_low``, ``limit_high`` (in the unit of the areas), and ``ratio``,
+        ``ratio_low``, ``ratio_high``: the same for the logarithms, as ratio of the areas, without
+        empty masks. ``reason`` states why there is no ICC.
+    """
+    from iavlib.stats.reliability import intraclass_correlation, limits_of_agreement
+
+    drawn = areas.drop_duplicates(["image_id", "annotator"])
+    wide = drawn.pivot(index="image_id", columns="annotator", values="area").astype(float)
+    names, rows = list(wide), []
+    for who in [*([names] if len(names) > 2 else []), *map(list, combinations(names, 2))]:
+        common = wide[who].dropna()
+        if len(common) == 0 and who is not names:
+            continue
+        row = {"annotator1": "", "annotator2": "", "n_images": len(common)}
+        found = {"icc": intraclass_correlation(common)}
+        if who is not names or len(who) == 2:
+            row |= {"annotator1": who[0], "annotator2": who[1]}
+            found["bias"] = limits_of_agreement(*common.to_numpy().T)
+            logs = np.log(common[(common > 0).all(axis=1)])
+            found["ratio"] = limits_of_agreement(*logs.to_numpy().T)
+        for name, of in found.items():
+            limits = (of.value, *of.interval)
+            limits = np.exp(limits) if name == "ratio" else limits
+            ends = (
+                ("limit_low", "limit_high") if name == "bias" else (f"{name}_low", f"{name}_high")
+            )
+            row |= dict(zip((name, *ends), limits, strict=True))
+        few = "fewer than two images drawn by all" if len(common) < 2 else "all areas are equal"
+        rows.append(row | {"reason": few if np.isnan(found["icc"].value) else ""})
+    return pd.DataFrame(rows, columns=[*AREA_COLUMNS])
+
+
+AREA_COLUMNS = (
+    *("annotator1", "annotator2", "n_images", "icc", "icc_low", "icc_high"),
+    *("bias", "limit_low", "limit_high", "ratio", "ratio_low", "ratio_high", "reason"),
+)
 
 COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "hint")
 NEAR_DUPLICATE = "Near-duplicate annotators"

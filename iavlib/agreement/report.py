@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,9 @@ def write_report(result: Analysis, source: Path, cohort: Cohort, alpha: float, u
         histogram=np.histogram(between["dice_score"], bins=25, range=(0, 1))[0].tolist(),
         factors=dict(tuple(breakdown.groupby("factor", sort=False))),
         same_images=len(set(both.groupby("annotator1")["img_id"].agg(frozenset))) == 1,
+        areas=result.area_agreement,
+        scatter=_bland_altman(result, unit),
+        objects=_objects(result.objects),
         findings=result.findings.value_counts(["issue", "severity"], sort=False).reset_index(),
     )
     path = result.out / "report.html"
@@ -89,6 +93,40 @@ def _annotators(summary: pd.DataFrame) -> dict[str, dict]:
     table = summary.assign(**table).set_index("quantity")
     groups = table.groupby("annotator", sort=False)
     return {name: group.to_dict("index") for name, group in groups}
+
+
+def _bland_altman(result: Analysis, unit: str) -> list[tuple[str, str]]:
+    """Draw the areas of the pairs of annotators with most common images."""
+    rows = result.area_agreement
+    rows = rows[rows["limit_low"].notna() & (rows["n_images"] > 2)]
+    if rows.empty:
+        return []
+    from iavlib import plots  # takes a second
+
+    drawn = result.areas.drop_duplicates(["image_id", "annotator"])
+    wide = drawn.pivot(index="image_id", columns="annotator", values="area")
+    what = "area (pixels)" if unit == "pixels" else "area (squared unit of the spacing)"
+    pictures = []
+    for row in rows.nlargest(6, "n_images").itertuples():
+        who = row.annotator1, row.annotator2
+        limits = row.limit_low, row.bias, row.limit_high
+        figure = plots.bland_altman(*wide[[*who]].dropna().to_numpy().T, limits, (*who, what))
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg")
+        pictures.append((" and ".join(who), data_uri(buffer.getvalue(), "svg+xml")))
+    return pictures
+
+
+def _objects(objects: pd.DataFrame) -> pd.DataFrame:
+    """Count matched and unmatched objects over all images; F1 is the Dice of the counts."""
+    if objects.empty:
+        return objects
+    who, counts = ["annotator1", "annotator2"], ["matched", "only_1", "only_2"]
+    table = objects.groupby(who, sort=False)[counts].sum().reset_index()
+    drawn = 2 * table["matched"] + table["only_1"] + table["only_2"]
+    names = {"annotator1": "first", "annotator2": "second", "only_1": "first only (missed)"}
+    table = table.rename(columns=names | {"only_2": "second only (extra)"})
+    return table.assign(F1=2 * table["matched"] / drawn.where(drawn > 0))
 
 
 def _pictures(result: Analysis, cohort: Cohort, names: list[str]) -> list[dict[str, Any]]:

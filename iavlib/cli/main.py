@@ -72,6 +72,12 @@ def agreement(
     per_object: bool = Option(
         False, "--per-object", help="Match objects one to one instead of uniting them."
     ),
+    quorum: float | None = Option(
+        None, help="Also write this vote: pixels in so many masks, or in this share below 1."
+    ),
+    export: str = Option(
+        "", help="Also write the masks for other tools: some of coco,nifti,png,votes."
+    ),
 ) -> None:
     """Compare, merge and check masks: tables, consensus masks and a report.
 
@@ -93,6 +99,8 @@ def agreement(
             label=name,
             threshold=threshold,
             per_object=per_object,
+            quorum=quorum,
+            export=tuple(filter(None, map(str.strip, export.split(",")))),
             log=lambda line: typer.echo(f"  {line}"),
         )
         for row in result.problems.itertuples():

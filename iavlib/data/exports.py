@@ -64,7 +64,7 @@ def _coco_masks():
         from pycocotools import mask
     except ImportError:
         hint = "install it with pip install 'iavlib[formats]'"
-        raise DataError("outlines", "pycocotools is needed to fill them", hint) from None
+        raise DataError("outlines and COCO", "pycocotools is needed", hint) from None
     return mask
 
 
@@ -94,6 +94,18 @@ def _fill(ring, size: tuple[int, int]) -> np.ndarray:
         return np.zeros(size[::-1], bool)
     coco = _coco_masks()
     return coco.decode(coco.frPyObjects([points.ravel().tolist()], *size[::-1]))[..., 0] > 0
+
+
+def run_lengths(mask: np.ndarray) -> dict:
+    """Encode a mask of shape (height, width) as the compressed run lengths of COCO."""
+    encoded = _coco_masks().encode(np.asfortranarray(mask, np.uint8))
+    return {"size": list(mask.shape), "counts": encoded["counts"].decode()}
+
+
+def area_and_box(encoded: dict) -> dict:
+    """Return the area and the box (left, top, width, height) of run lengths, in pixels."""
+    coco = _coco_masks()
+    return {"area": int(coco.area(encoded)), "bbox": coco.toBbox(encoded).tolist()}
 
 
 def _inlay(crop: Callable[[], np.ndarray], left: int, top: int, size) -> np.ndarray:

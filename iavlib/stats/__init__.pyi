@@ -92,6 +92,8 @@ from .regression import (
 )
 from .reliability import (
     error_floor as error_floor,
+    intraclass_correlation as intraclass_correlation,
+    limits_of_agreement as limits_of_agreement,
     noise_ceiling as noise_ceiling,
 )
 from .resampling import (
