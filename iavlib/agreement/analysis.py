@@ -31,6 +31,7 @@ from iavlib.data.datasets.folder import (
     read_listing,
 )
 from iavlib.data.datasets.imapp import PUBLISHED_METRIC
+from iavlib.data.exports import RESULTS
 from iavlib.data.images import decode_mask, read_mask
 from iavlib.data.schemas import empty_pairs, pair_columns
 from iavlib.masks.metrics import PairOptions, selected_metrics
@@ -45,7 +46,7 @@ _PAIR = {
 _IMAGE = {
     f"{m}_{s}": f"{name}_{s}" for m, name in PUBLISHED_METRIC.items() for s in ("mean", "std")
 }
-SUMMARY = "agreement.json"
+SUMMARY = RESULTS
 CONSENSUS, EXPORT = "consensus", "export"
 
 
@@ -78,6 +79,8 @@ class Analysis:
     objects : pandas.DataFrame
         Counts of matched and unmatched objects; see
         :class:`iavlib.data.datasets.folder.Listing`. Empty unless objects are matched.
+    cohort : Cohort
+        Images, and all masks that were found.
     n_reused : int
         Images whose pairs an earlier run had computed.
     """
@@ -93,7 +96,13 @@ class Analysis:
     areas: pd.DataFrame
     area_agreement: pd.DataFrame
     objects: pd.DataFrame
+    cohort: Cohort
     n_reused: int
+
+    @property
+    def measured(self) -> Cohort:
+        """The cohort without the masks that could not be compared."""
+        return replace(self.cohort, masks=self.cohort.masks.loc[self.areas["mask_id"]])
 
     def __str__(self) -> str:
         """Sum up in a line."""
@@ -242,6 +251,7 @@ def analyse(
         areas=areas,
         area_agreement=annotator_bias.area_agreement(areas),
         objects=pd.DataFrame(listing.objects),
+        cohort=cohort,
         n_reused=n_reused,
     )
     files = {name: v for name, v in vars(result).items() if isinstance(v, pd.DataFrame)}
@@ -260,11 +270,10 @@ def analyse(
     write_report(result, listing.path, cohort, alpha, unit)
     written = set(consensus["path"].dropna())
     if export:
-        drawn = replace(cohort, masks=cohort.masks.loc[areas["mask_id"]])
         label = next(iter(listing.classes), "object") if len(listing.classes) < 2 else label
         options = {"spacing": spacing, "label": label, "processes": processes}
         files = consensus_files.export_masks(
-            drawn, out / EXPORT, export, progress=progress, **options
+            result.measured, out / EXPORT, export, progress=progress, **options
         )
         written |= {f"{EXPORT}/{name}" for name in files}
     for name in planned - written:

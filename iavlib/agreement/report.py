@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,7 @@ def write_report(result: Analysis, source: Path, cohort: Cohort, alpha: float, u
         factors=dict(tuple(breakdown.groupby("factor", sort=False))),
         same_images=len(set(both.groupby("annotator1")["img_id"].agg(frozenset))) == 1,
         areas=result.area_agreement,
-        scatter=_bland_altman(result, unit),
+        scatter=_bland_altman(result),
         objects=_objects(result.objects),
         findings=result.findings.value_counts(["issue", "severity"], sort=False).reset_index(),
     )
@@ -95,25 +94,23 @@ def _annotators(summary: pd.DataFrame) -> dict[str, dict]:
     return {name: group.to_dict("index") for name, group in groups}
 
 
-def _bland_altman(result: Analysis, unit: str) -> list[tuple[str, str]]:
-    """Draw the areas of the pairs of annotators with most common images."""
+def _bland_altman(result: Analysis) -> list[dict[str, Any]]:
+    """Place the areas of the pairs of annotators with most common images in unit squares."""
     rows = result.area_agreement
     rows = rows[rows["limit_low"].notna() & (rows["n_images"] > 2)]
-    if rows.empty:
-        return []
-    from iavlib import plots  # takes a second
-
     drawn = result.areas.drop_duplicates(["image_id", "annotator"])
     wide = drawn.pivot(index="image_id", columns="annotator", values="area")
-    what = "area (pixels)" if unit == "pixels" else "area (squared unit of the spacing)"
     pictures = []
     for row in rows.nlargest(6, "n_images").itertuples():
-        who = row.annotator1, row.annotator2
-        limits = row.limit_low, row.bias, row.limit_high
-        figure = plots.bland_altman(*wide[[*who]].dropna().to_numpy().T, limits, (*who, what))
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg")
-        pictures.append((" and ".join(who), data_uri(buffer.getvalue(), "svg+xml")))
+        first, second = wide[[row.annotator1, row.annotator2]].dropna().to_numpy(float).T
+        lines = np.array([row.limit_low, row.bias, row.limit_high])
+        x, y = (first + second) / 2, first - second
+        low, high = min(y.min(), lines[0]), max(y.max(), lines[2])
+        x_span, y_span = np.ptp(x) or 1, (high - low) or 1
+        dots = np.stack([(x - x.min()) / x_span, (high - y) / y_span], axis=1).tolist()
+        heights = ((high - lines) / y_span).tolist()
+        about = {"dots": dots, "lines": list(zip(heights, lines.tolist(), strict=True))}
+        pictures.append(about | {"row": row, "ends": (x.min(), x.max())})
     return pictures
 
 

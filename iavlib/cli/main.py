@@ -78,6 +78,9 @@ def agreement(
     export: str = Option(
         "", help="Also write the masks for other tools: some of coco,nifti,png,votes."
     ),
+    notebook: bool = Option(
+        False, "--notebook", help="Also run notebooks 01 and 02 on the masks, as pages in OUT."
+    ),
 ) -> None:
     """Compare, merge and check masks: tables, consensus masks and a report.
 
@@ -107,6 +110,11 @@ def agreement(
             kind = "left out" if row.left_out else "look at"
             typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.hint}", err=True)
         typer.echo(f"{result}\n{result.out / 'report.html'}")
+        if notebook:
+            from iavlib.book.notebooks import run_on_own_masks
+
+            for page in run_on_own_masks(result.measured, place / "notebooks", typer.echo):
+                typer.echo(str(page))
         failed |= bool(result.problems["left_out"].any())
     if failed:
         raise typer.Exit(FAILED)

@@ -1,6 +1,5 @@
 from .distributions import (
     annotator_overlap as annotator_overlap,
-    bland_altman as bland_altman,
     completeness as completeness,
     count_bars as count_bars,
     histograms as histograms,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -272,39 +272,3 @@ def _range(predictions: pd.DataFrame) -> tuple[float, float]:
     values = predictions[["true", "predicted"]].to_numpy()
     low, high = min(0.0, values.min()), max(1.0, values.max())
     return low - _PAD, high + _PAD
-
-
-def bland_altman(
-    first: Sequence[float], second: Sequence[float], limits: Sequence[float], labels: Sequence[str]
-) -> Figure:
-    """Draw the differences of two measurements of the same things over their means.
-
-    Parameters
-    ----------
-    first, second : sequence of float
-        Pairs of measurements.
-    limits : sequence of float
-        Lower limit of agreement, bias, upper limit, as of
-        :func:`iavlib.stats.limits_of_agreement`; missing ones are not drawn.
-    labels : sequence of str
-        Names of the two, and what is measured, with its unit.
-
-    Examples
-    --------
-    >>> from iavlib import plots
-    >>> labels = ("ann", "bob", "area (pixels)")
-    >>> plots.bland_altman([5, 9], [4, 7], [0.1, 1.5, 2.9], labels).axes[0].get_ylabel()
-    'ann minus bob'
-    """
-    first, second = np.asarray(first, float), np.asarray(second, float)
-    figure, ax = plt.subplots(figsize=(3.6, 2.7))
-    ax.scatter((first + second) / 2, first - second, s=14, alpha=0.7, color=COLOURS["neutral"])
-    low, bias, high = limits
-    for value, text in ((low, "lower limit"), (bias, "bias"), (high, "upper limit")):
-        if np.isfinite(value):
-            ax.axhline(value, ls="-" if text == "bias" else "--", lw=1, color=COLOURS["malignant"])
-            place = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "bottom"}
-            ax.text(1, value, f"{text} {value:+,.0f}", fontsize=7, **place)
-    ax.margins(y=0.18)
-    ax.set(xlabel=f"mean {labels[2]}", ylabel=f"{labels[0]} minus {labels[1]}")
-    return figure

@@ -327,7 +327,7 @@ def test_areas_are_those_of_the_masks(twelve, tmp_path):
     assert row["bias"] == pytest.approx((wide[:, 0] - wide[:, 2]).mean())
     assert row["ratio"] == pytest.approx(np.exp(np.log(wide[:, 0] / wide[:, 2]).mean()))
     page = (out / "report.html").read_text()
-    assert page.count('alt="Bland-Altman plot') == 3 and f"{row['icc']:.3f} (" in page
+    assert page.count('aria-label="Bland-Altman plot') == 3 and f"{row['icc']:.3f} (" in page
 
 
 def test_areas_of_images_that_not_all_drew(tmp_path):
