@@ -72,8 +72,8 @@ class Analysis:
         Masks that could not be used, each with file and remedy.
     breakdown : pandas.DataFrame
         Means over the pairs by malignancy, patient, tool, skill and annotator, where given.
-    areas : pandas.DataFrame
-        One row per mask: who drew it, and its area in pixels (in the squared unit of the spacing).
+    measures : pandas.DataFrame
+        One row per mask that was compared; see :func:`iavlib.agreement.annotator_measures`.
     area_agreement : pandas.DataFrame
         Of :func:`iavlib.agreement.area_agreement`.
     objects : pandas.DataFrame
@@ -93,7 +93,7 @@ class Analysis:
     annotators: pd.DataFrame
     problems: pd.DataFrame
     breakdown: pd.DataFrame
-    areas: pd.DataFrame
+    measures: pd.DataFrame
     area_agreement: pd.DataFrame
     objects: pd.DataFrame
     cohort: Cohort
@@ -102,7 +102,7 @@ class Analysis:
     @property
     def measured(self) -> Cohort:
         """The cohort without the masks that could not be compared."""
-        return replace(self.cohort, masks=self.cohort.masks.loc[self.areas["mask_id"]])
+        return replace(self.cohort, masks=self.cohort.masks.loc[self.measures["mask_id"]])
 
     def __str__(self) -> str:
         """Sum up in a line."""
@@ -183,7 +183,9 @@ def analyse(
             hint = "give a number of votes, such as 2, or a share of the masks, such as 0.66"
             raise DataError("quorum", f"{quorum:g} is neither", hint)
         methods = (*methods, "quorum")
-    consensus_files.check_exports(export)
+    for kind in set(export) - set(consensus_files.EXPORTS):
+        known = ", ".join(consensus_files.EXPORTS)
+        raise DataError("export", f"no form {kind!r}", f"choose some of {known}")
     for method in methods:
         check_choice("methods", method, consensus_files.METHODS)
     listing = read_listing(table, False, label, threshold, per_object)
@@ -233,12 +235,6 @@ def analyse(
     consensus["path"] = [_relative(path, out.resolve()) for path in consensus["path"]]
     measures = annotator_bias.measures_table([one["measures"] for one in results.values()])
     checked = {m: found for one in results.values() for m, found in one["checked"].items()}
-    areas = usable.rename_axis("mask_id").reset_index()
-    pixels = {m: n for one in results.values() for m, n in one["pixels"].items()}
-    areas["pixels"] = areas["mask_id"].map(pixels)
-    areas = areas.dropna(subset="pixels").astype({"pixels": int})
-    areas["area"] = areas["pixels"] * spacing**2
-    areas["path"] = [_relative(path, place) for path in areas["path"]]
     result = Analysis(
         out=out,
         pairs=measured.pairs[[*_PAIR, *further]].rename(columns=_PAIR),
@@ -248,8 +244,8 @@ def analyse(
         annotators=annotator_bias.annotator_summary(measures, cohort.clusters()),
         problems=problems,
         breakdown=_breakdown(measured.pairs[~repeated], cohort.images),
-        areas=areas,
-        area_agreement=annotator_bias.area_agreement(areas),
+        measures=measures.drop(columns=["problem", "hint"]),
+        area_agreement=annotator_bias.area_agreement(measures),
         objects=pd.DataFrame(listing.objects),
         cohort=cohort,
         n_reused=n_reused,
@@ -270,12 +266,10 @@ def analyse(
     write_report(result, listing.path, cohort, alpha, unit)
     written = set(consensus["path"].dropna())
     if export:
-        label = next(iter(listing.classes), "object") if len(listing.classes) < 2 else label
-        options = {"spacing": spacing, "label": label, "processes": processes}
-        files = consensus_files.export_masks(
-            result.measured, out / EXPORT, export, progress=progress, **options
-        )
-        written |= {f"{EXPORT}/{name}" for name in files}
+        what = {"spacing": spacing, "label": label or "object"}
+        what |= {"processes": processes, "progress": progress}
+        names = consensus_files.export_masks(result.measured, out / EXPORT, export, **what)
+        written |= {f"{EXPORT}/{name}" for name in names}
     for name in planned - written:
         (out / name).unlink(missing_ok=True)
     summary |= {"krippendorff_alpha": alpha, "table": str(listing.path), "files": sorted(written)}
@@ -345,7 +339,7 @@ def _measure_all(
 
 
 #: What is known of an image none of whose masks could be measured.
-_NOTHING = {"consensus": [], "measures": [], "votes": None, "pixels": {}}
+_NOTHING = {"consensus": [], "measures": [], "votes": None}
 
 
 def _measure(options: PairOptions, methods, quorum: float, out: Path, task: tuple) -> dict:
@@ -369,15 +363,13 @@ def _measure(options: PairOptions, methods, quorum: float, out: Path, task: tupl
     if len(kept) < 2:
         return result
     who = masks.loc[list(kept), "annotator"]
-    place, rules = out / CONSENSUS, {"quorum": quorum, "read": read}
-    make = partial(consensus_files.consensus_of_image, methods=methods, out=place, **rules)
+    rules = {"methods": methods, "out": out / CONSENSUS, "quorum": quorum, "read": read}
+    make = partial(consensus_files.consensus_of_image, **rules)
     result["consensus"] = make((image_id, kept, name))
     result["measures"] = annotator_bias.measure_image((image_id, kept, tuple(who)), read)
-    drawn = {mask_id: read(path) for mask_id, path in kept.items()}
-    result["pixels"] = {mask_id: int(np.count_nonzero(mask)) for mask_id, mask in drawn.items()}
     first = who.drop_duplicates().index  # one mask of each annotator
     if len(first) > 1 and record["pairs"]:
-        votes = sum(drawn[mask_id].astype(np.uint8) for mask_id in first)
+        votes = sum(read(kept[mask_id]).astype(np.uint8) for mask_id in first)
         result["votes"] = np.bincount(votes.ravel(), minlength=len(first) + 1).tolist()
     return result
 

@@ -36,7 +36,10 @@ MEASURES = (
     *("log_area_ratio", "boundary_shift", "boundary_shift_normalized"),
     *("sensitivity", "specificity", "dice", "self_dice"),
 )
-_MEASURED = ("image_id", "mask_id", "annotator", "n_others", *MEASURES, "problem", "hint")
+_MEASURED = (
+    *("image_id", "mask_id", "annotator", "area", "n_others"),
+    *(*MEASURES, "problem", "hint"),
+)
 
 
 def annotator_measures(cohort: Cohort, processes: int | None = None) -> pd.DataFrame:
@@ -52,7 +55,7 @@ def annotator_measures(cohort: Cohort, processes: int | None = None) -> pd.DataF
     -------
     pandas.DataFrame
         One row per mask, of images with at least two masks: ``image_id``, ``mask_id``,
-        ``annotator``, ``n_others`` (other annotators of the image), the measures of
+        ``annotator``, ``area`` (pixels), ``n_others`` (other annotators), the measures of
         :func:`leave_one_out`, and, where an image's masks could not be used, ``problem`` and
         ``hint`` (in all its rows, the measures missing).
     """
@@ -68,7 +71,7 @@ def measures_table(results: list[list[dict]]) -> pd.DataFrame:
     """Arrange the results of :func:`measure_image` as a table."""
     table = pd.DataFrame([row for rows in results for row in rows], columns=list(_MEASURED))
     text = ["image_id", "mask_id", "annotator", "problem", "hint"]
-    return table.astype(dict.fromkeys(MEASURES, float) | dict.fromkeys(text, "str"))
+    return table.astype(dict.fromkeys(("area", *MEASURES), float) | dict.fromkeys(text, "str"))
 
 
 def measure_image(task: tuple, read: Callable = read_mask) -> list[dict]:
@@ -101,11 +104,11 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
     Returns
     -------
     list of dict
-        For each mask ``n_others`` (other annotators) and, NaN where there is no other annotator:
-        ``log_area_ratio``, natural logarithm of its area over the consensus's (NaN if either is
-        0); ``boundary_shift``, in pixels, see :func:`boundary_shift`, the mean over the two rules
-        for ties, and ``boundary_shift_normalized``, divided by the image's diagonal;
-        ``sensitivity`` and ``specificity``, over all pixels; ``dice``; and ``self_dice``, mean
+        For each mask ``n_others`` (other annotators), ``area`` (pixels) and, NaN where there is no
+        other annotator: ``log_area_ratio``, natural logarithm of its area over the consensus's
+        (NaN if either is 0); ``boundary_shift``, in pixels, see :func:`boundary_shift`, the mean
+        over the two rules for ties, and ``boundary_shift_normalized``, divided by the image's
+        diagonal; ``sensitivity`` and ``specificity``, over all pixels; ``dice``; and ``self_dice``, mean
         Dice with the same annotator's other masks, NaN where there are none.
 
     Raises
@@ -129,6 +132,7 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
     rows = []
     for number, (mask, name) in enumerate(zip(stack, annotators, strict=True)):
         row = dict.fromkeys(MEASURES, np.nan) | {"n_others": len(votes) - 1}
+        row["area"] = int(np.count_nonzero(mask))
         own = np.flatnonzero(who == name)
         if len(own) > 1:
             row["self_dice"] = float(np.mean(array_dice(mask, stack[own[own != number]])))
@@ -370,12 +374,12 @@ def _solve(weights, targets, design, own) -> np.ndarray:
     return np.where(weights @ own > 0, solved[:, :, 0], np.nan)
 
 
-def area_agreement(areas: pd.DataFrame) -> pd.DataFrame:
+def area_agreement(measures: pd.DataFrame) -> pd.DataFrame:
     """Compare the areas that annotators marked: ICC(2,1), bias and limits of agreement.
 
     Parameters
     ----------
-    areas : pandas.DataFrame
+    measures : pandas.DataFrame
         One row per mask: ``image_id``, ``annotator`` and ``area``, in any unit. Of repeated
         drawings by one annotator the first counts.
 
@@ -385,42 +389,35 @@ def area_agreement(areas: pd.DataFrame) -> pd.DataFrame:
         One row for all annotators, if there are more than two (``annotator1`` and ``annotator2``
         empty), and one per two who share images: ``n_images`` that all of them drew, ``icc`` with
         ``icc_low`` and ``icc_high``; of two annotators ``bias`` (mean of the first's area minus
-        the second's), ``limit_low``, ``limit_high`` (in the unit of the areas), and ``ratio``,
+        the second's) with its limits of agreement ``bias_low`` and ``bias_high``, and ``ratio``,
         ``ratio_low``, ``ratio_high``: the same for the logarithms, as ratio of the areas, without
         empty masks. ``reason`` states why there is no ICC.
     """
     from iavlib.stats.reliability import intraclass_correlation, limits_of_agreement
 
-    drawn = areas.drop_duplicates(["image_id", "annotator"])
-    wide = drawn.pivot(index="image_id", columns="annotator", values="area").astype(float)
+    drawn = measures.drop_duplicates(["image_id", "annotator"])
+    wide = drawn.pivot(index="image_id", columns="annotator", values="area")
     names, rows = list(wide), []
-    for who in [*([names] if len(names) > 2 else []), *map(list, combinations(names, 2))]:
+    for who in [*([names] if len(names) != 2 else []), *map(list, combinations(names, 2))]:
         common = wide[who].dropna()
-        if len(common) == 0 and who is not names:
-            continue
+        few = "fewer than two images drawn by all" if len(common) < 2 else "all areas are equal"
         row = {"annotator1": "", "annotator2": "", "n_images": len(common)}
         found = {"icc": intraclass_correlation(common)}
-        if who is not names or len(who) == 2:
+        if len(who) == 2:
             row |= {"annotator1": who[0], "annotator2": who[1]}
-            found["bias"] = limits_of_agreement(*common.to_numpy().T)
             logs = np.log(common[(common > 0).all(axis=1)])
+            found["bias"] = limits_of_agreement(*common.to_numpy().T)
             found["ratio"] = limits_of_agreement(*logs.to_numpy().T)
         for name, of in found.items():
-            limits = (of.value, *of.interval)
-            limits = np.exp(limits) if name == "ratio" else limits
-            ends = (
-                ("limit_low", "limit_high") if name == "bias" else (f"{name}_low", f"{name}_high")
+            limits = (
+                np.exp([of.value, *of.interval]) if name == "ratio" else [of.value, *of.interval]
             )
-            row |= dict(zip((name, *ends), limits, strict=True))
-        few = "fewer than two images drawn by all" if len(common) < 2 else "all areas are equal"
-        rows.append(row | {"reason": few if np.isnan(found["icc"].value) else ""})
-    return pd.DataFrame(rows, columns=[*AREA_COLUMNS])
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), limits, strict=True))
+        rows.append(row | {"reason": few if np.isnan(row["icc"]) else ""})
+    columns = [f"{name}{end}" for name in ("icc", "bias", "ratio") for end in ("", "_low", "_high")]
+    table = pd.DataFrame(rows, columns=["annotator1", "annotator2", "n_images", *columns, "reason"])
+    return table[table["n_images"].gt(0) | table["annotator1"].eq("")]
 
-
-AREA_COLUMNS = (
-    *("annotator1", "annotator2", "n_images", "icc", "icc_low", "icc_high"),
-    *("bias", "limit_low", "limit_high", "ratio", "ratio_low", "ratio_high", "reason"),
-)
 
 COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "hint")
 NEAR_DUPLICATE = "Near-duplicate annotators"

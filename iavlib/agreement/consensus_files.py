@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import SimpleITK
 from PIL import Image
 
-from iavlib.core.errors import DataError, check_choice, suggest
+from iavlib.core.errors import DataError, check_choice
 from iavlib.core.files import replacing, safe_name, write_json
 from iavlib.core.processes import run_in_order
 from iavlib.data import exports
@@ -31,6 +32,7 @@ METHODS = {
 }
 #: Forms in which masks are written for other tools.
 EXPORTS = ("coco", "nifti", "png", "votes")
+_COCO = "coco/masks.json"
 COLUMNS = (
     *("image_id", "method", "path", "n_masks", "masks"),
     *("sensitivity", "specificity", "prior", "iterations", "warnings", "problem", "hint"),
@@ -200,14 +202,8 @@ def _vote(stack: np.ndarray, ties: consensus.Ties) -> tuple[np.ndarray, dict]:
 
 
 def _row(image_id: str, paths: dict[str, str | None], name: str, method: str) -> dict:
-    return {
-        "mask_id": f"{name}_{method}.png",
-        "image_id": image_id,
-        "method": method,
-        "n_masks": len(paths),
-        "masks": tuple(paths),
-        "warnings": "",
-    }
+    row = {"mask_id": f"{name}_{method}.png", "image_id": image_id, "method": method}
+    return row | {"n_masks": len(paths), "masks": tuple(paths), "warnings": ""}
 
 
 def _problems(methods: tuple[str, ...], task: tuple, error: DataError) -> list[dict]:
@@ -226,21 +222,15 @@ def _write(mask: np.ndarray, folder: Path, name: str, spacing: float = 1.0) -> P
             if name.endswith(".png"):
                 Image.fromarray(grey).save(temporary, format="PNG", compress_level=1)
             else:
-                _write_nifti(mask, temporary, spacing)
+                image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))
+                image.SetSpacing([spacing, spacing])
+                named = temporary.with_name(f"{temporary.name}.nii.gz")  # it chooses the format
+                SimpleITK.WriteImage(image, named, useCompression=True)
+                named.replace(temporary)
     except OSError as error:
         reason = f"could not be written ({error.strerror or error})"
         raise DataError(path, reason, "free some space or write elsewhere") from None
     return path
-
-
-def _write_nifti(mask: np.ndarray, path: Path, spacing: float) -> None:
-    import SimpleITK
-
-    image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))
-    image.SetSpacing([spacing, spacing])
-    named = path.with_name(f"{path.name}.nii.gz")  # the suffix chooses the format
-    SimpleITK.WriteImage(image, named, useCompression=True)
-    named.replace(path)
 
 
 def export_masks(
@@ -280,9 +270,8 @@ def export_masks(
     Raises
     ------
     DataError
-        If a kind is unknown, or a mask cannot be read or written.
+        If a mask cannot be read or written.
     """
-    check_exports(kinds)
     out, masks = Path(out).resolve(), cohort.masks
     number = masks.groupby(["image_id", "annotator"]).cumcount()
     people = masks["annotator"] + (number + 1).map("_{}".format).where(number > 0, "")
@@ -292,18 +281,10 @@ def export_masks(
     export = partial(_export_image, kinds=tuple(kinds), out=out, spacing=float(spacing))
     results = run_in_order(export, tasks, processes, _lost, progress, "images exported")
     if "coco" in kinds:
-        document = _coco_document(cohort, {m: rle for _, one in results for m, rle in one.items()})
-        document["categories"] = [{"id": 1, "name": label, "supercategory": ""}]
-        write_json(out / "coco" / "masks.json", document)
-    return [*(["coco/masks.json"] if "coco" in kinds else []), *(n for w, _ in results for n in w)]
-
-
-def check_exports(kinds: Iterable[str]) -> None:
-    """Raise DataError unless masks can be exported so."""
-    for kind in kinds:
-        if kind not in EXPORTS:
-            problem = f"no form {kind!r}; {suggest(kind, EXPORTS)}"
-            raise DataError("export", problem, f"choose some of {', '.join(EXPORTS)}")
+        results.append(([_COCO], {}))
+        encoded = {mask_id: rle for _, one in results for mask_id, rle in one.items()}
+        write_json(out / _COCO, _coco_document(cohort, encoded, label))
+    return [name for written, _ in results for name in written]
 
 
 def _lost(task: tuple, error: DataError) -> None:
@@ -325,20 +306,20 @@ def _export_image(task: tuple, kinds, out: Path, spacing: float) -> tuple[list[s
     return list(files), dict(zip(masks.index, coded, strict=False))
 
 
-def _coco_document(cohort: Cohort, encoded: dict[str, dict]) -> dict:
+def _coco_document(cohort: Cohort, encoded: dict[str, dict], label: str) -> dict:
     """List images and annotations; a photograph is named from the folder that holds all of them."""
-    table = cohort.masks.loc[list(encoded)]
     paths = cohort.images["path"].dropna()
     root = os.path.commonpath([os.path.dirname(path) for path in paths] or ["/"])
     names = {i: Path(os.path.relpath(path, root)).as_posix() for i, path in paths.items()}
-    positions, files = pd.factorize(np.array([names.get(i, i) for i in table["image_id"]]))
-    given, images, annotations = table[["annotator", "tool", "skill"]], {}, []
+    images, annotations, facts = {}, [], ["annotator", "tool", "skill"]
     for number, (mask_id, rle) in enumerate(encoded.items(), 1):
-        i = int(positions[number - 1])
+        row = cohort.masks.loc[mask_id]
+        name = names.get(row["image_id"], row["image_id"])
         size = dict(zip(("height", "width"), rle["size"], strict=True))
-        images[i] = {"id": i + 1, "file_name": str(files[i]), **size}
-        one = {"id": number, "image_id": i + 1, "category_id": 1, "segmentation": rle, "iscrowd": 0}
-        one |= exports.area_and_box(rle) | {"attributes": given.loc[mask_id].dropna().to_dict()}
-        annotations.append(one)
-    listed = {"images": list(images.values()), "annotations": annotations}
-    return {"info": {}, "licenses": [], **listed}
+        image = images.setdefault(name, {"id": len(images) + 1, "file_name": name, **size})
+        one = {"id": number, "image_id": image["id"], "category_id": 1, "segmentation": rle}
+        one |= exports.area_and_box(rle) | {"iscrowd": 0}
+        annotations.append(one | {"attributes": row[facts].dropna().to_dict()})
+    categories = [{"id": 1, "name": label, "supercategory": ""}]
+    document = {"info": {}, "licenses": [], "images": list(images.values())}
+    return document | {"annotations": annotations, "categories": categories}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,22 +96,20 @@ def _annotators(summary: pd.DataFrame) -> dict[str, dict]:
 
 
 def _bland_altman(result: Analysis) -> list[dict[str, Any]]:
-    """Place the areas of the pairs of annotators with most common images in unit squares."""
+    """Place the areas of the pairs of annotators with most common images in a picture."""
     rows = result.area_agreement
-    rows = rows[rows["limit_low"].notna() & (rows["n_images"] > 2)]
-    drawn = result.areas.drop_duplicates(["image_id", "annotator"])
+    rows = rows[rows["bias_low"].notna() & (rows["n_images"] > 2)]
+    drawn = result.measures.drop_duplicates(["image_id", "annotator"])
     wide = drawn.pivot(index="image_id", columns="annotator", values="area")
     pictures = []
     for row in rows.nlargest(6, "n_images").itertuples():
         first, second = wide[[row.annotator1, row.annotator2]].dropna().to_numpy(float).T
-        lines = np.array([row.limit_low, row.bias, row.limit_high])
-        x, y = (first + second) / 2, first - second
-        low, high = min(y.min(), lines[0]), max(y.max(), lines[2])
-        x_span, y_span = np.ptp(x) or 1, (high - low) or 1
-        dots = np.stack([(x - x.min()) / x_span, (high - y) / y_span], axis=1).tolist()
-        heights = ((high - lines) / y_span).tolist()
-        about = {"dots": dots, "lines": list(zip(heights, lines.tolist(), strict=True))}
-        pictures.append(about | {"row": row, "ends": (x.min(), x.max())})
+        x, y, lines = (first + second) / 2, first - second, [row.bias_low, row.bias, row.bias_high]
+        ends = min(*y, lines[0]), max(*y, lines[2]) + 1e-9
+        place = partial(np.interp, xp=ends, fp=[205, 25])
+        dots = np.interp(x, [x.min(), x.max() + 1e-9], [28, 337]), place(y)
+        found = {"dots": list(zip(*dots, strict=True)), "ends": (x.min(), x.max()), "row": row}
+        pictures.append(found | {"lines": list(zip(place(lines), lines, strict=True))})
     return pictures
 
 
@@ -118,11 +117,9 @@ def _objects(objects: pd.DataFrame) -> pd.DataFrame:
     """Count matched and unmatched objects over all images; F1 is the Dice of the counts."""
     if objects.empty:
         return objects
-    who, counts = ["annotator1", "annotator2"], ["matched", "only_1", "only_2"]
-    table = objects.groupby(who, sort=False)[counts].sum().reset_index()
+    table = objects.drop(columns="image_id").groupby(["annotator1", "annotator2"], sort=False)
+    table = table.sum().reset_index()
     drawn = 2 * table["matched"] + table["only_1"] + table["only_2"]
-    names = {"annotator1": "first", "annotator2": "second", "only_1": "first only (missed)"}
-    table = table.rename(columns=names | {"only_2": "second only (extra)"})
     return table.assign(F1=2 * table["matched"] / drawn.where(drawn > 0))
 
 

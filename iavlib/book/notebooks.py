@@ -133,8 +133,8 @@ def run_on_own_masks(
         log(f"running notebook {job.stem}")
         result = run_if_needed(project, job)
         if result.failure is not None:
-            hint = f"see {NotebookFiles(path.parent, job.stem).log}"
-            raise NotebookError(f"{job.stem}: {result.failure.error}. To fix it: {hint}.")
+            log_file = NotebookFiles(path.parent, job.stem).log
+            raise NotebookError(f"{job.stem}: {result.failure.error}; see {log_file}")
         from nbconvert import HTMLExporter  # slow, and an extra
         from traitlets.config import Config
 

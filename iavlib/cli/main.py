@@ -56,31 +56,17 @@ def main(
 
 @app.command()
 def agreement(
-    table: Path = Argument(
-        ..., help="masks.csv, its folder, a folder per annotator, or what a tool exported."
-    ),
+    table: Path = Argument(..., help="Folder of masks, table, or what a tool exported."),
     out: Path = Option(Path("agreement"), help="Folder for the results."),
     processes: int | None = Option(None, min=1, help="One a core by default."),
     tolerance: float = Option(2.0, min=0, help="Tolerance of NSD and boundary F1, as spacing."),
     spacing: float = Option(1.0, min=1e-9, help="Size of a pixel."),
-    label: str | None = Option(
-        None, help="Class to measure; several by commas or any: united; all: one after the other."
-    ),
-    threshold: float | None = Option(
-        None, min=0, max=0.999, help="Share of a mask's maximum that is inside; 0.5 by default."
-    ),
-    per_object: bool = Option(
-        False, "--per-object", help="Match objects one to one instead of uniting them."
-    ),
-    quorum: float | None = Option(
-        None, help="Also write this vote: pixels in so many masks, or in this share below 1."
-    ),
-    export: str = Option(
-        "", help="Also write the masks for other tools: some of coco,nifti,png,votes."
-    ),
-    notebook: bool = Option(
-        False, "--notebook", help="Also run notebooks 01 and 02 on the masks, as pages in OUT."
-    ),
+    label: str | None = Option(None, help="Class; with commas or any: united; all: one by one."),
+    threshold: float | None = Option(None, min=0, max=0.999, help="Share of a mask's maximum."),
+    per_object: bool = Option(False, "--per-object", help="Match objects one to one."),
+    quorum: float | None = Option(None, help="Vote to write: masks needed, or their share (< 1)."),
+    export: str = Option("", help="Forms for other tools, by commas: coco, nifti, png, votes."),
+    notebook: bool = Option(False, "--notebook", help="Run notebooks 01 and 02 on the masks too."),
 ) -> None:
     """Compare, merge and check masks: tables, consensus masks and a report.
 
@@ -96,16 +82,10 @@ def agreement(
     for name in class_names(table) if label == "all" else [label]:
         place = out / safe_name(name) if label == "all" else out
         typer.echo(f"class {name}" if label == "all" else str(table))
-        result = analyse(
-            *(table, place, processes, tolerance, spacing),
-            progress=True,
-            label=name,
-            threshold=threshold,
-            per_object=per_object,
-            quorum=quorum,
-            export=tuple(filter(None, map(str.strip, export.split(",")))),
-            log=lambda line: typer.echo(f"  {line}"),
-        )
+        chosen = {"label": name, "threshold": threshold, "per_object": per_object}
+        chosen |= {"quorum": quorum, "export": tuple(export.replace(",", " ").split())}
+        chosen |= {"progress": True, "log": lambda line: typer.echo(f"  {line}")}
+        result = analyse(table, place, processes, tolerance, spacing, **chosen)
         for row in result.problems.itertuples():
             kind = "left out" if row.left_out else "look at"
             typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.hint}", err=True)

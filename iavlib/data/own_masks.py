@@ -109,10 +109,8 @@ def collect(path: str | Path, table_rows: Callable[[Path, list, list], pd.DataFr
     if source.is_dir() or (suffix == ".zip" and source.is_file()):
         files = list_files(source if source.is_dir() else exports.unpack(source))
         found = next((p for p, parts in files if "/".join(parts).lower() in TABLES), None)
-        tables = [
-            p for p, parts in files if len(parts) == 1 and p.suffix.lower() in _TABLE_SUFFIXES
-        ]
-        found = found or (tables[0] if len(tables) == 1 and _names_masks(tables[0]) else None)
+        at_top = (p for p, parts in files if len(parts) == 1 and _names_masks(p))
+        found = found or next(at_top, None)
         if found is None and files:
             return _from_documents(source, files) or _from_mask_files(source, files)
     else:
@@ -135,11 +133,12 @@ def collect(path: str | Path, table_rows: Callable[[Path, list, list], pd.DataFr
 
 
 def _names_masks(table: Path) -> bool:
-    """Return whether the header of a table has the columns of masks."""
+    """Return whether a file is a table whose header has the columns of masks."""
     try:
-        return {"mask", "annotator"} <= {name.lower() for name in _read_cells(table, [])[0]}
+        header = _read_cells(table, [])[0] if table.suffix.lower() in _TABLE_SUFFIXES else ()
     except DataError:
         return False
+    return {"mask", "annotator"} <= {name.lower() for name in header}
 
 
 def _complete(rows: pd.DataFrame) -> pd.DataFrame:
@@ -238,10 +237,9 @@ def _from_mask_files(source: Path, files: Files) -> Source:
             who, name = (folders or [source.stem if of_cvat else ""])[0], stem(path.name)
             end = rf"(?i)[_-](mask|segmentation|seg|{re.escape(who or 'mask')})$"
             row = {"annotator": who, "image": re.sub(end, "", name), "path": str(path)}
-            row |= {"below": "/".join(folders[1:])} | dict.fromkeys(
-                ("mask", "where"), "/".join(parts)
-            )
-            rows.append(row | {"alike": (who, path.suffix.lower(), row["image"] == name)})
+            row |= dict.fromkeys(("mask", "where"), "/".join(parts))
+            row |= {"alike": (who, path.suffix.lower(), row["image"] == name)}
+            rows.append(row | {"below": "/".join(folders[1:])})
     if any(row["annotator"] for row in rows):  # what lies beside the folders are photographs
         rows = [row for row in rows if row["annotator"]]
     rows = rows if of_cvat else _without_pictures(rows)
