@@ -24,12 +24,7 @@ from iavlib.core.files import load_template, write_json, write_text
 from iavlib.core.processes import run_in_order
 from iavlib.core.project import cache_home
 from iavlib.data.cohort import Cohort
-from iavlib.data.datasets.folder import (
-    OUTSIDE_HINT,
-    Listing,
-    images_table,
-    read_listing,
-)
+from iavlib.data.datasets.folder import OUTSIDE_HINT, Listing, images_table, read_listing
 from iavlib.data.datasets.imapp import PUBLISHED_METRIC
 from iavlib.data.exports import RESULTS
 from iavlib.data.images import decode_mask, read_mask
@@ -43,9 +38,7 @@ _PAIR = {
     **PUBLISHED_METRIC,
     **{"tool_1": "tool1", "skill_1": "skill_level1", "tool_2": "tool2", "skill_2": "skill_level2"},
 }
-_IMAGE = {
-    f"{m}_{s}": f"{name}_{s}" for m, name in PUBLISHED_METRIC.items() for s in ("mean", "std")
-}
+_IMAGE = {f"{m}_{s}": f"{n}_{s}" for m, n in PUBLISHED_METRIC.items() for s in ("mean", "std")}
 SUMMARY = RESULTS
 CONSENSUS, EXPORT = "consensus", "export"
 
@@ -110,10 +103,9 @@ class Analysis:
         n, of = len(self.pairs), self.pairs["img_id"].nunique()
         text = f"{n:,} pair{'s' * (n > 1)} of {of:,} image{'s' * (of > 1)}"
         if len(other):
-            means = other[["dice_score", "hd95_score", "kappa"]].mean()
-            text += (", mean" if n > 1 else ":") + " Dice {:.3f}, HD95 {:.1f}, kappa {:.3f}".format(
-                *means
-            )
+            dice, hd95, kappa = other[["dice_score", "hd95_score", "kappa"]].mean()
+            text += ", mean" if n > 1 else ":"
+            text += f" Dice {dice:.3f}, HD95 {hd95:.1f}, kappa {kappa:.3f}"
         if len(self.images) > 1:
             dice = self.images["dice_score_mean"]
             text += f"; lowest Dice {dice.min():.3f} on {dice.idxmin()}"
@@ -178,14 +170,13 @@ def analyse(
     except ValueError as error:
         hint = "give a finite tolerance of 0 or more, and a finite spacing above 0"
         raise DataError("options", str(error), hint) from None
-    if quorum is not None:
-        if not (0 < quorum < 1 or (quorum >= 1 and quorum == int(quorum))):
-            hint = "give a number of votes, such as 2, or a share of the masks, such as 0.66"
-            raise DataError("quorum", f"{quorum:g} is neither", hint)
-        methods = (*methods, "quorum")
+    if quorum is not None and not (0 < quorum < 1 or quorum == int(quorum) >= 1):
+        hint = "give a number of votes, such as 2, or a share of the masks, such as 0.66"
+        raise DataError("quorum", f"{quorum:g} is neither", hint)
+    methods = methods if quorum is None else (*methods, "quorum")
     for kind in set(export) - set(consensus_files.EXPORTS):
-        known = ", ".join(consensus_files.EXPORTS)
-        raise DataError("export", f"no form {kind!r}", f"choose some of {known}")
+        hint = f"choose some of {', '.join(consensus_files.EXPORTS)}"
+        raise DataError("export", f"no form {kind!r}", hint)
     for method in methods:
         check_choice("methods", method, consensus_files.METHODS)
     listing = read_listing(table, False, label, threshold, per_object)
@@ -225,10 +216,8 @@ def analyse(
     repeated = measured.pairs["annotator_1"] == measured.pairs["annotator_2"]
     if repeated.any():
         mean = measured.pairs.loc[repeated, "dice"].mean()
-        log(
-            f"note: {repeated.sum():,} pairs are two drawings by one annotator (mean Dice "
-            f"{mean:.3f}); they are in pairs.csv, but in no mean over annotators"
-        )
+        text = f"{repeated.sum():,} pairs are two drawings by one annotator (mean Dice {mean:.3f})"
+        log(f"note: {text}; they are in pairs.csv, but in no mean over annotators")
     further = [column for column in measured.pairs if column not in _PAIR]
     votes = {i: np.array(one["votes"]) for i, one in results.items() if one["votes"]}
     consensus = consensus_files.consensus_table(one["consensus"] for one in results.values())
@@ -266,9 +255,8 @@ def analyse(
     write_report(result, listing.path, cohort, alpha, unit)
     written = set(consensus["path"].dropna())
     if export:
-        what = {"spacing": spacing, "label": label or "object"}
-        what |= {"processes": processes, "progress": progress}
-        names = consensus_files.export_masks(result.measured, out / EXPORT, export, **what)
+        what = result.measured, out / EXPORT, export, spacing, label or "object"
+        names = consensus_files.export_masks(*what, processes, progress)
         written |= {f"{EXPORT}/{name}" for name in names}
     for name in planned - written:
         (out / name).unlink(missing_ok=True)
@@ -320,9 +308,8 @@ def _measure_all(
     with tables.ImageStore(out / tables.STORE) as store:
         keys, tasks = {}, []
         for image_id, group in masks.groupby("image_id", sort=False):
-            keys[image_id] = tables.image_key(
-                image_id, group.loc[group["usable"], "path"].to_dict(), read_mask, options
-            )
+            files = group.loc[group["usable"], "path"].to_dict()
+            keys[image_id] = tables.image_key(image_id, files, read_mask, options)
             known = store.reusable(keys[image_id])
             tasks.append((image_id, group, tuple(sizes.loc[image_id]), names[image_id], known))
         n_known = sum(task[-1] is not None for task in tasks)

@@ -36,10 +36,7 @@ MEASURES = (
     *("log_area_ratio", "boundary_shift", "boundary_shift_normalized"),
     *("sensitivity", "specificity", "dice", "self_dice"),
 )
-_MEASURED = (
-    *("image_id", "mask_id", "annotator", "area", "n_others"),
-    *(*MEASURES, "problem", "hint"),
-)
+_ABOUT = ("image_id", "mask_id", "annotator", "area", "n_others")
 
 
 def annotator_measures(cohort: Cohort, processes: int | None = None) -> pd.DataFrame:
@@ -60,16 +57,16 @@ def annotator_measures(cohort: Cohort, processes: int | None = None) -> pd.DataF
         ``hint`` (in all its rows, the measures missing).
     """
     annotators = cohort.masks["annotator"]
-    tasks = [
-        (image_id, paths, tuple(annotators[list(paths)]))
-        for image_id, paths in mask_paths(cohort.masks).items()
-    ]
+    of_image = mask_paths(cohort.masks)
+    tasks = [(i, paths, tuple(annotators[list(paths)])) for i, paths in of_image.items()]
     return measures_table(run_in_order(measure_image, tasks, processes, _unusable))
 
 
 def measures_table(results: list[list[dict]]) -> pd.DataFrame:
     """Arrange the results of :func:`measure_image` as a table."""
-    table = pd.DataFrame([row for rows in results for row in rows], columns=list(_MEASURED))
+    table = pd.DataFrame(
+        [row for rows in results for row in rows], columns=[*_ABOUT, *MEASURES, "problem", "hint"]
+    )
     text = ["image_id", "mask_id", "annotator", "problem", "hint"]
     return table.astype(dict.fromkeys(("area", *MEASURES), float) | dict.fromkeys(text, "str"))
 
@@ -108,8 +105,8 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
         other annotator: ``log_area_ratio``, natural logarithm of its area over the consensus's
         (NaN if either is 0); ``boundary_shift``, in pixels, see :func:`boundary_shift`, the mean
         over the two rules for ties, and ``boundary_shift_normalized``, divided by the image's
-        diagonal; ``sensitivity`` and ``specificity``, over all pixels; ``dice``; and ``self_dice``, mean
-        Dice with the same annotator's other masks, NaN where there are none.
+        diagonal; ``sensitivity`` and ``specificity``, over all pixels; ``dice``; and
+        ``self_dice``, mean Dice with the same annotator's other masks, NaN where there are none.
 
     Raises
     ------
@@ -124,10 +121,8 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
     size, diagonal = stack[0].size, float(np.hypot(*stack.shape[1:]))
     stack = _crop(stack)
     who = np.array(list(annotators))
-    votes = {
-        name: stack[who == name].mean(axis=0, dtype=np.float32)
-        for name in dict.fromkeys(annotators)
-    }
+    people = dict.fromkeys(annotators)
+    votes = {name: stack[who == name].mean(axis=0, dtype=np.float32) for name in people}
     total = sum(votes.values())
     rows = []
     for number, (mask, name) in enumerate(zip(stack, annotators, strict=True)):
@@ -284,9 +279,8 @@ def annotator_summary(
     frame.insert(1, "quantity", index.get_level_values(0))
     frame["group"] = np.tile(table.groups(), len(QUANTITIES))
     given = [np.isfinite(frame["low"]), frame["n_masks"] == 0, result.n_clusters < 2]
-    frame["reason"] = np.select(
-        given, ["", "not measured on any mask", ONE_CLUSTER], "too few masks"
-    )
+    reasons = ["", "not measured on any mask", ONE_CLUSTER]
+    frame["reason"] = np.select(given, reasons, "too few masks")
     return frame.sort_values("annotator", kind="stable", ignore_index=True)
 
 
@@ -409,9 +403,7 @@ def area_agreement(measures: pd.DataFrame) -> pd.DataFrame:
             found["bias"] = limits_of_agreement(*common.to_numpy().T)
             found["ratio"] = limits_of_agreement(*logs.to_numpy().T)
         for name, of in found.items():
-            limits = (
-                np.exp([of.value, *of.interval]) if name == "ratio" else [of.value, *of.interval]
-            )
+            limits = (np.exp if name == "ratio" else np.array)([of.value, *of.interval])
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), limits, strict=True))
         rows.append(row | {"reason": few if np.isnan(row["icc"]) else ""})
     columns = [f"{name}{end}" for name in ("icc", "bias", "ratio") for end in ("", "_low", "_high")]
@@ -516,9 +508,8 @@ def agreement_with_others(pairs: pd.DataFrame, min_pairs: int = 10) -> pd.DataFr
     Iglewicz, B. and Hoaglin, D. C. (1993). How to Detect and Handle Outliers. ASQC.
     """
     between = pairs[pairs["annotator_1"] != pairs["annotator_2"]]
-    sides = [
-        between[[f"annotator_{s}", "dice"]].set_axis(["annotator", "dice"], axis=1) for s in "12"
-    ]
+    names = ["annotator", "dice"]
+    sides = [between[[f"annotator_{s}", "dice"]].set_axis(names, axis=1) for s in "12"]
     groups = pd.concat(sides).groupby("annotator")["dice"]
     table = pd.DataFrame({"n_pairs": groups.size(), "median_dice": groups.median()})
     judged = table.loc[table["n_pairs"] >= min_pairs, "median_dice"]

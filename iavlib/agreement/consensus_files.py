@@ -237,7 +237,6 @@ def export_masks(
     cohort: Cohort,
     out: str | Path,
     kinds: Iterable[str],
-    *,
     spacing: float = 1.0,
     label: str = "object",
     processes: int | None = None,

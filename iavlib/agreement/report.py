@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +49,7 @@ def write_report(result: Analysis, source: Path, cohort: Cohort, alpha: float, u
     both = pd.concat([between, other])
     names = list(pd.unique(result.pairs[["annotator1", "annotator2"]].to_numpy().ravel()))
     breakdown = result.breakdown[result.breakdown["factor"] != "annotator"]
+    drawn = result.measures.drop_duplicates(["image_id", "annotator"])
     page = load_template("iavlib.agreement", "report.html", to_html=_to_html).render(
         **{"source": source.name, "unit": unit, "alpha": alpha, "most": MOST, "names": names},
         **{"images": result.images, "pairs": between, "problems": result.problems},
@@ -63,8 +63,8 @@ def write_report(result: Analysis, source: Path, cohort: Cohort, alpha: float, u
         factors=dict(tuple(breakdown.groupby("factor", sort=False))),
         same_images=len(set(both.groupby("annotator1")["img_id"].agg(frozenset))) == 1,
         areas=result.area_agreement,
-        scatter=_bland_altman(result),
-        objects=_objects(result.objects),
+        objects=result.objects,
+        drawn=drawn.pivot(index="image_id", columns="annotator", values="area"),
         findings=result.findings.value_counts(["issue", "severity"], sort=False).reset_index(),
     )
     path = result.out / "report.html"
@@ -76,13 +76,12 @@ def _measures(images: pd.DataFrame, clusters: pd.Series) -> dict[str, tuple]:
     """Average each measure over the images, with an interval that resamples patients."""
     from iavlib.stats.resampling import bootstrap_mean
 
-    columns = [c for c in images if c.endswith("_mean") or c == "fleiss_kappa"]
-    given = {column: images[column].dropna() for column in columns}
-    return {
-        column: (values, bootstrap_mean(values, clusters[values.index], n_boot=1000))
-        for column, values in given.items()
-        if len(values)
-    }
+    found = {}
+    for column in (c for c in images if c.endswith("_mean") or c == "fleiss_kappa"):
+        if len(values := images[column].dropna()):
+            estimate = bootstrap_mean(values, clusters[values.index], n_boot=1000)
+            found[column] = values, estimate
+    return found
 
 
 def _annotators(summary: pd.DataFrame) -> dict[str, dict]:
@@ -95,34 +94,6 @@ def _annotators(summary: pd.DataFrame) -> dict[str, dict]:
     return {name: group.to_dict("index") for name, group in groups}
 
 
-def _bland_altman(result: Analysis) -> list[dict[str, Any]]:
-    """Place the areas of the pairs of annotators with most common images in a picture."""
-    rows = result.area_agreement
-    rows = rows[rows["bias_low"].notna() & (rows["n_images"] > 2)]
-    drawn = result.measures.drop_duplicates(["image_id", "annotator"])
-    wide = drawn.pivot(index="image_id", columns="annotator", values="area")
-    pictures = []
-    for row in rows.nlargest(6, "n_images").itertuples():
-        first, second = wide[[row.annotator1, row.annotator2]].dropna().to_numpy(float).T
-        x, y, lines = (first + second) / 2, first - second, [row.bias_low, row.bias, row.bias_high]
-        ends = min(*y, lines[0]), max(*y, lines[2]) + 1e-9
-        place = partial(np.interp, xp=ends, fp=[205, 25])
-        dots = np.interp(x, [x.min(), x.max() + 1e-9], [28, 337]), place(y)
-        found = {"dots": list(zip(*dots, strict=True)), "ends": (x.min(), x.max()), "row": row}
-        pictures.append(found | {"lines": list(zip(place(lines), lines, strict=True))})
-    return pictures
-
-
-def _objects(objects: pd.DataFrame) -> pd.DataFrame:
-    """Count matched and unmatched objects over all images; F1 is the Dice of the counts."""
-    if objects.empty:
-        return objects
-    table = objects.drop(columns="image_id").groupby(["annotator1", "annotator2"], sort=False)
-    table = table.sum().reset_index()
-    drawn = 2 * table["matched"] + table["only_1"] + table["only_2"]
-    return table.assign(F1=2 * table["matched"] / drawn.where(drawn > 0))
-
-
 def _pictures(result: Analysis, cohort: Cohort, names: list[str]) -> list[dict[str, Any]]:
     """Show the images of lowest, middle and highest agreement with everybody's outlines."""
     images = result.images.sort_values("dice_score_mean", kind="stable")
@@ -132,10 +103,9 @@ def _pictures(result: Analysis, cohort: Cohort, names: list[str]) -> list[dict[s
         pairs = result.pairs[result.pairs["img_id"] == facts.name]
         drawn = cohort.masks.loc[pd.unique(pairs[["mask1", "mask2"]].to_numpy().ravel())]
         photograph, size = _photograph(cohort.images.loc[facts.name])
-        outlines = [
-            (names.index(row.annotator), row.annotator, outline_path(read_mask(row.path), size))
-            for row in drawn.itertuples()
-        ]
+        paths = [outline_path(read_mask(path), size) for path in drawn["path"]]
+        who = drawn["annotator"]
+        outlines = list(zip(map(names.index, who), who, paths, strict=True))
         rank = {0: "lowest", n - 1: "highest"}.get(place, "") if n > 1 else ""
         picture = {"facts": facts, "rank": rank, "source": photograph, "size": size}
         pictures.append(picture | {"outlines": outlines})

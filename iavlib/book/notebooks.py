@@ -113,7 +113,7 @@ def run_on_own_masks(
     Returns
     -------
     list of Path
-        One HTML page per notebook, without the cells that only print sentences.
+        One HTML page per notebook, without code; the notebooks lie beside them.
 
     Raises
     ------
@@ -135,12 +135,10 @@ def run_on_own_masks(
         if result.failure is not None:
             log_file = NotebookFiles(path.parent, job.stem).log
             raise NotebookError(f"{job.stem}: {result.failure.error}; see {log_file}")
-        from nbconvert import HTMLExporter  # slow, and an extra
-        from traitlets.config import Config
+        from nbconvert import HTMLExporter  # slow, and of an extra
 
-        hidden = {"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": ["hide-input"]}}
-        exporter = HTMLExporter(config=Config(hidden))
         pages.append(path.parent / f"{job.stem}.html")
+        exporter = HTMLExporter(exclude_input=True)
         write_text(pages[-1], exporter.from_filename(str(pages[-1].with_suffix(".ipynb")))[0])
     return pages
 

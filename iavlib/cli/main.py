@@ -20,9 +20,7 @@ Profile = Annotated[str, Option(help="Scale: smoke (seconds), quick (a laptop), 
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace an earlier result there.")]
 Force = Annotated[bool, Option("--force", help="Run even what is up to date.")]
 Jobs = Annotated[int, Option("-j", "--jobs", min=1, help="Jobs at a time.")]
-_WHERE = (
-    "Where jobs run: local, slurm or kubernetes (in workflow/profiles), or the path of another."
-)
+_WHERE = "Where jobs run: local, slurm, kubernetes (in workflow/profiles), or a path of another."
 Executor = Annotated[str, Option(metavar="NAME", help=_WHERE)]
 
 app = typer.Typer(
@@ -221,9 +219,8 @@ def predict(
     from iavlib.predict.run import PredictOptions, predict_images
 
     calibration = alpha, calibrate_on, intervals
-    options = PredictOptions(
-        images, model, out, masks, *calibration, heat_maps, overwrite, max_pixels, embedded
-    )
+    rest = heat_maps, overwrite, max_pixels, embedded
+    options = PredictOptions(images, model, out, masks, *calibration, *rest)
     table = predict_images(options, log=lambda line: typer.echo(line, err=True))
     failed = table[table["status"] == "failed"]
     for row in failed.itertuples():
@@ -334,9 +331,7 @@ def fetch_command(
     from iavlib.core.errors import DataError, FetchError
 
     if cohort != "imapp":
-        typer.echo(
-            f"nothing to fetch for {cohort!r}; 'iav data status' shows how to get it", err=True
-        )
+        typer.echo(f"nothing to fetch for {cohort!r}; see 'iav data status' for it", err=True)
         raise typer.Exit(2)
     try:
         complete = _fetch(masks, images, yes, dry_run, attempts, timeout)
@@ -355,9 +350,8 @@ def _fetch(
     from iavlib.data.datasets import imapp
 
     if dry_run and (left := imapp.imapp_tables_to_fetch()):
-        typer.echo(
-            f"tables: {len(left)} to fetch ({', '.join(left)}); they list what else is missing"
-        )
+        names = ", ".join(left)
+        typer.echo(f"tables: {len(left)} to fetch ({names}); they list what else is missing")
         return True
     files = imapp.fetch_imapp_tables(attempts, timeout)
     typer.echo(f"{len(files)} tables of imapp are in {files[0].parent}, as published")

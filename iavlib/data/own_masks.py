@@ -34,7 +34,6 @@ from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.masks.surfaces import MAX_CLASSES, binarise
 
 TABLES = ("masks.csv", "masks.tsv", "masks.xlsx")
-_TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm")
 FIRST_LINE = 2
 FACTS = ("tool", "skill", "malignancy", "patient", "lesion")
 COLUMNS = ("image", "image_id", "mask", "annotator", "label", "session", *FACTS)
@@ -109,8 +108,6 @@ def collect(path: str | Path, table_rows: Callable[[Path, list, list], pd.DataFr
     if source.is_dir() or (suffix == ".zip" and source.is_file()):
         files = list_files(source if source.is_dir() else exports.unpack(source))
         found = next((p for p, parts in files if "/".join(parts).lower() in TABLES), None)
-        at_top = (p for p, parts in files if len(parts) == 1 and _names_masks(p))
-        found = found or next(at_top, None)
         if found is None and files:
             return _from_documents(source, files) or _from_mask_files(source, files)
     else:
@@ -127,18 +124,8 @@ def collect(path: str | Path, table_rows: Callable[[Path, list, list], pd.DataFr
         raise DataError(source, "one mask alone, nothing to compare it with", HINT)
     header, cells = _read_cells(found, notes)
     kind = f"{found.suffix[1:].upper()} table"
-    return Source(
-        found, kind, _complete(table_rows(found, header, cells)), [(found, ())], {}, notes
-    )
-
-
-def _names_masks(table: Path) -> bool:
-    """Return whether a file is a table whose header has the columns of masks."""
-    try:
-        header = _read_cells(table, [])[0] if table.suffix.lower() in _TABLE_SUFFIXES else ()
-    except DataError:
-        return False
-    return {"mask", "annotator"} <= {name.lower() for name in header}
+    rows = _complete(table_rows(found, header, cells))
+    return Source(found, kind, rows, [(found, ())], {}, notes)
 
 
 def _complete(rows: pd.DataFrame) -> pd.DataFrame:
@@ -149,7 +136,7 @@ def _complete(rows: pd.DataFrame) -> pd.DataFrame:
 def _read_cells(path: Path, notes: list[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read the header of a table, and its rows of cells with their positions."""
     declared = None
-    if path.suffix.lower() in _TABLE_SUFFIXES[2:]:
+    if path.suffix.lower() in (".xlsx", ".xlsm"):
         try:
             sheet = pd.read_excel(path, header=None, dtype=str, engine="openpyxl").fillna("")
         except Exception as error:  # openpyxl, if it is there, raises many kinds
@@ -266,26 +253,11 @@ def _from_mask_files(source: Path, files: Files) -> Source:
 
 def _without_pictures(rows: list[dict]) -> list[dict]:
     """Leave out photographs; of many files that are named alike, the first stands for all."""
-
-    def is_picture(row: dict) -> bool:
-        try:
-            return read_values(row["path"]) is None
-        except DataError as error:
-            return "a picture" in error.problem
-
-    groups: dict[tuple, list[dict]] = {}
-    for row in rows:
-        groups.setdefault(row["alike"], []).append(row)
-    kept = []
-    for group in groups.values():
-        first = len(group) > _FEW and is_picture(group[0])
-        kept += [r for r in group if not (first if len(group) > _FEW else is_picture(r))]
+    key = "path" if len(rows) <= _FEW else "alike"
+    first = {row[key]: row["path"] for row in reversed(rows)}
+    looks = look_at_files(pd.DataFrame({"path": list(first.values())}), None)
+    kept = [row for row in rows if "a picture" not in str(looks[first[row[key]]].error)]
     return kept or rows
-
-
-def _numbered(names: pd.Series) -> bool:
-    """Return whether names differ in numbers only, as those of images do."""
-    return len(set(names.str.replace(r"\d+", "", regex=True))) == 1
 
 
 def _who_drew(table: pd.DataFrame, shown: set[str]) -> str:
@@ -294,9 +266,12 @@ def _who_drew(table: pd.DataFrame, shown: set[str]) -> str:
     `shown` are the keys of the photographs' names.
     """
 
+    def numbered(names: pd.Series) -> bool:  # as images are
+        return len(set(names.str.replace(r"\d+", "", regex=True))) == 1
+
     def doubts(people: pd.Series, images: pd.Series) -> tuple:
         n_shown = len(set(images.map(name_key)) & shown)
-        return -n_shown, _numbered(people) and not _numbered(images)
+        return -n_shown, numbered(people) and not numbered(images)
 
     people, names = table["annotator"], table["image"]
     if people.ne("").all():
@@ -317,7 +292,7 @@ def _who_drew(table: pd.DataFrame, shown: set[str]) -> str:
             found.append((*doubts(two["who"], two["image"]), m > n, two))
     if found:
         table[["image", "annotator"]] = min(found, key=lambda one: one[:3])[3][["image", "who"]]
-    elif (len(shown) == 1 or len(names) <= _FEW // 3) and not _numbered(names):
+    elif (len(shown) == 1 or len(names) <= _FEW // 3) and not numbered(names):
         table["annotator"], table["image"] = names, next(iter(shown), "image")
         return "masks of one image"
     return "masks named after image and annotator"

@@ -334,7 +334,7 @@ def label_studio_min(root):
     write(root / "project.json", rows)
 
 
-def table(name, lines=("image;mask;annotator",)):
+def table(name, lines=("image;mask;annotator",), encoding="utf-8-sig"):
     def make(root):
         folders(".png", "masks/{name}{who}")(root)
         rows = [[name, f"{name}{who}.png", who] for _, name, who in pairs()]
@@ -343,7 +343,7 @@ def table(name, lines=("image;mask;annotator",)):
             frame.to_excel(root / name, index=False, header=False)
         else:
             text = "\r\n".join([*lines, *(";".join(row) for row in rows)])
-            (root / name).write_bytes(text.encode("utf-16" if "wide" in name else "utf-8-sig"))
+            (root / name).write_bytes(text.encode(encoding))
 
     return make
 
@@ -414,8 +414,7 @@ FORMAT = {
     "JPEG": (painted(lambda mask: mask.astype(np.uint8) * 255, ".jpg"), "folder of masks"),
     "probabilities": (painted(lambda m: np.where(m, 0.9, 0.1).astype("f4"), ".tif"), "folder"),
     "table": (table("masks.csv"), "CSV table"),
-    "table of another name": (table("study.csv"), "CSV table"),
-    "UTF-16 table": (table("wide.csv", ["sep=;", "image;mask;annotator"]), "CSV table"),
+    "UTF-16 table": (table("masks.csv", ["sep=;", "image;mask;annotator"], "utf-16"), "CSV table"),
     "table below blank lines": (table("masks.csv", ["", ";;", "Image;Mask;Annotator"]), "CSV"),
     "Excel below a blank line": (table("masks.xlsx"), "XLSX table"),
     "names": (folders(".png", "{name}_{who}"), "named after image and annotator"),
