@@ -509,7 +509,7 @@ def test_one_photograph_and_two_masks_in_a_folder(tmp_path):
     "names", [("img0", "img1", "img2"), ("ISIC_01", "ISIC_02"), ("a", "b_c_d", "e_f", "g", "h")]
 )
 def test_names_that_tell_no_annotators_are_refused(tmp_path, names):
-    for name in names.split():
+    for name in names:
         save(tmp_path / f"{name}.png", truth(0, "ann"))
     with pytest.raises(DataError, match="no folders of annotators"):
         read_listing(tmp_path)
