@@ -381,8 +381,9 @@ def describe(experiment: Experiment) -> str:
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """Write the first six metrics in one line."""
-    numbers = [(name, value) for name, value in metrics.items() if isinstance(value, int | float)]
+    """Write the first six metrics in one line, what a prediction is worth among them."""
+    first = {name: metrics[name] for name in ("mae", "reduction") if name in metrics}
+    numbers = [(n, v) for n, v in (first | metrics).items() if isinstance(v, int | float)]
     return ", ".join(f"{name} {value:.4g}" for name, value in numbers[:6]) or "no metrics"
 
 
