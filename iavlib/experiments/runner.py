@@ -124,10 +124,11 @@ def resolve(
                 f"not {before}",
                 f"restore them, or leave '{field}' out of the specification for a new experiment",
             )
-    if experiment.version != task.version:
+    version = task.versions.get(experiment.method.name, task.version)
+    if experiment.version != version:
         raise ExperimentError(
             f"task {task.name!r}",
-            f"is at version {task.version}, the experiment was made for {experiment.version}",
+            f"is at version {version}, the experiment was made for {experiment.version}",
             "leave 'version' out of the specification for a new experiment",
         )
     fixed = experiment.replace(cohort=name, cohort_options=own, **present)
