@@ -72,9 +72,8 @@ def pairs_schema() -> pa.DataFrameSchema:
 
 def empty_pairs() -> pd.DataFrame:
     """Return a pairs table without rows, with the right columns and types."""
-    return pd.DataFrame(
-        {c: pd.Series(dtype="str" if c in PAIR_TEXT else float) for c in pair_columns()}
-    )
+    types = {name: "str" if name in PAIR_TEXT else float for name in pair_columns()}
+    return pd.DataFrame(columns=[*types]).astype(types)
 
 
 def empty_masks() -> pd.DataFrame:
@@ -186,7 +185,7 @@ def read_csv(path: Path, hint: str, **options) -> pd.DataFrame:
         raise DataError(path, "the file is missing", hint) from None
     except pd.errors.EmptyDataError:
         raise DataError(path, "the file is empty", hint) from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # pandas' parser raises ValueError
         raise DataError(path, f"the file is no readable CSV table ({error})", hint) from None
     if table.empty:
         raise DataError(path, "the table has a header but no rows", hint)
