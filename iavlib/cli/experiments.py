@@ -1,8 +1,11 @@
-"""``iav train`` and ``iav runs``."""
+"""``iav train``, ``iav sweep`` and ``iav runs``."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,6 +61,60 @@ def train(
             outcome = f"{result.facts['seconds']:.0f} s{random}; {summary(result.metrics)}"
             typer.echo(f"{describe(item)}: {outcome}\n  {result.folder}")
     if n_failed and not keep_going:
+        raise typer.Exit(FAILED)
+
+
+def sweep(
+    name: str = Argument(..., metavar="LIST", help="A list in notebooks/profiles, or a YAML file."),
+    budget: float | None = Option(None, min=0.001, metavar="MINUTES", help="Stop after these."),
+    export: bool = Option(True, help="Store finished results in book/results/."),
+    background: bool = Option(
+        False, "--background", help="Return at once and work at the lowest priority, into a log."
+    ),
+    dry_run: DryRun = False,
+) -> None:
+    """Work down a list of experiments, the most important first, until the time is over.
+
+    The same command goes on where it stopped, was interrupted or killed.
+    """
+    from iavlib.book.stored import export_runs
+    from iavlib.core.project import find_project
+    from iavlib.experiments.config import by_priority
+    from iavlib.experiments.lookup import data_missing
+    from iavlib.experiments.runner import describe, resolve, work_through
+    from iavlib.experiments.store import FAILED as FAILED_RUN, FINISHED, RunStore
+
+    project = find_project()
+    experiments, store = by_priority(project, name), RunStore.of(project)
+    if dry_run:
+        for item in experiments:
+            if missing := data_missing(item):
+                typer.echo(f"{item!r}: {missing}")
+            else:
+                fixed = resolve(item, store=store)
+                typer.echo(f"{describe(fixed)}: {store.status(fixed)}")
+        return
+    if background:
+        store.root.mkdir(parents=True, exist_ok=True)
+        path = store.root / f"sweep-{Path(name).stem}.log"
+        options = ["--export" if export else "--no-export"]
+        options += [] if budget is None else ["--budget", str(budget)]
+        command = [sys.executable, "-m", "iavlib", "sweep", name, *options]
+        with path.open("a") as log:
+            streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+            process = subprocess.Popen(
+                command, **streams, start_new_session=True, preexec_fn=lambda: os.nice(19)
+            )
+        typer.echo(f"process {process.pid} writes {path}; 'kill {process.pid}' stops it")
+        return
+    table = work_through(experiments, store, typer.echo, None if budget is None else budget * 60)
+    finished = table[table["status"] == FINISHED]
+    if export:
+        done = export_runs(project, map(Path, finished["folder"]))
+        typer.echo(f"{len(done.written)} stored, {len(done.unchanged)} unchanged")
+    counts = table["status"].value_counts()
+    typer.echo(", ".join(f"{n} {status}" for status, n in counts.items()))
+    if (table["status"] == FAILED_RUN).any():
         raise typer.Exit(FAILED)
 
 

@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(experiments.app, name="runs")
 app.command()(experiments.train)
+app.command()(experiments.sweep)
 
 
 def _print_version(wanted: bool) -> None:
