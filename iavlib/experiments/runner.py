@@ -18,8 +18,8 @@ import pandas as pd
 from iavlib import data
 from iavlib.core.errors import ExperimentError, ExperimentFailed, IavError
 from iavlib.core.files import content_digests
-from iavlib.core.processes import OutOfTime, time_limit
 from iavlib.core.plugins import code_digest, load_plugins, source_digest
+from iavlib.core.processes import OutOfTime, time_limit
 from iavlib.core.project import NO_TRAIN_VARIABLE
 from iavlib.data.catalogue import load_shared
 from iavlib.data.cohort import Cohort
