@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,9 +69,6 @@ def sweep(
     name: str = Argument(..., metavar="LIST", help="A list in notebooks/profiles, or a YAML file."),
     budget: float | None = Option(None, min=0.001, metavar="MINUTES", help="Stop after these."),
     export: bool = Option(True, help="Store finished results in book/results/."),
-    background: bool = Option(
-        False, "--background", help="Return at once and work at the lowest priority, into a log."
-    ),
     dry_run: DryRun = False,
 ) -> None:
     """Work down a list of experiments, the most important first, until the time is over.
@@ -92,24 +86,8 @@ def sweep(
     experiments, store = by_priority(project, name), RunStore.of(project)
     if dry_run:
         for item in experiments:
-            if missing := data_missing(item):
-                typer.echo(f"{item!r}: {missing}")
-            else:
-                fixed = resolve(item, store=store)
-                typer.echo(f"{describe(fixed)}: {store.status(fixed)}")
-        return
-    if background:
-        store.root.mkdir(parents=True, exist_ok=True)
-        path = store.root / f"sweep-{Path(name).stem}.log"
-        options = ["--export" if export else "--no-export"]
-        options += [] if budget is None else ["--budget", str(budget)]
-        command = [sys.executable, "-m", "iavlib", "sweep", name, *options]
-        with path.open("a") as log:
-            streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            process = subprocess.Popen(
-                command, **streams, start_new_session=True, preexec_fn=lambda: os.nice(19)
-            )
-        typer.echo(f"process {process.pid} writes {path}; 'kill {process.pid}' stops it")
+            fixed = None if (missing := data_missing(item)) else resolve(item, store=store)
+            typer.echo(f"{describe(fixed)}: {store.status(fixed)}" if fixed else missing)
         return
     table = work_through(experiments, store, typer.echo, None if budget is None else budget * 60)
     finished = table[table["status"] == FINISHED]
