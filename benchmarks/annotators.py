@@ -34,9 +34,15 @@ METHODS = (
     "cm-global",
     "cm-two-stage",
     "separate",
+    "wdnet",
+    "aggnet",
+    "maxmig",
+    "mrnet",
+    "padl",
     "mode-labels",
     "staple",
     "prob-unet",
+    "phiseg",
 )
 SIDE, BATCH, STEPS = 64, 8, 3
 
@@ -78,7 +84,7 @@ def measure(name: str, annotators: int, side: int, batch: int, device: str) -> d
     network = build_network(method, problem, 0).to(device, memory_format=torch.channels_last)
     method.start(network, data, get_recipe("annotators"))
     # What comes after the first step of training is measured where a stage needs no other's end.
-    stages = method.stages if name == "avap" else method.stages[:1]
+    stages = method.stages if name in ("avap", "wdnet") else method.stages[:1]
     seconds = [time_steps(method, network, data, problem, stage, device) for stage in stages]
     used = peak(device) - before
     start = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,15 @@ def own_cache(tmp_path_factory, monkeypatch):
     """Keep what tests make out of the user's cache; share it within one run."""
     root = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("IAV_CACHE_HOME", str(root))
+
+
+@pytest.fixture(autouse=True)
+def nothing_recorded():
+    """Forget what a test, or an example of a docstring, recorded and left for the next manifest."""
+    yield
+    if recording := sys.modules.get("iavlib.book.recording"):
+        recording.take_pending()
+        recording.take_tables()
 
 
 @pytest.fixture(scope="session")

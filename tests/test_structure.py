@@ -23,8 +23,8 @@ def test_no_package_imports_a_package_above_it(monkeypatch, capsys):
 
 def test_the_library_stays_small():
     measured = size.measure()
-    assert len(measured.lines) <= 161
-    assert sum(measured.lines.values()) <= 22_500  # raised only with a reason in the commit message
+    assert len(measured.lines) <= 185
+    assert sum(measured.lines.values()) <= 23_220  # the ceiling of everything that is planned
     assert not measured.cycle
 
 

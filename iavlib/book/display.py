@@ -8,10 +8,15 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+from zlib import crc32
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.figure import Figure as MplFigure
 
 #: Class that marks the banner of synthetic data; the book's build looks for it.
@@ -190,13 +195,19 @@ class Figure:
         self.caption, self.alt = caption, alt
 
     def _repr_html_(self) -> str:
-        data = base64.b64encode(self.image).decode()
         alt = html.escape(self.alt, quote=True)
+        style = f"width:{self.width:.0f}px;max-width:100%;height:auto;background:#fff"
+        if self.image.startswith(b"<svg"):  # what shows texts at its points is part of the page
+            drawing = self.image.decode().replace(
+                "<svg", f'<svg role="img" aria-label="{alt}" style="{style}"', 1
+            )
+        else:
+            data = base64.b64encode(self.image).decode()
+            drawing = f'<img src="data:{self.mime};base64,{data}" alt="{alt}" style="{style}">'
         return (
-            f'<figure class="iav-figure"><img src="data:{self.mime};base64,{data}" alt="{alt}" '
-            f'style="width:{self.width:.0f}px;max-width:100%;height:auto;background:#fff">'
-            f'<figcaption style="font-size:.9em;max-width:46rem">{html.escape(self.caption)}'
-            "</figcaption></figure>"
+            f'<figure class="iav-figure">{drawing}'
+            f'<figcaption style="font-size:.9em;max-width:46rem">'
+            f"{html.escape(self.caption)}</figcaption></figure>"
         )
 
     def __repr__(self) -> str:
@@ -221,7 +232,9 @@ def figure(drawing: MplFigure, caption: str, alt: str) -> Figure:
     -------
     Figure
         As the last value of a cell, or given to ``display``, it shows itself. Drawings are SVG;
-        those with many points or with photographs, which would be large, are WebP.
+        those with many points or with photographs, which would be large, are WebP. Points of a
+        collection with an attribute ``hover``, a text per point, show it under the pointer, as
+        those of :func:`iavlib.plots.predicted_against_true`.
 
     Raises
     ------
@@ -247,11 +260,32 @@ def figure(drawing: MplFigure, caption: str, alt: str) -> Figure:
     settings = {"svg.hashsalt": "iavlib", "svg.fonttype": "path"}
     options: dict[str, Any] = {"bbox_inches": "tight", "facecolor": "white"}
     stream, mime = io.BytesIO(), "image/svg+xml"
+    pointed = drawing.findobj(lambda artist: hasattr(artist, "hover"))
+    for number, artist in enumerate(pointed):
+        artist.set_gid(f"hover-{number}")
     with mpl.rc_context(settings):  # the same drawing gives the same bytes
         drawing.savefig(stream, format="svg", metadata={"Date": None}, **options)
-    if len(stream.getvalue()) > _LARGEST_SVG:
+    if pointed:
+        picture = _with_texts(stream.getvalue(), [artist.hover for artist in pointed])
+        stream = io.BytesIO(picture)
+    elif len(stream.getvalue()) > _LARGEST_SVG:
         stream, mime = io.BytesIO(), "image/webp"
         quality = {"pil_kwargs": {"quality": 88}}  # photographs take a fraction of a PNG's bytes
         drawing.savefig(stream, format="webp", dpi=170, **quality, **options)
     plt.close(drawing)
     return Figure(stream.getvalue(), mime, width, caption.strip(), alt.strip())
+
+
+def _with_texts(picture: bytes, texts: Sequence[Sequence[str]]) -> bytes:
+    """Give each point of the groups ``hover-0``, ``hover-1``, … its text, for use in a page."""
+    svg = "{http://www.w3.org/2000/svg}"
+    ElementTree.register_namespace("", svg[1:-1])
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ElementTree.fromstring(picture)
+    for number, of_points in enumerate(texts):
+        points = root.iterfind(f".//{svg}g[@id='hover-{number}']//{svg}use")
+        for point, text in zip(points, of_points, strict=True):
+            ElementTree.SubElement(point, f"{svg}title").text = text
+    content = ElementTree.tostring(root, encoding="unicode")
+    own = f"f{crc32(picture):08x}-"  # ids are those of the whole page
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}", content).encode()

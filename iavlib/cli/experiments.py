@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,8 +17,8 @@ if TYPE_CHECKING:
     from iavlib.experiments.store import RunStore
 
 _SHOWN = (
-    *("id", "task", "label", "status", "backbone", "weights", "recipe", "seed", "cohort"),
-    *("mae", "pearson", "constant_median_mae", "seconds"),
+    *("id", "task", "label", "status", "cohort", "method", "backbone", "weights", "recipe"),
+    *("seed", "score", "seconds"),
 )
 RunId = Annotated[str, Argument(metavar="ID")]
 
@@ -30,12 +27,16 @@ def train(
     spec: str | None = Argument(None, help="YAML or JSON file of experiments, or the id of a run."),
     settings: list[str] | None = Option(None, "--set", help="FIELD=VALUE, as recipe.lr=0.01."),
     keep_going: bool = Option(False, "--keep-going", help="End with status 0 in any case."),
+    force: bool = Option(False, "--force", help="Remove an earlier result and train again."),
     dry_run: DryRun = False,
     schema: bool = Option(False, "--schema", help="Print the JSON schema, for editors."),
 ) -> None:
     """Run the experiments of a file; finished ones are read, interrupted ones are resumed.
 
-    Lists in the file are combined: a list of three seeds stands for three experiments.
+    Lists in the file are combined: a list of three seeds stands for three experiments. Methods and
+    tasks of your own are files named under plugins. Training uses the first GPU that PyTorch finds
+    (CUDA_VISIBLE_DEVICES=1 chooses another, an empty one the CPU), else the CPU;
+    --set recipe.precision=bf16 chooses the number format.
     """
     from iavlib.core.errors import ExperimentFailed
     from iavlib.experiments.config import experiment_schema
@@ -52,7 +53,7 @@ def train(
             typer.echo(f"{describe(item)}: {store.status(item)}")
             continue
         try:
-            result = run(item, store, log=typer.echo)
+            result = run(item, store, log=typer.echo, force=force)
         except ExperimentFailed as error:
             n_failed += 1
             typer.secho(f"error: {error}", fg="red", err=True)
@@ -68,9 +69,6 @@ def sweep(
     name: str = Argument(..., metavar="LIST", help="A list in notebooks/profiles, or a YAML file."),
     budget: float | None = Option(None, min=0.001, metavar="MINUTES", help="Stop after these."),
     export: bool = Option(True, help="Store finished results in book/results/."),
-    background: bool = Option(
-        False, "--background", help="Return at once and work at the lowest priority, into a log."
-    ),
     dry_run: DryRun = False,
 ) -> None:
     """Work down a list of experiments, the most important first, until the time is over.
@@ -88,24 +86,8 @@ def sweep(
     experiments, store = by_priority(project, name), RunStore.of(project)
     if dry_run:
         for item in experiments:
-            if missing := data_missing(item):
-                typer.echo(f"{item!r}: {missing}")
-            else:
-                fixed = resolve(item, store=store)
-                typer.echo(f"{describe(fixed)}: {store.status(fixed)}")
-        return
-    if background:
-        store.root.mkdir(parents=True, exist_ok=True)
-        path = store.root / f"sweep-{Path(name).stem}.log"
-        options = ["--export" if export else "--no-export"]
-        options += [] if budget is None else ["--budget", str(budget)]
-        command = [sys.executable, "-m", "iavlib", "sweep", name, *options]
-        with path.open("a") as log:
-            streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            process = subprocess.Popen(
-                command, **streams, start_new_session=True, preexec_fn=lambda: os.nice(19)
-            )
-        typer.echo(f"process {process.pid} writes {path}; 'kill {process.pid}' stops it")
+            fixed = None if (missing := data_missing(item)) else resolve(item, store=store)
+            typer.echo(f"{describe(fixed)}: {store.status(fixed)}" if fixed else missing)
         return
     table = work_through(experiments, store, typer.echo, None if budget is None else budget * 60)
     finished = table[table["status"] == FINISHED]
@@ -135,7 +117,8 @@ def _experiments(store: RunStore, spec: str | None, settings: Sequence[str]) -> 
         return expand(values, path or "--set")
     if not settings and path.resolve().parent in store.folders():
         return [store.read_spec(path.resolve().parent)]
-    fixed = ("data", "files", "version") if settings else ()  # another one is on the present data
+    # another one is on the present data, with the present code
+    fixed = ("data", "files", "code", "version") if settings else ()
     values = {k: v for k, v in from_version_1(read_json(path)).items() if k not in fixed}
     _apply(values, settings)
     return [from_mapping(values, path)]
@@ -198,7 +181,7 @@ def _show_table(table) -> None:
     if "weights_random" in table:
         random = table["weights_random"].eq(True)
         shown["weights"] = shown["weights"].where(~random, shown["weights"] + " (random)")
-    typer.echo(shown.to_string(index=False))
+    typer.echo(shown.loc[:, shown.ne("").any()].to_string(index=False))
     for row in table[table["reason"] != ""].to_dict("records"):
         typer.secho(f"{row['id']}: {row['reason']}", fg="red")
     counts = table["status"].value_counts()
@@ -219,14 +202,19 @@ def _show_comparison(store: RunStore, names: Sequence[str], as_json: bool) -> No
     if as_json:
         tables = {"settings": both.settings, "metrics": both.metrics}
         content = {name: json.loads(t.to_json(orient="index")) for name, t in tables.items()}
-        print_json(content | {"n_common": both.n_common, "difference": both.difference})
+        found = [getattr(both.difference, key, None) for key in ("value", "low", "high")]
+        names = ("difference", "difference_low", "difference_high")
+        content |= {"n_common": both.n_common, "measure": both.measure}
+        print_json(content | {k: v if v == v else None for k, v in zip(names, found, strict=True)})
         return
     typer.echo(both.settings.to_string() if len(both.settings) else "the same settings")
     typer.echo("\n" + both.metrics.to_string(float_format="{:.4g}".format))
     if both.difference is not None:
+        found = both.difference
+        interval = f" (95 % interval {found.low:+.4g} to {found.high:+.4g})"
         typer.echo(
-            f"\nabsolute error on the {both.n_common} test images of both: first minus second "
-            f"{both.difference:+.4g}"
+            f"\n{both.measure} on the {both.n_common} test images of both: first minus second "
+            f"{found.value:+.4g}{interval if found.low == found.low else ''}"
         )
 
 

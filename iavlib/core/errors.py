@@ -202,6 +202,10 @@ class PredictionError(InputError, ValueError):
     """
 
 
+class PluginError(InputError, ValueError):
+    """Code from outside this package cannot be imported."""
+
+
 class MethodError(IavError, ValueError):
     """A method, or one of its settings, does not exist or does not fit."""
 

@@ -32,6 +32,8 @@ from typing import IO, Any
 from iavlib.core.errors import FetchError
 from iavlib.core.project import cache_home
 
+_OF_SYSTEMS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"}
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -88,6 +90,24 @@ def safe_name(text: str, limit: int = 200) -> str:
     if len(name.encode()) > limit:
         name = f"{name.encode()[: limit - 13].decode(errors='ignore')}~{_digest(text)}"
     return name
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of this name is one that systems leave beside a user's.
+
+    Examples
+    --------
+    >>> [is_hidden(name) for name in ("._a.jpg", "Thumbs.db", "__MACOSX", "a.jpg")]
+    [True, True, True, False]
+    """
+    return name.startswith((".", "~$")) or name.lower() in _OF_SYSTEMS
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """List the files below a folder by name, without hidden ones; none where there is no folder."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        yield from (Path(parent, name) for name in sorted(names) if not is_hidden(name))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

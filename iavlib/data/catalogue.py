@@ -1,8 +1,9 @@
 """The datasets: which there are, whether they are on this machine, and how to load them.
 
 A dataset is one module of :mod:`iavlib.data.datasets`, and its entry in ``about.yml`` there. One
-from outside this package is registered by :func:`register_dataset`, or by an entry point of the
-group ``iavlib.datasets`` that names its :class:`Dataset`.
+from outside this package is registered by :func:`register_dataset`, in a plugin
+(:mod:`iavlib.core.plugins`) or an entry point of the group ``iavlib.datasets`` that names its
+:class:`Dataset`.
 
 >>> from iavlib import data
 >>> data.load("phantom", n_images=8, size=(48, 36))
@@ -18,15 +19,18 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, lru_cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import yaml
 
 from iavlib.core.errors import suggest
+from iavlib.core.files import is_hidden, walk_files
+from iavlib.core.plugins import load_plugins, outside
 from iavlib.core.project import data_home
 from iavlib.data import datasets
 from iavlib.data.cohort import Cohort
+from iavlib.data.images import is_image
+from iavlib.data.schemas import IMAGE_SUFFIXES
 
 DEFAULT = "auto"
 #: As DEFAULT, but IMA++ only where images of it are present.
@@ -151,7 +155,8 @@ def register_own(name: str, load: Callable[..., Cohort], **facts) -> Dataset:
 
 def dataset_names() -> list[str]:
     """Return the names of all datasets: those of this package, entry points, registered ones."""
-    return list(dict.fromkeys([*_own(), *_outside(), *_registered]))
+    load_plugins()
+    return list(dict.fromkeys([*_own(), *outside(GROUP), *_registered]))
 
 
 def find_dataset(name: str) -> Dataset:
@@ -165,11 +170,10 @@ def find_dataset(name: str) -> Dataset:
     if name not in _registered:
         if name in _own():
             register_dataset(importlib.import_module(f"{datasets.__name__}.{name}").DATASET)
-        elif name in (outside := _outside()):
-            register_dataset(outside[name].load())
-        else:
-            known = [*dataset_names(), *_AUTOMATIC]
-            raise KeyError(f"no cohort {name!r}; {suggest(name, known)}")
+        elif name in outside(GROUP):
+            register_dataset(outside(GROUP)[name].load())
+        elif name not in (known := dataset_names()):
+            raise KeyError(f"no cohort {name!r}; {suggest(name, [*known, *_AUTOMATIC])}")
     return _registered[name]
 
 
@@ -290,10 +294,8 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
     if dataset.sources:
         files = dataset.sources(**own)
     else:
-        below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
         # Hidden files are those of editors and systems, or still being fetched.
-        shown = (path for path in below if not any(part.startswith(".") for part in path.parts))
-        files = [*(folder / path for path in shown), *also] if published else []
+        files = [*walk_files(folder), *also] if published else []
     for path in sorted(files):
         facts = path.stat() if path.exists() else None
         size_and_time = f"{facts.st_size}|{facts.st_mtime_ns}" if facts else "missing"
@@ -304,11 +306,6 @@ def fingerprint(name: str = DEFAULT, **options) -> str:
 
 def _own() -> list[str]:
     return [module.name for module in pkgutil.iter_modules(datasets.__path__)]
-
-
-@lru_cache(maxsize=1)  # reading what is installed takes long
-def _outside() -> dict:
-    return {point.name: point for point in entry_points(group=GROUP)}
 
 
 @dataclass(frozen=True)
@@ -356,10 +353,19 @@ def status() -> list[Status]:
     return [_status(find_dataset(name), name in usable) for name in dataset_names()]
 
 
+def _present(folder: Path, pattern: str) -> list[Path]:
+    """List the files of a pattern; one of images counts every image that would be read."""
+    place, _, suffix = pattern.rpartition("*")
+    images = f"x{suffix}".endswith(IMAGE_SUFFIXES)
+    found = folder.glob(f"{place}*" if images else pattern)
+    shown = is_image if images else (lambda path: not is_hidden(path.name))
+    return [path for path in found if shown(path) and path.is_file()]
+
+
 def _status(dataset: Dataset, usable: bool) -> Status:
     folder, counts, size = dataset.folder, {}, 0
     for pattern, expected in dataset.files.items():
-        present = [path for path in folder.glob(pattern) if path.is_file()]
+        present = _present(folder, pattern)
         counts[pattern] = (len(present), expected)
         size += sum(path.stat().st_size for path in present)
     if dataset.needs:

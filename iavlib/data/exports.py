@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from iavlib.core.errors import DataError, FetchError
-from iavlib.core.files import check_room, content_digests, only_one
+from iavlib.core.files import check_room, content_digests, is_hidden, only_one
 from iavlib.core.project import cache_home
 from iavlib.data.images import ARRAY_SUFFIXES, array_suffix
 from iavlib.data.schemas import IMAGE_SUFFIXES
@@ -358,7 +358,7 @@ def list_files(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:
     Hidden files are left out. A folder that holds nothing but one folder is left out of the names,
     and an archive counts as a folder of its name.
     """
-    shown = [p for p in sorted(folder.iterdir()) if p.name[0] != "." and p.name != "__MACOSX"]
+    shown = [p for p in sorted(folder.iterdir()) if not is_hidden(p.name)]
     if len(shown) == 1 and shown[0].is_dir():
         return list_files(shown[0])
     found = []

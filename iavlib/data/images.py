@@ -19,6 +19,7 @@ import pandas as pd
 from PIL import ExifTags, Image, ImageOps
 
 from iavlib.core.errors import DataError
+from iavlib.core.files import is_hidden, walk_files
 from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.masks.overlap import mask_stack
 from iavlib.masks.surfaces import MAX_CLASSES, binarise, label_values
@@ -392,10 +393,21 @@ def outline_path(mask: np.ndarray, size: tuple[int, int]) -> str:
     )
 
 
-def image_paths(folder: Path) -> list[Path]:
-    """List the image files of a folder by name; none where there is no such folder."""
+def is_image(path: Path) -> bool:
+    """Return whether a file is an image of a dataset by its name.
+
+    Hidden files are not, nor are the superpixels that the ISIC archive puts beside photographs.
+    """
+    known = path.suffix.lower() in IMAGE_SUFFIXES and not path.stem.endswith("_superpixels")
+    return known and not is_hidden(path.name)
+
+
+def image_paths(folder: Path, below: bool = False) -> list[Path]:
+    """List the images of a folder by name, also `below` it; none where there is no such folder."""
+    if below:
+        return list(filter(is_image, walk_files(folder)))
     names = sorted(e.path for e in os.scandir(folder) if e.is_file()) if folder.is_dir() else []
-    return [path for path in map(Path, names) if path.suffix.lower() in IMAGE_SUFFIXES]
+    return list(filter(is_image, map(Path, names)))
 
 
 def mask_paths(masks: pd.DataFrame) -> dict[str, dict[str, str | None]]:

@@ -141,8 +141,12 @@ def place(folder: Path, name: str, *below: str) -> Path:
     pathlib.Path
         The first existing path; ``folder / name`` if none exists.
     """
-    own = name.removesuffix(".csv")
-    places = (folder / own / name, folder / name, *(folder / other / name for other in below))
+
+    def spellings(text: str) -> tuple[str, str]:
+        return text, text.replace("_v2_", "_")  # of the test split of ISIC 2017
+
+    inner = [one for text in (name.removesuffix(".csv"), "", *below) for one in spellings(text)]
+    places = [folder / one / file for one in inner for file in spellings(name)]
     return next((path for path in places if path.exists()), folder / name)
 
 
@@ -151,15 +155,8 @@ def relative(folder: Path, name: str) -> str:
     return place(folder, name).relative_to(folder).as_posix()
 
 
-def image_files(folder: Path, ignore: str | None = None) -> dict[str, Path]:
+def image_files(folder: Path) -> dict[str, Path]:
     """List the image files of a folder by their name without suffix.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-    ignore : str, optional
-        Files whose name ends so (before the suffix) are not images of the dataset, such as
-        superpixels.
 
     Raises
     ------
@@ -169,8 +166,6 @@ def image_files(folder: Path, ignore: str | None = None) -> dict[str, Path]:
     files = {}
     for path in image_paths(folder):
         name = path.stem
-        if name.startswith(".") or (ignore and name.endswith(ignore)):
-            continue
         if name in files:
             what = f"{files[name].name} and {path.name} are one image"
             raise DataError(folder, what, "keep one of them")
@@ -328,7 +323,7 @@ def read_splits(
     tables = []
     for split in splits:
         truth, images = place(folder, split.truth), place(folder, split.folder)
-        files = image_files(images, ignore="_superpixels")
+        files = image_files(images)
         if truth.is_file():
             table = read_table(truth, _listing(key), HINT).set_index(key)
             table = table.drop(columns=NO_CLASS, errors="ignore")
@@ -337,9 +332,10 @@ def read_splits(
             paths = match(names.index, files, truth, images, incomplete)
             facts = {"path": paths, "subset": split.subset, "diagnosis": names}
             tables.append(meaning(names, labels, truth, "class").assign(**facts))
-        elif files:
+        elif files and not incomplete:
             problem = f"{len(files)} images without label: {truth} is missing"
-            raise DataError(images, problem, dataset.how)
+            hint = f"load with incomplete=True to leave them out, or {dataset.how}"
+            raise DataError(images, problem, hint)
     return pd.concat(tables)
 
 

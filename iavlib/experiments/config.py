@@ -38,6 +38,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -56,6 +57,7 @@ from pydantic import (
 )
 
 from iavlib.core.errors import ExperimentError, TrainingError, suggest
+from iavlib.core.plugins import load_plugins
 from iavlib.core.project import Project
 from iavlib.core.settings import Settings, describe, read_yaml as read_any_yaml
 from iavlib.data.official_splits import LEAKS
@@ -68,11 +70,11 @@ AUTO = "auto"
 PROBE = "probe"
 FINETUNE = "finetune"
 #: Fields that an experiment shares with the one it starts from, unless that names its own.
-_SHARED = ("backbone", "weights", "size", "seed")
+_SHARED = ("backbone", "weights", "size", "seed", "plugins")
 #: Where data lie and what a run is called do not change its result.
-_NOT_HASHED = ("cohort_options", "label")
+_NOT_HASHED = ("cohort_options", "label", "plugins")
 #: Fields whose hexadecimal digits can look like a number with an exponent.
-_TEXT_FIELDS = ("data", "files", "label", "init_from", "start")
+_TEXT_FIELDS = ("data", "files", "code", "label", "init_from", "start")
 # YAML takes 1e-4 for text; nobody means text
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
@@ -162,6 +164,12 @@ class Experiment(Settings):
     data, files : str
         Fingerprint of the cohort's tables, and of the content of its image files (empty for
         synthetic ones); filled in by :func:`iavlib.experiments.resolve`.
+    plugins : sequence of str
+        Python files and modules that define methods, tasks, datasets or backbones of one's own, see
+        :mod:`iavlib.core.plugins`. They count by their code, not by where they are.
+    code : str
+        Digest of the source of what is used of them; filled in by
+        :func:`iavlib.experiments.resolve`.
     split : mapping
         ``kind`` (``holdout``, ``kfold`` or ``official``) and the fields of
         :class:`HoldoutSplit`, :class:`KFoldSplit` or :class:`OfficialSplit`.
@@ -200,6 +208,8 @@ class Experiment(Settings):
     cohort_options: dict[str, Any] = Field(default_factory=dict)
     data: str = ""
     files: str = ""
+    plugins: tuple[str, ...] = ()
+    code: str = ""
     split: Split = HoldoutSplit()
     backbone: str = "resnet18"
     weights: str = AUTO
@@ -279,7 +289,7 @@ class Experiment(Settings):
         values = {
             name: value
             for name, value in to_version_1(self).items()
-            if name not in _NOT_HASHED and (name == "task" or value != _DEFAULTS_1[name])
+            if name not in _NOT_HASHED and (name == "task" or value != _DEFAULTS_1.get(name))
         }
         if self.parent is not None:
             resolved = self.parent.is_resolved
@@ -323,7 +333,7 @@ class Experiment(Settings):
         return self._open().canonical
 
     def _open(self) -> Experiment:
-        values = {"data": "", "files": "", "cohort": AUTO, "weights": AUTO}
+        values = {"data": "", "files": "", "code": "", "cohort": AUTO, "weights": AUTO}
         if self.parent is not None:
             values["init_from"] = self.parent._open()
         return self.replace(**values)
@@ -333,7 +343,7 @@ class Experiment(Settings):
 
         Where `query` leaves cohort or weights open, any will do.
         """
-        same = {"data": query.data, "files": query.files}
+        same = {name: getattr(query, name) for name in ("data", "files", "code")}
         same |= {name: AUTO for name in ("cohort", "weights") if getattr(query, name) == AUTO}
         if self.parent is not None and query.parent is not None:
             if not self.parent.matches(query.parent):
@@ -398,7 +408,8 @@ def _prepare(values: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         problem = f"no field {unknown[0]!r}"
         raise ExperimentError("experiment", problem, suggest(unknown[0], FIELDS))
-    task = find_task(values.get("task", Experiment.model_fields["task"].default))
+    plugins = values["plugins"] = _plugin_paths(values.get("plugins"), "experiment")
+    task = find_task(values.get("task", Experiment.model_fields["task"].default), plugins)
     values.setdefault("version", task.version)
     for name in ("recipe", "method"):
         if isinstance(values.get(name), str):
@@ -494,6 +505,7 @@ def to_version_1(experiment: Experiment) -> dict[str, Any]:
     if experiment.parent is not None:
         parent = to_version_1(experiment.parent)
         del parent["label"]
+    values = {k: v for k, v in values.items() if v or k not in ("code", "plugins")}  # later fields
     return values | {"overrides": overrides, "alpha": alpha, "start": parent}
 
 
@@ -601,11 +613,28 @@ def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
     if present != entry:
         message = f"{where}: write recipe, method, settings and init_from (book/experiments.md)"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
+    own = {"plugins": _plugin_paths(present.get("plugins"), where)}
+    load_plugins(own["plugins"])
+    present = {name: value for name, value in present.items() if name != "plugins"}
     combined = list(itertools.islice(_cross(present, where), _MOST_CROSSED + 1))
     if len(combined) > _MOST_CROSSED:
         problem = f"its lists cross to more than {_MOST_CROSSED:,} experiments"
         raise ExperimentError(where, problem, "shorten them")
-    return [from_mapping(fields, where) for fields in combined]
+    return [from_mapping(fields | own, where) for fields in combined]
+
+
+def _plugin_paths(given: Any, where: Any = "") -> list[str]:
+    """Make files of plugins absolute: beside the specification, else in the working folder."""
+    names = [given] if isinstance(given, str) else list(given or ())
+    if not all(isinstance(name, str) for name in names):
+        raise ExperimentError(where, f"plugins are {given!r}", "name files or modules")
+    beside = Path(where).parent if isinstance(where, Path) else Path()
+    files = {name: name for name in names}
+    for name in names:
+        if name.endswith(".py"):
+            near = beside / name
+            files[name] = os.path.abspath(near if near.is_file() else name)
+    return list(files.values())
 
 
 def _cross(

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -17,6 +18,7 @@ import pandas as pd
 from iavlib import data
 from iavlib.core.errors import ExperimentError, ExperimentFailed, IavError
 from iavlib.core.files import content_digests
+from iavlib.core.plugins import code_digest, load_plugins, source_digest
 from iavlib.core.processes import OutOfTime, time_limit
 from iavlib.core.project import NO_TRAIN_VARIABLE
 from iavlib.data.catalogue import load_shared
@@ -39,6 +41,7 @@ from iavlib.experiments.store import (
     write_result,
 )
 from iavlib.experiments.tasks import find_task
+from iavlib.multiannotator.methods import METHODS
 
 Log = Callable[[str], None]
 #: Failures of the machine are no result of an experiment: it stays unfinished and can be resumed.
@@ -75,6 +78,7 @@ def load_data(experiment: Experiment) -> Cohort:
     ExperimentError, DataError, DatasetUnavailable
         As :func:`load_cohort`.
     """
+    load_plugins(experiment.plugins)
     load = find_task(experiment.task).load
     return load(experiment) if load else load_cohort(experiment.cohort, **experiment.cohort_options)
 
@@ -82,7 +86,7 @@ def load_data(experiment: Experiment) -> Cohort:
 def resolve(
     experiment: Experiment, cohort: Cohort | None = None, store: RunStore | None = None
 ) -> Experiment:
-    """Fix the cohort, the fingerprints of its data, the weights, and the parent.
+    """Fix the cohort, the fingerprints of data and own code, the weights, and the parent.
 
     Parameters
     ----------
@@ -104,6 +108,7 @@ def resolve(
         If the task, the cohort, or a value is unknown, or the experiment was resolved on other
         data than these.
     """
+    load_plugins(experiment.plugins)
     task = find_task(experiment.task)
     if cohort is None:
         cohort = load_data(experiment)
@@ -113,6 +118,7 @@ def resolve(
         name, own = task.resolve_dataset(experiment)
     # the fingerprint of data that a task makes covers the pixels themselves
     present = {"data": cohort.fingerprint, "files": "" if task.load else _files(cohort)}
+    present["code"] = code_digest(*_code_of(experiment))
     for field, now in present.items():
         before = getattr(experiment, field)
         if before not in ("", now):
@@ -120,8 +126,7 @@ def resolve(
                 f"cohort {name!r}",
                 f"is not what the experiment was made for: its {field} have the fingerprint {now}, "
                 f"not {before}",
-                f"restore the data, or leave '{field}' out of the specification for a new "
-                "experiment on these",
+                f"restore them, or leave '{field}' out of the specification for a new experiment",
             )
     if experiment.version != task.version:
         raise ExperimentError(
@@ -189,6 +194,26 @@ def resolve_all(
     return resolved
 
 
+def _code_of(experiment: Experiment) -> list[Any]:
+    """List the functions and classes that an experiment uses and that may be a user's own."""
+    task, method = find_task(experiment.task), experiment.method
+    used = [task.run, task.targets, task.resolve, task.load]
+    if method.name in METHODS:
+        used.append(METHODS[method.name].method)
+    encoders = (method.settings.get("encoder"), getattr(experiment.settings, "encoder", None))
+    timm = sys.modules.get("timm")  # whoever has a backbone of their own has imported it
+    for name in filter(None, (experiment.backbone, *encoders) if timm else ()):
+        if timm.is_model(name):
+            used.append(timm.model_entrypoint(name))
+    return [getattr(item, "func", item) for item in used if item is not None]
+
+
+def _method_source(experiment: Experiment) -> str:
+    """Digest the file of the method, also of one in this package: it is not part of the id."""
+    name = experiment.method.name
+    return source_digest(METHODS[name].method) if name in METHODS else ""
+
+
 def _files(cohort: Cohort) -> str:
     """Digest the content of a cohort's image files; synthetic ones follow from the tables."""
     if cohort.synthetic:
@@ -204,6 +229,7 @@ def run(
     store: RunStore | None = None,
     cohort: Cohort | None = None,
     log: Log = lambda line: None,
+    force: bool = False,
 ) -> Result:
     """Run an experiment, or read its result if it is finished.
 
@@ -221,6 +247,8 @@ def run(
         The cohort that it names, if it is loaded already.
     log : callable, optional
         Receives lines of progress; they are in ``log.txt`` too.
+    force : bool
+        Remove what an earlier run left, and run it anew.
 
     Returns
     -------
@@ -239,8 +267,14 @@ def run(
     store = store or RunStore()
     cohort = cohort or load_data(experiment)
     fixed = resolve(experiment, cohort, store)
+    if force and store.folder(fixed).is_dir():
+        store.remove(store.folder(fixed))
     if (store.folder(fixed) / METRICS).is_file():
-        return read_run(store, fixed)
+        result = read_run(store, fixed)
+        if result.facts.get("source", "") not in ("", _method_source(fixed)):
+            changed = f"the file of method {fixed.method} has changed since {fixed.name} was run"
+            log(f"{changed}: iav train {fixed.id} --force runs it again")
+        return result
     parent = fixed.parent
     if parent is not None:
         if store.status(parent) != FINISHED:
@@ -287,7 +321,8 @@ def _attempt(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> 
     note("started again" if path.exists() else "started")
     try:
         outcome = find_task(experiment.task).run(experiment, cohort, folder, log_both)
-        write_result(folder, experiment, cohort, outcome, time.time() - started)
+        source = _method_source(experiment)
+        write_result(folder, experiment, cohort, outcome, time.time() - started, source)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
             raise

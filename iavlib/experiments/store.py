@@ -332,7 +332,12 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
 
 
 def write_result(
-    folder: Path, experiment: Experiment, cohort: Cohort, outcome: Outcome, seconds: float
+    folder: Path,
+    experiment: Experiment,
+    cohort: Cohort,
+    outcome: Outcome,
+    seconds: float,
+    source: str = "",
 ) -> None:
     """Write the outcome of a task; the run is finished by the last file.
 
@@ -345,6 +350,8 @@ def write_result(
     outcome : Outcome
     seconds : float
         Of this attempt.
+    source : str
+        Digest of the file of its method.
 
     Raises
     ------
@@ -380,6 +387,7 @@ def write_result(
         "seconds": round(seconds, 2),
         "hardware": hardware(),
         "versions": loaded_versions(),
+        "source": source,
         "finished": _now(),
     }
     write_json(folder / METRICS, facts, durable=True)  # what it depends on is on the disk by now

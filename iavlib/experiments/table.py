@@ -23,13 +23,18 @@ from iavlib.experiments.store import (
     read_facts,
     read_json,
 )
+from iavlib.stats import Estimate, bootstrap_mean
 
 #: Where a row's numbers are from.
 HERE, STORED, NOWHERE = "here", "stored", "nowhere"
 _PART = "test"
+#: Measures of a single image that are better than the error of a number; of a whole subset.
+_OF_IMAGES = ("dice", "soft_dice", "dice_vote")
+_OF_SUBSETS = (*_OF_IMAGES, "auroc", "mae")
+ERROR = "absolute error"
 #: Columns of settings whose own name is that of a measure.
 _COLUMNS = {"dice": "overlap_weight", "name": "recipe"}
-_NO_COLUMNS = ("cohort_options", "version", "recipe", "method", "settings", "init_from")
+_NO_COLUMNS = ("cohort_options", "version", "recipe", "method", "settings", "init_from", "plugins")
 _FIRST = ("id", "task", "label", "status", "origin", "reason")
 
 
@@ -132,7 +137,21 @@ def fact_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
     weights = facts["weights"]
     row |= {"weights_source": weights.get("source", ""), "weights_detail": weights.get("detail")}
     row |= {name: facts[name] for name in ("weights_random", "synthetic", "seconds", "finished")}
+    row["score"] = main_score(row)
     return row | {"cohort_name": facts["cohort"], "hardware": describe_hardware(facts["hardware"])}
+
+
+def main_score(row: Mapping[str, Any]) -> str:
+    """Write the first of Dice, AUROC and mean absolute error that a run has, by name.
+
+    Beside the error stands by how much it is below that of the training subset's median.
+    """
+    name = next((key for key in _OF_SUBSETS if row.get(key) is not None), None)
+    if name is None:
+        return ""
+    gain = row.get("reduction") if name == "mae" else None
+    beside = "" if gain is None else f" ({gain:+.0%} to constant)".replace("-", "\u2212")
+    return f"{name} {row[name]:.3f}{beside}"
 
 
 def describe_hardware(machine: Mapping[str, Any]) -> str:
@@ -188,14 +207,20 @@ class Comparison:
         Index: every number of the test subset, and of the baselines; one column per run.
     n_common : int
         Test images that both have.
-    difference : float or None
-        Mean over these of the first run's absolute error less the second's; None without any.
+    measure : str
+        What is compared on each image: a column of both tables of predictions, or the absolute
+        error.
+    difference : iavlib.stats.Estimate or None
+        Mean over these images of the first run's measure less the second's, with its 95 % interval,
+        clustered by patient where these are known; None without any image, or where the absolute
+        errors are of two tasks.
     """
 
     settings: pd.DataFrame
     metrics: pd.DataFrame
     n_common: int
-    difference: float | None
+    measure: str
+    difference: Estimate | None
 
 
 def compare(first: Result, second: Result) -> Comparison:
@@ -208,7 +233,8 @@ def compare(first: Result, second: Result) -> Comparison:
     Returns
     -------
     Comparison
-        With no test of the difference: that takes more than two runs.
+        Of the overlap with masks (Dice) where both runs segment, else of the absolute error. The
+        interval is over images; that of seeds takes more than two runs.
     """
     names = [first.experiment.id, second.experiment.id]
     specs = [spec_columns(result.experiment) for result in (first, second)]
@@ -221,11 +247,18 @@ def compare(first: Result, second: Result) -> Comparison:
     tested = [
         run.predictions.query("subset == 'test'").set_index("image_id") for run in (first, second)
     ]
-    errors = [(rows["true"] - rows["predicted"]).abs() for rows in tested]
-    gaps = (errors[0] - errors[1])[errors[0].index.intersection(errors[1].index)]
+    for rows in tested:
+        rows[ERROR] = (rows["true"] - rows["predicted"]).abs()
+    shared = [name for name in (*_OF_IMAGES, ERROR) if all(name in rows for rows in tested)]
+    measure = shared[0]
+    one_task = len({result.experiment.task for result in (first, second)}) == 1
+    alike = all(rows.index.is_unique for rows in tested) and (measure != ERROR or one_task)
+    gaps = (tested[0][measure] - tested[1][measure]).dropna() if alike else pd.Series(dtype=float)
+    clusters = tested[0].get("cluster", gaps.index.to_series()).reindex(gaps.index)
     return Comparison(
         pd.DataFrame.from_dict(differing, orient="index", columns=names),
         pd.DataFrame.from_dict(metrics, orient="index", columns=names),
         len(gaps),
-        float(gaps.mean()) if len(gaps) else None,
+        measure,
+        bootstrap_mean(gaps, clusters) if len(gaps) else None,
     )

@@ -222,8 +222,9 @@ class PreferenceHead(nn.Module):
     Parameters
     ----------
     features, annotators, classes : int
-    channels : int
-        Of the dynamic layers; the features are reduced to as many first.
+    channels : int, optional
+        Of the dynamic layers; the features are reduced to as many first. None for as many as
+        there are features, which are then not reduced.
     condition : {"both", "code", "features"}
         What the controller sees; from features alone it cannot distinguish annotators.
     """
@@ -233,11 +234,12 @@ class PreferenceHead(nn.Module):
         if condition not in CONDITIONS:
             raise ModelError(f"no condition {condition!r}; choose {', '.join(CONDITIONS)}")
         self.annotators, self.condition = annotators, condition
+        self.reduce = nn.Identity() if channels is None else nn.Conv2d(features, channels, 1)
+        channels = features if channels is None else channels
         hidden = (channels, channels, 3, 3)
         self.shapes = hidden, hidden, (classes, channels, 1, 1)
         inputs = {"both": features + annotators, "code": annotators, "features": features}
         starts = []  # layers for all annotators start as layers do, and differ a little
-        self.reduce = nn.Conv2d(features, channels, 1)
         written = sum(torch.Size(shape).numel() + shape[0] for shape in self.shapes)
         self.controller = nn.Conv2d(inputs[condition], written, 1)
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in self.shapes[:-1])

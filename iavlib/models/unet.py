@@ -15,7 +15,7 @@ the start of a network is known to the last digit.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import torch
@@ -106,11 +106,17 @@ class _SameSize(nn.Module):
 
     stride: int
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return features (B, features, H, W) of images (B, channels, H, W)."""
+    def forward(self, images: Tensor, inside: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Return features (B, features, H, W) of images (B, channels, H, W).
+
+        What `inside` makes of the coarsest map (B, ``deepest``, h, w) takes its place.
+        """
         height, width = images.shape[-2:]
         padded, top, left = pad_to_multiple(images, self.stride)
-        return self._padded_features(padded)[..., top : top + height, left : left + width]
+        maps = list(self.encoder(padded))
+        if inside is not None:
+            maps[-1] = inside(maps[-1])
+        return self._decode(maps)[..., top : top + height, left : left + width]
 
 
 class UNet(_SameSize):
@@ -126,8 +132,8 @@ class UNet(_SameSize):
 
     Attributes
     ----------
-    features : int
-        Channels of the result, the first of `widths`.
+    features, deepest : int
+        Channels of the result, the first of `widths`, and of the coarsest map, the last.
 
     References
     ----------
@@ -143,10 +149,10 @@ class UNet(_SameSize):
         pairs = list(zip(widths[1:], widths[:-1], strict=True))[::-1]
         self.up = nn.ModuleList(nn.ConvTranspose2d(deep, fine, 2, 2) for deep, fine in pairs)
         self.decoder = nn.ModuleList(ConvBlock(2 * fine, fine) for _, fine in pairs)
-        self.features, self.stride = widths[0], self.encoder.stride
+        self.features, self.deepest, self.stride = widths[0], widths[-1], self.encoder.stride
 
-    def _padded_features(self, images: Tensor) -> Tensor:
-        *skipped, deepest = self.encoder(images)
+    def _decode(self, maps: list[Tensor]) -> Tensor:
+        *skipped, deepest = maps
         for up, block, skip in zip(self.up, self.decoder, reversed(skipped), strict=True):
             deepest = block(torch.cat((up(deepest), skip), 1))
         return deepest
@@ -185,8 +191,8 @@ class EncoderUNet(_SameSize):
 
     Attributes
     ----------
-    features : int
-        Channels of the result, the first of `decoder`.
+    features, deepest : int
+        Channels of the result, the first of `decoder`, and of the encoder's coarsest map.
 
     Raises
     ------
@@ -216,9 +222,10 @@ class EncoderUNet(_SameSize):
             raise ModelError(f"{problem}: choose a network of convolutions") from error
         self.encoder, self.decoder = network.encoder, network.decoder
         self.features, self.stride = decoder[0], 2 ** len(decoder)
+        self.deepest = network.encoder.out_channels[-1]
 
-    def _padded_features(self, images: Tensor) -> Tensor:
-        return self.decoder(self.encoder(images))
+    def _decode(self, maps: list[Tensor]) -> Tensor:
+        return self.decoder(maps)
 
     def load(self, weights: str) -> Weights:
         """Load pre-trained weights into the encoder.

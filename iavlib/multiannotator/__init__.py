@@ -2,7 +2,7 @@
 
 >>> from iavlib import multiannotator
 >>> sorted(multiannotator.METHODS)[:2]
-['avap', 'avap-code']
+['aggnet', 'avap']
 
 A dataset holds images with one label map per annotator: of a cohort (:func:`from_cohort`), with
 simulated annotators on a cohort's masks (:func:`simulated_on`), or of MNIST digits

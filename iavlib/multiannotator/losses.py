@@ -9,6 +9,12 @@ from torch import Tensor
 EPSILON = 1e-7
 
 
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Return labels (B, R, H, W) as float (B, R, C, H, W); 0 in all classes where missing."""
+    numbers = torch.arange(classes, dtype=labels.dtype, device=labels.device)
+    return (labels.unsqueeze(2) == numbers[:, None, None]).float()
+
+
 def label_likelihood(maps: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the negative log-likelihood of the labels that annotators gave.
 
@@ -75,5 +81,4 @@ def overlap_loss(maps: Tensor, labels: Tensor) -> Tensor:
     given = (labels[:, :, 0, 0] >= 0)[..., None, None, None]
     # Missing images are taken out before the sums, so that no gradient depends on them.
     probabilities = torch.where(given, maps, torch.zeros_like(maps))
-    target = torch.zeros_like(maps).scatter_(2, labels.clamp_min(0).long().unsqueeze(2), 1.0)
-    return 1 - _soft_dice(probabilities, target * given, (0, 3, 4)).mean(1)
+    return 1 - _soft_dice(probabilities, one_hot(labels, maps.shape[2]), (0, 3, 4)).mean(1)

@@ -1,7 +1,7 @@
 """The interface of a method that learns from several annotators.
 
-A new method is one file in :mod:`iavlib.multiannotator.methods`, or a module of another package
-that is imported or named by an entry point of the group ``iavlib.methods``, with one class::
+A new method is one file in :mod:`iavlib.multiannotator.methods` or anywhere else (a plugin, see
+:mod:`iavlib.core.plugins`), with one class::
 
     from torch import nn
 

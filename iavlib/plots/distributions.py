@@ -182,7 +182,7 @@ def predicted_against_true(predictions: pd.DataFrame, label: str = _AGREEMENT) -
     Parameters
     ----------
     predictions : DataFrame
-        ``true`` and ``predicted``, and optionally ``malignancy``.
+        ``true`` and ``predicted``, and optionally ``malignancy`` and ``image_id`` (else the index).
     label : str
         What is predicted, with its unit.
 
@@ -208,7 +208,15 @@ def predicted_against_true(predictions: pd.DataFrame, label: str = _AGREEMENT) -
             "color": COLOURS.get(name, COLOURS["neutral"]),
         }
         text = None if name == "all" else f"{name} ({len(rows):,})"
-        main.scatter(rows["predicted"], rows["true"], s=9, alpha=0.5, lw=0, label=text, **style)
+        points = main.scatter(
+            rows["predicted"], rows["true"], s=9, alpha=0.5, lw=0, label=text, **style
+        )
+        points.hover = [  # shown under the pointer by iavlib.book.figure
+            f"{image}: predicted {predicted:.2f}, true {true:.2f}"
+            for image, predicted, true in zip(
+                rows.get("image_id", rows.index), rows["predicted"], rows["true"], strict=True
+            )
+        ]
     if np.ptp(table["predicted"]) > 0:
         slope, intercept = np.polyfit(table["predicted"], table["true"], 1)
         ends = np.array([table["predicted"].min(), table["predicted"].max()])

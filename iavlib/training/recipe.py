@@ -113,7 +113,7 @@ _ANNOTATORS |= {"select": None}
 
 #: The recipes by name. "paper" and "paper_finetune" are the published ones, "student" that of the
 #: contradicting report, "annotators-released" that of the confusion-matrix method's released
-#: notebook of digits.
+#: notebook of digits, "annotators-avap" what is published of AVAP's.
 RECIPES = {
     name: Recipe(name=name, **fields)
     for name, fields in {
@@ -139,6 +139,10 @@ RECIPES = {
         "annotators-released": {
             **_ANNOTATORS,
             **{"decay_norms": True, "schedule": "constant", "batch_size": 5},
+        },
+        "annotators-avap": {
+            **_ANNOTATORS,
+            **{"optimizer": "adam", "lr": 1e-4, "schedule": "constant", "batch_size": 8},
         },
         "smoke": {
             **{"optimizer": "sgd", "lr": 0.01, "schedule": "step", "epochs": 2, "batch_size": 8},

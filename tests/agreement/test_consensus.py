@@ -265,6 +265,17 @@ def test_of_disjoint_masks_the_larger_is_kept():
     assert "rater b" in told([A, C], names=["rater a", "rater b"])
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("gap", [0, 3])
+def test_of_disjoint_masks_of_one_size_none_is_kept(axis, gap):
+    """As the page on errata states."""
+    first = np.zeros((20, 20), bool)
+    first[4:7, 4:7] = True
+    result = staple([first, np.roll(first, 3 + gap, axis)])
+    assert not result.mask.any()
+    assert "the masks are disjoint" in result.warnings
+
+
 @pytest.mark.parametrize(
     ("masks", "message"),
     [

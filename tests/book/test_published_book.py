@@ -42,6 +42,7 @@ def test_published_tables_earn_verdicts(iav, imapp_book):
 
 def test_the_first_page_shows_what_was_measured(browser, imapp_book):
     open_page(browser, imapp_book, "book/index")
+    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     text = browser.find_element(By.CSS_SELECTOR, "article").text
     assert "reproduced" in text and "inconclusive" in text and "not run" in text
     assert "17,684" in text

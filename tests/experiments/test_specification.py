@@ -24,6 +24,7 @@ CHANGES = {
     "cohort": "phantom",
     "data": "e",
     "files": "f",
+    "code": "c",
     "backbone": "vgg16",
     "weights": "none",
     "recipe": "probe",
@@ -43,9 +44,10 @@ def test_every_field_changes_the_id_but_label_and_place():
         Experiment(**FIXED | {name: value}) for name, value in CHANGES.items()
     ]
     assert len({spec.id for spec in specs}) == len(specs)
-    same = Experiment(**FIXED, label="mine", cohort_options={"path": "/elsewhere"})
+    elsewhere = {"cohort_options": {"path": "/elsewhere"}, "plugins": ["mine.py"]}
+    same = Experiment(**FIXED, label="mine", **elsewhere)
     assert same.id == specs[0].id
-    assert set(CHANGES) | {"label", "cohort_options"} == set(Experiment().to_dict())
+    assert set(CHANGES) | {"label", *elsewhere} == set(Experiment().to_dict())
 
 
 def test_the_order_and_the_spelling_of_values_change_nothing():

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -167,9 +168,11 @@ def test_two_runs_beside_each_other(own, make):
     assert result.exit_code == 0
     assert "shift" in result.output
     assert "absolute error on the 4 test images of both" in result.output
+    assert re.search(r"first minus second -0\.\d+ \(95 % interval -0\.\d+ to \S+\)", result.output)
     content = json.loads(iav("runs", "--compare", *ids, "--json").output)
     assert set(content["settings"]) == {"seed", "shift"}
-    assert content["difference"] < 0
+    assert content["difference"] < 0 and content["measure"] == "absolute error"
+    assert content["difference_low"] <= content["difference"] <= content["difference_high"]
     shown = iav("runs", "show", ids[0][:8])
     assert "predictions.csv" in shown.output
     facts = json.loads(iav("runs", "show", ids[0], "--json").output)

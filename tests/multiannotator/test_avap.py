@@ -185,3 +185,13 @@ def test_peers_take_an_encoder_and_a_dice_loss(discs, recipe):
 def test_what_is_not_there_is_named(settings, said):
     with pytest.raises(MethodError, match=said):
         make_method("avap", **settings)
+
+
+def test_features_may_reach_the_written_layers_unreduced(discs, recipe):
+    data = discs(annotators=("good", "over"))
+    fitted = fit(make_method("avap", widths=[4, 8], reduce=False), data, recipe)
+    head = fitted.network.preference
+    assert head.shapes == ((4, 4, 3, 3), (4, 4, 3, 3), (2, 4, 1, 1)) and not [
+        *head.reduce.parameters()
+    ]
+    assert fitted.predict(data).maps.shape == (8, 2, 2, 16, 16)

@@ -76,10 +76,7 @@ def test_an_entry_point_names_a_method(lesions, recipe, monkeypatch):
             Point.loaded = True
             exec(TEMPLATE, {"__name__": "outside", "np": np})
 
-    def points(group, name=None):
-        return [Point()] if group == "iavlib.methods" and name in (None, "outside") else []
-
-    monkeypatch.setattr(methods, "entry_points", points)
+    monkeypatch.setattr(methods, "outside", {"iavlib.methods": {"outside": Point()}}.get)
     assert "outside" in list(METHODS) and not Point.loaded
     assert make_method("outside").title == "From outside" and Point.loaded
 

@@ -19,8 +19,9 @@ import pandera.pandas as pa
 from iavlib.core.errors import DatasetUnavailable, check_choice, refuse
 from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
+from iavlib.data.images import image_paths
 from iavlib.data.labels import HINT, Label, build, known_text, match, meaning
-from iavlib.data.schemas import IMAGE_SUFFIXES, read_table
+from iavlib.data.schemas import read_table
 from iavlib.data.splits import linked_clusters
 
 META = "meta/meta.csv"
@@ -124,7 +125,7 @@ def _images(meta: Path, modality: str, incomplete: bool) -> pd.DataFrame:
 def _paths(table: pd.DataFrame, modality: str, meta: Path, incomplete: bool) -> pd.Series:
     """Find the file of each case, and check that every file belongs to one."""
     folder = meta.parent.parent / "images"
-    paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+    paths = image_paths(folder, below=True)
     files = {path.relative_to(folder).as_posix().lower(): path for path in paths}
     named = {kind: table[kind].str.strip().str.lower() for kind in MODALITIES}
     wanted = pd.Index(named[modality])

@@ -36,7 +36,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from iavlib.core.errors import DataError, DatasetUnavailable
-from iavlib.core.files import write_text
+from iavlib.core.files import walk_files, write_text
 from iavlib.core.project import cache_home
 from iavlib.data import own_masks, schemas
 from iavlib.data.catalogue import Dataset, Layout, register_own
@@ -272,8 +272,8 @@ def _names(path: str | Path, strict: bool) -> Listing:
     if source.is_table:
         masks = rows["path"][rows["reason"].isna() & ~rows["path"].map(_is_file)]
         images = [place / n for n in rows["image"].unique() if not _is_file(place / "images" / n)]
-        shown = sorted(place.rglob("*")) if len(masks) or not all(map(_is_file, images)) else []
-        files = [(p, p.relative_to(place).parts) for p in shown if p.name[0] != "."]
+        shown = walk_files(place) if len(masks) or not all(map(_is_file, images)) else ()
+        files = [(p, p.relative_to(place).parts) for p in shown]
         index = own_masks.FileIndex([f for f in files if f[0] != source.path])
         for row, name in rows.loc[masks.index, "mask"].items():
             suffix = os.path.splitext(name)[1].lower()

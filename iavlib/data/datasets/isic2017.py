@@ -1,13 +1,13 @@
 """ISIC 2017, part 3: melanoma or not, with official splits, without the overlap with IMA++.
 
 Two layouts are read. *Official*, as the challenge's archives unpack: ``ISIC-2017_Training_Data``,
-``ISIC-2017_Validation_Data`` and ``ISIC-2017_Test_v2_Data`` with JPEG files (the superpixel files
-beside them are ignored), the tables ``ISIC-2017_Training_Part3_GroundTruth.csv`` and so on
-(image_id, melanoma, seborrheic_keratosis), and where present the lesion masks
-``ISIC-2017_Training_Part1_GroundTruth`` and the tables ``ISIC-2017_Training_Data_metadata.csv``
-(age_approximate, sex), which are in the folder of the images or beside it. *Simple*: ``images``,
-``masks`` and ``labels.csv`` (image_id, split, melanoma, age_approximate, sex, has_mask), where an
-empty cell under melanoma means no label.
+``ISIC-2017_Validation_Data`` and ``ISIC-2017_Test_v2_Data`` (or without ``_v2``) with JPEG files
+(the superpixel files beside them are ignored), the tables
+``ISIC-2017_Training_Part3_GroundTruth.csv`` and so on (image_id, melanoma, seborrheic_keratosis),
+and where present the lesion masks ``ISIC-2017_Training_Part1_GroundTruth`` and the tables
+``ISIC-2017_Training_Data_metadata.csv`` (age_approximate, sex), which are in the folder of the
+images or beside it. *Simple*: ``images``, ``masks`` and ``labels.csv`` (image_id, split, melanoma,
+age_approximate, sex, has_mask), where an empty cell under melanoma means no label.
 """
 
 from __future__ import annotations

@@ -32,8 +32,7 @@ from iavlib.core.project import cache_home
 from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
 from iavlib.data.datasets import folder
-from iavlib.data.images import read_image
-from iavlib.data.schemas import IMAGE_SUFFIXES
+from iavlib.data.images import image_paths, read_image
 
 RIM, CUP = 240, 255
 #: A pixel belongs to a line where it differs by this share of the largest difference …
@@ -196,8 +195,7 @@ def find_files(home: Path) -> pd.DataFrame:
     """
     rows = []
     for source in SOURCES:
-        paths = [p for p in (home / source).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
-        shown = [p for p in paths if not p.name.startswith(".") and p.is_file()]
+        shown = image_paths(home / source, below=True)
         corrected = {p.parent.name for p in shown if p.parent.name.endswith("-Corrected")}
         used = [p for p in shown if f"{p.parent.name}-Corrected" not in corrected]
         rows += _matched(source, used)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from iavlib.core.errors import ExperimentError, suggest
+from iavlib.core.plugins import load_plugins, outside
 from iavlib.core.settings import Settings
 from iavlib.data.cohort import Cohort
 from iavlib.data.official_splits import official_split
@@ -148,19 +148,22 @@ GROUP = "iavlib.tasks"
 
 def task_names() -> list[str]:
     """List the tasks that there are, those of other packages too."""
-    return list(dict.fromkeys((*TASKS, *(point.name for point in entry_points(group=GROUP)))))
+    load_plugins()
+    return list(dict.fromkeys((*TASKS, *outside(GROUP))))
 
 
-def find_task(name: str) -> Task:
-    """Find a task by its name.
+def find_task(name: str, plugins: Sequence[str] = ()) -> Task:
+    """Find a task by its name, in these plugins too.
 
     Raises
     ------
     ExperimentError
         If there is none.
     """
+    if name not in TASKS and name in outside(GROUP):
+        TASKS[name] = outside(GROUP)[name].load()
     if name not in TASKS:
-        TASKS.update((point.name, point.load()) for point in entry_points(group=GROUP, name=name))
+        load_plugins(plugins)
     if name not in TASKS:
         raise ExperimentError("task", f"no task {name!r}", suggest(str(name), TASKS))
     task = TASKS[name]

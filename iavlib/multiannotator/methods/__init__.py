@@ -2,7 +2,7 @@
 
 Names are known without importing the methods, and thereby PyTorch: they are read off the files'
 ``@register`` lines and off the entry points of other packages in the group ``iavlib.methods``,
-whose names are those of methods::
+whose names are those of methods; others come with a plugin (:mod:`iavlib.core.plugins`)::
 
     [project.entry-points."iavlib.methods"]
     mine = "my_package.my_module"
@@ -15,11 +15,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iavlib.core.errors import MethodError, suggest
+from iavlib.core.plugins import load_plugins, outside
 
 if TYPE_CHECKING:
     from iavlib.multiannotator.method import Method
@@ -64,16 +64,18 @@ class _Methods(Mapping):
         if name not in self._entries:
             if name in _modules():
                 importlib.import_module(_modules()[name])
-            for point in entry_points(group=GROUP, name=name):
-                point.load()
+            elif name in outside(GROUP):
+                outside(GROUP)[name].load()
+            else:
+                load_plugins()
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries or name in _modules() or name in set(self)
 
     def __iter__(self) -> Iterator[str]:
-        outside = (point.name for point in entry_points(group=GROUP))
-        return iter(sorted({*_modules(), *outside, *self._entries}))
+        load_plugins()
+        return iter(sorted({*_modules(), *outside(GROUP), *self._entries}))
 
     def __len__(self) -> int:
         return len(list(iter(self)))  # list(self) would ask for the length

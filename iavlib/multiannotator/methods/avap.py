@@ -11,9 +11,10 @@ the preferences, of one annotator per image and step, drawn at random among thos
 ``(1 - joint_weight) * agreement + joint_weight * preference``, the alternative of Table V.
 
 What the published description leaves open is settled so: F is the U-Net's output at the images'
-size, for both heads, reduced to ``channels`` maps before the dynamic layers; the calibrated map is
-the mean of the agreement classes over M (``calibrated: argmax`` takes the most probable one, and
-scores of both are kept); batch statistics of the frozen part are not updated in the second stage.
+size, for both heads; the calibrated map is the mean of the agreement classes over M
+(``calibrated: argmax`` takes the most probable one, and scores of both are kept); batch statistics
+of the frozen part are not updated in the second stage. F is reduced to ``channels`` maps before
+the dynamic layers, which the paper does not mention; with ``reduce: false`` it is not.
 
 Where annotators are missing, the number of marks among all M is a matter of chance. With k marks
 among the m annotators who labelled an image, the number j of all M who would mark a pixel is not
@@ -144,7 +145,7 @@ MAPS = ("expectation", "argmax")
 class AgreementAndPreference(nn.Module):
     """A U-Net, its agreement head and its preference head, with tables for the losses."""
 
-    def __init__(self, backbone: nn.Module, problem: Problem, channels: int, condition: str):
+    def __init__(self, backbone: nn.Module, problem: Problem, channels: int | None, condition):
         super().__init__()
         features, annotators = backbone.features, problem.n_annotators
         structures = problem.structures or {"foreground": tuple(range(1, problem.n_classes))}
@@ -171,8 +172,9 @@ class AVAP(Method):
 
     Settings: those of the U-Net; ``training`` (``two-step`` or ``joint``) and ``joint_weight`` of
     the preferences; ``condition``, the input of the controller (``both``, ``code``, ``features``);
-    ``channels`` of the dynamic layers; ``calibrated`` (``expectation`` or ``argmax``), the map that
-    is the consensus; ``dice``, the weight of the Dice loss beside the cross-entropy.
+    ``channels`` of the dynamic layers and ``reduce``, whether features are reduced to as many;
+    ``calibrated`` (``expectation`` or ``argmax``), the map that is the consensus; ``dice``, the
+    weight of the Dice loss beside the cross-entropy.
     """
 
     stages = (AGREEMENT, PREFERENCE)
@@ -182,6 +184,7 @@ class AVAP(Method):
         "joint_weight": 0.5,
         "condition": "both",
         "channels": CHANNELS,
+        "reduce": True,
         "calibrated": "expectation",
         "dice": 1.0,
     }
@@ -201,8 +204,9 @@ class AVAP(Method):
     def build(self, problem: Problem) -> nn.Module:
         """Make the U-Net and both heads."""
         chosen = self.settings
-        backbone = self.backbone(problem)
-        return AgreementAndPreference(backbone, problem, chosen["channels"], chosen["condition"])
+        channels = chosen["channels"] if chosen["reduce"] else None
+        given = (problem, channels, chosen["condition"])
+        return AgreementAndPreference(self.backbone(problem), *given)
 
     def begin(self, network: nn.Module, stage: str) -> None:
         """Freeze what the stage does not train."""
