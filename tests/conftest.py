@@ -1,11 +1,64 @@
 """Fixtures that every part of the test suite uses."""
 
 import os
+import re
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).parent.parent
+#: Takes a minute or more to make: all tests that use it run in one worker, where it is made once.
+SHARED = "phantom_book"
+#: What starts first, so that no worker is still busy with it when the others have ended.
+FIRST = (SHARED, "tests/book", "tests/notebooks")
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker and what it starts
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config):
+    """Try fewer examples of each property where the thorough tests are left out, too."""
+    if config.option.markexpr == "not thorough":
+        settings.register_profile("quick", settings(), max_examples=25)
+        settings.load_profile("quick")
+
+
+@cache
+def _unit(path: str) -> str:
+    """Return the name of the tests that one worker runs: the shared fixture, or their file."""
+    source = (ROOT / path).read_text(encoding="utf-8")
+    return SHARED if re.search(rf"^def .*\b{SHARED}\b", source, re.MULTILINE) else path
+
+
+def pytest_collection_modifyitems(items):
+    """Put what takes longest at the beginning."""
+
+    def rank(item):
+        unit = _unit(item.nodeid.split("::")[0])
+        place = unit if unit == SHARED else unit.rpartition("/")[0]
+        return FIRST.index(place) if place in FIRST else len(FIRST)
+
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand files to workers in the order of the collection, those of the shared fixture as one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return _unit(super()._split_scope(nodeid))
+
+    if config.getvalue("dist") == "loadfile":
+        config.option.loadscopereorder = False  # which puts files with few tests, the longest, last
+        return Scheduling(config, log)
+    return None
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,13 @@ import sys
 import threading
 from pathlib import Path
 
+# before functions are noted, which makes importing slow
+import pandas  # noqa: F401
+import pandera  # noqa: F401
+import skimage.io  # noqa: F401
+import sklearn.linear_model  # noqa: F401
+import torch  # noqa: F401
+
 touched = set()
 
 

@@ -53,7 +53,11 @@ def left(children, seconds=15):
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+_OTHERS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_OTHER_SIGNALS = [pytest.param(number, marks=pytest.mark.thorough) for number in _OTHERS]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, *_OTHER_SIGNALS])
 def test_a_pool_ends_with_its_owner(tmp_path, number):
     process, children = start(POOL, tmp_path, 2)
     os.kill(process.pid, number)

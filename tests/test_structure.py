@@ -24,7 +24,7 @@ def test_no_package_imports_a_package_above_it(monkeypatch, capsys):
 def test_the_library_stays_small():
     measured = size.measure()
     assert len(measured.lines) <= 185
-    assert sum(measured.lines.values()) <= 23_220  # the ceiling of everything that is planned
+    assert sum(measured.lines.values()) <= 23_240  # the ceiling of everything that is planned
     assert not measured.cycle
 
 
@@ -39,12 +39,10 @@ def test_importing_iavlib_loads_nothing_heavy():
     assert modules_after("import iavlib") == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["predict"], ["triage"], ["train"], ["book"], ["data"]])
-def test_help_loads_nothing_heavy(arguments):
-    code = (
-        "from typer.testing import CliRunner\nfrom iavlib.cli.main import app\n"
-        f"assert CliRunner().invoke(app, [*{arguments}, '--help']).exit_code == 0"
-    )
+def test_help_loads_nothing_heavy():
+    code = "from typer.testing import CliRunner\nfrom iavlib.cli.main import app\n"
+    for arguments in ([], ["predict"], ["triage"], ["train"], ["book"], ["data"]):
+        code += f"assert CliRunner().invoke(app, [*{arguments}, '--help']).exit_code == 0\n"
     assert modules_after(code) == []
 
 

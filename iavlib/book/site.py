@@ -99,10 +99,7 @@ def _without_ending(entry: str) -> str:
 
 
 def check_pages(
-    html: Path,
-    entries: Iterable[str],
-    synthetic: Collection[str] = (),
-    drawn: Collection[str] = (),
+    html: Path, entries: Iterable[str], synthetic: Collection[str] = (), drawn: Collection[str] = ()
 ) -> list[str]:
     """Check the built pages of the book.
 
@@ -298,10 +295,7 @@ class _Chapter:
         return any(cell.kind == "code" and "book.figure(" in cell.source for cell in cells)
 
     def page(
-        self,
-        project: Project,
-        rows: Sequence[Mapping[str, Any]],
-        stored: Sequence[dict[str, Any]],
+        self, project: Project, rows: Sequence[Mapping[str, Any]], stored: Sequence[dict[str, Any]]
     ) -> dict[str, Any]:
         """Make the page from the last run, or from stored results.
 

@@ -207,7 +207,7 @@ def claims(as_json: AsJson = False) -> None:
 @app.command()
 def predict(
     images: list[Path] = Argument(..., help="Images, or folders of images."),
-    model: list[str] = Option(["default"], help="Id or folder of a run; repeatable."),
+    model: list[str] = Option(["default"], "--model", "--run", help="Id or folder of a run."),
     out: Path = Option(Path("report"), help="New folder for table, report and heat maps."),
     masks: Path | None = Option(None, help="masks.csv, or its folder: outlines for the report."),
     alpha: float = Option(0.1, min=0.001, max=0.5, help="Share of true values outside intervals."),
@@ -220,8 +220,10 @@ def predict(
 ) -> None:
     """Predict agreement and malignancy of new images: a table and a report that opens offline.
 
-    Research software, no medical device. The exit status is 1 if an image could not be used; all
-    others are predicted. Nothing is written outside --out.
+    With a run of task segmentation: masks by every annotator and their consensus. The first GPU
+    that PyTorch finds is used (CUDA_VISIBLE_DEVICES chooses), else the CPU. Research software, no
+    medical device. The exit status is 1 if an image could not be used; all others are predicted.
+    Nothing is written outside --out.
     """
     from iavlib.predict.run import PredictOptions, predict_images
 

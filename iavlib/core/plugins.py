@@ -15,7 +15,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import os
 import sys
@@ -70,35 +69,26 @@ def _load_file(path: Path) -> None:
     if not path.is_file():
         problem = "there is no such file"
         raise PluginError(path, problem, f"correct 'plugins' of the experiment, or {VARIABLE}")
-    name, files = path.stem, source_files(path)
+    files = source_files(path)
     digest = _digest(files)
     if _loaded.get(path) == digest:
         return
-    if path in _loaded:  # import it and what lies next to it again
-        for key, module in list(sys.modules.items()):
-            if getattr(module, "__file__", None) in files:
-                del sys.modules[key]
-                _digests.pop(key, None)
-    elif _origin(name) not in (None, str(path)):
-        raise PluginError(path, f"another module is called {name!r}", "rename the file")
+    for key, module in list(sys.modules.items()) if path in _loaded else ():
+        if getattr(module, "__file__", None) in files:  # import it again, with what lies next to it
+            del sys.modules[key]
+            _digests.pop(key, None)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # last, so that it hides nothing
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    importlib.invalidate_caches()
+    # compiled files are stale where a file changes twice in a second
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    _loaded[path] = _digests[name] = digest
-
-
-def _origin(name: str) -> str | None:
-    """Return the file of the module that this name stands for, if there is one."""
-    if name in sys.modules:
-        return getattr(sys.modules[name], "__file__", "") or ""
-    spec = importlib.util.find_spec(name)
-    return None if spec is None else str(spec.origin)
+        module = importlib.import_module(path.stem)
+    finally:
+        sys.dont_write_bytecode = before
+    if getattr(module, "__file__", None) != str(path):
+        raise PluginError(path, f"another module is called {path.stem!r}", "rename the file")
+    _loaded[path] = _digests[path.stem] = digest
 
 
 def code_digest(*objects: Any) -> str:
@@ -139,18 +129,11 @@ def _code_of(item: Any) -> str:
 
 def _texts(item: Any) -> Iterator[str]:
     """Yield the source of a function, or of the functions and settings of a class."""
-    if not inspect.isclass(item):
-        code = getattr(item, "__code__", None)
+    for name, value in sorted(vars(item).items()) if inspect.isclass(item) else [("", item)]:
         try:
-            yield inspect.getsource(item)
-        except (OSError, TypeError):  # made from a text that nobody kept
-            yield repr(code and (code.co_code, code.co_names, code.co_varnames))
-        return
-    for name, value in sorted(vars(item).items()):
-        if inspect.isfunction(value):
-            yield from _texts(value)
-        elif not name.startswith("_"):
-            yield f"{name}={value!r}\n"
+            yield inspect.getsource(value)
+        except (OSError, TypeError):  # a setting; or made from a text that nobody kept
+            yield "" if name.startswith("_") else f"{name}={value!r}\n"
 
 
 def _digest(files: dict[str, str]) -> str:
@@ -188,23 +171,18 @@ def source_files(path: Path) -> dict[str, str]:
 def _imported(file: Path, root: Path) -> Iterator[Path]:
     """Yield the files that a file imports from a folder."""
     try:
-        tree = ast.parse(file.read_bytes())
+        nodes = list(ast.walk(ast.parse(file.read_bytes())))
     except SyntaxError:
         return  # importing it states where
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            places = [(root, alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+    places = [(root, a.name) for node in nodes if isinstance(node, ast.Import) for a in node.names]
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
             base = file.parents[node.level - 1] if node.level else root
-            start = f"{node.module}." if node.module else ""
-            places = [(base, start + alias.name) for alias in node.names]
-        else:
-            continue
-        for base, name in places:
-            parts = name.split(".")
-            if base == root and parts[0] == "iavlib":
-                continue
+            places += [(base, f"{node.module or ''}.{alias.name}") for alias in node.names]
+    for base, name in places:
+        parts = [part for part in name.split(".") if part]
+        if base != root or parts[0] != "iavlib":
             for n in range(1, len(parts) + 1):
                 place = base.joinpath(*parts[:n])
                 both = (place.with_name(place.name + ".py"), place / "__init__.py")
-                yield from (path for path in both if path.is_file())
+                yield from filter(Path.is_file, both)

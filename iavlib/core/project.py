@@ -141,6 +141,22 @@ def find_project(start: Path | None = None) -> Project:
     )
 
 
+def working_project() -> Project:
+    """Find the project, else take the working folder: without notebooks and stored results.
+
+    Raises
+    ------
+    ProjectError
+        If ``IAV_PROJECT`` is set and names none.
+    """
+    try:
+        return find_project()
+    except ProjectError:
+        if os.environ.get(ENVIRONMENT_VARIABLE):
+            raise
+        return Project(Path.cwd())
+
+
 def select_notebooks(project: Project, names: Sequence[str] = ()) -> list[Path]:
     """Find the notebook files that a user names.
 

@@ -408,7 +408,7 @@ def _prepare(values: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         problem = f"no field {unknown[0]!r}"
         raise ExperimentError("experiment", problem, suggest(unknown[0], FIELDS))
-    plugins = values["plugins"] = _plugin_paths(values.get("plugins"), "experiment")
+    plugins = values["plugins"] = _plugin_paths(values.get("plugins"))
     task = find_task(values.get("task", Experiment.model_fields["task"].default), plugins)
     values.setdefault("version", task.version)
     for name in ("recipe", "method"):
@@ -623,18 +623,14 @@ def expand(entry: Any, where: Any = "experiment") -> list[Experiment]:
     return [from_mapping(fields | own, where) for fields in combined]
 
 
-def _plugin_paths(given: Any, where: Any = "") -> list[str]:
+def _plugin_paths(given: Any, where: Any = None) -> list[Any]:
     """Make files of plugins absolute: beside the specification, else in the working folder."""
-    names = [given] if isinstance(given, str) else list(given or ())
-    if not all(isinstance(name, str) for name in names):
-        raise ExperimentError(where, f"plugins are {given!r}", "name files or modules")
-    beside = Path(where).parent if isinstance(where, Path) else Path()
-    files = {name: name for name in names}
-    for name in names:
-        if name.endswith(".py"):
-            near = beside / name
-            files[name] = os.path.abspath(near if near.is_file() else name)
-    return list(files.values())
+    names = list(given) if isinstance(given, list | tuple) else [given] if given else []
+    beside = where.parent if isinstance(where, Path) else Path()
+    for n, name in enumerate(names):
+        if str(name).endswith(".py"):
+            names[n] = os.path.abspath(beside / name if (beside / name).is_file() else name)
+    return names
 
 
 def _cross(

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from iavlib.core.errors import DatasetUnavailable, ExperimentError, suggest
-from iavlib.core.project import RUN_VARIABLE, Project, find_project
+from iavlib.core.project import RUN_VARIABLE, Project, find_project, working_project
 from iavlib.data.catalogue import available, dataset_names
 from iavlib.experiments.config import AUTO, FOLDER, Experiment, from_mapping, listed
 from iavlib.experiments.runner import load_data, resolve_all
@@ -307,7 +307,7 @@ def read_results(
     ExperimentError
         If the list is wrong, or a stored result is damaged.
     """
-    project = project or find_project()
+    project = project or working_project()
     wanted = listed(project, profile).get(stem, [])
     if not wanted:
         return as_table([])
@@ -320,10 +320,7 @@ def read_results(
 
 
 def known_results(
-    task: str,
-    cohort: str,
-    store: RunStore | None = None,
-    project: Project | None = None,
+    task: str, cohort: str, store: RunStore | None = None, project: Project | None = None
 ) -> pd.DataFrame:
     """Read every finished run and stored result of a task on a cohort, whoever listed it.
 
@@ -338,7 +335,7 @@ def known_results(
     pandas.DataFrame
         One row a run; what is both finished here and stored is here.
     """
-    project = project or find_project()
+    project = project or working_project()
     rows = [row for _, row in _known(project, store or RunStore.of(project))]
     rows = [row for row in rows if (row["task"], row["cohort_name"]) == (task, cohort)]
     return as_table(rows).drop_duplicates("id").reset_index(drop=True)

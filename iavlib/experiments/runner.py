@@ -18,7 +18,7 @@ import pandas as pd
 from iavlib import data
 from iavlib.core.errors import ExperimentError, ExperimentFailed, IavError
 from iavlib.core.files import content_digests
-from iavlib.core.plugins import code_digest, load_plugins, source_digest
+from iavlib.core.plugins import code_digest, load_plugins
 from iavlib.core.processes import OutOfTime, time_limit
 from iavlib.core.project import NO_TRAIN_VARIABLE
 from iavlib.data.catalogue import load_shared
@@ -35,6 +35,7 @@ from iavlib.experiments.store import (
     RUNNING,
     Result,
     RunStore,
+    method_source,
     read_facts,
     read_prediction_file,
     write_failure,
@@ -198,20 +199,12 @@ def _code_of(experiment: Experiment) -> list[Any]:
     """List the functions and classes that an experiment uses and that may be a user's own."""
     task, method = find_task(experiment.task), experiment.method
     used = [task.run, task.targets, task.resolve, task.load]
-    if method.name in METHODS:
-        used.append(METHODS[method.name].method)
+    used += [METHODS[method.name].method] if method.name in METHODS else []
     encoders = (method.settings.get("encoder"), getattr(experiment.settings, "encoder", None))
-    timm = sys.modules.get("timm")  # whoever has a backbone of their own has imported it
-    for name in filter(None, (experiment.backbone, *encoders) if timm else ()):
-        if timm.is_model(name):
-            used.append(timm.model_entrypoint(name))
+    if timm := sys.modules.get("timm"):  # whoever has a backbone of their own has imported it
+        names = filter(None, (experiment.backbone, *encoders))
+        used += [timm.model_entrypoint(name) for name in names if timm.is_model(name)]
     return [getattr(item, "func", item) for item in used if item is not None]
-
-
-def _method_source(experiment: Experiment) -> str:
-    """Digest the file of the method, also of one in this package: it is not part of the id."""
-    name = experiment.method.name
-    return source_digest(METHODS[name].method) if name in METHODS else ""
 
 
 def _files(cohort: Cohort) -> str:
@@ -271,7 +264,7 @@ def run(
         store.remove(store.folder(fixed))
     if (store.folder(fixed) / METRICS).is_file():
         result = read_run(store, fixed)
-        if result.facts.get("source", "") not in ("", _method_source(fixed)):
+        if result.facts.get("source", "") not in ("", method_source(fixed)):
             changed = f"the file of method {fixed.method} has changed since {fixed.name} was run"
             log(f"{changed}: iav train {fixed.id} --force runs it again")
         return result
@@ -321,8 +314,7 @@ def _attempt(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> 
     note("started again" if path.exists() else "started")
     try:
         outcome = find_task(experiment.task).run(experiment, cohort, folder, log_both)
-        source = _method_source(experiment)
-        write_result(folder, experiment, cohort, outcome, time.time() - started, source)
+        write_result(folder, experiment, cohort, outcome, time.time() - started)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
             raise

@@ -35,12 +35,14 @@ import pandas as pd
 
 from iavlib.core.errors import ExperimentError, suggest
 from iavlib.core.files import is_held, only_one, write_json, write_text
-from iavlib.core.project import Project, find_project
+from iavlib.core.plugins import source_digest
+from iavlib.core.project import Project, working_project
 from iavlib.core.versions import hardware, loaded_versions
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.config import Experiment, from_mapping, map_leaves
 from iavlib.experiments.stored import is_stored, read_stored, read_stored_predictions
 from iavlib.experiments.tasks import Outcome, check_finite, task_names
+from iavlib.multiannotator.methods import METHODS
 
 ENVIRONMENT_VARIABLE = "IAV_RUNS"
 FINISHED, FAILED, RUNNING = "finished", "failed", "running"
@@ -77,13 +79,13 @@ class RunStore:
     Parameters
     ----------
     root : Path, optional
-        The folder; by default that of ``IAV_RUNS``, else ``runs`` in the project's root. It is
-        made when a run is started.
+        The folder; by default that of ``IAV_RUNS``, else ``runs`` in the project's root or, in no
+        project, in the working folder. It is made when a run is started.
     """
 
     def __init__(self, root: Path | None = None):
         named = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
-        self.root = Path(root or named or find_project().root / "runs").expanduser().resolve()
+        self.root = Path(root or named or working_project().root / "runs").expanduser().resolve()
 
     @classmethod
     def of(cls, project: Project) -> RunStore:
@@ -332,12 +334,7 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
 
 
 def write_result(
-    folder: Path,
-    experiment: Experiment,
-    cohort: Cohort,
-    outcome: Outcome,
-    seconds: float,
-    source: str = "",
+    folder: Path, experiment: Experiment, cohort: Cohort, outcome: Outcome, seconds: float
 ) -> None:
     """Write the outcome of a task; the run is finished by the last file.
 
@@ -350,8 +347,6 @@ def write_result(
     outcome : Outcome
     seconds : float
         Of this attempt.
-    source : str
-        Digest of the file of its method.
 
     Raises
     ------
@@ -387,12 +382,18 @@ def write_result(
         "seconds": round(seconds, 2),
         "hardware": hardware(),
         "versions": loaded_versions(),
-        "source": source,
+        "source": method_source(experiment),
         "finished": _now(),
     }
     write_json(folder / METRICS, facts, durable=True)  # what it depends on is on the disk by now
     for left in (FAILURE, CHECKPOINT):
         (folder / left).unlink(missing_ok=True)
+
+
+def method_source(experiment: Experiment) -> str:
+    """Digest the file of the method, also of one in this package: it is not part of the id."""
+    name = experiment.method.name
+    return source_digest(METHODS[name].method) if name in METHODS else ""
 
 
 def write_failure(folder: Path, experiment: Experiment, error: Exception, started: float) -> str:

@@ -146,12 +146,10 @@ def main_score(row: Mapping[str, Any]) -> str:
 
     Beside the error stands by how much it is below that of the training subset's median.
     """
-    name = next((key for key in _OF_SUBSETS if row.get(key) is not None), None)
-    if name is None:
-        return ""
+    name = next((key for key in _OF_SUBSETS if row.get(key) is not None), "")
     gain = row.get("reduction") if name == "mae" else None
-    beside = "" if gain is None else f" ({gain:+.0%} to constant)".replace("-", "\u2212")
-    return f"{name} {row[name]:.3f}{beside}"
+    beside = "" if gain is None else f", reduction {gain:.0%}"
+    return name and f"{name} {row[name]:.3f}{beside}"
 
 
 def describe_hardware(machine: Mapping[str, Any]) -> str:

@@ -19,20 +19,12 @@ from .heads import (
     quantile_levels as quantile_levels,
     restore_batchnorm as restore_batchnorm,
 )
-from .loading import (
-    read_released as read_released,
-)
+from .loading import read_released as read_released
 from .model_files import (
     load_network as load_network,
     read_model as read_model,
     save_network as save_network,
     write_model as write_model,
 )
-from .network import (
-    Network as Network,
-    build_network as build_network,
-)
-from .weights import (
-    Weights as Weights,
-    find_weights as find_weights,
-)
+from .network import Network as Network, build_network as build_network
+from .weights import Weights as Weights, find_weights as find_weights

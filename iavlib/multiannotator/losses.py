@@ -38,6 +38,12 @@ def label_likelihood(maps: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return -(chosen.clamp_min(EPSILON)).log().mean((2, 3)), given
 
 
+def mean_likelihood(maps: Tensor, labels: Tensor) -> Tensor:
+    """Compute the mean of :func:`label_likelihood` over the label maps that are there: a scalar."""
+    each, given = label_likelihood(maps, labels)
+    return each.sum() / given.sum()
+
+
 def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Compute the mean over pixels of the cross-entropy with probabilities: (B,)."""
     return -(target * logits.log_softmax(1)).sum(1).mean((1, 2))

@@ -11,7 +11,4 @@ from .ood import (
     load_ood_reference as load_ood_reference,
     make_ood_reference as make_ood_reference,
 )
-from .run import (
-    PredictOptions as PredictOptions,
-    predict_images as predict_images,
-)
+from .run import PredictOptions as PredictOptions, predict_images as predict_images

@@ -21,13 +21,20 @@ from iavlib.experiments.tasks.image_training import predict_images
 from iavlib.models.model_files import load_network
 from iavlib.models.network import Network
 from iavlib.predict.ood import ALPHA, NEIGHBOURS, OodReference, load_ood_reference
-from iavlib.stats import INTERVALS, AdaptiveConformal, Conformal, interval_coverage, min_calibration
+from iavlib.stats import (
+    INTERVALS,
+    AdaptiveConformal,
+    Conformal,
+    interval_coverage,
+    min_calibration,
+    point_errors,
+)
 from iavlib.training.batches import ImageBatches
 from iavlib.training.image_cache import ImageCache
 from iavlib.training.objectives import DIAGNOSIS
 from iavlib.training.predict import predict_features
 
-IAA = "iaa"
+IAA, SEGMENTATION = "iaa", "segmentation"
 #: Name of the model that comes with the library.
 DEFAULT = "default"
 DICE, PROBABILITY = "predicted_dice", "malignancy_probability"
@@ -63,6 +70,7 @@ class Predictor:
     network: Network
     predict_fn: Callable[[ImageBatches], pd.DataFrame]
     reference: OodReference | None = None
+    draws = changed = False
 
     @property
     def name(self) -> str:
@@ -83,6 +91,21 @@ class Predictor:
     def predicts_malignancy(self) -> bool:
         """Whether it was trained to distinguish malignant from benign lesions."""
         return self.run.experiment.task != IAA
+
+    @cached_property
+    def agreement(self) -> pd.DataFrame:
+        """True and predicted agreement (clipped to [0, 1]) of the run's images, by subset."""
+        rows = self.run.predictions
+        if self.predicts_malignancy:
+            rows = rows.assign(true=rows["true_iaa"], predicted=rows["predicted_iaa"])
+        rows = rows[["subset", "true", "predicted"]].dropna()
+        return rows.assign(predicted=rows["predicted"].clip(0, 1))
+
+    @property
+    def r2(self) -> float:
+        """Share of the variance of agreement that it explains on its test images; NaN of none."""
+        rows = self.agreement[self.agreement["subset"] == "test"]
+        return point_errors(rows["true"], rows["predicted"])["r2"] if len(rows) else float("nan")
 
     @cached_property
     def training_ids(self) -> frozenset[str]:
@@ -152,6 +175,31 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
         from iavlib.predict.packaged import load_default_model
 
         return load_default_model()
+    try:
+        run = finished_run(name, store)
+        experiment = run.experiment
+        if experiment.task == SEGMENTATION:
+            problem = "a segmentation is applied alone, not with other models"
+            raise PredictionError(run.folder, problem, "give this one run to 'iav predict'")
+        network, recipe = load_network(run.folder), make_recipe(experiment)
+    except FileNotFoundError as error:
+        problem = f"{Path(error.filename or name).name} disappeared while the run was read"
+        raise PredictionError(name, problem, "give a run that nobody removes") from error
+    settings = experiment.settings.with_defaults(experiment)
+    predict_fn = partial(predict_images, network, settings=settings, recipe=recipe)
+    return Predictor(run, network, predict_fn)
+
+
+def finished_run(name: str, store: RunStore | None = None) -> Result:
+    """Read a finished run that saved a network, by its folder or its id in the store.
+
+    Raises
+    ------
+    PredictionError
+        If it is not finished, saved no network, or its task predicts nothing of new images.
+    ExperimentError
+        If there is no such run.
+    """
     folder = Path(name)
     if not (folder / SPEC).is_file():
         if folder.is_absolute() or folder.is_dir():
@@ -160,28 +208,20 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
         folder = (store or RunStore()).find(name)
     if not (folder / METRICS).is_file():
         raise PredictionError(folder, "the run is not finished", f"'iav train {folder.name}'")
-    try:
-        return _load(folder)
-    except FileNotFoundError as error:
-        problem = f"{Path(error.filename or folder).name} disappeared while the run was read"
-        raise PredictionError(folder, problem, "give a run that nobody removes") from error
-
-
-def _load(folder: Path) -> Predictor:
-    path = folder / SPEC
-    experiment, facts = from_mapping(read_json(path), path), read_facts(folder)
-    if experiment.task not in (IAA, DIAGNOSIS, MULTITASK):
-        problem = f"a run of task {experiment.task!r} predicts no agreement and no diagnosis"
-        raise PredictionError(folder, problem, f"give one of {IAA}, {MULTITASK} or {DIAGNOSIS}")
+    values = read_json(folder / SPEC)
+    if folder.resolve().parents[1] != (store or RunStore()).root:
+        values = values | {"plugins": []}  # what somebody else's run names is not imported
+    experiment, facts = from_mapping(values, folder / SPEC), read_facts(folder)
+    if experiment.task not in (IAA, DIAGNOSIS, MULTITASK, SEGMENTATION):
+        problem = f"a run of task {experiment.task!r} predicts nothing of new images"
+        hint = f"give one of {IAA}, {MULTITASK}, {DIAGNOSIS} or {SEGMENTATION}"
+        raise PredictionError(folder, problem, hint)
     if not (folder / MODEL).is_file():
         if experiment.recipe.name == PROBE:
             hint = "give a run that trained a network"
             raise PredictionError(folder, "a probe saves no network", hint)
         raise PredictionError(folder, f"its {MODEL} is missing", f"train it again: {folder.name}")
-    network, recipe = load_network(folder), make_recipe(experiment)
-    settings = experiment.settings.with_defaults(experiment)
-    predict_fn = partial(predict_images, network, settings=settings, recipe=recipe)
-    return Predictor(Result(experiment, folder, facts), network, predict_fn)
+    return Result(experiment, folder, facts)
 
 
 @dataclass(frozen=True)
@@ -240,17 +280,13 @@ def calibrate(
         raise PredictionError(
             f"--intervals {kind}", "there is no such kind", suggest(kind, INTERVALS)
         )
-    rows = predictor.run.predictions
-    if predictor.predicts_malignancy:
-        rows = rows.assign(true=rows["true_iaa"], predicted=rows["predicted_iaa"])
-    rows = rows[["subset", "true", "predicted"]].dropna()
-    rows = rows.assign(predicted=rows["predicted"].clip(0, 1))
+    rows = predictor.agreement
     own = rows[rows["subset"] == subset]
     # of quantiles, half of the images are calibrated on
     min_images = min_calibration(alpha) * (2 if kind == "cqr" else 1)
     if subset not in SUBSETS or len(own) < min_images:
         problem = f"{len(own)} images of known agreement in subset {subset!r}"
-        hint = f"give a larger alpha, or a run with at least {min_images} such images"
+        hint = f"give a larger alpha (--alpha), or a run with at least {min_images} such images"
         raise PredictionError(predictor.run.folder, problem, hint)
     conformal = INTERVALS[kind](own["true"], own["predicted"], alpha)
     (other,) = SUBSETS.keys() - {subset}
@@ -296,6 +332,10 @@ class Ensemble:
         names = [model.name for model in self.predictors if image_id in model.training_ids]
         return f"an image of this name was used to train {', '.join(names)}" if names else ""
 
+    def write_masks(self, place: int, row: Mapping[str, Any], out: Path) -> list[tuple[str, str]]:
+        """Write no mask: these networks draw none."""
+        return []
+
     def predict(self, pixels: Mapping[int, np.ndarray]) -> pd.DataFrame:
         """Predict some images.
 
@@ -332,10 +372,7 @@ class Ensemble:
 
 
 def make_ensemble(
-    predictors: Sequence[Predictor],
-    alpha: float = 0.1,
-    subset: str = "val",
-    kind: str = "mondrian",
+    predictors: Sequence[Predictor], alpha: float = 0.1, subset: str = "val", kind: str = "mondrian"
 ) -> Ensemble:
     """Calibrate the models and load their out-of-distribution references.
 

@@ -19,31 +19,29 @@ from PIL import Image
 
 from iavlib import explain
 from iavlib.core.errors import DataError, ExplainError, PredictionError
-from iavlib.core.files import write_json, write_text
+from iavlib.core.files import walk_files, write_json, write_text
 from iavlib.data.datasets.folder import read_listing
-from iavlib.data.images import MAX_PIXELS, jpeg, outline_path, read_mask, read_photograph
+from iavlib.data.images import MAX_PIXELS, is_image, jpeg, outline_path, read_mask, read_photograph
 from iavlib.data.own_masks import path_key
 from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.predict import report
-from iavlib.predict.model import (
-    Ensemble,
-    Predictor,
-    describe,
-    limitations,
-    load_predictor,
-    make_ensemble,
-)
+from iavlib.predict.model import Ensemble, Predictor, describe, limitations
+from iavlib.predict.segmentation import CONSENSUS, MASKS, Segmenter, load_models
 from iavlib.training.image_cache import to_square
 
 #: Suffixes of the images of a folder; a file that is named is always read.
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".webp")
+#: Formats of cameras and scanners that no installed library reads.
+_NOT_READ = {"dcm": "DICOM", "dicom": "DICOM", "heic": "HEIC", "heif": "HEIC", "avif": "AVIF"}
+_NOT_READ |= dict.fromkeys(("dng", "cr2", "cr3", "nef", "arw", "orf", "rw2"), "raw")
 TABLE, REPORT, ABOUT, HEAT_MAPS = "predictions.csv", "report.html", "about.json", "heat_maps"
-_RESULTS = (TABLE, REPORT, HEAT_MAPS, ABOUT)  # the last shows that the others are complete
+#: What is written; the last shows that the others are complete.
+_RESULTS = (TABLE, REPORT, HEAT_MAPS, CONSENSUS, MASKS, ABOUT)
 _UNFINISHED = ".unfinished-"
 PREDICTED, FAILED = "predicted", "failed"
 COLUMNS = (
     *("image", "status", "problem", "hint", "width", "height"),
-    *("predicted_dice", "dice_low", "dice_high", "malignancy_probability"),
+    *("predicted_dice", "dice_low", "dice_high", "area_share", "malignancy_probability"),
     *("ood_distance", "ood_p", "out_of_distribution", "heat_map", "notes"),
 )
 #: Images in memory at a time, at the size of the networks' input and of the report.
@@ -141,23 +139,27 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
             hint = "choose another folder for --out"
             raise PredictionError(options.out, "holds the images", hint)
     with output_folder(options.out, options.overwrite) as work, _matplotlib_cache(work):
-        models = [load_predictor(name) for name in options.models]
-        ensemble = make_ensemble(models, options.alpha, options.calibrate_on, options.intervals)
+        calibration = options.alpha, options.calibrate_on, options.intervals
+        ensemble = load_models(options.models, *calibration)
+        facts = describe(ensemble)
+        for fact in facts:
+            log(fact)
         listing = read_listing(options.masks, strict=False) if options.masks else None
         files = () if listing is None else listing.source.rows["path"].dropna()
         requested = list_images(options.sources, exclude=[options.out, *map(Path, files)])
         masks = {} if listing is None else find_masks(listing.rows, requested)
         for line in () if listing is None else listing.summary():
             log(f"masks: {line}")
-        explainers, reasons = find_explainers(ensemble) if options.heat_maps else ({}, [])
+        explained = options.heat_maps and isinstance(ensemble, Ensemble)
+        explainers, reasons = find_explainers(ensemble) if explained else ({}, [])
         rows = _predict_all(requested, ensemble, explainers, masks, options.max_pixels, work, log)
         about = {
             "statement": report.STATEMENT,
-            "models": [model.name for model in models],
+            "models": [model.name for model in ensemble.predictors],
             "agreement": bool(ensemble.calibrations),
             "alpha": options.alpha,
             "intervals": options.intervals,
-            "facts": describe(ensemble),
+            "facts": facts,
             "warnings": [*limitations(ensemble), *reasons],
             "images": len(rows),
             "failed": sum(row["status"] == FAILED for row in rows),
@@ -176,24 +178,25 @@ def list_images(sources: Sequence[Path], exclude: Collection[Path] = ()) -> list
     Parameters
     ----------
     sources : sequence of Path
-        Folders are searched recursively, in the order of names; hidden files and folders are
-        ignored.
+        Folders are searched recursively, in the order of names; hidden files and folders, and the
+        superpixels of the ISIC archive, are ignored.
     exclude : collection of Path
         Files and folders to leave out, such as masks and the output.
 
     Returns
     -------
     list of RequestedImage
-        A folder without images is an entry with the reason.
+        A folder without images, and a photograph in a format that is not read, are entries with
+        the reason.
     """
     excluded = {os.path.realpath(path) for path in exclude}
     requested = []
     for source in sources:
         if not source.is_dir():
-            requested.append(RequestedImage(_as_utf8(source.name), source))
+            requested.append(_request(source.name, source))
             continue
-        paths = list(_search(source, excluded))
-        requested += [RequestedImage(_as_utf8(str(p.relative_to(source))), p) for p in paths]
+        paths = [path for path in walk_files(source) if _is_photograph(path, excluded)]
+        requested += [_request(str(path.relative_to(source)), path) for path in paths]
         if not paths:
             problem, hint = "the folder holds no image", f"put files {', '.join(SUFFIXES)} into it"
             requested.append(RequestedImage(_as_utf8(str(source)), None, problem, hint))
@@ -224,14 +227,26 @@ def find_masks(rows: pd.DataFrame, requested: Sequence[RequestedImage]) -> Masks
     return found
 
 
-def _search(folder: Path, excluded: Collection[str]) -> Iterator[Path]:
-    def visible(parent: str, names: list[str]) -> list[str]:
-        paths = {name: os.path.realpath(os.path.join(parent, name)) for name in sorted(names)}
-        return [name for name in paths if name[0] != "." and paths[name] not in excluded]
+def _is_photograph(path: Path, excluded: Collection[str]) -> bool:
+    real = Path(os.path.realpath(path))
+    if not {str(real), *map(str, real.parents)}.isdisjoint(excluded):
+        return False
+    return is_image(path) or path.suffix.lower() in SUFFIXES[-2:] or bool(_other_format(path))
 
-    for parent, folders, files in os.walk(folder):
-        folders[:] = visible(parent, folders)
-        yield from (Path(parent, n) for n in visible(parent, files) if n.lower().endswith(SUFFIXES))
+
+def _other_format(path: Path) -> str:
+    """Return the name of a format of photographs that is not read, else an empty text."""
+    if path.suffix or not path.is_file():
+        return _NOT_READ.get(path.suffix.lower()[1:], "")
+    with path.open("rb") as file:  # scanners write DICOM files without a suffix
+        return "DICOM" if file.read(132)[128:] == b"DICM" else ""
+
+
+def _request(name: str, path: Path) -> RequestedImage:
+    if other := _other_format(path):
+        why = f"{other} files are not read", "save the photograph as JPEG or PNG"
+        return RequestedImage(_as_utf8(name), None, *why)
+    return RequestedImage(_as_utf8(name), path)
 
 
 def _as_utf8(name: str) -> str:
@@ -344,7 +359,7 @@ def find_explainers(ensemble: Ensemble) -> tuple[Explainers, list[str]]:
 
 def _predict_all(
     requested: Sequence[RequestedImage],
-    ensemble: Ensemble,
+    ensemble: Ensemble | Segmenter,
     explainers: Explainers,
     masks: Masks,
     max_pixels: int,
@@ -379,7 +394,8 @@ def _predict_all(
             heats = _predict_block(pixels, ensemble, explainers, [rows[n] for n in pictures])
             for place, (number, picture) in enumerate(pictures.items()):
                 maps = {target: values[place] for target, values in heats.items()}
-                _illustrate(number, rows[number], picture, maps, masks, ensemble, work)
+                drawn = [*masks.get(number, ()), *ensemble.write_masks(place, rows[number], work)]
+                _illustrate(number, rows[number], picture, maps, drawn, ensemble, work)
         if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             log(f"{len(rows):,} of {len(requested):,} images")
@@ -398,7 +414,7 @@ def _predict_block(pixels, ensemble: Ensemble, explainers: Explainers, rows) -> 
     return heats
 
 
-def _illustrate(number, row, picture: Image.Image, maps, masks: Masks, ensemble, work) -> None:
+def _illustrate(number, row, picture: Image.Image, maps, drawn, ensemble, work) -> None:
     """Save the heat maps of an image and its cell of the report, and note what is missing."""
     files, heats = [], {}
     for target, heat in maps.items():
@@ -409,7 +425,7 @@ def _illustrate(number, row, picture: Image.Image, maps, masks: Masks, ensemble,
     row["heat_map"] = ";".join(files) or None
     image_id = Path(row["image"]).stem
     notes, outlines = [ensemble.trained_on(image_id)], []
-    for annotator, path in masks.get(number, ()):
+    for annotator, path in drawn:
         try:
             outlines.append((annotator, outline_path(read_mask(path), picture.size)))
         except DataError as error:

@@ -37,10 +37,7 @@ from .conformal import (
     quantile_intervals as quantile_intervals,
     split_conformal as split_conformal,
 )
-from .dominance import (
-    Dominance as Dominance,
-    first_order_dominance as first_order_dominance,
-)
+from .dominance import Dominance as Dominance, first_order_dominance as first_order_dominance
 from .factors import (
     FactorMatrix as FactorMatrix,
     factor_matrix as factor_matrix,
@@ -90,10 +87,7 @@ from .regression import (
     regression_errors as regression_errors,
     relative_reduction as relative_reduction,
 )
-from .reliability import (
-    error_floor as error_floor,
-    noise_ceiling as noise_ceiling,
-)
+from .reliability import error_floor as error_floor, noise_ceiling as noise_ceiling
 from .resampling import (
     Bootstrap as Bootstrap,
     Estimate as Estimate,
@@ -108,15 +102,10 @@ from .roc import (
     compare_aurocs as compare_aurocs,
     roc_curve as roc_curve,
 )
-from .samples import (
-    OneClassError as OneClassError,
-)
+from .samples import OneClassError as OneClassError
 from .specification import (
     clustered_coefficient as clustered_coefficient,
     random_effects_mean as random_effects_mean,
     specification_curve as specification_curve,
 )
-from .triage import (
-    triage_curve as triage_curve,
-    triage_gains as triage_gains,
-)
+from .triage import triage_curve as triage_curve, triage_gains as triage_gains

@@ -105,10 +105,7 @@ class Conformal:
     bounds: Bounds = UNIT
 
     def intervals(
-        self,
-        lower: ArrayLike,
-        upper: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
+        self, lower: ArrayLike, upper: ArrayLike | None = None, groups: ArrayLike | None = None
     ) -> pd.DataFrame:
         """Compute the interval of each new prediction.
 
@@ -320,11 +317,7 @@ def mondrian_intervals(
 
 
 def quantile_intervals(
-    true: ArrayLike,
-    predicted: ArrayLike,
-    alpha: float = 0.1,
-    bounds: Bounds = UNIT,
-    seed: int = 0,
+    true: ArrayLike, predicted: ArrayLike, alpha: float = 0.1, bounds: Bounds = UNIT, seed: int = 0
 ) -> AdaptiveConformal:
     """Fit quantiles of the truth as lines in the prediction, and calibrate them (CQR).
 
@@ -482,10 +475,7 @@ _ROUNDING = 1e-12
 
 
 def interval_coverage(
-    true: ArrayLike,
-    lower: ArrayLike,
-    upper: ArrayLike,
-    groups: ArrayLike | None = None,
+    true: ArrayLike, lower: ArrayLike, upper: ArrayLike, groups: ArrayLike | None = None
 ) -> pd.DataFrame:
     """Count how often intervals contain the truth, overall and by subgroup.
 

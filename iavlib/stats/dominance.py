@@ -60,10 +60,7 @@ class ClusterLabels:
     """
 
     def __init__(
-        self,
-        labels: ArrayLike,
-        clusters: ArrayLike | None = None,
-        units: ArrayLike | None = None,
+        self, labels: ArrayLike, clusters: ArrayLike | None = None, units: ArrayLike | None = None
     ):
         check_aligned(labels=labels, clusters=clusters, units=units)
         self.labels = boolean_labels(labels)

@@ -247,12 +247,7 @@ def _name(run: pd.Series, arm: str) -> str:
 
 
 #: What is resampled, in the rows of :func:`average_gain`.
-_LEVELS = (
-    ("seed",),
-    ("backbone", "seed"),
-    ("dataset", "seed"),
-    ("dataset", "backbone", "seed"),
-)
+_LEVELS = (("seed",), ("backbone", "seed"), ("dataset", "seed"), ("dataset", "backbone", "seed"))
 
 
 @dataclass(frozen=True)
@@ -271,9 +266,7 @@ class _Layout:
 
 
 def average_gain(
-    gains: pd.DataFrame,
-    n_boot: int = 2000,
-    seed: int | np.random.Generator = 0,
+    gains: pd.DataFrame, n_boot: int = 2000, seed: int | np.random.Generator = 0
 ) -> pd.DataFrame:
     """Average the gain over datasets and backbones, with an interval for each resampling scheme.
 

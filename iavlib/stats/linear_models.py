@@ -25,10 +25,7 @@ class DependentColumnsError(ValueError):
 
 
 def clustered_linear_model(
-    frame: pd.DataFrame,
-    formula: str,
-    clusters: str | ArrayLike,
-    level: float = 0.95,
+    frame: pd.DataFrame, formula: str, clusters: str | ArrayLike, level: float = 0.95
 ) -> pd.DataFrame:
     r"""Least squares with cluster-robust standard errors.
 

@@ -29,17 +29,7 @@ from iavlib.stats.samples import (
 )
 
 #: Statistics of :func:`regression_errors`, in the order of its rows.
-ERROR_STATISTICS = (
-    "mae",
-    "mse",
-    "rmse",
-    "bias",
-    "pearson",
-    "spearman",
-    "slope",
-    "intercept",
-    "r2",
-)
+ERROR_STATISTICS = ("mae", "mse", "rmse", "bias", "pearson", "spearman", "slope", "intercept", "r2")
 
 
 def regression_errors(
@@ -500,10 +490,7 @@ def predictions_against_truth(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def predictions_by_malignancy(
-    runs: pd.DataFrame,
-    indeterminate: str = "drop",
-    n_boot: int = 2000,
-    seed: int = 0,
+    runs: pd.DataFrame, indeterminate: str = "drop", n_boot: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """Compare malignant with benign lesions, on the truth and on each run's predictions.
 

@@ -193,10 +193,7 @@ def percentiles(replicates: np.ndarray, level: float) -> tuple[float, float, flo
 
 
 def bootstrap_mean(
-    values: ArrayLike,
-    clusters: ArrayLike,
-    n_boot: int = 2000,
-    seed: int | np.random.Generator = 0,
+    values: ArrayLike, clusters: ArrayLike, n_boot: int = 2000, seed: int | np.random.Generator = 0
 ) -> Estimate:
     """Average values, with a 95 % interval that resamples clusters.
 
@@ -231,9 +228,7 @@ def bootstrap_mean(
 
 
 def mean_interval(
-    values: ArrayLike,
-    level: float = 0.95,
-    within: tuple[float, float] = (-np.inf, np.inf),
+    values: ArrayLike, level: float = 0.95, within: tuple[float, float] = (-np.inf, np.inf)
 ) -> Estimate:
     """Average a few independent values, such as one score per seed, with Student's t interval.
 

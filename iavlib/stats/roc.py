@@ -162,10 +162,7 @@ def roc_curve(malignant: ArrayLike, score: ArrayLike) -> pd.DataFrame:
 
 
 def auroc(
-    malignant: ArrayLike,
-    score: ArrayLike,
-    clusters: ArrayLike | None = None,
-    level: float = 0.95,
+    malignant: ArrayLike, score: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95
 ) -> Auroc:
     """Compute the area under the ROC curve with its interval.
 

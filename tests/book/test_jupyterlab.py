@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 
-pytestmark = pytest.mark.book
+pytestmark = pytest.mark.thorough
 
 #: Small values, so that a page takes seconds.
 PARAMETERS = {

@@ -9,7 +9,7 @@ from iavlib.book.site import assemble
 from iavlib.core.project import Project
 from iavlib.data.datasets import phantom
 
-pytestmark = pytest.mark.book
+pytestmark = pytest.mark.thorough
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,10 @@
 import json
 
 import nbformat
+import pytest
 
 
+@pytest.mark.thorough
 def test_notebook_09_goes_on_where_nothing_was_run(iav, project_copy):
     done = iav(project_copy, "run", "09", "--profile", "smoke", "--no-train")
     assert done.returncode == 0, done.stdout + done.stderr

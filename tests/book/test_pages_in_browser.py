@@ -5,7 +5,7 @@ from looking import DESKTOP, PHONE, claims, open_page, pages
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-pytestmark = pytest.mark.book
+pytestmark = pytest.mark.thorough
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])

@@ -4,7 +4,7 @@ import pytest
 from looking import claims, open_page
 from selenium.webdriver.common.by import By
 
-pytestmark = pytest.mark.book
+pytestmark = pytest.mark.thorough
 
 
 def test_published_tables_earn_verdicts(iav, imapp_book):

@@ -9,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-pytestmark = pytest.mark.book
+pytestmark = pytest.mark.thorough
 
 #: Of one page and all that it loads, scripts and styles of the theme included.
 LARGEST = 2_000_000

@@ -278,6 +278,7 @@ imapp_fetch.fetch_masks(imapp_fetch.plan_masks())
 """
 
 
+@pytest.mark.thorough
 def test_killed_while_unpacking_and_run_again(masks, server, tiny_imapp):
     folder = tiny_imapp / "masks"
     program = subprocess.Popen([sys.executable, "-c", PROGRAM, server.address])

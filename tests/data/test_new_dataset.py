@@ -104,6 +104,7 @@ def test_the_task_of_diagnosis_knows_what_was_published(tiny):
     assert published_facts("phantom", "passes") is None
 
 
+@pytest.mark.thorough
 def test_the_task_of_diagnosis_trains_on_it(tiny, tmp_path):
     from iavlib.experiments import Experiment, RunStore, run
 

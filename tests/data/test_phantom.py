@@ -99,6 +99,7 @@ def _load(cache) -> str:
     return phantom.load(n_images=6, size=(40, 32), cache=cache).fingerprint
 
 
+@pytest.mark.thorough
 def test_two_processes_at_once(tmp_path):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         first, second = pool.map(_load, [tmp_path, tmp_path])
@@ -106,6 +107,7 @@ def test_two_processes_at_once(tmp_path):
     assert len(list((tmp_path / "phantom").iterdir())) == 1
 
 
+@pytest.mark.thorough
 def test_marginals_resemble_ima(large):
     """IMA++: mean Dice .781, sd .218, median .857; 89 % of the images with two masks; d -.23."""
     values = large.pairs["dice"]

@@ -136,6 +136,7 @@ def test_a_lesion_has_no_top():
     assert "n=8" in repr(mean)
 
 
+@pytest.mark.thorough
 def test_killed_thrice_and_gone_on_with_it_ends_the_same(tmp_path):
     done = subprocess.run(
         [sys.executable, str(KILLER), str(tmp_path)], capture_output=True, text=True, timeout=300

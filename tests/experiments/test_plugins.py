@@ -173,7 +173,7 @@ def test_a_changed_method_of_the_package_is_noticed(store, monkeypatch):
     lines = []
     run(Experiment(**fields), store, log=lines.append)
     assert not lines
-    monkeypatch.setattr("iavlib.experiments.runner.source_digest", lambda item: "changed")
+    monkeypatch.setattr("iavlib.experiments.store.source_digest", lambda item: "changed")
     run(Experiment(**fields), store, log=lines.append)
     assert len(lines) == 1 and "method mode-labels has changed" in lines[0]
     assert "--force" in lines[0]
@@ -247,7 +247,7 @@ def test_plugins_that_cannot_be_imported(tmp_path, store, name, text, message):
 
 
 def test_plugins_are_texts():
-    with pytest.raises(ExperimentError, match="name files or modules"):
+    with pytest.raises(ExperimentError, match="plugins"):
         Experiment(plugins=[1])
 
 

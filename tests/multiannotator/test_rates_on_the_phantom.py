@@ -1,6 +1,7 @@
 """Does CM find how often each annotator of invented lesions errs, in both directions?"""
 
 import numpy as np
+import pytest
 
 from iavlib.data import load
 from iavlib.multiannotator import (
@@ -17,6 +18,7 @@ from iavlib.training.recipe import get_recipe
 ENOUGH = 0.8
 
 
+@pytest.mark.thorough
 def test_learnt_error_rates_go_with_the_true_ones():
     lesions = load("phantom", n_images=100)
     labelled = simulated_on(lesions, 32, random_annotators(8, 0), truth="first")

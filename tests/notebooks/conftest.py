@@ -2,11 +2,15 @@
 
 import sys
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import nbformat
 import pytest
 from made_masks import make_masks
+from matplotlib.figure import Figure
+
+from iavlib.book import recording
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,9 +71,23 @@ def _run_cells(shell, path, page, parameters):
             _show(page, output.data)
 
 
+_claims_once = cache(recording.load_claims)
+
+
+def _lay_out(figure, target, **_):
+    """Stand for ``savefig``: what cannot be drawn fails here too, but no picture is painted."""
+    figure.draw_without_rendering()
+    target.write(b"<svg/>")
+
+
 @pytest.fixture
 def notebook(tmp_path, monkeypatch):
-    """Execute a notebook with an empty run store and data home."""
+    """Execute a notebook with an empty run store and data home.
+
+    Pictures, which tests of the book look at, are not painted, and the claims are read once.
+    """
+    monkeypatch.setattr(Figure, "savefig", _lay_out)
+    monkeypatch.setattr(recording, "load_claims", _claims_once)
     monkeypatch.setenv("IAV_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path / "nothing"))
     monkeypatch.setenv("IAV_PROJECT", str(ROOT))
@@ -92,7 +110,14 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="session", params=list(CASES))
+#: Cases that the quick tests run: of each page at least one that trains or tests something.
+QUICK = ("no effect", "no malignancy", "one image")
+_PARAMETERS = [
+    pytest.param(name, marks=[] if name in QUICK else pytest.mark.thorough) for name in CASES
+]
+
+
+@pytest.fixture(scope="session", params=_PARAMETERS)
 def case(request, tmp_path_factory):
     """Name of one of the made data sets, and the path of its masks.csv."""
     folder = tmp_path_factory.mktemp("case")

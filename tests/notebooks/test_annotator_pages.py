@@ -22,6 +22,7 @@ def words(page):
     return re.sub(r"<style.*?</style>|base64,[^\"]*", "", page.text, flags=re.DOTALL)
 
 
+@pytest.mark.thorough
 def test_cm_states_what_this_run_found(notebook):
     page = notebook("06", **TINY, methods=["cm", "mode-labels"])
     live, text = page.names["live"]["dice"], words(page)
@@ -36,6 +37,7 @@ def test_cm_states_what_this_run_found(notebook):
     assert not any(word in text for word in NEVER[:4])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["staple", "mode-labels"])
 def test_parameters_of_cm_change_what_is_shown_live(notebook, method):
     page = notebook("06", **TINY, methods=[method], seed=1, noise=0.0)
@@ -67,6 +69,7 @@ def test_cm_on_own_masks(notebook, some_case):
         assert f"{dices.max():.3f}" in page.names["in_short"].text
 
 
+@pytest.mark.thorough
 def test_avap_states_what_this_run_found(notebook):
     page = notebook("07", **TINY, methods=["avap", "mode-labels"])
     text, row = words(page), page.names["live"].loc["avap"]
@@ -87,6 +90,7 @@ def test_coverage_of_avap_counts_the_images_of_riga():
     assert claims.coverage("isic_two_annotators", 57) is None, "none of the paper's images"
 
 
+@pytest.mark.thorough
 def test_avap_without_a_model_of_annotators(notebook):
     page = notebook("07", **TINY, methods=["every-label"], seed=1)
     assert "add `avap` to `methods`" in words(page) and "nan" not in words(page)

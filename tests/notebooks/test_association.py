@@ -57,6 +57,7 @@ def test_every_sentence_is_true_of_the_data(notebook, case):
         assert f"Of {len(curve):,} specifications {(curve['effect'] < 0).mean():.0%} point" in box
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("effect", "word"), [(0.25, "less"), (-0.09, "more")])
 def test_a_planted_effect_is_concluded_with_its_sign(notebook, tmp_path, effect, word):
     path = make_masks(tmp_path / "d", n_images=80, effect=effect, n_masks=2, n_patients=80)
@@ -64,6 +65,7 @@ def test_a_planted_effect_is_concluded_with_its_sign(notebook, tmp_path, effect,
     assert f"There is {word} agreement on malignant lesions" in page.names["in_short"].text
 
 
+@pytest.mark.thorough
 def test_the_phantom_shows_stored_results_where_there_are_some(notebook, monkeypatch):
     from iavlib import book
 
@@ -78,6 +80,7 @@ def test_the_phantom_shows_stored_results_where_there_are_some(notebook, monkeyp
     assert not BAD.search(text)
 
 
+@pytest.mark.thorough
 def test_an_invented_cohort_that_is_asked_for_is_not_answered_with_stored_results(notebook):
     page = notebook("02", cohort="phantom", n_images=40, **FAST)
     assert "stored" not in page.names["in_short"].text
@@ -85,6 +88,7 @@ def test_an_invented_cohort_that_is_asked_for_is_not_answered_with_stored_result
     assert "phantom" in page.names["in_short"].text
 
 
+@pytest.mark.thorough
 def test_kept_tables_are_statistics(notebook):
     page = notebook("02", cohort="phantom", n_images=30, **FAST)
     sizes = {name: len(table) for name, table in page.names["live"].items()}

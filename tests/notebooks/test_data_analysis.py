@@ -12,6 +12,8 @@ BAD = re.compile(r"(?<![\w/+])(nan|None|inf)(?![\w/+])|\{glue|\{cite|<NA>")
 
 
 def test_the_page_states_what_the_data_hold(notebook, case):
+    if case[0] in ("more agreement on malignant", "one class"):
+        pytest.skip("as another case: this page is not about lesions of one kind")
     page = notebook("01", cohort="folder", path=case[1], n_checked=4)
     study, text, box = page.names["study"], page.text, page.names["in_short"].text
     assert not BAD.search(text)
@@ -43,6 +45,7 @@ def test_images_with_one_mask_each_have_no_agreement(notebook, tmp_path):
     assert "0 images of 5 with two masks or more" in page.names["in_short"].text
 
 
+@pytest.mark.thorough
 def test_the_phantom_shows_stored_results_where_there_are_some(notebook):
     real = book.stored_tables("01")
     if not real:

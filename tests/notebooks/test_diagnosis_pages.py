@@ -43,6 +43,7 @@ def of_the_book(notebook, request):
     return notebook(request.param, **SMALL | {"n_boot": 300})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("of_the_book", ["04"], indirect=True)
 def test_the_gain_by_agreement_is_computed_with_its_strength(of_the_book):
     text, names = read(of_the_book), of_the_book.names
@@ -72,6 +73,7 @@ def test_the_gain_by_agreement_is_computed_with_its_strength(of_the_book):
     assert f"α = {best:g} is best" in text
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("of_the_book", ["05"], indirect=True)
 def test_starts_are_compared_on_every_dataset_with_results(of_the_book):
     text, names = read(of_the_book), of_the_book.names
@@ -87,6 +89,7 @@ def test_starts_are_compared_on_every_dataset_with_results(of_the_book):
     assert "0 of 108 such runs have been made here" in text
 
 
+@pytest.mark.thorough
 def test_changing_the_weight_changes_what_is_compared(notebook):
     page = notebook("04", **SMALL, alpha=0.2)
     assert page.names["gains"].loc["with agreement − diagnosis alone", "seeds"] == 1
@@ -96,6 +99,8 @@ def test_changing_the_weight_changes_what_is_compared(notebook):
 
 def test_own_masks_are_never_answered_with_the_results_of_others(notebook, case):
     name, path = case
+    if name in ("less agreement on malignant", "more agreement on malignant", "two masks"):
+        pytest.skip("as another case: how much annotators agree is not what this page is about")
     page = notebook("04", **SMALL, path=path)
     text = read(page)
     assert not [sentence for sentence in OF_OTHERS if sentence in text]
@@ -110,7 +115,7 @@ def test_own_masks_are_never_answered_with_the_results_of_others(notebook, case)
         assert not len(gains)
 
 
-@pytest.mark.parametrize("labels", ["both", "none"])
+@pytest.mark.parametrize("labels", ["both", pytest.param("none", marks=pytest.mark.thorough)])
 def test_fine_tuning_from_ones_own_masks(notebook, masks, labels):
     page = notebook("05", **SMALL, path=masks(labels=labels, n_patients=12))
     text = read(page)

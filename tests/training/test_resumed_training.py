@@ -71,6 +71,7 @@ def assert_equal(folder, other):
         assert torch.equal(tensor, two["weights"][name]), name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("recipe", ["paper", "modern"])
 def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(
     start, undisturbed, tmp_path, recipe
@@ -88,6 +89,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(
     assert_equal(whole, tmp_path)
 
 
+@pytest.mark.thorough
 def test_a_kill_while_the_checkpoint_is_written(start, undisturbed, tmp_path):
     for _ in range(3):
         process = start("paper", tmp_path)

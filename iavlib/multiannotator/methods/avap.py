@@ -29,11 +29,11 @@ nobody is missing that is p_k, and the usual cross-entropy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
-from math import comb
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from scipy.stats import hypergeom
 from torch import Tensor, nn
 
 from iavlib.models.annotator_heads import CHANNELS, CONDITIONS, AgreementHead, PreferenceHead
@@ -46,12 +46,8 @@ from iavlib.training.predict import evaluating
 
 def level_table(annotators: int) -> Tensor:
     """Return P(k | j) for m annotators at hand: shape (M + 1, M + 1, M + 1), axes m, k and j."""
-    n = annotators + 1
-    table = torch.zeros(n, n, n)
-    for m, k, j in product(range(n), repeat=3):
-        if k <= m:
-            table[m, k, j] = comb(j, k) * comb(annotators - j, m - k) / comb(annotators, m)
-    return table
+    m, k, j = np.ogrid[(slice(annotators + 1),) * 3]
+    return torch.from_numpy(hypergeom.pmf(k, annotators, j, m)).float()
 
 
 def membership(structures: Mapping[str, Sequence[int]], n_classes: int) -> Tensor:

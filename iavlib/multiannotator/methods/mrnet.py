@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from iavlib.models.unet import WIDTHS, UNet, convolution_layers, stages_for
+from iavlib.models.unet import WIDTHS, ConvBlock, UNet, stages_for
 from iavlib.multiannotator import losses
 from iavlib.multiannotator.method import UNET_SETTINGS, Method, Outputs, Problem
 from iavlib.multiannotator.methods import register
@@ -88,8 +88,7 @@ class Perception(nn.Module):
 
     def __init__(self, features: int, classes: int):
         super().__init__()
-        layers = (convolution_layers(features, features) for _ in range(2))
-        self.refine = nn.Sequential(*(layer for some in layers for layer in some))
+        self.refine = ConvBlock(features, features)
         self.last = nn.Conv2d(2 * (classes - 1) * features, classes, 3, padding=1)
 
     def forward(self, features: Tensor, predicted: Tensor, masks: Tensor) -> Tensor:
@@ -165,8 +164,8 @@ class MultiRaterNet(Method):
             (shares * losses.soft_cross_entropy(logits.float(), target)).sum()
             for logits in (first, final)
         )
-        each, given = losses.label_likelihood(masks.float(), labels)
-        total = (1 - share) * first_loss + last_loss + each.sum() / given.sum()
+        total = (1 - share) * first_loss + last_loss
+        total = total + losses.mean_likelihood(masks.float(), labels)
         if share:
             module, equal = network.reconstruction, slice(2 * n, None)
             fixed = {name: one.detach() for name, one in module.named_parameters()}

@@ -107,8 +107,7 @@ class PreferenceAndError(Method):
             everybody = (-1, labels.shape[1], -1, -1, -1)
             given = (mean.float().expand(everybody), deviation.float().expand(everybody))
             maps = drawn_probabilities(*given, self.settings["draws"])
-            each, given = losses.label_likelihood(maps, labels)
-            total = total + each.sum() / given.sum()
+            total = total + losses.mean_likelihood(maps, labels)
         return total
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:

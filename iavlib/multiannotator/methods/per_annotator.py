@@ -87,7 +87,5 @@ class SeparateNetworks(MultiHeadUNet):
         """Compute the sum over annotators of the mean loss with their labels."""
         maps = network(batch["images"]).softmax(2)
         each, given = losses.label_likelihood(maps, batch["labels"])
-        loss = (each.sum(0) / given.sum(0).clamp_min(1)).sum()
-        if not self.settings["dice"]:
-            return loss
-        return loss + self.settings["dice"] * losses.overlap_loss(maps, batch["labels"]).sum()
+        overlap = losses.overlap_loss(maps, batch["labels"])
+        return (each.sum(0) / given.sum(0).clamp_min(1) + self.settings["dice"] * overlap).sum()

@@ -13,13 +13,12 @@ Built from the abstract, from summaries of the method (heads first, then frozen;
 labels of the image as targets) and, of how targets and predictions are kept apart, from memory:
 the paper's text could not be read. There the target is the mean of those who labelled the image,
 predicted by those who did not; where everybody labels all images nobody would be left, hence one
-is left out at a time. ``per_image`` makes the weights depend on the image.
+is left out at a time. The variant whose weights depend on the image is not built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,21 +35,16 @@ SPEED = 10.0
 
 
 class WeightedHeads(MultiHead):
-    """A U-Net with logits of every annotator, and logits of their weights."""
+    """A U-Net with logits of every annotator, and one logit of each one's weight."""
 
-    def __init__(self, backbone: nn.Module, annotators: int, classes: int, per_image: bool):
+    def __init__(self, backbone: nn.Module, annotators: int, classes: int):
         super().__init__(backbone, annotators, classes)
-        self.per_image, inputs = per_image, backbone.features if per_image else 1
-        self.averaging = nn.Linear(inputs, annotators, bias=per_image)
-        for one in self.averaging.parameters():
-            nn.init.zeros_(one)
+        self.averaging = nn.Parameter(torch.zeros(annotators))
 
-    def weighted(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Give each annotator's probabilities (B, R, C, H, W) and weights (B, R)."""
-        features = self.backbone(images)
-        maps = torch.stack([head(features) for head in self.heads], 1).softmax(2)
-        pooled = features.mean((2, 3)) if self.per_image else features.new_ones(len(features), 1)
-        return maps, (SPEED * self.averaging(pooled)).softmax(1)
+    @property
+    def weights(self) -> Tensor:
+        """Return the weights (R,), which sum to 1."""
+        return (SPEED * self.averaging).softmax(0)
 
 
 def average_of_others(maps: Tensor, weights: Tensor) -> Tensor:
@@ -60,29 +54,23 @@ def average_of_others(maps: Tensor, weights: Tensor) -> Tensor:
     ----------
     maps : torch.Tensor, shape (B, R, C, H, W)
         Of two annotators or more.
-    weights : torch.Tensor, shape (B, R)
+    weights : torch.Tensor, shape (R,)
     """
-    others = weights[:, None] * (1 - torch.eye(weights.shape[1], device=weights.device))
-    others = others / others.sum(2, keepdim=True)
-    return torch.einsum("bri,bichw->brchw", others, maps)
+    others = weights * (1 - torch.eye(len(weights), device=weights.device))
+    return torch.einsum("ri,bichw->brchw", others / others.sum(1, keepdim=True), maps)
 
 
 @register("wdnet", "WDNet")
 class WeightedDoctorNet(MultiHeadUNet):
-    """The method of the module's description.
-
-    Settings: those of MH-UNet; ``per_image``, whether weights depend on the image.
-    """
+    """The method of the module's description; settings as those of MH-UNet."""
 
     stages: ClassVar[tuple[str, ...]] = (HEADS, WEIGHTS)
-    defaults: ClassVar[Mapping[str, Any]] = {**MultiHeadUNet.defaults, "per_image": False}
 
     def build(self, problem: Problem) -> nn.Module:
         """Make the network."""
         if problem.n_annotators < 2:
             self.refuse("one annotator cannot be weighed against others: give two or more")
-        given = (problem.n_annotators, problem.n_classes, self.settings["per_image"])
-        return WeightedHeads(self.backbone(problem), *given)
+        return WeightedHeads(self.backbone(problem), problem.n_annotators, problem.n_classes)
 
     def begin(self, network: nn.Module, stage: str) -> None:
         """Train the weights alone, or all but these."""
@@ -93,12 +81,11 @@ class WeightedDoctorNet(MultiHeadUNet):
         """Compute the loss of MH-UNet, then that of the module's description."""
         if stage == HEADS:
             return super().loss(network, batch, epoch, stage)
-        with evaluating(network):
-            maps, weights = network.weighted(batch["images"])
-        each, given = losses.label_likelihood(average_of_others(maps, weights), batch["labels"])
-        return each.sum() / given.sum()
+        with evaluating(network), torch.no_grad():
+            maps = network(batch["images"]).float().softmax(2)
+        return losses.mean_likelihood(average_of_others(maps, network.weights), batch["labels"])
 
     def outputs(self, network, images: Tensor, generator, n_samples: int) -> Outputs:
         """Give each annotator's map, and their weighted mean."""
-        maps, weights = network.weighted(images)
-        return Outputs((weights[..., None, None, None] * maps).sum(1), maps)
+        maps = network(images).softmax(2)
+        return Outputs(torch.einsum("r,brchw->bchw", network.weights, maps), maps)

@@ -14,7 +14,6 @@ from iavlib.book.jobs import NotebookFiles
 from iavlib.book.manifest import read_manifest
 
 REPOSITORY = Path(__file__).parents[3]
-pytestmark = pytest.mark.book
 
 
 @pytest.fixture
@@ -57,6 +56,7 @@ def test_what_snakemake_itself_stumbles_over_is_said(workshop, project):
     assert re.search(r"Snakemake ended with status 1: .*\(in full: .*snakemake\.log\)", output)
 
 
+@pytest.mark.thorough
 def test_killing_the_command_alone_ends_its_jobs_and_leaves_nothing_locked(workshop, project):
     workshop.notebook(
         "01_slow", "import os, time\nprint('pid', os.getpid(), flush=True)", "time.sleep(99)"
@@ -73,6 +73,7 @@ def test_killing_the_command_alone_ends_its_jobs_and_leaves_nothing_locked(works
     assert "done: toy" in output
 
 
+@pytest.mark.thorough
 def test_two_at_once(workshop, project):
     """The second waits for the first, then finds nothing left to do."""
     workshop.good_notebook("01_first", "import time\ntime.sleep(2)")
@@ -89,6 +90,7 @@ def test_two_at_once(workshop, project):
     assert manifest["notebook"] == "01_first"
 
 
+@pytest.mark.thorough
 def test_the_book_is_a_job_after_its_notebooks(workshop, project):
     workshop.toc(["book/index", "notebooks/01_first"])
     workshop.good_notebook("01_first")
@@ -113,6 +115,7 @@ def test_the_book_is_a_job_after_its_notebooks(workshop, project):
     assert "This notebook failed" in (project.html / "notebooks" / "01_first.html").read_text()
 
 
+@pytest.mark.thorough
 def test_jobs_do_not_depend_on_the_folder_or_on_signals_ignored(workshop, project):
     """A shell lets what it starts in the background ignore interrupts."""
     (project.root / "mine").mkdir()

@@ -160,7 +160,7 @@ def test_a_wrong_list_is_said_in_a_line(project, entry, said, monkeypatch, tmp_p
         targets_of(project)
 
 
-@pytest.mark.book
+@pytest.mark.thorough
 def test_a_batch_trains_then_reads_and_a_failure_stops_nothing(project, workshop, tmp_path):
     """Snakemake, `iav train` and the notebook, each in a process of its own."""
     mended = tmp_path / "mended"
@@ -185,7 +185,7 @@ def test_a_batch_trains_then_reads_and_a_failure_stops_nothing(project, workshop
     )
 
 
-@pytest.mark.book
+@pytest.mark.thorough
 def test_in_turn_the_notebook_runs_what_is_missing(project, tmp_path):
     code, said = iav(tmp_path, "run", STEM)
     assert code == 0, said

@@ -18,6 +18,7 @@ book.figure(drawing, "Nothing.", "An empty frame.")
 """
 
 
+@pytest.mark.thorough
 def test_figures_do_not_depend_on_personal_settings(workshop, tmp_path):
     workshop.good_notebook("01_first", FIGURE, "print('Größe')")
     settings = tmp_path / "matplotlibrc"

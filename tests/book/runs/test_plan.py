@@ -104,7 +104,7 @@ def test_every_executor_is_tested():
         assert options["executor"] == name
 
 
-@pytest.mark.book
+@pytest.mark.thorough
 @pytest.mark.parametrize("executor", PLUGINS)
 def test_snakemake_accepts_the_plan_on_every_executor(project, executor, capfd, monkeypatch):
     """A dry run reads the profile with the real plugin and sizes each job; no cluster is asked."""

@@ -17,7 +17,7 @@ def resume():
     return module
 
 
-@pytest.mark.book
+@pytest.mark.thorough
 def test_nothing_finished_is_repeated_and_nothing_is_lost(resume, tmp_path, monkeypatch):
     monkeypatch.delenv("IAV_PROJECT", raising=False)
     seed = random.randrange(1000)

@@ -95,14 +95,12 @@ def first_build(shop):
     return build_book(shop.project)
 
 
-@pytest.mark.book
 def test_a_good_book_has_no_problem(shop, first_build):
     assert first_build.problems == ()
     assert first_build.ok
     assert (shop.project.html / "index.html").is_file()
 
 
-@pytest.mark.book
 def test_a_page_says_what_it_was_made_of(shop, first_build):
     text = page(shop, "notebooks/01_first")
     assert text.index("Computed on synthetic data") < text.index("By Mann-Whitney")
@@ -116,7 +114,6 @@ def test_a_page_says_what_it_was_made_of(shop, first_build):
     assert "tag_hide-input" in injected
 
 
-@pytest.mark.book
 def test_the_first_page_shows_the_scorecard_and_the_runs(shop, first_build):
     text = words(shop, "book/index")
     assert "Do annotators agree less on malignant lesions? Not measured here." in text
@@ -128,7 +125,6 @@ def test_the_first_page_shows_the_scorecard_and_the_runs(shop, first_build):
     assert re.search(r"Chapter\s+good\s+quick\s+toy \(synthetic\)", text)
 
 
-@pytest.mark.book
 def test_printed_markdown_has_working_links_and_formulas(shop, first_build):
     page_ = BeautifulSoup(page(shop, "notebooks/01_first"), "html.parser")
     printed = next(p for p in page_.select(".cell_output p") if "Lower by" in p.get_text())
@@ -136,12 +132,10 @@ def test_printed_markdown_has_working_links_and_formulas(shop, first_build):
     assert [a["href"] for a in printed.select("a")] == ["../book/index.html", "#"]
 
 
-@pytest.mark.book
 def test_every_link_and_anchor_of_the_book_resolves(shop, first_build, broken_links):
     assert broken_links(shop.project.html) == []
 
 
-@pytest.mark.book
 def test_a_page_describes_itself(shop, first_build):
     head = BeautifulSoup(page(shop, "notebooks/01_first"), "html.parser").head
     facts = {meta.get("property") or meta.get("name"): meta.get("content") for meta in head("meta")}
@@ -150,7 +144,6 @@ def test_a_page_describes_itself(shop, first_build):
     assert head.select_one('link[rel="icon"]')
 
 
-@pytest.mark.book
 def test_nothing_is_loaded_from_elsewhere_and_search_knows_the_words(shop, first_build):
     elsewhere = re.compile(r"""<(?:script|link|img)[^>]+(?:src|href)=["']https?:""")
     for file in shop.project.html.rglob("*.html"):
@@ -160,7 +153,6 @@ def test_nothing_is_loaded_from_elsewhere_and_search_knows_the_words(shop, first
     assert '"whitnei"' in index or "whitnei:" in index, "the search looks for word stems"
 
 
-@pytest.mark.book
 def test_a_second_build_does_nothing(shop, first_build):
     started = time.monotonic()
     assert iav(shop.project, "book") == (0, "nothing to do: 2 of 2 jobs are up to date\n", "")
@@ -168,7 +160,7 @@ def test_a_second_build_does_nothing(shop, first_build):
     assert "Book, nothing changed" in iav(shop.project, "book", "--no-run")[1]
 
 
-@pytest.mark.book
+@pytest.mark.thorough
 def test_a_failed_notebook_and_a_warning_fail_the_book_but_not_its_building(shop, first_build):
     shop.toc(["book/index", "notebooks/01_first", "notebooks/02_second", "book/extra"])
     shop.page("extra", "# Extra\n\n[lost](nothing.md)")
@@ -191,7 +183,7 @@ def test_a_failed_notebook_and_a_warning_fail_the_book_but_not_its_building(shop
     assert "never" not in text
 
 
-@pytest.mark.book
+@pytest.mark.thorough
 def test_a_notebook_that_was_not_run_says_so(shop, first_build):
     shop.toc(["book/index", "notebooks/01_first", "notebooks/03_later"])
     shop.notebook("03_later", "x = 1", title="Later on")

@@ -92,7 +92,7 @@ test $code = 1
 """
 
 
-@pytest.mark.book
+@pytest.mark.thorough
 def test_a_disk_that_really_fills_up_and_is_then_read_only(workshop, tmp_path):
     (tmp_path / "disk").mkdir()
     mounts = ["unshare", "--map-root-user", "--mount"]
