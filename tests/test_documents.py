@@ -1,5 +1,6 @@
 """What README, CONTRIBUTING and the book's pages tell users to type exists and runs."""
 
+import json
 import pkgutil
 import re
 import shlex
@@ -84,3 +85,11 @@ def test_the_readme_states_the_stored_coefficients(monkeypatch):
         assert f"{stored.loc[name, 'estimate']:.3f}".replace("-", "−") in text
     last = stored.loc["same pair of annotators"]
     assert (last["ci_low"] < 0 < last["ci_high"]) == ("the interval includes zero" in text)
+
+
+def test_the_table_of_pairs_shows_the_stored_times(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import pair_metrics
+
+    report = json.loads(pair_metrics.RESULTS.read_text(encoding="utf-8"))
+    assert pair_metrics.markdown(report) in pair_metrics.PAGE.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,26 @@ def test_pre_commit_uses_the_pinned_tools():
 def test_one_version_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert PROJECT["version"] == iavlib.__version__ == str(citation["version"])
+
+
+def licence(name: str) -> str:
+    try:
+        facts = metadata(name)
+    except PackageNotFoundError:
+        return ""
+    named = [facts.get("License-Expression"), *(facts.get_all("Classifier") or [])]
+    return " ".join(filter(None, [*named, (facts.get("License") or "")[:40]]))
+
+
+def test_packages_under_the_gpl_are_named_to_users():
+    copyleft = {
+        name
+        for name in {requirement.name for requirement in requirements()}
+        if re.search(r"(?<!L)GPL|GNU General Public", licence(name))
+    }
+    assert copyleft >= {"pingouin"}
+    for page in (ROOT / "README.md", ROOT / "book" / "provenance.md"):
+        text = page.read_text(encoding="utf-8")
+        assert all(name.lower() in text for name in copyleft), page
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "iavlib").rglob("*.py"))
+    assert not any(re.search(rf"import {name}\b|from {name}\b", code) for name in copyleft)

@@ -24,7 +24,7 @@ def test_no_package_imports_a_package_above_it(monkeypatch, capsys):
 def test_the_library_stays_small():
     measured = size.measure()
     assert len(measured.lines) <= 185
-    assert sum(measured.lines.values()) <= 23_240  # the ceiling of everything that is planned
+    assert sum(measured.lines.values()) <= 24_000  # the ceiling of everything that is planned
     assert not measured.cycle
 
 

@@ -30,7 +30,10 @@ function csvButton(table, number) {
   button.textContent = "Download CSV";
   button.setAttribute("aria-label", `Download CSV of table ${number}`);
   button.addEventListener("click", () => {
-    const quote = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+    // a spreadsheet takes text that begins so as a formula, unless it is a number
+    const harmless = (value) => (/^[=+\-@\t\r]/.test(value) && !NUMBER.test(value) ? `'${value}` : value);
+    const escaped = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+    const quote = (value) => escaped(harmless(value));
     const lines = [...table.rows].map((row) => [...row.cells].map((c) => quote(text(c))).join(","));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([lines.join("\r\n") + "\r\n"], { type: "text/csv" }));

@@ -19,7 +19,7 @@ import pandas as pd
 from iavlib.agreement import annotator_bias, consensus_files, mask_quality, tables
 from iavlib.agreement.report import write_report
 from iavlib.core.errors import DataError, check_choice
-from iavlib.core.files import load_template, write_json, write_text
+from iavlib.core.files import csv_text, load_template, write_json, write_text
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.datasets.folder import (
@@ -33,6 +33,7 @@ from iavlib.data.images import decode_mask, read_mask
 from iavlib.data.schemas import empty_pairs, pair_columns
 from iavlib.masks.metrics import PairOptions, selected_metrics
 from iavlib.masks.overlap import fleiss_from_votes, krippendorff_alpha
+from iavlib.masks.surfaces import count_codes
 
 _PAIR = {
     **{"image_id": "img_id", "mask_1": "mask1", "mask_2": "mask2"},
@@ -178,7 +179,7 @@ def analyse(
     place = listing.path if listing.path.is_dir() else listing.path.parent
     problems["path"] = [_relative(path, place) for path in problems["path"]]
     for name, frame in (("rows", listing.account), ("problems", problems)):
-        write_text(out / f"{name}.csv", frame.to_csv(index=False))
+        write_text(out / f"{name}.csv", csv_text(frame))
     if measured.pairs.empty:
         reasons = [*problems["problem"].head(3), *listing.account["reason"]]
         reason = "; ".join(dict.fromkeys(filter(None, reasons))) or "no image has two masks"
@@ -216,8 +217,7 @@ def analyse(
     files["consensus_rates"] = rates.rename(columns={"masks": "of_mask"})
     files["consensus"] = consensus.drop(columns=lists)
     for name, frame in files.items():
-        named = frame.index.name is not None
-        write_text(out / f"{name}.csv", frame.to_csv(index=named))
+        write_text(out / f"{name}.csv", csv_text(frame))
     write_text(out / "columns.md", load_template("iavlib.agreement", "columns.md").render() + "\n")
     alpha = krippendorff_alpha(votes.values())
     unit = "pixels" if spacing == 1 else "in the unit of the spacing"
@@ -291,6 +291,15 @@ def _measure_all(
 
 
 def _measure(options: PairOptions, methods, out: Path, task: tuple) -> dict:
+    """Do everything that needs the pixels of an image's masks; no image ends the others."""
+    try:
+        return _measure_image(options, methods, out, task)
+    except Exception as error:  # not enough memory, mostly
+        problem, hint = f"{type(error).__name__}: {error}", "leave the image out, or scale it down"
+        return _died(task, DataError(task[0], problem, hint))
+
+
+def _measure_image(options: PairOptions, methods, out: Path, task: tuple) -> dict:
     """Do everything that needs the pixels of an image's masks, reading each file once."""
     image_id, masks, size, name, record = task
     decode = functools.cache(decode_mask)
@@ -317,7 +326,7 @@ def _measure(options: PairOptions, methods, out: Path, task: tuple) -> dict:
     first = who.drop_duplicates().index  # one mask of each annotator
     if len(first) > 1 and record["pairs"]:
         votes = sum(read(kept[mask_id]).astype(np.uint8) for mask_id in first)
-        result["votes"] = np.bincount(votes.ravel(), minlength=len(first) + 1).tolist()
+        result["votes"] = count_codes(votes, len(first) + 1).tolist()
     return result
 
 

@@ -120,11 +120,11 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
     size, diagonal = stack[0].size, float(np.hypot(*stack.shape[1:]))
     stack = _crop(stack)
     who = np.array(list(annotators))
-    votes = {
-        name: stack[who == name].mean(axis=0, dtype=np.float32)
-        for name in dict.fromkeys(annotators)
-    }
-    total = sum(votes.values())
+    votes, total = {}, np.zeros(stack.shape[1:], np.float32)
+    for name in dict.fromkeys(annotators):
+        own = stack[who == name]
+        votes[name] = own.mean(axis=0, dtype=np.float32) if len(own) > 1 else own[0]
+        total += votes[name]
     rows = []
     for number, (mask, name) in enumerate(zip(stack, annotators, strict=True)):
         row = dict.fromkeys(MEASURES, np.nan) | {"n_others": len(votes) - 1}
@@ -133,7 +133,8 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
             row["self_dice"] = float(np.mean(array_dice(mask, stack[own[own != number]])))
         if len(votes) > 1:
             share = (total - votes[name]) / (len(votes) - 1)
-            row |= _overlap(mask, share, size) | _shift(mask, share, diagonal)
+            ties = share > 0.5 - TIE_SHARE, share > 0.5 + TIE_SHARE  # with and without them
+            row |= _overlap(mask, *ties, size) | _shift(mask, *ties, diagonal)
         rows.append(row)
     return rows
 
@@ -183,11 +184,11 @@ def _unusable(task: tuple, error: DataError) -> list[dict]:
     return [row | failure for row in _rows(*task)]
 
 
-def _overlap(mask: np.ndarray, share: np.ndarray, size: int) -> dict[str, float]:
+def _overlap(mask: np.ndarray, larger: np.ndarray, smaller: np.ndarray, size: int) -> dict:
     """Compare with the consensus, tied pixels counting one half."""
-    weight = np.where(np.abs(share - 0.5) < TIE_SHARE, 0.5, share > 0.5)
-    area, consensus = float(np.count_nonzero(mask)), float(weight.sum())
-    hits = float(weight[mask].sum())
+    area = float(np.count_nonzero(mask))
+    consensus = (np.count_nonzero(larger) + np.count_nonzero(smaller)) / 2
+    hits = (np.count_nonzero(larger & mask) + np.count_nonzero(smaller & mask)) / 2
     outside = size - consensus
     both = area > 0 and consensus > 0
     return {
@@ -198,8 +199,7 @@ def _overlap(mask: np.ndarray, share: np.ndarray, size: int) -> dict[str, float]
     }
 
 
-def _shift(mask: np.ndarray, share: np.ndarray, diagonal: float) -> dict[str, float]:
-    larger, smaller = share > 0.5 - TIE_SHARE, share > 0.5 + TIE_SHARE
+def _shift(mask: np.ndarray, larger: np.ndarray, smaller: np.ndarray, diagonal: float) -> dict:
     shift = boundary_shift(mask, larger)
     if not np.array_equal(larger, smaller):
         shift = (shift + boundary_shift(mask, smaller)) / 2

@@ -17,6 +17,7 @@ from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import mask_paths, read_mask, read_stack
 from iavlib.masks import consensus
+from iavlib.masks.surfaces import look_up
 
 #: Methods, whose names follow that of the image in a file's name.
 METHODS = {
@@ -150,7 +151,7 @@ def _consensus(image_id, paths, stack: np.ndarray, method, ties, seed):
     names = list(paths)
     if method == "mean":
         grey = np.rint(np.linspace(0, 255, len(stack) + 1)).astype(np.uint8)
-        return grey[np.add.reduce(stack, axis=0, dtype=np.uint16)], {}
+        return look_up(grey, consensus.count_votes(stack)), {}
     if method == "majority":
         return _vote(stack, ties)
     if method == "random":
@@ -170,13 +171,13 @@ def _consensus(image_id, paths, stack: np.ndarray, method, ties, seed):
 
 def _vote(stack: np.ndarray, ties: consensus.Ties) -> tuple[np.ndarray, dict]:
     """Return the majority vote, and a warning where a rule and no majority decides."""
-    votes = 2 * np.add.reduce(stack, axis=0, dtype=np.uint16)
-    mask = votes >= len(stack) if ties == "foreground" else votes > len(stack)
+    mask = consensus.majority_vote(stack, ties)
     warnings = []
     if len(stack) == 2:
         what = "union" if ties == "foreground" else "intersection"
         warnings.append(f"two masks have no majority: this is their {what}")
-    tied = np.count_nonzero(votes == len(stack)) if len(stack) % 2 == 0 else 0
+    votes = consensus.count_votes(stack)
+    tied = np.count_nonzero(votes == len(stack) // 2) if len(stack) % 2 == 0 else 0
     if tied:
         share = f"{tied / max(np.count_nonzero(mask), 1):.1%} of the area of this mask"
         warnings.append(f"{tied:,} pixels ({share}) have half of the votes and count as {ties}")

@@ -56,7 +56,11 @@ class ImageStore:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._records: dict[str, dict] = {}
-        self._file = self.path.open("a+b")
+        try:
+            self._file = self.path.open("a+b")
+        except OSError as error:
+            hint = "remove it, or choose another folder"
+            raise DataError(self.path, f"cannot be opened ({error.strerror})", hint) from None
         self._read()
 
     def __enter__(self) -> ImageStore:

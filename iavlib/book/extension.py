@@ -20,7 +20,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
 from docutils import nodes
 from docutils.utils.math.latex2mathml import MathError, tex2mathml
 from sphinx.application import Sphinx
@@ -28,6 +27,7 @@ from sphinx.config import Config
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
+from iavlib.book.front import read_citation
 from iavlib.core.files import load_template
 
 logger = logging.getLogger(__name__)
@@ -147,9 +147,7 @@ def _add_buttons(app: Sphinx, config: Config) -> None:
     """Show the book's name beside its logo, and buttons for the repository if it is known."""
     options = config.html_theme_options
     options["logo"] = {"text": config.html_title}
-    citation = Path(app.srcdir) / "CITATION.cff"
-    about = yaml.safe_load(citation.read_text(encoding="utf-8")) if citation.is_file() else {}
-    if address := about.get("repository-code"):
+    if address := read_citation(Path(app.srcdir)).get("repository-code"):
         buttons = ("use_repository_button", "use_issues_button", "use_edit_page_button")
         options |= {"repository_url": address, **dict.fromkeys(buttons, True)}
         runners = {"colab_url": "https://colab.research.google.com"}

@@ -11,15 +11,16 @@ import re
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
-
-import yaml
 
 from iavlib.book import claims
 from iavlib.book.display import Figure, figure
 from iavlib.book.evidence import NOT_RUN
+from iavlib.core.errors import BookError
 from iavlib.core.files import load_template
 from iavlib.core.project import Project
+from iavlib.core.settings import read_yaml
 
 Row = Mapping[str, Any]
 #: Name of the cohort that is read from a user's own files.
@@ -132,7 +133,7 @@ def story(rows: Sequence[Row]) -> str:
     """
     measured, figures = _measured(rows), []
     panels = importlib.resources.files(__package__).joinpath("templates", "story.yml")
-    for panel in yaml.safe_load(panels.read_text(encoding="utf-8")):
+    for panel in read_yaml(panels.read_text(encoding="utf-8")):
         drawn = {}
         for row, name in ((measured.get(claim), name) for claim, name in panel["rows"].items()):
             several = row["datasets"] if row else []  # each of them is drawn
@@ -169,11 +170,23 @@ def _effects(rows: Mapping[str, Row], label: str, caption: str, best: float | No
 
 def citation(project: Project) -> str:
     """Write how to cite the book and the paper, from ``CITATION.cff``; empty without one."""
-    path = project.root / "CITATION.cff"
-    if not path.is_file():
-        return ""
-    about = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return raw(load_template("iavlib.book", "citation.html").render(about=about))
+    about = read_citation(project.root)
+    return raw(load_template("iavlib.book", "citation.html").render(about=about)) if about else ""
+
+
+def read_citation(folder: Path) -> dict[str, Any]:
+    """Read ``CITATION.cff``; empty without one.
+
+    Raises
+    ------
+    BookError
+        If it is not YAML.
+    """
+    path = folder / "CITATION.cff"
+    try:
+        return dict(read_yaml(path) or {}) if path.is_file() else {}
+    except (TypeError, ValueError) as error:
+        raise BookError(f"{path}: {error}; restore it from git") from error
 
 
 def own_page(pages: Mapping[str, tuple[str, Row, Mapping[str, Any]]]) -> str:

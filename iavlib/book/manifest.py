@@ -13,7 +13,6 @@ it, in JupyterLab or under bare papermill, :mod:`iavlib.book.interactive` works 
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from iavlib.book.recording import Measurement, take_pending, take_tables
 from iavlib.core.errors import ManifestError
-from iavlib.core.files import write_json
+from iavlib.core.files import load_json, write_json
 from iavlib.core.project import RUN_VARIABLE
 from iavlib.core.settings import describe
 from iavlib.core.versions import hardware, loaded_versions
@@ -202,7 +201,7 @@ def check_manifest(content: Any, path: str) -> dict[str, Any]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path)
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

@@ -7,13 +7,13 @@ not used: it is "completed" for a cell whose kernel was killed.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iavlib.core.errors import NotebookError
+from iavlib.core.files import load_json
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def load_notebook(path: Path) -> dict[str, Any]:
         If the file is missing, truncated or not a notebook of format 4.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except OSError as error:
         raise NotebookError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

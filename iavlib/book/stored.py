@@ -30,7 +30,7 @@ from iavlib.book.manifest import check_manifest, read_manifest
 from iavlib.book.notebook_source import read_cells
 from iavlib.book.parameters import SCALES
 from iavlib.core.errors import ExperimentError, IavError, ManifestError, ProjectError
-from iavlib.core.files import write_json
+from iavlib.core.files import load_json, write_json
 from iavlib.core.project import Project, find_project, select_notebooks
 from iavlib.core.versions import describe_hardware
 from iavlib.experiments.store import METRICS, PREDICTIONS, SPEC, read_json
@@ -286,8 +286,9 @@ def _read_manifests(project: Project) -> dict[str, dict[str, Any]]:
     """Read the stored manifests by notebook and scale, unchecked."""
     path = _manifest_file(project)
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
+        content = load_json(path) if path.is_file() else {}
+        return dict(content)
+    except (TypeError, ValueError) as error:
         raise ManifestError(f"{path}: damaged ({error}); restore it from git") from error
 
 

@@ -258,7 +258,7 @@ def triage(
     Predictions are of runs of task iaa, finished or stored, that were not trained on the image.
     """
     from iavlib.core.errors import PredictionError
-    from iavlib.core.files import write_text
+    from iavlib.core.files import csv_text, write_text
     from iavlib.experiments.runner import load_cohort
     from iavlib.predict.triage import describe, out_of_fold_runs, triage as order_images
 
@@ -269,7 +269,7 @@ def triage(
     order = order_images(study, runs, by, model_name, statistics, n_boot=n_boot)
     typer.echo(describe(order, study, first))
     if out is not None:
-        write_text(out, order.ranking.to_csv(index=False, float_format="%.6g"))
+        write_text(out, csv_text(order.ranking, float_format="%.6g"))
         typer.echo(str(out))
 
 

@@ -93,6 +93,10 @@ class DataError(InputError, ValueError):
     """A table, an image or a mask is not what it should be; `where` is the file or table."""
 
 
+class FileGone(DataError, FileNotFoundError):
+    """A file is missing, or somebody removed it while it was read."""
+
+
 def refuse(wrong: Sequence, where, problem: str, hint: str) -> None:
     """Raise :class:`DataError` if anything is wrong: how many, the problem, and the first ones."""
     if len(wrong):

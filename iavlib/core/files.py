@@ -4,8 +4,9 @@ A reader sees a file as it was or as it will be, never half of it. A lock is rel
 when the last process that holds it ends, however it ends, so that none is ever left behind.
 
 An HTML page is made from a Jinja template and is one file that needs no network. A template extends
-``page.html``, which sets a Content-Security-Policy that permits only the page's own style, script
-and embedded pictures. Values in HTML are escaped unless they are :class:`markupsafe.Markup`.
+``page.html``, which sets a Content-Security-Policy that permits only the page's own style, the
+script of its block ``script``, named by its digest, and embedded pictures. Values in HTML are
+escaped unless they are :class:`markupsafe.Markup`.
 
 Digests name files by their content, each computed once while the file stays as it is. Names, sizes
 and times do not tell files apart: two folders of uncompressed photographs may agree in all of them.
@@ -152,6 +153,67 @@ def write_json(path: Path, content: Any, durable: bool = False) -> None:
     """
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_text(path, text, durable)
+
+
+#: What spreadsheets take as the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_text(table: Any, **options: Any) -> str:
+    """Write a table as CSV that a spreadsheet may open: no text in it becomes a formula.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        A named index becomes the first column, any other is left out.
+    **options
+        Of :meth:`pandas.DataFrame.to_csv`.
+
+    Returns
+    -------
+    str
+        Texts that begin as a formula does, and are no number, have an apostrophe before them.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> print(csv_text(pd.DataFrame({"annotator": ["=1+1", "-2", "ann"], "bias": [-1, 0, 1]})))
+    annotator,bias
+    '=1+1,-1
+    -2,0
+    ann,1
+    <BLANKLINE>
+    """
+    table = table.reset_index() if table.index.name is not None else table
+    texts = {name: table[name].map(_harmless) for name in table if table[name].dtype.kind == "O"}
+    return table.assign(**texts).to_csv(index=False, **options)
+
+
+def _harmless(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        mark = "'" * value.startswith(_FORMULA)
+        return mark + value.replace("\r", "\n")  # an unquoted return would begin a new row
+    return value
+
+
+def load_json(path: Path) -> Any:
+    """Read a JSON file in UTF-8.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is not UTF-8 or not JSON, or nested more deeply than Python reads.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _to_stderr(text: str) -> None:
@@ -312,7 +374,13 @@ def load_template(package: str, name: str, **shared: Any):
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(name, globals=shared)
+    return environment.get_template(name, globals={"digest_of": _digest_of, **shared})
+
+
+def _digest_of(script: str) -> str:
+    """Name a script in a Content-Security-Policy by its content."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def data_uri(content: bytes, kind: str = "jpeg") -> str:

@@ -175,7 +175,7 @@ def record_files(record: str, timeout: float = 30) -> list[RemoteFile]:
         files = [_remote(entry, zenodo) for entry in zenodo.api_response["files"]]
     except (requests.ConnectionError, requests.Timeout) as error:
         raise FetchError(f"{doi}: {failure(error)}. Check the network and try again.") from None
-    except (requests.RequestException, KeyError, TypeError, ValueError) as error:
+    except (requests.RequestException, LookupError, TypeError, ValueError, AttributeError) as error:
         raise FetchError(
             f"{doi}: Zenodo's answer lists no files as expected ({error!r}); try again later, or "
             f"download them from https://doi.org/{doi} by hand."
@@ -294,8 +294,8 @@ MAX_EXPANSION = 50
 _ARCHIVE_CHUNK = 1 << 18
 _DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile),
-    # unknown compression, a password, truncation
-    *(NotImplementedError, RuntimeError, EOFError, ValueError),
+    # unknown compression, a password, truncation, offsets that lie outside
+    *(OSError, NotImplementedError, RuntimeError, EOFError, ValueError, IndexError, KeyError),
 )
 
 

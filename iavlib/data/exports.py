@@ -309,14 +309,14 @@ def read_document(path: Path) -> tuple[str, list[dict]] | None:
     try:
         raw = path.read_bytes()
         document = ElementTree.fromstring(raw) if xml else json.loads(raw)
-    except (ValueError, ElementTree.ParseError) as error:
+    except (OSError, ValueError, RecursionError, ElementTree.ParseError) as error:
         raise DataError(path, f"damaged {path.suffix[1:].upper()} ({error})", _AGAIN) from None
     blank = dict.fromkeys(("where", "label", "annotator", "size", "reason", "of_file"))
     for name, (recognise, read) in READERS.items():
         try:
             if recognise(document):
                 return name, [blank | record for record in read(document, path)]
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             problem = f"not readable as {name} ({type(error).__name__}: {error})"
             raise DataError(path, problem, _AGAIN) from None
     return None
@@ -380,5 +380,8 @@ def stem(name: str) -> str:
 def labelmap(path: Path) -> dict[int, str]:
     """Read the colours and names of ``labelmap.txt``, which CVAT writes beside its masks."""
     line = re.compile(r"^(?!#)([^:\n]+):\s*(\d+),\s*(\d+),\s*(\d+)\s*(?::|$)", re.M)
-    found = line.findall(path.read_text(encoding="utf-8-sig"))
+    try:
+        found = line.findall(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"not readable as UTF-8 ({error})", _AGAIN) from None
     return {int(r) << 16 | int(g) << 8 | int(b): name.strip() for name, r, g, b in found}

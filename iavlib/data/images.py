@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from iavlib.core.errors import DataError
 from iavlib.core.files import is_hidden, walk_files
@@ -25,14 +23,13 @@ from iavlib.masks.overlap import mask_stack
 from iavlib.masks.surfaces import MAX_CLASSES, binarise, label_values
 
 MAX_PIXELS = 10_000 * 10_000
+#: Longest side of an image, that of JPEG: a header of a few bytes can claim any other.
+MAX_SIDE = 65_535
 #: Smallest side of a photograph that can show a lesion.
 MIN_SIDE = 32
 
 _GREY = ("1", "L", "I", "I;16", "I;16B", "F")
 _COLOUR = ("LA", "RGB", "RGBA")
-# raised by Pillow on truncated or damaged files
-_UNREADABLE = (OSError, EOFError, IndexError, SyntaxError, TypeError, ValueError)
-_UNREADABLE += (struct.error, zlib.error)
 _ONE_CHANNEL = "save the mask with one channel, 0 outside and 255 inside"
 
 
@@ -57,6 +54,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     with _open(path, max_pixels) as image:
         _check_depth(path, image)
+        _load(path, image)
         return np.asarray(_upright(image).convert("RGB"))
 
 
@@ -143,7 +141,7 @@ def read_values(path: str | Path, max_pixels: int = MAX_PIXELS) -> Values:
     with _open(path, max_pixels) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise DataError(path, f"{image.n_frames} pages", "save one mask per file")
-        image.load()
+        _load(path, image)
         image = _upright(image)
         if image.mode in _GREY:
             return Values(np.asarray(image))
@@ -227,7 +225,7 @@ def read_photograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Ima
         raise DataError(path, problem, "put an image there or leave it out")
     with _open(path, max_pixels) as image:
         _check_photograph(path, image)
-        image.load()
+        _load(path, image)
         image = _upright(image)
         return image if image.mode == "RGB" else image.convert("RGB")
 
@@ -346,14 +344,51 @@ def _open(path: str | Path, max_pixels: int) -> Iterator[Image.Image]:
     except Image.DecompressionBombError:  # raised before the size is known
         problem = f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, too many for any image"
         raise DataError(path, problem, "replace it, or scale it down") from None
-    except _UNREADABLE as error:
-        raise DataError(path, f"no readable image ({error})", "replace or remove it") from None
+    except MemoryError:
+        raise DataError(path, "not enough memory to decode it", "scale it down") from None
+    except UnidentifiedImageError:
+        hint = "save it as JPEG, PNG or TIFF (HEIC, raw and PDF files too)"
+        raise DataError(path, "no readable image (of no format that is read here)", hint) from None
+    except Exception as error:  # decoders raise errors of many kinds for damaged files
+        reason = f"{error}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise DataError(path, f"no readable image ({reason})", "replace or remove it") from error
+
+
+def _load(path, image: Image.Image) -> None:
+    """Decode the pixels, and refuse a PNG whose stream ends before its last row.
+
+    Pillow leaves missing rows as they were, black. Here they are white before, and where one of the
+    last two rows (in turns the last of an interlaced file) still is, the file is decoded on black.
+    """
+    if image.format != "PNG" or getattr(image, "is_animated", False):
+        image.load()
+        return
+    rows, white = _last_rows(image, 1), _last_rows(image, 1, decode=False)
+    if any(row == other for row, other in zip(rows, white, strict=True)):
+        with Image.open(path) as again:
+            if rows != _last_rows(again, 0):
+                hint = "replace it by a whole file, or remove it"
+                raise DataError(path, "its last rows are missing: the file was cut off", hint)
+
+
+def _last_rows(image: Image.Image, white: int, decode: bool = True) -> list[bytes]:
+    """Decode onto white or black (or not at all) and return the last two rows."""
+    full = white * (65535 if image.mode.startswith("I") else 255)
+    ground = Image.new(image.mode, image.size, (full,) * len(image.getbands()))
+    if decode:
+        image.im = ground.im
+        image.load()
+        ground = image
+    width, height = image.size
+    rows = range(max(height - 2, 0), height)
+    return [ground.crop((0, row, width, row + 1)).tobytes() for row in rows]
 
 
 def _check_header(path, image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
-    if width * height > max_pixels:
-        problem = f"{width:,} x {height:,} pixels are more than the limit of {max_pixels:,}"
+    if width * height > max_pixels or max(width, height) > MAX_SIDE:
+        limit = f"{max_pixels:,}" if width * height > max_pixels else f"{MAX_SIDE:,} per side"
+        problem = f"{width:,} x {height:,} pixels are more than the limit of {limit}"
         hint = "scale it down, or raise max_pixels if it is meant to be that large"
         raise DataError(path, problem, hint)
     stored = str(image.tile[0][3]) if image.tile else ""

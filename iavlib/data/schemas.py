@@ -186,7 +186,7 @@ def read_csv(path: Path, hint: str, **options) -> pd.DataFrame:
         raise DataError(path, "the file is missing", hint) from None
     except pd.errors.EmptyDataError:
         raise DataError(path, "the file is empty", hint) from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # pandas' parser raises ValueError
         raise DataError(path, f"the file is no readable CSV table ({error})", hint) from None
     if table.empty:
         raise DataError(path, "the table has a header but no rows", hint)

@@ -15,7 +15,6 @@ Runs that are no longer needed can be removed, a finished one only if it is name
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import re
@@ -34,7 +33,7 @@ from typing import Any
 import pandas as pd
 
 from iavlib.core.errors import ExperimentError, suggest
-from iavlib.core.files import is_held, only_one, write_json, write_text
+from iavlib.core.files import is_held, load_json, only_one, write_json, write_text
 from iavlib.core.plugins import source_digest
 from iavlib.core.project import Project, working_project
 from iavlib.core.versions import hardware, loaded_versions
@@ -274,8 +273,8 @@ def read_json(path: Path) -> Any:
     if is_stored(path):
         return read_stored(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return load_json(path)
+    except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError)
         problem = "is missing" if missing else f"is damaged ({error})"
         raise ExperimentError(path, problem, f"remove {path.parent}") from error

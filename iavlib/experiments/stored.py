@@ -67,8 +67,9 @@ def read_stored_predictions(folder: Path) -> bytes:
     try:
         with zipfile.ZipFile(archive) as file:
             return file.read(f"{folder.name}.csv")
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ExperimentError(archive, f"no predictions of {folder.name}", _HINT) from error
+    except Exception as error:  # damaged archives raise errors of many kinds
+        problem = f"no predictions of {folder.name} ({type(error).__name__}: {error})"
+        raise ExperimentError(archive, problem, _HINT) from error
 
 
 def write_stored(
@@ -144,10 +145,14 @@ def _read_table(path: Path) -> dict[str, dict[str, Any]]:
 @lru_cache(maxsize=32)
 def _parse_table(path: Path, _time: int, _size: int) -> dict[str, dict[str, Any]]:
     rows = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise ExperimentError(path, f"is damaged ({error})", _HINT) from error
+    for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
             rows[row["id"]] = {key: row[key] for key in ("id", "spec", "facts")}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ExperimentError(path, f"line {number} is damaged ({error})", _HINT) from error
     return rows

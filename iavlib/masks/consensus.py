@@ -53,6 +53,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -60,7 +61,7 @@ from scipy.ndimage import uniform_filter1d
 
 from iavlib.core.errors import check_choice
 from iavlib.masks.overlap import mask_stack
-from iavlib.masks.surfaces import bounding_box
+from iavlib.masks.surfaces import bounding_box, count_codes, look_up, row_bands
 
 Ties = Literal["foreground", "background"]
 TIES = ("foreground", "background")
@@ -92,7 +93,12 @@ def mean_map(masks) -> np.ndarray:
         If the masks are not binary, two-dimensional and of one shape.
     """
     stack = mask_stack(masks)
-    return np.add.reduce(stack, axis=0, dtype=np.uint16) / len(stack)
+    return count_votes(stack) / len(stack)
+
+
+def count_votes(stack: np.ndarray) -> np.ndarray:
+    """Return how many masks of a stack contain each pixel, as small integers."""
+    return np.add.reduce(stack, axis=0, dtype=np.min_scalar_type(len(stack)))
 
 
 def majority_vote(masks, ties: Ties = "foreground") -> np.ndarray:
@@ -118,8 +124,9 @@ def majority_vote(masks, ties: Ties = "foreground") -> np.ndarray:
         If `ties` has no such value.
     """
     check_choice("ties", ties, TIES)
-    share = mean_map(mask_stack(masks, min_masks=2))
-    return share >= 0.5 if ties == "foreground" else share > 0.5
+    stack = mask_stack(masks, min_masks=2)
+    needed = len(stack) // 2 + (len(stack) % 2 if ties == "foreground" else 1)
+    return count_votes(stack) >= needed
 
 
 def random_annotator(masks, rng: np.random.Generator | int) -> tuple[np.ndarray, int]:
@@ -140,7 +147,7 @@ def random_annotator(masks, rng: np.random.Generator | int) -> tuple[np.ndarray,
     """
     stack = mask_stack(masks)
     index = int(np.random.default_rng(rng).integers(len(stack)))
-    return stack[index], index
+    return stack[index].copy(), index
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +156,10 @@ class Staple:
 
     Attributes
     ----------
-    probability : numpy.ndarray of float, shape (height, width)
-        Probability of each pixel to be inside, given the masks.
+    patterns : numpy.ndarray of unsigned int, shape (height, width)
+        Which of the patterns of decisions each pixel has.
+    levels : numpy.ndarray of float
+        Probability of each pattern to be inside.
     mask : numpy.ndarray of bool, shape (height, width)
         Probability > 0.5.
     sensitivity, specificity : numpy.ndarray of float, shape (n,)
@@ -165,13 +174,19 @@ class Staple:
         Reasons to doubt the result.
     """
 
-    probability: np.ndarray = field(repr=False)
+    patterns: np.ndarray = field(repr=False)
+    levels: np.ndarray = field(repr=False)
     mask: np.ndarray = field(repr=False)
     sensitivity: np.ndarray
     specificity: np.ndarray
     prior: float
     iterations: int
     warnings: tuple[str, ...]
+
+    @cached_property
+    def probability(self) -> np.ndarray:
+        """Probability of each pixel to be inside, float of shape (height, width)."""
+        return look_up(self.levels, self.patterns)
 
 
 def staple(masks, names: Sequence[str] | None = None, max_iterations: int | None = 1000) -> Staple:
@@ -227,32 +242,31 @@ def staple(masks, names: Sequence[str] | None = None, max_iterations: int | None
         raise ValueError(f"max_iterations must be at least 1, not {max_iterations}")
     labels = [f"mask {n}" for n in range(1, len(stack) + 1)] if names is None else list(names)
     prior = float(stack.mean())
-    if (stack == stack[0]).all():
+    if all(np.array_equal(mask, stack[0]) for mask in stack):
         return _unanimous(stack, prior)
-    probability, *rates, iterations = _run_patterns(stack, max_iterations)
-    if (np.abs(probability - 0.5) < TIE).any():
-        probability, *rates, iterations = _run_itk(stack, max_iterations)
+    patterns, marked, count = _patterns(stack)
+    levels, *rates, iterations = _run_patterns(marked, count, max_iterations)
+    if (np.abs(levels[count > 0] - 0.5) < TIE).any():
+        levels, *rates, iterations = _run_itk(stack, patterns, len(count), max_iterations)
     sensitivity, specificity = rates
     stopped = max_iterations is not None and iterations >= max_iterations
     warnings = _input_warnings(stack, labels)
     drawn = [label for mask, label in zip(stack, labels, strict=True) if mask.any()]
     rates = sensitivity[stack.any(axis=(1, 2))]
-    warnings += _output_warnings(probability, rates, drawn, iterations if stopped else None)
-    return Staple(
-        probability, probability > 0.5, sensitivity, specificity, prior, iterations, tuple(warnings)
-    )
+    warnings += _output_warnings(levels, count, rates, drawn, iterations if stopped else None)
+    mask = look_up(levels > 0.5, patterns)
+    rates = (sensitivity, specificity, prior, iterations)
+    return Staple(patterns, levels, mask, *rates, tuple(warnings))
 
 
-def _run_patterns(stack, max_iterations: int | None):
+def _run_patterns(marked, count, max_iterations: int | None):
     """Alternate the two steps over the patterns of decisions, each counted as often as it occurs.
 
-    The probabilities are those of the E step before the last M step, as in ITK.
+    The probabilities are those of the E step before the last M step, as in ITK; 0 for patterns
+    that do not occur.
     """
-    box = bounding_box(stack.any(axis=0))  # outside of it nobody marks anything
-    place, marked, count = _patterns(stack[:, *box])
-    n = len(marked)
-    if outside := stack[0].size - place.size:
-        marked, count = np.column_stack([marked, np.zeros(n)]), np.append(count, outside)
+    occur = count > 0
+    n, marked, count, levels = len(marked), marked[:, occur], count[occur], np.zeros(len(count))
     weight = marked.mean(axis=0)
     prior = weight @ count / count.sum()
     before, iteration = np.full((2, n), -10.0), 0
@@ -268,34 +282,37 @@ def _run_patterns(stack, max_iterations: int | None):
             if not change >= _RATES_TOLERANCE:
                 iteration -= 1  # as ITK counts them
                 break
-    probability = np.full(stack.shape[1:], weight[-1])
-    probability[box] = weight[place]
-    return probability, p, q, iteration
+    levels[occur] = weight
+    return levels, p, q, iteration
 
 
 def _patterns(stack):
     """Group pixels by who marked them.
 
-    Returns the group of each pixel (height, width), which masks mark it (n, groups) as 0 or 1, and
-    its pixels (groups,).
+    Returns the pattern of each pixel (height, width), which masks mark a pattern (n, patterns) as 0
+    or 1, and its pixels (patterns,). In pattern 0 nobody marks anything.
     """
-    n = len(stack)
+    n, box = len(stack), bounding_box(stack.any(axis=0))
+    inner = stack[:, *box]
     if n > _MOST_COUNTED:  # more patterns than anything to count them in
-        columns = stack.reshape(n, -1)
-        marked, place, count = np.unique(columns, axis=1, return_inverse=True, return_counts=True)
-        return place.reshape(stack.shape[1:]), marked.astype(float), count
-    code = stack[0].astype(np.uint16)
-    for number, mask in enumerate(stack[1:], start=1):
-        code |= np.left_shift(mask, number, dtype=np.uint16)
-    count = np.bincount(code.ravel(), minlength=1 << n)
-    patterns = np.flatnonzero(count)
-    groups = np.zeros(1 << n, np.intp)
-    groups[patterns] = np.arange(len(patterns))
-    marked = ((patterns >> np.arange(n)[:, None]) & 1).astype(float)
-    return groups[code], marked, count[patterns]
+        marked, place, count = np.unique(
+            inner.reshape(n, -1), axis=1, return_inverse=True, return_counts=True
+        )
+        marked, count = np.column_stack([np.zeros(n), marked]), np.append(0, count)
+        place = place.reshape(inner.shape[1:]) + 1
+    else:
+        place = np.zeros(inner.shape[1:], np.min_scalar_type((1 << n) - 1))
+        for number, mask in enumerate(inner):
+            place |= np.left_shift(mask, number, dtype=place.dtype)
+        marked = ((np.arange(1 << n) >> np.arange(n)[:, None]) & 1).astype(float)
+        count = count_codes(place, 1 << n)
+    patterns = np.zeros(stack.shape[1:], np.min_scalar_type(len(count) - 1))
+    patterns[box] = place
+    count[0] += patterns.size - place.size
+    return patterns, marked, count
 
 
-def _run_itk(stack, max_iterations: int | None):
+def _run_itk(stack, patterns, n_patterns: int, max_iterations: int | None):
     """Call SimpleITK; the package is large, so it is imported only here."""
     import SimpleITK
 
@@ -304,9 +321,13 @@ def _run_itk(stack, max_iterations: int | None):
     if max_iterations is not None:
         estimate.SetMaximumIterations(max_iterations)
     images = [SimpleITK.GetImageFromArray(mask.view(np.uint8)) for mask in stack]
-    probability = SimpleITK.GetArrayFromImage(estimate.Execute(images))
+    result = estimate.Execute(images)
+    levels = np.zeros(n_patterns)  # pixels of one pattern have one probability
+    probability = SimpleITK.GetArrayViewFromImage(result)
+    for band, values in zip(row_bands(patterns), row_bands(probability), strict=True):
+        levels[band] = values
     rates = (np.array(estimate.GetSensitivity()), np.array(estimate.GetSpecificity()))
-    return probability, *rates, int(estimate.GetElapsedIterations())
+    return levels, *rates, int(estimate.GetElapsedIterations())
 
 
 def _unanimous(stack: np.ndarray, prior: float) -> Staple:
@@ -316,7 +337,8 @@ def _unanimous(stack: np.ndarray, prior: float) -> Staple:
     rates = np.ones((2, len(stack)))
     rates[0] = np.nan if kind == "empty" else 1.0
     rates[1] = np.nan if kind == "full" else 1.0
-    return Staple(mask.astype(float), mask, *rates, prior, 0, (warnings,))
+    levels = np.array([0.0, 1.0])
+    return Staple(mask.view(np.uint8), levels, mask, *rates, prior, 0, (warnings,))
 
 
 def _input_warnings(stack: np.ndarray, labels: Sequence[str]) -> list[str]:
@@ -337,14 +359,14 @@ def _input_warnings(stack: np.ndarray, labels: Sequence[str]) -> list[str]:
     return warnings
 
 
-def _output_warnings(probability, sensitivity, labels, stopped_at: int | None) -> list[str]:
-    undecided = np.count_nonzero(np.abs(probability - 0.5) < TIE)
-    undefined = np.count_nonzero(np.isnan(probability))
+def _output_warnings(levels, count, sensitivity, labels, stopped_at: int | None) -> list[str]:
+    undecided = count[np.abs(levels - 0.5) < TIE].sum()
+    undefined = count[np.isnan(levels)].sum()
     outvoted = [label for label, rate in zip(labels, sensitivity, strict=True) if rate < 1e-6]
     found = {
         f"{undecided} pixels have probability 1/2 to rounding": undecided,
         f"{undefined} pixels have no probability (0 / 0)": undefined,
-        "the consensus is empty though not all masks are": not (probability > 0.5).any(),
+        "the consensus is empty though not all masks are": not (count[levels > 0.5]).any(),
         f"taken as wrong wherever the truth is: {', '.join(outvoted)}": outvoted,
         f"stopped after {stopped_at} iterations, not converged": stopped_at is not None,
     }

@@ -319,6 +319,7 @@ def mask_stack(masks, names: Sequence[str] | None = None, min_masks: int = 1) ->
         pixels, holds NaN, a negative number or more than one value besides 0.
     """
     arrays = [np.asarray(mask) for mask in masks]
+    shared = masks if isinstance(masks, np.ndarray) and masks.dtype == bool else None
     if len(arrays) < min_masks:
         problem = f"there are {len(arrays)}, at least {min_masks} are needed"
         raise DataError("masks of one image", problem, "leave out images with fewer masks")
@@ -332,7 +333,7 @@ def mask_stack(masks, names: Sequence[str] | None = None, min_masks: int = 1) ->
             problem = f"{sizes[0]} pixels, but {labels[0]} of the same image has {sizes[1]}"
             hint = "replace the one that has not the image's size; do not resample masks to compare"
             raise DataError(label, problem, hint)
-    return np.stack(checked)
+    return np.stack(checked) if shared is None else shared
 
 
 def _binary(array: np.ndarray, label: str) -> np.ndarray:

@@ -204,6 +204,7 @@ THRESHOLD = 0.5
 MAX_CLASSES = 30
 #: Values nearer than this share of the maximum to 0 or to the maximum are noise of compression.
 _NEAR = 0.1
+_BAND_PIXELS = 1 << 20
 
 
 def label_values(values: np.ndarray) -> list[int]:
@@ -238,9 +239,33 @@ def label_values(values: np.ndarray) -> list[int]:
     return []
 
 
+def row_bands(values: np.ndarray) -> list[np.ndarray]:
+    """Return views of some rows each, about a million pixels: what they need is freed between."""
+    return np.array_split(values, -(-values.size // _BAND_PIXELS) or 1)
+
+
+def count_codes(codes: np.ndarray, n: int) -> np.ndarray:
+    """Count the pixels of each code below ``n``, with little memory.
+
+    Parameters
+    ----------
+    codes : numpy.ndarray of unsigned int, shape (height, width)
+    n : int
+    """
+    return sum(np.bincount(band.ravel(), minlength=n) for band in row_bands(codes))
+
+
+def look_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return ``table[codes]``, with little memory beside the result."""
+    found = np.empty(codes.shape, table.dtype)
+    for result, band in zip(row_bands(found), row_bands(codes), strict=True):
+        result[...] = table[band]
+    return found
+
+
 def _present(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.uint8:
-        return np.flatnonzero(np.bincount(values.ravel(), minlength=256)[1:]) + 1
+        return np.flatnonzero(count_codes(values, 256)[1:]) + 1
     return np.unique(values[values != 0])
 
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from iavlib.core.errors import DataError, ModelError, WeightsUnavailable
+from iavlib.core.errors import DataError, FileGone, ModelError, WeightsUnavailable
 from iavlib.core.project import data_home
 from iavlib.models import weights as files
 from iavlib.models.backbones import PAPER_BACKBONES, Backbone
@@ -101,8 +101,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+    except FileNotFoundError:
+        raise FileGone(path, "is missing", "get the file again") from None
     except Exception as error:  # zip, pickle and safetensors each have errors of their own
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         hint = "get the file again; nothing but tensors is read from it"

@@ -17,8 +17,8 @@ import torch
 from safetensors import torch as safetensors
 from torch import nn
 
-from iavlib.core.errors import DataError
-from iavlib.core.files import write_bytes, write_json
+from iavlib.core.errors import DataError, FileGone
+from iavlib.core.files import load_json, write_bytes, write_json
 from iavlib.core.versions import loaded_versions
 from iavlib.models.heads import HeadSpec
 from iavlib.models.loading import differences, read_tensors
@@ -83,15 +83,17 @@ def read_sidecar(folder: str | Path) -> dict[str, Any]:
 
     Raises
     ------
-    FileNotFoundError
+    FileGone
         If it is not there.
     DataError
         If it is damaged.
     """
     path = Path(folder) / SIDECAR
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = load_json(path)
+    except FileNotFoundError:
+        raise FileGone(path, "is missing", HINT) from None
+    except (OSError, ValueError) as error:
         raise DataError(path, f"is no JSON ({error})", HINT) from error
     if not isinstance(content, dict) or "sha256" not in content:
         raise DataError(path, "does not describe a model", HINT)
@@ -117,7 +119,7 @@ def read_model(folder: str | Path, build: Callable[[dict[str, Any]], Model]) -> 
 
     Raises
     ------
-    FileNotFoundError
+    FileGone
         If one of the two files is not there.
     DataError
         If a file is damaged, they do not belong together, or tensors do not fit.
@@ -129,8 +131,12 @@ def read_model(folder: str | Path, build: Callable[[dict[str, Any]], Model]) -> 
         problem = f"does not describe a model ({error!r})"
         raise DataError(Path(folder) / SIDECAR, problem, HINT) from error
     network: nn.Module = getattr(model, "network", model)
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise FileGone(path, "is missing", HINT) from None
+    except IsADirectoryError:
+        raise DataError(path, "is a folder", HINT) from None
     if digest != sidecar["sha256"]:
         problem = f"is not the file that {SIDECAR} was written for (its SHA-256 differs)"
         raise DataError(path, problem, HINT)

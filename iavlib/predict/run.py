@@ -19,7 +19,7 @@ from PIL import Image
 
 from iavlib import explain
 from iavlib.core.errors import DataError, ExplainError, PredictionError
-from iavlib.core.files import walk_files, write_json, write_text
+from iavlib.core.files import csv_text, walk_files, write_json, write_text
 from iavlib.data.datasets.folder import read_listing
 from iavlib.data.images import MAX_PIXELS, is_image, jpeg, outline_path, read_mask, read_photograph
 from iavlib.data.own_masks import path_key
@@ -167,7 +167,7 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
         }
         report.write_report(work / REPORT, rows, work / "pictures", about, options.embedded)
         table = pd.DataFrame(rows)
-        write_text(work / TABLE, table.to_csv(index=False, float_format="%.6g"))
+        write_text(work / TABLE, csv_text(table, float_format="%.6g"))
         write_json(work / ABOUT, about)
     return table
 

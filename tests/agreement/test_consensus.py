@@ -1,6 +1,7 @@
 """Majority vote, STAPLE and their like, on arrays and on files."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -445,3 +446,24 @@ def test_write_consensus_settings(make_cohort, tmp_path):
     with pytest.raises(ValueError, match="ties"):
         write_consensus(cohort, tmp_path, ties="none")
     assert write_consensus(make_cohort({"I1": {"x": A}}), tmp_path).empty
+
+
+@pytest.mark.parametrize("n", [3, 8, 9, 13])
+def test_many_masks_take_little_memory(n):
+    """With up to twelve masks patterns are counted in a table, beyond that sorted."""
+    rng = np.random.default_rng(n)
+    rows, columns = np.mgrid[:300, :300]
+    centres = rng.normal(150, 6, (n, 2))
+    stack = np.stack([np.hypot(rows - r, columns - c) < 60 for r, c in centres])
+    tracemalloc.start()
+    result = staple(stack)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    if n <= 12:  # bytes per pixel beside the masks; the probabilities alone would take eight
+        assert peak < 8 * result.mask.size + (1 << 20)
+    majority = majority_vote(stack)
+    assert np.count_nonzero(result.mask != majority) < 0.02 * majority.size
+    levels = dict(zip(result.patterns.ravel(), result.probability.ravel(), strict=True))
+    for pattern, level in levels.items():
+        assert (result.probability[result.patterns == pattern] == level).all()
+    assert np.array_equal(result.mask, result.probability > 0.5)

@@ -426,3 +426,24 @@ def test_a_folder_without_an_overview_is_not_ours(tmp_path):
     (tmp_path / "out" / "consensus").mkdir(parents=True)
     with pytest.raises(DataError, match="other files"):
         analyse(study(tmp_path / "in", TWO), tmp_path / "out")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("odd")])
+def test_an_image_that_cannot_be_measured_is_reported_and_the_rest_is_done(
+    tmp_path, monkeypatch, error
+):
+    from iavlib.agreement import consensus_files
+
+    make = consensus_files.consensus_of_image
+
+    def fail(task, **options):
+        if task[0] == "large":
+            raise error
+        return make(task, **options)
+
+    monkeypatch.setattr(consensus_files, "consensus_of_image", fail)
+    masks = {(image, who): 8 for image in ("large", "small") for who in ("ann", "bob")}
+    result = analyse(study(tmp_path / "in", masks), tmp_path / "out", processes=1)
+    assert list(result.images.index) == ["small"]
+    [problem] = result.problems["problem"]
+    assert type(error).__name__ in problem and result.problems["image_id"].tolist() == ["large"]

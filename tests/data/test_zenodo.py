@@ -57,6 +57,10 @@ def test_the_other_api_of_zenodo(ask):
         ([entry(size="12")], "size '12'"),
         ([entry(key="../segs.zip")], "file name"),
         ([entry(key="/etc/passwd")], "file name"),
+        ([entry(checksum=3)], "as expected"),
+        ([entry(key=["segs.zip"])], "as expected"),
+        (["segs.zip"], "as expected"),
+        (3, "as expected"),
     ],
 )
 def test_what_cannot_be_used_is_reported(ask, files, message):
