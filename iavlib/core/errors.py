@@ -206,7 +206,7 @@ class PredictionError(InputError, ValueError):
     """
 
 
-class PluginError(InputError, ValueError):
+class PluginError(ExperimentError):
     """Code from outside this package cannot be imported."""
 
 

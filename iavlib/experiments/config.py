@@ -272,8 +272,13 @@ class Experiment(Settings):
         return hash(self.canonical)
 
     def replace(self, **changes: Any) -> Experiment:
-        """Return the experiment with some fields replaced; mappings are replaced as a whole."""
-        return Experiment(**{name: getattr(self, name) for name in FIELDS} | changes)
+        """Return the experiment with some fields replaced; mappings are replaced as a whole.
+
+        Another task or method has its own version.
+        """
+        same = not {"task", "method"} & changes.keys()
+        kept = {name: getattr(self, name) for name in FIELDS if same or name != "version"}
+        return Experiment(**kept | changes)
 
     def training_recipe(self, **defaults: Any) -> Recipe:
         """Return the recipe with the fields that differ; `defaults` are those of a task."""
@@ -410,10 +415,11 @@ def _prepare(values: Mapping[str, Any]) -> dict[str, Any]:
         raise ExperimentError("experiment", problem, suggest(unknown[0], FIELDS))
     plugins = values["plugins"] = _plugin_paths(values.get("plugins"))
     task = find_task(values.get("task", Experiment.model_fields["task"].default), plugins)
-    values.setdefault("version", task.version)
     for name in ("recipe", "method"):
         if isinstance(values.get(name), str):
             values[name] = {"name": values[name]}
+    method = dict(values.get("method") or {}).get("name", "")
+    values.setdefault("version", task.versions.get(method, task.version))
     if isinstance(values.get("split"), Mapping):
         kind = values["split"].get("kind", "holdout")
         if kind not in SPLITS:

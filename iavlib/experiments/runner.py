@@ -129,10 +129,11 @@ def resolve(
                 f"not {before}",
                 f"restore them, or leave '{field}' out of the specification for a new experiment",
             )
-    if experiment.version != task.version:
+    version = task.versions.get(experiment.method.name, task.version)
+    if experiment.version != version:
         raise ExperimentError(
             f"task {task.name!r}",
-            f"is at version {task.version}, the experiment was made for {experiment.version}",
+            f"is at version {version}, the experiment was made for {experiment.version}",
             "leave 'version' out of the specification for a new experiment",
         )
     fixed = experiment.replace(cohort=name, cohort_options=own, **present)
@@ -468,8 +469,9 @@ def describe(experiment: Experiment) -> str:
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """Write the first six metrics in one line."""
-    numbers = [(name, value) for name, value in metrics.items() if isinstance(value, int | float)]
+    """Write the first six metrics in one line, what a prediction is worth among them."""
+    first = {name: metrics[name] for name in ("mae", "reduction") if name in metrics}
+    numbers = [(n, v) for n, v in (first | metrics).items() if isinstance(v, int | float)]
     return ", ".join(f"{name} {value:.4g}" for name, value in numbers[:6]) or "no metrics"
 
 

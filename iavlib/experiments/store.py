@@ -101,17 +101,18 @@ class RunStore:
     def folders(self, task: str | None = None) -> list[Path]:
         """List the run directories, of one task or of all, by task and id.
 
-        Only directories of known tasks that are named by an id are runs; whatever else lies in the
-        folder is not looked at.
+        Only directories that are named by an id are runs, and of those of tasks that are not known
+        here only those that hold a specification of the task that names plugins.
         """
         return sorted(path for path in self._below(task) if _ID.fullmatch(path.name))
 
     def _below(self, task: str | None = None) -> Iterator[Path]:
         """List the directories below those of the tasks, without links to elsewhere."""
-        for name in task_names():
-            folder = self.root / name
-            if task in (None, name) and folder.is_dir() and not folder.is_symlink():
-                yield from (p for p in folder.iterdir() if p.is_dir() and not p.is_symlink())
+        known = task_names()
+        for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            if task in (None, folder.name) and folder.is_dir() and not folder.is_symlink():
+                own = (p for p in folder.iterdir() if p.is_dir() and not p.is_symlink())
+                yield from (p for p in own if folder.name in known or _is_of_a_run(p, True))
 
     def remains(self) -> list[Path]:
         """List what removals that were interrupted left behind."""
@@ -486,10 +487,12 @@ def find_leftovers(
     return leftovers
 
 
-def _is_of_a_run(folder: Path) -> bool:
+def _is_of_a_run(folder: Path, of_plugin: bool = False) -> bool:
     """Return whether a directory holds a specification of the task that it lies below."""
     try:
-        return read_json(folder / SPEC).get("task") == folder.parent.name
+        spec = read_json(folder / SPEC)
+        named = bool(spec.get("plugins")) or not of_plugin
+        return named and spec.get("task") == folder.parent.name
     except (ExperimentError, OSError, AttributeError):
         return False
 

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -312,6 +313,22 @@ def test_force_trains_again(own, store):
     done = iav("train", spec, "--force")
     assert done.exit_code == 0 and store.finished() == [folder], done.output
     assert "train_loss" in (folder / "history.csv").read_text()
+
+
+def test_runs_of_a_task_of_ones_own_are_listed_where_it_is_not_known(tmp_path, store):
+    (tmp_path / "half_task.py").write_text(TASK)
+    experiment = Experiment(task="half", weights="none", plugins="half_task.py", **SMALL)
+    done = run(experiment, store)
+    other = store.root / "backup" / done.folder.name
+    shutil.copytree(done.folder, other)
+    del TASKS["half"]
+    plugins._loaded.clear(), sys.modules.pop("half_task")
+    assert store.folders() == [done.folder] == [store.find(done.folder.name[:6])]
+    assert list(run_table(store)["status"]) == ["finished"]
+    del TASKS["half"]
+    (tmp_path / "half_task.py").unlink()
+    (row,) = run_table(store).to_dict("records")
+    assert row["status"] == "damaged" and "half_task.py: there is no such file" in row["reason"]
 
 
 def test_runs_are_listed_though_the_plugin_is_gone(own, store):

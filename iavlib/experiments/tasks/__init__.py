@@ -110,6 +110,8 @@ class Task:
         :class:`iavlib.experiments.TaskSettings`; without one the task has none.
     version : int, optional
         To be raised when the same experiment comes to give something else.
+    versions : mapping of str to int, optional
+        The same for single methods of the task, by name.
     resolve_dataset : callable, optional
         Experiment to the name of its data and those of ``cohort_options`` that have an effect; as
         :func:`iavlib.data.choose` unless given.
@@ -126,6 +128,7 @@ class Task:
     resolve: Callable[[Experiment], Experiment] = lambda experiment: experiment
     settings: type[TaskSettings] = TaskSettings
     version: int = 1
+    versions: Mapping[str, int] = field(default_factory=dict)
     resolve_dataset: Callable[[Experiment], tuple[str, dict[str, Any]]] | None = None
     load: Callable[[Experiment], Any] | None = None
     methods: Callable[[], Sequence[str]] | None = None
