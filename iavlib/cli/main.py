@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(experiments.app, name="runs")
 app.command()(experiments.train)
+app.command()(experiments.sweep)
 
 
 def _print_version(wanted: bool) -> None:
@@ -200,8 +201,8 @@ def claims(as_json: AsJson = False) -> None:
 @app.command()
 def predict(
     images: list[Path] = Argument(..., help="Images, or folders of images."),
-    model: list[str] = Option(..., "--model", "--run", help="Id or folder of a finished run."),
-    out: Path = Option(..., help="New folder for table, report and heat maps."),
+    model: list[str] = Option(["default"], "--model", "--run", help="Id or folder of a run."),
+    out: Path = Option(Path("report"), help="New folder for table, report and heat maps."),
     masks: Path | None = Option(None, help="masks.csv, or its folder: outlines for the report."),
     alpha: float = Option(0.1, min=0.001, max=0.5, help="Share of true values outside intervals."),
     calibrate_on: str = Option("val", help="Split that calibrates intervals: val or test."),
