@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,14 +22,11 @@ from iavlib.agreement.report import write_report
 from iavlib.core.errors import DataError, check_choice
 from iavlib.core.files import csv_text, load_template, write_json, write_text
 from iavlib.core.processes import run_in_order
+from iavlib.core.project import cache_home
 from iavlib.data.cohort import Cohort
-from iavlib.data.datasets.folder import (
-    OUTSIDE_HINT,
-    Listing,
-    images_table,
-    read_listing,
-)
+from iavlib.data.datasets.folder import OUTSIDE_HINT, Listing, images_table, read_listing
 from iavlib.data.datasets.imapp import PUBLISHED_METRIC
+from iavlib.data.exports import RESULTS
 from iavlib.data.images import decode_mask, read_mask
 from iavlib.data.schemas import empty_pairs, pair_columns
 from iavlib.masks.metrics import PairOptions, selected_metrics
@@ -41,11 +39,9 @@ _PAIR = {
     **PUBLISHED_METRIC,
     **{"tool_1": "tool1", "skill_1": "skill_level1", "tool_2": "tool2", "skill_2": "skill_level2"},
 }
-_IMAGE = {
-    f"{m}_{s}": f"{name}_{s}" for m, name in PUBLISHED_METRIC.items() for s in ("mean", "std")
-}
-SUMMARY = "agreement.json"
-CONSENSUS = "consensus"
+_IMAGE = {f"{m}_{s}": f"{n}_{s}" for m, n in PUBLISHED_METRIC.items() for s in ("mean", "std")}
+SUMMARY = RESULTS
+CONSENSUS, EXPORT = "consensus", "export"
 
 
 @dataclass(frozen=True)
@@ -70,6 +66,15 @@ class Analysis:
         Masks that could not be used, each with file and remedy.
     breakdown : pandas.DataFrame
         Means over the pairs by malignancy, patient, tool, skill and annotator, where given.
+    measures : pandas.DataFrame
+        One row per mask that was compared; see :func:`iavlib.agreement.annotator_measures`.
+    area_agreement : pandas.DataFrame
+        Of :func:`iavlib.agreement.area_agreement`.
+    objects : pandas.DataFrame
+        Counts of matched and unmatched objects; see
+        :class:`iavlib.data.datasets.folder.Listing`. Empty unless objects are matched.
+    cohort : Cohort
+        Images, and all masks that were found.
     n_reused : int
         Images whose pairs an earlier run had computed.
     """
@@ -82,7 +87,16 @@ class Analysis:
     annotators: pd.DataFrame
     problems: pd.DataFrame
     breakdown: pd.DataFrame
+    measures: pd.DataFrame
+    area_agreement: pd.DataFrame
+    objects: pd.DataFrame
+    cohort: Cohort
     n_reused: int
+
+    @property
+    def measured(self) -> Cohort:
+        """The cohort without the masks that could not be compared."""
+        return replace(self.cohort, masks=self.cohort.masks.loc[self.measures["mask_id"]])
 
     def __str__(self) -> str:
         """Sum up in a line."""
@@ -90,10 +104,9 @@ class Analysis:
         n, of = len(self.pairs), self.pairs["img_id"].nunique()
         text = f"{n:,} pair{'s' * (n > 1)} of {of:,} image{'s' * (of > 1)}"
         if len(other):
-            means = other[["dice_score", "hd95_score", "kappa"]].mean()
-            text += (", mean" if n > 1 else ":") + " Dice {:.3f}, HD95 {:.1f}, kappa {:.3f}".format(
-                *means
-            )
+            dice, hd95, kappa = other[["dice_score", "hd95_score", "kappa"]].mean()
+            text += ", mean" if n > 1 else ":"
+            text += f" Dice {dice:.3f}, HD95 {hd95:.1f}, kappa {kappa:.3f}"
         if len(self.images) > 1:
             dice = self.images["dice_score_mean"]
             text += f"; lowest Dice {dice.min():.3f} on {dice.idxmin()}"
@@ -111,6 +124,8 @@ def analyse(
     label: str | None = None,
     threshold: float | None = None,
     per_object: bool = False,
+    quorum: float | None = None,
+    export: tuple[str, ...] = (),
     log: Callable[[str], None] = lambda line: None,
 ) -> Analysis:
     """Compare, merge and check the masks of a table, and write everything into a folder.
@@ -132,6 +147,11 @@ def analyse(
         See :func:`iavlib.agreement.pair_table`.
     label, threshold, per_object
         Which objects are compared; see :func:`iavlib.data.datasets.folder.read_listing`.
+    quorum : float, optional
+        Also writes the consensus mask ``quorum``; see :func:`iavlib.agreement.write_consensus`.
+    export : tuple of str
+        Forms in which the masks are written for other tools: ``coco``, ``nifti``, ``png``,
+        ``votes``.
     log : callable
         Receives lines: what was understood, before anything is measured.
 
@@ -151,6 +171,13 @@ def analyse(
     except ValueError as error:
         hint = "give a finite tolerance of 0 or more, and a finite spacing above 0"
         raise DataError("options", str(error), hint) from None
+    if quorum is not None and not (0 < quorum < 1 or quorum == int(quorum) >= 1):
+        hint = "give a number of votes, such as 2, or a share of the masks, such as 0.66"
+        raise DataError("quorum", f"{quorum:g} is neither", hint)
+    methods = methods if quorum is None else (*methods, "quorum")
+    for kind in set(export) - set(consensus_files.EXPORTS):
+        hint = f"choose some of {', '.join(consensus_files.EXPORTS)}"
+        raise DataError("export", f"no form {kind!r}", hint)
     for method in methods:
         check_choice("methods", method, consensus_files.METHODS)
     listing = read_listing(table, False, label, threshold, per_object)
@@ -171,8 +198,9 @@ def analyse(
     planned = {f"{CONSENSUS}/{name}_{method}.png" for name in names.values() for method in methods}
     planned |= set(earlier["files"])
     write_json(out / SUMMARY, {"table": str(listing.path), "files": sorted(planned)})
-    options = (names, out, options, methods)
-    results, n_reused = _measure_all(cohort, usable.index, *options, processes, progress)
+    measure = partial(_measure, options, methods, quorum or 0.5, out.resolve())
+    run = (options, measure, processes, progress)
+    results, n_reused = _measure_all(cohort, usable.index, names, out, *run)
     records = [result["record"] for result in results.values() if result["record"]]
     measured = tables.table_of_records(records, usable, selected_metrics(extra=True))
     problems = pd.concat([_unusable(listing), measured.problems], ignore_index=True)
@@ -189,10 +217,8 @@ def analyse(
     repeated = measured.pairs["annotator_1"] == measured.pairs["annotator_2"]
     if repeated.any():
         mean = measured.pairs.loc[repeated, "dice"].mean()
-        log(
-            f"note: {repeated.sum():,} pairs are two drawings by one annotator (mean Dice "
-            f"{mean:.3f}); they are in pairs.csv, but in no mean over annotators"
-        )
+        text = f"{repeated.sum():,} pairs are two drawings by one annotator (mean Dice {mean:.3f})"
+        log(f"note: {text}; they are in pairs.csv, but in no mean over annotators")
     further = [column for column in measured.pairs if column not in _PAIR]
     votes = {i: np.array(one["votes"]) for i, one in results.items() if one["votes"]}
     consensus = consensus_files.consensus_table(one["consensus"] for one in results.values())
@@ -208,6 +234,10 @@ def analyse(
         annotators=annotator_bias.annotator_summary(measures, cohort.clusters()),
         problems=problems,
         breakdown=_breakdown(measured.pairs[~repeated], cohort.images),
+        measures=measures.drop(columns=["problem", "hint"]),
+        area_agreement=annotator_bias.area_agreement(measures),
+        objects=pd.DataFrame(listing.objects),
+        cohort=cohort,
         n_reused=n_reused,
     )
     files = {name: v for name, v in vars(result).items() if isinstance(v, pd.DataFrame)}
@@ -217,15 +247,20 @@ def analyse(
     files["consensus_rates"] = rates.rename(columns={"masks": "of_mask"})
     files["consensus"] = consensus.drop(columns=lists)
     for name, frame in files.items():
-        write_text(out / f"{name}.csv", csv_text(frame))
+        if len(frame.columns):  # none where objects were not matched
+            write_text(out / f"{name}.csv", csv_text(frame))
     write_text(out / "columns.md", load_template("iavlib.agreement", "columns.md").render() + "\n")
     alpha = krippendorff_alpha(votes.values())
     unit = "pixels" if spacing == 1 else "in the unit of the spacing"
     write_report(result, listing.path, cohort, alpha, unit)
-    written = sorted(consensus["path"].dropna())
-    for name in planned - set(written):
+    written = set(consensus["path"].dropna())
+    if export:
+        what = result.measured, out / EXPORT, export, spacing, label or "object"
+        names = consensus_files.export_masks(*what, processes, progress)
+        written |= {f"{EXPORT}/{name}" for name in names}
+    for name in planned - written:
         (out / name).unlink(missing_ok=True)
-    summary |= {"krippendorff_alpha": alpha, "table": str(listing.path), "files": written}
+    summary |= {"krippendorff_alpha": alpha, "table": str(listing.path), "files": sorted(written)}
     write_json(out / SUMMARY, summary)
     return result
 
@@ -250,20 +285,22 @@ def _output_folder(out: Path) -> tuple[Path, dict]:
         problem = "damaged, or not written by this command"
         raise DataError(listed, problem, "remove it, or choose another folder") from None
     # Only names that this command gives are ever removed.
-    ours = [p.as_posix() for p in files if p.parts[:1] == (CONSENSUS,) and ".." not in p.parts]
-    return out, earlier | {"files": ours}
+    ours = [p for p in files if p.parts[:1] in ((CONSENSUS,), (EXPORT,)) and ".." not in p.parts]
+    return out, earlier | {"files": [path.as_posix() for path in ours]}
 
 
 def _relative(path, folder: Path) -> str | None:
-    """Name a file relative to a folder where it lies in it, with slashes."""
-    if pd.isna(path):
+    """Name a file relative to a folder, with slashes; None if it is no file of the user's."""
+    if pd.isna(path) or Path(path).is_relative_to(cache_home()):
         return None
-    path, folder = Path(path).absolute(), folder.absolute()
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive of Windows
+        return Path(path).as_posix()
 
 
 def _measure_all(
-    cohort: Cohort, usable, names, out: Path, options, methods, processes, progress
+    cohort: Cohort, usable, names, out: Path, options, measure, processes, progress
 ) -> tuple[dict[str, dict], int]:
     """Measure all images; return the results by image, and how many pairs were known."""
     masks = cohort.masks.assign(usable=cohort.masks.index.isin(usable))
@@ -271,9 +308,8 @@ def _measure_all(
     with tables.ImageStore(out / tables.STORE) as store:
         keys, tasks = {}, []
         for image_id, group in masks.groupby("image_id", sort=False):
-            keys[image_id] = tables.image_key(
-                image_id, group.loc[group["usable"], "path"].to_dict(), read_mask, options
-            )
+            files = group.loc[group["usable"], "path"].to_dict()
+            keys[image_id] = tables.image_key(image_id, files, read_mask, options)
             known = store.reusable(keys[image_id])
             tasks.append((image_id, group, tuple(sizes.loc[image_id]), names[image_id], known))
         n_known = sum(task[-1] is not None for task in tasks)
@@ -283,23 +319,26 @@ def _measure_all(
             if record and store.reusable(keys[record["image_id"]]) != record:
                 store.append(keys[record["image_id"]], record)
 
-        measure = partial(_measure, options, methods, out.resolve() / CONSENSUS)
         count = progress, "images measured", keep
         results = run_in_order(measure, tasks, processes, _died, *count)
         store.keep_only(keys.values())
     return dict(zip(keys, results, strict=True)), n_known
 
 
-def _measure(options: PairOptions, methods, out: Path, task: tuple) -> dict:
+#: What is known of an image none of whose masks could be measured.
+_NOTHING = {"consensus": [], "measures": [], "votes": None}
+
+
+def _measure(options: PairOptions, methods, quorum: float, out: Path, task: tuple) -> dict:
     """Do everything that needs the pixels of an image's masks; no image ends the others."""
     try:
-        return _measure_image(options, methods, out, task)
+        return _measure_image(options, methods, quorum, out, task)
     except Exception as error:  # not enough memory, mostly
         problem, hint = f"{type(error).__name__}: {error}", "leave the image out, or scale it down"
         return _died(task, DataError(task[0], problem, hint))
 
 
-def _measure_image(options: PairOptions, methods, out: Path, task: tuple) -> dict:
+def _measure_image(options: PairOptions, methods, quorum: float, out: Path, task: tuple) -> dict:
     """Do everything that needs the pixels of an image's masks, reading each file once."""
     image_id, masks, size, name, record = task
     decode = functools.cache(decode_mask)
@@ -316,11 +355,12 @@ def _measure_image(options: PairOptions, methods, out: Path, task: tuple) -> dic
     kept = {mask_id: path for mask_id, path in usable.items() if mask_id not in lost}
     check = partial(mask_quality.check_mask, decode=decode)
     checked = {item[0]: check((*item, size)) for item in paths.items()}
-    result = {"record": record, "checked": checked, "consensus": [], "measures": [], "votes": None}
+    result = _NOTHING | {"record": record, "checked": checked}
     if len(kept) < 2:
         return result
     who = masks.loc[list(kept), "annotator"]
-    make = partial(consensus_files.consensus_of_image, methods=methods, out=out, read=read)
+    rules = {"methods": methods, "out": out / CONSENSUS, "quorum": quorum, "read": read}
+    make = partial(consensus_files.consensus_of_image, **rules)
     result["consensus"] = make((image_id, kept, name))
     result["measures"] = annotator_bias.measure_image((image_id, kept, tuple(who)), read)
     first = who.drop_duplicates().index  # one mask of each annotator
@@ -334,7 +374,7 @@ def _died(task: tuple, error: DataError) -> dict:
     """Return the result of an image whose process died."""
     record = tables.lost_record(task, error) if task[1]["usable"].sum() > 1 else None
     checked = {mask_id: mask_quality.unreadable((mask_id,), error) for mask_id in task[1].index}
-    return {"record": record, "checked": checked, "consensus": [], "measures": [], "votes": None}
+    return _NOTHING | {"record": record, "checked": checked}
 
 
 def _image_table(pairs: pd.DataFrame, images: pd.DataFrame, votes: dict) -> pd.DataFrame:

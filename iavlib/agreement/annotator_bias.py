@@ -11,6 +11,7 @@ order of annotators describes what was seen on them, not skill.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,7 @@ MEASURES = (
     *("log_area_ratio", "boundary_shift", "boundary_shift_normalized"),
     *("sensitivity", "specificity", "dice", "self_dice"),
 )
-_MEASURED = ("image_id", "mask_id", "annotator", "n_others", *MEASURES, "problem", "hint")
+_ABOUT = ("image_id", "mask_id", "annotator", "area", "n_others")
 
 
 def annotator_measures(cohort: Cohort, processes: int | None = None) -> pd.DataFrame:
@@ -51,23 +52,23 @@ def annotator_measures(cohort: Cohort, processes: int | None = None) -> pd.DataF
     -------
     pandas.DataFrame
         One row per mask, of images with at least two masks: ``image_id``, ``mask_id``,
-        ``annotator``, ``n_others`` (other annotators of the image), the measures of
+        ``annotator``, ``area`` (pixels), ``n_others`` (other annotators), the measures of
         :func:`leave_one_out`, and, where an image's masks could not be used, ``problem`` and
         ``hint`` (in all its rows, the measures missing).
     """
     annotators = cohort.masks["annotator"]
-    tasks = [
-        (image_id, paths, tuple(annotators[list(paths)]))
-        for image_id, paths in mask_paths(cohort.masks).items()
-    ]
+    of_image = mask_paths(cohort.masks)
+    tasks = [(i, paths, tuple(annotators[list(paths)])) for i, paths in of_image.items()]
     return measures_table(run_in_order(measure_image, tasks, processes, _unusable))
 
 
 def measures_table(results: list[list[dict]]) -> pd.DataFrame:
     """Arrange the results of :func:`measure_image` as a table."""
-    table = pd.DataFrame([row for rows in results for row in rows], columns=list(_MEASURED))
+    table = pd.DataFrame(
+        [row for rows in results for row in rows], columns=[*_ABOUT, *MEASURES, "problem", "hint"]
+    )
     text = ["image_id", "mask_id", "annotator", "problem", "hint"]
-    return table.astype(dict.fromkeys(MEASURES, float) | dict.fromkeys(text, "str"))
+    return table.astype(dict.fromkeys(("area", *MEASURES), float) | dict.fromkeys(text, "str"))
 
 
 def measure_image(task: tuple, read: Callable = read_mask) -> list[dict]:
@@ -100,12 +101,12 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
     Returns
     -------
     list of dict
-        For each mask ``n_others`` (other annotators) and, NaN where there is no other annotator:
-        ``log_area_ratio``, natural logarithm of its area over the consensus's (NaN if either is
-        0); ``boundary_shift``, in pixels, see :func:`boundary_shift`, the mean over the two rules
-        for ties, and ``boundary_shift_normalized``, divided by the image's diagonal;
-        ``sensitivity`` and ``specificity``, over all pixels; ``dice``; and ``self_dice``, mean
-        Dice with the same annotator's other masks, NaN where there are none.
+        For each mask ``n_others`` (other annotators), ``area`` (pixels) and, NaN where there is no
+        other annotator: ``log_area_ratio``, natural logarithm of its area over the consensus's
+        (NaN if either is 0); ``boundary_shift``, in pixels, see :func:`boundary_shift`, the mean
+        over the two rules for ties, and ``boundary_shift_normalized``, divided by the image's
+        diagonal; ``sensitivity`` and ``specificity``, over all pixels; ``dice``; and
+        ``self_dice``, mean Dice with the same annotator's other masks, NaN where there are none.
 
     Raises
     ------
@@ -128,6 +129,7 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
     rows = []
     for number, (mask, name) in enumerate(zip(stack, annotators, strict=True)):
         row = dict.fromkeys(MEASURES, np.nan) | {"n_others": len(votes) - 1}
+        row["area"] = int(np.count_nonzero(mask))
         own = np.flatnonzero(who == name)
         if len(own) > 1:
             row["self_dice"] = float(np.mean(array_dice(mask, stack[own[own != number]])))
@@ -279,9 +281,8 @@ def annotator_summary(
     frame.insert(1, "quantity", index.get_level_values(0))
     frame["group"] = np.tile(table.groups(), len(QUANTITIES))
     given = [np.isfinite(frame["low"]), frame["n_masks"] == 0, result.n_clusters < 2]
-    frame["reason"] = np.select(
-        given, ["", "not measured on any mask", ONE_CLUSTER], "too few masks"
-    )
+    reasons = ["", "not measured on any mask", ONE_CLUSTER]
+    frame["reason"] = np.select(given, reasons, "too few masks")
     return frame.sort_values("annotator", kind="stable", ignore_index=True)
 
 
@@ -367,6 +368,49 @@ def _solve(weights, targets, design, own) -> np.ndarray:
     right = (weights * targets) @ design
     solved = np.linalg.pinv(equations, rcond=1e-9, hermitian=True) @ right[:, :, None]
     return np.where(weights @ own > 0, solved[:, :, 0], np.nan)
+
+
+def area_agreement(measures: pd.DataFrame) -> pd.DataFrame:
+    """Compare the areas that annotators marked: ICC(2,1), bias and limits of agreement.
+
+    Parameters
+    ----------
+    measures : pandas.DataFrame
+        One row per mask: ``image_id``, ``annotator`` and ``area``, in any unit. Of repeated
+        drawings by one annotator the first counts.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for all annotators, if there are more than two (``annotator1`` and ``annotator2``
+        empty), and one per two who share images: ``n_images`` that all of them drew, ``icc`` with
+        ``icc_low`` and ``icc_high``; of two annotators ``bias`` (mean of the first's area minus
+        the second's) with its limits of agreement ``bias_low`` and ``bias_high``, and ``ratio``,
+        ``ratio_low``, ``ratio_high``: the same for the logarithms, as ratio of the areas, without
+        empty masks. ``reason`` states why there is no ICC.
+    """
+    from iavlib.stats.reliability import intraclass_correlation, limits_of_agreement
+
+    drawn = measures.drop_duplicates(["image_id", "annotator"])
+    wide = drawn.pivot(index="image_id", columns="annotator", values="area")
+    names, rows = list(wide), []
+    for who in [*([names] if len(names) != 2 else []), *map(list, combinations(names, 2))]:
+        common = wide[who].dropna()
+        few = "fewer than two images drawn by all" if len(common) < 2 else "all areas are equal"
+        row = {"annotator1": "", "annotator2": "", "n_images": len(common)}
+        found = {"icc": intraclass_correlation(common)}
+        if len(who) == 2:
+            row |= {"annotator1": who[0], "annotator2": who[1]}
+            logs = np.log(common[(common > 0).all(axis=1)])
+            found["bias"] = limits_of_agreement(*common.to_numpy().T)
+            found["ratio"] = limits_of_agreement(*logs.to_numpy().T)
+        for name, of in found.items():
+            limits = (np.exp if name == "ratio" else np.array)([of.value, *of.interval])
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), limits, strict=True))
+        rows.append(row | {"reason": few if np.isnan(row["icc"]) else ""})
+    columns = [f"{name}{end}" for name in ("icc", "bias", "ratio") for end in ("", "_low", "_high")]
+    table = pd.DataFrame(rows, columns=["annotator1", "annotator2", "n_images", *columns, "reason"])
+    return table[table["n_images"].gt(0) | table["annotator1"].eq("")]
 
 
 COLUMNS = ("image_id", "mask_id", "issue", "severity", "detail", "hint")
@@ -466,9 +510,8 @@ def agreement_with_others(pairs: pd.DataFrame, min_pairs: int = 10) -> pd.DataFr
     Iglewicz, B. and Hoaglin, D. C. (1993). How to Detect and Handle Outliers. ASQC.
     """
     between = pairs[pairs["annotator_1"] != pairs["annotator_2"]]
-    sides = [
-        between[[f"annotator_{s}", "dice"]].set_axis(["annotator", "dice"], axis=1) for s in "12"
-    ]
+    names = ["annotator", "dice"]
+    sides = [between[[f"annotator_{s}", "dice"]].set_axis(names, axis=1) for s in "12"]
     groups = pd.concat(sides).groupby("annotator")["dice"]
     table = pd.DataFrame({"n_pairs": groups.size(), "median_dice": groups.median()})
     judged = table.loc[table["n_pairs"] >= min_pairs, "median_dice"]

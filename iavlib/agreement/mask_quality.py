@@ -224,9 +224,7 @@ def _shape_findings(
 def _copies(cohort: Cohort, checked: dict[str, _Checked]) -> list[tuple[str, tuple[str, str]]]:
     """Return findings on masks that have the same pixels, or published MD5, as another."""
     masks = cohort.masks
-    groups = [
-        pd.Series({m: content for m, (_, content) in checked.items() if content}, dtype="str")
-    ]
+    groups = [pd.Series({m: digest for m, (_, digest) in checked.items() if digest}, dtype="str")]
     if "md5" in masks:
         blank = {EMPTY, FULL}
         empty = {m for m, (f, _) in checked.items() if blank & {issue for issue, _ in f}}

@@ -49,6 +49,7 @@ def write_report(result: Analysis, source: Path, cohort: Cohort, alpha: float, u
     both = pd.concat([between, other])
     names = list(pd.unique(result.pairs[["annotator1", "annotator2"]].to_numpy().ravel()))
     breakdown = result.breakdown[result.breakdown["factor"] != "annotator"]
+    drawn = result.measures.drop_duplicates(["image_id", "annotator"])
     page = load_template("iavlib.agreement", "report.html", to_html=_to_html).render(
         **{"source": source.name, "unit": unit, "alpha": alpha, "most": MOST, "names": names},
         **{"images": result.images, "pairs": between, "problems": result.problems},
@@ -61,6 +62,9 @@ def write_report(result: Analysis, source: Path, cohort: Cohort, alpha: float, u
         histogram=np.histogram(between["dice_score"], bins=25, range=(0, 1))[0].tolist(),
         factors=dict(tuple(breakdown.groupby("factor", sort=False))),
         same_images=len(set(both.groupby("annotator1")["img_id"].agg(frozenset))) == 1,
+        areas=result.area_agreement,
+        objects=result.objects,
+        drawn=drawn.pivot(index="image_id", columns="annotator", values="area"),
         findings=result.findings.value_counts(["issue", "severity"], sort=False).reset_index(),
     )
     path = result.out / "report.html"
@@ -72,13 +76,12 @@ def _measures(images: pd.DataFrame, clusters: pd.Series) -> dict[str, tuple]:
     """Average each measure over the images, with an interval that resamples patients."""
     from iavlib.stats.resampling import bootstrap_mean
 
-    columns = [c for c in images if c.endswith("_mean") or c == "fleiss_kappa"]
-    given = {column: images[column].dropna() for column in columns}
-    return {
-        column: (values, bootstrap_mean(values, clusters[values.index], n_boot=1000))
-        for column, values in given.items()
-        if len(values)
-    }
+    found = {}
+    for column in (c for c in images if c.endswith("_mean") or c == "fleiss_kappa"):
+        if len(values := images[column].dropna()):
+            estimate = bootstrap_mean(values, clusters[values.index], n_boot=1000)
+            found[column] = values, estimate
+    return found
 
 
 def _annotators(summary: pd.DataFrame) -> dict[str, dict]:
@@ -100,10 +103,9 @@ def _pictures(result: Analysis, cohort: Cohort, names: list[str]) -> list[dict[s
         pairs = result.pairs[result.pairs["img_id"] == facts.name]
         drawn = cohort.masks.loc[pd.unique(pairs[["mask1", "mask2"]].to_numpy().ravel())]
         photograph, size = _photograph(cohort.images.loc[facts.name])
-        outlines = [
-            (names.index(row.annotator), row.annotator, outline_path(read_mask(row.path), size))
-            for row in drawn.itertuples()
-        ]
+        paths = [outline_path(read_mask(path), size) for path in drawn["path"]]
+        who = drawn["annotator"]
+        outlines = list(zip(map(names.index, who), who, paths, strict=True))
         rank = {0: "lowest", n - 1: "highest"}.get(place, "") if n > 1 else ""
         picture = {"facts": facts, "rank": rank, "source": photograph, "size": size}
         pictures.append(picture | {"outlines": outlines})

@@ -15,17 +15,19 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from iavlib.book import notebook_source as source
-from iavlib.book.jobs import Job, NotebookFiles, reason_to_run
+from iavlib.book.jobs import Job, NotebookFiles, prepare_jobs, reason_to_run
 from iavlib.book.manifest import read_manifest
-from iavlib.core.errors import IavError, ManifestError
-from iavlib.core.files import only_one, write_json
-from iavlib.core.project import RUN_VARIABLE, Project
+from iavlib.core.errors import IavError, ManifestError, NotebookError
+from iavlib.core.files import only_one, write_json, write_text
+from iavlib.core.project import RUN_VARIABLE, Project, find_project, select_notebooks
+from iavlib.data.cohort import Cohort
 
 OUTPUT = "output.ipynb"
 MANIFEST = "manifest.json"
@@ -92,6 +94,53 @@ def run_if_needed(project: Project, job: Job, force: bool = False) -> RunResult:
         if not force and (recover(files, job) or reason_to_run(project, job) is None):
             return _unchanged(files)
         return _run(project, job, files, lock.fileno())
+
+
+def run_on_own_masks(
+    cohort: Cohort, folder: Path, log: Callable[[str], None] = print
+) -> list[Path]:
+    """Run notebooks 01 and 02 on somebody's masks, apart from the book, and make pages of them.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Masks that can be used; ``masks.csv`` in the folder lists them for the notebooks.
+    folder : Path
+        For the executed notebooks and pages. Those that are up to date are not run again.
+    log : callable
+        Receives a line per notebook that is started.
+
+    Returns
+    -------
+    list of Path
+        One HTML page per notebook, without code; the notebooks lie beside them.
+
+    Raises
+    ------
+    NotebookError
+        If a notebook failed.
+    """
+    columns = {"path": "image", "patient_id": "patient", "lesion_id": "lesion"}
+    facts = cohort.images[[*columns, "malignancy"]].rename(columns=columns)
+    table = cohort.masks.rename(columns={"path": "mask"}).join(facts, on="image_id")
+    table["image"] = table["image"].fillna(table["image_id"])
+    table["session"] = table.groupby(["image_id", "annotator"]).cumcount() + 1
+    path = folder.resolve() / "masks.csv"
+    write_text(path, table.to_csv(index=False))
+    project, pages = replace(find_project(), results=path.parent), []
+    overrides = {"cohort": "folder", "path": str(path)}
+    for job in prepare_jobs(project, select_notebooks(project, ("01", "02")), "quick", overrides):
+        log(f"running notebook {job.stem}")
+        result = run_if_needed(project, job)
+        if result.failure is not None:
+            log_file = NotebookFiles(path.parent, job.stem).log
+            raise NotebookError(f"{job.stem}: {result.failure.error}; see {log_file}")
+        from nbconvert import HTMLExporter  # slow, and of an extra
+
+        pages.append(path.parent / f"{job.stem}.html")
+        exporter = HTMLExporter(exclude_input=True)
+        write_text(pages[-1], exporter.from_filename(str(pages[-1].with_suffix(".ipynb")))[0])
+    return pages
 
 
 def _unchanged(files: NotebookFiles) -> RunResult:

@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,12 +121,33 @@ def export_results(project: Project, runs: Path | None = None, every_run: bool =
         written.append(name)
     if written:
         write_json(_manifest_file(project), dict(sorted(manifests.items())))
-    by_task: dict[str, dict[str, tuple]] = defaultdict(dict)
+    folders = []
     for folder, reason in exportable_runs(project, runs, every_run):
-        name = f"{folder.parent.name}/{folder.name}"
         if reason:
-            skipped.append(f"{name}: {reason}")
-            continue
+            skipped.append(f"{folder.parent.name}/{folder.name}: {reason}")
+        else:
+            folders.append(folder)
+    done = export_runs(project, folders)
+    return Export((*written, *done.written), (*unchanged, *done.unchanged), tuple(skipped))
+
+
+def export_runs(project: Project, folders: Iterable[Path]) -> Export:
+    """Copy the results of finished experiments into ``book/results/runs/``.
+
+    Parameters
+    ----------
+    project : Project
+    folders : iterable of Path
+        Directories of finished runs.
+
+    Raises
+    ------
+    StoredResultsError
+        As :func:`export_results`.
+    """
+    written, unchanged = [], []
+    by_task: dict[str, dict[str, tuple]] = defaultdict(dict)
+    for folder in folders:
         content = read_json(folder / SPEC), read_json(folder / METRICS), _read_predictions(folder)
         by_task[folder.parent.name][folder.name] = content
     for task, of_task in by_task.items():
@@ -135,7 +157,7 @@ def export_results(project: Project, runs: Path | None = None, every_run: bool =
             raise StoredResultsError(str(error)) from error
         for run_id in of_task:
             (written if run_id in changed else unchanged).append(f"{task}/{run_id}")
-    return Export(tuple(written), tuple(unchanged), tuple(skipped))
+    return Export(tuple(written), tuple(unchanged), ())
 
 
 def read_stored(project: Project) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""``iav train`` and ``iav runs``."""
+"""``iav train``, ``iav sweep`` and ``iav runs``."""
 
 from __future__ import annotations
 
@@ -62,6 +62,41 @@ def train(
             outcome = f"{result.facts['seconds']:.0f} s{random}; {summary(result.metrics)}"
             typer.echo(f"{describe(item)}: {outcome}\n  {result.folder}")
     if n_failed and not keep_going:
+        raise typer.Exit(FAILED)
+
+
+def sweep(
+    name: str = Argument(..., metavar="LIST", help="A list in notebooks/profiles, or a YAML file."),
+    budget: float | None = Option(None, min=0.001, metavar="MINUTES", help="Stop after these."),
+    export: bool = Option(True, help="Store finished results in book/results/."),
+    dry_run: DryRun = False,
+) -> None:
+    """Work down a list of experiments, the most important first, until the time is over.
+
+    The same command goes on where it stopped, was interrupted or killed.
+    """
+    from iavlib.book.stored import export_runs
+    from iavlib.core.project import find_project
+    from iavlib.experiments.config import by_priority
+    from iavlib.experiments.lookup import data_missing
+    from iavlib.experiments.runner import describe, resolve, work_through
+    from iavlib.experiments.store import FAILED as FAILED_RUN, FINISHED, RunStore
+
+    project = find_project()
+    experiments, store = by_priority(project, name), RunStore.of(project)
+    if dry_run:
+        for item in experiments:
+            fixed = None if (missing := data_missing(item)) else resolve(item, store=store)
+            typer.echo(f"{describe(fixed)}: {store.status(fixed)}" if fixed else missing)
+        return
+    table = work_through(experiments, store, typer.echo, None if budget is None else budget * 60)
+    finished = table[table["status"] == FINISHED]
+    if export:
+        done = export_runs(project, map(Path, finished["folder"]))
+        typer.echo(f"{len(done.written)} stored, {len(done.unchanged)} unchanged")
+    counts = table["status"].value_counts()
+    typer.echo(", ".join(f"{n} {status}" for status, n in counts.items()))
+    if (table["status"] == FAILED_RUN).any():
         raise typer.Exit(FAILED)
 
 

@@ -20,9 +20,7 @@ Profile = Annotated[str, Option(help="Scale: smoke (seconds), quick (a laptop), 
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace an earlier result there.")]
 Force = Annotated[bool, Option("--force", help="Run even what is up to date.")]
 Jobs = Annotated[int, Option("-j", "--jobs", min=1, help="Jobs at a time.")]
-_WHERE = (
-    "Where jobs run: local, slurm or kubernetes (in workflow/profiles), or the path of another."
-)
+_WHERE = "Where jobs run: local, slurm, kubernetes (in workflow/profiles), or a path of another."
 Executor = Annotated[str, Option(metavar="NAME", help=_WHERE)]
 
 app = typer.Typer(
@@ -34,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(experiments.app, name="runs")
 app.command()(experiments.train)
+app.command()(experiments.sweep)
 
 
 def _print_version(wanted: bool) -> None:
@@ -56,22 +55,17 @@ def main(
 
 @app.command()
 def agreement(
-    table: Path = Argument(
-        ..., help="masks.csv, its folder, a folder per annotator, or what a tool exported."
-    ),
+    table: Path = Argument(..., help="Folder of masks, table, or what a tool exported."),
     out: Path = Option(Path("agreement"), help="Folder for the results."),
     processes: int | None = Option(None, min=1, help="One a core by default."),
     tolerance: float = Option(2.0, min=0, help="Tolerance of NSD and boundary F1, as spacing."),
     spacing: float = Option(1.0, min=1e-9, help="Size of a pixel."),
-    label: str | None = Option(
-        None, help="Class to measure; several by commas or any: united; all: one after the other."
-    ),
-    threshold: float | None = Option(
-        None, min=0, max=0.999, help="Share of a mask's maximum that is inside; 0.5 by default."
-    ),
-    per_object: bool = Option(
-        False, "--per-object", help="Match objects one to one instead of uniting them."
-    ),
+    label: str | None = Option(None, help="Class; with commas or any: united; all: one by one."),
+    threshold: float | None = Option(None, min=0, max=0.999, help="Share of a mask's maximum."),
+    per_object: bool = Option(False, "--per-object", help="Match objects one to one."),
+    quorum: float | None = Option(None, help="Vote to write: masks needed, or their share (< 1)."),
+    export: str = Option("", help="Forms for other tools, by commas: coco, nifti, png, votes."),
+    notebook: bool = Option(False, "--notebook", help="Run notebooks 01 and 02 on the masks too."),
 ) -> None:
     """Compare, merge and check masks: tables, consensus masks and a report.
 
@@ -87,18 +81,19 @@ def agreement(
     for name in class_names(table) if label == "all" else [label]:
         place = out / safe_name(name) if label == "all" else out
         typer.echo(f"class {name}" if label == "all" else str(table))
-        result = analyse(
-            *(table, place, processes, tolerance, spacing),
-            progress=True,
-            label=name,
-            threshold=threshold,
-            per_object=per_object,
-            log=lambda line: typer.echo(f"  {line}"),
-        )
+        chosen = {"label": name, "threshold": threshold, "per_object": per_object}
+        chosen |= {"quorum": quorum, "export": tuple(export.replace(",", " ").split())}
+        chosen |= {"progress": True, "log": lambda line: typer.echo(f"  {line}")}
+        result = analyse(table, place, processes, tolerance, spacing, **chosen)
         for row in result.problems.itertuples():
             kind = "left out" if row.left_out else "look at"
             typer.echo(f"{kind}: {row.mask_id}: {row.problem}; {row.hint}", err=True)
         typer.echo(f"{result}\n{result.out / 'report.html'}")
+        if notebook:
+            from iavlib.book.notebooks import run_on_own_masks
+
+            for page in run_on_own_masks(result.measured, place / "notebooks", typer.echo):
+                typer.echo(str(page))
         failed |= bool(result.problems["left_out"].any())
     if failed:
         raise typer.Exit(FAILED)
@@ -206,8 +201,8 @@ def claims(as_json: AsJson = False) -> None:
 @app.command()
 def predict(
     images: list[Path] = Argument(..., help="Images, or folders of images."),
-    model: list[str] = Option(..., "--model", "--run", help="Id or folder of a finished run."),
-    out: Path = Option(..., help="New folder for table, report and heat maps."),
+    model: list[str] = Option(["default"], "--model", "--run", help="Id or folder of a run."),
+    out: Path = Option(Path("report"), help="New folder for table, report and heat maps."),
     masks: Path | None = Option(None, help="masks.csv, or its folder: outlines for the report."),
     alpha: float = Option(0.1, min=0.001, max=0.5, help="Share of true values outside intervals."),
     calibrate_on: str = Option("val", help="Split that calibrates intervals: val or test."),
@@ -227,9 +222,8 @@ def predict(
     from iavlib.predict.run import PredictOptions, predict_images
 
     calibration = alpha, calibrate_on, intervals
-    options = PredictOptions(
-        images, model, out, masks, *calibration, heat_maps, overwrite, max_pixels, embedded
-    )
+    rest = heat_maps, overwrite, max_pixels, embedded
+    options = PredictOptions(images, model, out, masks, *calibration, *rest)
     table = predict_images(options, log=lambda line: typer.echo(line, err=True))
     failed = table[table["status"] == "failed"]
     for row in failed.itertuples():
@@ -340,9 +334,7 @@ def fetch_command(
     from iavlib.core.errors import DataError, FetchError
 
     if cohort != "imapp":
-        typer.echo(
-            f"nothing to fetch for {cohort!r}; 'iav data status' shows how to get it", err=True
-        )
+        typer.echo(f"nothing to fetch for {cohort!r}; see 'iav data status' for it", err=True)
         raise typer.Exit(2)
     try:
         complete = _fetch(masks, images, yes, dry_run, attempts, timeout)
@@ -361,9 +353,8 @@ def _fetch(
     from iavlib.data.datasets import imapp
 
     if dry_run and (left := imapp.imapp_tables_to_fetch()):
-        typer.echo(
-            f"tables: {len(left)} to fetch ({', '.join(left)}); they list what else is missing"
-        )
+        names = ", ".join(left)
+        typer.echo(f"tables: {len(left)} to fetch ({names}); they list what else is missing")
         return True
     files = imapp.fetch_imapp_tables(attempts, timeout)
     typer.echo(f"{len(files)} tables of imapp are in {files[0].parent}, as published")

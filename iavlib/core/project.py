@@ -53,6 +53,8 @@ class Project:
     ----------
     root : Path
         Folder that holds ``_toc.yml`` and ``book/claims.yml``.
+    results : Path, optional
+        Takes the place of ``executed``: runs that are not to appear in the book.
 
     Attributes
     ----------
@@ -74,10 +76,13 @@ class Project:
     """
 
     root: Path
+    results: Path | None = None
 
     def __getattr__(self, name: str) -> Path:
         if name not in _PATHS:
             raise AttributeError(f"a project has no {name!r}")
+        if name == "executed" and self.results is not None:
+            return self.results
         return self.root / _PATHS[name]
 
     def notebook_files(self) -> dict[str, Path]:

@@ -106,16 +106,12 @@ class Cohort:
         wanted = pd.Index(image_ids)
         unknown = wanted.difference(self.images.index)
         if len(unknown):
-            raise KeyError(
-                f"{self.name}: no image {', '.join(unknown[:5])} ({len(unknown)} unknown)"
-            )
-        keep = self.images.index.isin(wanted)
-        return replace(
-            self,
-            images=self.images[keep],
-            masks=self.masks[self.masks["image_id"].isin(wanted)],
-            pairs=self.pairs[self.pairs["image_id"].isin(wanted)].reset_index(drop=True),
-        )
+            first = ", ".join(unknown[:5])
+            raise KeyError(f"{self.name}: no image {first} ({len(unknown)} unknown)")
+        images = self.images[self.images.index.isin(wanted)]
+        masks = self.masks[self.masks["image_id"].isin(wanted)]
+        pairs = self.pairs[self.pairs["image_id"].isin(wanted)].reset_index(drop=True)
+        return replace(self, images=images, masks=masks, pairs=pairs)
 
     def multi_annotator(self) -> Cohort:
         """Return the images with at least two annotators' masks (of one or several annotators)."""

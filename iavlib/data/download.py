@@ -401,7 +401,8 @@ def _members(archive: zipfile.ZipFile | tarfile.TarFile) -> Iterator[tuple[str, 
         name, read = PurePosixPath(info.filename).name, partial(archive.open, info)
         # orig_filename still has what zipfile has replaced in the name.
         kind = "encrypted" if info.flag_bits & 1 else kind
-        yield info.orig_filename, kind, Member(name, info.filename, info.file_size, read)
+        path = info.filename.replace("\\", "/")  # some programs write Windows' paths
+        yield info.orig_filename, kind, Member(name, path, info.file_size, read)
 
 
 def _unsafe(name: str, kind: str) -> str:

@@ -37,6 +37,8 @@ FORMATS = (
 HINT = f"give one of these: {FORMATS}"
 MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".webp", *ARRAY_SUFFIXES)
 DOCUMENTS = (".json", ".geojson", ".xml")
+#: A folder with this file holds results of `iav agreement`.
+RESULTS = "agreement.json"
 #: Names under which tools and users record who drew an object.
 WHO = ("annotator", "annotator_id", "rater", "reader", "observer", "created_by", "user", "username")
 NOTHING = {"draw": None, "reason": "no object is drawn"}
@@ -64,7 +66,7 @@ def _coco_masks():
         from pycocotools import mask
     except ImportError:
         hint = "install it with pip install 'iavlib[formats]'"
-        raise DataError("outlines", "pycocotools is needed to fill them", hint) from None
+        raise DataError("outlines and COCO", "pycocotools is needed", hint) from None
     return mask
 
 
@@ -96,11 +98,28 @@ def _fill(ring, size: tuple[int, int]) -> np.ndarray:
     return coco.decode(coco.frPyObjects([points.ravel().tolist()], *size[::-1]))[..., 0] > 0
 
 
+def run_lengths(mask: np.ndarray) -> dict:
+    """Encode a mask of shape (height, width) as the compressed run lengths of COCO."""
+    encoded = _coco_masks().encode(np.asfortranarray(mask, np.uint8))
+    return {"size": list(mask.shape), "counts": encoded["counts"].decode()}
+
+
+def area_and_box(encoded: dict) -> dict:
+    """Return the area and the box (left, top, width, height) of run lengths, in pixels."""
+    coco = _coco_masks()
+    return {"area": int(coco.area(encoded)), "bbox": coco.toBbox(encoded).tolist()}
+
+
 def _inlay(crop: Callable[[], np.ndarray], left: int, top: int, size) -> np.ndarray:
     """Draw a mask of a part of the image."""
     part, mask = crop(), np.zeros(size[::-1], bool)
     mask[top : top + part.shape[0], left : left + part.shape[1]] = part
     return mask
+
+
+def _size(place: dict, *keys: str) -> tuple[int, int] | None:
+    """Return width and height, which some programs leave out."""
+    return tuple(int(place[key]) for key in keys) if all(map(place.get, keys)) else None
 
 
 def _who(*places: Any) -> str | None:
@@ -116,7 +135,7 @@ def read_coco(document: dict, path: Path) -> Iterator[dict]:
     images = {image["id"]: image for image in document["images"]}
     for one in document["annotations"]:
         image, drawn = images[one["image_id"]], one.get("segmentation")
-        size = int(image["width"]), int(image["height"])
+        size = drawn["size"][::-1] if isinstance(drawn, dict) else _size(image, "width", "height")
         draw = partial(_coco_object, drawn) if drawn else None
         yield {
             **{"image": image["file_name"], "size": size, "draw": draw},
@@ -167,13 +186,23 @@ def _runs(counts: Iterable, width: int, height: int) -> np.ndarray:
 
 def _tasks(document: Any) -> bool:
     first = document[0] if isinstance(document, list) and document else None
-    return isinstance(first, dict) and "annotations" in first
+    return isinstance(first, dict) and bool({"annotations", "annotation_id"} & first.keys())
+
+
+def _full_task(task: dict) -> dict:
+    """Return a task of the export JSON-MIN, where regions are fields, as the export JSON has it."""
+    if "annotations" in task:
+        return task
+    lists = {k: v for k, v in task.items() if isinstance(v, list)}
+    regions = [{**one, "value": one} for v in lists.values() for one in v if isinstance(one, dict)]
+    by = {"id": task["annotation_id"], "completed_by": task.get("annotator"), "result": regions}
+    return {"data": task, "annotations": [by]}
 
 
 @export_reader("Label Studio", _tasks)
 def read_label_studio(document: list, path: Path) -> Iterator[dict]:
     """List the regions of Label Studio: brush and polygon."""
-    for task in document:
+    for task in map(_full_task, document):
         texts = [value for value in task["data"].values() if isinstance(value, str)]
         images = [t for t in texts if re.search(r"\.(jpe?g|png|bmp|tiff?|webp|gif)(\?|$)", t, re.I)]
         name = (images or texts)[0].split("?d=")[-1].split("?")[0].rsplit("/", 1)[-1]
@@ -249,7 +278,7 @@ def brush_mask(rle: list[int], size: tuple[int, int]) -> np.ndarray:
 def read_labelme(document: dict, path: Path) -> Iterator[dict]:
     """List the shapes of labelme, one file per image: polygons, rectangles and masks."""
     about = {"image": re.split(r"[/\\]", document["imagePath"])[-1]}
-    about |= {"size": (int(document["imageWidth"]), int(document["imageHeight"]))}
+    about |= {"size": _size(document, "imageWidth", "imageHeight")}
     for number, one in enumerate(document["shapes"], 1):
         points, kind = np.array(one["points"], float), one.get("shape_type") or "polygon"
         draw = partial(polygons, [[points]]) if kind == "polygon" else None
@@ -355,10 +384,11 @@ def unpack(path: Path) -> Path:
 def list_files(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:
     """List the files below a folder in order, archives unpacked, with the parts of their names.
 
-    Hidden files are left out. A folder that holds nothing but one folder is left out of the names,
-    and an archive counts as a folder of its name.
+    Hidden files and folders of our results are left out. A folder that holds nothing but one
+    folder is left out of the names, and an archive counts as a folder of its name.
     """
-    shown = [p for p in sorted(folder.iterdir()) if not is_hidden(p.name)]
+    ours = [path.parent for path in folder.glob(f"*/{RESULTS}")]
+    shown = [p for p in sorted(folder.iterdir()) if not is_hidden(p.name) and p not in ours]
     if len(shown) == 1 and shown[0].is_dir():
         return list_files(shown[0])
     found = []

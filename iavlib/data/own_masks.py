@@ -47,6 +47,8 @@ VERSION = 1  # of the masks that are kept in the cache
 ANY, ALL = "any", "all"
 #: Share of the largest region from which on a region of a mask is an object.
 _OBJECT = 0.05
+#: So many files of a folder are all looked at to find photographs among them.
+_FEW = 12
 Files = list[tuple[Path, tuple[str, ...]]]
 
 
@@ -122,9 +124,8 @@ def collect(path: str | Path, table_rows: Callable[[Path, list, list], pd.DataFr
         raise DataError(source, "one mask alone, nothing to compare it with", HINT)
     header, cells = _read_cells(found, notes)
     kind = f"{found.suffix[1:].upper()} table"
-    return Source(
-        found, kind, _complete(table_rows(found, header, cells)), [(found, ())], {}, notes
-    )
+    rows = _complete(table_rows(found, header, cells))
+    return Source(found, kind, rows, [(found, ())], {}, notes)
 
 
 def _complete(rows: pd.DataFrame) -> pd.DataFrame:
@@ -134,6 +135,7 @@ def _complete(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _read_cells(path: Path, notes: list[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read the header of a table, and its rows of cells with their positions."""
+    declared = None
     if path.suffix.lower() in (".xlsx", ".xlsm"):
         try:
             sheet = pd.read_excel(path, header=None, dtype=str, engine="openpyxl").fillna("")
@@ -143,16 +145,16 @@ def _read_cells(path: Path, notes: list[str]) -> tuple[list[str], list[tuple[int
         lines = list(enumerate(sheet.to_numpy().tolist(), 1))
     else:
         texts = _decode(path, notes).splitlines()
-        declared = re.fullmatch("(?i)sep=(.)", texts[0].strip()) if texts else None
-        header = texts[0].lower() if texts else ""
+        header = next((text.lower() for text in texts if text.strip(' ,;\t|"')), "")
+        declared = re.fullmatch("sep=(.)", header.strip())
         known = {m: sum(c.strip(' "') in COLUMNS for c in header.split(m)) for m in ",;\t|"}
         mark = declared[1] if declared else max(known, key=known.get)
         lines = [(n, _split(t, mark, n, notes)) for n, t in enumerate(texts, 1)]
-        lines = lines[1:] if declared else lines
-    if not lines or not any(map(str.strip, lines[0][1])):
+    lines = [line for line in lines if "".join(line[1]).strip()][bool(declared) :]
+    if not lines:
         raise DataError(path, "the file is empty", HINT)
     header = [cell.strip() for cell in lines[0][1]]
-    rows = [(n - FIRST_LINE, cells) for n, cells in lines[1:] if any(map(str.strip, cells))]
+    rows = [(n - FIRST_LINE, cells) for n, cells in lines[1:]]
     if not rows:
         raise DataError(path, "the table has a header but no rows", HINT)
     for position, cells in rows:
@@ -211,26 +213,34 @@ def _from_documents(source: Path, files: Files) -> Source | None:
 
 
 def _from_mask_files(source: Path, files: Files) -> Source:
-    """List mask files in folders of annotators, as they are or in CVAT's layout."""
+    """List mask files in folders of annotators or images, flat, or in the layout of CVAT."""
     of_cvat = any("SegmentationClass" in parts for _, parts in files)
     rows, kinds = [], Counter(path.suffix.lower() or "no suffix" for path, _ in files)
     for path, parts in files:
         folders = [p for p in parts[:-1] if p.lower() not in _PLAIN]
         photograph = any(p.lower() in PHOTOGRAPHS for p in folders)
-        wanted = "SegmentationClass" in parts if of_cvat else folders and not photograph
+        wanted = "SegmentationClass" in parts if of_cvat else not photograph
         if wanted and path.name.lower().endswith(MASK_SUFFIXES):
-            who = (folders or [source.stem])[0]
-            end = rf"(?i)[_-](mask|segmentation|seg|{re.escape(who)})$"
-            row = {"annotator": who, "image": re.sub(end, "", stem(path.name))}
-            row |= {"below": "/".join(folders[1:]), "path": str(path)}
-            rows.append(row | dict.fromkeys(("mask", "where"), "/".join(parts)))
-    if not rows:
+            who, name = (folders or [source.stem if of_cvat else ""])[0], stem(path.name)
+            end = rf"(?i)[_-](mask|segmentation|seg|{re.escape(who or 'mask')})$"
+            row = {"annotator": who, "image": re.sub(end, "", name), "path": str(path)}
+            row |= dict.fromkeys(("mask", "where"), "/".join(parts))
+            row |= {"alike": (who, path.suffix.lower(), row["image"] == name)}
+            rows.append(row | {"below": "/".join(folders[1:])})
+    if any(row["annotator"] for row in rows):  # what lies beside the folders are photographs
+        rows = [row for row in rows if row["annotator"]]
+    rows = rows if of_cvat else _without_pictures(rows)
+    used = {row["path"] for row in rows}
+    shown = [f for f in files if str(f[0]) not in used and f[0].suffix.lower() in IMAGE_SUFFIXES]
+    table = pd.DataFrame(rows, columns=[*("annotator", "image", "path", "below", "mask", "where")])
+    kind, below = "CVAT segmentation masks", table["below"]
+    if not of_cvat:
+        kind = _who_drew(table, {path_key(parts)[-1] for _, parts in shown})
+    if table.empty or table["annotator"].eq("").any():
         listed = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(4))
         problem = f"no export that is read here, and no folders of annotators, but files {listed}"
         raise DataError(source, problem, HINT)
-    table = pd.DataFrame(rows)
-    used, below = set(table["path"]), table["below"]
-    photographs = {"/".join(parts[-2:-1]) for path, parts in files if str(path) not in used}
+    photographs = {"/".join(parts[-2:-1]) for _, parts in shown}
     several = table.groupby(["annotator", "image"])["below"].nunique().max() > 1
     if several and not set(below.str.split("/").str[-1]) & photographs:
         table["label"] = below.where(below.ne("")).str.split("/").str[0]  # a folder per class
@@ -238,8 +248,54 @@ def _from_mask_files(source: Path, files: Files) -> Source:
         table["image"] = (below + "/" + table["image"]).str.lstrip("/")
     names = [exports.labelmap(path) for path, parts in files if parts[-1] == "labelmap.txt"]
     names = {code: name for one in names for code, name in one.items()}
-    kind = "CVAT segmentation masks" if of_cvat else "folder of masks per annotator"
     return Source(source, kind, _complete(table), files, names)
+
+
+def _without_pictures(rows: list[dict]) -> list[dict]:
+    """Leave out photographs; of many files that are named alike, the first stands for all."""
+    key = "path" if len(rows) <= _FEW else "alike"
+    first = {row[key]: row["path"] for row in reversed(rows)}
+    looks = look_at_files(pd.DataFrame({"path": list(first.values())}), None)
+    kept = [row for row in rows if "a picture" not in str(looks[first[row[key]]].error)]
+    return kept or rows
+
+
+def _who_drew(table: pd.DataFrame, shown: set[str]) -> str:
+    """Tell annotators from images, in place, by folders and names; return what was understood.
+
+    `shown` are the keys of the photographs' names.
+    """
+
+    def numbered(names: pd.Series) -> bool:  # as images are
+        return len(set(names.str.replace(r"\d+", "", regex=True))) == 1
+
+    def doubts(people: pd.Series, images: pd.Series) -> tuple:
+        n_shown = len(set(images.map(name_key)) & shown)
+        return -n_shown, numbered(people) and not numbered(images)
+
+    people, names = table["annotator"], table["image"]
+    if people.ne("").all():
+        if people.nunique() > 1 < names.nunique() and doubts(names, people) < doubts(people, names):
+            table["annotator"], table["image"] = names, people
+            return "folder of masks per image"
+        return "folder of masks per annotator"
+    task = names.str.extract(r"^(task-\d+)-annotation-\d+-by-([^-]+)-(?:[^-]+-)?(.+?)-\d+$")
+    if task.notna().all(axis=None):
+        table[["image", "annotator", "label"]] = task
+        return "masks exported by Label Studio"
+    found = []
+    for pattern in (r"^(?P<image>.+)[_-](?P<who>[^_-]+)$", r"^(?P<who>[^_-]+)[_-](?P<image>.+)$"):
+        two = names.str.extract(pattern)
+        n, m = two["image"].nunique(), two["who"].nunique()
+        whole = two.notna().all(axis=None) and m > 1 and n * m <= 1.5 * len(two)
+        if whole and (n > 1 or not two["who"].str.isdigit().any()):
+            found.append((*doubts(two["who"], two["image"]), m > n, two))
+    if found:
+        table[["image", "annotator"]] = min(found, key=lambda one: one[:3])[3][["image", "who"]]
+    elif (len(shown) == 1 or len(names) <= _FEW // 3) and not numbered(names):
+        table["annotator"], table["image"] = names, next(iter(shown), "image")
+        return "masks of one image"
+    return "masks named after image and annotator"
 
 
 def name_key(text: str) -> str:

@@ -72,9 +72,8 @@ def pairs_schema() -> pa.DataFrameSchema:
 
 def empty_pairs() -> pd.DataFrame:
     """Return a pairs table without rows, with the right columns and types."""
-    return pd.DataFrame(
-        {c: pd.Series(dtype="str" if c in PAIR_TEXT else float) for c in pair_columns()}
-    )
+    types = {name: "str" if name in PAIR_TEXT else float for name in pair_columns()}
+    return pd.DataFrame(columns=[*types]).astype(types)
 
 
 def empty_masks() -> pd.DataFrame:

@@ -17,6 +17,7 @@ from .runner import (
     resolve as resolve,
     run as run,
     sweep as sweep,
+    work_through as work_through,
 )
 from .store import (
     Result as Result,

@@ -262,6 +262,8 @@ def coverage(cohort: str, n_images: int) -> tuple[int, int] | None:
 _PAPER_IMAGES = 1600
 _INFLATED = "masks of test images are made with their diagnosis; nets not optimised on judge"
 _ALONE = "from test images alone"
+#: Stands for a rater where nets are given the whole image in place of a mask.
+NO_MASK = "NoMask"
 
 
 def range_over_raters(runs: pd.DataFrame, kind: str = "trained") -> pd.Series:
@@ -275,7 +277,7 @@ def range_over_raters(runs: pd.DataFrame, kind: str = "trained") -> pd.Series:
     pandas.Series
         By seed; empty with fewer than two runs or raters.
     """
-    columns = [name for name in runs if name.startswith(f"{kind}_")]
+    columns = [name for name in runs if name.startswith(f"{kind}_") and not name.endswith(NO_MASK)]
     table = runs.set_index("seed")[columns].dropna(axis=1) if columns else pd.DataFrame()
     if len(table) < 2 or table.shape[1] < 2:
         return pd.Series(dtype=float)
@@ -286,27 +288,31 @@ def range_over_raters(runs: pd.DataFrame, kind: str = "trained") -> pd.Series:
     return pd.Series(ranges, dtype=float)
 
 
-def with_blocks(runs: pd.DataFrame) -> pd.DataFrame:
-    """Add ``blocks``, the number of connected blocks of Take and Give (4 unless set)."""
-    given = runs.get("blocks", pd.Series(index=runs.index, dtype=float))
-    return runs.assign(blocks=given.fillna(4).astype(int))
+def by_blocks(runs: pd.DataFrame, measure: str = "soft_dice") -> pd.DataFrame:
+    """Arrange a measure by seed and connected blocks (``B1 B2``, say); versions give them alike."""
+    from iavlib.models.assisted import block_names
+
+    named = runs["blocks"].map(lambda x: block_names(x if isinstance(x, str) else int(x)))
+    return runs.assign(blocks=named).pivot_table(index="seed", columns="blocks", values=measure)
 
 
-def gain_of_blocks(runs: pd.DataFrame, measure: str = "soft_dice") -> pd.Series:
-    """Subtract the measure without connected blocks from that with all four, by seed (points)."""
-    table = with_blocks(runs).pivot_table(index="seed", columns="blocks", values=measure)
-    if not {0, 4} <= set(table):
+def gain_of_blocks(runs: pd.DataFrame, measure: str = "soft_dice_learnt") -> pd.Series:
+    """Subtract the measure without connected blocks from that with B1 to B3, by seed (points)."""
+    table = by_blocks(runs, measure)
+    if not {"none", "B1 B2 B3"} <= set(table):
         return pd.Series(dtype=float)
-    return (100 * (table[4] - table[0])).dropna()
+    return (100 * (table["B1 B2 B3"] - table["none"])).dropna()
 
 
 def order_of_blocks(runs: pd.DataFrame, measure: str = "soft_dice") -> pd.Series:
-    """Correlate the number of connected blocks (1 to 4) with the measure, by seed (Spearman)."""
-    table = with_blocks(runs).pivot_table(index="seed", columns="blocks", values=measure)
-    table = table[[name for name in table if name > 0]].dropna()
+    """Correlate the number of blocks connected from B1 on with the measure, by seed (Spearman)."""
+    table = by_blocks(runs, measure)
+    table = table[[one for one in ("B1", "B1 B2", "B1 B2 B3", "B1 B2 B3 B4") if one in table]]
+    table = table.dropna()
     if table.shape[1] < 3:
         return pd.Series(dtype=float)
-    order = {seed: stats.spearmanr(table.columns, row).statistic for seed, row in table.iterrows()}
+    numbers = [name.count("B") for name in table]
+    order = {seed: stats.spearmanr(numbers, row).statistic for seed, row in table.iterrows()}
     return pd.Series(order, dtype=float).dropna()
 
 

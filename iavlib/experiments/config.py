@@ -272,8 +272,13 @@ class Experiment(Settings):
         return hash(self.canonical)
 
     def replace(self, **changes: Any) -> Experiment:
-        """Return the experiment with some fields replaced; mappings are replaced as a whole."""
-        return Experiment(**{name: getattr(self, name) for name in FIELDS} | changes)
+        """Return the experiment with some fields replaced; mappings are replaced as a whole.
+
+        Another task or method has its own version.
+        """
+        same = not {"task", "method"} & changes.keys()
+        kept = {name: getattr(self, name) for name in FIELDS if same or name != "version"}
+        return Experiment(**kept | changes)
 
     def training_recipe(self, **defaults: Any) -> Recipe:
         """Return the recipe with the fields that differ; `defaults` are those of a task."""
@@ -584,6 +589,8 @@ _DEFAULTS_1 = to_version_1(Experiment.model_construct())
 #: Experiments that the lists of one entry may cross to.
 _MOST_CROSSED = 10_000
 FOLDER = "experiments"
+#: Lists in the order in which they are to be run, beside the former.
+BY_PRIORITY = "sweeps"
 #: Stands for every method of a task.
 ALL = "all"
 
@@ -699,16 +706,19 @@ def listed(project: Project, profile: str) -> dict[str, list[Experiment]]:
 
 @functools.lru_cache(maxsize=8)  # by the file and its state
 def _read_lists(path: Path, files: tuple[str, ...], _state: Any) -> dict[str, list[Experiment]]:
-    experiments = {}
-    for stem, entries in read_yaml(path).items():
-        if stem not in files:
-            raise ExperimentError(path, f"no notebook {stem!r}", suggest(str(stem), files))
-        if not isinstance(entries, list):
-            raise ExperimentError(path, f"{stem} is no list", "begin each entry with '- '")
-        numbered = enumerate(entries, start=1)
-        crossed = [expand(entry, f"{path}: {stem}, entry {n}") for n, entry in numbered]
-        experiments[stem] = list(dict.fromkeys(itertools.chain.from_iterable(crossed)))
-    return experiments
+    content = read_yaml(path)
+    if unknown := [stem for stem in content if stem not in files]:
+        raise ExperimentError(path, f"no notebook {unknown[0]!r}", suggest(str(unknown[0]), files))
+    return {stem: _read_entries(path, stem, entries) for stem, entries in content.items()}
+
+
+def _read_entries(path: Path, name: str, entries: Any) -> list[Experiment]:
+    """Return the experiments of a list, each once."""
+    if not isinstance(entries, list):
+        raise ExperimentError(path, f"{name} is no list", "begin each entry with '- '")
+    numbered = enumerate(entries, start=1)
+    crossed = [expand(entry, f"{path}: {name}, entry {n}") for n, entry in numbered]
+    return list(dict.fromkeys(itertools.chain.from_iterable(crossed)))
 
 
 def all_listed(project: Project) -> Iterator[Experiment]:
@@ -716,6 +726,34 @@ def all_listed(project: Project) -> Iterator[Experiment]:
     for path in sorted((project.profiles / FOLDER).glob("*.yaml")):
         for experiments in listed(project, path.stem).values():
             yield from experiments
+    for path in sorted((project.profiles / BY_PRIORITY).glob("*.yaml")):
+        yield from by_priority(project, path)
+
+
+def by_priority(project: Project, name: str | Path) -> list[Experiment]:
+    """Read experiments in the order in which they are to be run.
+
+    Parameters
+    ----------
+    project : Project
+    name : str or Path
+        A YAML file of headings, each with a list of entries, or the name of one in
+        ``notebooks/profiles/sweeps`` or ``notebooks/profiles/experiments``, without its ending.
+
+    Raises
+    ------
+    ExperimentError
+        If there is no such list, or an entry is wrong.
+    """
+    folders = [project.profiles / BY_PRIORITY, project.profiles / FOLDER]
+    places = [Path(name), *(folder / f"{name}.yaml" for folder in folders)]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        known = [path.stem for folder in folders for path in sorted(folder.glob("*.yaml"))]
+        problem = "is no file and no list of experiments"
+        raise ExperimentError(name, problem, suggest(str(name), known))
+    lists = (_read_entries(path, *each) for each in read_yaml(path).items())
+    return list(dict.fromkeys(itertools.chain.from_iterable(lists)))
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:

@@ -64,7 +64,7 @@ def for_notebook(
     """List the experiments that a notebook trains at a scale, on the data it works on.
 
     Experiments that name a cohort whose files are not here are left out; :func:`without_data`
-    lists them.
+    lists them. So are those of an earlier version of their task, which are listed to be read.
 
     Parameters
     ----------
@@ -100,6 +100,10 @@ def for_notebook(
         return []
     entries = listed(project, profile).get(stem, [])
     known: dict[str, str | None] = {}
+    tasks = [(item, find_task(item.task)) for item in entries]
+    entries = [
+        x for x, task in tasks if x.version == task.versions.get(x.method.name, task.version)
+    ]
     present = [item for item in entries if data_missing(item, known) is None]
     given = [_on_cohort(item, cohort, options) for item in present]
     wanted = list(dict.fromkeys(item for item, _ in resolve_all(given)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import sys
 import time
@@ -15,19 +16,23 @@ from typing import Any
 import pandas as pd
 
 from iavlib import data
-from iavlib.core.errors import ExperimentError, ExperimentFailed
+from iavlib.core.errors import ExperimentError, ExperimentFailed, IavError
 from iavlib.core.files import content_digests
 from iavlib.core.plugins import code_digest, load_plugins
+from iavlib.core.processes import OutOfTime, time_limit
 from iavlib.core.project import NO_TRAIN_VARIABLE
 from iavlib.data.catalogue import load_shared
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.config import Experiment
 from iavlib.experiments.store import (
+    FAILED,
     FINISHED,
     LOG,
     METRICS,
+    MISSING,
     MODEL,
     PREDICTIONS,
+    RUNNING,
     Result,
     RunStore,
     method_source,
@@ -369,6 +374,88 @@ def sweep(
             outcome = f"failed: {error.reason}"
         log(f"{number} of {len(todo)}: {describe(item)}: {outcome}")
     return as_table([row_of(store, store.folder(item), item) for item, _ in fixed])
+
+
+def work_through(
+    experiments: Iterable[Experiment],
+    store: RunStore | None = None,
+    log: Log = lambda line: print(line, flush=True),
+    budget: float | None = None,
+) -> pd.DataFrame:
+    """Run experiments one after another, the most important first, until the time is over.
+
+    Whatever ended the last call, the next one goes on where it stopped: finished runs are read, an
+    interrupted one continues after its last epoch. What failed before, and what another process is
+    at work on, comes last.
+
+    Parameters
+    ----------
+    experiments : iterable of Experiment
+        Resolved or not, in the order of their priority.
+    store : RunStore, optional
+        The default one if not given.
+    log : callable, optional
+        Receives lines of progress.
+    budget : float, optional
+        Seconds after which the work stops, sooner if no further epoch would be completed. Only in
+        the main thread.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per experiment in the order given, as :func:`iavlib.experiments.table.row_of`. What
+        cannot be run here is ``missing``, with the reason; so is, without one, what was not
+        reached.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or cannot be written.
+    """
+    from iavlib.experiments.table import as_table, row_of, spec_columns
+
+    store, wanted = store or RunStore(), list(dict.fromkeys(experiments))
+    last = time.monotonic()
+    end = math.inf if budget is None else last + budget
+
+    def progress(line: str) -> None:
+        nonlocal last
+        took, last = time.monotonic() - last, time.monotonic()
+        log(f"  {line}")
+        if line.startswith("epoch") and last + took > end:
+            raise OutOfTime
+
+    fixed: dict[Experiment, Experiment] = {}
+    reasons: dict[Experiment, str] = {}
+    waiting = [(item, True) for item in wanted]
+    try:
+        with time_limit(budget):
+            for item, may_wait in waiting:  # which grows
+                try:
+                    [(fixed[item], cohort)] = resolve_all([item], store=store)
+                    status = store.status(fixed[item])
+                    if may_wait and status in (FAILED, RUNNING):
+                        waiting.append((item, False))
+                    elif status != FINISHED:
+                        log(describe(fixed[item]))
+                        last = time.monotonic()
+                        result = run(fixed[item], store, cohort, progress)
+                        log(f"  {result.facts['seconds']:.0f} s, {summary(result.metrics)}")
+                except ExperimentFailed as error:
+                    log(f"  failed: {error.reason}")
+                except IavError as error:
+                    reasons[item] = str(error)
+                    log(f"left out: {item!r}: {error}")
+    except OutOfTime:
+        log("the time is over; the same call goes on from here")
+    rows = []
+    for item in wanted:
+        if item in fixed:
+            rows.append(row_of(store, store.folder(fixed[item]), fixed[item]))
+        else:
+            row = {"id": "", "status": MISSING, "reason": reasons.get(item, "")}
+            rows.append(spec_columns(item) | row)
+    return as_table(rows)
 
 
 def describe(experiment: Experiment) -> str:

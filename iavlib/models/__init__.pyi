@@ -1,6 +1,7 @@
 from .assisted import (
     NETS as NETS,
     TakeGive as TakeGive,
+    block_names as block_names,
     build_assisted as build_assisted,
     build_encoder as build_encoder,
 )

@@ -12,11 +12,12 @@ malignant); each in its simplest form:
   that the mask given afterwards has no effect; the one it *learnt* does;
 - ``seat`` (DL-SeAT) lets the diagnosis attend to features of the mask at these levels.
 
-:class:`TakeGive` segments and diagnoses. At each connected level the diagnosis net queries its own
-features with those of the segmentation encoder, and adds the result (*Give*); the decoder then
-queries its own features with that, and adds the result before it goes up a level (*Take*). Without
-connected levels the two are Baseline-Seg, a U-Net, and Baseline-Dia, whose pooling attends to the
-predicted mask. Attention between maps is patch by patch (Eqs. 6 to 10).
+:class:`TakeGive` segments with the help of a diagnosis net, Baseline-Dia (``seat``), which is
+trained before and frozen. At each connected level its features are queried with those of the
+segmentation encoder, and the result is added to them (*Give*), in place of what it attends to in a
+mask, which is not there yet; the decoder then queries its own features with that, and adds the
+result before it goes up a level (*Take*). Without connected levels it is Baseline-Seg, a U-Net.
+Attention between maps is patch by patch (Eqs. 6 to 10).
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ class PatchAttention(nn.Module):
     r"""Attention between maps: :math:`\mathrm{MLP}(\mathrm{softmax}(QK^T/\sqrt{P^2C})\,V)`.
 
     Both maps are divided into patches of P x P pixels; queries come from the first, keys and values
-    from the second, each by a linear map, with sinusoidal positions added (learnt ones in the
-    released code, which also adds LayerNorm, heads and dropped paths).
+    from the second, each by a linear map. Sinusoidal positions are added to the patches before the
+    maps of queries and keys (the released code learns them, and adds LayerNorm, heads and dropped
+    paths).
 
     Parameters
     ----------
@@ -91,8 +93,8 @@ class PatchAttention(nn.Module):
         height, width = query.shape[-2:]
         first, grid = self._tokens(query)
         second, _ = self._tokens(memory)
-        q = self.query(first) + _positions(grid, self.width).to(first)
-        k = self.key(second) + _positions(grid, self.width).to(first)
+        q = self.query(first + _positions(grid, first.shape[-1]).to(first))
+        k = self.key(second + _positions(grid, self.width).to(first))
         weights = (q @ k.transpose(1, 2) / math.sqrt(self.width)).softmax(-1)
         result = self.mlp(weights @ self.value(second)).transpose(1, 2)
         maps = F.fold(result, tuple(n * self.patch for n in grid), self.patch, stride=self.patch)
@@ -434,13 +436,8 @@ def attended(features: Tensor, masks: Tensor) -> Tensor:
     return (features * weights).sum((2, 3)) / (weights.sum((2, 3)) + _EMPTY)
 
 
-_CLASSES = {
-    "cat": Concatenated,
-    "roi": RegionOfInterest,
-    "att": Attending,
-    "ssl": SelfSegmenting,
-    "seat": SegmentationAttending,
-}
+_NETS = (Concatenated, RegionOfInterest, Attending, SelfSegmenting, SegmentationAttending)
+_CLASSES = dict(zip(NETS, _NETS, strict=True))
 
 
 def build_assisted(
@@ -487,7 +484,37 @@ class BaselineSegmentation(nn.Module):
         return {"mask": self.decoder(self.backbone(images), images.shape[-2:])}
 
 
-class TakeGive(nn.Module):
+#: Levels that are connected unless others are named: the best of the paper's Table 5b.
+BLOCKS = "B1 B2 B3"
+
+
+def block_names(blocks: int | str) -> str:
+    """Write a set of connected levels of Take and Give in one way.
+
+    Parameters
+    ----------
+    blocks : int or str
+        Names in any order, such as ``"B3 B2"``, or ``"none"``; a number counts from the finest.
+
+    Raises
+    ------
+    DiagnosisFirstError
+        If there is no such level.
+
+    Examples
+    --------
+    >>> block_names("B3 B2"), block_names(2), block_names(0)
+    ('B2 B3', 'B1 B2', 'none')
+    """
+    known = [f"B{level}" for level in range(1, LEVELS + 1)]
+    text = str(blocks).replace("none", "0")
+    names = known[: int(text)] if text in {*"01234"} else text.split()
+    if not set(names) <= set(known):
+        raise DiagnosisFirstError(f"blocks is {blocks}: give some of {', '.join(known)}, or none")
+    return " ".join(name for name in known if name in names) or "none"
+
+
+class TakeGive(BaselineSegmentation):
     """Take and Give, as the module's description has it.
 
     Parameters
@@ -495,48 +522,54 @@ class TakeGive(nn.Module):
     encoder : str
         Of both halves (the paper: ResNet-50).
     weights : str
-    blocks : int
-        How many levels are connected, from 0 to 4: B1, the finest, to B4.
+    blocks : int or str
+        Which levels are connected, of B1, the finest, to B4; see :func:`block_names`.
     seed : int
     size : int
         Side of the images in pixels.
 
     Attributes
     ----------
-    backbone : torch.nn.ModuleDict
-        ``segmentation`` and ``diagnosis``, both encoders.
+    backbone : Pyramid
+        The encoder of the segmentation.
+    diagnosis : AssistedNet
+        Baseline-Dia. Frozen as it is made; to be trained before with ``requires_grad_``.
 
     Raises
     ------
     DiagnosisFirstError
-        If there are fewer blocks than that, or the encoder does not fit.
+        If there is no such level, or the encoder does not fit.
     """
 
     def __init__(
-        self, encoder: str, weights: str = "none", blocks: int = LEVELS, seed: int = 0, size=64
+        self, encoder: str, weights: str = "none", blocks: int | str = BLOCKS, seed=0, size=64
     ):
-        super().__init__()
-        if not 0 <= blocks <= LEVELS:
-            raise DiagnosisFirstError(f"{blocks} connected blocks: give 0 to {LEVELS}")
-        halves = ("segmentation", "diagnosis")
-        made = {half: build_encoder(encoder, weights, seed, size) for half in halves}
-        self.backbone, self.blocks = nn.ModuleDict(made), blocks
-        channels, strides = made["diagnosis"].channels, made["diagnosis"].strides
+        names = block_names(blocks)
+        super().__init__(encoder, weights, seed, size)
+        self.blocks = names
+        self.diagnosis = build_assisted("seat", encoder, weights, seed, size).requires_grad_(False)
+        channels, strides = self.backbone.channels, self.backbone.strides
         with random_start(seed):
-            self.decoder = Decoder(channels)
-            self.head = nn.Linear(2 * channels[-1], 1)
-            patches = [patch_for(size, stride) for stride in strides[:blocks]]
-            levels = [*zip(channels, self.decoder.widths, patches, strict=False)]
-            self.give = nn.ModuleList(PatchAttention(n, n, patch) for n, _, patch in levels)
-            self.take = nn.ModuleList(PatchAttention(n, w, patch) for n, w, patch in levels)
+            self.give, self.take = nn.ModuleDict(), nn.ModuleDict()
+            for level in (level for level in range(LEVELS) if f"B{level + 1}" in self.blocks):
+                n, patch = channels[level], patch_for(size, strides[level])
+                self.give[str(level)] = PatchAttention(n, n, patch)
+                self.take[str(level)] = PatchAttention(n, self.decoder.widths[level], patch)
+
+    def train(self, mode: bool = True):
+        """Set the mode, but for a frozen diagnosis net, whose statistics do not move either."""
+        super().train(mode)
+        frozen = not any(one.requires_grad for one in self.diagnosis.parameters())
+        self.diagnosis.train(mode and not frozen)
+        return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Segment and diagnose images (B, 3, H, W), values from 0 to 1.
+        """Segment images (B, 3, H, W), values from 0 to 1.
 
         Returns
         -------
         dict of str to torch.Tensor
-            Logits: ``mask`` (B, H, W) and ``diagnosis`` (B,).
+            ``mask``, logits (B, H, W).
 
         Raises
         ------
@@ -545,23 +578,20 @@ class TakeGive(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise DiagnosisFirstError(f"images of shape {tuple(images.shape)}: give (B, 3, H, W)")
-        of_lesion = self.backbone["segmentation"](images)
+        of_lesion = self.backbone(images)
         given: dict[int, Tensor] = {}
 
         def give(level: int, features: Tensor) -> Tensor:
-            if level >= self.blocks:
+            if str(level) not in self.give:
                 return features
-            given[level] = self.give[level](of_lesion[level], features)
+            given[level] = self.give[str(level)](of_lesion[level], features)
             return features + given[level]
 
         def take(level: int, features: Tensor) -> Tensor:
-            if level >= self.blocks:
+            if level not in given:
                 return features
-            return features + self.take[level](given[level], features)
+            return features + self.take[str(level)](given[level], features)
 
-        deepest = self.backbone["diagnosis"](images, give)[-1]
-        mask = self.decoder(of_lesion, images.shape[-2:], take)
-        # The diagnosis must change the mask through Give and Take alone.
-        pooled = attended(deepest, mask.sigmoid().detach())
-        diagnosis = self.head(torch.cat((deepest.mean((2, 3)), pooled), 1))[:, 0]
-        return {"mask": mask, "diagnosis": diagnosis}
+        if len(self.give):
+            self.diagnosis.backbone(images, give)
+        return {"mask": self.decoder(of_lesion, images.shape[-2:], take)}

@@ -225,6 +225,40 @@ def from_file(
     return network, Weights("file", *given)
 
 
+def from_package(backbone: Backbone, size: int | None = None) -> tuple[nn.Module, Weights]:
+    """Return the network with the weights of an installed package (:data:`weights.PACKAGES`).
+
+    The package names tensors otherwise than timm, and lists them in the same order.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If there is no such package, or it is not installed.
+    iavlib.core.DataError
+        If its file is damaged or does not fit.
+    """
+    path = files.package_file(backbone)
+    if path is None:
+        reason = "its package is not installed"
+        if backbone.architecture not in files.PACKAGES:
+            reason = "no package has them"
+        raise WeightsUnavailable(backbone.name, "package", reason, files.EXTRA)
+    network, state = create(backbone, size), read_tensors(path)
+    state = dict(zip(network.state_dict(), state.values(), strict=False))
+    if wrong := differences(network.state_dict(), state):
+        problem = f"tensors do not fit {backbone.architecture}: {wrong}"
+        raise DataError(path, problem, "install the package again")
+    network.load_state_dict(state)
+    settings = network.pretrained_cfg
+    detail = f"{files.PACKAGES[backbone.architecture]}, sha256 {files.short_hash(path)}"
+    moments = tuple(settings["mean"]), tuple(settings["std"])
+    return network, Weights("package", detail, *moments, size or backbone.size)
+
+
+#: Pre-trained weights of a whole network by their source.
+LOADERS = {"hub": from_hub, "file": from_file, "package": from_package}
+
+
 def padding_of_file(backbone: Backbone) -> str:
     """Return how the weights file of a backbone requires strided convolutions to be padded.
 
@@ -243,7 +277,7 @@ def padding_of_file(backbone: Backbone) -> str:
 def _metadata(path: Path, backbone: Backbone):
     """Return mean, std, input size and padding of a weights file."""
     if not path.is_file():
-        reason, hint = f"there is no file {path}", "put it there, or choose 'hub' or 'none'"
+        reason, hint = f"there is no file {path}", f"put it there, or {files.EXTRA}"
         raise WeightsUnavailable(backbone.name, "file", reason, hint)
     try:
         with safe_open(path, "pt") as file:

@@ -104,12 +104,12 @@ def build_network(
         See :func:`iavlib.models.find_backbone`.
     heads : mapping of str to HeadSpec
         May be empty, for features only.
-    weights : {"hub", "file", "released", "none"} or path
-        timm's weights; the file of the data home; the authors' released checkpoint; random. A
-        path ``*.safetensors`` is read as such a file, a path ``*.pth`` as a checkpoint of the
-        authors. A released head is given to a head of kind ``paper`` of the same shape that is
-        called ``iaa`` or ``regression``, or ``diagnosis`` or ``classification``; then
-        ``weights.detail`` states it.
+    weights : {"hub", "file", "package", "released", "none"} or path
+        timm's weights; the file of the data home; those of an installed package; the authors'
+        released checkpoint; random. A path ``*.safetensors`` is read as such a file, a path
+        ``*.pth`` as a checkpoint of the authors. A released head is given to a head of kind
+        ``paper`` of the same shape that is called ``iaa`` or ``regression``, or ``diagnosis`` or
+        ``classification``; then ``weights.detail`` states it.
     seed : int
         Of all random starts; the random state of the process is left as it was.
     size : int, optional
@@ -130,9 +130,9 @@ def build_network(
         if chosen == "none":
             body = loading.create(spec, size, padding=padding)
             used = random_weights(spec, seed, size, padding)
-        elif chosen == "hub":
-            body, used = loading.from_hub(spec, size)
-        elif chosen == "file" or chosen.endswith(".safetensors"):
+        elif chosen in loading.LOADERS:
+            body, used = loading.LOADERS[chosen](spec, size=size)
+        elif chosen.endswith(".safetensors"):
             body, used = loading.from_file(spec, path, size)
         elif chosen == "released" or chosen.endswith((".pth", ".pt")):
             released = loading.read_released(spec, path, size)

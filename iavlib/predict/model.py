@@ -35,6 +35,8 @@ from iavlib.training.objectives import DIAGNOSIS
 from iavlib.training.predict import predict_features
 
 IAA, SEGMENTATION = "iaa", "segmentation"
+#: Name of the model that comes with the library.
+DEFAULT = "default"
 DICE, PROBABILITY = "predicted_dice", "malignancy_probability"
 #: How the predictions of several models become one.
 _AVERAGE = {DICE: "mean", PROBABILITY: "mean", "dice_low": "min", "dice_high": "max"}
@@ -60,11 +62,14 @@ class Predictor:
     network : Network
     predict_fn : callable
         From batches of images to the table of predictions that the run's task makes of them.
+    reference : OodReference, optional
+        What new images are compared with, where it is no file beside the run.
     """
 
     run: Result
     network: Network
     predict_fn: Callable[[ImageBatches], pd.DataFrame]
+    reference: OodReference | None = None
     draws = changed = False
 
     @property
@@ -151,7 +156,8 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
     Parameters
     ----------
     name : str
-        Folder of the run, or its id in the store.
+        Folder of the run, or its id in the store; ``default`` is the model that comes with the
+        library (:mod:`iavlib.predict.packaged`).
     store : RunStore, optional
         The default one if not given.
 
@@ -165,6 +171,10 @@ def load_predictor(name: str, store: RunStore | None = None) -> Predictor:
     DataError
         If a file of the network is damaged.
     """
+    if name == DEFAULT:
+        from iavlib.predict.packaged import load_default_model
+
+        return load_default_model()
     try:
         run = finished_run(name, store)
         experiment = run.experiment
@@ -384,7 +394,7 @@ def make_ensemble(
         raise PredictionError("--model", "a run is given twice", "give each once")
     of_agreement = [model for model in predictors if model.predicts_agreement]
     calibrations = {model.name: calibrate(model, alpha, subset, kind) for model in of_agreement}
-    loaded = {model.name: load_ood_reference(model) for model in predictors}
+    loaded = {m.name: m.reference or load_ood_reference(m) for m in predictors}
     references = {name: reference for name, reference in loaded.items() if reference}
     return Ensemble(tuple(predictors), calibrations, references, alpha)
 

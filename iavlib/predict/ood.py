@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,11 +58,14 @@ class OodReference:
     centre : mapping of str to float
         The zero of centred heat maps, from the validation images; see
         :meth:`iavlib.explain.Explainer.centre_on`. Empty where the network has no map.
+    project : callable
+        Makes of features (k, F) those that are compared.
     """
 
     features: np.ndarray
     validation: np.ndarray
     centre: Mapping[str, float] = field(default_factory=dict)
+    project: Callable[[np.ndarray], np.ndarray] = np.asarray
 
     @property
     def threshold(self) -> float:
@@ -83,7 +86,7 @@ class OodReference:
             that are at least as far away, with the new image counted among them) and
             ``out_of_distribution`` (bool).
         """
-        distance = nearest_distance(features, self.features)
+        distance = nearest_distance(self.project(features), self.features)
         farther = (self.validation[None] >= distance[:, None]).sum(1)
         p = (1 + farther) / (1 + len(self.validation))
         flagged = distance > self.threshold

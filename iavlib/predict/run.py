@@ -141,6 +141,9 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
     with output_folder(options.out, options.overwrite) as work, _matplotlib_cache(work):
         calibration = options.alpha, options.calibrate_on, options.intervals
         ensemble = load_models(options.models, *calibration)
+        facts = describe(ensemble)
+        for fact in facts:
+            log(fact)
         listing = read_listing(options.masks, strict=False) if options.masks else None
         files = () if listing is None else listing.source.rows["path"].dropna()
         requested = list_images(options.sources, exclude=[options.out, *map(Path, files)])
@@ -156,7 +159,7 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
             "agreement": bool(ensemble.calibrations),
             "alpha": options.alpha,
             "intervals": options.intervals,
-            "facts": describe(ensemble),
+            "facts": facts,
             "warnings": [*limitations(ensemble), *reasons],
             "images": len(rows),
             "failed": sum(row["status"] == FAILED for row in rows),

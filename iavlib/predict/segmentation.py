@@ -17,6 +17,7 @@ from iavlib.experiments.store import Result
 from iavlib.masks import array_dice
 from iavlib.multiannotator.fitting import FittedMethod, load_method
 from iavlib.predict.model import (
+    DEFAULT,
     DICE,
     SEGMENTATION,
     Ensemble,
@@ -136,8 +137,8 @@ def load_models(names: Sequence[str], *calibration: Any) -> Ensemble | Segmenter
     PredictionError, ExperimentError, DataError
         As these functions.
     """
-    run = finished_run(names[0])
-    if len(names) > 1 or run.experiment.task != SEGMENTATION:
+    several = len(names) > 1 or names[0] == DEFAULT
+    if several or (run := finished_run(names[0])).experiment.task != SEGMENTATION:
         return make_ensemble([load_predictor(name) for name in names], *calibration)
     load_plugins(run.experiment.plugins)
     fitted = load_method(run.folder)

@@ -86,7 +86,12 @@ from .regression import (
     regression_errors as regression_errors,
     relative_reduction as relative_reduction,
 )
-from .reliability import error_floor as error_floor, noise_ceiling as noise_ceiling
+from .reliability import (
+    error_floor as error_floor,
+    intraclass_correlation as intraclass_correlation,
+    limits_of_agreement as limits_of_agreement,
+    noise_ceiling as noise_ceiling,
+)
 from .resampling import (
     Bootstrap as Bootstrap,
     Estimate as Estimate,

@@ -1,7 +1,9 @@
-r"""How well agreement could be predicted at best: the reliability of what is predicted.
+r"""Reliability: of areas that several people measured, and of agreement as what is predicted.
 
-The target is itself a measurement: the Dice of two people's masks depends on who they were and on
-how they drew that day. With :math:`y_{ip} = \mu + b_i + e_{ip}` for pair p of image i, the share
+:func:`intraclass_correlation` and :func:`limits_of_agreement` compare measurements by several
+raters. The others bound how well agreement could be predicted. The target is itself a measurement:
+the Dice of two people's masks depends on who they were and on how they drew that day. With
+:math:`y_{ip} = \mu + b_i + e_{ip}` for pair p of image i, the share
 :math:`\rho = \sigma_b^2 / (\sigma_b^2 + \sigma_e^2)` belongs to the image. Whatever looks at the
 image alone can correlate with one pair's value by at most :math:`\sqrt\rho`, the *noise ceiling*.
 
@@ -14,6 +16,10 @@ Spearman, C. (1904). The proof and measurement of association between two things
 of Psychology 15, 72-101 (attenuation).
 Shrout, P. E. and Fleiss, J. L. (1979). Intraclass correlations. Psychological Bulletin 86, 420-428.
 Brennan, R. L. (2001). Generalizability Theory. Springer.
+McGraw, K. O. and Wong, S. P. (1996). Forming inferences about some intraclass correlation
+coefficients. Psychological Methods 1, 30-46.
+Bland, J. M. and Altman, D. G. (1986). Statistical methods for assessing agreement between two
+methods of clinical measurement. Lancet 327, 307-310.
 """
 
 from __future__ import annotations
@@ -22,10 +28,101 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import f
 
 from iavlib.stats.regression import weighted_correlation
-from iavlib.stats.resampling import cluster_bootstrap
+from iavlib.stats.resampling import Estimate, cluster_bootstrap
 from iavlib.stats.samples import finite_values, weighted_mean
+
+
+def intraclass_correlation(ratings: ArrayLike, level: float = 0.95) -> Estimate:
+    r"""Compute ICC(2,1): two-way random effects, absolute agreement, a single rater.
+
+    With the mean squares of n targets (T), k raters (R) and the residual (E):
+    :math:`(T - E) / (T + (k - 1) E + k (R - E) / n)`.
+
+    Parameters
+    ----------
+    ratings : array_like of float, shape (n, k)
+        Targets (images) by raters, in any unit. Rows with a missing value are left out.
+    level : float
+        Coverage of the interval.
+
+    Returns
+    -------
+    Estimate
+        The coefficient, at most 1, with the F interval of McGraw and Wong (targets independent,
+        normal errors). NaN for fewer than two complete rows, fewer than two raters, or equal
+        values.
+
+    References
+    ----------
+    Shrout and Fleiss (1979), McGraw and Wong (1996, table 7).
+
+    Examples
+    --------
+    >>> from iavlib.stats import intraclass_correlation
+    >>> estimate = intraclass_correlation([[9, 8], [6, 7], [8, 9], [7, 7], [10, 9], [6, 6]])
+    >>> round(estimate.value, 3), round(estimate.low, 3), round(estimate.high, 3)
+    (0.833, 0.155, 0.975)
+    """
+    values = np.asarray(ratings, float)
+    values = values[np.isfinite(values).all(axis=1)]
+    n, k = values.shape
+    if n < 2 or k < 2 or np.ptp(values) == 0:
+        return Estimate(float("nan"))
+    rows, columns, mean = values.mean(axis=1), values.mean(axis=0), values.mean()
+    t = k * np.sum((rows - mean) ** 2) / (n - 1)
+    r = n * np.sum((columns - mean) ** 2) / (k - 1)
+    residual = values - rows[:, None] - columns + mean
+    e = np.sum(residual**2) / ((n - 1) * (k - 1))
+    total = t + (k - 1) * e + k * (r - e) / n
+    icc = (t - e) / total if total > 0 else np.nan
+    if r + e < 1e-12 * t:  # nobody differs
+        return Estimate(float(icc), float(icc), float(icc))
+    a, b = k * icc * r, (n * (1 + (k - 1) * icc) - k * icc) * e
+    with np.errstate(invalid="ignore"):  # neither raters nor targets differ
+        freedom = (k - 1) * (n - 1) * (a + b) ** 2 / ((n - 1) * a**2 + b**2)
+    upper, lower = f.ppf((1 + level) / 2, [n - 1, freedom], [freedom, n - 1])
+    rest = k * r + (k * n - k - n) * e
+    low = n * (t - upper * e) / (upper * rest + n * t)
+    high = n * (lower * t - e) / (rest + n * lower * t)
+    return Estimate(float(icc), float(low), float(high))
+
+
+def limits_of_agreement(first: ArrayLike, second: ArrayLike) -> Estimate:
+    """Compute Bland and Altman's bias and 95 % limits of agreement of two raters.
+
+    Parameters
+    ----------
+    first, second : array_like of float, shape (n,)
+        Measurements of the same targets, in one unit; pairs with a missing value are left out.
+
+    Returns
+    -------
+    Estimate
+        Mean of first minus second, and that mean minus and plus 1.96 standard deviations of the
+        differences, in the same unit; without limits for a single pair.
+
+    References
+    ----------
+    Bland and Altman (1986).
+
+    Examples
+    --------
+    >>> from iavlib.stats import limits_of_agreement
+    >>> limits_of_agreement([10, 12, 9], [9, 12, 10]).interval
+    (-1.96, 1.96)
+    """
+    difference = np.asarray(first, float) - np.asarray(second, float)
+    difference = difference[np.isfinite(difference)]
+    if len(difference) == 0:
+        return Estimate(float("nan"))
+    half = 1.96 * difference.std(ddof=1) if len(difference) > 1 else np.nan
+    bias = float(difference.mean())
+    return Estimate(bias, float(bias - half), float(bias + half))
+
 
 #: Shares of the variance among which the maximum of the likelihood is sought.
 _GRID = np.linspace(0, 0.995, 200)

@@ -98,10 +98,10 @@ def autocontrast(pixels: Tensor, which: Tensor) -> Tensor:
     high = rows.amax(1).unflatten(1, (size, 3)).amax(1).float()
     still = (low == high) | ~which.to(pixels.device, non_blocking=True)[:, None]
     low, high = low.masked_fill(still, 0), high.masked_fill(still, top)
-    scale = 1 / (high - low)
     rows = rows.float() if pixels.dtype == torch.uint8 else rows
-    affine_(rows.view(pixels.shape), scale, -low * scale)
-    return rows.view(pixels.shape).clamp_(0, 1)
+    # In two steps: where the range is small, a product and a sum of it would cancel.
+    pixels = affine_(rows.view(pixels.shape), torch.ones_like(low), -low)
+    return affine_(pixels, 1 / (high - low), torch.zeros_like(low)).clamp_(0, 1)
 
 
 def affine_(pixels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

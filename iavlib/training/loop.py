@@ -113,12 +113,13 @@ class _Run:
         model.to(self.device, memory_format=torch.channels_last)
         self.optimizer = optimisation.build_optimizer(model, recipe)
         self.scheduler = optimisation.build_scheduler(self.optimizer, recipe, len(self._plan(None)))
+        self.plateau = optimisation.build_plateau(self.optimizer, recipe)
         self.precision = hardware.effective_precision(recipe.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         averaged = recipe.ema is not None
         self.average = optimisation.moving_average(model, recipe.ema) if averaged else None
         self.evaluated = self.average.module if averaged else model
-        names = ("model", "optimizer", "scheduler", "scaler", "average")
+        names = ("model", "optimizer", "scheduler", "plateau", "scaler", "average")
         self.stateful = {name: part for name in names if (part := getattr(self, name)) is not None}
         self.rows: list[dict] = []
         self.best: dict = {"epoch": -1, "value": None, "state": None}
@@ -141,6 +142,8 @@ class _Run:
         row |= {"precision": self.precision, "seconds": time.perf_counter() - start}
         self.rows.append(row | {"images_per_second": seen / (trained - start)})
         self._keep_if_best(epoch, measured)
+        if self.plateau is not None:
+            self.plateau.step(measured[self.recipe.select[0]])
 
     def _train(self, epoch: int) -> tuple[list[float], int]:
         plan, losses = self._plan(self.randomness.order), []

@@ -76,6 +76,14 @@ def build_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> schedul
     return schedules.SequentialLR(optimizer, [*rise, main], milestones=[warm]) if warm else main
 
 
+def build_plateau(optimizer: Optimizer, recipe: Recipe) -> schedules.ReduceLROnPlateau | None:
+    """Build what lowers the learning rate after epochs that were not better, if the recipe does."""
+    if recipe.schedule != "plateau" or recipe.select is None:
+        return None
+    given = (recipe.select[1], recipe.gamma, recipe.step_size)
+    return schedules.ReduceLROnPlateau(optimizer, *given, threshold=0.0, eps=0.0)
+
+
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """Return a copy of a model that follows it: weights and BatchNorm statistics.
 

@@ -31,8 +31,10 @@ class Recipe(Settings):
     weight_decay : float
     decay_norms : bool
         Whether biases and normalisation weights decay too, as in the paper.
-    schedule : {"step", "cosine", "constant"}
+    schedule : {"step", "cosine", "constant", "plateau"}
         step: lr times ``gamma`` every ``step_size`` epochs. cosine: from lr to nothing, by steps.
+        plateau: lr times ``gamma`` where ``select`` was not better for more than ``step_size``
+        epochs.
     warmup_epochs : float
         Epochs of linear warm-up of the learning rate.
     epochs : int
@@ -77,7 +79,7 @@ class Recipe(Settings):
     nesterov: bool = True
     weight_decay: NonNegative = 1e-4
     decay_norms: bool = False
-    schedule: Literal["step", "cosine", "constant"] = "cosine"
+    schedule: Literal["step", "cosine", "constant", "plateau"] = "cosine"
     step_size: Count = 10
     gamma: float = 0.1
     warmup_epochs: NonNegative = 0.0
@@ -101,6 +103,8 @@ class Recipe(Settings):
     def _check_patience(self):
         if self.patience is not None and self.select is None:
             raise ValueError(f"patience is {self.patience}, it should be None where select is None")
+        if self.schedule == "plateau" and self.select is None:
+            raise ValueError("schedule is plateau, which needs select")
         return self
 
 

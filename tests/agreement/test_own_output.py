@@ -8,9 +8,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK
 from PIL import Image
+from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
+from iavlib import data
 from iavlib.agreement.analysis import analyse
 from iavlib.agreement.consensus_files import consensus_names
 from iavlib.cli.main import app
@@ -19,6 +22,7 @@ from iavlib.core.files import replacing, safe_name
 from iavlib.data.images import read_mask
 from iavlib.masks import fleiss_kappa
 from iavlib.masks.overlap import krippendorff_alpha
+from iavlib.stats import intraclass_correlation
 
 
 def disc(radius, x=20, y=15):
@@ -283,6 +287,115 @@ def test_the_mean_map_holds_the_share_of_the_masks(tmp_path):
     with Image.open(tmp_path / "out" / "consensus" / "i_mean.png") as image:
         share = np.asarray(image) / 255
     np.testing.assert_allclose(share, np.mean([disc(r) for r in radii], axis=0), atol=0.002)
+
+
+@pytest.mark.parametrize(("quorum", "needed"), [(1, 1), (2, 2), (3, 3), (0.5, 2), (0.67, 3)])
+def test_a_quorum_is_a_number_or_a_share_of_the_masks(quorum, needed, tmp_path):
+    radii = (6, 8, 10)
+    masks = {("i", f"a{n}"): radius for n, radius in enumerate(radii)}
+    done = run(study(tmp_path / "in", masks), "--out", tmp_path / "out", "--quorum", quorum)
+    assert done.exit_code == 0, done.output
+    found = read_mask(tmp_path / "out" / "consensus" / "i_quorum.png")
+    np.testing.assert_array_equal(found, sum(disc(r).astype(int) for r in radii) >= needed)
+
+
+def test_a_quorum_that_cannot_be_reached_is_a_warning_or_an_error(tmp_path):
+    root = study(tmp_path / "in", TWO)
+    analyse(root, tmp_path / "out", quorum=3)
+    table = pd.read_csv(tmp_path / "out" / "consensus.csv").set_index("method")
+    assert table.loc["quorum", "warnings"] == "the quorum of 3 votes is more than the 2 masks"
+    for value in ("0", "1.5", "-1"):
+        done = run(root, "--out", tmp_path / "out", "--quorum", value)
+        assert done.exit_code == 2 and "quorum" in done.output and "Traceback" not in done.output
+
+
+# --- areas, objects, exports ---------------------------------------------------------------------
+
+
+def test_areas_are_those_of_the_masks(twelve, tmp_path):
+    out = tmp_path / "out"
+    analyse(twelve, out, processes=1)
+    areas = pd.read_csv(out / "measures.csv").sort_values(["image_id", "annotator"])
+    pixels = [np.count_nonzero(read_mask(twelve / f"m{n}.png")) for n in range(36)]
+    assert areas["area"].tolist() == pixels
+    table = pd.read_csv(out / "area_agreement.csv").set_index(["annotator1", "annotator2"])
+    wide = areas["area"].to_numpy().reshape(12, 3)
+    assert table["n_images"].tolist() == [12] * 4
+    assert table["icc"].tolist()[0] == pytest.approx(intraclass_correlation(wide).value)
+    row = table.loc[("ann", "cem")]
+    assert row["bias"] == pytest.approx((wide[:, 0] - wide[:, 2]).mean())
+    assert row["ratio"] == pytest.approx(np.exp(np.log(wide[:, 0] / wide[:, 2]).mean()))
+    page = (out / "report.html").read_text()
+    assert page.count('aria-label="Bland-Altman plot') == 3 and f"{row['icc']:.3f} (" in page
+
+
+def test_areas_of_images_that_not_all_drew(tmp_path):
+    drawn = [("i", "ann"), ("i", "bob"), ("j", "bob"), ("j", "cem"), ("k", "bob"), ("k", "cem")]
+    masks = {who: 5 + n for n, who in enumerate(drawn)} | {("k", "cem"): 0}
+    analyse(study(tmp_path / "in", masks), tmp_path / "out", processes=1)
+    table = pd.read_csv(tmp_path / "out" / "area_agreement.csv", dtype=str, keep_default_na=False)
+    who = table["annotator1"].str.cat(table["annotator2"], " ").str.strip().tolist()
+    assert who == ["", "ann bob", "bob cem"] and table["n_images"].tolist() == ["0", "1", "2"]
+    assert table["reason"].tolist() == ["fewer than two images drawn by all"] * 2 + [""]
+    assert table["ratio_low"].tolist() == ["", "", ""]  # one image with two areas above 0
+
+
+def test_objects_are_counted_as_matched_missed_and_extra(tmp_path):
+    one, two, three = disc(4, 8), disc(4, 20), disc(4, 32)
+    masks = {("i", "ann"): one | two, ("i", "bob"): two | three, ("j", "ann"): one}
+    masks |= {("j", "bob"): one | three, ("k", "ann"): one, ("k", "bob"): np.zeros_like(one)}
+    analyse(study(tmp_path / "in", masks), tmp_path / "out", per_object=True, processes=1)
+    table = pd.read_csv(tmp_path / "out" / "objects.csv").set_index("image_id")
+    counts = table[["matched", "only_1", "only_2"]]
+    assert counts.T.to_dict("list") == {"i": [1, 1, 1], "j": [1, 0, 1], "k": [0, 1, 0]}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Objects" in page and f">{2 * 2 / (2 * 2 + 2 + 2):.3f}</td>" in page
+    described = (tmp_path / "out" / "columns.md").read_text()
+    assert all(f"`{name}`" in described for name in [*counts, table.index.name])
+
+
+def test_exports_are_read_by_other_tools_and_by_this_one(twelve, tmp_path):
+    out = tmp_path / "out"
+    analyse(twelve, out, export=("coco", "nifti", "png", "votes"), spacing=0.5, processes=1)
+    masks = {f"m{n}.png": read_mask(twelve / f"m{n}.png") for n in range(36)}
+    api = COCO(out / "export" / "coco" / "masks.json")
+    assert len(api.getImgIds()) == 12 and len(api.getAnnIds()) == 36
+    assert api.loadImgs(api.getImgIds())[0]["file_name"] == "i00.jpg"
+    for n, one in enumerate(api.loadAnns(api.getAnnIds())):
+        mask = masks[f"m{n}.png"]
+        np.testing.assert_array_equal(api.annToMask(one), mask)
+        rows, columns = np.nonzero(mask)
+        box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+        assert (one["area"], one["bbox"]) == (np.count_nonzero(mask), box)
+        assert one["attributes"]["annotator"] == ("ann", "bob", "cem")[n % 3]
+    image = SimpleITK.ReadImage(out / "export" / "nifti" / "bob" / "i01.nii.gz")
+    assert image.GetSpacing() == (0.5, 0.5)
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image), masks["m4.png"])
+    votes = np.asarray(Image.open(out / "export" / "votes" / "i01.png"))
+    np.testing.assert_array_equal(votes, sum(masks[f"m{n}.png"].astype(int) for n in (3, 4, 5)))
+    expected = sorted(data.load("folder", path=twelve).pairs["dice"])
+    for kind in ("coco", "nifti", "png"):
+        again = data.load("folder", path=out / "export" / kind)
+        assert sorted(again.pairs["dice"]) == pytest.approx(expected), kind
+        assert set(again.masks["annotator"]) == {"ann", "bob", "cem"}
+    analyse(twelve, out, export=("png",), processes=1)
+    assert {name.split("/")[1] for name in files(out) if name.startswith("export/")} == {"png"}
+    with pytest.raises(DataError, match="no form 'coca'"):
+        analyse(twelve, out, export=("coca",))
+
+
+def test_exports_of_objects_and_of_repeated_drawings(tmp_path):
+    masks = {("i", "ann"): disc(4, 8) | disc(4, 30), ("i", "bob"): disc(5, 8)}
+    root = study(tmp_path / "in", masks)
+    analyse(root, tmp_path / "objects", per_object=True, export=("coco", "png"), processes=1)
+    api = COCO(tmp_path / "objects" / "export" / "coco" / "masks.json")
+    assert len(api.getImgIds()) == 1 and len(api.getAnnIds()) == 2  # of the object that both drew
+    root = study(tmp_path / "in", {("i", "ann"): 5, ("i", "ann "): 6}, session=["1", "2"])
+    analyse(root, tmp_path / "again", export=("png",), processes=1)
+    assert [n for n in files(tmp_path / "again") if "export" in n] == [
+        "export/png/ann/i.png",
+        "export/png/ann_2/i.png",
+    ]
 
 
 def test_rates_of_staple_have_a_row_each(tmp_path):

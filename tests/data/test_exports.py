@@ -1,6 +1,7 @@
 """What annotation tools export: each format in a small file, against masks made otherwise."""
 
 import base64
+import functools
 import io
 import json
 import os
@@ -9,6 +10,8 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK
+from medpy.metric import binary as medpy
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 from skimage.draw import polygon2mask
@@ -269,8 +272,6 @@ def folders(suffix, place="{who}/{name}"):
             elif suffix == ".npz":
                 np.savez_compressed(path, mask=mask.astype(float))
             elif suffix in (".nii.gz", ".nrrd", ".mha"):
-                import SimpleITK
-
                 SimpleITK.WriteImage(SimpleITK.GetImageFromArray(mask.astype(np.uint8)), path)
             else:
                 save(path, mask)
@@ -290,6 +291,74 @@ def zipped(make, nested=False):
         import shutil
 
         shutil.rmtree(inside)
+
+    return made
+
+
+def beside(make, pictures):
+    """Make masks, and photographs of other people's skin: colours that no mask has."""
+
+    def made(root):
+        make(root)
+        for i, name in enumerate(IMAGES):
+            rng = np.random.default_rng(i)
+            photograph = rng.integers(0, 256, (H, W, 3), dtype=np.uint8)
+            save(root / pictures.format(name=name), photograph)
+
+    return made
+
+
+def painted(pixels, suffix=".png"):
+    def make(root):
+        for i, name, who in pairs():
+            save(root / who / f"{name}{suffix}", pixels(truth(i, who)))
+
+    return make
+
+
+def colours(background, inside):
+    return lambda mask: np.where(mask[..., None], inside, background).astype(np.uint8)
+
+
+def label_studio_min(root):
+    """Write the export JSON-MIN: regions are a field of the task, a row per annotation."""
+    rows = [
+        {
+            **{"image": f"/data/upload/1/1a2b3c4d-{name}.jpg", "id": i, "annotator": who},
+            **{"annotation_id": 2 * i, "lead_time": 3.5, "created_at": "2026-01-31"},
+            "tag": [{**region["value"], "original_width": W, "original_height": H}],
+        }
+        for i, name, who in pairs()
+        for region in [label_studio_region(i, who, "brush")]
+    ]
+    write(root / "project.json", rows)
+
+
+def table(name, lines=("image;mask;annotator",), encoding="utf-8-sig"):
+    def make(root):
+        folders(".png", "masks/{name}{who}")(root)
+        rows = [[name, f"{name}{who}.png", who] for _, name, who in pairs()]
+        if name.endswith(".xlsx"):
+            frame = pd.DataFrame([[""] * 3, ["image", "mask", "annotator"], *rows])
+            frame.to_excel(root / name, index=False, header=False)
+        else:
+            text = "\r\n".join([*lines, *(";".join(row) for row in rows)])
+            (root / name).write_bytes(text.encode(encoding))
+
+    return make
+
+
+def without(make, *keys):
+    """Leave out keys of documents, such as the size of the image; photographs are beside."""
+
+    def made(root):
+        make(root)
+        photographs(root)
+        for path in root.rglob("*.json"):
+            document = json.loads(path.read_text())
+            for place in (document, *document.get("images", ())):
+                place.update({key: None for key in keys if key in place})
+            path.write_text(json.dumps(document))
 
     return made
 
@@ -327,6 +396,35 @@ FORMAT = {
     "zip": (zipped(folders(".png")), "folder of masks"),
     "zips": (zipped(cvat_masks, nested=True), "CVAT segmentation masks"),
     "zip of COCO": (zipped(coco_folders), "COCO"),
+    "zip of CVAT": (zipped(cvat_files("mask")), "CVAT for images"),
+    "zip of Label Studio": (zipped(label_studio("brush")), "Label Studio"),
+    "zip of labelme": (zipped(labelme("polygon")), "labelme"),
+    "zip of NumPy": (zipped(folders(".npy")), "folder of masks"),
+    "zip of a table": (zipped(table("masks.csv")), "CSV table"),
+    "COCO without sizes": (without(coco_files(coco_polygon), "width", "height"), "COCO"),
+    "labelme without sizes": (without(labelme("polygon"), "imageWidth", "imageHeight"), "labelme"),
+    "Label Studio JSON-MIN": (label_studio_min, "Label Studio"),
+    "white": (painted(colours((0, 0, 0), (255, 255, 255))), "folder of masks"),
+    "red": (painted(colours((0, 0, 0), (255, 0, 0))), "folder of masks"),
+    "opaque": (painted(colours((0, 0, 0, 0), (255, 0, 0, 255))), "folder of masks"),
+    "black on nothing": (painted(colours((0, 0, 0, 0), (0, 0, 0, 255))), "folder of masks"),
+    "half opaque": (painted(colours((0, 0, 0, 0), (0, 255, 0, 128))), "folder of masks"),
+    "one": (painted(lambda mask: mask.astype(np.uint8)), "folder of masks"),
+    "16 bits": (painted(lambda mask: mask.astype(np.uint16) * 65535), "folder of masks"),
+    "JPEG": (painted(lambda mask: mask.astype(np.uint8) * 255, ".jpg"), "folder of masks"),
+    "probabilities": (painted(lambda m: np.where(m, 0.9, 0.1).astype("f4"), ".tif"), "folder"),
+    "table": (table("masks.csv"), "CSV table"),
+    "UTF-16 table": (table("masks.csv", ["sep=;", "image;mask;annotator"], "utf-16"), "CSV table"),
+    "table below blank lines": (table("masks.csv", ["", ";;", "Image;Mask;Annotator"]), "CSV"),
+    "Excel below a blank line": (table("masks.xlsx"), "XLSX table"),
+    "names": (folders(".png", "{name}_{who}"), "named after image and annotator"),
+    "annotator first": (folders(".png", "{who}_{name}"), "named after image and annotator"),
+    "names with mask": (folders(".png", "{name}-{who}_mask"), "named after image"),
+    "names and photographs": (beside(folders(".png", "{name}_{who}"), "{name}.jpg"), "named after"),
+    "folder per image": (folders(".png", "{name}/{who}"), "masks per image"),
+    "photographs per image": (beside(folders(".png"), "{name}.jpg"), "masks per annotator"),
+    "photographs among masks": (beside(folders(".png"), "ann/{name}.jpg"), "masks per annotator"),
+    "photographs elsewhere": (beside(folders(".png"), "skin/{name}.jpg"), "masks per annotator"),
 }
 
 
@@ -350,6 +448,80 @@ def test_every_format_gives_its_masks(tmp_path, name):
     assert any("3 images, 2 annotators" in line for line in listing.summary())
     again = read_listing(path)
     assert again.rows["mask_path"].tolist() == listing.rows["mask_path"].tolist()
+    found = data.load("folder", path=path).pairs.sort_values("image_id")
+    for metric, values in reference().items():
+        assert found[metric].tolist() == pytest.approx(values), metric
+
+
+@functools.cache
+def reference() -> dict[str, list[float]]:
+    """Compute what other programs compute for the same masks."""
+    measured = {"dice": [], "jaccard": [], "hd": [], "assd": []}
+    for i in range(3):
+        one, two = (truth(i, who) for who in ANNOTATORS)
+        overlap = SimpleITK.LabelOverlapMeasuresImageFilter()
+        overlap.Execute(*(SimpleITK.GetImageFromArray(m.astype(np.uint8)) for m in (one, two)))
+        assert overlap.GetDiceCoefficient() == pytest.approx(medpy.dc(one, two))
+        encoded = [coco.encode(np.asfortranarray(m.astype(np.uint8))) for m in (one, two)]
+        measured["dice"].append(overlap.GetDiceCoefficient())
+        measured["jaccard"].append(coco.iou(encoded[:1], encoded[1:], [0])[0, 0])
+        measured["hd"].append(medpy.hd(one, two))
+        measured["assd"].append(pooled_assd(one, two))
+    return measured
+
+
+def pooled_assd(one, two) -> float:
+    """Average the distances of both surfaces together, as IMA++ does, from medpy's distances."""
+    distances = [medpy.__surface_distances(*pair) for pair in ((one, two), (two, one))]
+    return np.concatenate(distances).mean()
+
+
+def test_pictures_exported_by_label_studio(tmp_path):
+    """They name the task in place of the image."""
+    for n, (i, _, who) in enumerate(pairs()):
+        save(tmp_path / f"task-{i}-annotation-{n}-by-{who}-tag-lesion-0.png", truth(i, who))
+        save(tmp_path / f"task-{i}-annotation-{n}-by-{who}-tag-hair-1.png", Y > 25)
+    listing = read_listing(tmp_path, label="lesion")
+    assert listing.source.format == "masks exported by Label Studio"
+    assert listing.classes == {"lesion": 6, "hair": 6}
+    found = data.load("folder", path=tmp_path, label="lesion").pairs
+    assert found["image_id"].tolist() == ["task-0", "task-1", "task-2"]
+    assert found["dice"].tolist() == pytest.approx(EXPECTED)
+
+
+def test_one_photograph_and_two_masks_in_a_folder(tmp_path):
+    beside(lambda root: None, "photo_{name}.jpg")(tmp_path)
+    for name in IMAGES[1:]:
+        (tmp_path / f"photo_{name}.jpg").unlink()
+    for who in ANNOTATORS:
+        save(tmp_path / f"{who}.png", truth(0, who))
+    result = analyse(tmp_path, tmp_path / "out", processes=1)
+    assert result.images["dice_score_mean"].to_dict() == {"photo_img0": pytest.approx(EXPECTED[0])}
+    assert set(result.pairs.loc[0, ["annotator1", "annotator2"]]) == set(ANNOTATORS)
+    found = data.load("folder", path=tmp_path).images["path"]
+    assert found.tolist() == [str(tmp_path / "photo_img0.jpg")]
+    # the same folder again, which now holds results: they are no masks
+    again = analyse(tmp_path, tmp_path / "out", processes=1)
+    assert again.images.index.tolist() == ["photo_img0"] and again.n_reused == 1
+
+
+@pytest.mark.parametrize(
+    "names", [("img0", "img1", "img2"), ("ISIC_01", "ISIC_02"), ("a", "b_c_d", "e_f", "g", "h")]
+)
+def test_names_that_tell_no_annotators_are_refused(tmp_path, names):
+    for name in names:
+        save(tmp_path / f"{name}.png", truth(0, "ann"))
+    with pytest.raises(DataError, match="no folders of annotators"):
+        read_listing(tmp_path)
+
+
+@pytest.mark.parametrize("who", [("rater1", "rater2"), ("ann", "bob")])
+def test_folders_of_annotators_stay_that(tmp_path, who):
+    """Also with more annotators than images, and numbered ones."""
+    for image in ("img0", "img1"):
+        for one in (*who, "third3"):
+            save(tmp_path / one / f"{image}.png", truth(0, "ann"))
+    assert set(read_listing(tmp_path).rows["annotator"]) == {*who, "third3"}
 
 
 @pytest.mark.parametrize("name", ["COCO polygons", "Label Studio brush", "CVAT segmentation masks"])

@@ -107,7 +107,6 @@ def test_two_processes_at_once(tmp_path):
     assert len(list((tmp_path / "phantom").iterdir())) == 1
 
 
-@pytest.mark.thorough
 def test_marginals_resemble_ima(large):
     """IMA++: mean Dice .781, sd .218, median .857; 89 % of the images with two masks; d -.23."""
     values = large.pairs["dice"]

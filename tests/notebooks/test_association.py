@@ -81,16 +81,11 @@ def test_the_phantom_shows_stored_results_where_there_are_some(notebook, monkeyp
 
 
 @pytest.mark.thorough
-def test_an_invented_cohort_that_is_asked_for_is_not_answered_with_stored_results(notebook):
+def test_an_invented_cohort_that_is_asked_for_is_answered_with_its_own_statistics(notebook):
     page = notebook("02", cohort="phantom", n_images=40, **FAST)
     assert "stored" not in page.names["in_short"].text
     assert "IMA++" not in page.names["in_short"].text
     assert "phantom" in page.names["in_short"].text
-
-
-@pytest.mark.thorough
-def test_kept_tables_are_statistics(notebook):
-    page = notebook("02", cohort="phantom", n_images=30, **FAST)
     sizes = {name: len(table) for name, table in page.names["live"].items()}
     wanted = {"groups", "histogram", "effects", "specifications", "pair_effects", "summary"}
     assert wanted <= sizes.keys()

@@ -133,3 +133,56 @@ def test_partial_correlation_of_what_the_facts_explain_is_undefined():
     assert np.isnan(found.value)
     with pytest.raises(ValueError, match="rows of facts"):
         stats.partial_correlation([1, 2], [1, 2], pd.DataFrame({"tool": ["a", None]}))
+
+
+#: Shrout and Fleiss (1979), table 2: six targets, four judges.
+SHROUT_FLEISS = [
+    [9, 2, 5, 8],
+    [6, 1, 3, 2],
+    [8, 4, 6, 8],
+    [7, 1, 2, 6],
+    [10, 5, 6, 9],
+    [6, 2, 4, 7],
+]
+
+
+def test_intraclass_correlation_is_that_of_shrout_and_fleiss():
+    """ICC(2,1) = .29 (table 4); the interval is that of R's psych on these data."""
+    found = stats.intraclass_correlation(SHROUT_FLEISS)
+    assert round(found.value, 2) == 0.29
+    assert found.interval == pytest.approx((0.019, 0.761), abs=5e-4)
+    gap = [*SHROUT_FLEISS, [5, np.nan, 5, 5]]
+    assert stats.intraclass_correlation(gap) == found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_intraclass_correlation_is_that_of_pingouin(seed):
+    rng = np.random.default_rng(seed)
+    n, k = rng.integers(3, 12), rng.integers(2, 6)
+    ratings = rng.normal(0, rng.uniform(0.1, 3), (n, 1)) + rng.normal(size=(1, k))
+    ratings = ratings + rng.normal(size=(n, k))
+    long = pd.DataFrame(ratings).reset_index().melt("index")
+    expected = pingouin.intraclass_corr(long, "index", "variable", "value").iloc[1]
+    found = stats.intraclass_correlation(ratings)
+    assert found.value == pytest.approx(expected["ICC"])
+    assert found.interval == pytest.approx(expected["CI95"], abs=0.0051)  # printed with two digits
+
+
+@pytest.mark.parametrize(
+    ("ratings", "value"),
+    [([[1, 1], [2, 2]], 1), ([[1, 2]], None), ([[3, 3], [3, 3]], None), (np.empty((0, 3)), None)],
+)
+def test_intraclass_correlation_of_few_or_equal_values(ratings, value):
+    found = stats.intraclass_correlation(ratings)
+    assert found.value == value if value else np.isnan([found.value, *found.interval]).all()
+
+
+def test_limits_of_agreement_are_those_of_bland_and_altman():
+    """Peak flow by two meters (1986, table 1): bias -2.1, limits -79.7 and 75.5 l/min."""
+    large = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
+    small = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 259, 477, 259, 350, 451]
+    found = stats.limits_of_agreement([*large, 5, np.nan], [*small, np.nan, 5])
+    # The paper rounds the standard deviation, 38.8, and takes two of them.
+    assert found.value == pytest.approx(-2.1, abs=0.05)
+    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(38.8, abs=0.05)
+    assert np.isnan(stats.limits_of_agreement([5], [4]).low)

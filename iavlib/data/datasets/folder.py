@@ -86,6 +86,10 @@ class Listing:
         Objects per class.
     notes : list of str
         What was decided, in sentences.
+    objects : list of dict
+        Where objects are matched, one per image and two of its annotators: ``image_id``,
+        ``annotator1``, ``annotator2``, ``matched`` (objects that both drew), ``only_1`` and
+        ``only_2`` (that one of them drew alone).
     """
 
     path: Path
@@ -94,6 +98,7 @@ class Listing:
     account: pd.DataFrame = field(default_factory=pd.DataFrame)
     classes: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    objects: list[dict] = field(default_factory=list)
 
     @property
     def lost_images(self) -> list[str]:
@@ -183,7 +188,7 @@ def read_listing(
     account = account.assign(status="left out", reason="of a class that was not chosen")
     bad = rows["reason"].notna()
     account.loc[rows.index[bad], "reason"] = rows["reason"][bad]
-    merge = _match if per_object else _unite
+    merge = partial(_match, objects=listing.objects) if per_object else _unite
     made = merge(rows[~bad], threshold, account, notes)
     for row, facts in rows[bad & rows["path"].notna()].iterrows():
         made.append({**facts, "row": row, "mask_path": facts["path"], "problem": facts["reason"]})
@@ -196,7 +201,7 @@ def read_listing(
     number = table[table["problem"].isna()].groupby("image_id").size()
     alone = account["image_id"].isin(number.index[number < 2]) & (account["reason"] == "")
     account.loc[alone, ["status", "reason"]] = ["left out", "no other mask of its image"]
-    return Listing(source.path, table, source, account, classes, notes)
+    return Listing(source.path, table, source, account, classes, notes, listing.objects)
 
 
 def class_names(path: str | Path) -> list[str]:
@@ -467,7 +472,7 @@ def _first(names, mark: str = "; ", n: int = 6) -> str:
     return mark.join(map(str, names[:n])) + (" …" if len(names) > n else "")
 
 
-def _match(rows: pd.DataFrame, threshold, account: pd.DataFrame, notes: list[str]) -> list[dict]:
+def _match(rows, threshold, account: pd.DataFrame, notes, objects: list[dict]) -> list[dict]:
     """Return one row per image, object and annotator; objects are matched between annotators."""
     made, alone, n = [], 0, 0
     for image, of_image in rows.groupby("image_id", sort=False):
@@ -478,7 +483,14 @@ def _match(rows: pd.DataFrame, threshold, account: pd.DataFrame, notes: list[str
         groups = {key[1:]: group for key, group in of_image.groupby(_DRAWING, sort=False)}
         arrays = {key: _arrays(group, threshold) for key, group in groups.items()}
         parted = {k: own_masks.regions(a[0]) if len(a) == 1 else a for k, a in arrays.items()}
-        for number, found in enumerate(own_masks.match_objects(parted), 1):
+        matched = own_masks.match_objects(parted)
+        for one, two in combinations(parted, 2):
+            a, b = (sum(who in found for found in matched) for who in (one, two))
+            both = sum(one in found and two in found for found in matched)
+            names = {"image_id": image, "annotator1": one[0], "annotator2": two[0]}
+            counts = {"matched": both, "only_1": a - both, "only_2": b - both}
+            objects += [names | counts] if one[0] != two[0] else []
+        for number, found in enumerate(matched, 1):
             n, alone = n + 1, alone + (len(found) == 1)
             for key, mask in found.items():
                 first = groups[key].iloc[0]

@@ -25,12 +25,12 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from iavlib.core.errors import ExperimentError, MethodError, ModelError, suggest
+from iavlib.core.errors import ExperimentError, IavError, ModelError, suggest
 from iavlib.experiments.config import AUTO, Experiment
 from iavlib.experiments.tasks import Log, Outcome, Task, annotator_sets as sets
 from iavlib.masks import class_dice, soft_dice
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
-from iavlib.multiannotator.fusion import fuse, majority_labels
+from iavlib.multiannotator.fusion import FUSIONS as RULES, fuse, majority_labels
 from iavlib.multiannotator.methods import METHODS, make_method
 
 SEGMENTATION, COMPARISON, TAKE_GIVE = "segmentation", "comparison", "take-give"
@@ -58,22 +58,28 @@ class ComparisonSettings(sets.DiagnosedData):
         Of DiFF, and of the net that diagnoses with every method's masks.
     diagnosis_epochs : int
         Of that net.
-    steps, blocks : int
+    steps : int
         Of DiFF.
+    blocks : str
+        Of DiFF, as of :func:`iavlib.models.block_names`.
     """
 
     width: Annotated[int, Field(ge=1)] = 8
     encoder: str = "small"
     diagnosis_epochs: Annotated[int, Field(ge=1)] = 10
     steps: Annotated[int, Field(ge=1)] = 20
-    blocks: Annotated[int, Field(ge=0, le=4)] = 4
+    blocks: int | str = "B1 B2 B3"
 
 
 class TakeGiveSettings(sets.DiagnosedData):
-    """Settings of task ``take-give``, those of the method: see :mod:`iavlib.multiannotator`."""
+    """Settings of task ``take-give``, those of the method: see :mod:`iavlib.multiannotator`.
 
-    blocks: Annotated[int, Field(ge=0, le=4)] = 4
-    learns: str = "majority"
+    In version 1 the default was four blocks, which learnt the majority, and the diagnosis net was
+    neither trained before nor frozen.
+    """
+
+    blocks: int | str = "B1 B2 B3"
+    learns: str = "expg"
     steps: Annotated[int, Field(ge=1)] = 20
 
 
@@ -113,6 +119,7 @@ def method_of(experiment: Experiment):
     if METHODS[name].method.needs_diagnosis:
         shared = ("blocks", "learns", "steps", "encoder")
         settings |= {key: getattr(chosen, key) for key in shared if hasattr(chosen, key)}
+        settings["blocks"] = str(settings["blocks"])
     if task == COMPARISON and name in (DIFF, _FUSION_OF_DIFF):
         given = experiment.recipe.settings
         same = {key: given[key] for key in ("epochs", "augmentation") if key in given}
@@ -126,7 +133,7 @@ def method_of(experiment: Experiment):
         settings |= {"encoder": backbone, "weights": experiment.weights}
     try:
         return make_method(name, **settings), recipe
-    except MethodError as error:
+    except IavError as error:
         raise ExperimentError("experiment", str(error), "correct the specification") from error
 
 
@@ -268,15 +275,16 @@ def run_with_diagnosis(
     """Learn from training and validation subset; score lesions and diagnosis of the test subset.
 
     Metrics are those of :func:`iavlib.multiannotator.scores.lesion_scores`, and of ``take-give``
-    ``soft_dice_learnt``, to masks fused as those learnt (of DF-GT these use the diagnosis of the
-    test image). ``auroc`` is that of the network's own diagnosis or, in ``comparison``, of a net
-    that is given the predicted masks.
+    ``soft_dice_learnt`` is that to the masks which the method itself takes for true, where it has
+    such: column *self* of DiFF's Table 4 (DF-GT uses the diagnosis of the test image). ``auroc`` is
+    that of a net that is given the predicted masks: of Baseline-Dia or, in ``comparison``, of one
+    that is the same for all methods.
     """
     from iavlib.multiannotator.scores import lesion_scores, of_masks
 
     subsets, name = sets.diagnosed_subsets(dataset, experiment, log), experiment.method.name
     test, started = subsets["test"], time.process_time()
-    parameters, history, weights, settings = 0, pd.DataFrame(), None, {}
+    parameters, history, weights, settings, own = 0, pd.DataFrame(), None, {}, None
     if name in FUSIONS:
         prediction = of_masks(fuse(test, name.removeprefix("fuse-"))[:, 1], test)
     else:
@@ -287,6 +295,8 @@ def run_with_diagnosis(
             prediction = of_masks(fitted.fuse(test)[:, 1], test)
         else:
             prediction = fitted.predict(test)
+            rule = fitted.method.settings.get("fusion")
+            own = fuse(test, rule) if rule in RULES else fitted.fuse(test)
             parameters, weights = fitted.n_parameters, fitted.weights
     seconds = time.process_time() - started
     if experiment.task == COMPARISON:
@@ -296,8 +306,8 @@ def run_with_diagnosis(
         metrics["method_seconds"] = seconds
     else:
         rows, metrics = lesion_scores(prediction, test, prediction.diagnosis)
-        lesion = np.clip(prediction.consensus[:, 1], 0, 1)
-        rows["soft_dice_learnt"] = soft_dice(lesion, fitted.fuse(test)[:, 1])
+    if own is not None:
+        rows["soft_dice_learnt"] = soft_dice(np.clip(prediction.consensus[:, 1], 0, 1), own[:, 1])
         metrics["soft_dice_learnt"] = float(rows["soft_dice_learnt"].mean())
     metrics |= {
         "n_parameters": float(parameters),
@@ -342,12 +352,13 @@ def _diagnose(experiment, subsets, masks: np.ndarray, log: Log) -> np.ndarray:
     return diagnose(_judges[key], subsets["test"].images, masks)
 
 
-#: Of these, version 1 kept the warm-up, and began with CM in place of networks of the annotators.
-_VERSIONS = {"cm-no-trace": 2, "cm-two-stage": 2}
+#: Version 1 of CM's kept the warm-up, and began with CM in place of networks of the annotators; of
+#: DiFF's it learnt as ``take-give`` did, with the activations of the released code.
+_VERSIONS = {"cm-no-trace": 2, "cm-two-stage": 2, DIFF: 2, DIFF_FUSED: 2}
 _DATA = {"resolve_dataset": sets.choose, "load": sets.load, "versions": _VERSIONS}
 SEGMENTATION_TASK = Task(SEGMENTATION, sets.targets, run, complete, sets.AnnotatorData, **_DATA)
 TAKE_GIVE_TASK = Task(
-    TAKE_GIVE, sets.targets, run_with_diagnosis, complete, TakeGiveSettings, **_DATA
+    TAKE_GIVE, sets.targets, run_with_diagnosis, complete, TakeGiveSettings, version=2, **_DATA
 )
 COMPARISON_TASK = Task(
     COMPARISON,

@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import Field
 
 from iavlib.core.errors import ExperimentError, suggest
+from iavlib.experiments.claims import NO_MASK
 from iavlib.experiments.config import Experiment
 from iavlib.experiments.tasks import Log, Outcome, Task, annotator_sets as sets
 from iavlib.experiments.tasks.annotators import weights_record, with_weights
@@ -36,11 +37,12 @@ class DiagnosisFirstSettings(sets.DiagnosedData):
     Attributes
     ----------
     nets : tuple of str
-        Diagnosis nets that judge masks.
+        Diagnosis nets that judge masks; of ``ssl``, masks given at the test have no effect, so that
+        it judges raters' masks that it was trained with, and no fused ones.
     optimised_net : str
         The one that masks are optimised on.
     by_rater : tuple of str
-        Nets that are also trained with each rater's masks.
+        Nets that are also trained with each rater's masks, and without: with the whole image.
     generators : tuple of str
         Ways to parametrise expertness maps.
     steps : int
@@ -55,7 +57,7 @@ class DiagnosisFirstSettings(sets.DiagnosedData):
         "image_only": ("clinic", {}),
     }
 
-    nets: Annotated[tuple[str, ...], Field(min_length=2)] = ("cat", "roi", "att", "seat")
+    nets: Annotated[tuple[str, ...], Field(min_length=2)] = ("cat", "roi", "att", "ssl", "seat")
     optimised_net: str = "cat"
     by_rater: tuple[str, ...] = ()
     generators: tuple[str, ...] = ("pixel", "robust", "fourier", "expg", "expg-released")
@@ -80,10 +82,9 @@ def complete(experiment: Experiment) -> Experiment:
     choices |= {"generators": (generators, GENERATORS)}
     choices |= {"optimised_net": ([chosen.optimised_net], chosen.nets)}
     for field, (names, known) in choices.items():
-        for name in names:
-            if name not in known:
-                hint = suggest(name, known)
-                raise ExperimentError(f"settings.{field}", f"there is no {name!r}", hint)
+        for name in (name for name in names if name not in known):
+            problem = f"there is no {name!r}"
+            raise ExperimentError(f"settings.{field}", problem, suggest(name, known))
     return with_weights(experiment)
 
 
@@ -91,9 +92,13 @@ def run(experiment: Experiment, dataset: MultiAnnotatorSet, folder: Path, log: L
     """Run the experiment of the module's description.
 
     Metrics of the test subset: ``auroc_<net>_<mask>`` of each net and mask; ``heldout_nets_<mask>``
-    (mean over the nets that masks were not optimised on) and ``optimised_net_<mask>``;
-    ``with_mask_<rater>`` (mean over nets given that rater's masks) and ``trained_<rater>`` (nets
-    trained with them too); ``high_<generator>`` (share of fine waves in its weights);
+    (mean over the nets that masks were not optimised on, without ``ssl``) and
+    ``optimised_net_<mask>``; ``with_mask_<rater>`` (mean over nets given that rater's masks) and
+    ``trained_<rater>`` (nets trained with them too; of each net ``rater_<net>_<rater>``), where the
+    rater ``NoMask`` marks the whole of every image; where disc and cup of the optic nerve are
+    marked, ``auroc_vcdr_<mask>`` and ``auroc_vcdr_<rater>`` of :func:`cup_to_disc_ratio
+    <iavlib.multiannotator.fusion.cup_to_disc_ratio>`, while nets are given the disc;
+    ``high_<generator>`` (share of fine waves in its weights);
     ``loss_before`` and ``loss_<generator>`` (of the net optimised on); ``image_only_majority`` and
     ``image_only_<generator>`` (mean over the held-out nets, with masks predicted from the image
     alone), ``dice_...`` of these (soft Dice to the mean vote); ``n_images`` of all subsets.
@@ -122,36 +127,57 @@ class _Panel:
         self.metrics = {"n_images": float(len(self.train) + len(self.test))}
         self.scores: dict[str, np.ndarray] = {}
         self.histories: list[pd.DataFrame] = []
-        self.plain = {
-            name: {mask: fuse(subset, how)[:, 1] for mask, how in PLAIN.items()}
-            | {"em": expectation_maximisation(subset)[:, 1]}
+        fused = {
+            name: {mask: fuse(subset, how) for mask, how in PLAIN.items()}
+            | {"em": expectation_maximisation(subset)}
             for name, subset in self.subsets.items()
+        }
+        self.fused = fused["test"]
+        self.plain = {
+            name: {mask: np.clip(1 - maps[:, 0], 0, 1) for mask, maps in by_mask.items()}
+            for name, by_mask in fused.items()
         }
         masks = self.plain["train"]["majority"]
         self.nets = {net: self._train_net(net, self.train, masks) for net in self.chosen.nets}
-        self.heldout = [net for net in self.nets if net != self.chosen.optimised_net]
+        self.heldout = [net for net in self.nets if net not in (self.chosen.optimised_net, "ssl")]
 
     def score_plain_masks(self) -> None:
         """Let the nets diagnose with masks that do not depend on a diagnosis."""
+        from iavlib.multiannotator.fusion import cup_to_disc_ratio
+        from iavlib.multiannotator.scores import diagnosis_auroc
+
         for name, masks in self.plain["test"].items():
             self._score(name, masks)
+        if {"disc", "cup"} <= set(self.test.structures):
+            one_hot = self.test.labels[..., None] == np.arange(self.test.n_classes)
+            raters = zip(self.test.annotators, np.moveaxis(one_hot, (1, -1), (0, 2)), strict=True)
+            for name, maps in (*self.fused.items(), *raters):
+                parts = (maps[:, list(self.test.structures[x])].sum(1) for x in ("disc", "cup"))
+                ratio = cup_to_disc_ratio(*(part >= 0.5 for part in parts))
+                known = np.isfinite(ratio)
+                area = diagnosis_auroc(self.test.diagnosis[known], ratio[known])
+                self.metrics[f"auroc_vcdr_{name}"] = area
 
     def score_raters(self) -> None:
         """Let nets diagnose with each rater's masks, and train some with these only."""
-        for column, name in enumerate(self.test.annotators):
-            marked = [(one, ~one.missing[:, column]) for one in (self.train, self.test)]
-            counts = [np.bincount(one.diagnosis[there], minlength=2).min() for one, there in marked]
+        n, both = len(self.test.annotators), (self.train, self.test)
+        for column, name in enumerate((*self.test.annotators, NO_MASK)):
+            whole = name == NO_MASK
+            pairs = [(one, whole | ~one.missing[:, column % n]) for one in both]
+            counts = [np.bincount(one.diagnosis[there], minlength=2).min() for one, there in pairs]
             if min(counts) < MIN_PER_CLASS:
                 self.log(f"rater {name} marked too few images of a class to be scored")
                 continue
-            train, test = (one.take(there) for one, there in marked)
-            masks = test.labels[:, column]
+            train, test = (one.take(there) for one, there in pairs)
+            marks = [whole | (one.labels[:, column % n] > 0) for one in (train, test)]
+            learnt, masks = (one.astype(int) for one in marks)
             areas = [self._area(net, test, masks)[0] for net in self.nets.values()]
             self.metrics[f"with_mask_{name}"] = float(np.mean(areas))
             areas = []
             for net in self.chosen.by_rater:
-                trained = self._train_net(net, train, train.labels[:, column], f"{net}-{column}")
+                trained = self._train_net(net, train, learnt, f"{net}-{column}")
                 areas.append(self._area(trained, test, masks)[0])
+                self.metrics[f"rater_{net}_{name}"] = areas[-1]
             if areas:
                 self.metrics[f"trained_{name}"] = float(np.mean(areas))
 
@@ -252,6 +278,7 @@ TASK = Task(
     run,
     complete,
     DiagnosisFirstSettings,
+    version=2,  # version 1: ExpG with the released activations, q(f) + E, four nets, no NoMask
     resolve_dataset=sets.choose,
     load=sets.load,
 )

@@ -22,10 +22,12 @@ from pydantic import Field
 from iavlib.core.errors import DataError, ExperimentError, ModelError, TrainingError
 from iavlib.data.catalogue import dataset_names, find_dataset
 from iavlib.data.cohort import Cohort, target, target_names
+from iavlib.data.images import read_mask
 from iavlib.data.official_splits import check_subsets
 from iavlib.experiments.config import AUTO, FINETUNE, PROBE, Experiment, TaskSettings
 from iavlib.experiments.scores import agreement_scores, diagnosis_scores
 from iavlib.experiments.tasks import Log, Outcome, Task, assign_subsets, check_finite
+from iavlib.masks import fleiss_kappa
 from iavlib.models.backbones import find_backbone
 from iavlib.models.weights import SOURCES, find_weights
 from iavlib.training.recipe import Recipe
@@ -54,10 +56,14 @@ class RegressionSettings(TaskSettings):
         :func:`iavlib.training.optimisation.train_last_stages`.
     control : {"none", "shuffled_iaa"}
         ``shuffled_iaa``: the agreement of training images is permuted among them, by the seed.
+    target : {"dice", "n_annotators", "fleiss_kappa"}
+        What is predicted: the mean Dice of the image's pairs; how many annotators marked it;
+        Fleiss' kappa of their masks. The last two are the outlook of the student report.
     """
 
     VERSION_1: ClassVar = {"head_init": ("start", {"fit": "ridge"})}
 
+    target: Literal["dice", "n_annotators", "fleiss_kappa"] = "dice"
     tta: Literal[1, 2, 4, 8] | None = None
     head_init: Literal["zero", "median", "fit"] | None = None
     normalise: Literal["weights", "train"] | None = None
@@ -185,14 +191,21 @@ def published_facts(cohort: str, name: str):
     return getattr(find_dataset(cohort), name) if cohort in dataset_names() else None
 
 
-def agreement_targets(cohort: Cohort) -> pd.DataFrame:
+def agreement_targets(cohort: Cohort, of: str = "dice") -> pd.DataFrame:
     """List the images that have a file and a known agreement.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    of : str
+        As ``target`` of :class:`RegressionSettings`. Fleiss' kappa is measured on mask files, with
+        one mask of each annotator; images whose files are absent or differ in size are left out.
 
     Returns
     -------
     pandas.DataFrame
-        Index ``image_id``: ``target`` (mean pairwise Dice), ``path``, ``malignancy``, ``n_masks``
-        and ``cluster`` (the patient).
+        Index ``image_id``: ``target``, ``path``, ``malignancy``, ``n_masks`` and ``cluster`` (the
+        patient).
 
     Raises
     ------
@@ -200,8 +213,20 @@ def agreement_targets(cohort: Cohort) -> pd.DataFrame:
         If there is none, or a mean Dice lies outside [0, 1].
     """
     table = image_table(cohort).rename(columns={"iaa": "target"})
+    once = cohort.masks.drop_duplicates(["image_id", "annotator"])
+    if of == "n_annotators":
+        table["target"] = once["image_id"].value_counts().astype(float)
+    elif of == "fleiss_kappa":
+        files = once.dropna(subset=["path"]).groupby("image_id")["path"]
+        table["target"] = files.agg(_kappa_of_files).reindex(table.index).astype(float)
     n_masks = f"{table['target'].notna().sum():,} have masks"
     return _usable(cohort, table, "a file and two masks", n_masks)
+
+
+def _kappa_of_files(paths: pd.Series) -> float:
+    masks = [read_mask(path) for path in paths]
+    comparable = len(masks) > 1 and len({mask.shape for mask in masks}) == 1
+    return fleiss_kappa(masks) if comparable else float("nan")
 
 
 def diagnosis_targets(
@@ -295,6 +320,10 @@ def _contradictions(experiment: Experiment, recipe: Recipe | None):
         where, problem = "settings.head_init = 'fit'", "fits linear heads of the target itself only"
         hint = "set head: linear and label_transform: none, or head_init: median"
         yield settings.head_init == "fit" and not linear, where, problem, hint
+        bounded = not probe and (recipe.label_transform != "none" or recipe.head == "beta")
+        where = f"settings.target = {settings.target!r}"
+        problem, hint = "is not from 0 to 1, as this head expects", "set another head"
+        yield settings.target != "dice" and bounded, where, problem, hint
         problem, hint = "is not for the task iaa", "leave it out, or use multitask"
         yield parent is not None, "init_from", problem, hint
         return
@@ -345,7 +374,7 @@ def run(experiment: Experiment, cohort: Cohort, folder: Path, log: Log) -> Outco
 
     probe, is_iaa = experiment.recipe.name == PROBE, experiment.task == IAA
     if is_iaa:
-        table = agreement_targets(cohort)
+        table = agreement_targets(cohort, experiment.settings.target)
         n_images = len(cohort.images)
         if n_images > len(table):
             left_out = f"{n_images - len(table):,} of {n_images:,} images"

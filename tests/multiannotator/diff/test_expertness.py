@@ -17,6 +17,8 @@ from iavlib.multiannotator import (
     high_frequency_energy,
     optimise_expertness,
 )
+from iavlib.multiannotator.expertness import ExpertnessGenerator
+from iavlib.multiannotator.fusion import cup_to_disc_ratio
 
 
 class Checkered(torch.nn.Module):
@@ -46,6 +48,35 @@ def test_optimising_lowers_the_loss_of_the_diagnosis(generator, discs):
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name])
     assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_expg_is_four_convolutions_with_relu_between():
+    made = ExpertnessGenerator(1, 2, (3, 5), torch.Generator().manual_seed(0))
+    assert [tuple(weight.shape[1:]) for weight in made.weights] == [
+        (2, 16),
+        (16, 16),
+        (16, 16),
+        (16, 2),
+    ]
+    with torch.no_grad():
+        made.weights[-1].normal_()
+    convolutions = []
+    for weight, bias in zip(made.weights, made.biases, strict=True):
+        one = torch.nn.Conv2d(*weight.shape[1:], 1)
+        one.weight.data, one.bias.data = weight[0].T[..., None, None], bias[0, 0]
+        convolutions += [one, torch.nn.ReLU()]
+    y, x = np.meshgrid(
+        np.linspace(-(3**0.5), 3**0.5, 3), np.linspace(-(3**0.5), 3**0.5, 5), indexing="ij"
+    )
+    coordinates = torch.tensor(np.stack([y, x])[None], dtype=torch.float32)
+    torch.testing.assert_close(made(), torch.nn.Sequential(*convolutions[:-1])(coordinates))
+
+
+def test_cup_to_disc_ratio_by_hand():
+    disc, cup = np.zeros((3, 10, 6), bool), np.zeros((3, 10, 6), bool)
+    disc[:2, 1:9] = True  # 8 rows
+    cup[0, 3:7, 2] = cup[0, 4, :] = True  # 4 rows, wherever the columns
+    np.testing.assert_array_equal(cup_to_disc_ratio(disc, cup), [0.5, 0, np.nan])
 
 
 def test_expg_is_smoother_than_pixels_where_the_loss_asks_for_a_chessboard():

@@ -9,7 +9,7 @@ import torch
 from iavlib.core.errors import DiagnosisFirstError
 from iavlib.models import TakeGive, build_assisted, build_encoder
 from iavlib.models.assisted import NETS, PatchAttention
-from iavlib.multiannotator.assisted_training import diagnose, segment, train
+from iavlib.multiannotator.assisted_training import assisted_loss, diagnose, segment, train
 from iavlib.stats import auroc
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -78,35 +78,60 @@ def test_folded_batch_norms_survive_the_first_batch(discs, recipe):
     np.testing.assert_allclose(after, before, atol=0.02)
 
 
-def test_take_and_give_pass_gradients_both_ways():
-    made = TakeGive("small", blocks=4, size=32)
-    backbone = made.backbone
-    for output, half, wanted in (
-        ("diagnosis", "segmentation", True),
-        ("mask", "diagnosis", True),
-    ):
-        made.zero_grad()
-        made(IMAGES)[output].sum().backward()
-        reached = [p.grad is not None and bool(p.grad.any()) for p in backbone[half].parameters()]
-        assert any(reached) == wanted
+@pytest.mark.parametrize("blocks", ["B1 B2 B3", "B2 B3", "none"])
+def test_what_the_diagnosis_net_sees_reaches_the_mask_through_connected_blocks_alone(blocks):
+    made = TakeGive("small", blocks=blocks, size=32).eval()
+    assert list(made.give) == [str(int(name[1]) - 1) for name in blocks.split() if name != "none"]
+    before = made(IMAGES)["mask"]
+    with torch.no_grad():
+        for parameter in made.diagnosis.backbone.parameters():
+            parameter.zero_()
+    assert torch.equal(before, made(IMAGES)["mask"]) == (blocks == "none")
 
 
-def test_without_blocks_the_halves_are_apart():
-    made = TakeGive("small", blocks=0, size=32)
-    made(IMAGES)["diagnosis"].sum().backward()
-    assert all(p.grad is None for p in made.backbone["segmentation"].parameters())
-    assert all(p.grad is None for p in made.decoder.parameters())
-    made.zero_grad()
-    made(IMAGES)["mask"].sum().backward()
-    assert all(p.grad is None or not p.grad.any() for p in made.backbone["diagnosis"].parameters())
-
-
-def test_take_and_give_learn_masks_and_diagnoses(discs, recipe):
+def test_take_and_give_learns_masks_by_equation_1_beside_a_diagnosis_net_as_it_was(discs, recipe):
     labelled = discs
-    made = TakeGive("small", blocks=2, size=32)
+    made = TakeGive("small", blocks="B1 B2", size=32)
+    images = torch.from_numpy(labelled.images).permute(0, 3, 1, 2) / 255
+    batch = {"images": images, "mask": torch.from_numpy(labelled.truth).float()}
+    batch["diagnosis"] = torch.full((12,), float("nan"))  # it takes no part
+    logits = made(images)["mask"].double()
+    # written out: -[s log M + (1 - s) log(1 - M)], the mean over pixels
+    mask = batch["mask"].double()
+    by_hand = -(mask * logits.sigmoid().log() + (1 - mask) * (1 - logits.sigmoid()).log()).mean()
+    assert assisted_loss(made, batch).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    before = {name: value.clone() for name, value in made.diagnosis.state_dict().items()}
     history = train(made, labelled, labelled.truth.astype(float), recipe)
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
     assert segment(made, labelled.images).shape == (12, 32, 32)
+    for name, value in made.diagnosis.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_statistics_of_a_frozen_diagnosis_net_do_not_move():
+    made = TakeGive("test_resnet", size=64).train()
+    assert made.backbone.training and not made.diagnosis.training
+    made.diagnosis.requires_grad_(True)
+    assert made.train().diagnosis.training
+
+
+def test_positions_are_added_before_the_linear_maps():
+    """Two patches of one channel; the MLP passes positive values, so that all is done by hand."""
+    attention = PatchAttention(1, 1, scale=1.0)
+    with torch.no_grad():
+        for one, weight in ((attention.query, 2.0), (attention.key, 3.0), (attention.value, 1.0)):
+            one.weight.fill_(weight)
+            one.bias.zero_()
+        for layer in (attention.mlp[0], attention.mlp[2]):
+            layer.weight.fill_(1)
+            layer.bias.zero_()
+    query, memory = torch.tensor([1.0, 2.0]), torch.tensor([5.0, 7.0])
+    found = attention(query.view(1, 1, 2, 1), memory.view(1, 1, 2, 1)).flatten()
+    position = torch.tensor([0.0, 1.0]).sin()  # of rows 0 and 1: width 1 has the first sine alone
+    q, k = 2 * (query + position), 3 * (memory + position)
+    weights = torch.outer(q, k).softmax(1)
+    by_hand = torch.nn.functional.gelu(weights @ memory)
+    torch.testing.assert_close(found, by_hand)
 
 
 def test_attention_takes_any_sides_and_refuses_two():
@@ -124,7 +149,8 @@ def test_attention_takes_any_sides_and_refuses_two():
         (lambda: build_assisted("cat", "small", size=30), "no multiple of 8"),
         (lambda: build_assisted("cat", "small", "file", size=32), "has no weights"),
         (lambda: build_encoder("test_vit", size=160), "at strides"),
-        (lambda: TakeGive("small", blocks=5, size=32), "5 connected blocks"),
+        (lambda: TakeGive("small", blocks=5, size=32), "blocks is 5: give some of B1"),
+        (lambda: TakeGive("small", blocks="B5", size=32), "blocks is B5: give some of B1"),
         (lambda: TakeGive("small", size=32)(torch.rand(2, 1, 32, 32)), "give \\(B, 3, H, W\\)"),
         (
             lambda: build_assisted("roi", "small", size=32)(IMAGES, torch.zeros(2, 16, 16)),
