@@ -58,14 +58,14 @@ class OodReference:
     centre : mapping of str to float
         The zero of centred heat maps, from the validation images; see
         :meth:`iavlib.explain.Explainer.centre_on`. Empty where the network has no map.
-    project : callable
-        Makes of features (k, F) those that are compared.
+    project : callable, optional
+        Makes of features (k, F) those that are compared, which otherwise are the features.
     """
 
     features: np.ndarray
     validation: np.ndarray
     centre: Mapping[str, float] = field(default_factory=dict)
-    project: Callable[[np.ndarray], np.ndarray] = np.asarray
+    project: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def threshold(self) -> float:
@@ -86,7 +86,8 @@ class OodReference:
             that are at least as far away, with the new image counted among them) and
             ``out_of_distribution`` (bool).
         """
-        distance = nearest_distance(self.project(features), self.features)
+        compared = self.project(features) if self.project else features
+        distance = nearest_distance(compared, self.features)
         farther = (self.validation[None] >= distance[:, None]).sum(1)
         p = (1 + farther) / (1 + len(self.validation))
         flagged = distance > self.threshold
