@@ -287,7 +287,9 @@ def _with_texts(picture: bytes, texts: Sequence[Sequence[str]]) -> bytes:
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ElementTree.fromstring(picture)
     for number, of_points in enumerate(texts):
-        points = root.iterfind(f".//{svg}g[@id='hover-{number}']//{svg}use")
+        group = root.find(f".//{svg}g[@id='hover-{number}']")
+        # many points are uses of one path; few are paths of their own
+        points = list(group.iter(f"{svg}use")) or list(group.iter(f"{svg}path"))
         for point, text in zip(points, of_points, strict=True):
             ElementTree.SubElement(point, f"{svg}title").text = text
     content = ElementTree.tostring(root, encoding="unicode")

@@ -647,7 +647,9 @@ def _cross(
     choices = []
     for name, value in entry.items():
         place = f"{part}.{name}" if part else name
-        if isinstance(value, Mapping):
+        if name == "plugins":
+            value = [value]  # a list by nature
+        elif isinstance(value, Mapping):
             value = list(_cross(value, where, task, name))
         elif value == ALL and place in ("method", "method.name"):
             methods = find_task(task).methods

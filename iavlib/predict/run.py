@@ -26,7 +26,7 @@ from iavlib.data.own_masks import path_key
 from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.predict import report
 from iavlib.predict.model import Ensemble, Predictor, describe, limitations
-from iavlib.predict.segmentation import CONSENSUS, MASKS, Segmenter, load_models
+from iavlib.predict.segmentation import CONSENSUS, LISTING, MASKS, Segmenter, load_models
 from iavlib.training.image_cache import to_square
 
 #: Suffixes of the images of a folder; a file that is named is always read.
@@ -36,7 +36,7 @@ _NOT_READ = {"dcm": "DICOM", "dicom": "DICOM", "heic": "HEIC", "heif": "HEIC", "
 _NOT_READ |= dict.fromkeys(("dng", "cr2", "cr3", "nef", "arw", "orf", "rw2"), "raw")
 TABLE, REPORT, ABOUT, HEAT_MAPS = "predictions.csv", "report.html", "about.json", "heat_maps"
 #: What is written; the last shows that the others are complete.
-_RESULTS = (TABLE, REPORT, HEAT_MAPS, CONSENSUS, MASKS, ABOUT)
+_RESULTS = (TABLE, REPORT, HEAT_MAPS, CONSENSUS, MASKS, LISTING, ABOUT)
 _UNFINISHED = ".unfinished-"
 PREDICTED, FAILED = "predicted", "failed"
 COLUMNS = (
@@ -168,6 +168,8 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
         report.write_report(work / REPORT, rows, work / "pictures", about, options.embedded)
         table = pd.DataFrame(rows)
         write_text(work / TABLE, csv_text(table, float_format="%.6g"))
+        if isinstance(ensemble, Segmenter) and ensemble.listing:
+            write_text(work / LISTING, csv_text(pd.DataFrame(ensemble.listing)))
         write_json(work / ABOUT, about)
     return table
 

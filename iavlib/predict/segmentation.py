@@ -27,7 +27,7 @@ from iavlib.predict.model import (
 )
 from iavlib.training.hardware import choose_device
 
-CONSENSUS, MASKS = "consensus", "masks"
+CONSENSUS, MASKS, LISTING = "consensus", "masks", "masks.csv"
 
 
 class Segmenter:
@@ -43,6 +43,8 @@ class Segmenter:
     ----------
     changed : bool
         Whether the source of a method from outside has changed since it was trained.
+    listing : list of dict
+        The masks of annotators that were written, as rows of a table of one's own masks.
     """
 
     draws, predicts_agreement, calibrations, references = True, False, {}, {}
@@ -54,6 +56,7 @@ class Segmenter:
         self.changed = code_digest(type(fitted.method)) not in ("", run.experiment.code)
         self._last: Any = None  # what was predicted last
         self._written: set[Path] = set()
+        self.listing: list[dict[str, str]] = []
 
     def trained_on(self, image_id: str) -> str:
         """Return nothing: which images it was trained on is not recorded."""
@@ -108,6 +111,10 @@ class Segmenter:
             with replacing(path) as partial:
                 Image.fromarray(_labels(maps, size)).save(partial, "PNG")
             written.append((who, str(path)))
+            if folder.parts[0] == MASKS:
+                mask, image = path.relative_to(out), Path(row["image"]).with_suffix("")
+                names = {"image": image.as_posix(), "mask": mask.as_posix()}
+                self.listing.append(names | {"annotator": who})
         return written
 
 

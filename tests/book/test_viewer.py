@@ -61,6 +61,14 @@ def test_each_point_names_its_image_under_the_pointer():
     assert 'role="img" aria-label="A scatter."' in shown
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 9, 40, 400])
+def test_every_number_of_points_has_its_texts(n):
+    values = np.linspace(0, 1, n)
+    table = pd.DataFrame({"true": values, "predicted": values, "malignancy": "benign"})
+    shown = book.figure(plots.predicted_against_true(table), "P.", "S.")._repr_html_()
+    assert len(re.findall("<title>", shown)) == n
+
+
 def test_two_such_figures_share_no_identifier():
     tables = [pd.DataFrame({"true": [0.5, x], "predicted": [0.5, 0.6]}) for x in (0.6, 0.7)]
     shown = [book.figure(plots.predicted_against_true(t), "P.", "S.")._repr_html_() for t in tables]

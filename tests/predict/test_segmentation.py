@@ -85,7 +85,7 @@ def test_masks_are_written_like_the_photographs(segmenters, folder, tmp_path, me
 def test_predicted_annotators_can_be_measured(segmenters, folder, tmp_path):
     out = tmp_path / "out"
     assert iav("predict", folder, "--run", segmenters[1]["cm"].folder, "--out", out).exit_code == 0
-    rows = read_listing(out / "masks").rows
+    rows = read_listing(out / "masks.csv").rows
     annotators = load_method(segmenters[1]["cm"].folder).problem.annotators
     read = {(row.image_id, row.annotator) for row in rows.itertuples()}
     assert read == {(image, who) for image in ("first", "second") for who in annotators}
