@@ -288,6 +288,8 @@ def _with_texts(picture: bytes, texts: Sequence[Sequence[str]]) -> bytes:
     root = ElementTree.fromstring(picture)
     for number, of_points in enumerate(texts):
         group = root.find(f".//{svg}g[@id='hover-{number}']")
+        if group is None:
+            continue  # what is invisible is not drawn
         # many points are uses of one path; few are paths of their own
         points = list(group.iter(f"{svg}use")) or list(group.iter(f"{svg}path"))
         for point, text in zip(points, of_points, strict=True):

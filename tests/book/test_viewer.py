@@ -69,6 +69,13 @@ def test_every_number_of_points_has_its_texts(n):
     assert len(re.findall("<title>", shown)) == n
 
 
+def test_points_that_are_not_shown_have_no_texts():
+    table = pd.DataFrame({"true": [0.5, 0.6], "predicted": [0.5, 0.6]})
+    drawing = plots.predicted_against_true(table)
+    drawing.axes[0].collections[0].set_visible(False)
+    assert "<title>" not in book.figure(drawing, "P.", "S.")._repr_html_()
+
+
 def test_two_such_figures_share_no_identifier():
     tables = [pd.DataFrame({"true": [0.5, x], "predicted": [0.5, 0.6]}) for x in (0.6, 0.7)]
     shown = [book.figure(plots.predicted_against_true(t), "P.", "S.")._repr_html_() for t in tables]
