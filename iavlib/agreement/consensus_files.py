@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import SimpleITK
 from PIL import Image
 
 from iavlib.core.errors import DataError, check_choice
@@ -170,8 +169,9 @@ def _consensus(image_id, paths, stack: np.ndarray, method, ties, seed, quorum):
     if method == "quorum":
         needed = quorum if quorum >= 1 else quorum * len(stack) - 1e-9
         text = f"the quorum of {quorum:g} votes is more than the {len(stack)} masks"
-        votes = np.add.reduce(stack, axis=0, dtype=np.uint16)
-        return votes >= needed, {"warnings": text if needed > len(stack) else ""}
+        return consensus.count_votes(stack) >= needed, {
+            "warnings": text if needed > len(stack) else ""
+        }
     if method == "random":
         generator = np.random.default_rng([seed, zlib.crc32(image_id.encode())])
         mask, index = consensus.random_annotator(stack, generator)
@@ -223,6 +223,8 @@ def _write(mask: np.ndarray, folder: Path, name: str, spacing: float = 1.0) -> P
             if name.endswith(".png"):
                 Image.fromarray(grey).save(temporary, format="PNG", compress_level=1)
             else:
+                import SimpleITK  # which is large
+
                 image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))
                 image.SetSpacing([spacing, spacing])
                 named = temporary.with_name(f"{temporary.name}.nii.gz")  # it chooses the format

@@ -271,7 +271,7 @@ def figure(drawing: MplFigure, caption: str, alt: str) -> Figure:
         stream = io.BytesIO(picture)
     elif len(stream.getvalue()) > _LARGEST_SVG:
         drawn, streams, mime = io.BytesIO(), [io.BytesIO(), io.BytesIO()], "image/webp"
-        drawing.savefig(drawn, dpi=170, pil_kwargs={"compress_level": 1}, **options)
+        drawing.savefig(drawn, format="png", dpi=170, pil_kwargs={"compress_level": 1}, **options)
         # Of photographs the first is smaller by far, of drawings the second.
         for stream, encoding in zip(streams, ({"quality": 88}, {"lossless": True}), strict=True):
             Image.open(drawn).convert("RGB").save(stream, "WEBP", **encoding)

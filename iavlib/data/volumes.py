@@ -12,13 +12,15 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from iavlib.core.errors import DataError, DatasetUnavailable
-from iavlib.core.files import write_text
+from iavlib.core.files import content_digests, write_text
 from iavlib.core.project import cache_home
 from iavlib.data.catalogue import Dataset
 from iavlib.data.cohort import Cohort
@@ -48,21 +50,46 @@ class Slice:
     masks: Mapping[str, np.ndarray]
 
 
+def read_array(path: Path) -> np.ndarray:
+    """Read an image or volume (NIfTI, NRRD, MetaImage, DICOM) of any number of dimensions.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read.
+    """
+    import SimpleITK
+
+    try:
+        return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1][:200]
+        raise DataError(path, f"no readable volume ({reason})", "copy it again") from None
+
+
+def read_xml(path: Path) -> Element:
+    """Read an XML file; its root.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or not XML.
+    """
+    try:
+        return ElementTree.parse(path).getroot()
+    except (OSError, ValueError, ElementTree.ParseError) as error:
+        raise DataError(path, f"is not XML ({error})", "copy the published file again") from None
+
+
 def read_volume(path: Path) -> np.ndarray:
-    """Read a volume (NIfTI, NRRD, MetaImage, DICOM), shape (slices, height, width).
+    """Read a volume, shape (slices, height, width), as :func:`read_array`.
 
     Raises
     ------
     DataError
         If the file cannot be read, or is no volume.
     """
-    import SimpleITK
-
-    try:
-        volume = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1][:200]
-        raise DataError(path, f"no readable volume ({reason})", "copy it again") from None
+    volume = read_array(path)
     if volume.ndim != 3:
         raise DataError(path, f"{volume.ndim} dimensions, not a volume", "replace it")
     return volume
@@ -136,11 +163,17 @@ def load_slices(
     DataError
         If a file is not what it should be, or no slice has a mask.
     """
-    facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    if not facts:
+    files = list(files)
+    if not files:
         problem = f"no volumes with masks in {dataset.folder}"
         raise DatasetUnavailable(dataset.name, problem, dataset.how)
-    key = hashlib.sha256(repr((VERSION, facts)).encode()).hexdigest()[:16]
+    try:
+        digests = content_digests(files)
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+        raise DataError(error.filename, problem, "copy the published file again") from None
+    names = [path.relative_to(dataset.folder).as_posix() for path in files]
+    key = hashlib.sha256(repr((VERSION, names, digests)).encode()).hexdigest()[:16]
     kept = cache_home() / dataset.name / key
     if not (kept / folder.TABLE).is_file():
         kept.mkdir(parents=True, exist_ok=True)

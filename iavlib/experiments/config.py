@@ -419,7 +419,7 @@ def _prepare(values: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(values.get(name), str):
             values[name] = {"name": values[name]}
     method = dict(values.get("method") or {}).get("name", "")
-    values.setdefault("version", task.versions.get(method, task.version))
+    values.setdefault("version", task.version_of(method))
     if isinstance(values.get("split"), Mapping):
         kind = values["split"].get("kind", "holdout")
         if kind not in SPLITS:

@@ -101,9 +101,7 @@ def for_notebook(
     entries = listed(project, profile).get(stem, [])
     known: dict[str, str | None] = {}
     tasks = [(item, find_task(item.task)) for item in entries]
-    entries = [
-        x for x, task in tasks if x.version == task.versions.get(x.method.name, task.version)
-    ]
+    entries = [item for item, task in tasks if item.version == task.version_of(item.method.name)]
     present = [item for item in entries if data_missing(item, known) is None]
     given = [_on_cohort(item, cohort, options) for item in present]
     wanted = list(dict.fromkeys(item for item, _ in resolve_all(given)))

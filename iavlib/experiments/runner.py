@@ -129,7 +129,7 @@ def resolve(
                 f"not {before}",
                 f"restore them, or leave '{field}' out of the specification for a new experiment",
             )
-    version = task.versions.get(experiment.method.name, task.version)
+    version = task.version_of(experiment.method.name)
     if experiment.version != version:
         raise ExperimentError(
             f"task {task.name!r}",

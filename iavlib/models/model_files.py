@@ -132,7 +132,8 @@ def read_model(folder: str | Path, build: Callable[[dict[str, Any]], Model]) -> 
         raise DataError(Path(folder) / SIDECAR, problem, HINT) from error
     network: nn.Module = getattr(model, "network", model)
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         raise FileGone(path, "is missing", HINT) from None
     except IsADirectoryError:

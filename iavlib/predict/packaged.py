@@ -10,7 +10,6 @@ are calibrated on predictions of patients who were left out. ``tools/default_mod
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from iavlib.core.errors import DataError, PredictionError
+from iavlib.core.files import load_json
 from iavlib.experiments.config import Experiment
 from iavlib.experiments.store import Result
 from iavlib.experiments.tasks.image_training import SYMMETRIES, rotate
@@ -95,7 +95,7 @@ def load_default_model(folder: Path = FOLDER) -> Predictor:
         If a file is damaged.
     """
     try:
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        facts: dict[str, Any] = load_json(folder / FACTS)
         tensors = read_tensors(folder / TENSORS)
     except (OSError, ValueError) as error:
         raise DataError(folder, f"cannot be read ({error})", _HINT) from error

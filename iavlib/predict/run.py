@@ -29,8 +29,9 @@ from iavlib.predict.model import Ensemble, Predictor, describe, limitations
 from iavlib.predict.segmentation import CONSENSUS, LISTING, MASKS, Segmenter, load_models
 from iavlib.training.image_cache import to_square
 
-#: Suffixes of the images of a folder; a file that is named is always read.
-SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".webp")
+#: Suffixes of a folder's images beside those of datasets; a file that is named is always read.
+_FURTHER = (".gif", ".webp")
+SUFFIXES = (*IMAGE_SUFFIXES, *_FURTHER)
 #: Formats of cameras and scanners that no installed library reads.
 _NOT_READ = {"dcm": "DICOM", "dicom": "DICOM", "heic": "HEIC", "heif": "HEIC", "avif": "AVIF"}
 _NOT_READ |= dict.fromkeys(("dng", "cr2", "cr3", "nef", "arw", "orf", "rw2"), "raw")
@@ -233,7 +234,7 @@ def _is_photograph(path: Path, excluded: Collection[str]) -> bool:
     real = Path(os.path.realpath(path))
     if not {str(real), *map(str, real.parents)}.isdisjoint(excluded):
         return False
-    return is_image(path) or path.suffix.lower() in SUFFIXES[-2:] or bool(_other_format(path))
+    return is_image(path) or path.suffix.lower() in _FURTHER or bool(_other_format(path))
 
 
 def _other_format(path: Path) -> str:

@@ -1,6 +1,7 @@
 """REFUGE-2, TNMIX and QUBIQ: small files in the layout of their sources."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -90,6 +91,28 @@ def test_both_parts_of_tnmix(home):
     made = from_cohort(cohort, 40, fractions=None)
     drawn = made.labels[made.ids.get_loc("DDTI_7_1"), 0]
     assert drawn.sum() == 10 * 20 and drawn[10:30, 10:20].all()
+
+
+def test_slices_are_made_again_where_the_content_of_a_file_changes(home):
+    place = home / "tnmix" / "TNSCUI2020_train"
+    (place / "mask").mkdir(parents=True)
+    (place / "train.csv").write_text("ID,CATE\n1.bmp,1\n")
+    save(photograph(1), place / "image" / "1.bmp")
+    areas = []
+    for rows in ((5, 20), (5, 30)):
+        save(box(rows, (6, 30)), place / "mask" / "1.bmp")  # of one size, uncompressed
+        os.utime(place / "mask" / "1.bmp", (1e9, 1e9))
+        areas.append(from_cohort(data.load("tnmix"), 40, fractions=None).labels.sum())
+    assert areas == [15 * 24, 25 * 24]
+
+
+@pytest.mark.parametrize("content", ["", "<case><mark>", "\x00\x01"])
+def test_a_damaged_case_of_tnmix_is_named(home, content):
+    case = home / "tnmix" / "DDTI" / "7.xml"
+    case.parent.mkdir(parents=True)
+    case.write_text(content)
+    with pytest.raises(DataError, match=r"7\.xml: is not XML"):
+        data.load("tnmix")
 
 
 def test_a_task_of_a_structure_of_qubiq(home):

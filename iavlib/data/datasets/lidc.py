@@ -12,15 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from iavlib.core.errors import DataError
 from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.volumes import Slice, load_slices, read_volume, windowed
+from iavlib.data.volumes import Slice, load_slices, read_volume, read_xml, windowed
 
 #: Hounsfield units that become black and white.
 LUNG = (-1000, 400)
@@ -71,10 +69,7 @@ def read_outlines(path: Path) -> dict[str, dict[str, list]]:
     DataError
         If the file is not XML.
     """
-    try:
-        sessions = ElementTree.parse(path).getroot().findall("{*}readingSession")
-    except ElementTree.ParseError as error:
-        raise DataError(path, f"is not XML ({error})", "copy the published file again") from None
+    sessions = read_xml(path).findall("{*}readingSession")
     names = [f"R{number}" for number in range(1, len(sessions) + 1)]
     slices: dict[str, dict[str, list]] = {}
     for name, session in zip(names, sessions, strict=True):

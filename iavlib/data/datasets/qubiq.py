@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from iavlib.core.errors import DataError
 from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.volumes import PERCENTILES, Slice, load_slices, windowed
+from iavlib.data.volumes import PERCENTILES, Slice, load_slices, read_array, windowed
 
 
 def load(structure: str = "prostate", task: int = 1) -> Cohort:
@@ -48,13 +47,7 @@ def _read(image: Path, drawn: list[Path]) -> Slice:
 
 
 def _first_channel(path: Path) -> np.ndarray:
-    import SimpleITK
-
-    try:
-        values = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1][:200]
-        raise DataError(path, f"no readable image ({reason})", "copy it again") from None
+    values = read_array(path)
     return values.reshape(-1, *values.shape[-2:])[0]
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -21,7 +20,7 @@ from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import read_image, read_mask
 from iavlib.data.schemas import read_csv
-from iavlib.data.volumes import Slice, load_slices
+from iavlib.data.volumes import Slice, load_slices, read_xml
 
 TIRADS = {"2": "benign", "3": "benign", "4a": "indeterminate"}
 TIRADS |= dict.fromkeys(("4b", "4c", "5"), "malignant")
@@ -45,7 +44,7 @@ def load() -> Cohort:
         meaning = rows.map({"1": "malignant", "0": "benign"})
         known |= {f"TNSCUI_{name.rpartition('.')[0]}": value for name, value in meaning.items()}
     for case in cases:
-        grade = (ElementTree.parse(case).findtext("tirads") or "").strip()
+        grade = (read_xml(case).findtext("tirads") or "").strip()
         known[f"DDTI_{case.stem}"] = TIRADS.get(grade)
     ids = cohort.images.index.to_series()
     found = ids.str.replace(r"^(DDTI_[^_]+)_.*$", r"\1", regex=True).map(known).fillna("unknown")
@@ -57,7 +56,7 @@ def _slices(masks: list, cases: list) -> Iterator[Slice]:
         name, drawn = f"TNSCUI_{mask.stem}", {"reference": 255 * read_mask(mask).astype(np.uint8)}
         yield Slice(name, name, read_image(mask.parents[1] / "image" / mask.name), drawn)
     for case in cases:
-        for mark in ElementTree.parse(case).iterfind("mark"):
+        for mark in read_xml(case).iterfind("mark"):
             number, drawn = (mark.findtext("image") or "").strip(), mark.findtext("svg")
             if not drawn:
                 continue

@@ -133,6 +133,10 @@ class Task:
     load: Callable[[Experiment], Any] | None = None
     methods: Callable[[], Sequence[str]] | None = None
 
+    def version_of(self, method: str) -> int:
+        """Return the version of one of its methods, by name; the task's own for any other."""
+        return self.versions.get(method, self.version)
+
 
 #: A task, or where it is in this package. Another package adds its own by an entry point of the
 #: group ``iavlib.tasks`` that names a :class:`Task`.
