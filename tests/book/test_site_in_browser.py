@@ -94,6 +94,19 @@ def test_figures_lie_on_a_light_card_in_dark_mode(browser, address, scheme):
     assert figure.value_of_css_property("background-color") == "rgba(255, 255, 255, 1)"
 
 
+@pytest.mark.parametrize("page", ["01_data_analysis", "02_iaa_malignancy", "08_baseline_diff"])
+def test_captions_stand_on_the_page_in_dark_mode(browser, address, scheme, page):
+    """On the theme's light card they would have its colour, which axe does not count."""
+    scheme("dark")
+    look(browser, address, f"notebooks/{page}")
+    captions = browser.find_elements(By.CSS_SELECTOR, ".cell_output figcaption")
+    cards = browser.find_elements(By.CSS_SELECTOR, ".cell_output .text_html:has(figcaption)")
+    assert captions and cards
+    assert {card.value_of_css_property("background-color") for card in cards} == {
+        "rgba(0, 0, 0, 0)"
+    }
+
+
 def test_every_link_and_anchor_resolves(phantom_book, broken_links):
     assert broken_links(phantom_book / "_build" / "html") == []
 

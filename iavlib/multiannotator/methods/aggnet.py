@@ -51,9 +51,7 @@ class EstimatedConfusion(nn.Module):
         """Start from the majority vote of the training subset."""
         fused = fuse(data, "mode")
         prior = torch.from_numpy(fused.mean((0, 2, 3))).clamp_min(1e-3)
-        confusion = (
-            torch.from_numpy(fused_confusion(data, fused)).float().nan_to_num(1 / len(prior))
-        )
+        confusion = torch.from_numpy(fused_confusion(data, fused)).float()
         self.prior.copy_(prior / prior.sum())
         self.joint.copy_(confusion.nan_to_num(1 / len(prior)) * self.prior.cpu())
 
