@@ -86,8 +86,19 @@ def imapp_home():
     return Path(home).resolve()
 
 
+@pytest.fixture
+def browser(chromium):
+    """A window of its own: what a page of another test still reports does not arrive in this one."""
+    first = chromium.current_window_handle
+    chromium.switch_to.new_window("tab")
+    yield chromium
+    chromium.close()
+    chromium.switch_to.window(first)
+    chromium.get_log("browser")  # which empties it
+
+
 @pytest.fixture(scope="session")
-def browser():
+def chromium():
     """Headless Chromium; tests that need it skip without one."""
     from selenium import webdriver
 

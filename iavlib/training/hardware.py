@@ -38,8 +38,14 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def effective_precision(precision: str, device: torch.device) -> str:
-    """Return the number format that is used: fp16 needs a GPU, on a CPU it is fp32."""
-    return "fp32" if precision == "fp16" and device.type != "cuda" else precision
+    """Return the number format that is used: fp16 needs a GPU.
+
+    On a CPU it is bf16 where the processor has instructions for it, else fp32.
+    """
+    if precision != "fp16" or device.type == "cuda":
+        return precision
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
