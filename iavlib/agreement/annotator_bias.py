@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
 
 from iavlib.core.errors import DataError
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import mask_paths, read_mask, read_stack
+from iavlib.masks.metrics import surface_distances
 from iavlib.masks.overlap import array_dice, mask_stack
-from iavlib.masks.surfaces import bounding_box, mask_surface
+from iavlib.masks.surfaces import PreparedMask, bounding_box, prepare
 
 if TYPE_CHECKING:
     from iavlib.stats.resampling import Bootstrap
@@ -136,7 +136,11 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
         if len(votes) > 1:
             share = (total - votes[name]) / (len(votes) - 1)
             ties = share > 0.5 - TIE_SHARE, share > 0.5 + TIE_SHARE  # with and without them
-            row |= _overlap(mask, *ties, size) | _shift(mask, *ties, diagonal)
+            consensus = ties[:1] if np.array_equal(*ties) else ties
+            drawn = prepare(mask)
+            shift = float(np.mean([_shift(drawn, prepare(one)) for one in consensus]))
+            row |= _overlap(mask, *ties, size)
+            row |= {"boundary_shift": shift, "boundary_shift_normalized": shift / diagonal}
         rows.append(row)
     return rows
 
@@ -164,15 +168,17 @@ def boundary_shift(mask, reference) -> float:
     DataError
         If the masks are not binary, two-dimensional and of one shape.
     """
-    mask, reference = _crop(mask_stack([mask, reference]))
-    if not (mask.any() and reference.any()):
+    return _shift(*map(prepare, mask_stack([mask, reference])))
+
+
+def _shift(a: PreparedMask, b: PreparedMask) -> float:
+    if a.empty or b.empty:
         return float("nan")
-    own, other = np.argwhere(mask_surface(mask)), np.argwhere(mask_surface(reference))
-    to_other = KDTree(other).query(own)[0]
-    to_own = KDTree(own).query(other)[0]
-    outside = np.where(reference[tuple(own.T)], -1, 1)
-    covered = np.where(mask[tuple(other.T)], 1, -1)
-    return float((to_other @ outside + to_own @ covered) / (len(own) + len(other)))
+    signed = [
+        float(distances @ np.where(other.contains(*one.surface_pixels), -1, 1))
+        for distances, one, other in zip(surface_distances(a, b), (a, b), (b, a), strict=True)
+    ]
+    return (signed[0] - signed[1]) / sum(len(mask.surface[0]) for mask in (a, b))
 
 
 def _rows(image_id: str, paths: dict, annotators: tuple[str, ...]) -> list[dict]:
@@ -199,13 +205,6 @@ def _overlap(mask: np.ndarray, larger: np.ndarray, smaller: np.ndarray, size: in
         "specificity": (outside - area + hits) / outside if outside else np.nan,
         "dice": 2 * hits / (area + consensus) if area + consensus else 1.0,
     }
-
-
-def _shift(mask: np.ndarray, larger: np.ndarray, smaller: np.ndarray, diagonal: float) -> dict:
-    shift = boundary_shift(mask, larger)
-    if not np.array_equal(larger, smaller):
-        shift = (shift + boundary_shift(mask, smaller)) / 2
-    return {"boundary_shift": shift, "boundary_shift_normalized": shift / diagonal}
 
 
 def _crop(stack: np.ndarray) -> np.ndarray:

@@ -73,14 +73,16 @@ def agreement(
     CVAT, Label Studio, COCO, labelme, GeoJSON, NumPy, and a zip of these. Ends with 1 when a mask
     could not be used; the others are done.
     """
+    typer.echo(f"reading {table}")  # before the imports, which take a second
     from iavlib.agreement.analysis import analyse
     from iavlib.core.files import safe_name
     from iavlib.data.datasets.folder import class_names
 
     failed = False
-    for name in class_names(table) if label == "all" else [label]:
+    for name in class_names(table, True) if label == "all" else [label]:
         place = out / safe_name(name) if label == "all" else out
-        typer.echo(f"class {name}" if label == "all" else str(table))
+        if label == "all":
+            typer.echo(f"class {name}")
         chosen = {"label": name, "threshold": threshold, "per_object": per_object}
         chosen |= {"quorum": quorum, "export": tuple(export.replace(",", " ").split())}
         chosen |= {"progress": True, "log": lambda line: typer.echo(f"  {line}")}

@@ -21,15 +21,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from scipy import ndimage, optimize
 
 from iavlib.core.errors import DataError, DatasetUnavailable, suggest
 from iavlib.core.files import replacing
+from iavlib.core.processes import Progress, reporter
 from iavlib.core.project import cache_home
 from iavlib.data import exports
 from iavlib.data.exports import DOCUMENTS, HINT, MASK_SUFFIXES, list_files, stem
-from iavlib.data.images import Values, read_file, read_values, turn
+from iavlib.data.images import Values, decode_mask, png, read_file, read_values, turn
 from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.masks.surfaces import MAX_CLASSES, binarise
 
@@ -49,6 +49,8 @@ ANY, ALL = "any", "all"
 _OBJECT = 0.05
 #: So many files of a folder are all looked at to find photographs among them.
 _FEW = 12
+#: Of more files no masks are kept in memory.
+_MOST_KEPT = 50_000
 Files = list[tuple[Path, tuple[str, ...]]]
 
 
@@ -358,18 +360,24 @@ def unify(rows: pd.DataFrame, column: str, other: str, notes: list[str], apart=(
     for value in rows[column].value_counts().index:
         spellings.setdefault(name_key(value), []).append(value)
     for key, values in spellings.items():
+        if len(values) < 2:
+            continue
         met = [set(rows.loc[rows[column] == value, other]) for value in values]
         named = f"{column} {' and '.join(map(repr, values))}"
-        if len(values) > 1 and (key in apart or any(a & b for a, b in combinations(met, 2))):
+        if key in apart or any(a & b for a, b in combinations(met, 2)):
             notes.append(f"{named} differ only in spelling, but are kept as different ones")
-        elif len(values) > 1:
+        else:
             notes.append(f"{named} are taken as one, {values[0]}")
             rows[column] = rows[column].replace(dict.fromkeys(values[1:], values[0]))
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a mask file found: its size, classes and what binarisation did."""
+    """What one look at a mask file found: its size, classes and what binarisation did.
+
+    The mask is kept as lengths of runs in rows, some thousand bytes, so that no file is decoded
+    twice; not where it depends on a class or a threshold.
+    """
 
     size: tuple[int, int] | None = None
     codes: tuple[int, ...] = ()
@@ -377,27 +385,57 @@ class Look:
     blank: bool = False
     note: str = ""
     error: DataError | None = None
+    runs: np.ndarray | None = None
 
 
-def look_at_files(rows: pd.DataFrame, threshold: float | None) -> dict[str, Look]:
+def decode(path: str, looks: dict[str, Look]) -> tuple[np.ndarray, str]:
+    """Return a mask and its note as :func:`iavlib.data.images.decode_mask` does.
+
+    A file that was looked at is not decoded again.
+    """
+    seen = looks.get(path, Look())
+    if seen.runs is None:
+        return decode_mask(path)
+    return exports.decode_runs(seen.runs, *seen.size), seen.note
+
+
+def look_at_files(
+    rows: pd.DataFrame, threshold: float | None, progress: Progress = False
+) -> dict[str, Look]:
     """Look at every mask file once, several at a time; an error becomes part of the result."""
 
     def look(path: str) -> Look:
         try:
             values: Values = read_file(path, path, read_values)
-            codes, pixels, note = values.classes, values.pixels, ""
-            if not values.colours and (len(codes) < 2 or threshold is not None):
-                note = binarise(pixels, threshold, path)[1]
+            codes, pixels, note, runs = values.classes, values.pixels, "", None
+            if len(codes) < 2 or (threshold is not None and not values.colours):
+                inside = pixels > 0 if values.colours else pixels
+                mask, note = binarise(inside, threshold, path)
+                runs = run_lengths(mask) if threshold is None and len(paths) <= _MOST_KEPT else None
                 small = pixels.dtype.kind in "iu" and 0 < pixels.max() <= MAX_CLASSES
-                codes = [int(pixels.max())] if small and threshold is None else []
+                if not values.colours:
+                    codes = [int(pixels.max())] if small and threshold is None else []
             blank = not codes and not pixels.any()
-            return Look(pixels.shape[::-1], tuple(codes), values.colours, blank, note)
+            return Look(pixels.shape[::-1], tuple(codes), values.colours, blank, note, runs=runs)
         except DataError as error:
             return Look(error=error)
 
     paths = list(dict.fromkeys(rows["path"]))
+    report = reporter(progress, len(paths), "files read")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return dict(zip(paths, pool.map(look, paths), strict=True))
+        looks = {}
+        for path, found in zip(paths, pool.map(look, paths), strict=True):
+            looks[path] = found
+            report(len(looks))
+    return looks
+
+
+def run_lengths(mask: np.ndarray) -> np.ndarray:
+    """Return the lengths of runs in rows, of 0 and 1 in turn, the first of 0."""
+    flat = mask.ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    ends = np.concatenate([np.zeros(1 + int(flat[0]), int), changes, [flat.size]])
+    return np.diff(ends).astype(np.uint32)
 
 
 def by_class(rows: pd.DataFrame, looks: dict[str, Look], names: dict[int, str]) -> pd.DataFrame:
@@ -478,7 +516,7 @@ def keep(mask: Callable[[], np.ndarray], facts: Iterable) -> str:
     path = cache_home() / "own_masks" / f"{digest}.png"
     if not path.is_file():
         with replacing(path) as temporary:
-            Image.fromarray(mask().astype(np.uint8) * 255).save(temporary, "PNG", compress_level=1)
+            temporary.write_bytes(png(mask().astype(np.uint8) * 255))
     return str(path)
 
 

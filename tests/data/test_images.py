@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from iavlib.core.errors import DataError
-from iavlib.data.images import image_size, read_image, read_mask, read_photograph
+from iavlib.data.exports import decode_runs
+from iavlib.data.images import image_size, png as encode, read_image, read_mask, read_photograph
+from iavlib.data.own_masks import run_lengths
 
 
 def test_masks_of_every_kind_read_alike(tmp_path):
@@ -124,3 +126,18 @@ def test_other_formats_are_named_with_a_remedy(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"photo\.heic: no readable image.*as JPEG, PNG"):
         read_photograph(path)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (30, 41), (1100, 1000)])
+def test_what_is_written_is_read_back(tmp_path, shape):
+    """As PNG by Pillow, and from runs: noise, a smooth map, and nothing or everything inside."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, shape).astype(np.uint8)
+    for grey in (noise, np.sort(noise), np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8)):
+        path = tmp_path / "grey.png"
+        path.write_bytes(encode(grey))
+        with Image.open(path) as image:
+            assert image.mode == "L"
+            np.testing.assert_array_equal(np.asarray(image), grey)
+        mask = grey > 127
+        np.testing.assert_array_equal(decode_runs(run_lengths(mask), *shape[::-1]), mask)

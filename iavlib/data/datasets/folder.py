@@ -37,12 +37,13 @@ import pandera.pandas as pa
 
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.files import walk_files, write_text
+from iavlib.core.processes import Progress
 from iavlib.core.project import cache_home
 from iavlib.data import own_masks, schemas
 from iavlib.data.catalogue import Dataset, Layout, register_own
 from iavlib.data.cohort import Cohort
 from iavlib.data.exports import HINT
-from iavlib.data.images import array_suffix, image_size, orientation, read_mask
+from iavlib.data.images import array_suffix, image_size, orientation
 from iavlib.data.own_masks import COLUMNS, FACTS, FIRST_LINE, Source, name_key, overlap
 from iavlib.masks.metrics import image_pairs, metric_names, registry_version
 from iavlib.masks.surfaces import THRESHOLD
@@ -90,6 +91,8 @@ class Listing:
         Where objects are matched, one per image and two of its annotators: ``image_id``,
         ``annotator1``, ``annotator2``, ``matched`` (objects that both drew), ``only_1`` and
         ``only_2`` (that one of them drew alone).
+    looks : dict
+        What was seen in each mask file, by its path.
     """
 
     path: Path
@@ -99,6 +102,7 @@ class Listing:
     classes: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     objects: list[dict] = field(default_factory=list)
+    looks: dict[str, own_masks.Look] = field(default_factory=dict)
 
     @property
     def lost_images(self) -> list[str]:
@@ -136,6 +140,7 @@ def read_listing(
     label: str | None = None,
     threshold: float | None = None,
     per_object: bool = False,
+    progress: Progress = False,
 ) -> Listing:
     """Read a user's masks: a table, a folder, an exported file or an archive.
 
@@ -154,6 +159,8 @@ def read_listing(
         Whether the objects on an image are matched between annotators one to one, and each
         becomes an image of its own, instead of being united. A mask alone is parted into its
         connected regions.
+    progress : bool or callable
+        See :func:`iavlib.core.processes.run_in_order`.
 
     Raises
     ------
@@ -169,7 +176,7 @@ def read_listing(
     listing = _names(path, strict)
     source, rows, notes = listing.source, listing.rows, listing.notes
     files = rows[rows["path"].notna() & rows["reason"].isna()]
-    looks = own_masks.look_at_files(files, threshold)
+    looks = own_masks.look_at_files(files, threshold, progress)
     for row, file in files["path"].items():
         if (error := looks[file].error) is not None:
             if strict:
@@ -201,12 +208,13 @@ def read_listing(
     number = table[table["problem"].isna()].groupby("image_id").size()
     alone = account["image_id"].isin(number.index[number < 2]) & (account["reason"] == "")
     account.loc[alone, ["status", "reason"]] = ["left out", "no other mask of its image"]
-    return Listing(source.path, table, source, account, classes, notes, listing.objects)
+    return replace(listing, rows=table, account=account, classes=classes, looks=looks)
 
 
-def class_names(path: str | Path) -> list[str]:
+def class_names(path: str | Path, progress: Progress = False) -> list[str]:
     """Return the names of the classes in a user's masks; ``any`` alone where they have none."""
-    return list(read_listing(path, False, own_masks.ANY).classes) or [own_masks.ANY]
+    found = read_listing(path, False, own_masks.ANY, progress=progress).classes
+    return list(found) or [own_masks.ANY]
 
 
 def _table_rows(table: Path, header: list[str], cells: list, strict: bool) -> pd.DataFrame:
@@ -435,31 +443,37 @@ def _union(group: pd.DataFrame, threshold) -> np.ndarray:
 
 def _unite(rows: pd.DataFrame, threshold, account: pd.DataFrame, notes: list[str]) -> list[dict]:
     """Return one row per image, annotator and session; objects are united."""
-    made, united, again = [], [], []
-    for key, group in rows.groupby(_DRAWING, sort=False):
-        first, n = group.iloc[0], len(group)
+    made, united, again, drawings, status = [], [], [], {}, {}
+    records = rows.to_dict("records")
+    for place, row in enumerate(records):
+        drawings.setdefault(tuple(row[name] for name in _DRAWING), []).append(place)
+    for key, places in drawings.items():
+        first, n, index = records[places[0]], len(places), rows.index[places]
         name = first["mask"] or "_".join(filter(None, key))
-        row = {**first, "row": group.index[0], "mask": name, "mask_path": first["path"]}
-        if len(set(group["size"])) > 1:
+        row = {**first, "row": index[0], "mask": name, "mask_path": first["path"]}
+        if len({records[place]["size"] for place in places}) > 1:
             row["problem"] = "objects of one annotator differ in the size of their image"
-            account.loc[group.index, "reason"] = row["problem"]
+            status |= dict.fromkeys(index, ("left out", row["problem"]))
         else:
             plain = n == 1 and first["path"] and first["code"] is None and not first["turn"]
             if not plain or threshold is not None:
+                group = rows.iloc[places]
                 facts = _facts(group, threshold)
                 try:
                     row["mask_path"] = own_masks.keep(partial(_union, group, threshold), facts)
                 except DataError as error:  # of an object that cannot be decoded
-                    account.loc[group.index, "reason"] = error.problem
+                    status |= dict.fromkeys(index, ("left out", error.problem))
                     notes.append(f"{error.where}: {error.problem}")
                     continue
-            account.loc[group.index, ["status", "reason"]] = ["merged" if n > 1 else "used", ""]
+            status |= dict.fromkeys(index, ("merged" if n > 1 else "used", ""))
         if n > 1 and "problem" not in row:
             row["mask"] += f" and {n - 1} more" if first["mask"] else ""
             united.append(f"{key[0]}, {key[1]}: {n} objects")
-            two = combinations(_arrays(group, threshold), 2)
+            two = combinations(_arrays(rows.iloc[places], threshold), 2)
             again += [f"{key[0]}, {key[1]}"] * any(overlap(a, b) > _OVERLAP for a, b in two)
         made.append(row)
+    if status:
+        account.loc[list(status), ["status", "reason"]] = list(status.values())
     if united:
         notes.append(f"{len(united)} masks unite objects of one annotator: {_first(united)}")
     if again:
@@ -564,7 +578,7 @@ def _measure(listing: Listing) -> list[dict]:
         masks = {}
         for row in group.itertuples():
             try:
-                masks[row.mask] = read_mask(row.mask_path)
+                masks[row.mask] = own_masks.decode(row.mask_path, listing.looks)[0]
             except DataError as error:
                 problem = f"{error.where}: {error.problem}"
                 raise listing.error([row.Index], problem, error.hint) from None
@@ -682,7 +696,10 @@ def images_table(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(malignancy=rows["malignancy"].replace("unknown", None))
     groups = rows.groupby("image_id", sort=False)
     first = groups.first()
-    sizes = groups["size"].agg(lambda sizes: max(sizes, key=list(sizes).count))
+    sizes: dict[str, list] = {image_id: [] for image_id in first.index}
+    for image_id, size in zip(rows["image_id"], rows["size"], strict=True):
+        sizes[image_id].append(size)
+    sizes = pd.Series({i: max(of_one, key=of_one.count) for i, of_one in sizes.items()})
     unknown = pd.Series(None, index=first.index, dtype="str")
     columns = {"path": first["image_path"], "malignancy": first["malignancy"].fillna("unknown")}
     columns |= {"diagnosis": unknown, "patient_id": first["patient"], "lesion_id": first["lesion"]}
