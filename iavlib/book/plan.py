@@ -37,6 +37,7 @@ from iavlib.book.interactive import collect
 from iavlib.book.jobs import PATH_PARAMETER, Job, NotebookFiles, prepare_jobs, reason_to_run
 from iavlib.core.errors import IavError, ProjectError, suggest
 from iavlib.core.files import only_one, write_json, write_text
+from iavlib.core.processes import usable_cores
 from iavlib.core.project import Project, cache_home, data_home
 from iavlib.core.settings import read_yaml
 from iavlib.core.versions import PACKAGES, package_versions
@@ -371,8 +372,10 @@ def _run_snakemake(
     # the copies travel with the jobs where no file system is shared
     write_text(folder / "Snakefile", source.read_text(encoding="utf-8"))
     described = {t.id: {"command": list(t.command), "needs": list(t.needs)} for t in targets}
-    n_cores = (os.cpu_count() or 1) if request.is_serial else request.n_jobs
-    threads = n_cores if request.is_serial else 1  # all cores for the one job at a time
+    # the one job at a time has all cores, or as many as were asked for: Snakemake sets the variable
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    n_cores = int(asked) if asked.isdecimal() and int(asked) else usable_cores()
+    n_cores, threads = (n_cores, n_cores) if request.is_serial else (request.n_jobs, 1)
     config = {"root": str(request.project.root), "threads": threads, "targets": described}
     write_json(folder / "plan.json", config)
     settings = read_yaml(profile / "config.yaml") or {}
