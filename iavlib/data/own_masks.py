@@ -42,6 +42,7 @@ _FOUND = ("path", "draw", "size", "where", "reason", "hint", "document")
 PHOTOGRAPHS = ("images", "image", "photos", "photographs", "imgs", "originals", "jpegimages")
 #: Folders that say nothing about who drew the files in them.
 _PLAIN = ("masks", "annotations", "labels", "json", "segmentations", "segmentationclass")
+_NOBODY = (*_PLAIN, *PHOTOGRAPHS)
 _BACKGROUND = ("background", "_background_", "void", "unlabeled", "unlabelled", "#e0e0c0")
 VERSION = 1  # of the masks that are kept in the cache
 ANY, ALL = "any", "all"
@@ -194,24 +195,56 @@ def _from_documents(source: Path, files: Files) -> Source | None:
         (p, parts, exports.read_document(p)) for p, parts in files if p.suffix.lower() in DOCUMENTS
     ]
     found = [(path, parts, *read) for path, parts, read in found if read]
+    people, doubted = _people_of_documents(source, found, files)
     stated = {r["of_file"] for *_, records in found for r in records if r["of_file"]}
-    rows = []
-    for path, parts, name, records in found:
-        folders = [p for p in parts[:-1] if p.lower() not in (*_PLAIN, *PHOTOGRAPHS)]
-        alone = source.stem if name in ("labelme", "GeoJSON") else path.name.split(".")[0]
-        by_path, place = (folders or [alone])[0], "/".join(parts)
+    rows, notes = [], []
+    for (path, parts, _, records), (who, image) in zip(found, people, strict=True):
         for record in records:
             of_file = record["of_file"] if len(stated) > 1 else None
-            facts = {"annotator": record["annotator"] or of_file or by_path, "document": str(path)}
-            where = ", ".join(filter(None, (place, record["where"])))
-            rows.append(record | facts | {"where": where})
+            facts = {"annotator": (not doubted and record["annotator"]) or of_file or who}
+            facts |= {"image": image if record["image"] == _bare(path) else record["image"]}
+            where = ", ".join(filter(None, ("/".join(parts), record["where"])))
+            rows.append(record | facts | {"where": where, "document": str(path)})
     if not rows:
         return None
+    if doubted:
+        notes.append("files of several names state one annotator; their names or folders are used")
     kinds = Counter(name for _, _, name, _ in found).items()
     named = ", ".join(f"{name} ({n} files)" if n > 1 else name for name, n in kinds)
     read = {path for path, *_ in found}
     kept = [f for f in files if f[0] in read or f[0].suffix.lower() in IMAGE_SUFFIXES]
-    return Source(source, named, _complete(pd.DataFrame(rows)), kept)
+    return Source(source, named, _complete(pd.DataFrame(rows)), kept, notes=notes)
+
+
+def _bare(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
+def _people_of_documents(source: Path, found: list, files: Files) -> tuple[list[tuple], bool]:
+    """Tell who drew each document, and of which image, by its folder and its name.
+
+    Also whether annotators that documents state are not told apart by that: several state one
+    and hold the same image, as accounts of several installations have equal numbers.
+    """
+    table = pd.DataFrame({"image": [_bare(path) for path, *_ in found]}, dtype=object)
+    folders = [[p for p in parts[:-1] if p.lower() not in _NOBODY] for _, parts, *_ in found]
+    table["annotator"] = [(one or [""])[0] for one in folders]
+    stated = [{record["image"] for record in records} for *_, records in found]
+    names = {name for one in stated for name in one} - set(table["image"])
+    names |= {parts[-1] for path, parts in files if path.suffix.lower() in IMAGE_SUFFIXES}
+    shown = {path_key([name])[-1] for name in names}
+    alone = ["" if kind in ("labelme", "GeoJSON") else _bare(path) for path, _, kind, _ in found]
+    default = table["annotator"].where(table["annotator"].ne(""), alone).replace("", source.stem)
+    if all(len(one) < 2 for one in stated) and not shown & set(map(name_key, table["image"])):
+        _who_drew(table, shown)  # documents of one image each, that are not named like images
+    people = table["annotator"] if table["annotator"].ne("").all() else default
+    holders = {}
+    for who, (*_, records) in zip(people, found, strict=True):
+        for key in {(r["annotator"], r["image"]) for r in records if r["annotator"]}:
+            holders.setdefault(key, set()).add(who)
+    single = all(len({r["annotator"] for r in records}) < 2 for *_, records in found)
+    doubted = single and any(len(who) > 1 for who in holders.values())
+    return list(zip(people, table["image"], strict=True)), doubted
 
 
 def _from_mask_files(source: Path, files: Files) -> Source:

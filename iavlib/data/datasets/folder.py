@@ -399,7 +399,8 @@ def _fit_photographs(rows: pd.DataFrame, looks: dict, listing: Listing, strict) 
             raise listing.error(sorted(set(of_image.values())), problem, _SIZES_HINT)
     rows = rows.assign(size=pd.Series(sizes, index=rows.index, dtype=object), turn=turns)
     unknown = rows["draw"].notna() & rows["size"].map(len).eq(0)
-    rows.loc[unknown, "reason"] = "the size of its image is not known: put the photograph beside"
+    text = "neither the file nor a photograph named {} gives the size: put the photograph beside"
+    rows.loc[unknown, "reason"] = text.format(", ".join(rows.loc[unknown, "image"].unique()[:1]))
     if n := sum(turn != 1 for _, turn in photos.values()):
         notes.append(f"{n} photographs have an EXIF orientation and are read upright")
     texts = {
