@@ -138,7 +138,7 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
             ties = share > 0.5 - TIE_SHARE, share > 0.5 + TIE_SHARE  # with and without them
             consensus = ties[:1] if np.array_equal(*ties) else ties
             drawn = prepare(mask)
-            shift = float(np.mean([_shift(drawn, prepare(one)) for one in consensus]))
+            shift = float(np.mean([_shift(mask, one, drawn, prepare(one)) for one in consensus]))
             row |= _overlap(mask, *ties, size)
             row |= {"boundary_shift": shift, "boundary_shift_normalized": shift / diagonal}
         rows.append(row)
@@ -168,17 +168,17 @@ def boundary_shift(mask, reference) -> float:
     DataError
         If the masks are not binary, two-dimensional and of one shape.
     """
-    return _shift(*map(prepare, mask_stack([mask, reference])))
+    mask, reference = mask_stack([mask, reference])
+    return _shift(mask, reference, prepare(mask), prepare(reference))
 
 
-def _shift(a: PreparedMask, b: PreparedMask) -> float:
-    if a.empty or b.empty:
+def _shift(mask, reference, drawn: PreparedMask, other: PreparedMask) -> float:
+    if drawn.empty or other.empty:
         return float("nan")
-    signed = [
-        float(distances @ np.where(other.contains(*one.surface_pixels), -1, 1))
-        for distances, one, other in zip(surface_distances(a, b), (a, b), (b, a), strict=True)
-    ]
-    return (signed[0] - signed[1]) / sum(len(mask.surface[0]) for mask in (a, b))
+    to_other, to_own = surface_distances(drawn, other)
+    own, its = (tuple(one.points((1, 1)).astype(int).T) for one in (drawn, other))
+    shift = to_other @ np.where(reference[own], -1, 1) + to_own @ np.where(mask[its], 1, -1)
+    return float(shift / (len(to_other) + len(to_own)))
 
 
 def _rows(image_id: str, paths: dict, annotators: tuple[str, ...]) -> list[dict]:

@@ -169,9 +169,7 @@ def read_cvat(root: ElementTree.Element, path: Path) -> Iterator[dict]:
                 draw = partial(polygons, [[points]])
             elif one.tag == "mask":
                 left, top, w, h = (int(one.get(k)) for k in ("left", "top", "width", "height"))
-                draw = partial(
-                    _inlay, partial(decode_runs, one.get("rle").split(","), w, h), left, top
-                )
+                draw = partial(_inlay, partial(_runs, one.get("rle").split(","), w, h), left, top)
             attributes = {a.get("name"): (a.text or "").strip() for a in one.iter("attribute")}
             facts = {"label": one.get("label"), "annotator": _who(attributes), "draw": draw}
             where, reason = f"{image.get('name')}, {one.tag} {number}", f"a {one.tag}"
@@ -180,7 +178,7 @@ def read_cvat(root: ElementTree.Element, path: Path) -> Iterator[dict]:
             yield about | NOTHING
 
 
-def decode_runs(counts: Iterable, width: int, height: int) -> np.ndarray:
+def _runs(counts: Iterable, width: int, height: int) -> np.ndarray:
     """Decode lengths of runs in rows, of 0 and 1 in turn, the first of 0."""
     lengths = np.array(list(counts), int)
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(height, width)

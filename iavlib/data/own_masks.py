@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -408,8 +409,8 @@ def unify(rows: pd.DataFrame, column: str, other: str, notes: list[str], apart=(
 class Look:
     """What one look at a mask file found: its size, classes and what binarisation did.
 
-    The mask is kept as lengths of runs in rows, some thousand bytes, so that no file is decoded
-    twice; not where it depends on a class or a threshold.
+    The mask is kept in some thousand bytes, so that no file is decoded twice; not where it depends
+    on a class or a threshold.
     """
 
     size: tuple[int, int] | None = None
@@ -418,7 +419,7 @@ class Look:
     blank: bool = False
     note: str = ""
     error: DataError | None = None
-    runs: np.ndarray | None = None
+    packed: bytes | None = None
 
 
 def decode(path: str, looks: dict[str, Look]) -> tuple[np.ndarray, str]:
@@ -427,9 +428,11 @@ def decode(path: str, looks: dict[str, Look]) -> tuple[np.ndarray, str]:
     A file that was looked at is not decoded again.
     """
     seen = looks.get(path, Look())
-    if seen.runs is None:
+    if seen.packed is None:
         return decode_mask(path)
-    return exports.decode_runs(seen.runs, *seen.size), seen.note
+    bits = np.frombuffer(zlib.decompress(seen.packed), np.uint8)
+    width, height = seen.size
+    return np.unpackbits(bits, count=width * height).view(bool).reshape(height, width), seen.note
 
 
 def look_at_files(
@@ -440,16 +443,17 @@ def look_at_files(
     def look(path: str) -> Look:
         try:
             values: Values = read_file(path, path, read_values)
-            codes, pixels, note, runs = values.classes, values.pixels, "", None
+            codes, pixels, note, packed = values.classes, values.pixels, "", None
             if len(codes) < 2 or (threshold is not None and not values.colours):
                 inside = pixels > 0 if values.colours else pixels
                 mask, note = binarise(inside, threshold, path)
-                runs = run_lengths(mask) if threshold is None and len(paths) <= _MOST_KEPT else None
+                if threshold is None and len(paths) <= _MOST_KEPT:
+                    packed = zlib.compress(np.packbits(mask), 1)
                 small = pixels.dtype.kind in "iu" and 0 < pixels.max() <= MAX_CLASSES
                 if not values.colours:
                     codes = [int(pixels.max())] if small and threshold is None else []
             blank = not codes and not pixels.any()
-            return Look(pixels.shape[::-1], tuple(codes), values.colours, blank, note, runs=runs)
+            return Look(pixels.shape[::-1], tuple(codes), values.colours, blank, note, None, packed)
         except DataError as error:
             return Look(error=error)
 
@@ -461,14 +465,6 @@ def look_at_files(
             looks[path] = found
             report(len(looks))
     return looks
-
-
-def run_lengths(mask: np.ndarray) -> np.ndarray:
-    """Return the lengths of runs in rows, of 0 and 1 in turn, the first of 0."""
-    flat = mask.ravel()
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    ends = np.concatenate([np.zeros(1 + int(flat[0]), int), changes, [flat.size]])
-    return np.diff(ends).astype(np.uint32)
 
 
 def by_class(rows: pd.DataFrame, looks: dict[str, Look], names: dict[int, str]) -> pd.DataFrame:

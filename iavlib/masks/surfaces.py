@@ -462,22 +462,10 @@ class PreparedMask:
         """Distances of any pixels of the image to this mask's surface."""
         return NearestSurface(*self.surface, self.crop.shape, self.shape)
 
-    @property
-    def surface_pixels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of the surface pixels in the image, in raster order."""
-        return self.surface[0] + self.top, self.surface[1] + self.left
-
-    def contains(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Return whether the mask contains each of some pixels of the image."""
-        rows, columns = rows - self.top, columns - self.left
-        height, width = self.crop.shape
-        near = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        near[near] = self.crop[rows[near], columns[near]]
-        return near
-
     def points(self, spacing: tuple[float, float]) -> np.ndarray:
         """Return the surface pixels' coordinates, shape (n, 2), in units of ``spacing``."""
-        return np.column_stack(self.surface_pixels) * np.asarray(spacing)
+        rows, columns = self.surface
+        return np.column_stack([rows + self.top, columns + self.left]) * np.asarray(spacing)
 
 
 def prepare(mask) -> PreparedMask:

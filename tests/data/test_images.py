@@ -4,13 +4,13 @@ import struct
 import zlib
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from iavlib.core.errors import DataError
-from iavlib.data.exports import decode_runs
 from iavlib.data.images import image_size, png as encode, read_image, read_mask, read_photograph
-from iavlib.data.own_masks import run_lengths
+from iavlib.data.own_masks import decode, look_at_files
 
 
 def test_masks_of_every_kind_read_alike(tmp_path):
@@ -130,7 +130,7 @@ def test_other_formats_are_named_with_a_remedy(tmp_path, content):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (30, 41), (1100, 1000)])
 def test_what_is_written_is_read_back(tmp_path, shape):
-    """As PNG by Pillow, and from runs: noise, a smooth map, and nothing or everything inside."""
+    """As PNG by Pillow, and from memory: noise, a smooth map, and nothing or everything inside."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, shape).astype(np.uint8)
     for grey in (noise, np.sort(noise), np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8)):
@@ -139,5 +139,8 @@ def test_what_is_written_is_read_back(tmp_path, shape):
         with Image.open(path) as image:
             assert image.mode == "L"
             np.testing.assert_array_equal(np.asarray(image), grey)
-        mask = grey > 127
-        np.testing.assert_array_equal(decode_runs(run_lengths(mask), *shape[::-1]), mask)
+        mask = np.where(grey > 127, 255, 0).astype(np.uint8)
+        path.write_bytes(encode(mask))
+        looks = look_at_files(pd.DataFrame({"path": [str(path)]}), None)
+        path.unlink()  # it is not read again
+        np.testing.assert_array_equal(decode(str(path), looks)[0], mask > 0)

@@ -25,6 +25,7 @@ import difflib
 import hashlib
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -697,10 +698,7 @@ def images_table(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(malignancy=rows["malignancy"].replace("unknown", None))
     groups = rows.groupby("image_id", sort=False)
     first = groups.first()
-    sizes: dict[str, list] = {image_id: [] for image_id in first.index}
-    for image_id, size in zip(rows["image_id"], rows["size"], strict=True):
-        sizes[image_id].append(size)
-    sizes = pd.Series({i: max(of_one, key=of_one.count) for i, of_one in sizes.items()})
+    sizes = pd.Series({i: Counter(of_one).most_common(1)[0][0] for i, of_one in groups["size"]})
     unknown = pd.Series(None, index=first.index, dtype="str")
     columns = {"path": first["image_path"], "malignancy": first["malignancy"].fillna("unknown")}
     columns |= {"diagnosis": unknown, "patient_id": first["patient"], "lesion_id": first["lesion"]}
