@@ -37,6 +37,7 @@ from iavlib.book.interactive import collect
 from iavlib.book.jobs import PATH_PARAMETER, Job, NotebookFiles, prepare_jobs, reason_to_run
 from iavlib.core.errors import IavError, ProjectError, suggest
 from iavlib.core.files import only_one, write_json, write_text
+from iavlib.core.processes import usable_cores
 from iavlib.core.project import Project, cache_home, data_home
 from iavlib.core.settings import read_yaml
 from iavlib.core.versions import PACKAGES, package_versions
@@ -44,6 +45,8 @@ from iavlib.core.versions import PACKAGES, package_versions
 LOCAL = "local"
 EXPERIMENT, NOTEBOOK, BOOK = "experiment", "notebook", "book"
 _MIN_FREE_BYTES = 1_000_000
+#: What a notebook that trains takes of the memory, at most.
+_NOTEBOOK_BYTES = 3_000_000_000
 _REASONS = {
     **{"missing": "never run", "unfinished": "not finished"},
     **{"failed": "its last run failed", "running": "another process runs it"},
@@ -104,8 +107,9 @@ class Request:
         Whether to run even what is up to date; experiments excepted.
     with_book : bool
         Whether the book is built at the end.
-    n_jobs : int
-        Jobs at a time.
+    n_jobs : int, optional
+        Jobs at a time, an experiment being one; by default notebooks train themselves, and several
+        of them run at a time where cores and memory allow.
     train : bool
         Whether experiments that are not finished are trained.
     executor : str
@@ -118,14 +122,23 @@ class Request:
     overrides: Mapping[str, str]
     force: bool = False
     with_book: bool = False
-    n_jobs: int = 1
+    n_jobs: int | None = None
     executor: str = LOCAL
     train: bool = True
 
     @property
-    def is_serial(self) -> bool:
-        """Whether one job runs at a time on this machine: notebooks then train themselves."""
-        return self.n_jobs == 1 and self.executor == LOCAL
+    def is_plain(self) -> bool:
+        """Whether the only jobs are notebooks, on this machine: they then train themselves."""
+        return (self.n_jobs or 1) == 1 and self.executor == LOCAL
+
+    def n_at_once(self, n_todo: int) -> int:
+        """Return how many of `n_todo` jobs run at a time."""
+        if self.n_jobs or self.executor != LOCAL:
+            return self.n_jobs or 1
+        if shutil.which("nvidia-smi"):  # notebooks would compete for the memory of the GPU
+            return 1
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return max(1, min(usable_cores(), n_todo, memory // _NOTEBOOK_BYTES))
 
     @functools.cached_property
     def jobs(self) -> list[Job]:
@@ -140,7 +153,7 @@ class Request:
         IavError
             If a parameter, a profile or the table of contents is wrong.
         """
-        separate = self.jobs if self.train and not self.is_serial else ()
+        separate = self.jobs if self.train and not self.is_plain else ()
         experiments = {t.id: t for job in separate for t in _experiment_targets(job)}
         notebooks = [self._notebook_target(job) for job in self.jobs]
         book = [self._book_target(notebooks)] if self.with_book else []
@@ -183,7 +196,7 @@ class Request:
     @property
     def _subject(self) -> str:
         """What is asked for, however it is made."""
-        return repr(replace(self, force=False, n_jobs=1, executor=LOCAL))
+        return repr(replace(self, force=False, n_jobs=None, executor=LOCAL))
 
     @property
     def _record(self) -> Path:
@@ -202,7 +215,7 @@ class Request:
             overrides[PATH_PARAMETER] = job.parameters[PATH_PARAMETER]
         command = ["run", job.stem, "--job", "--profile", job.profile]
         command += [word for name, value in overrides.items() for word in ("-p", f"{name}={value}")]
-        needs = () if self.is_serial or not self.train else job.experiments.listed
+        needs = () if self.is_plain or not self.train else job.experiments.listed
         if needs or not self.train:
             command.append("--no-train")  # what it needs are jobs of their own
         command += ["--force"] if self.force else []
@@ -280,7 +293,8 @@ def make(request: Request, log: Callable[[str], None]) -> list[Target]:
         if not todo:
             log(nothing_to_do(len(targets)))
             return []
-        log(f"{len(todo)} of {len(targets)} jobs to do, {request.n_jobs} at a time")
+        n_at_once = request.n_at_once(sum(target.kind != BOOK for target in todo) or 1)
+        log(f"{len(todo)} of {len(targets)} jobs to do, {n_at_once} at a time")
         for target in todo:
             target.prepare()
         shutil.rmtree(project.build / "plan", ignore_errors=True)
@@ -371,22 +385,21 @@ def _run_snakemake(
     # the copies travel with the jobs where no file system is shared
     write_text(folder / "Snakefile", source.read_text(encoding="utf-8"))
     described = {t.id: {"command": list(t.command), "needs": list(t.needs)} for t in targets}
-    n_cores = (os.cpu_count() or 1) if request.is_serial else request.n_jobs
-    threads = n_cores if request.is_serial else 1  # all cores for the one job at a time
-    config = {"root": str(request.project.root), "threads": threads, "targets": described}
+    n_jobs = request.n_at_once(len(targets))
+    config = {"root": str(request.project.root), "targets": described}
     write_json(folder / "plan.json", config)
     settings = read_yaml(profile / "config.yaml") or {}
     is_local = settings.get("executor", LOCAL) == LOCAL
     command = [sys.executable, "-m", "iavlib.book.worker", "snakemake", "--snakefile", "Snakefile"]
     command += ["--configfile", "plan.json", "--workflow-profile", str(profile), "--keep-going"]
-    command += ["--rerun-triggers", "mtime", "--cores" if is_local else "--jobs", str(n_cores)]
+    command += ["--rerun-triggers", "mtime", "--cores" if is_local else "--jobs", str(n_jobs)]
     if "default-storage-provider" in settings:  # receipts must be seen on all machines
         command += ["--default-storage-prefix", str(folder)]
     with (folder / "snakemake.log").open("wb") as log:
         errors = log if is_local and not options else None  # a cluster's progress is shown
         streams = {"stdin": subprocess.PIPE, "stderr": errors}
         process = subprocess.Popen(
-            [*command, *options], cwd=folder, env=_environment(folder), **streams
+            [*command, *options], cwd=folder, env=_environment(request, folder, n_jobs), **streams
         )
         try:
             return process.wait()
@@ -395,10 +408,13 @@ def _run_snakemake(
             process.wait()
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(request: Request, folder: Path, n_jobs: int) -> dict[str, str]:
     """Give Snakemake a cache that it can write; jobs keep the locations of ours."""
     ours = {"IAV_CACHE_HOME": str(cache_home()), "IAV_DATA_HOME": str(data_home())}
-    return {**os.environ, **ours, "XDG_CACHE_HOME": str(folder / "cache")}
+    ours |= {"XDG_CACHE_HOME": str(folder / "cache")}
+    # threads of several notebooks that wait for a core waste the others' time
+    threads = {"OMP_NUM_THREADS": str(max(1, usable_cores() // n_jobs))} if request.is_plain else {}
+    return {**threads, **os.environ, **ours}
 
 
 def _last_line(folder: Path) -> str:
