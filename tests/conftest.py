@@ -88,7 +88,7 @@ def imapp_home():
 
 @pytest.fixture
 def browser(chromium):
-    """A window of its own: what a page of another test still reports does not arrive in this one."""
+    """A window of its own, in which nothing arrives that the page of another test reports."""
     first = chromium.current_window_handle
     chromium.switch_to.new_window("tab")
     yield chromium

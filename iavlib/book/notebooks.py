@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iavlib.book import notebook_source as source
 from iavlib.book.jobs import Job, NotebookFiles, prepare_jobs, reason_to_run
@@ -27,7 +27,9 @@ from iavlib.book.manifest import read_manifest
 from iavlib.core.errors import IavError, ManifestError, NotebookError
 from iavlib.core.files import only_one, write_json, write_text
 from iavlib.core.project import RUN_VARIABLE, Project, find_project, select_notebooks
-from iavlib.data.cohort import Cohort
+
+if TYPE_CHECKING:
+    from iavlib.data.cohort import Cohort
 
 OUTPUT = "output.ipynb"
 MANIFEST = "manifest.json"

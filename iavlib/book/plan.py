@@ -131,13 +131,14 @@ class Request:
         """Whether the only jobs are notebooks, on this machine: they then train themselves."""
         return (self.n_jobs or 1) == 1 and self.executor == LOCAL
 
-    def n_at_once(self, n_todo: int) -> int:
-        """Return how many of `n_todo` jobs run at a time."""
+    def n_at_once(self, targets: Sequence[Target]) -> int:
+        """Return how many of the jobs that are to be done run at a time."""
         if self.n_jobs or self.executor != LOCAL:
             return self.n_jobs or 1
         if shutil.which("nvidia-smi"):  # notebooks would compete for the memory of the GPU
             return 1
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        n_todo = sum(target.kind == NOTEBOOK and target.reason is not None for target in targets)
         return max(1, min(usable_cores(), n_todo, memory // _NOTEBOOK_BYTES))
 
     @functools.cached_property
@@ -293,8 +294,7 @@ def make(request: Request, log: Callable[[str], None]) -> list[Target]:
         if not todo:
             log(nothing_to_do(len(targets)))
             return []
-        n_at_once = request.n_at_once(sum(target.kind != BOOK for target in todo) or 1)
-        log(f"{len(todo)} of {len(targets)} jobs to do, {n_at_once} at a time")
+        log(f"{len(todo)} of {len(targets)} jobs to do, {request.n_at_once(targets)} at a time")
         for target in todo:
             target.prepare()
         shutil.rmtree(project.build / "plan", ignore_errors=True)
@@ -385,21 +385,26 @@ def _run_snakemake(
     # the copies travel with the jobs where no file system is shared
     write_text(folder / "Snakefile", source.read_text(encoding="utf-8"))
     described = {t.id: {"command": list(t.command), "needs": list(t.needs)} for t in targets}
-    n_jobs = request.n_at_once(len(targets))
-    config = {"root": str(request.project.root), "targets": described}
+    n_jobs, threads = request.n_at_once(targets), 1
+    if request.is_plain:  # they share the cores, or have as many as were asked for
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        threads = int(asked) if asked.isdecimal() and int(asked) else usable_cores() // n_jobs
+    # Snakemake gives each job this number of threads in OMP_NUM_THREADS
+    config = {"root": str(request.project.root), "threads": threads, "targets": described}
     write_json(folder / "plan.json", config)
     settings = read_yaml(profile / "config.yaml") or {}
     is_local = settings.get("executor", LOCAL) == LOCAL
     command = [sys.executable, "-m", "iavlib.book.worker", "snakemake", "--snakefile", "Snakefile"]
     command += ["--configfile", "plan.json", "--workflow-profile", str(profile), "--keep-going"]
-    command += ["--rerun-triggers", "mtime", "--cores" if is_local else "--jobs", str(n_jobs)]
+    limit = ("--cores" if is_local else "--jobs", str(n_jobs * threads))
+    command += ["--rerun-triggers", "mtime", *limit]
     if "default-storage-provider" in settings:  # receipts must be seen on all machines
         command += ["--default-storage-prefix", str(folder)]
     with (folder / "snakemake.log").open("wb") as log:
         errors = log if is_local and not options else None  # a cluster's progress is shown
         streams = {"stdin": subprocess.PIPE, "stderr": errors}
         process = subprocess.Popen(
-            [*command, *options], cwd=folder, env=_environment(request, folder, n_jobs), **streams
+            [*command, *options], cwd=folder, env=_environment(folder), **streams
         )
         try:
             return process.wait()
@@ -408,13 +413,11 @@ def _run_snakemake(
             process.wait()
 
 
-def _environment(request: Request, folder: Path, n_jobs: int) -> dict[str, str]:
+def _environment(folder: Path) -> dict[str, str]:
     """Give Snakemake a cache that it can write; jobs keep the locations of ours."""
     ours = {"IAV_CACHE_HOME": str(cache_home()), "IAV_DATA_HOME": str(data_home())}
     ours |= {"XDG_CACHE_HOME": str(folder / "cache")}
-    # threads of several notebooks that wait for a core waste the others' time
-    threads = {"OMP_NUM_THREADS": str(max(1, usable_cores() // n_jobs))} if request.is_plain else {}
-    return {**threads, **os.environ, **ours}
+    return {**os.environ, **ours}
 
 
 def _last_line(folder: Path) -> str:

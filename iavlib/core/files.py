@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -364,17 +365,25 @@ def load_template(package: str, name: str, **shared: Any):
     jinja2.Template
         It escapes values in HTML, and refuses variables that are not defined.
     """
+    environment = _environment(package)
+    if shared:  # which the templates that are kept would keep too
+        environment = environment.overlay(cache_size=0)
+    return environment.get_template(name, globals={"digest_of": _digest_of, **shared})
+
+
+@functools.cache
+def _environment(package: str) -> Any:
+    """Return what compiles the templates of a package, each once in a process."""
     import jinja2  # here, because most users of this module write no page
 
     loaders = [jinja2.PackageLoader(package), jinja2.PackageLoader("iavlib.core")]
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.ChoiceLoader(loaders),
         autoescape=jinja2.select_autoescape(),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(name, globals={"digest_of": _digest_of, **shared})
 
 
 def _digest_of(script: str) -> str:

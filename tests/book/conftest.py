@@ -1,5 +1,6 @@
 """The book, built once per kind of data in the smoke profile, in a copy of the project."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -90,3 +91,41 @@ def imapp_book(tmp_path_factory, imapp_home) -> Path:
     """Project whose book was built on the published tables, with the notebooks that judge them."""
     project = _copy_project(tmp_path_factory.mktemp("imapp-book") / "project")
     return _build(project, "01", "02", "06", data_home=imapp_home)
+
+
+@pytest.fixture(scope="session")
+def axe():
+    """Source of axe-core, which checks a page for barriers."""
+    found = importlib.util.find_spec("axe_core_python")
+    if found is None:
+        pytest.skip("needs axe-core: pip install 'iavlib[dev]'")
+    return Path(found.origin).with_name("axe.min.js").read_text()
+
+
+@pytest.fixture(scope="session")
+def address(phantom_book):
+    """Where the phantom book is served."""
+    with looking.served(phantom_book / "_build" / "html") as root:
+        yield root
+
+
+@pytest.fixture(scope="session")
+def on_desktop(chromium, phantom_book, address, axe) -> dict[str, dict]:
+    """What a wide window found on each page of the served book, barriers included."""
+    addresses = {page: f"{address}{page}.html" for page in looking.pages(phantom_book)}
+    chromium.set_window_size(*looking.DESKTOP)
+    chromium.get(next(iter(addresses.values())))  # the first load of all is no page's
+    return looking.look_at_all(
+        chromium,
+        addresses,
+        looking.DESKTOP,
+        lambda: {"barriers": looking.barriers(chromium, axe)},
+    )
+
+
+@pytest.fixture(scope="session")
+def on_a_phone(chromium, phantom_book) -> dict[str, dict]:
+    """What a small window found on each page of the book, opened from the disk."""
+    html = phantom_book / "_build" / "html"
+    addresses = {page: (html / f"{page}.html").as_uri() for page in looking.pages(phantom_book)}
+    return looking.look_at_all(chromium, addresses, looking.PHONE)

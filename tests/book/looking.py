@@ -37,9 +37,61 @@ def served(html: Path):
     server.shutdown()
 
 
+#: What the tests ask of every page, asked in one visit: opening a page costs seconds.
+FACTS = """
+const pictures = [...document.querySelectorAll("article img")].map(image => {
+  const caption = image.closest("figure")?.querySelector("figcaption");
+  return {
+    source: image.src, alt: image.getAttribute("alt") || "",
+    caption: caption?.checkVisibility() ? caption.innerText : null,
+  };
+});
+const tables = [...document.querySelectorAll(".iav-table")]
+  .filter(table => table.scrollWidth > table.clientWidth)
+  .map(t => ({index: t.tabIndex, role: t.getAttribute("role"), label: t.ariaLabel}));
+const entries = performance.getEntriesByType("resource");
+const page = performance.getEntriesByType("navigation")[0];
+return {
+  broken: [...document.images].filter(i => !i.naturalWidth).map(i => i.src), pictures, tables,
+  overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  banner: document.querySelector(".iav-synthetic")?.innerText || "",
+  text: document.querySelector("article").innerText,
+  weight: [page, ...entries].reduce((sum, entry) => sum + entry.encodedBodySize, 0),
+};
+"""
+
+
+def look_at_all(browser, addresses, size, more=lambda: {}) -> dict[str, dict]:
+    """Visit pages at one size of the window; return what :data:`FACTS` and `more` find on each."""
+    seen = {}
+    browser.set_window_size(*size)
+    browser.get_log("browser")  # which empties it
+    for page, address in addresses.items():
+        browser.get(address)
+        seen[page] = browser.execute_script(FACTS) | more()
+        log = browser.get_log("browser")
+        seen[page]["errors"] = [entry for entry in log if entry["level"] == "SEVERE"]
+    browser.get("about:blank")
+    return seen
+
+
 def open_page(browser, project, page: str, size=DESKTOP) -> None:
     browser.set_window_size(*size)
     browser.get((project / "_build" / "html" / f"{page}.html").as_uri())
+
+
+def barriers(browser, axe) -> list[tuple[str, str]]:
+    """List the rules that a page violates seriously, each with an element."""
+    browser.set_script_timeout(300)
+    browser.execute_script(axe)
+    found = browser.execute_async_script(
+        "axe.run(document, {resultTypes: ['violations']}).then(arguments[0])"
+    )
+    return [
+        (violation["id"], violation["nodes"][0]["html"][:200])
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
 
 
 def claims(iav, project) -> dict[str, dict]:

@@ -1,43 +1,30 @@
 """The pages as a reader meets them: figures, search, phone, and what they say of their data."""
 
 import pytest
-from looking import DESKTOP, PHONE, claims, open_page, pages
+from looking import DESKTOP, claims
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 pytestmark = pytest.mark.thorough
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_no_page_has_a_console_error_or_a_broken_picture(browser, phantom_book, size):
-    for page in pages(phantom_book):
-        open_page(browser, phantom_book, page, size)
-        errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-        assert not errors, (page, errors)
-        broken = browser.execute_script(
-            "return [...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
-        )
-        assert not broken, page
+@pytest.mark.parametrize("seen", ["on_desktop", "on_a_phone"])
+def test_no_page_has_a_console_error_or_a_broken_picture(request, seen):
+    pages = request.getfixturevalue(seen)
+    assert {page: facts["errors"] for page, facts in pages.items() if facts["errors"]} == {}
+    assert {page: facts["broken"] for page, facts in pages.items() if facts["broken"]} == {}
 
 
-def test_nothing_sticks_out_of_a_phone(browser, phantom_book):
-    for page in pages(phantom_book):
-        open_page(browser, phantom_book, page, PHONE)
-        overflow = browser.execute_script(
-            "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        )
-        assert overflow <= 1, page
+def test_nothing_sticks_out_of_a_phone(on_a_phone):
+    assert {page: f["overflow"] for page, f in on_a_phone.items() if f["overflow"] > 1} == {}
 
 
-def test_every_figure_has_caption_and_text_alternative(browser, phantom_book):
+def test_every_figure_has_caption_and_text_alternative(on_desktop):
     seen = 0
-    for page in pages(phantom_book):
-        open_page(browser, phantom_book, page)
-        for picture in browser.find_elements(By.CSS_SELECTOR, "article img"):
-            alt = picture.get_attribute("alt") or ""
-            assert len(alt) > 30, (page, picture.get_attribute("src"))
-            caption = picture.find_elements(By.XPATH, "ancestor::figure//figcaption")
-            assert caption and len(caption[0].text) > 30, (page, alt)
+    for page, facts in on_desktop.items():
+        for picture in facts["pictures"]:
+            assert len(picture["alt"]) > 30, (page, picture["source"])
+            assert len(picture["caption"] or "") > 30, (page, picture["alt"])
             seen += 1
     assert seen >= 12
 
@@ -51,16 +38,13 @@ def test_search_finds_the_test_by_name(browser, phantom_book):
     assert any("02_iaa_malignancy" in link.get_attribute("href") for link in found)
 
 
-def test_every_page_says_that_its_data_are_invented(browser, phantom_book):
-    for page in (p for p in pages(phantom_book) if p.startswith("notebooks/")):
-        open_page(browser, phantom_book, page)
+def test_every_page_says_that_its_data_are_invented(on_desktop):
+    for page in (p for p in on_desktop if p.startswith("notebooks/")):
         if page == "notebooks/10_model_card":  # of stored results on real images
-            assert "stored" in browser.find_element(By.CSS_SELECTOR, "article").text
+            assert "stored" in on_desktop[page]["text"]
             continue
-        banner = browser.find_element(By.CSS_SELECTOR, ".iav-synthetic")
-        assert "synthetic" in banner.text.lower()
-    open_page(browser, phantom_book, "book/index")
-    assert "invented images only" in browser.find_element(By.CSS_SELECTOR, "article").text
+        assert "synthetic" in on_desktop[page]["banner"].lower()
+    assert "invented images only" in on_desktop["book/index"]["text"]
 
 
 def test_invented_data_earn_no_verdict(iav, phantom_book):

@@ -1,10 +1,7 @@
 """The pages over HTTP: accessibility, dark mode, weight, and what the script adds to them."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-from looking import DESKTOP, PHONE, pages, served
+from looking import DESKTOP, PHONE, barriers
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
@@ -13,26 +10,6 @@ pytestmark = pytest.mark.thorough
 
 #: Of one page and all that it loads, scripts and styles of the theme included.
 LARGEST = 2_000_000
-WEIGHT = """
-const entries = performance.getEntriesByType("resource");
-const page = performance.getEntriesByType("navigation")[0];
-return [page, ...entries].reduce((sum, entry) => sum + entry.encodedBodySize, 0);
-"""
-
-
-@pytest.fixture(scope="module")
-def address(phantom_book):
-    with served(phantom_book / "_build" / "html") as root:
-        yield root
-
-
-@pytest.fixture(scope="module")
-def axe():
-    """Source of axe-core, which checks a page for barriers."""
-    found = importlib.util.find_spec("axe_core_python")
-    if found is None:
-        pytest.skip("needs axe-core: pip install 'iavlib[dev]'")
-    return Path(found.origin).with_name("axe.min.js").read_text()
 
 
 @pytest.fixture
@@ -52,29 +29,10 @@ def look(browser, address, page, size=DESKTOP):
     browser.get(f"{address}{page}.html")
 
 
-def barriers(browser, axe):
-    """List the rules that a page violates seriously, each with an element."""
-    browser.set_script_timeout(300)
-    browser.execute_script(axe)
-    found = browser.execute_async_script(
-        "axe.run(document, {resultTypes: ['violations']}).then(arguments[0])"
-    )
-    return [
-        (violation["id"], violation["nodes"][0]["html"][:200])
-        for violation in found["violations"]
-        if violation["impact"] in ("serious", "critical")
-    ]
-
-
-def test_no_page_has_a_barrier_an_error_or_too_much_weight(browser, phantom_book, address, axe):
-    look(browser, address, "index")
-    for page in pages(phantom_book):
-        look(browser, address, page)
-        weight = browser.execute_script(WEIGHT)
-        assert 10_000 < weight < LARGEST, (page, weight)
-        assert barriers(browser, axe) == [], page
-        errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-        assert not errors, (page, errors)
+def test_no_page_has_a_barrier_or_too_much_weight(on_desktop):
+    for page, facts in on_desktop.items():
+        assert 10_000 < facts["weight"] < LARGEST, (page, facts["weight"])
+        assert facts["barriers"] == [], page
 
 
 @pytest.mark.parametrize("page", ["book/index", "notebooks/02_iaa_malignancy", "book/glossary"])
@@ -154,14 +112,12 @@ def test_tables_are_downloaded_and_their_numbers_stand_at_the_right(browser, add
     assert any(numbers[0].text in line for line in lines)
 
 
-def test_a_wide_table_scrolls_in_a_region_that_the_keyboard_reaches(browser, address, phantom_book):
-    regions = []
-    for page in (p for p in pages(phantom_book) if p.startswith("notebooks/")):
-        look(browser, address, page, PHONE)
-        regions += browser.execute_script(
-            "return [...document.querySelectorAll('.iav-table')]"
-            ".filter(e => e.scrollWidth > e.clientWidth)"
-            ".map(e => [e.tabIndex, e.getAttribute('role'), e.getAttribute('aria-label')])"
-        )
+def test_a_wide_table_scrolls_in_a_region_that_the_keyboard_reaches(on_a_phone):
+    regions = [
+        table
+        for page, facts in on_a_phone.items()
+        if page.startswith("notebooks/")
+        for table in facts["tables"]
+    ]
     assert regions
-    assert all(index == 0 and role == "region" and label for index, role, label in regions)
+    assert all(r["index"] == 0 and r["role"] == "region" and r["label"] for r in regions)

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from iav_process import iav as run_iav
 from typer.testing import CliRunner
@@ -56,8 +58,9 @@ def test_outside_a_project_the_error_is_one_line(tmp_path, monkeypatch):
 
 def test_all_notebooks_run_even_if_one_fails(workshop):
     workshop.notebook("01_first", "raise RuntimeError('no luck')")
-    workshop.good_notebook("02_second")
-    code, output, errors = run_iav(workshop.project, "run", "--profile", "smoke")
+    workshop.good_notebook("02_second", "import os\nassert os.environ['OMP_NUM_THREADS'] == '3'")
+    asked = os.environ | {"OMP_NUM_THREADS": "3"}
+    code, output, errors = run_iav(workshop.project, "run", "--profile", "smoke", env=asked)
     assert (code, errors) == (1, "")
     todo, *middle, undone = output.splitlines()  # notebooks run in any order
     assert todo == "2 of 2 jobs to do, 1 at a time"
