@@ -176,10 +176,10 @@ def test_a_sweep_that_is_killed_goes_on(project):
     write(project, {"all": [long | {"cohort_options": {"n_images": 20, "size": [[64, 64]]}}]})
     command = [sys.executable, "-m", "iavlib", "sweep", "mine"]
     environment = os.environ | {"IAV_PROJECT": str(project.root), "OMP_NUM_THREADS": "1"}
-    options = {"check": True, "capture_output": True, "text": True, "env": environment}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert any("epoch 2 of 40" in line for line in process.stdout)
         process.kill()
-    done = subprocess.run(command, **options).stdout
-    assert "epoch 1 of 40" not in done and "epoch 40 of 40" in done
-    assert "1 stored" in done
+    done = CliRunner().invoke(app, ["sweep", "mine"])
+    assert done.exit_code == 0
+    assert "epoch 1 of 40" not in done.output and "epoch 40 of 40" in done.output
+    assert "1 stored" in done.output

@@ -68,6 +68,7 @@ def test_the_schema_is_printed():
     assert "recipe" in schema["$defs"]["Experiment"]["properties"]
 
 
+@pytest.mark.thorough
 def test_a_small_training_run_touches_few_modules(tmp_path):
     path = tmp_path / "tiny.yaml"
     tiny = SPEC | {"task": "iaa", "backbone": "test_resnet", "weights": "none", "size": 32}

@@ -24,6 +24,7 @@ def project(workshop):
     return workshop.project
 
 
+@pytest.mark.thorough
 def test_a_failed_notebook_fails_the_batch_but_stops_no_other(workshop, project):
     workshop.notebook("01_bad", "raise RuntimeError('no luck')")
     workshop.good_notebook("02_good", parameters="n = 1")

@@ -1,4 +1,4 @@
-"""A batch that is killed at ten random moments and resumed: the benchmark, with six notebooks."""
+"""A batch that is killed at five random moments and resumed: the benchmark, with six notebooks."""
 
 import importlib.util
 import random
@@ -23,5 +23,5 @@ def test_nothing_finished_is_repeated_and_nothing_is_lost(resume, tmp_path, monk
     seed = random.randrange(1000)
     print("seed", seed)
     resume.make_project(tmp_path / "project", 6, resume.QUICK)
-    seconds = resume.resume(tmp_path / "project", 6, random.Random(seed), n_kills=10)
+    seconds = resume.resume(tmp_path / "project", 6, random.Random(seed), n_kills=5)
     assert seconds["nothing to do"] < 10
