@@ -194,7 +194,8 @@ def analyse(
     tables.check_table(masks)
     located = masks[listing.rows["hint"].ne(OUTSIDE_HINT).to_numpy()]
     usable = masks[listing.rows["problem"].isna().to_numpy()]
-    cohort = _cohort(listing, located)
+    images = images_table(listing.rows[listing.rows["image_id"].isin(located["image_id"])])
+    cohort = Cohort("folder", images, located, empty_pairs(), synthetic=False)
     names = consensus_files.consensus_names(located["image_id"].unique())
     planned = {f"{CONSENSUS}/{name}_{method}.png" for name in names.values() for method in methods}
     planned |= set(earlier["files"])
@@ -312,10 +313,9 @@ def _measure_all(
         for image_id, group in masks.groupby("image_id", sort=False):
             files = group.loc[group["usable"], "path"].to_dict()
             keys[image_id] = tables.image_key(image_id, files, read_mask, options)
-            known = store.reusable(keys[image_id])
+            old = store.reusable(keys[image_id])
             seen = {path: looks[path] for path in files.values() if path in looks}
-            size, name = tuple(sizes.loc[image_id]), names[image_id]
-            tasks.append((image_id, group, size, name, seen, known))
+            tasks.append((image_id, group, tuple(sizes.loc[image_id]), names[image_id], seen, old))
         n_known = sum(task[-1] is not None for task in tasks)
 
         def keep(result: dict) -> None:
@@ -414,9 +414,3 @@ def _unusable(listing: Listing) -> pd.DataFrame:
     columns = {"mask": "mask_id", "mask_path": "path"}
     bad = bad.rename(columns=columns).assign(left_out=True)
     return bad[list(tables.PROBLEM_COLUMNS)].astype({"left_out": bool})
-
-
-def _cohort(listing: Listing, masks: pd.DataFrame) -> Cohort:
-    """Make a cohort of some masks; an image has the size of most of them."""
-    images = images_table(listing.rows[listing.rows["image_id"].isin(masks["image_id"])])
-    return Cohort("folder", images, masks, empty_pairs(), synthetic=False)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.sparse.csgraph import connected_components
 
 from iavlib.core.errors import DataError
 from iavlib.core.processes import run_in_order
@@ -323,6 +322,8 @@ class _Table:
 
     def groups(self) -> np.ndarray:
         """Number the groups of annotators whom common images connect."""
+        from scipy.sparse.csgraph import connected_components  # not in processes that measure
+
         together = self.own.T.astype(float) @ self.others
         return connected_components(together > 0, directed=False)[1]
 

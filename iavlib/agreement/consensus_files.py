@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from iavlib.core.errors import DataError, check_choice
 from iavlib.core.files import replacing, safe_name, write_json
 from iavlib.core.processes import run_in_order
 from iavlib.data import exports
 from iavlib.data.cohort import Cohort
-from iavlib.data.images import mask_paths, png, read_mask, read_stack
+from iavlib.data.images import mask_paths, read_mask, read_stack
 from iavlib.masks import consensus
 from iavlib.masks.surfaces import look_up
 
@@ -220,7 +221,7 @@ def _write(mask: np.ndarray, folder: Path, name: str, spacing: float = 1.0) -> P
     try:
         with replacing(path) as temporary:
             if name.endswith(".png"):
-                temporary.write_bytes(png(grey))
+                Image.fromarray(grey).save(temporary, format="PNG", compress_level=1)
             else:
                 import SimpleITK  # which is large
 

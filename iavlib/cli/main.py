@@ -84,8 +84,7 @@ def agreement(
     failed = False
     for name in class_names(table, True) if label == "all" else [label]:
         place = out / safe_name(name) if label == "all" else out
-        if label == "all":
-            typer.echo(f"class {name}")
+        typer.echo(f"class {name}" if label == "all" else f"results go into {place}")
         chosen = {"label": name, "threshold": threshold, "per_object": per_object}
         chosen |= {"quorum": quorum, "export": tuple(export.replace(",", " ").split())}
         chosen |= {"progress": True, "log": lambda line: typer.echo(f"  {line}")}
@@ -304,7 +303,7 @@ def status_command(as_json: AsJson = False) -> None:
 
     rows = status()
     if as_json:
-        print_json([row.to_dict() for row in rows])
+        print_json([vars(row) for row in rows])
         return
     typer.echo(f"data home: {data_home()}")
     for row in rows:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from iavlib.core.errors import DataError
 from iavlib.core.files import is_hidden, walk_files
 from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.masks.overlap import mask_stack
-from iavlib.masks.surfaces import MAX_CLASSES, binarise, label_values, row_bands
+from iavlib.masks.surfaces import MAX_CLASSES, binarise, label_values
 
 MAX_PIXELS = 10_000 * 10_000
 #: Longest side of an image, that of JPEG: a header of a few bytes can claim any other.
@@ -403,22 +401,6 @@ def jpeg(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=80, optimize=True)
     return buffer.getvalue()
-
-
-def png(grey: np.ndarray) -> bytes:
-    """Encode grey pixels of 8 bits.
-
-    Masks need none of the filters that Pillow tries on each row, which takes three times as long.
-    """
-    height, width = grey.shape
-    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
-    rows = (np.pad(band, ((0, 0), (1, 0))) for band in row_bands(grey))  # 0 first: no filter
-    pixels = b"".join([*map(packer.compress, rows), packer.flush()])
-    header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
-    chunks = b"IHDR" + header, b"IDAT" + pixels, b"IEND"
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in chunks
-    )
 
 
 def outline_path(mask: np.ndarray, size: tuple[int, int]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import os
 import re
 import unicodedata
@@ -22,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage, optimize
+from PIL import Image
+from scipy import ndimage
 
 from iavlib.core.errors import DataError, DatasetUnavailable, suggest
 from iavlib.core.files import replacing
@@ -30,7 +32,7 @@ from iavlib.core.processes import Progress, reporter
 from iavlib.core.project import cache_home
 from iavlib.data import exports
 from iavlib.data.exports import DOCUMENTS, HINT, MASK_SUFFIXES, list_files, stem
-from iavlib.data.images import Values, decode_mask, png, read_file, read_values, turn
+from iavlib.data.images import Values, decode_mask, read_file, read_values, turn
 from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.masks.surfaces import MAX_CLASSES, binarise
 
@@ -51,8 +53,6 @@ ANY, ALL = "any", "all"
 _OBJECT = 0.05
 #: So many files of a folder are all looked at to find photographs among them.
 _FEW = 12
-#: Of more files no masks are kept in memory.
-_MOST_KEPT = 50_000
 Files = list[tuple[Path, tuple[str, ...]]]
 
 
@@ -74,6 +74,8 @@ class Source:
     names : dict
         Names of colours.
     notes : list of str
+    is_table : bool
+        Whether the rows are those of a table, which names its files.
     """
 
     path: Path
@@ -82,11 +84,7 @@ class Source:
     files: Files
     names: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-
-    @property
-    def is_table(self) -> bool:
-        """Whether the rows are those of a table, which names its files."""
-        return self.format.endswith(" table")
+    is_table: bool = False
 
 
 def collect(path: str | Path, table_rows: Callable[[Path, list, list], pd.DataFrame]) -> Source:
@@ -129,7 +127,7 @@ def collect(path: str | Path, table_rows: Callable[[Path, list, list], pd.DataFr
     header, cells = _read_cells(found, notes)
     kind = f"{found.suffix[1:].upper()} table"
     rows = _complete(table_rows(found, header, cells))
-    return Source(found, kind, rows, [(found, ())], {}, notes)
+    return Source(found, kind, rows, [(found, ())], {}, notes, is_table=True)
 
 
 def _complete(rows: pd.DataFrame) -> pd.DataFrame:
@@ -192,33 +190,23 @@ def _split(line: str, mark: str, number: int, notes: list[str]) -> list[str]:
 
 
 def _from_documents(source: Path, files: Files) -> Source | None:
-    found = [
-        (p, parts, exports.read_document(p)) for p, parts in files if p.suffix.lower() in DOCUMENTS
-    ]
-    found = [(path, parts, *read) for path, parts, read in found if read]
+    found = [f for f in files if f[0].suffix.lower() in DOCUMENTS]
+    found = [(*f, *read) for f in found if (read := exports.read_document(f[0]))]
     people, doubted = _people_of_documents(source, found, files)
-    stated = {r["of_file"] for *_, records in found for r in records if r["of_file"]}
-    rows, notes = [], []
+    rows, notes = [], ["files state one annotator; their names or folders are used"] * doubted
     for (path, parts, _, records), (who, image) in zip(found, people, strict=True):
         for record in records:
-            of_file = record["of_file"] if len(stated) > 1 else None
-            facts = {"annotator": (not doubted and record["annotator"]) or of_file or who}
-            facts |= {"image": image if record["image"] == _bare(path) else record["image"]}
+            facts = {"annotator": (not doubted and record["annotator"]) or who}
+            facts |= {"image": image} if record["image"] == path.name.split(".")[0] else {}
             where = ", ".join(filter(None, ("/".join(parts), record["where"])))
             rows.append(record | facts | {"where": where, "document": str(path)})
     if not rows:
         return None
-    if doubted:
-        notes.append("files of several names state one annotator; their names or folders are used")
     kinds = Counter(name for _, _, name, _ in found).items()
     named = ", ".join(f"{name} ({n} files)" if n > 1 else name for name, n in kinds)
     read = {path for path, *_ in found}
     kept = [f for f in files if f[0] in read or f[0].suffix.lower() in IMAGE_SUFFIXES]
-    return Source(source, named, _complete(pd.DataFrame(rows)), kept, notes=notes)
-
-
-def _bare(path: Path) -> str:
-    return path.name.split(".")[0]
+    return Source(source, named, _complete(pd.DataFrame(rows)), kept, {}, notes)
 
 
 def _people_of_documents(source: Path, found: list, files: Files) -> tuple[list[tuple], bool]:
@@ -227,24 +215,22 @@ def _people_of_documents(source: Path, found: list, files: Files) -> tuple[list[
     Also whether annotators that documents state are not told apart by that: several state one
     and hold the same image, as accounts of several installations have equal numbers.
     """
-    table = pd.DataFrame({"image": [_bare(path) for path, *_ in found]}, dtype=object)
     folders = [[p for p in parts[:-1] if p.lower() not in _NOBODY] for _, parts, *_ in found]
-    table["annotator"] = [(one or [""])[0] for one in folders]
+    table = pd.DataFrame({"annotator": [(one or [""])[0] for one in folders]}, dtype=object)
+    table["image"] = [path.name.split(".")[0] for path, *_ in found]
     stated = [{record["image"] for record in records} for *_, records in found]
     names = {name for one in stated for name in one} - set(table["image"])
     names |= {parts[-1] for path, parts in files if path.suffix.lower() in IMAGE_SUFFIXES}
     shown = {path_key([name])[-1] for name in names}
-    alone = ["" if kind in ("labelme", "GeoJSON") else _bare(path) for path, _, kind, _ in found]
-    default = table["annotator"].where(table["annotator"].ne(""), alone).replace("", source.stem)
     if all(len(one) < 2 for one in stated) and not shown & set(map(name_key, table["image"])):
         _who_drew(table, shown)  # documents of one image each, that are not named like images
-    people = table["annotator"] if table["annotator"].ne("").all() else default
-    holders = {}
-    for who, (*_, records) in zip(people, found, strict=True):
-        for key in {(r["annotator"], r["image"]) for r in records if r["annotator"]}:
-            holders.setdefault(key, set()).add(who)
+    alone = [source.stem if kind in ("labelme", "GeoJSON") else "" for _, _, kind, _ in found]
+    named = zip(table["annotator"], alone, table["image"], strict=True)
+    people = [who or place or name for who, place, name in named]
+    drawn = [(who, r) for who, (*_, rs) in zip(people, found, strict=True) for r in rs]
+    drawn = {(who, r["annotator"], r["image"]) for who, r in drawn if r["annotator"]}
     single = all(len({r["annotator"] for r in records}) < 2 for *_, records in found)
-    doubted = single and any(len(who) > 1 for who in holders.values())
+    doubted = single and len(drawn) > len({one[1:] for one in drawn})
     return list(zip(people, table["image"], strict=True)), doubted
 
 
@@ -396,8 +382,8 @@ def unify(rows: pd.DataFrame, column: str, other: str, notes: list[str], apart=(
     for key, values in spellings.items():
         if len(values) < 2:
             continue
-        met = [set(rows.loc[rows[column] == value, other]) for value in values]
         named = f"{column} {' and '.join(map(repr, values))}"
+        met = [set(rows.loc[rows[column] == value, other]) for value in values]
         if key in apart or any(a & b for a, b in combinations(met, 2)):
             notes.append(f"{named} differ only in spelling, but are kept as different ones")
         else:
@@ -430,9 +416,8 @@ def decode(path: str, looks: dict[str, Look]) -> tuple[np.ndarray, str]:
     seen = looks.get(path, Look())
     if seen.packed is None:
         return decode_mask(path)
-    bits = np.frombuffer(zlib.decompress(seen.packed), np.uint8)
-    width, height = seen.size
-    return np.unpackbits(bits, count=width * height).view(bool).reshape(height, width), seen.note
+    bits = np.unpackbits(np.frombuffer(zlib.decompress(seen.packed), np.uint8))
+    return bits[: math.prod(seen.size)].view(bool).reshape(seen.size[::-1]), seen.note
 
 
 def look_at_files(
@@ -447,8 +432,7 @@ def look_at_files(
             if len(codes) < 2 or (threshold is not None and not values.colours):
                 inside = pixels > 0 if values.colours else pixels
                 mask, note = binarise(inside, threshold, path)
-                if threshold is None and len(paths) <= _MOST_KEPT:
-                    packed = zlib.compress(np.packbits(mask), 1)
+                packed = zlib.compress(np.packbits(mask), 1) if threshold is None else None
                 small = pixels.dtype.kind in "iu" and 0 < pixels.max() <= MAX_CLASSES
                 if not values.colours:
                     codes = [int(pixels.max())] if small and threshold is None else []
@@ -460,11 +444,8 @@ def look_at_files(
     paths = list(dict.fromkeys(rows["path"]))
     report = reporter(progress, len(paths), "files read")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        looks = {}
-        for path, found in zip(paths, pool.map(look, paths), strict=True):
-            looks[path] = found
-            report(len(looks))
-    return looks
+        found = [(one, report(n))[0] for n, one in enumerate(pool.map(look, paths), 1)]
+    return dict(zip(paths, found, strict=True))
 
 
 def by_class(rows: pd.DataFrame, looks: dict[str, Look], names: dict[int, str]) -> pd.DataFrame:
@@ -545,7 +526,7 @@ def keep(mask: Callable[[], np.ndarray], facts: Iterable) -> str:
     path = cache_home() / "own_masks" / f"{digest}.png"
     if not path.is_file():
         with replacing(path) as temporary:
-            temporary.write_bytes(png(mask().astype(np.uint8) * 255))
+            Image.fromarray(mask().astype(np.uint8) * 255).save(temporary, "PNG", compress_level=1)
     return str(path)
 
 
@@ -562,6 +543,8 @@ def match_objects(drawn: dict[str, list[np.ndarray]]) -> list[dict[str, np.ndarr
     list of dict
         Each an object: annotator to mask, for those who drew it. Objects match if they overlap.
     """
+    from scipy import optimize  # which is large
+
     found: list[dict[str, np.ndarray]] = []
     for name in sorted(drawn, key=lambda name: -len(drawn[name])):
         wholes = [np.any(list(one.values()), axis=0) for one in found]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from iavlib.core.errors import DataError
-from iavlib.data.images import image_size, png as encode, read_image, read_mask, read_photograph
+from iavlib.data.images import image_size, read_image, read_mask, read_photograph
 from iavlib.data.own_masks import decode, look_at_files
 
 
@@ -128,19 +128,11 @@ def test_other_formats_are_named_with_a_remedy(tmp_path, content):
         read_photograph(path)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (30, 41), (1100, 1000)])
-def test_what_is_written_is_read_back(tmp_path, shape):
-    """As PNG by Pillow, and from memory: noise, a smooth map, and nothing or everything inside."""
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, shape).astype(np.uint8)
-    for grey in (noise, np.sort(noise), np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8)):
-        path = tmp_path / "grey.png"
-        path.write_bytes(encode(grey))
-        with Image.open(path) as image:
-            assert image.mode == "L"
-            np.testing.assert_array_equal(np.asarray(image), grey)
-        mask = np.where(grey > 127, 255, 0).astype(np.uint8)
-        path.write_bytes(encode(mask))
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (30, 41)])
+def test_a_mask_that_was_looked_at_is_read_from_memory(tmp_path, shape):
+    rng, path = np.random.default_rng(0), tmp_path / "mask.png"
+    for mask in (rng.random(shape) < 0.5, np.zeros(shape, bool), np.ones(shape, bool)):
+        Image.fromarray(mask.astype(np.uint8) * 255).save(path)
         looks = look_at_files(pd.DataFrame({"path": [str(path)]}), None)
-        path.unlink()  # it is not read again
-        np.testing.assert_array_equal(decode(str(path), looks)[0], mask > 0)
+        path.unlink()
+        np.testing.assert_array_equal(decode(str(path), looks)[0], mask)

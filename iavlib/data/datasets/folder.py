@@ -25,11 +25,11 @@ import difflib
 import hashlib
 import os
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -243,17 +243,13 @@ def _table_rows(table: Path, header: list[str], cells: list, strict: bool) -> pd
             if column == "mask":
                 rows.loc[row, ["reason", "hint"]] = [_OUTSIDE, OUTSIDE_HINT]
     places = [(table.parent / name, table.parent / "masks" / name) for name in rows["mask"]]
-    rows["path"] = [str(next((p for p in two if _is_file(p)), two[0])) for two in places]
+    rows["path"] = [str(next((p for p in two if isfile(p)), two[0])) for two in places]
     return rows
 
 
 def _plain_name(folder: Path, name: str) -> str:
     """Return a file's name with ``/`` between folders; Windows writes the other slash."""
-    return os.path.normpath(name if _is_file(folder / name) else name.replace("\\", "/"))
-
-
-def _is_file(path: Path) -> bool:
-    return os.path.isfile(path)  # also for names that are too long
+    return os.path.normpath(name if isfile(folder / name) else name.replace("\\", "/"))
 
 
 def _our_names(table: Path, columns: list[str]) -> list[str]:
@@ -284,9 +280,9 @@ def _names(path: str | Path, strict: bool) -> Listing:
     rows["image"] = rows["image"].fillna(rows["image_id"]).astype(object)
     place = source.path.parent
     if source.is_table:
-        masks = rows["path"][rows["reason"].isna() & ~rows["path"].map(_is_file)]
-        images = [place / n for n in rows["image"].unique() if not _is_file(place / "images" / n)]
-        shown = walk_files(place) if len(masks) or not all(map(_is_file, images)) else ()
+        masks = rows["path"][rows["reason"].isna() & ~rows["path"].map(isfile)]
+        images = [place / n for n in rows["image"].unique() if not isfile(place / "images" / n)]
+        shown = walk_files(place) if len(masks) or not all(map(isfile, images)) else ()
         files = [(p, p.relative_to(place).parts) for p in shown]
         index = own_masks.FileIndex([f for f in files if f[0] != source.path])
         for row, name in rows.loc[masks.index, "mask"].items():
@@ -320,7 +316,7 @@ def _images(
     """Find each image's file: as named, else of that stem; of any suffix where none is named."""
     found = {}
     for name in names:
-        exact = [str(p) for p in (place / name, place / "images" / name) if _is_file(p)]
+        exact = [str(p) for p in (place / name, place / "images" / name) if isfile(p)]
         if exact and exact[0] not in masks:
             found[name] = exact[0]
             continue
@@ -445,37 +441,32 @@ def _union(group: pd.DataFrame, threshold) -> np.ndarray:
 
 def _unite(rows: pd.DataFrame, threshold, account: pd.DataFrame, notes: list[str]) -> list[dict]:
     """Return one row per image, annotator and session; objects are united."""
-    made, united, again, drawings, status = [], [], [], {}, {}
-    records = rows.to_dict("records")
-    for place, row in enumerate(records):
-        drawings.setdefault(tuple(row[name] for name in _DRAWING), []).append(place)
-    for key, places in drawings.items():
-        first, n, index = records[places[0]], len(places), rows.index[places]
+    made, united, again, status = [], [], [], {}
+    for key, group in rows.groupby(_DRAWING, sort=False):
+        first, n = group.iloc[0], len(group)
         name = first["mask"] or "_".join(filter(None, key))
-        row = {**first, "row": index[0], "mask": name, "mask_path": first["path"]}
-        if len({records[place]["size"] for place in places}) > 1:
+        row = {**first, "row": group.index[0], "mask": name, "mask_path": first["path"]}
+        if len(set(group["size"])) > 1:
             row["problem"] = "objects of one annotator differ in the size of their image"
-            status |= dict.fromkeys(index, ("left out", row["problem"]))
+            status |= dict.fromkeys(group.index, ("left out", row["problem"]))
         else:
             plain = n == 1 and first["path"] and first["code"] is None and not first["turn"]
             if not plain or threshold is not None:
-                group = rows.iloc[places]
                 facts = _facts(group, threshold)
                 try:
                     row["mask_path"] = own_masks.keep(partial(_union, group, threshold), facts)
                 except DataError as error:  # of an object that cannot be decoded
-                    status |= dict.fromkeys(index, ("left out", error.problem))
+                    status |= dict.fromkeys(group.index, ("left out", error.problem))
                     notes.append(f"{error.where}: {error.problem}")
                     continue
-            status |= dict.fromkeys(index, ("merged" if n > 1 else "used", ""))
+            status |= dict.fromkeys(group.index, ("merged" if n > 1 else "used", ""))
         if n > 1 and "problem" not in row:
             row["mask"] += f" and {n - 1} more" if first["mask"] else ""
             united.append(f"{key[0]}, {key[1]}: {n} objects")
-            two = combinations(_arrays(rows.iloc[places], threshold), 2)
+            two = combinations(_arrays(group, threshold), 2)
             again += [f"{key[0]}, {key[1]}"] * any(overlap(a, b) > _OVERLAP for a, b in two)
         made.append(row)
-    if status:
-        account.loc[list(status), ["status", "reason"]] = list(status.values())
+    account.update(pd.DataFrame(status, ["status", "reason"], dtype=object).T)
     if united:
         notes.append(f"{len(united)} masks unite objects of one annotator: {_first(united)}")
     if again:
@@ -698,7 +689,7 @@ def images_table(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(malignancy=rows["malignancy"].replace("unknown", None))
     groups = rows.groupby("image_id", sort=False)
     first = groups.first()
-    sizes = pd.Series({i: Counter(of_one).most_common(1)[0][0] for i, of_one in groups["size"]})
+    sizes = pd.Series({i: max(of_one, key=list(of_one).count) for i, of_one in groups["size"]})
     unknown = pd.Series(None, index=first.index, dtype="str")
     columns = {"path": first["image_path"], "malignancy": first["malignancy"].fillna("unknown")}
     columns |= {"diagnosis": unknown, "patient_id": first["patient"], "lesion_id": first["lesion"]}
