@@ -45,6 +45,8 @@ from iavlib.core.versions import PACKAGES, package_versions
 LOCAL = "local"
 EXPERIMENT, NOTEBOOK, BOOK = "experiment", "notebook", "book"
 _MIN_FREE_BYTES = 1_000_000
+#: What a notebook that trains takes of the memory, at most.
+_NOTEBOOK_BYTES = 3_000_000_000
 _REASONS = {
     **{"missing": "never run", "unfinished": "not finished"},
     **{"failed": "its last run failed", "running": "another process runs it"},
@@ -105,8 +107,9 @@ class Request:
         Whether to run even what is up to date; experiments excepted.
     with_book : bool
         Whether the book is built at the end.
-    n_jobs : int
-        Jobs at a time.
+    n_jobs : int, optional
+        Jobs at a time, an experiment being one; by default notebooks train themselves, and several
+        of them run at a time where cores and memory allow.
     train : bool
         Whether experiments that are not finished are trained.
     executor : str
@@ -119,14 +122,24 @@ class Request:
     overrides: Mapping[str, str]
     force: bool = False
     with_book: bool = False
-    n_jobs: int = 1
+    n_jobs: int | None = None
     executor: str = LOCAL
     train: bool = True
 
     @property
-    def is_serial(self) -> bool:
-        """Whether one job runs at a time on this machine: notebooks then train themselves."""
-        return self.n_jobs == 1 and self.executor == LOCAL
+    def is_plain(self) -> bool:
+        """Whether the only jobs are notebooks, on this machine: they then train themselves."""
+        return (self.n_jobs or 1) == 1 and self.executor == LOCAL
+
+    def n_at_once(self, targets: Sequence[Target]) -> int:
+        """Return how many of the jobs that are to be done run at a time."""
+        if self.n_jobs or self.executor != LOCAL:
+            return self.n_jobs or 1
+        if shutil.which("nvidia-smi"):  # notebooks would compete for the memory of the GPU
+            return 1
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        n_todo = sum(target.kind == NOTEBOOK and target.reason is not None for target in targets)
+        return max(1, min(usable_cores(), n_todo, memory // _NOTEBOOK_BYTES))
 
     @functools.cached_property
     def jobs(self) -> list[Job]:
@@ -141,7 +154,7 @@ class Request:
         IavError
             If a parameter, a profile or the table of contents is wrong.
         """
-        separate = self.jobs if self.train and not self.is_serial else ()
+        separate = self.jobs if self.train and not self.is_plain else ()
         experiments = {t.id: t for job in separate for t in _experiment_targets(job)}
         notebooks = [self._notebook_target(job) for job in self.jobs]
         book = [self._book_target(notebooks)] if self.with_book else []
@@ -184,7 +197,7 @@ class Request:
     @property
     def _subject(self) -> str:
         """What is asked for, however it is made."""
-        return repr(replace(self, force=False, n_jobs=1, executor=LOCAL))
+        return repr(replace(self, force=False, n_jobs=None, executor=LOCAL))
 
     @property
     def _record(self) -> Path:
@@ -203,7 +216,7 @@ class Request:
             overrides[PATH_PARAMETER] = job.parameters[PATH_PARAMETER]
         command = ["run", job.stem, "--job", "--profile", job.profile]
         command += [word for name, value in overrides.items() for word in ("-p", f"{name}={value}")]
-        needs = () if self.is_serial or not self.train else job.experiments.listed
+        needs = () if self.is_plain or not self.train else job.experiments.listed
         if needs or not self.train:
             command.append("--no-train")  # what it needs are jobs of their own
         command += ["--force"] if self.force else []
@@ -281,7 +294,7 @@ def make(request: Request, log: Callable[[str], None]) -> list[Target]:
         if not todo:
             log(nothing_to_do(len(targets)))
             return []
-        log(f"{len(todo)} of {len(targets)} jobs to do, {request.n_jobs} at a time")
+        log(f"{len(todo)} of {len(targets)} jobs to do, {request.n_at_once(targets)} at a time")
         for target in todo:
             target.prepare()
         shutil.rmtree(project.build / "plan", ignore_errors=True)
@@ -372,17 +385,19 @@ def _run_snakemake(
     # the copies travel with the jobs where no file system is shared
     write_text(folder / "Snakefile", source.read_text(encoding="utf-8"))
     described = {t.id: {"command": list(t.command), "needs": list(t.needs)} for t in targets}
-    # the one job at a time has all cores, or as many as were asked for: Snakemake sets the variable
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    n_cores = int(asked) if asked.isdecimal() and int(asked) else usable_cores()
-    n_cores, threads = (n_cores, n_cores) if request.is_serial else (request.n_jobs, 1)
+    n_jobs, threads = request.n_at_once(targets), 1
+    if request.is_plain:  # they share the cores, or have as many as were asked for
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        threads = int(asked) if asked.isdecimal() and int(asked) else usable_cores() // n_jobs
+    # Snakemake gives each job this number of threads in OMP_NUM_THREADS
     config = {"root": str(request.project.root), "threads": threads, "targets": described}
     write_json(folder / "plan.json", config)
     settings = read_yaml(profile / "config.yaml") or {}
     is_local = settings.get("executor", LOCAL) == LOCAL
     command = [sys.executable, "-m", "iavlib.book.worker", "snakemake", "--snakefile", "Snakefile"]
     command += ["--configfile", "plan.json", "--workflow-profile", str(profile), "--keep-going"]
-    command += ["--rerun-triggers", "mtime", "--cores" if is_local else "--jobs", str(n_cores)]
+    limit = ("--cores" if is_local else "--jobs", str(n_jobs * threads))
+    command += ["--rerun-triggers", "mtime", *limit]
     if "default-storage-provider" in settings:  # receipts must be seen on all machines
         command += ["--default-storage-prefix", str(folder)]
     with (folder / "snakemake.log").open("wb") as log:
@@ -401,7 +416,8 @@ def _run_snakemake(
 def _environment(folder: Path) -> dict[str, str]:
     """Give Snakemake a cache that it can write; jobs keep the locations of ours."""
     ours = {"IAV_CACHE_HOME": str(cache_home()), "IAV_DATA_HOME": str(data_home())}
-    return {**os.environ, **ours, "XDG_CACHE_HOME": str(folder / "cache")}
+    ours |= {"XDG_CACHE_HOME": str(folder / "cache")}
+    return {**os.environ, **ours}
 
 
 def _last_line(folder: Path) -> str:

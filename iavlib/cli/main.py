@@ -19,7 +19,10 @@ from iavlib.core.project import NO_TRAIN_VARIABLE
 Profile = Annotated[str, Option(help="Scale: smoke (seconds), quick (a laptop), paper (in full).")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace an earlier result there.")]
 Force = Annotated[bool, Option("--force", help="Run even what is up to date.")]
-Jobs = Annotated[int, Option("-j", "--jobs", min=1, help="Jobs at a time.")]
+Jobs = Annotated[
+    int | None,
+    Option("-j", "--jobs", min=1, help="Jobs at a time, trainings as jobs of their own."),
+]
 _WHERE = "Where jobs run: local, slurm, kubernetes (in workflow/profiles), or a path of another."
 Executor = Annotated[str, Option(metavar="NAME", help=_WHERE)]
 
@@ -105,7 +108,7 @@ def run(
     profile: Profile = "quick",
     parameter: list[str] | None = Option(None, "-p", "--parameter", help="Set one: NAME=VALUE."),
     force: Force = False,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     executor: Executor = "local",
     dry_run: DryRun = False,
     no_train: bool = Option(False, "--no-train", help="Read finished experiments; train none."),
@@ -159,7 +162,7 @@ def book(
     profile: Profile = "quick",
     force: bool = Option(False, "--force", help="Run every notebook and build every page again."),
     no_run: bool = Option(False, "--no-run", help="Run nothing; build from the last results."),
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     executor: Executor = "local",
     dry_run: DryRun = False,
 ) -> None:
