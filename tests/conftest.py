@@ -125,5 +125,7 @@ def chromium():
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = webdriver.ChromeService(driver)
     instance = webdriver.Chrome(options=options, service=service)
+    # axe takes seconds for a long page, and minutes where other programs have the cores
+    instance.command_executor.client_config.timeout = 600
     yield instance
     instance.quit()

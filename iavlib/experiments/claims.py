@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from iavlib.experiments.summary import by_seed, finished_runs
-from iavlib.experiments.tasks.annotator_sets import SIMULATED
+from iavlib.experiments.tasks.annotator_sets import NO_MASK, SIMULATED
 from iavlib.stats import (
     mean_interval,
 )
@@ -262,8 +262,6 @@ def coverage(cohort: str, n_images: int) -> tuple[int, int] | None:
 _PAPER_IMAGES = 1600
 _INFLATED = "masks of test images are made with their diagnosis; nets not optimised on judge"
 _ALONE = "from test images alone"
-#: Stands for a rater where nets are given the whole image in place of a mask.
-NO_MASK = "NoMask"
 
 
 def range_over_raters(runs: pd.DataFrame, kind: str = "trained") -> pd.Series:

@@ -230,8 +230,8 @@ def model_table(tested: pd.DataFrame, n_boot: int = 2000, seed: int = 0) -> pd.D
     Parameters
     ----------
     tested : pandas.DataFrame
-        From :func:`predictions_on_test`. An image that several runs of a model tested counts by the
-        mean of their predictions' errors, once.
+        From :func:`predictions_on_test`. An image that several runs of a model tested counts once,
+        by the mean of their predictions.
     n_boot, seed : int
         Of the bootstrap over patients.
 

@@ -82,7 +82,7 @@ def open_page(browser, project, page: str, size=DESKTOP) -> None:
 
 def barriers(browser, axe) -> list[tuple[str, str]]:
     """List the rules that a page violates seriously, each with an element."""
-    browser.set_script_timeout(300)
+    browser.set_script_timeout(500)
     browser.execute_script(axe)
     found = browser.execute_async_script(
         "axe.run(document, {resultTypes: ['violations']}).then(arguments[0])"

@@ -37,6 +37,8 @@ from iavlib.multiannotator.simulation import (
 )
 
 SIMULATED = "-simulated"
+#: Stands for a rater where nets are given the whole image in place of a mask.
+NO_MASK = "NoMask"
 TRUE, PERMUTED = "true", "permuted"
 _DIGITS = {"n": [400, 100, 200], "seed": 0, "source": "auto", "background_noise": 0.0}
 _CLASSES = {"groups": ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9)), "tiles": 2}

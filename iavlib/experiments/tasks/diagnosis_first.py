@@ -16,7 +16,6 @@ import pandas as pd
 from pydantic import Field
 
 from iavlib.core.errors import ExperimentError, suggest
-from iavlib.experiments.claims import NO_MASK
 from iavlib.experiments.config import Experiment
 from iavlib.experiments.tasks import Log, Outcome, Task, annotator_sets as sets
 from iavlib.experiments.tasks.annotators import weights_record, with_weights
@@ -161,8 +160,8 @@ class _Panel:
     def score_raters(self) -> None:
         """Let nets diagnose with each rater's masks, and train some with these only."""
         n, both = len(self.test.annotators), (self.train, self.test)
-        for column, name in enumerate((*self.test.annotators, NO_MASK)):
-            whole = name == NO_MASK
+        for column, name in enumerate((*self.test.annotators, sets.NO_MASK)):
+            whole = name == sets.NO_MASK
             pairs = [(one, whole | ~one.missing[:, column % n]) for one in both]
             counts = [np.bincount(one.diagnosis[there], minlength=2).min() for one, there in pairs]
             if min(counts) < MIN_PER_CLASS:
