@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -442,6 +443,10 @@ FORMAT = {
     "PNG below masks": (folders(".png", "masks/{who}/{name}_{who}"), "folder of masks"),
     "one class": (folders(".png", "{who}/lesion/{name}_mask"), "folder of masks"),
     "TIFF": (folders(".tif"), "folder of masks"),
+    "BMP": (folders(".bmp"), "folder of masks"),
+    "GIF": (folders(".gif"), "folder of masks"),
+    "WebP": (folders(".webp"), "folder of masks"),
+    "MetaImage": (folders(".mha"), "folder of masks"),
     "NumPy": (folders(".npy"), "folder of masks"),
     "NumPy archive": (folders(".npz"), "folder of masks"),
     "NIfTI": (folders(".nii.gz"), "folder of masks"),
@@ -521,6 +526,41 @@ def reference() -> dict[str, list[float]]:
         measured["hd"].append(medpy.hd(one, two))
         measured["assd"].append(pooled_assd(one, two))
     return measured
+
+
+#: The program whose value each metric is compared with; the columns of the table on the page.
+TOOLS = {
+    "dice": "Dice of SimpleITK",
+    "jaccard": "IoU of pycocotools",
+    "hd": "HD of medpy",
+    "assd": "ASSD from medpy's distances",
+}
+KINDS = (
+    *("COCO", "CVAT for images", "CVAT segmentation masks", "Label Studio", "labelme", "GeoJSON"),
+    *("CSV table", "XLSX table"),
+)
+OF_FILES = "files of masks"
+
+
+def format_table() -> str:
+    """Return the table of the page: what `test_every_format_gives_its_masks` checks, by format."""
+    variants = {kind: [] for kind in (*KINDS, OF_FILES)}
+    for name, (_, kind) in FORMAT.items():
+        known = [one for one in KINDS if kind and one.startswith(kind)]
+        variants[known[0] if known else OF_FILES].append(name)
+    checks = ["Read", "Images, annotators and objects", "Pixels", *TOOLS.values()]
+    lines = [["Format", "Small files in the tests", *checks], [":--"] * (2 + len(checks))]
+    for kind, names in variants.items():
+        results = ["yes", "as drawn", "as drawn", *["equal"] * len(TOOLS)]
+        lines.append([kind, f"{len(names)}: {', '.join(names)}", *results])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def test_the_page_lists_the_formats_that_are_tested():
+    assert reference().keys() == TOOLS.keys()
+    page = (Path(__file__).parents[2] / "book" / "own_masks.md").read_text("utf-8")
+    _, shown = page.split("<!-- formats in the tests -->\n\n")
+    assert shown.split("\n<!-- end of the formats -->")[0] == format_table()
 
 
 def pooled_assd(one, two) -> float:
