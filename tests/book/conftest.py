@@ -114,7 +114,7 @@ def on_desktop(chromium, phantom_book, address, axe) -> dict[str, dict]:
     """What a wide window found on each page of the served book, barriers included."""
     addresses = {page: f"{address}{page}.html" for page in looking.pages(phantom_book)}
     chromium.set_window_size(*looking.DESKTOP)
-    chromium.get(next(iter(addresses.values())))  # the first load of all is no page's
+    looking.visit(chromium, next(iter(addresses.values())))  # the first load of all is no page's
     return looking.look_at_all(
         chromium,
         addresses,

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 from bs4 import BeautifulSoup
+from selenium.webdriver.support.ui import WebDriverWait
 
 DESKTOP, PHONE = (1300, 1000), (390, 844)
 
@@ -61,13 +62,20 @@ return {
 """
 
 
+def visit(browser, address: str) -> None:
+    """Open a page and wait for it; on a busy machine `get` may end with the tab's empty page."""
+    browser.get(address)
+    there = "return location.href == arguments[0] && document.readyState == 'complete'"
+    WebDriverWait(browser, 300).until(lambda b: b.execute_script(there, address))
+
+
 def look_at_all(browser, addresses, size, more=lambda: {}) -> dict[str, dict]:
     """Visit pages at one size of the window; return what :data:`FACTS` and `more` find on each."""
     seen = {}
     browser.set_window_size(*size)
     browser.get_log("browser")  # which empties it
     for page, address in addresses.items():
-        browser.get(address)
+        visit(browser, address)
         seen[page] = browser.execute_script(FACTS) | more()
         log = browser.get_log("browser")
         seen[page]["errors"] = [entry for entry in log if entry["level"] == "SEVERE"]
@@ -77,7 +85,7 @@ def look_at_all(browser, addresses, size, more=lambda: {}) -> dict[str, dict]:
 
 def open_page(browser, project, page: str, size=DESKTOP) -> None:
     browser.set_window_size(*size)
-    browser.get((project / "_build" / "html" / f"{page}.html").as_uri())
+    visit(browser, (project / "_build" / "html" / f"{page}.html").as_uri())
 
 
 def barriers(browser, axe) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """The pages over HTTP: accessibility, dark mode, weight, and what the script adds to them."""
 
 import pytest
-from looking import DESKTOP, PHONE, barriers
+from looking import DESKTOP, PHONE, barriers, visit
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
@@ -26,7 +26,7 @@ def scheme(browser):
 
 def look(browser, address, page, size=DESKTOP):
     browser.set_window_size(*size)
-    browser.get(f"{address}{page}.html")
+    visit(browser, f"{address}{page}.html")
 
 
 def test_no_page_has_a_barrier_or_too_much_weight(on_desktop):

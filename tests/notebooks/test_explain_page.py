@@ -44,6 +44,7 @@ def test_nothing_is_trained_where_that_is_switched_off(notebook, monkeypatch):
     assert not (found := NOT_A_TEXT.findall(shown.text)), found
     assert shown.names["done"].empty
     assert "Not run: none of the runs that this page reads" in shown.text
+    assert "was not measured" in shown.text
     assert "Not run: no network was explained on these data" in shown.names["in_short"].text
 
 
