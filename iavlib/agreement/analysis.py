@@ -23,11 +23,12 @@ from iavlib.core.errors import DataError, check_choice
 from iavlib.core.files import csv_text, load_template, write_json, write_text
 from iavlib.core.processes import run_in_order
 from iavlib.core.project import cache_home
+from iavlib.data import own_masks
 from iavlib.data.cohort import Cohort
 from iavlib.data.datasets.folder import OUTSIDE_HINT, Listing, images_table, read_listing
 from iavlib.data.datasets.imapp import PUBLISHED_METRIC
 from iavlib.data.exports import RESULTS
-from iavlib.data.images import decode_mask, read_mask
+from iavlib.data.images import read_mask
 from iavlib.data.schemas import empty_pairs, pair_columns
 from iavlib.masks.metrics import PairOptions, selected_metrics
 from iavlib.masks.overlap import fleiss_from_votes, krippendorff_alpha
@@ -180,7 +181,7 @@ def analyse(
         raise DataError("export", f"no form {kind!r}", hint)
     for method in methods:
         check_choice("methods", method, consensus_files.METHODS)
-    listing = read_listing(table, False, label, threshold, per_object)
+    listing = read_listing(table, False, label, threshold, per_object, progress)
     out, earlier = _output_folder(Path(out))
     for line in listing.summary():
         log(line)
@@ -193,14 +194,16 @@ def analyse(
     tables.check_table(masks)
     located = masks[listing.rows["hint"].ne(OUTSIDE_HINT).to_numpy()]
     usable = masks[listing.rows["problem"].isna().to_numpy()]
-    cohort = _cohort(listing, located)
+    images = images_table(listing.rows[listing.rows["image_id"].isin(located["image_id"])])
+    cohort = Cohort("folder", images, located, empty_pairs(), synthetic=False)
     names = consensus_files.consensus_names(located["image_id"].unique())
     planned = {f"{CONSENSUS}/{name}_{method}.png" for name in names.values() for method in methods}
     planned |= set(earlier["files"])
     write_json(out / SUMMARY, {"table": str(listing.path), "files": sorted(planned)})
     measure = partial(_measure, options, methods, quorum or 0.5, out.resolve())
-    run = (options, measure, processes, progress)
+    run = (listing.looks, options, measure, processes, progress)
     results, n_reused = _measure_all(cohort, usable.index, names, out, *run)
+    log("writing tables and the report")
     records = [result["record"] for result in results.values() if result["record"]]
     measured = tables.table_of_records(records, usable, selected_metrics(extra=True))
     problems = pd.concat([_unusable(listing), measured.problems], ignore_index=True)
@@ -300,7 +303,7 @@ def _relative(path, folder: Path) -> str | None:
 
 
 def _measure_all(
-    cohort: Cohort, usable, names, out: Path, options, measure, processes, progress
+    cohort: Cohort, usable, names, out: Path, looks, options, measure, processes, progress
 ) -> tuple[dict[str, dict], int]:
     """Measure all images; return the results by image, and how many pairs were known."""
     masks = cohort.masks.assign(usable=cohort.masks.index.isin(usable))
@@ -310,8 +313,9 @@ def _measure_all(
         for image_id, group in masks.groupby("image_id", sort=False):
             files = group.loc[group["usable"], "path"].to_dict()
             keys[image_id] = tables.image_key(image_id, files, read_mask, options)
-            known = store.reusable(keys[image_id])
-            tasks.append((image_id, group, tuple(sizes.loc[image_id]), names[image_id], known))
+            old = store.reusable(keys[image_id])
+            seen = {path: looks[path] for path in files.values() if path in looks}
+            tasks.append((image_id, group, tuple(sizes.loc[image_id]), names[image_id], seen, old))
         n_known = sum(task[-1] is not None for task in tasks)
 
         def keep(result: dict) -> None:
@@ -340,8 +344,8 @@ def _measure(options: PairOptions, methods, quorum: float, out: Path, task: tupl
 
 def _measure_image(options: PairOptions, methods, quorum: float, out: Path, task: tuple) -> dict:
     """Do everything that needs the pixels of an image's masks, reading each file once."""
-    image_id, masks, size, name, record = task
-    decode = functools.cache(decode_mask)
+    image_id, masks, size, name, looks, record = task
+    decode = functools.cache(partial(own_masks.decode, looks=looks))
     paths = {m: path if isinstance(path, str) else None for m, path in masks["path"].items()}
     usable = {mask_id: paths[mask_id] for mask_id in masks.index[masks["usable"]]}
 
@@ -410,9 +414,3 @@ def _unusable(listing: Listing) -> pd.DataFrame:
     columns = {"mask": "mask_id", "mask_path": "path"}
     bad = bad.rename(columns=columns).assign(left_out=True)
     return bad[list(tables.PROBLEM_COLUMNS)].astype({"left_out": bool})
-
-
-def _cohort(listing: Listing, masks: pd.DataFrame) -> Cohort:
-    """Make a cohort of some masks; an image has the size of most of them."""
-    images = images_table(listing.rows[listing.rows["image_id"].isin(masks["image_id"])])
-    return Cohort("folder", images, masks, empty_pairs(), synthetic=False)

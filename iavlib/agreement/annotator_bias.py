@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
 
 from iavlib.core.errors import DataError
 from iavlib.core.processes import run_in_order
 from iavlib.data.cohort import Cohort
 from iavlib.data.images import mask_paths, read_mask, read_stack
+from iavlib.masks.metrics import surface_distances
 from iavlib.masks.overlap import array_dice, mask_stack
-from iavlib.masks.surfaces import bounding_box, mask_surface
+from iavlib.masks.surfaces import PreparedMask, bounding_box, prepare
 
 if TYPE_CHECKING:
     from iavlib.stats.resampling import Bootstrap
@@ -136,7 +135,11 @@ def leave_one_out(masks, annotators: Sequence[str]) -> list[dict]:
         if len(votes) > 1:
             share = (total - votes[name]) / (len(votes) - 1)
             ties = share > 0.5 - TIE_SHARE, share > 0.5 + TIE_SHARE  # with and without them
-            row |= _overlap(mask, *ties, size) | _shift(mask, *ties, diagonal)
+            consensus = ties[:1] if np.array_equal(*ties) else ties
+            drawn = prepare(mask)
+            shift = float(np.mean([_shift(mask, one, drawn, prepare(one)) for one in consensus]))
+            row |= _overlap(mask, *ties, size)
+            row |= {"boundary_shift": shift, "boundary_shift_normalized": shift / diagonal}
         rows.append(row)
     return rows
 
@@ -164,15 +167,17 @@ def boundary_shift(mask, reference) -> float:
     DataError
         If the masks are not binary, two-dimensional and of one shape.
     """
-    mask, reference = _crop(mask_stack([mask, reference]))
-    if not (mask.any() and reference.any()):
+    mask, reference = mask_stack([mask, reference])
+    return _shift(mask, reference, prepare(mask), prepare(reference))
+
+
+def _shift(mask, reference, drawn: PreparedMask, other: PreparedMask) -> float:
+    if drawn.empty or other.empty:
         return float("nan")
-    own, other = np.argwhere(mask_surface(mask)), np.argwhere(mask_surface(reference))
-    to_other = KDTree(other).query(own)[0]
-    to_own = KDTree(own).query(other)[0]
-    outside = np.where(reference[tuple(own.T)], -1, 1)
-    covered = np.where(mask[tuple(other.T)], 1, -1)
-    return float((to_other @ outside + to_own @ covered) / (len(own) + len(other)))
+    to_other, to_own = surface_distances(drawn, other)
+    own, its = (tuple(one.points((1, 1)).astype(int).T) for one in (drawn, other))
+    shift = to_other @ np.where(reference[own], -1, 1) + to_own @ np.where(mask[its], 1, -1)
+    return float(shift / (len(to_other) + len(to_own)))
 
 
 def _rows(image_id: str, paths: dict, annotators: tuple[str, ...]) -> list[dict]:
@@ -199,13 +204,6 @@ def _overlap(mask: np.ndarray, larger: np.ndarray, smaller: np.ndarray, size: in
         "specificity": (outside - area + hits) / outside if outside else np.nan,
         "dice": 2 * hits / (area + consensus) if area + consensus else 1.0,
     }
-
-
-def _shift(mask: np.ndarray, larger: np.ndarray, smaller: np.ndarray, diagonal: float) -> dict:
-    shift = boundary_shift(mask, larger)
-    if not np.array_equal(larger, smaller):
-        shift = (shift + boundary_shift(mask, smaller)) / 2
-    return {"boundary_shift": shift, "boundary_shift_normalized": shift / diagonal}
 
 
 def _crop(stack: np.ndarray) -> np.ndarray:
@@ -324,6 +322,8 @@ class _Table:
 
     def groups(self) -> np.ndarray:
         """Number the groups of annotators whom common images connect."""
+        from scipy.sparse.csgraph import connected_components  # not in processes that measure
+
         together = self.own.T.astype(float) @ self.others
         return connected_components(together > 0, directed=False)[1]
 

@@ -235,15 +235,9 @@ def _copies(cohort: Cohort, checked: dict[str, _Checked]) -> list[tuple[str, tup
     found = {}
     for group in groups:
         for same in group[group.duplicated(keep=False)].groupby(group).groups.values():
-            found |= _name_copies(masks["image_id"].loc[same])
+            images = masks["image_id"].loc[same]
+            for mask_id, image_id in images.items():
+                for issue, there in ((TWICE, images == image_id), (ELSEWHERE, images != image_id)):
+                    if others := [other for other in images.index[there] if other != mask_id]:
+                        found[mask_id, issue] = f"the same as {', '.join(others)}"
     return [(mask_id, (issue, detail)) for (mask_id, issue), detail in found.items()]
-
-
-def _name_copies(images: pd.Series) -> dict[tuple[str, str], str]:
-    found = {}
-    for mask_id, image_id in images.items():
-        others = images.drop(mask_id)
-        for issue, same in ((TWICE, others == image_id), (ELSEWHERE, others != image_id)):
-            if same.any():
-                found[mask_id, issue] = f"the same as {', '.join(others.index[same])}"
-    return found

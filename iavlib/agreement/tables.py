@@ -72,10 +72,6 @@ class ImageStore:
     def __len__(self) -> int:
         return len(self._records)
 
-    def find(self, key: str) -> dict | None:
-        """Return the record with this key, or None."""
-        return self._records.get(key)
-
     def append(self, key: str, record: dict) -> None:
         """Write a record; once this returns it outlives the process."""
         self._file.write(self._line(key, record))
@@ -84,7 +80,7 @@ class ImageStore:
 
     def reusable(self, key: str) -> dict | None:
         """Return the record with this key, unless a mask was left out: that is tried again."""
-        record = self.find(key)
+        record = self._records.get(key)
         return record if record and not any(p["left_out"] for p in record["problems"]) else None
 
     def keep_only(self, keys: Iterable[str]) -> None:

@@ -76,14 +76,15 @@ def agreement(
     CVAT, Label Studio, COCO, labelme, GeoJSON, NumPy, and a zip of these. Ends with 1 when a mask
     could not be used; the others are done.
     """
+    typer.echo(f"reading {table}")  # before the imports, which take a second
     from iavlib.agreement.analysis import analyse
     from iavlib.core.files import safe_name
     from iavlib.data.datasets.folder import class_names
 
     failed = False
-    for name in class_names(table) if label == "all" else [label]:
+    for name in class_names(table, True) if label == "all" else [label]:
         place = out / safe_name(name) if label == "all" else out
-        typer.echo(f"class {name}" if label == "all" else str(table))
+        typer.echo(f"class {name}" if label == "all" else f"results go into {place}")
         chosen = {"label": name, "threshold": threshold, "per_object": per_object}
         chosen |= {"quorum": quorum, "export": tuple(export.replace(",", " ").split())}
         chosen |= {"progress": True, "log": lambda line: typer.echo(f"  {line}")}
@@ -302,7 +303,7 @@ def status_command(as_json: AsJson = False) -> None:
 
     rows = status()
     if as_json:
-        print_json([row.to_dict() for row in rows])
+        print_json([vars(row) for row in rows])
         return
     typer.echo(f"data home: {data_home()}")
     for row in rows:

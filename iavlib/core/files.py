@@ -388,8 +388,7 @@ def _environment(package: str) -> Any:
 
 def _digest_of(script: str) -> str:
     """Name a script in a Content-Security-Policy by its content."""
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def data_uri(content: bytes, kind: str = "jpeg") -> str:

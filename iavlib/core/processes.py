@@ -21,7 +21,10 @@ from contextlib import contextmanager
 from iavlib.core.errors import DataError
 
 PER_PROCESS = 32  # tasks that are worth the start of a process
-EVERY = 10.0  # seconds between two lines of progress
+EVERY = 10.0  # most seconds between two lines of progress; at first they are fewer
+
+#: Whether to print lines of progress, or what to call with the numbers of tasks done and of all.
+Progress = bool | Callable[[int, int], None]
 
 
 class ProcessDied(RuntimeError):
@@ -180,7 +183,7 @@ def run_in_order(
     tasks: Sequence,
     processes: int | None,
     failed: Callable,
-    progress: bool | Callable[[int, int], None] = False,
+    progress: Progress = False,
     what: str = "tasks",
     done: Callable = lambda result: None,
     before: int = 0,
@@ -199,8 +202,8 @@ def run_in_order(
     failed : callable
         From a task whose process died, and a DataError that explains it, to its result.
     progress : bool or callable
-        True prints a line every ten seconds to the standard error; a callable is called with the
-        number of finished tasks and the total.
+        True prints lines to the standard error; a callable is called with the number of finished
+        tasks and the total.
     what : str
         What is counted.
     done : callable
@@ -219,7 +222,7 @@ def run_in_order(
         processes = default_processes(len(tasks))
     if processes < 1:
         raise ValueError(f"processes must be at least 1, not {processes}")
-    report = _reporter(progress, len(tasks) + before, what)
+    report = reporter(progress, len(tasks) + before, what)
     report(before)
     results = [None] * len(tasks)
     pool = run_all(function, tasks, min(processes, max(len(tasks), 1)))
@@ -233,8 +236,11 @@ def run_in_order(
     return results
 
 
-def _reporter(progress, total: int, what: str) -> Callable[[int], None]:
-    """Return a function that reports the number of finished tasks."""
+def reporter(progress: Progress, total: int, what: str) -> Callable[[int], None]:
+    """Return a function that reports the number of finished tasks.
+
+    The first lines come after two seconds and more, then every ten; short work has one, at its end.
+    """
     start = last = time.monotonic()
 
     def report(count: int) -> None:
@@ -242,7 +248,7 @@ def _reporter(progress, total: int, what: str) -> Callable[[int], None]:
         now = time.monotonic()
         if callable(progress):
             progress(count, total)
-        elif progress and count and (count == total or now - last >= EVERY):
+        elif progress and count and (count == total or now - last >= min(EVERY, 2 + last - start)):
             last = now
             line = f"{count:,} of {total:,} {what}, {now - start:,.0f} s"
             print(line, file=sys.stderr, flush=True)

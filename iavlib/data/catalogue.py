@@ -17,7 +17,7 @@ import importlib.resources
 import json
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -341,10 +341,6 @@ class Status:
     licence: str
     citation: str
     how: str
-
-    def to_dict(self) -> dict:
-        """Return the status as plain types, for JSON."""
-        return asdict(self)
 
 
 def status() -> list[Status]:

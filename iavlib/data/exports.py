@@ -4,7 +4,7 @@ To add a format, register a function with :func:`export_reader`: it gets the par
 or the root of XML) and yields a record per object. A record is a dict: ``image`` (name of the
 image's file), ``draw`` (function from width and height of the image to an array of bool; or None,
 with a ``reason`` why nothing can be used) and, where known, ``annotator``, ``label``, ``size``
-(width and height of the image), ``where`` (in the document) and ``of_file`` (whose file it is).
+(width and height of the image) and ``where`` (in the document).
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def read_cvat(root: ElementTree.Element, path: Path) -> Iterator[dict]:
     """List the objects of CVAT's own format: polygons and masks."""
     by = root.findtext("meta//assignee/username")
     for image in root.iter("image"):
-        about = {"image": image.get("name"), "of_file": by}
+        about = {"image": image.get("name"), "annotator": by}
         about |= {"size": (int(image.get("width")), int(image.get("height")))}
         drawn = [one for one in image if one.tag not in ("tag", "attribute")]
         for number, one in enumerate(drawn, 1):
@@ -171,7 +171,7 @@ def read_cvat(root: ElementTree.Element, path: Path) -> Iterator[dict]:
                 left, top, w, h = (int(one.get(k)) for k in ("left", "top", "width", "height"))
                 draw = partial(_inlay, partial(_runs, one.get("rle").split(","), w, h), left, top)
             attributes = {a.get("name"): (a.text or "").strip() for a in one.iter("attribute")}
-            facts = {"label": one.get("label"), "annotator": _who(attributes), "draw": draw}
+            facts = {"label": one.get("label"), "annotator": _who(attributes) or by, "draw": draw}
             where, reason = f"{image.get('name')}, {one.tag} {number}", f"a {one.tag}"
             yield about | facts | {"where": where, "reason": None if draw else reason}
         if not drawn:
@@ -281,12 +281,11 @@ def read_labelme(document: dict, path: Path) -> Iterator[dict]:
     about |= {"size": _size(document, "imageWidth", "imageHeight")}
     for number, one in enumerate(document["shapes"], 1):
         points, kind = np.array(one["points"], float), one.get("shape_type") or "polygon"
-        draw = partial(polygons, [[points]]) if kind == "polygon" else None
         if kind == "rectangle":
             (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-            corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-            draw = partial(polygons, [[corners]])
-        elif kind == "mask":
+            points = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+        draw = partial(polygons, [[points]]) if kind in ("polygon", "rectangle") else None
+        if kind == "mask":
             left, top = points.min(axis=0).astype(int)
             draw = partial(_inlay, partial(_embedded, one["mask"]), left, top)
         facts = {"label": one.get("label"), "annotator": _who(one.get("flags"), one), "draw": draw}
@@ -340,7 +339,7 @@ def read_document(path: Path) -> tuple[str, list[dict]] | None:
         document = ElementTree.fromstring(raw) if xml else json.loads(raw)
     except (OSError, ValueError, RecursionError, ElementTree.ParseError) as error:
         raise DataError(path, f"damaged {path.suffix[1:].upper()} ({error})", _AGAIN) from None
-    blank = dict.fromkeys(("where", "label", "annotator", "size", "reason", "of_file"))
+    blank = dict.fromkeys(("where", "label", "annotator", "size", "reason"))
     for name, (recognise, read) in READERS.items():
         try:
             if recognise(document):

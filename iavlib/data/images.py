@@ -305,8 +305,9 @@ def _from_colours(path, image: Image.Image) -> Values:
             shown = np.where(alpha[..., None] > 127, shown, 0).astype(np.uint8)
     else:
         shown = np.asarray(image.convert("RGB"))
-    first = shown[..., 0]
-    differ = (shown[..., 1:] != first[..., None]).any(axis=-1)
+    first, planes = shown[..., 0], np.moveaxis(shown, -1, 0)
+    noise = 8 if image.format in ("JPEG", "WEBP") else 0  # of a grey picture, where it lost colour
+    differ = planes.max(axis=0) - planes.min(axis=0) > noise
     if not differ.any():
         return Values(first)
     red, green, blue = np.moveaxis(shown.astype(np.int32), -1, 0)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import os
 import re
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +24,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy import ndimage, optimize
+from scipy import ndimage
 
 from iavlib.core.errors import DataError, DatasetUnavailable, suggest
 from iavlib.core.files import replacing
+from iavlib.core.processes import Progress, reporter
 from iavlib.core.project import cache_home
 from iavlib.data import exports
 from iavlib.data.exports import DOCUMENTS, HINT, MASK_SUFFIXES, list_files, stem
-from iavlib.data.images import Values, read_file, read_values, turn
+from iavlib.data.images import Values, decode_mask, read_file, read_values, turn
 from iavlib.data.schemas import IMAGE_SUFFIXES
 from iavlib.masks.surfaces import MAX_CLASSES, binarise
 
@@ -42,6 +45,7 @@ _FOUND = ("path", "draw", "size", "where", "reason", "hint", "document")
 PHOTOGRAPHS = ("images", "image", "photos", "photographs", "imgs", "originals", "jpegimages")
 #: Folders that say nothing about who drew the files in them.
 _PLAIN = ("masks", "annotations", "labels", "json", "segmentations", "segmentationclass")
+_NOBODY = (*_PLAIN, *PHOTOGRAPHS)
 _BACKGROUND = ("background", "_background_", "void", "unlabeled", "unlabelled", "#e0e0c0")
 VERSION = 1  # of the masks that are kept in the cache
 ANY, ALL = "any", "all"
@@ -70,6 +74,8 @@ class Source:
     names : dict
         Names of colours.
     notes : list of str
+    is_table : bool
+        Whether the rows are those of a table, which names its files.
     """
 
     path: Path
@@ -78,11 +84,7 @@ class Source:
     files: Files
     names: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-
-    @property
-    def is_table(self) -> bool:
-        """Whether the rows are those of a table, which names its files."""
-        return self.format.endswith(" table")
+    is_table: bool = False
 
 
 def collect(path: str | Path, table_rows: Callable[[Path, list, list], pd.DataFrame]) -> Source:
@@ -125,7 +127,7 @@ def collect(path: str | Path, table_rows: Callable[[Path, list, list], pd.DataFr
     header, cells = _read_cells(found, notes)
     kind = f"{found.suffix[1:].upper()} table"
     rows = _complete(table_rows(found, header, cells))
-    return Source(found, kind, rows, [(found, ())], {}, notes)
+    return Source(found, kind, rows, [(found, ())], {}, notes, is_table=True)
 
 
 def _complete(rows: pd.DataFrame) -> pd.DataFrame:
@@ -188,28 +190,48 @@ def _split(line: str, mark: str, number: int, notes: list[str]) -> list[str]:
 
 
 def _from_documents(source: Path, files: Files) -> Source | None:
-    found = [
-        (p, parts, exports.read_document(p)) for p, parts in files if p.suffix.lower() in DOCUMENTS
-    ]
-    found = [(path, parts, *read) for path, parts, read in found if read]
-    stated = {r["of_file"] for *_, records in found for r in records if r["of_file"]}
-    rows = []
-    for path, parts, name, records in found:
-        folders = [p for p in parts[:-1] if p.lower() not in (*_PLAIN, *PHOTOGRAPHS)]
-        alone = source.stem if name in ("labelme", "GeoJSON") else path.name.split(".")[0]
-        by_path, place = (folders or [alone])[0], "/".join(parts)
+    found = [f for f in files if f[0].suffix.lower() in DOCUMENTS]
+    found = [(*f, *read) for f in found if (read := exports.read_document(f[0]))]
+    people, doubted = _people_of_documents(source, found, files)
+    rows, notes = [], ["files state one annotator; their names or folders are used"] * doubted
+    for (path, parts, _, records), (who, image) in zip(found, people, strict=True):
         for record in records:
-            of_file = record["of_file"] if len(stated) > 1 else None
-            facts = {"annotator": record["annotator"] or of_file or by_path, "document": str(path)}
-            where = ", ".join(filter(None, (place, record["where"])))
-            rows.append(record | facts | {"where": where})
+            facts = {"annotator": (not doubted and record["annotator"]) or who}
+            facts |= {"image": image} if record["image"] == path.name.split(".")[0] else {}
+            where = ", ".join(filter(None, ("/".join(parts), record["where"])))
+            rows.append(record | facts | {"where": where, "document": str(path)})
     if not rows:
         return None
     kinds = Counter(name for _, _, name, _ in found).items()
     named = ", ".join(f"{name} ({n} files)" if n > 1 else name for name, n in kinds)
     read = {path for path, *_ in found}
     kept = [f for f in files if f[0] in read or f[0].suffix.lower() in IMAGE_SUFFIXES]
-    return Source(source, named, _complete(pd.DataFrame(rows)), kept)
+    return Source(source, named, _complete(pd.DataFrame(rows)), kept, {}, notes)
+
+
+def _people_of_documents(source: Path, found: list, files: Files) -> tuple[list[tuple], bool]:
+    """Tell who drew each document, and of which image, by its folder and its name.
+
+    Also whether annotators that documents state are not told apart by that: several state one
+    and hold the same image, as accounts of several installations have equal numbers.
+    """
+    folders = [[p for p in parts[:-1] if p.lower() not in _NOBODY] for _, parts, *_ in found]
+    table = pd.DataFrame({"annotator": [(one or [""])[0] for one in folders]}, dtype=object)
+    table["image"] = [path.name.split(".")[0] for path, *_ in found]
+    stated = [{record["image"] for record in records} for *_, records in found]
+    names = {name for one in stated for name in one} - set(table["image"])
+    names |= {parts[-1] for path, parts in files if path.suffix.lower() in IMAGE_SUFFIXES}
+    shown = {path_key([name])[-1] for name in names}
+    if all(len(one) < 2 for one in stated) and not shown & set(map(name_key, table["image"])):
+        _who_drew(table, shown)  # documents of one image each, that are not named like images
+    alone = [source.stem if kind in ("labelme", "GeoJSON") else "" for _, _, kind, _ in found]
+    named = zip(table["annotator"], alone, table["image"], strict=True)
+    people = [who or place or name for who, place, name in named]
+    drawn = [(who, r) for who, (*_, rs) in zip(people, found, strict=True) for r in rs]
+    drawn = {(who, r["annotator"], r["image"]) for who, r in drawn if r["annotator"]}
+    single = all(len({r["annotator"] for r in records}) < 2 for *_, records in found)
+    doubted = single and len(drawn) > len({one[1:] for one in drawn})
+    return list(zip(people, table["image"], strict=True)), doubted
 
 
 def _from_mask_files(source: Path, files: Files) -> Source:
@@ -358,18 +380,24 @@ def unify(rows: pd.DataFrame, column: str, other: str, notes: list[str], apart=(
     for value in rows[column].value_counts().index:
         spellings.setdefault(name_key(value), []).append(value)
     for key, values in spellings.items():
-        met = [set(rows.loc[rows[column] == value, other]) for value in values]
+        if len(values) < 2:
+            continue
         named = f"{column} {' and '.join(map(repr, values))}"
-        if len(values) > 1 and (key in apart or any(a & b for a, b in combinations(met, 2))):
+        met = [set(rows.loc[rows[column] == value, other]) for value in values]
+        if key in apart or any(a & b for a, b in combinations(met, 2)):
             notes.append(f"{named} differ only in spelling, but are kept as different ones")
-        elif len(values) > 1:
+        else:
             notes.append(f"{named} are taken as one, {values[0]}")
             rows[column] = rows[column].replace(dict.fromkeys(values[1:], values[0]))
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a mask file found: its size, classes and what binarisation did."""
+    """What one look at a mask file found: its size, classes and what binarisation did.
+
+    The mask is kept in some thousand bytes, so that no file is decoded twice; not where it depends
+    on a class or a threshold.
+    """
 
     size: tuple[int, int] | None = None
     codes: tuple[int, ...] = ()
@@ -377,27 +405,47 @@ class Look:
     blank: bool = False
     note: str = ""
     error: DataError | None = None
+    packed: bytes | None = None
 
 
-def look_at_files(rows: pd.DataFrame, threshold: float | None) -> dict[str, Look]:
+def decode(path: str, looks: dict[str, Look]) -> tuple[np.ndarray, str]:
+    """Return a mask and its note as :func:`iavlib.data.images.decode_mask` does.
+
+    A file that was looked at is not decoded again.
+    """
+    seen = looks.get(path, Look())
+    if seen.packed is None:
+        return decode_mask(path)
+    bits = np.unpackbits(np.frombuffer(zlib.decompress(seen.packed), np.uint8))
+    return bits[: math.prod(seen.size)].view(bool).reshape(seen.size[::-1]), seen.note
+
+
+def look_at_files(
+    rows: pd.DataFrame, threshold: float | None, progress: Progress = False
+) -> dict[str, Look]:
     """Look at every mask file once, several at a time; an error becomes part of the result."""
 
     def look(path: str) -> Look:
         try:
             values: Values = read_file(path, path, read_values)
-            codes, pixels, note = values.classes, values.pixels, ""
-            if not values.colours and (len(codes) < 2 or threshold is not None):
-                note = binarise(pixels, threshold, path)[1]
+            codes, pixels, note, packed = values.classes, values.pixels, "", None
+            if len(codes) < 2 or (threshold is not None and not values.colours):
+                inside = pixels > 0 if values.colours else pixels
+                mask, note = binarise(inside, threshold, path)
+                packed = zlib.compress(np.packbits(mask), 1) if threshold is None else None
                 small = pixels.dtype.kind in "iu" and 0 < pixels.max() <= MAX_CLASSES
-                codes = [int(pixels.max())] if small and threshold is None else []
+                if not values.colours:
+                    codes = [int(pixels.max())] if small and threshold is None else []
             blank = not codes and not pixels.any()
-            return Look(pixels.shape[::-1], tuple(codes), values.colours, blank, note)
+            return Look(pixels.shape[::-1], tuple(codes), values.colours, blank, note, None, packed)
         except DataError as error:
             return Look(error=error)
 
     paths = list(dict.fromkeys(rows["path"]))
+    report = reporter(progress, len(paths), "files read")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return dict(zip(paths, pool.map(look, paths), strict=True))
+        found = [(one, report(n))[0] for n, one in enumerate(pool.map(look, paths), 1)]
+    return dict(zip(paths, found, strict=True))
 
 
 def by_class(rows: pd.DataFrame, looks: dict[str, Look], names: dict[int, str]) -> pd.DataFrame:
@@ -495,6 +543,8 @@ def match_objects(drawn: dict[str, list[np.ndarray]]) -> list[dict[str, np.ndarr
     list of dict
         Each an object: annotator to mask, for those who drew it. Objects match if they overlap.
     """
+    from scipy import optimize  # which is large
+
     found: list[dict[str, np.ndarray]] = []
     for name in sorted(drawn, key=lambda name: -len(drawn[name])):
         wholes = [np.any(list(one.values()), axis=0) for one in found]

@@ -241,7 +241,7 @@ def staple(masks, names: Sequence[str] | None = None, max_iterations: int | None
     if max_iterations is not None and max_iterations < 1:
         raise ValueError(f"max_iterations must be at least 1, not {max_iterations}")
     labels = [f"mask {n}" for n in range(1, len(stack) + 1)] if names is None else list(names)
-    prior = float(stack.mean())
+    prior = np.count_nonzero(stack) / stack.size
     if all(np.array_equal(mask, stack[0]) for mask in stack):
         return _unanimous(stack, prior)
     patterns, marked, count = _patterns(stack)

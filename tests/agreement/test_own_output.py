@@ -19,6 +19,7 @@ from iavlib.agreement.consensus_files import consensus_names
 from iavlib.cli.main import app
 from iavlib.core.errors import DataError
 from iavlib.core.files import replacing, safe_name
+from iavlib.data import own_masks
 from iavlib.data.images import read_mask
 from iavlib.masks import fleiss_kappa
 from iavlib.masks.overlap import krippendorff_alpha
@@ -511,24 +512,33 @@ def test_every_column_is_described(twelve, tmp_path):
             assert re.sub(r"_(mean|std)$", "", column) in names or column in names, (file, column)
 
 
-def test_each_mask_is_decoded_once_while_measuring(twelve, tmp_path, monkeypatch):
-    from iavlib.agreement import analysis
-
-    seen, decode = [], analysis.decode_mask
-
-    def counted(path):
-        seen.append(path)
-        return decode(path)
-
-    monkeypatch.setattr(analysis, "decode_mask", counted)
+def test_each_mask_is_decoded_once(twelve, tmp_path, monkeypatch):
+    """For its classes, its quality, all pairs and the consensus."""
+    seen = []
+    for name in ("read_values", "decode_mask"):
+        function = getattr(own_masks, name)
+        counted = lambda path, function=function: (seen.append(path), function(path))[1]  # noqa: E731
+        monkeypatch.setattr(own_masks, name, counted)
     analyse(twelve, tmp_path / "out", processes=1)
     assert len(seen) == len(set(seen)) == 36
 
 
-def test_progress_reaches_the_last_image(twelve, tmp_path):
+def test_any_number_of_processes_writes_the_same(twelve, tmp_path):
+    written = []
+    for n in (1, 2):
+        out = tmp_path / str(n)
+        analyse(twelve, out, processes=n, export=("coco", "png", "votes"))
+        files = sorted(path for path in out.rglob("*") if path.is_file())
+        written.append({path.relative_to(out): path.read_bytes() for path in files})
+    assert len(written[0]) == 100 and written[0] == written[1]
+
+
+def test_progress_is_shown_from_the_first_file_to_the_report(twelve, tmp_path):
     calls = []
-    analyse(twelve, tmp_path / "out", progress=lambda *counts: calls.append(counts))
-    assert calls[0] == (0, 12) and calls[-1] == (12, 12) and len(calls) == 13
+    options = {"progress": lambda *counts: calls.append(counts), "log": calls.append}
+    analyse(twelve, tmp_path / "out", **options)
+    assert calls[:36] == [(n, 36) for n in range(1, 37)]
+    assert calls[-14:] == [*((n, 12) for n in range(13)), "writing tables and the report"]
     shutil.rmtree(tmp_path / "out" / "consensus")
     again = analyse(twelve, tmp_path / "out")
     assert again.n_reused == 12

@@ -5,7 +5,9 @@ import functools
 import io
 import json
 import os
+import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -288,8 +290,6 @@ def zipped(make, nested=False):
             with zipfile.ZipFile(root / f"{place.name}.zip", "w") as archive:
                 for path in sorted(place.rglob("*")):
                     archive.write(path, path.relative_to(place))
-        import shutil
-
         shutil.rmtree(inside)
 
     return made
@@ -363,6 +363,51 @@ def without(make, *keys):
     return made
 
 
+def moved(make, place, photograph="{name}.jpg"):
+    """Give the document of each image and annotator another place, and photographs theirs."""
+
+    def made(root):
+        make(root / "made")
+        for _, name, who in pairs():
+            (path,) = (root / "made" / who).glob(f"{name}.*")
+            target = root / f"{place.format(who=who, name=name)}{path.suffix}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+        shutil.rmtree(root / "made")
+        beside(lambda root: None, photograph)(root)
+
+    return made
+
+
+def coco_per_image(root):
+    for i, name, who in pairs():
+        document = coco_document([(who, {})], coco_polygon)
+        document["images"] = [document["images"][i]]
+        document["annotations"] = [document["annotations"][i]]
+        write(root / who / f"{name}.json", document)
+
+
+def cvat_per_image(root):
+    for i, name, who in pairs():
+        first, *images = cvat_xml([who], "polygon").removesuffix("</annotations>").split("<image ")
+        write(root / who / f"{name}.xml", f"{first}<image {images[i]}</annotations>")
+
+
+def accounts(make):
+    """Every annotator has an installation of the tool, in which the only account has number 1."""
+
+    def made(root):
+        for number, who in enumerate(ANNOTATORS):
+            make(root / who)
+            (path,) = (root / who).iterdir()
+            tasks = json.loads(path.read_text())
+            for task in tasks:
+                task["annotations"] = [task["annotations"][number]]
+            write(path, tasks)
+
+    return made
+
+
 FORMAT = {
     "COCO polygons": (coco_files(coco_polygon), "COCO"),
     "COCO counts": (coco_files(coco_counts), "COCO"),
@@ -385,10 +430,23 @@ FORMAT = {
     "labelme masks": (labelme("mask"), "labelme"),
     "GeoJSON collection": (geojson(True), "GeoJSON"),
     "GeoJSON list": (geojson(False), "GeoJSON"),
+    "GeoJSON in one folder": (moved(geojson(True), "{name}_{who}"), "GeoJSON"),
+    "GeoJSON, annotator first": (moved(geojson(False), "{who}-{name}"), "GeoJSON"),
+    "GeoJSON beside images": (moved(geojson(True), "{name}_{who}", "images/{name}.png"), "GeoJSON"),
+    "GeoJSON per image": (moved(geojson(True), "{name}/{who}", "{name}/{name}.jpg"), "GeoJSON"),
+    "labelme in one folder": (moved(labelme("polygon"), "{name}_{who}"), "labelme"),
+    "labelme per image": (moved(labelme("mask"), "{name}/{who}", "{name}/{name}.jpg"), "labelme"),
+    "COCO per image": (moved(coco_per_image, "{name}_{who}"), "COCO"),
+    "CVAT per image": (moved(cvat_per_image, "{who}_{name}"), "CVAT for images"),
+    "Label Studio accounts": (accounts(label_studio("brush", lambda who: 1)), "Label Studio"),
     "PNG": (folders(".png"), "folder of masks"),
     "PNG below masks": (folders(".png", "masks/{who}/{name}_{who}"), "folder of masks"),
     "one class": (folders(".png", "{who}/lesion/{name}_mask"), "folder of masks"),
     "TIFF": (folders(".tif"), "folder of masks"),
+    "BMP": (folders(".bmp"), "folder of masks"),
+    "GIF": (folders(".gif"), "folder of masks"),
+    "WebP": (folders(".webp"), "folder of masks"),
+    "MetaImage": (folders(".mha"), "folder of masks"),
     "NumPy": (folders(".npy"), "folder of masks"),
     "NumPy archive": (folders(".npz"), "folder of masks"),
     "NIfTI": (folders(".nii.gz"), "folder of masks"),
@@ -470,6 +528,41 @@ def reference() -> dict[str, list[float]]:
     return measured
 
 
+#: The program whose value each metric is compared with; the columns of the table on the page.
+TOOLS = {
+    "dice": "Dice of SimpleITK",
+    "jaccard": "IoU of pycocotools",
+    "hd": "HD of medpy",
+    "assd": "ASSD from medpy's distances",
+}
+KINDS = (
+    *("COCO", "CVAT for images", "CVAT segmentation masks", "Label Studio", "labelme", "GeoJSON"),
+    *("CSV table", "XLSX table"),
+)
+OF_FILES = "files of masks"
+
+
+def format_table() -> str:
+    """Return the table of the page: what `test_every_format_gives_its_masks` checks, by format."""
+    variants = {kind: [] for kind in (*KINDS, OF_FILES)}
+    for name, (_, kind) in FORMAT.items():
+        known = [one for one in KINDS if kind and one.startswith(kind)]
+        variants[known[0] if known else OF_FILES].append(name)
+    checks = ["Read", "Images, annotators and objects", "Pixels", *TOOLS.values()]
+    lines = [["Format", "Small files in the tests", *checks], [":--"] * (2 + len(checks))]
+    for kind, names in variants.items():
+        results = ["yes", "as drawn", "as drawn", *["equal"] * len(TOOLS)]
+        lines.append([kind, f"{len(names)}: {', '.join(names)}", *results])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def test_the_page_lists_the_formats_that_are_tested():
+    assert reference().keys() == TOOLS.keys()
+    page = (Path(__file__).parents[2] / "book" / "own_masks.md").read_text("utf-8")
+    _, shown = page.split("<!-- formats in the tests -->\n\n")
+    assert shown.split("\n<!-- end of the formats -->")[0] == format_table()
+
+
 def pooled_assd(one, two) -> float:
     """Average the distances of both surfaces together, as IMA++ does, from medpy's distances."""
     distances = [medpy.__surface_distances(*pair) for pair in ((one, two), (two, one))]
@@ -503,6 +596,65 @@ def test_one_photograph_and_two_masks_in_a_folder(tmp_path):
     # the same folder again, which now holds results: they are no masks
     again = analyse(tmp_path, tmp_path / "out", processes=1)
     assert again.images.index.tolist() == ["photo_img0"] and again.n_reused == 1
+
+
+@pytest.mark.parametrize("make", [geojson(True), labelme("polygon"), coco_per_image])
+def test_one_photograph_and_documents_of_two_annotators_in_a_folder(tmp_path, make):
+    make(tmp_path / "made")
+    for who in ANNOTATORS:
+        (path,) = (tmp_path / "made" / who).glob("img0.*")
+        path.rename(tmp_path / f"{who}{path.suffix}")
+    shutil.rmtree(tmp_path / "made")
+    save(tmp_path / "img0.jpg", np.full((H, W, 3), 90, np.uint8))
+    found = data.load("folder", path=tmp_path).pairs
+    assert found["dice"].tolist() == pytest.approx(EXPECTED[:1])
+    assert found.loc[0, ["image_id", "annotator_1", "annotator_2"]].tolist() == [
+        "img0",
+        *ANNOTATORS,
+    ]
+
+
+@pytest.mark.parametrize("there", [None, "other.jpg"])
+@pytest.mark.parametrize("place", ["{name}_{who}", "{who}/{name}"])
+def test_a_missing_photograph_is_named(tmp_path, place, there):
+    """GeoJSON does not state the size of the image."""
+    moved(geojson(True), place)(tmp_path)
+    for path in tmp_path.glob("*.jpg"):
+        path.unlink()
+    if there:
+        save(tmp_path / there, np.full((H, W, 3), 90, np.uint8))
+    with pytest.raises(DataError, match=r"used: 6 neither .* photograph named img0 "):
+        read_listing(tmp_path)
+
+
+@pytest.mark.parametrize("make", [geojson(True), labelme("polygon")])
+def test_documents_named_like_images_are_of_one_annotator(tmp_path, make):
+    """Nothing is compared, and nobody is made up."""
+    make(tmp_path / "made")
+    for path in (tmp_path / "made" / "ann").iterdir():
+        path.rename(tmp_path / path.name)
+    shutil.rmtree(tmp_path / "made")
+    photographs(tmp_path)
+    account = read_listing(tmp_path).account
+    assert len(set(account["annotator"])) == 1 and account["image_id"].tolist() == list(IMAGES)
+    assert set(account["reason"]) == {"no other mask of its image"}
+
+
+def test_accounts_are_told_apart_only_where_they_meet(tmp_path):
+    """Two exports of one account that share no image are hers; several accounts are who drew."""
+    for n, half in enumerate((slice(0, 2), slice(2, 3))):
+        label_studio("brush")(tmp_path)
+        (path,) = tmp_path.glob("project-1*")
+        tasks = json.loads(path.read_text())[half]
+        write(tmp_path / f"batch{n}.json", tasks)
+        path.unlink()
+    assert set(read_listing(tmp_path).rows["annotator"]) == set(ANNOTATORS)
+    for path in tmp_path.iterdir():
+        tasks = json.loads(path.read_text())
+        for task in tasks:
+            task["annotations"] = task["annotations"][:1]
+        write(path, tasks)
+    assert set(read_listing(tmp_path, strict=False).account["annotator"]) == {"ann"}
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ import struct
 import zlib
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from iavlib.core.errors import DataError
 from iavlib.data.images import image_size, read_image, read_mask, read_photograph
+from iavlib.data.own_masks import decode, look_at_files
 
 
 def test_masks_of_every_kind_read_alike(tmp_path):
@@ -124,3 +126,13 @@ def test_other_formats_are_named_with_a_remedy(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"photo\.heic: no readable image.*as JPEG, PNG"):
         read_photograph(path)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (30, 41)])
+def test_a_mask_that_was_looked_at_is_read_from_memory(tmp_path, shape):
+    rng, path = np.random.default_rng(0), tmp_path / "mask.png"
+    for mask in (rng.random(shape) < 0.5, np.zeros(shape, bool), np.ones(shape, bool)):
+        Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+        looks = look_at_files(pd.DataFrame({"path": [str(path)]}), None)
+        path.unlink()
+        np.testing.assert_array_equal(decode(str(path), looks)[0], mask)

@@ -29,6 +29,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +38,13 @@ import pandera.pandas as pa
 
 from iavlib.core.errors import DataError, DatasetUnavailable
 from iavlib.core.files import walk_files, write_text
+from iavlib.core.processes import Progress
 from iavlib.core.project import cache_home
 from iavlib.data import own_masks, schemas
 from iavlib.data.catalogue import Dataset, Layout, register_own
 from iavlib.data.cohort import Cohort
 from iavlib.data.exports import HINT
-from iavlib.data.images import array_suffix, image_size, orientation, read_mask
+from iavlib.data.images import array_suffix, image_size, orientation
 from iavlib.data.own_masks import COLUMNS, FACTS, FIRST_LINE, Source, name_key, overlap
 from iavlib.masks.metrics import image_pairs, metric_names, registry_version
 from iavlib.masks.surfaces import THRESHOLD
@@ -90,6 +92,8 @@ class Listing:
         Where objects are matched, one per image and two of its annotators: ``image_id``,
         ``annotator1``, ``annotator2``, ``matched`` (objects that both drew), ``only_1`` and
         ``only_2`` (that one of them drew alone).
+    looks : dict
+        What was seen in each mask file, by its path.
     """
 
     path: Path
@@ -99,6 +103,7 @@ class Listing:
     classes: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     objects: list[dict] = field(default_factory=list)
+    looks: dict[str, own_masks.Look] = field(default_factory=dict)
 
     @property
     def lost_images(self) -> list[str]:
@@ -136,6 +141,7 @@ def read_listing(
     label: str | None = None,
     threshold: float | None = None,
     per_object: bool = False,
+    progress: Progress = False,
 ) -> Listing:
     """Read a user's masks: a table, a folder, an exported file or an archive.
 
@@ -154,6 +160,8 @@ def read_listing(
         Whether the objects on an image are matched between annotators one to one, and each
         becomes an image of its own, instead of being united. A mask alone is parted into its
         connected regions.
+    progress : bool or callable
+        See :func:`iavlib.core.processes.run_in_order`.
 
     Raises
     ------
@@ -169,7 +177,7 @@ def read_listing(
     listing = _names(path, strict)
     source, rows, notes = listing.source, listing.rows, listing.notes
     files = rows[rows["path"].notna() & rows["reason"].isna()]
-    looks = own_masks.look_at_files(files, threshold)
+    looks = own_masks.look_at_files(files, threshold, progress)
     for row, file in files["path"].items():
         if (error := looks[file].error) is not None:
             if strict:
@@ -201,12 +209,13 @@ def read_listing(
     number = table[table["problem"].isna()].groupby("image_id").size()
     alone = account["image_id"].isin(number.index[number < 2]) & (account["reason"] == "")
     account.loc[alone, ["status", "reason"]] = ["left out", "no other mask of its image"]
-    return Listing(source.path, table, source, account, classes, notes, listing.objects)
+    return replace(listing, rows=table, account=account, classes=classes, looks=looks)
 
 
-def class_names(path: str | Path) -> list[str]:
+def class_names(path: str | Path, progress: Progress = False) -> list[str]:
     """Return the names of the classes in a user's masks; ``any`` alone where they have none."""
-    return list(read_listing(path, False, own_masks.ANY).classes) or [own_masks.ANY]
+    found = read_listing(path, False, own_masks.ANY, progress=progress).classes
+    return list(found) or [own_masks.ANY]
 
 
 def _table_rows(table: Path, header: list[str], cells: list, strict: bool) -> pd.DataFrame:
@@ -234,17 +243,13 @@ def _table_rows(table: Path, header: list[str], cells: list, strict: bool) -> pd
             if column == "mask":
                 rows.loc[row, ["reason", "hint"]] = [_OUTSIDE, OUTSIDE_HINT]
     places = [(table.parent / name, table.parent / "masks" / name) for name in rows["mask"]]
-    rows["path"] = [str(next((p for p in two if _is_file(p)), two[0])) for two in places]
+    rows["path"] = [str(next((p for p in two if isfile(p)), two[0])) for two in places]
     return rows
 
 
 def _plain_name(folder: Path, name: str) -> str:
     """Return a file's name with ``/`` between folders; Windows writes the other slash."""
-    return os.path.normpath(name if _is_file(folder / name) else name.replace("\\", "/"))
-
-
-def _is_file(path: Path) -> bool:
-    return os.path.isfile(path)  # also for names that are too long
+    return os.path.normpath(name if isfile(folder / name) else name.replace("\\", "/"))
 
 
 def _our_names(table: Path, columns: list[str]) -> list[str]:
@@ -275,9 +280,9 @@ def _names(path: str | Path, strict: bool) -> Listing:
     rows["image"] = rows["image"].fillna(rows["image_id"]).astype(object)
     place = source.path.parent
     if source.is_table:
-        masks = rows["path"][rows["reason"].isna() & ~rows["path"].map(_is_file)]
-        images = [place / n for n in rows["image"].unique() if not _is_file(place / "images" / n)]
-        shown = walk_files(place) if len(masks) or not all(map(_is_file, images)) else ()
+        masks = rows["path"][rows["reason"].isna() & ~rows["path"].map(isfile)]
+        images = [place / n for n in rows["image"].unique() if not isfile(place / "images" / n)]
+        shown = walk_files(place) if len(masks) or not all(map(isfile, images)) else ()
         files = [(p, p.relative_to(place).parts) for p in shown]
         index = own_masks.FileIndex([f for f in files if f[0] != source.path])
         for row, name in rows.loc[masks.index, "mask"].items():
@@ -311,7 +316,7 @@ def _images(
     """Find each image's file: as named, else of that stem; of any suffix where none is named."""
     found = {}
     for name in names:
-        exact = [str(p) for p in (place / name, place / "images" / name) if _is_file(p)]
+        exact = [str(p) for p in (place / name, place / "images" / name) if isfile(p)]
         if exact and exact[0] not in masks:
             found[name] = exact[0]
             continue
@@ -391,7 +396,8 @@ def _fit_photographs(rows: pd.DataFrame, looks: dict, listing: Listing, strict) 
             raise listing.error(sorted(set(of_image.values())), problem, _SIZES_HINT)
     rows = rows.assign(size=pd.Series(sizes, index=rows.index, dtype=object), turn=turns)
     unknown = rows["draw"].notna() & rows["size"].map(len).eq(0)
-    rows.loc[unknown, "reason"] = "the size of its image is not known: put the photograph beside"
+    text = "neither the file nor a photograph named {} gives the size: put the photograph beside"
+    rows.loc[unknown, "reason"] = text.format(", ".join(rows.loc[unknown, "image"].unique()[:1]))
     if n := sum(turn != 1 for _, turn in photos.values()):
         notes.append(f"{n} photographs have an EXIF orientation and are read upright")
     texts = {
@@ -435,14 +441,14 @@ def _union(group: pd.DataFrame, threshold) -> np.ndarray:
 
 def _unite(rows: pd.DataFrame, threshold, account: pd.DataFrame, notes: list[str]) -> list[dict]:
     """Return one row per image, annotator and session; objects are united."""
-    made, united, again = [], [], []
+    made, united, again, status = [], [], [], {}
     for key, group in rows.groupby(_DRAWING, sort=False):
         first, n = group.iloc[0], len(group)
         name = first["mask"] or "_".join(filter(None, key))
         row = {**first, "row": group.index[0], "mask": name, "mask_path": first["path"]}
         if len(set(group["size"])) > 1:
             row["problem"] = "objects of one annotator differ in the size of their image"
-            account.loc[group.index, "reason"] = row["problem"]
+            status |= dict.fromkeys(group.index, ("left out", row["problem"]))
         else:
             plain = n == 1 and first["path"] and first["code"] is None and not first["turn"]
             if not plain or threshold is not None:
@@ -450,16 +456,17 @@ def _unite(rows: pd.DataFrame, threshold, account: pd.DataFrame, notes: list[str
                 try:
                     row["mask_path"] = own_masks.keep(partial(_union, group, threshold), facts)
                 except DataError as error:  # of an object that cannot be decoded
-                    account.loc[group.index, "reason"] = error.problem
+                    status |= dict.fromkeys(group.index, ("left out", error.problem))
                     notes.append(f"{error.where}: {error.problem}")
                     continue
-            account.loc[group.index, ["status", "reason"]] = ["merged" if n > 1 else "used", ""]
+            status |= dict.fromkeys(group.index, ("merged" if n > 1 else "used", ""))
         if n > 1 and "problem" not in row:
             row["mask"] += f" and {n - 1} more" if first["mask"] else ""
             united.append(f"{key[0]}, {key[1]}: {n} objects")
             two = combinations(_arrays(group, threshold), 2)
             again += [f"{key[0]}, {key[1]}"] * any(overlap(a, b) > _OVERLAP for a, b in two)
         made.append(row)
+    account.update(pd.DataFrame(status, ["status", "reason"], dtype=object).T)
     if united:
         notes.append(f"{len(united)} masks unite objects of one annotator: {_first(united)}")
     if again:
@@ -564,7 +571,7 @@ def _measure(listing: Listing) -> list[dict]:
         masks = {}
         for row in group.itertuples():
             try:
-                masks[row.mask] = read_mask(row.mask_path)
+                masks[row.mask] = own_masks.decode(row.mask_path, listing.looks)[0]
             except DataError as error:
                 problem = f"{error.where}: {error.problem}"
                 raise listing.error([row.Index], problem, error.hint) from None
@@ -682,7 +689,7 @@ def images_table(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(malignancy=rows["malignancy"].replace("unknown", None))
     groups = rows.groupby("image_id", sort=False)
     first = groups.first()
-    sizes = groups["size"].agg(lambda sizes: max(sizes, key=list(sizes).count))
+    sizes = pd.Series({i: max(of_one, key=list(of_one).count) for i, of_one in groups["size"]})
     unknown = pd.Series(None, index=first.index, dtype="str")
     columns = {"path": first["image_path"], "malignancy": first["malignancy"].fillna("unknown")}
     columns |= {"diagnosis": unknown, "patient_id": first["patient"], "lesion_id": first["lesion"]}
