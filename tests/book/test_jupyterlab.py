@@ -92,7 +92,7 @@ _MARKS = r"\{glue|\{cite|\{doc\}|<IPython|Markdown object"
 @pytest.mark.parametrize("stem", list(PARAMETERS))
 def test_all_cells_run_and_every_sentence_is_rendered(lab, browser, stem):
     browser.get(f"{lab}/lab/tree/notebooks/{stem}.ipynb?reset")
-    _wait(browser, f"window.jupyterapp && {_PANEL} && {_PANEL}.sessionContext.isReady", 90)
+    _wait(browser, f"window.jupyterapp && {_PANEL} && {_PANEL}.sessionContext.isReady")
     browser.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
     last = f"{_PANEL}.content.model.cells.get({_PANEL}.content.model.cells.length - 1)"
     _wait(browser, f"{last}.executionCount")
