@@ -172,7 +172,7 @@ def analyse(
     except ValueError as error:
         hint = "give a finite tolerance of 0 or more, and a finite spacing above 0"
         raise DataError("options", str(error), hint) from None
-    if quorum is not None and not (0 < quorum < 1 or quorum == int(quorum) >= 1):
+    if quorum is not None and not (0 < quorum < 1 or (quorum >= 1 and float(quorum).is_integer())):
         hint = "give a number of votes, such as 2, or a share of the masks, such as 0.66"
         raise DataError("quorum", f"{quorum:g} is neither", hint)
     methods = methods if quorum is None else (*methods, "quorum")

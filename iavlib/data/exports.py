@@ -202,10 +202,14 @@ def _full_task(task: dict) -> dict:
 @export_reader("Label Studio", _tasks)
 def read_label_studio(document: list, path: Path) -> Iterator[dict]:
     """List the regions of Label Studio: brush and polygon."""
-    for task in map(_full_task, document):
+    tasks, places = list(map(_full_task, document)), []
+    for task in tasks:
         texts = [value for value in task["data"].values() if isinstance(value, str)]
         images = [t for t in texts if re.search(r"\.(jpe?g|png|bmp|tiff?|webp|gif)(\?|$)", t, re.I)]
-        name = (images or texts)[0].split("?d=")[-1].split("?")[0].rsplit("/", 1)[-1]
+        places.append((images or texts)[0].split("?d=")[-1].split("?")[0])
+    alike = len(set(places)) > len({place.rsplit("/", 1)[-1] for place in places})
+    for task, place in zip(tasks, places, strict=True):
+        name = place if alike else place.rsplit("/", 1)[-1]  # p0/img.png and p1/img.png are two
         name = re.sub(r"^[0-9a-f]{8}-", "", name)  # the prefix of an upload
         for annotation in task["annotations"]:
             by = annotation.get("completed_by")

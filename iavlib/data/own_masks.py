@@ -44,6 +44,7 @@ COLUMNS = ("image", "image_id", "mask", "annotator", "label", "session", *FACTS)
 _FOUND = ("path", "draw", "size", "where", "reason", "hint", "document")
 PHOTOGRAPHS = ("images", "image", "photos", "photographs", "imgs", "originals", "jpegimages")
 #: Folders that say nothing about who drew the files in them.
+_OF_ONE_IMAGE = ("labelme", "GeoJSON")
 _PLAIN = ("masks", "annotations", "labels", "json", "segmentations", "segmentationclass")
 _NOBODY = (*_PLAIN, *PHOTOGRAPHS)
 _BACKGROUND = ("background", "_background_", "void", "unlabeled", "unlabelled", "#e0e0c0")
@@ -202,6 +203,14 @@ def _from_documents(source: Path, files: Files) -> Source | None:
             rows.append(record | facts | {"where": where, "document": str(path)})
     if not rows:
         return None
+    same = pd.DataFrame(rows).groupby(["annotator", "image"])["document"].unique()
+    one_image = {str(path) for path, _, kind, _ in found if kind in _OF_ONE_IMAGE}
+    for (who, image), paths in same.items():
+        if len(paths := sorted(one_image & set(paths))) > 1:
+            problem = f"{paths[0]} and {paths[1]} are both of image {image} by {who}"
+            raise DataError(
+                source, problem, "give each image a name of its own, or read one folder"
+            )
     kinds = Counter(name for _, _, name, _ in found).items()
     named = ", ".join(f"{name} ({n} files)" if n > 1 else name for name, n in kinds)
     read = {path for path, *_ in found}
@@ -224,7 +233,7 @@ def _people_of_documents(source: Path, found: list, files: Files) -> tuple[list[
     shown = {path_key([name])[-1] for name in names}
     if all(len(one) < 2 for one in stated) and not shown & set(map(name_key, table["image"])):
         _who_drew(table, shown)  # documents of one image each, that are not named like images
-    alone = [source.stem if kind in ("labelme", "GeoJSON") else "" for _, _, kind, _ in found]
+    alone = [source.stem if kind in _OF_ONE_IMAGE else "" for _, _, kind, _ in found]
     named = zip(table["annotator"], alone, table["image"], strict=True)
     people = [who or place or name for who, place, name in named]
     drawn = [(who, r) for who, (*_, rs) in zip(people, found, strict=True) for r in rs]
@@ -244,7 +253,7 @@ def _from_mask_files(source: Path, files: Files) -> Source:
         wanted = "SegmentationClass" in parts if of_cvat else not photograph
         if wanted and path.name.lower().endswith(MASK_SUFFIXES):
             who, name = (folders or [source.stem if of_cvat else ""])[0], stem(path.name)
-            end = rf"(?i)[_-](mask|segmentation|seg|{re.escape(who or 'mask')})$"
+            end = r"(?i)[_-](mask|segmentation|seg)$"
             row = {"annotator": who, "image": re.sub(end, "", name), "path": str(path)}
             row |= dict.fromkeys(("mask", "where"), "/".join(parts))
             row |= {"alike": (who, path.suffix.lower(), row["image"] == name)}
@@ -256,6 +265,7 @@ def _from_mask_files(source: Path, files: Files) -> Source:
     shown = [f for f in files if str(f[0]) not in used and f[0].suffix.lower() in IMAGE_SUFFIXES]
     table = pd.DataFrame(rows, columns=[*("annotator", "image", "path", "below", "mask", "where")])
     kind, below = "CVAT segmentation masks", table["below"]
+    _drop_names_of_people(table, {stem(parts[-1]) for _, parts in shown})
     if not of_cvat:
         kind = _who_drew(table, {path_key(parts)[-1] for _, parts in shown})
     if table.empty or table["annotator"].eq("").any():
@@ -271,6 +281,18 @@ def _from_mask_files(source: Path, files: Files) -> Source:
     names = [exports.labelmap(path) for path, parts in files if parts[-1] == "labelmap.txt"]
     names = {code: name for one in names for code, name in one.items()}
     return Source(source, kind, _complete(table), files, names)
+
+
+def _drop_names_of_people(table: pd.DataFrame, shown: set[str]) -> None:
+    """Take a folder's name from the end of its files' names, in place, where all of them end so.
+
+    Not where a name as it is occurs elsewhere: folder 1 with img_1 holds an image of that name.
+    """
+    for who, images in table.groupby("annotator")["image"]:
+        short = images.str.replace(rf"(?i)[_-]{re.escape(who)}$", "", regex=True)
+        elsewhere = shown | set(table["image"].drop(images.index))
+        if who and short.ne(images).all() and not elsewhere & set(images):
+            table.loc[images.index, "image"] = short
 
 
 def _without_pictures(rows: list[dict]) -> list[dict]:

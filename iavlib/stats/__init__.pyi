@@ -13,13 +13,11 @@ from .associations import (
 from .classification import (
     CLASSIFICATION_SCORES as CLASSIFICATION_SCORES,
     NOT_RECORDED as NOT_RECORDED,
-    Temperature as Temperature,
     Threshold as Threshold,
     age_bands as age_bands,
     choose_threshold as choose_threshold,
     classification_scores as classification_scores,
     expected_calibration_error as expected_calibration_error,
-    fit_temperature as fit_temperature,
     reliability_curve as reliability_curve,
     scores_by_group as scores_by_group,
 )

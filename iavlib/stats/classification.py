@@ -1,8 +1,7 @@
 """How well probabilities separate malignant from benign: every usual measure, with its interval.
 
 Calibration asks whether, of all rows to which a model gives a probability near .3, three in ten are
-malignant: by the reliability curve, the calibration error, and by temperature scaling, which fits
-one number on a validation split.
+malignant: by the reliability curve and the calibration error.
 
 Intervals resample clusters (patients) by :func:`iavlib.stats.resampling.cluster_bootstrap`. A row
 is called malignant when its probability is **at least** the threshold; the threshold is .5 or is
@@ -24,14 +23,13 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit as exact_logit
+from scipy.special import logit as exact_logit
 from statsmodels.stats.proportion import proportion_confint
 
 from iavlib.stats.associations import weighted_rank_biserial
 from iavlib.stats.factors import natural_key
 from iavlib.stats.resampling import cluster_bootstrap
-from iavlib.stats.samples import probabilities, two_samples, weighted_mean
+from iavlib.stats.samples import two_samples, weighted_mean
 
 #: Rates this close to the target count as reaching it, so that rounding does not decide.
 _ROUNDING = 1e-9
@@ -390,96 +388,6 @@ def bin_rows(score: np.ndarray, n_bins: int = 10) -> np.ndarray:
 def logit(probability: np.ndarray) -> np.ndarray:
     """Log odds of probabilities, clipped `EDGE` inside 0 and 1."""
     return exact_logit(np.clip(probability, EDGE, 1 - EDGE))
-
-
-#: Search range of the temperature.
-TEMPERATURE_RANGE = (0.01, 100.0)
-
-
-@dataclass(frozen=True)
-class Temperature:
-    """A fitted temperature.
-
-    Attributes
-    ----------
-    value : float
-        Above 1 where the model was overconfident.
-    loss_before, loss_after : float
-        Mean negative log-likelihood of the rows that fitted it, without and with it.
-    at_bound : bool
-        Whether the best value is a limit of the range searched, .01 to 100: there the rows
-        that fitted it do not determine it (at the lower end the classes are separated without
-        error, at the upper end the model is uninformative).
-    """
-
-    value: float
-    loss_before: float
-    loss_after: float
-    at_bound: bool
-
-    def apply(self, probability: ArrayLike) -> np.ndarray:
-        """Return probabilities with their log odds divided by the temperature.
-
-        Order, AUROC and the calls at .5 stay as they are.
-        """
-        return expit(logit(probabilities(probability)) / self.value)
-
-
-def fit_temperature(malignant: ArrayLike, probability: ArrayLike) -> Temperature:
-    r"""Fit the temperature T that makes the labels of a validation split most likely.
-
-    With two classes :math:`\mathrm{softmax}(z / T)` is :math:`\sigma(\mathrm{logit}(p) / T)`, so
-    that probabilities suffice. It corrects probabilities that are too extreme or too close to .5,
-    not a wrong share of malignant rows.
-
-    Parameters
-    ----------
-    malignant : array_like of bool, shape (n,)
-    probability : array_like of float, shape (n,)
-        Kept 1e-7 inside 0 and 1.
-
-    Returns
-    -------
-    Temperature
-
-    Raises
-    ------
-    OneClassError
-        When a class is missing.
-    ValueError
-        When a probability lies outside 0 to 1 or lengths or indexes differ.
-
-    References
-    ----------
-    Guo, C. et al. (2017). On calibration of modern neural networks. ICML.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from iavlib.stats import fit_temperature
-    >>> probability = np.repeat([0.1, 0.9], 10)
-    >>> malignant = np.r_[np.arange(10) < 2, np.arange(10) < 8]
-    >>> fitted = fit_temperature(malignant, probability)
-    >>> round(fitted.value, 2), fitted.apply([0.9]).round(2)
-    (1.58, array([0.8]))
-    """
-    sample = two_samples(probability, malignant, probability=True)
-    # The log odds of the label that came true: the loss is log(1 + exp(-margin / T)).
-    margin = np.where(sample.group, 1, -1) * logit(sample.value)
-
-    def loss(log_temperature: float) -> float:
-        return float(np.logaddexp(0, -margin / np.exp(log_temperature)).mean())
-
-    limits = tuple(np.log(TEMPERATURE_RANGE))
-    best = minimize_scalar(loss, bounds=limits, method="bounded", options={"xatol": 1e-9})
-    # The loss is convex in 1 / T, so one minimum is the minimum.
-    nearest = min((best.x, *limits), key=loss)
-    return Temperature(
-        value=float(np.exp(nearest)),
-        loss_before=loss(0.0),
-        loss_after=loss(nearest),
-        at_bound=bool(min(abs(nearest - end) for end in limits) < 1e-3),
-    )
 
 
 #: First year of each age band but the first.

@@ -1,5 +1,6 @@
 """Rows of a user's table: spellings, objects, orientation; every row ends in a count."""
 
+import json
 import unicodedata
 
 import numpy as np
@@ -478,3 +479,85 @@ def test_an_array_that_is_stored_by_columns_is_turned(tmp_path):
         np.save(tmp_path / f"{who}.npy", mask.T)
     table(tmp_path, ["img0.jpg,A.npy,A", "img0.jpg,B.npy,B"])
     np.testing.assert_array_equal(read_mask(read_listing(tmp_path).rows["mask_path"].iloc[0]), A)
+
+
+@pytest.mark.parametrize("photographs", [False, True])
+@pytest.mark.parametrize(
+    ("people", "names"),
+    [
+        (["1", "2"], ["img_1", "img_2", "img_3"]),
+        (["1", "2", "3"], ["slice-1", "slice-2", "slice-3"]),
+        (["a", "b"], ["x_a", "x_b"]),
+        (["1", "2"], ["img_2"]),
+    ],
+)
+def test_the_number_of_an_image_is_not_the_name_of_its_annotator(
+    tmp_path, people, names, photographs
+):
+    for who in people:
+        for name in names:
+            save(tmp_path / who / f"{name}.png", disc(radius=8 + int(name[-1] > "1")))
+    for name in names if photographs else ():
+        save(tmp_path / "images" / f"{name}.png", np.zeros((H, W, 3), np.uint8))
+    masks = data.load("folder", path=str(tmp_path)).masks
+    assert set(masks["image_id"]) == set(names) and set(masks["annotator"]) == set(people)
+
+
+@pytest.mark.parametrize("end", ["_{who}", "-{who}", "_{who}_mask"])
+def test_the_name_of_the_annotator_is_no_part_of_the_image(tmp_path, end):
+    for who in ("ann", "bob"):
+        for name in ("img0", "img1"):
+            save(tmp_path / who / f"{name}{end.format(who=who)}.png", A)
+    for name in ("img0", "img1"):  # the third writes images' names alone
+        save(tmp_path / "eve" / f"{name}.png", B)
+    masks = data.load("folder", path=str(tmp_path)).masks
+    assert masks.groupby("image_id")["annotator"].nunique().to_dict() == {"img0": 3, "img1": 3}
+
+
+def labelme(name):
+    points = [[5, 5], [30, 5], [30, 25], [5, 25]]
+    shape = {"label": "lesion", "points": points, "shape_type": "polygon", "flags": {}}
+    size = {"imageWidth": W, "imageHeight": H, "imageData": None}
+    return json.dumps({"shapes": [shape], "imagePath": f"{name}.png", **size})
+
+
+def geojson(name):
+    ring = [[5, 5], [30, 5], [30, 25], [5, 25], [5, 5]]
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    feature = {"type": "Feature", "properties": {}, "geometry": geometry}
+    return json.dumps({"type": "FeatureCollection", "features": [feature]})
+
+
+@pytest.mark.parametrize(("document", "suffix"), [(labelme, "json"), (geojson, "geojson")])
+def test_documents_of_two_images_of_one_name_are_not_united(tmp_path, document, suffix):
+    save(tmp_path / "images" / "img.png", np.zeros((H, W, 3), np.uint8))
+    for who in ("ann", "bob"):
+        for patient in ("p0", "p1"):
+            path = tmp_path / who / patient / f"img.{suffix}"
+            path.parent.mkdir(parents=True)
+            path.write_text(document("img"))
+    with pytest.raises(DataError, match=r"p0.*p1"):
+        read_listing(tmp_path)
+
+
+def test_images_of_one_name_in_two_folders_are_two_in_label_studio(tmp_path):
+    value = {"points": [[10, 10], [60, 10], [60, 60]], "polygonlabels": ["lesion"]}
+    size = {"original_width": W, "original_height": H, "type": "polygonlabels"}
+    result = [{"value": value, **size, "id": "r"}]
+    tasks = [
+        {
+            "data": {"image": f"/data/local-files/?d={patient}/img.png"},
+            "annotations": [{"id": n, "completed_by": n, "result": result} for n in (1, 2)],
+        }
+        for patient in ("p0", "p1")
+    ]
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    masks = data.load("folder", path=str(tmp_path / "export.json")).masks
+    assert masks["image_id"].nunique() == 2 and len(masks) == 4
+
+
+@pytest.mark.parametrize("votes", [float("nan"), float("inf"), 0, -1, 1.5])
+def test_a_quorum_is_a_share_or_a_number_of_votes(two, votes):
+    rows = table(two, ["a,a.png,1", "a,b.png,2"])
+    with pytest.raises(DataError, match="quorum"):
+        analyse(rows, two / "out", quorum=votes)

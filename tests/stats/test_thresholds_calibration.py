@@ -1,4 +1,4 @@
-"""Thresholds, reliability and temperature: by hand, exhaustive and planted."""
+"""Thresholds and reliability: by hand, exhaustive and planted."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,9 @@ from iavlib.stats import (
     OneClassError,
     choose_threshold,
     expected_calibration_error,
-    fit_temperature,
     reliability_curve,
 )
-from iavlib.stats.classification import bin_rows, logit
+from iavlib.stats.classification import bin_rows
 
 
 def rates(malignant, score, threshold):
@@ -87,39 +86,8 @@ def test_curve_and_error_agree(sample, n_bins):
     assert expected_calibration_error(malignant, score, n_bins) == pytest.approx(gap)
 
 
-def test_temperature_finds_what_was_planted():
-    rng = np.random.default_rng(4)
-    x = rng.normal(-1, 1.5, 20000)
-    malignant = rng.random(20000) < 1 / (1 + np.exp(-x))
-    sure = 1 / (1 + np.exp(-2.5 * x))
-    fitted = fit_temperature(malignant, sure)
-    assert fitted.value == pytest.approx(2.5, rel=0.03)
-    assert fitted.loss_after < fitted.loss_before and not fitted.at_bound
-    assert logit(fitted.apply(sure)) == pytest.approx(logit(sure) / fitted.value)
-    again = fit_temperature(malignant, fitted.apply(sure))
-    assert again.value == pytest.approx(1, abs=1e-4)
-
-
-@settings(deadline=None, max_examples=50)
-@given(samples())
-def test_no_temperature_is_better(sample):
-    malignant, score = sample
-    fitted = fit_temperature(malignant, score)
-    margin = np.where(malignant, 1, -1) * logit(score)
-    losses = [np.logaddexp(0, -margin / t).mean() for t in np.geomspace(0.01, 100, 50)]
-    assert fitted.loss_after <= min(losses) + 1e-7
-    scaled = fitted.apply(score)
-    assert ((scaled >= 0.5) == (score >= 0.5)).all()
-
-
-def test_undetermined_temperatures_say_so():
-    assert fit_temperature([False, True], [0.2, 0.9]).at_bound
-    assert fit_temperature([True, False], [0.2, 0.9]).at_bound
-
-
 def test_bad_input_is_named():
-    for function in (choose_threshold, fit_temperature):
-        with pytest.raises(OneClassError):
-            function([True, True], [0.1, 0.2])
+    with pytest.raises(OneClassError):
+        choose_threshold([True, True], [0.1, 0.2])
     with pytest.raises(ValueError, match="n_bins must be"):
         reliability_curve([True, False], [0.1, 0.2], n_bins=0)
