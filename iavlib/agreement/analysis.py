@@ -207,6 +207,10 @@ def analyse(
     records = [result["record"] for result in results.values() if result["record"]]
     measured = tables.table_of_records(records, usable, selected_metrics(extra=True))
     problems = pd.concat([_unusable(listing), measured.problems], ignore_index=True)
+    lost = measured.problems.query("left_out").drop_duplicates("mask_id").set_index("mask_id")
+    reasons = listing.rows["mask"].map(lost["problem"]).dropna()
+    listing.account.loc[reasons.index, "status"] = "left out"
+    listing.account.loc[reasons.index, "reason"] = reasons
     place = listing.path if listing.path.is_dir() else listing.path.parent
     problems["path"] = [_relative(path, place) for path in problems["path"]]
     for name, frame in (("rows", listing.account), ("problems", problems)):
@@ -279,6 +283,8 @@ def _output_folder(out: Path) -> tuple[Path, dict]:
         if any(out.iterdir()) and not (listed.exists() or (out / tables.STORE).exists()):
             raise OSError(errno.ENOTEMPTY, "it holds other files")
         earlier = dict(json.loads(listed.read_text("utf-8"))) if listed.exists() else {}
+        if earlier and "files" not in earlier:
+            raise ValueError("somebody else's")
         write_json(listed, earlier)  # can anything be written?
         files = [Path(name) for name in earlier.get("files", ())]
     except OSError as error:

@@ -48,7 +48,6 @@ from .gains import (
     average_gain as average_gain,
     average_gain_on_other_images as average_gain_on_other_images,
     cell_gains as cell_gains,
-    gain_table as gain_table,
     gain_tests as gain_tests,
     paired_gains as paired_gains,
 )

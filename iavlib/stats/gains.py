@@ -505,35 +505,3 @@ def _gains_of(cells: list, weights: list[np.ndarray], n_pairs: int) -> np.ndarra
         treatment, control = np.split((sensitivity + specificity) / 2, 2, axis=1)
         gain[:, numbers] = treatment - control
     return gain
-
-
-def gain_table(gains: pd.DataFrame, averages: pd.DataFrame) -> pd.DataFrame:
-    """Arrange the gain of each cell, and below them the averages, for a forest plot.
-
-    Parameters
-    ----------
-    gains : DataFrame
-        From :func:`paired_gains`.
-    averages : DataFrame
-        From :func:`average_gain` or :func:`average_gain_on_other_images`.
-
-    Returns
-    -------
-    DataFrame
-        Index: dataset and backbone, or "average" and what was resampled. Columns ``estimate``,
-        ``ci_low`` and ``ci_high`` in percentage points, and ``n`` (pairs of runs).
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from iavlib.stats import average_gain, gain_table
-    >>> gains = pd.DataFrame({"dataset": "ph2", "backbone": "vgg16", "gain": [0.01, 0.03]})
-    >>> gain_table(gains, average_gain(gains, n_boot=10))["estimate"].round(2).unique().tolist()
-    [2.0]
-    """
-    cells = cell_gains(gains).rename(columns={"gain": "estimate"})
-    below = averages.rename(columns={"n_pairs": "n"})
-    below.index = pd.MultiIndex.from_tuples([("average", f"resampled: {n}") for n in below.index])
-    columns = ["estimate", "ci_low", "ci_high"]
-    table = pd.concat([cells[[*columns, "n"]], below[[*columns, "n"]]])
-    return table.assign(**{name: 100 * table[name] for name in columns})

@@ -561,3 +561,34 @@ def test_a_quorum_is_a_share_or_a_number_of_votes(two, votes):
     rows = table(two, ["a,a.png,1", "a,b.png,2"])
     with pytest.raises(DataError, match="quorum"):
         analyse(rows, two / "out", quorum=votes)
+
+
+@pytest.mark.parametrize("n", [31, 40])
+def test_many_numbered_objects_are_no_grey_values(tmp_path, n):
+    numbers = np.zeros((80, 200), np.uint16)
+    for k in range(n):
+        row, column = divmod(k, 10)
+        numbers[2 + 16 * row : 14 + 16 * row, 2 + 19 * column : 16 + 19 * column] = k + 1
+    for who, drawn in (("ann", numbers), ("bob", np.where(numbers > 0, n + 1 - numbers, 0))):
+        save(tmp_path / who / "img.png", drawn.astype(np.uint16))
+    with pytest.raises(DataError, match=f"{n} classes"):
+        data.load("folder", path=str(tmp_path))
+    assert data.load("folder", path=str(tmp_path), label="any").pairs["dice"].tolist() == [1.0]
+
+
+def test_a_mask_that_cannot_be_measured_is_not_counted_as_used(two):
+    save(two / "small.png", A[:20])
+    rows = table(two, ["a,a.png,1", "a,b.png,2", "a,small.png,3", "x,x.png,1", "x,y.png,2"])
+    analyse(rows, two / "out")
+    read = pd.read_csv(two / "out" / "rows.csv")
+    assert read["status"].tolist() == ["used", "used", "left out", "used", "used"]
+    assert "unlike" in read["reason"][2]
+
+
+def test_somebody_elses_file_of_our_name_is_not_replaced(two):
+    rows, out = table(two, ["a,a.png,1", "a,b.png,2"]), two / "out"
+    out.mkdir()
+    (out / "agreement.json").write_text('{"my": "file"}')
+    with pytest.raises(DataError, match=r"agreement\.json"):
+        analyse(rows, out)
+    assert (out / "agreement.json").read_text() == '{"my": "file"}'

@@ -78,7 +78,10 @@ def test_gains_and_their_averages(seeds):
     rows = [(d, b, s) for d in ("ph2", "isic2017") for b in ("vgg16", "vit") for s in range(seeds)]
     gains = pd.DataFrame(rows, columns=["dataset", "backbone", "seed"])
     gains["gain"] = np.random.default_rng(1).normal(0.03, 0.02, len(gains))
-    table = stats.gain_table(gains, stats.average_gain(gains, n_boot=20))
+    below = stats.average_gain(gains, n_boot=20).rename(columns={"n_pairs": "n"})
+    below.index = pd.MultiIndex.from_tuples([("average", f"resampled: {n}") for n in below.index])
+    table = pd.concat([stats.cell_gains(gains).rename(columns={"gain": "estimate"}), below])
+    table = table[["estimate", "ci_low", "ci_high"]].mul(100).assign(n=table["n"])
     figure = plots.forest(table, "gain (points)", reference=0, lines={"reported": 4.2})
     assert ticks(figure.axes[0])[0] == f"isic2017, vgg16 (n {seeds})"
     assert ticks(figure.axes[0])[-1].startswith("average, resampled: dataset, backbone, seed")
