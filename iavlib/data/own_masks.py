@@ -193,8 +193,9 @@ def _split(line: str, mark: str, number: int, notes: list[str]) -> list[str]:
 def _from_documents(source: Path, files: Files) -> Source | None:
     found = [f for f in files if f[0].suffix.lower() in DOCUMENTS]
     found = [(*f, *read) for f in found if (read := exports.read_document(f[0]))]
-    people, doubted = _people_of_documents(source, found, files)
+    people, doubted, shared = _people_of_documents(source, found, files)
     rows, notes = [], ["files state one annotator; their names or folders are used"] * doubted
+    notes += ["masks by one account in several files are taken as one person's"] * (shared > 0)
     for (path, parts, _, records), (who, image) in zip(found, people, strict=True):
         for record in records:
             facts = {"annotator": (not doubted and record["annotator"]) or who}
@@ -218,11 +219,12 @@ def _from_documents(source: Path, files: Files) -> Source | None:
     return Source(source, named, _complete(pd.DataFrame(rows)), kept, {}, notes)
 
 
-def _people_of_documents(source: Path, found: list, files: Files) -> tuple[list[tuple], bool]:
+def _people_of_documents(source: Path, found: list, files: Files) -> tuple[list[tuple], bool, int]:
     """Tell who drew each document, and of which image, by its folder and its name.
 
     Also whether annotators that documents state are not told apart by that: several state one
-    and hold the same image, as accounts of several installations have equal numbers.
+    and hold the same image, as accounts of several installations have equal numbers; and how often
+    that is so where a document states several, which are believed.
     """
     folders = [[p for p in parts[:-1] if p.lower() not in _NOBODY] for _, parts, *_ in found]
     table = pd.DataFrame({"annotator": [(one or [""])[0] for one in folders]}, dtype=object)
@@ -239,8 +241,8 @@ def _people_of_documents(source: Path, found: list, files: Files) -> tuple[list[
     drawn = [(who, r) for who, (*_, rs) in zip(people, found, strict=True) for r in rs]
     drawn = {(who, r["annotator"], r["image"]) for who, r in drawn if r["annotator"]}
     single = all(len({r["annotator"] for r in records}) < 2 for *_, records in found)
-    doubted = single and len(drawn) > len({one[1:] for one in drawn})
-    return list(zip(people, table["image"], strict=True)), doubted
+    shared = len(drawn) - len({one[1:] for one in drawn})
+    return [*zip(people, table["image"], strict=True)], single and shared > 0, shared * (not single)
 
 
 def _from_mask_files(source: Path, files: Files) -> Source:

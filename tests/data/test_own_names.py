@@ -592,3 +592,17 @@ def test_somebody_elses_file_of_our_name_is_not_replaced(two):
     with pytest.raises(DataError, match=r"agreement\.json"):
         analyse(rows, out)
     assert (out / "agreement.json").read_text() == '{"my": "file"}'
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_equal_accounts_in_two_files_are_told_apart_or_said(tmp_path, several):
+    value = {"points": [[10, 10], [60, 10], [60, 60]], "polygonlabels": ["lesion"]}
+    size = {"original_width": W, "original_height": H, "type": "polygonlabels"}
+    result = [{"value": value, **size, "id": "r"}]
+    for site, accounts in (("siteA", (1, 2) if several else (1,)), ("siteB", (1,))):
+        drawn = [{"id": n, "completed_by": n, "result": result} for n in accounts]
+        tasks = [{"data": {"image": "/data/img.png"}, "annotations": drawn}]
+        (tmp_path / f"{site}.json").write_text(json.dumps(tasks))
+    found = read_listing(tmp_path)
+    assert found.rows["annotator"].tolist() == (["1", "2"] if several else ["siteA", "siteB"])
+    assert any("one person" in note for note in found.notes) == several
