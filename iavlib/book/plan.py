@@ -416,8 +416,7 @@ def _run_snakemake(
 def _environment(folder: Path) -> dict[str, str]:
     """Give Snakemake a cache that it can write; jobs keep the locations of ours."""
     ours = {"IAV_CACHE_HOME": str(cache_home()), "IAV_DATA_HOME": str(data_home())}
-    ours |= {"XDG_CACHE_HOME": str(folder / "cache")}
-    return {**os.environ, **ours}
+    return {**os.environ, **ours, "XDG_CACHE_HOME": str(folder / "cache")}
 
 
 def _last_line(folder: Path) -> str:

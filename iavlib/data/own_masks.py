@@ -43,8 +43,9 @@ COLUMNS = ("image", "image_id", "mask", "annotator", "label", "session", *FACTS)
 #: What else a row holds: the mask's file or how to draw it, and why it cannot be used.
 _FOUND = ("path", "draw", "size", "where", "reason", "hint", "document")
 PHOTOGRAPHS = ("images", "image", "photos", "photographs", "imgs", "originals", "jpegimages")
-#: Folders that say nothing about who drew the files in them.
+#: Formats that have a document for each image.
 _OF_ONE_IMAGE = ("labelme", "GeoJSON")
+#: Folders that say nothing about who drew the files in them.
 _PLAIN = ("masks", "annotations", "labels", "json", "segmentations", "segmentationclass")
 _NOBODY = (*_PLAIN, *PHOTOGRAPHS)
 _BACKGROUND = ("background", "_background_", "void", "unlabeled", "unlabelled", "#e0e0c0")

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from iavlib.stats.resampling import Estimate, cluster_bootstrap
 from iavlib.stats.samples import Sample, finite_values, two_samples
@@ -238,13 +239,8 @@ def holm(p_values: pd.Series, alpha: float = 0.05) -> pd.DataFrame:
             f"{len(outside)} of {len(p_values)} p-values are missing or outside 0 to 1, for "
             f"instance {outside.head(1).to_dict()}: leave out tests that were not run"
         )
-    # not by statsmodels, whose multipletests collects the garbage of the process in each call
-    values = p_values.to_numpy(float)
-    order = values.argsort(kind="stable")
-    steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    corrected = np.empty_like(values)
-    corrected[order] = np.minimum(steps, 1)
-    columns = {"p": values, "p_holm": corrected, "rejected": corrected <= alpha}
+    rejected, corrected, _, _ = multipletests(p_values.to_numpy(float), alpha, method="holm")
+    columns = {"p": p_values.astype(float), "p_holm": corrected, "rejected": rejected}
     return pd.DataFrame(columns, index=p_values.index)
 
 

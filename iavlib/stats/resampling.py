@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import stdtr, stdtrit  # Student's t, without loading all of scipy.stats
+from scipy.stats import t
 
 from iavlib.stats.samples import check_level, cluster_codes, finite_values, weighted_mean
 
@@ -263,6 +263,6 @@ def mean_interval(
     if n < 2:
         return Estimate(float(values[0]) if n else float("nan"))
     mean, se = float(values.mean()), float(values.std(ddof=1) / np.sqrt(n))
-    half = float(stdtrit(n - 1, (1 + level) / 2)) * se
-    p = float(2 * stdtr(n - 1, -abs(mean) / se)) if se > 1e-12 * np.abs(values).max() else np.nan
+    half = float(t.ppf((1 + level) / 2, n - 1)) * se
+    p = float(2 * t.sf(abs(mean) / se, n - 1)) if se > 1e-12 * np.abs(values).max() else np.nan
     return Estimate(mean, max(mean - half, within[0]), min(mean + half, within[1]), p)
