@@ -24,16 +24,6 @@ CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E
 MARKERS = ("o", "s", "^", "D", "v")
 #: Baselines are black and grey lines, so that no model has their colour.
 _LINES = (("--", "black"), (":", "black"), ("-.", "#777777"), ((0, (6, 4)), "#777777"))
-METRIC_LABELS = {
-    "dice": "Dice",
-    "jaccard": "Jaccard",
-    "hd": "Hausdorff distance (pixels)",
-    "hd95": "HD95 (pixels)",
-    "assd": "ASSD (pixels)",
-    "hd_normalized": "Hausdorff distance / diagonal",
-    "hd95_normalized": "HD95 / diagonal",
-    "assd_normalized": "ASSD / diagonal",
-}
 
 
 def use_style() -> None:
