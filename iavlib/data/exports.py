@@ -7,8 +7,6 @@ with a ``reason`` why nothing can be used) and, where known, ``annotator``, ``la
 (width and height of the image) and ``where`` (in the document).
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json
@@ -26,7 +24,7 @@ from PIL import Image
 from iavlib.core.errors import DataError, FetchError
 from iavlib.core.files import check_room, content_digests, is_hidden, only_one
 from iavlib.core.project import cache_home
-from iavlib.data.images import ARRAY_SUFFIXES, array_suffix
+from iavlib.data.images import ARRAY_SUFFIXES
 from iavlib.data.schemas import IMAGE_SUFFIXES
 
 FORMATS = (
@@ -37,6 +35,9 @@ FORMATS = (
 HINT = f"give one of these: {FORMATS}"
 MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".webp", *ARRAY_SUFFIXES)
 DOCUMENTS = (".json", ".geojson", ".xml")
+_MASK, _DOCUMENT = ("|".join(map(re.escape, some)) for some in (MASK_SUFFIXES, DOCUMENTS))
+#: What ends the name of an image or of its document, such as ``.png``, ``.ome.tif``, ``.jpg.json``.
+_SUFFIX = re.compile(rf"(?i)(?<=.)((\.ome(?=\.tif))?({_MASK}))?({_DOCUMENT})?$", re.DOTALL)
 #: A folder with this file holds results of `iav agreement`.
 RESULTS = "agreement.json"
 #: Names under which tools and users record who drew an object.
@@ -322,7 +323,7 @@ def read_geojson(document: Any, path: Path) -> Iterator[dict]:
             pieces = [[np.array(r)[:, :2] for r in rings] for rings in pieces]
             draw = partial(polygons, pieces)
         yield {
-            **{"image": properties.get("image") or path.name.split(".")[0], "draw": draw},
+            **{"image": properties.get("image") or stem(path.name), "draw": draw},
             **{"label": (properties.get("classification") or {}).get("name")},
             **{"annotator": _who(properties), "where": f"feature {number}"},
             **{"reason": None if draw else f"a geometry of type {kind}"},
@@ -404,10 +405,16 @@ def list_files(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:
 
 
 def stem(name: str) -> str:
-    """Return a file's name without folders and without the suffix of an image or array."""
-    name = os.path.basename(name)
-    suffix = array_suffix(name) or os.path.splitext(name)[1]
-    return name[: len(name) - len(suffix)] if suffix.lower() in MASK_SUFFIXES else name
+    """Return a file's name without folders and without the suffix of an image, array or document.
+
+    ``img.png.json`` is of ``img.png``; other dots belong to the name.
+
+    Examples
+    --------
+    >>> [stem(name) for name in ("a/case.1.geojson", "b.JPG.json", "c.ome.tif", "d.nii.gz")]
+    ['case.1', 'b', 'c', 'd']
+    """
+    return _SUFFIX.sub("", os.path.basename(name), 1)
 
 
 def labelmap(path: Path) -> dict[int, str]:

@@ -5,8 +5,6 @@ images and classes and unify spellings; :mod:`iavlib.data.datasets.folder` puts 
 mask that is not simply one file is written to the cache, so that everything else reads plain files.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import math
@@ -200,7 +198,7 @@ def _from_documents(source: Path, files: Files) -> Source | None:
     for (path, parts, _, records), (who, image) in zip(found, people, strict=True):
         for record in records:
             facts = {"annotator": (not doubted and record["annotator"]) or who}
-            facts |= {"image": image} if record["image"] == path.name.split(".")[0] else {}
+            facts |= {"image": image} if record["image"] == stem(path.name) else {}
             where = ", ".join(filter(None, ("/".join(parts), record["where"])))
             rows.append(record | facts | {"where": where, "document": str(path)})
     if not rows:
@@ -229,7 +227,7 @@ def _people_of_documents(source: Path, found: list, files: Files) -> tuple[list[
     """
     folders = [[p for p in parts[:-1] if p.lower() not in _NOBODY] for _, parts, *_ in found]
     table = pd.DataFrame({"annotator": [(one or [""])[0] for one in folders]}, dtype=object)
-    table["image"] = [path.name.split(".")[0] for path, *_ in found]
+    table["image"] = [stem(path.name) for path, *_ in found]
     stated = [{record["image"] for record in records} for *_, records in found]
     names = {name for one in stated for name in one} - set(table["image"])
     names |= {parts[-1] for path, parts in files if path.suffix.lower() in IMAGE_SUFFIXES}

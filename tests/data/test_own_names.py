@@ -6,6 +6,7 @@ import unicodedata
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK
 from PIL import Image
 
 from iavlib import data
@@ -606,3 +607,47 @@ def test_equal_accounts_in_two_files_are_told_apart_or_said(tmp_path, several):
     found = read_listing(tmp_path)
     assert found.rows["annotator"].tolist() == (["1", "2"] if several else ["siteA", "siteB"])
     assert any("one person" in note for note in found.notes) == several
+
+
+def write_drawing(path, photograph):
+    """Write a mask or a document, by the suffix of the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = path.name.lower()
+    if kind.endswith("geojson"):
+        path.write_text(geojson(photograph))
+    elif kind.endswith("json"):
+        path.write_text(labelme("img").replace("img.png", photograph))
+    elif kind.endswith((".nii", ".nii.gz")):
+        whole = path.with_name("lower.nii.gz" if kind.endswith("gz") else "lower.nii")
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(A.astype(np.uint8)), whole)
+        whole.rename(path)
+    else:
+        image_format = {".tif": "TIFF", ".png": "PNG"}[path.suffix.lower()]
+        Image.fromarray(A).save(path, image_format)
+
+
+PICTURES = {".png": "PNG", ".JPG": "JPEG", ".ome.tif": "TIFF"}
+
+
+@pytest.mark.parametrize("photographs", ["", *PICTURES])
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        *(".geojson", ".GEOJSON", ".png.geojson", ".json", ".png.json", ".png", ".PNG"),
+        *(".tif", ".ome.tif", ".OME.TIF", ".nii", ".nii.gz", ".NII.GZ"),
+    ],
+)
+@pytest.mark.parametrize("names", [("case.1", "case.2"), ("a b. c", "Ä.1.x")])
+def test_dots_belong_to_the_name_of_an_image(tmp_path, names, suffix, photographs):
+    if "geojson" in suffix.lower() and not photographs:
+        photographs = ".png"  # which gives the size
+    for name in names:
+        for who in ("ann", "bob"):
+            write_drawing(tmp_path / who / f"{name}{suffix}", name + (photographs or ".png"))
+        if photographs:
+            (tmp_path / "images").mkdir(exist_ok=True)
+            path = tmp_path / "images" / f"{name}{photographs}"
+            Image.new("RGB", (W, H)).save(path, PICTURES[photographs])
+    rows = read_listing(tmp_path).rows
+    assert rows.groupby("image_id")["annotator"].nunique().to_dict() == dict.fromkeys(names, 2)
+    assert rows["image_path"].notna().all() == bool(photographs)
