@@ -13,8 +13,6 @@ frequency weights (b, n), none negative; replicate `b` is the sample in which ro
 weight.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial

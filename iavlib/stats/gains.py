@@ -14,8 +14,6 @@ bootstrap intervals differ in what is resampled:
 - patients, within each dataset and the same for all runs on it: other test images.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -14,8 +14,6 @@ however much the networks differ. It is not what chance would give either:
 :func:`z_normalised_kruskal` computes both tests, :func:`kruskal_power` simulates them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
