@@ -5,6 +5,7 @@ have few digits, and p-values never read as zero.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -42,21 +43,8 @@ def use_style() -> None:
     True
     """
     mpl.rcdefaults()
-    mpl.rcParams.update(
-        {
-            "figure.dpi": 110,
-            "figure.constrained_layout.use": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.color": "#E6E6E6",
-            "font.size": 10,
-            "axes.titlesize": 11,
-            "legend.frameon": False,
-            "axes.prop_cycle": mpl.cycler(color=CYCLE),
-        }
-    )
+    plt.style.use(Path(__file__).with_name("style.mplstyle"))
+    mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=CYCLE)
 
 
 def notice(text: str) -> Figure:

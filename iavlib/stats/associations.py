@@ -49,8 +49,8 @@ from iavlib.stats.samples import (
 
 def weighted_mean_difference(values, group, weights: np.ndarray) -> np.ndarray:
     """Weighted mean of the first group minus that of the second."""
-    moments = _moments(values, group, weights)
-    return moments.mean_1 - moments.mean_2
+    (_, mean_1, _), (_, mean_2, _), _ = _moments(values, group, weights)
+    return mean_1 - mean_2
 
 
 def weighted_cohens_d(values, group, weights: np.ndarray) -> np.ndarray:
@@ -58,23 +58,22 @@ def weighted_cohens_d(values, group, weights: np.ndarray) -> np.ndarray:
 
     The degrees of freedom are the sum of the weights minus two. NaN where nothing varies.
     """
-    m = _moments(values, group, weights)
+    (n_1, mean_1, squares_1), (n_2, mean_2, squares_2), rounding = _moments(values, group, weights)
     with np.errstate(divide="ignore", invalid="ignore"):
-        degrees = np.maximum(m.n_1 + m.n_2 - 2, 0)
-        deviation = np.sqrt((m.squares_1 + m.squares_2) / degrees)
-        defined = (degrees > 0) & (deviation > m.rounding)
-        return np.where(defined, (m.mean_1 - m.mean_2) / deviation, np.nan)
+        degrees = np.maximum(n_1 + n_2 - 2, 0)
+        deviation = np.sqrt((squares_1 + squares_2) / degrees)
+        defined = (degrees > 0) & (deviation > rounding)
+        return np.where(defined, (mean_1 - mean_2) / deviation, np.nan)
 
 
 def weighted_point_biserial(values, group, weights: np.ndarray) -> np.ndarray:
     """Point-biserial correlation with frequency weights; NaN where nothing varies."""
-    m = _moments(values, group, weights)
-    n = m.n_1 + m.n_2
+    (n_1, mean_1, squares_1), (n_2, mean_2, squares_2), rounding = _moments(values, group, weights)
+    n, difference = n_1 + n_2, mean_1 - mean_2
     with np.errstate(divide="ignore", invalid="ignore"):
-        between = m.n_1 * m.n_2 / n * (m.mean_1 - m.mean_2) ** 2
-        deviation = np.sqrt((m.squares_1 + m.squares_2 + between) / n)
-        r = (m.mean_1 - m.mean_2) * np.sqrt(m.n_1 * m.n_2) / (n * deviation)
-    return np.where(deviation > m.rounding, r, np.nan)
+        deviation = np.sqrt((squares_1 + squares_2 + n_1 * n_2 / n * difference**2) / n)
+        r = difference * np.sqrt(n_1 * n_2) / (n * deviation)
+    return np.where(deviation > rounding, r, np.nan)
 
 
 def weighted_rank_biserial(values, group, weights: np.ndarray) -> np.ndarray:
@@ -95,26 +94,12 @@ def weighted_rank_biserial(values, group, weights: np.ndarray) -> np.ndarray:
         return 2 * u / (first.sum(axis=-1) * second.sum(axis=-1)) - 1
 
 
-@dataclass(frozen=True)
-class _Moments:
-    """Weight, mean and sum of squared deviations of both groups, for many weight vectors."""
-
-    n_1: np.ndarray
-    mean_1: np.ndarray
-    squares_1: np.ndarray
-    n_2: np.ndarray
-    mean_2: np.ndarray
-    squares_2: np.ndarray
-    rounding: float
-
-
-def _moments(values: np.ndarray, group: np.ndarray, weights: np.ndarray) -> _Moments:
-    """Compute the moments of both groups for each weight vector."""
+def _moments(values: np.ndarray, group: np.ndarray, weights: np.ndarray) -> tuple:
+    """Weight, mean and squared deviations of both groups, and what counts as rounding."""
     weights = np.asarray(weights, dtype=float)
-    groups = [_group_moments(values, member, weights) for member in (group, ~group)]
+    first, second = (_group_moments(values, member, weights) for member in (group, ~group))
     # The standard deviation below which values of this size count as constant.
-    rounding = max(1e-7 * np.ptp(values), 1e-12 * np.abs(values).max())
-    return _Moments(*groups[0], *groups[1], rounding)
+    return first, second, max(1e-7 * np.ptp(values), 1e-12 * np.abs(values).max())
 
 
 def _group_moments(values, member, weights):
