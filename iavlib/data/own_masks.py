@@ -505,6 +505,9 @@ def choose_label(rows: pd.DataFrame, label: str | None, where: Path) -> tuple[pd
     rows, key = rows[~key.isin(_BACKGROUND)], key[~key.isin(_BACKGROUND)]
     shown = rows["reason"].isna() & ~rows["absent"]
     if rows.loc[shown, "label"].isna().all():
+        if label not in (None, ANY) and shown.any():
+            problem = f"no class {label!r}: the masks are binary, they have no classes"
+            raise DataError(where, problem, "leave out --label (label=)")
         return rows, {}
     key = key.fillna("unnamed")
     spelling = dict(zip(key[::-1], rows["label"].fillna("unnamed")[::-1], strict=True))
