@@ -10,8 +10,6 @@ from outside this package is registered by :func:`register_dataset`, in a plugin
 Cohort('phantom', synthetic, 8 images, 16 masks, 8 pairs)
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.resources
 import json

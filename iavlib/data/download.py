@@ -9,8 +9,6 @@ and the caller decides which of them to write, and where. An archive with an uns
 refused as a whole, before anything is written.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import lzma

@@ -7,8 +7,6 @@ with a ``reason`` why nothing can be used) and, where known, ``annotator``, ``la
 (width and height of the image) and ``where`` (in the document).
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """Reading image and mask files as arrays."""
 
-from __future__ import annotations
-
 import io
 import math
 import os

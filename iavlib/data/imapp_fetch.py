@@ -8,8 +8,6 @@ has its own dependencies and stops when a newer major version of itself exists. 
 tried in version 12.4.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

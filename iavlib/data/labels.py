@@ -5,8 +5,6 @@ challenges share one format, which :func:`read_splits` reads: per official split
 and one folder of images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ ISIC 2019; patients and lesions are known where the metadata of IMA++, or the da
 them.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pandas as pd

@@ -5,8 +5,6 @@ images and classes and unify spellings; :mod:`iavlib.data.datasets.folder` puts 
 mask that is not simply one file is written to the cache, so that everything else reads plain files.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import math

@@ -5,8 +5,6 @@ table, the rows and the remedy. The metrics of a pair are those registered in
 :mod:`iavlib.masks.metrics`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

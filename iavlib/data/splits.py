@@ -1,7 +1,5 @@
 """Random subsets of a cohort that are balanced over given factors and share no patient."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

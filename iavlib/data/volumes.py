@@ -5,8 +5,6 @@ annotator, empty where that one marked nothing in it, and a table as
 :mod:`iavlib.data.datasets.folder` reads it. Slices of one patient are never split apart.
 """
 
-from __future__ import annotations
-
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Several runs of a model together: each image predicted by runs that were not trained on it."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from iavlib import stats

@@ -6,8 +6,6 @@ example. Otherwise it trains its list. :func:`for_notebook` and :func:`select` f
 that nothing is trained that no page shows.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections import defaultdict

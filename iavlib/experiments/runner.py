@@ -1,7 +1,5 @@
 """Running experiments: fixing what they leave open, training once, resuming, many in one table."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import math

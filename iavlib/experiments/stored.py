@@ -7,8 +7,6 @@ the text unchanged. A stored run is addressed like a run directory, as
 :func:`iavlib.experiments.store.read_prediction_file` accept files below such an address.
 """
 
-from __future__ import annotations
-
 import json
 import zipfile
 from collections.abc import Mapping

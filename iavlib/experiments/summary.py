@@ -4,8 +4,6 @@
 that each image of a cohort is judged once by a model that had not seen its patient.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

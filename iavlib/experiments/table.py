@@ -1,7 +1,5 @@
 """Runs as a tidy table, one row per experiment, and two runs compared: settings and results."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

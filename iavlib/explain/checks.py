@@ -4,8 +4,6 @@ Does a network need what a map points at? Pixels are covered, or uncovered, in i
 the map about what the network has learned? Its weights are shuffled, and maps compared.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ attend to the middle of every image, where lesions are, so that a map is also co
 mean map of the *other* images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

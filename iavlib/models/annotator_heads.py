@@ -20,8 +20,6 @@ The paper prints kernels of 3 x 3 x 3 and 1 x 1 x 1 for images of two dimensions
 two. Normalisation comes after the ReLU, as in Eq. 6.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -20,8 +20,6 @@ result before it goes up a level (*Take*). Without connected levels it is Baseli
 Attention between maps is patch by patch (Eqs. 6 to 10).
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence

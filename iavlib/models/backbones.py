@@ -3,8 +3,6 @@
 Nothing here imports torch for one of the paper's names; other names are looked up in timm.
 """
 
-from __future__ import annotations
-
 import difflib
 from dataclasses import dataclass
 

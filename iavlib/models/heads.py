@@ -6,8 +6,6 @@ merged bias: right in evaluation, but in training mode each batch is normalised 
 meant to be, and what was learned is lost within the first step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

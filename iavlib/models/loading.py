@@ -5,8 +5,6 @@ runs of three backbones. Each file is the state of their wrapper around a torchv
 ``backbone.<torchvision's name>``, and ``regression_head.<n>`` or ``classification_head.<n>``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress

@@ -4,8 +4,6 @@
 into place last and holds their SHA-256, so that files of different models are never combined.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """A backbone with heads."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Mapping
 from contextlib import contextmanager

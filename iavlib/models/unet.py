@@ -12,8 +12,6 @@ every other backbone here (:mod:`iavlib.models.loading`), not by that library's 
 the start of a network is known to the last digit.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from itertools import chain

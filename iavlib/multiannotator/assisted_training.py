@@ -1,7 +1,5 @@
 """Training of diagnosis nets with masks, of networks that segment, and prediction with both."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 

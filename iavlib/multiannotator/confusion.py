@@ -5,8 +5,6 @@ class k: **columns are true classes** and sum to 1. The column of a class that d
 NaN, not 0: nothing is known of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

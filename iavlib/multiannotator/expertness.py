@@ -20,8 +20,6 @@ The maps of each image are parametrised in one of these ways:
 All start with the same expertness for all raters: the fused mask then is their mean vote.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Training any method on any set, prediction with it, saving and reading it back."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

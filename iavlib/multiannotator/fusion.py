@@ -11,8 +11,6 @@ implies of annotators' errors. AggNet has a network's prediction as one more vot
 pixel's prior is the share of each class in its image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

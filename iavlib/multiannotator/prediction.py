@@ -1,7 +1,5 @@
 """What a method predicts: the truth, each annotator, and other maps that may be drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 

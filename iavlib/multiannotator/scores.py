@@ -6,8 +6,6 @@ the mean, over thresholds of .1, .3, .5, .7 and .9, of the Dice of what lies str
 Dice is that at .5. Confusion matrices are ``[label, truth]``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -29,8 +29,6 @@ the true border first, so that the error rates of its confusion matrix grow in p
 Digits are read from MNIST's own files or from a packed copy, or drawn with a font.
 """
 
-from __future__ import annotations
-
 import gzip
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """Distributions: what a cohort holds, agreement by malignancy, predicted against true numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """Forest plots: estimates with their intervals, one row each."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import pairwise
 

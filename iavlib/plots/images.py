@@ -1,7 +1,5 @@
 """Pictures: outlines, maps over images, predicted beside given labels, a network's diagram."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """Curves: scores over a setting, ROC and reliability, distribution functions, triage."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt

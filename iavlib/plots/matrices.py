@@ -1,7 +1,5 @@
 """Matrices with their numbers: factor levels, confusion, Dice between annotators, correlations."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

@@ -4,8 +4,6 @@ Colours remain distinguishable for colour-blind readers (Okabe and Ito), grids a
 have few digits, and p-values never read as zero.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import matplotlib as mpl

@@ -17,7 +17,6 @@ from .classification import (
     age_bands as age_bands,
     choose_threshold as choose_threshold,
     classification_scores as classification_scores,
-    expected_calibration_error as expected_calibration_error,
     reliability_curve as reliability_curve,
     scores_by_group as scores_by_group,
 )
@@ -45,10 +44,7 @@ from .factors import (
 )
 from .gains import (
     UnpairedRunsError as UnpairedRunsError,
-    average_gain as average_gain,
     average_gain_on_other_images as average_gain_on_other_images,
-    cell_gains as cell_gains,
-    gain_tests as gain_tests,
     paired_gains as paired_gains,
 )
 from .image_baselines import (
@@ -64,13 +60,9 @@ from .linear_models import (
     mixed_effects_model as mixed_effects_model,
 )
 from .model_comparison import (
-    Friedman as Friedman,
     KruskalWallis as KruskalWallis,
-    friedman as friedman,
     kruskal_power as kruskal_power,
     kruskal_wallis as kruskal_wallis,
-    nemenyi as nemenyi,
-    wilcoxon_holm as wilcoxon_holm,
     z_normalised_kruskal as z_normalised_kruskal,
 )
 from .regression import (

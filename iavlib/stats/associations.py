@@ -8,8 +8,6 @@ frequency weights (..., n), none negative; each leading index is one replicate. 
 (...), NaN in replicates where a group has no weight.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

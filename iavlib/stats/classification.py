@@ -13,8 +13,6 @@ frequency weights (b, n), none negative; replicate `b` is the sample in which ro
 weight.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +21,6 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import logit as exact_logit
 from statsmodels.stats.proportion import proportion_confint
 
 from iavlib.stats.associations import weighted_rank_biserial
@@ -286,10 +283,6 @@ def _all_scores(
     return np.stack([scores[name] for name in CLASSIFICATION_SCORES], axis=-1)
 
 
-#: Probabilities are clipped this far inside (0, 1) before their logit is taken.
-EDGE = 1e-7
-
-
 def reliability_curve(
     malignant: ArrayLike, probability: ArrayLike, n_bins: int = 10
 ) -> pd.DataFrame:
@@ -344,30 +337,6 @@ def reliability_curve(
     return pd.DataFrame(counts | shares)
 
 
-def expected_calibration_error(
-    malignant: ArrayLike, probability: ArrayLike, n_bins: int = 10
-) -> float:
-    """Mean distance of share and probability over bins, weighted by the rows in each.
-
-    Parameters as :func:`reliability_curve`. The value depends on the bins and is biased upwards
-    with few rows per bin, so that only values of the same bins on the same rows are comparable.
-
-    References
-    ----------
-    Naeini, M. P. et al. (2015). Obtaining well calibrated probabilities using Bayesian binning.
-    AAAI.
-
-    Examples
-    --------
-    >>> from iavlib.stats import expected_calibration_error
-    >>> round(expected_calibration_error([False, True], [0.1, 0.7]), 3)
-    0.2
-    """
-    sample = two_samples(probability, malignant, probability=True, require_both=False)
-    bins = bin_rows(sample.value, n_bins)
-    return float(weighted_ece(sample.group, sample.value, np.ones((1, len(sample))), bins)[0])
-
-
 def weighted_ece(
     malignant: np.ndarray, score: np.ndarray, weights: np.ndarray, bins: np.ndarray
 ) -> np.ndarray:
@@ -383,11 +352,6 @@ def bin_rows(score: np.ndarray, n_bins: int = 10) -> np.ndarray:
         raise ValueError(f"n_bins must be at least 1, not {n_bins}")
     # Compared with the limits as they are printed: .3 / .1 is slightly less than 3.
     return np.searchsorted(np.arange(1, n_bins) / n_bins, score, side="right")
-
-
-def logit(probability: np.ndarray) -> np.ndarray:
-    """Log odds of probabilities, clipped `EDGE` inside 0 and 1."""
-    return exact_logit(np.clip(probability, EDGE, 1 - EDGE))
 
 
 #: First year of each age band but the first.

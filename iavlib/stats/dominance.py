@@ -20,8 +20,6 @@ Both moves leave the distribution of the data unchanged when label and value are
 is what makes the p-value valid.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 

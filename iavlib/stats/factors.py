@@ -4,8 +4,6 @@ A pair of masks has an unordered pair of factor levels: "T1-T3" is "T3-T1". Labe
 natural order, so that A10 comes after A9.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,16 +1,8 @@
-"""Does a second task help the diagnosis? Runs in pairs, tests of their differences, and averages.
+"""Does a second task help the diagnosis? Runs in pairs, and the average of their differences.
 
 A *pair* is two runs that share dataset, backbone and seed, one with the auxiliary task and one
 without; its *gain* is the difference of their scores. A *cell* is a dataset with a backbone; its
-gain is the mean over its seeds. The unit of observation decides what a test means:
-
-- pairs: other seeds; pairs of one cell share data and network, so that treating all as independent
-  is overconfident where gains differ between cells;
-- cells: other combinations of dataset and backbone; still overconfident where the cells of a
-  dataset are correlated;
-- datasets: other datasets; there are few.
-
-None of these covers other test images; :func:`average_gain_on_other_images` does.
+gain is the mean over its seeds.
 
 The average gain is the mean over seeds in each cell, then the plain mean of all cells. Its
 bootstrap intervals differ in what is resampled:
@@ -22,16 +14,12 @@ bootstrap intervals differ in what is resampled:
 - patients, within each dataset and the same for all runs on it: other test images.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
-from iavlib.stats.resampling import block_sizes, mean_interval, percentiles
+from iavlib.stats.resampling import block_sizes, percentiles
 from iavlib.stats.samples import OneClassError, boolean_labels, cluster_codes
 
 #: What two runs of a pair have in common.
@@ -39,9 +27,6 @@ PAIR = ("dataset", "backbone", "seed")
 
 #: What the pairs of a cell have in common.
 CELL = ("dataset", "backbone")
-
-#: Differences below this are rounding, and count as none.
-_ZERO = 1e-12
 
 
 class UnpairedRunsError(ValueError):
@@ -124,130 +109,8 @@ def paired_gains(
     return pairs.assign(gain=pairs["treatment"] - pairs["control"]).reset_index()
 
 
-def cell_gains(gains: pd.DataFrame) -> pd.DataFrame:
-    """Average the gains of each cell over its seeds.
-
-    Parameters
-    ----------
-    gains : DataFrame
-        From :func:`paired_gains`.
-
-    Returns
-    -------
-    DataFrame
-        Index ``dataset``, ``backbone``; columns ``n`` (seeds), ``gain``, ``sd`` (over n - 1; NaN
-        of one seed), ``ci_low``, ``ci_high`` (t interval over the seeds) and ``wins`` (seeds
-        with a positive gain).
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from iavlib.stats import cell_gains
-    >>> gains = pd.DataFrame({"dataset": "ph2", "backbone": "vgg16", "gain": [0.01, 0.03]})
-    >>> cell_gains(gains).loc[("ph2", "vgg16"), ["n", "gain", "wins"]].tolist()
-    [2.0, 0.02, 2.0]
-    """
-    rows = {}
-    for cell, values in gains.groupby(list(CELL), sort=True)["gain"]:
-        mean = mean_interval(values)
-        wins = int((values > _ZERO).sum())
-        rows[cell] = (len(values), mean.value, values.std(), mean.low, mean.high, wins)
-    columns = ["n", "gain", "sd", "ci_low", "ci_high", "wins"]
-    index = pd.MultiIndex.from_tuples(rows, names=CELL)
-    return pd.DataFrame(list(rows.values()), index=index, columns=columns)
-
-
-def gain_tests(gains: pd.DataFrame) -> pd.DataFrame:
-    """Test the gain with each kind of unit, by signed ranks, by signs and by the t test.
-
-    Parameters
-    ----------
-    gains : DataFrame
-        From :func:`paired_gains`.
-
-    Returns
-    -------
-    DataFrame
-        Index ``unit`` (pair, cell, dataset), ``test``; columns
-
-        - ``n``: units; ``counts_as_one``: what a unit is;
-        - ``estimate``, ``ci_low``, ``ci_high``: of ``wilcoxon`` the median of the means of all
-          two units (Hodges and Lehmann; its exact interval, NaN for too few units), of ``sign``
-          the share of units that gain (Wilson's interval), of ``t`` the mean gain;
-        - ``p``: two-sided. Units without any difference are left out of ``wilcoxon`` and
-          ``sign`` (p is 1 when none is left); with n units neither can fall below 2 / 2^n, which
-          is .0625 for five.
-
-    References
-    ----------
-    Hollander, M. and Wolfe, D. A. (1999). Nonparametric Statistical Methods, 2nd ed., ch. 3.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from iavlib.stats import gain_tests
-    >>> gains = pd.DataFrame({"dataset": "ph2", "backbone": "vgg16", "gain": [0.01, 0.02, 0.03]})
-    >>> gain_tests(gains).loc[("pair", "wilcoxon"), ["n", "p"]].astype(float).tolist()
-    [3.0, 0.25]
-    """
-    cells = gains.groupby(list(CELL))["gain"].mean()
-    units = {
-        "pair": (gains["gain"], "two runs alike but for the arm"),
-        "cell": (cells, "a dataset with a backbone, mean over seeds"),
-        "dataset": (cells.groupby(level="dataset").mean(), "a dataset, mean over backbones"),
-    }
-    rows = {}
-    for unit, (values, meaning) in units.items():
-        array = values.to_numpy(dtype=float)
-        array = np.where(np.abs(array) < _ZERO, 0, array)
-        for test in (_signed_ranks, _signs, _t_test):
-            rows[unit, _NAMES[test]] = (len(array), *test(array), meaning)
-    columns = ["n", "estimate", "ci_low", "ci_high", "p", "counts_as_one"]
-    index = pd.MultiIndex.from_tuples(rows, names=["unit", "test"])
-    return pd.DataFrame(list(rows.values()), index=index, columns=columns)
-
-
-def _signed_ranks(values: np.ndarray) -> tuple[float, float, float, float]:
-    """Hodges-Lehmann estimate, its interval and the signed-rank test's p-value."""
-    n = len(values)
-    walsh = np.sort(((values[:, None] + values[None, :]) / 2)[np.triu_indices(n)])
-    changed = values[values != 0]
-    p = float(stats.wilcoxon(changed).pvalue) if len(changed) else 1.0
-    # The distribution of the signed-rank sum without ties gives the means to cut at each end.
-    total, counts = n * (n + 1) // 2, np.ones(1)
-    for rank in range(1, n + 1):
-        counts = np.convolve(counts, np.r_[1.0, np.zeros(rank - 1), 1.0]) / 2
-    cut = int(np.searchsorted(np.cumsum(counts), 0.025, side="right"))
-    limits = (walsh[cut - 1], walsh[total - cut]) if cut > 0 else (np.nan, np.nan)
-    return float(np.median(walsh)), float(limits[0]), float(limits[1]), p
-
-
-def _signs(values: np.ndarray) -> tuple[float, float, float, float]:
-    """Share of positive values, with Wilson's interval and the sign test's p-value."""
-    up, n = int((values > 0).sum()), int((values != 0).sum())
-    if not n:
-        return float("nan"), float("nan"), float("nan"), 1.0
-    low, high = proportion_confint(up, n, method="wilson")
-    return up / n, float(low), float(high), float(stats.binomtest(up, n).pvalue)
-
-
-def _t_test(values: np.ndarray) -> tuple[float, float, float, float]:
-    """Mean with its t interval and p-value; NaN where nothing varies."""
-    if np.ptp(values) < _ZERO:
-        return float(values.mean()), float("nan"), float("nan"), float("nan")
-    mean = mean_interval(values)
-    return mean.value, mean.low, mean.high, mean.p
-
-
-_NAMES = {_signed_ranks: "wilcoxon", _signs: "sign", _t_test: "t"}
-
-
 def _name(run: pd.Series, arm: str) -> str:
     return ", ".join(f"{name} {run[name]}" for name in (*PAIR, arm))
-
-
-#: What is resampled, in the rows of :func:`average_gain`.
-_LEVELS = (("seed",), ("backbone", "seed"), ("dataset", "seed"), ("dataset", "backbone", "seed"))
 
 
 @dataclass(frozen=True)
@@ -263,51 +126,6 @@ class _Layout:
         if level == "seed":
             return int(np.bincount(self.cell).max())
         return int(getattr(self, level).max()) + 1
-
-
-def average_gain(
-    gains: pd.DataFrame, n_boot: int = 2000, seed: int | np.random.Generator = 0
-) -> pd.DataFrame:
-    """Average the gain over datasets and backbones, with an interval for each resampling scheme.
-
-    Parameters
-    ----------
-    gains : DataFrame
-        From :func:`paired_gains`. Cells need not have equally many seeds, and not every backbone
-        need have every dataset; every cell present has the same weight.
-    n_boot, seed
-        Number of replicates and random seed.
-
-    Returns
-    -------
-    DataFrame
-        Index ``drawn_again``, such as "backbone, seed"; columns ``estimate``, ``ci_low``,
-        ``ci_high``, ``se``, ``n_pairs``, ``n_cells`` and ``note``. The estimate is the same in
-        all rows. Where a level has one unit the interval is NaN and the note says so. Percentile
-        intervals of few units are too narrow (by a factor near the root of (n - 1) / n), which
-        the note states below six.
-
-    References
-    ----------
-    Owen, A. B. (2007). The pigeonhole bootstrap. Annals of Applied Statistics 1, 386-411.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from iavlib.stats import average_gain
-    >>> gains = pd.DataFrame({"dataset": ["a", "a", "b"], "backbone": "vgg16", "seed": [0, 1, 0]})
-    >>> table = average_gain(gains.assign(gain=[0.01, 0.03, 0.04]), n_boot=100)
-    >>> table["estimate"].round(3).unique().tolist()
-    [0.03]
-    """
-    layout = _layout(gains)
-    values = gains["gain"].to_numpy(dtype=float)[None, :]
-    rng = np.random.default_rng(seed)
-    rows = {}
-    for levels in _LEVELS:
-        blocks = [_draw(values, layout, levels, size, rng) for size in block_sizes(n_boot)]
-        rows[", ".join(levels)] = _row(values, layout, levels, np.concatenate(blocks))
-    return _table(rows, layout)
 
 
 def average_gain_on_other_images(
@@ -329,15 +147,19 @@ def average_gain_on_other_images(
     arm, treatment, control : str
         Columns, and the values of `arm`.
     n_boot, seed
-        As :func:`average_gain`.
+        Number of replicates and random seed.
 
     Returns
     -------
     DataFrame
-        As :func:`average_gain`, for drawing "patient", "patient, seed", and "patient, dataset,
-        backbone, seed". A patient drawn twice counts twice in all runs on the dataset, in both
-        arms: what makes an image hard for all does not widen the interval. Replicates in which a
-        dataset is left with one class have no value.
+        Index ``drawn_again``: "patient", "patient, seed", and "patient, dataset, backbone, seed";
+        columns ``estimate``, ``ci_low``, ``ci_high``, ``se``, ``n_pairs``, ``n_cells`` and
+        ``note``. The estimate is the same in all rows; every cell has the same weight. A patient
+        drawn twice counts twice in all runs on the dataset, in both arms: what makes an image hard
+        for all does not widen the interval. Replicates in which a dataset is left with one class
+        have no value. Where a level has one unit the interval is NaN and the note says so.
+        Percentile intervals of few units are too narrow (by a factor near the root of (n - 1) /
+        n), which the note states below six.
 
     Raises
     ------
@@ -349,6 +171,10 @@ def average_gain_on_other_images(
         When a run has test images of one class alone.
     ValueError
         When a label or patient is missing.
+
+    References
+    ----------
+    Owen, A. B. (2007). The pigeonhole bootstrap. Annals of Applied Statistics 1, 386-411.
 
     Examples
     --------
@@ -371,7 +197,7 @@ def average_gain_on_other_images(
     rng = np.random.default_rng(seed)
     values = _gains_of(cells, [np.ones((1, p.shape[1])) for _, p in cells], len(pairs))
     rows = {}
-    for levels in (("patient",), ("patient", "seed"), ("patient", *_LEVELS[-1])):
+    for levels in (("patient",), ("patient", "seed"), ("patient", "dataset", "backbone", "seed")):
         blocks = []
         for size in block_sizes(n_boot):
             drawn = [_multinomial(p.shape[1], size, rng) for _, p in cells]

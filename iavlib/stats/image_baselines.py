@@ -4,8 +4,6 @@ Colour, contrast, sharpness and dark area need no learning. A network that predi
 better than these has learnt no more than that some images are dark, pale or blurred.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@
 :func:`mixed_effects_model` fits random intercepts of images nested in patients.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ and p-values come out too small. Here each run is tested by itself; the pooled r
 combination are computed too, labelled as such, so that the effect can be seen.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -22,8 +22,6 @@ Bland, J. M. and Altman, D. G. (1986). Statistical methods for assessing agreeme
 methods of clinical measurement. Lancet 327, 307-310.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

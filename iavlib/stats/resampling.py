@@ -9,8 +9,6 @@ A replicate is passed to the statistic as a vector of row weights (how often the
 drawn), many replicates at a time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 

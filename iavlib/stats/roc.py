@@ -20,8 +20,6 @@ Sun, X. and Xu, W. (2014). Fast implementation of DeLong's algorithm. IEEE Signa
 Letters 21, 1389-1393: placements from mid-ranks.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

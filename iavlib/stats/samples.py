@@ -5,8 +5,6 @@ value, an empty group or two tables in different row order raise an error instea
 number.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

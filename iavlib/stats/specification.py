@@ -6,8 +6,6 @@ theorem of Frisch, Waugh and Lovell it is the slope of what the controls leave o
 what they leave of the term, so that controls with many, even dependent, levels are no obstacle.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any

@@ -13,8 +13,6 @@ Lorenz, M. O. (1905). Methods of measuring the concentration of wealth. Publicat
 Statistical Association 9, 209-219.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -4,8 +4,6 @@ Changes are drawn for each image. Draws come from a generator on the CPU, so tha
 gives the same changes on every device; the draws move to the device, not the images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

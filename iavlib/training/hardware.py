@@ -1,7 +1,5 @@
 """Device, number formats and reproducibility: all random generators of a run, from one seed."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

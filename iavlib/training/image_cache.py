@@ -4,8 +4,6 @@ Decoding a photograph of a few megapixels takes longer than a training step on i
 therefore it is done once for each set of files and each size, by several processes.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """One training loop for all tasks: it resumes where it was stopped, to the last bit."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import io

@@ -4,8 +4,6 @@ Raw outputs and logits have shape (n, k); labels are whole numbers from 0, where
 malignant. All are computed in single precision at least, also where autocast made outputs half.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -3,8 +3,6 @@
 One objective serves image networks with heads: regression, two-class diagnosis, or both.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass

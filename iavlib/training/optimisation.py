@@ -1,7 +1,5 @@
 """Optimiser, learning rates, averaged weights, and which stages of a backbone are trained."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, lr_scheduler as schedules
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn

@@ -1,7 +1,5 @@
 """What a network outputs for images without training it; features are kept on disk."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterator

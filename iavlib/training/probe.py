@@ -9,8 +9,6 @@ through the backbone for as long as it takes to learn what a regression on the f
 once, and so spoils what the backbone knew.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 

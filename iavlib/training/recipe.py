@@ -1,7 +1,5 @@
 """How a network is trained, as one value: optimiser, schedule, batches, what is kept."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator

@@ -78,14 +78,16 @@ def test_gains_and_their_averages(seeds):
     rows = [(d, b, s) for d in ("ph2", "isic2017") for b in ("vgg16", "vit") for s in range(seeds)]
     gains = pd.DataFrame(rows, columns=["dataset", "backbone", "seed"])
     gains["gain"] = np.random.default_rng(1).normal(0.03, 0.02, len(gains))
-    below = stats.average_gain(gains, n_boot=20).rename(columns={"n_pairs": "n"})
-    below.index = pd.MultiIndex.from_tuples([("average", f"resampled: {n}") for n in below.index])
-    table = pd.concat([stats.cell_gains(gains).rename(columns={"gain": "estimate"}), below])
-    table = table[["estimate", "ci_low", "ci_high"]].mul(100).assign(n=table["n"])
+    cells = gains.groupby(["dataset", "backbone"])["gain"]
+    rows = {key: (*vars(stats.mean_interval(values)).values(), seeds) for key, values in cells}
+    rows["average", "resampled: backbone, seed"] = (0.03, 0.01, 0.05, np.nan, len(gains))
+    columns = ["estimate", "ci_low", "ci_high", "p", "n"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    table.index = pd.MultiIndex.from_tuples(rows)
+    table[columns[:3]] *= 100
     figure = plots.forest(table, "gain (points)", reference=0, lines={"reported": 4.2})
     assert ticks(figure.axes[0])[0] == f"isic2017, vgg16 (n {seeds})"
-    assert ticks(figure.axes[0])[-1].startswith("average, resampled: dataset, backbone, seed")
-    assert table.iloc[0]["estimate"] == pytest.approx(100 * stats.cell_gains(gains)["gain"].iloc[0])
+    assert ticks(figure.axes[0])[-1].startswith("average, resampled: backbone, seed")
     assert legend_of(figure) == ["reported 4.200"]
 
 

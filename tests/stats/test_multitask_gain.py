@@ -3,24 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
-from scipy import stats
 
 from iavlib.stats import (
     OneClassError,
     UnpairedRunsError,
-    average_gain,
     average_gain_on_other_images,
-    cell_gains,
     cluster_bootstrap,
-    gain_tests,
+    gains,
     paired_gains,
 )
 from iavlib.stats.classification import weighted_rates
-
-# Hollander and Wolfe (1973), p. 29, in R's ?wilcox.test: depression scores of nine patients.
-BEFORE = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
-AFTER = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
 
 
 def table_of(gains):
@@ -75,78 +67,31 @@ def test_lonely_and_double_runs_are_named():
         paired_gains(missing)
 
 
-def test_cells():
-    cells = cell_gains(table_of({("d", "a"): [0.01, 0.03], ("d", "b"): [-0.02]}))
-    row = cells.loc[("d", "a")]
-    assert (row["n"], row["gain"], row["wins"]) == (2, pytest.approx(0.02), 2)
-    # The t interval of two values: mean and 12.706 times half their distance.
-    assert row["ci_high"] == pytest.approx(0.02 + 12.7062 * 0.01, rel=1e-5)
-    assert np.isnan(cells.loc[("d", "b"), "ci_low"]) and cells.loc[("d", "b"), "wins"] == 0
+def test_drawn_units_scatter_as_means_of_them_do():
+    pairs = planted(np.random.default_rng(3), sizes=(5, 3, 8))
+    layout, values = gains._layout(pairs), pairs["gain"].to_numpy()[None]
 
+    def scatter(*levels):
+        drawn = gains._draw(values, layout, levels, 1000, np.random.default_rng(0))
+        assert drawn.mean() == pytest.approx(pairs["gain"].mean(), abs=0.005)
+        return drawn.std()
 
-def test_tests_as_r():
-    # R: wilcox.test(x, y, paired = TRUE, conf.int = TRUE): V = 40, p = .03906, pseudomedian
-    # .46, exact interval .010 to .786; binom.test(7, 9): p = .1797; t.test: .4322, .0883 to .776.
-    gains = table_of({("d", "b"): np.subtract(BEFORE, AFTER)})
-    tests = gain_tests(gains).loc["pair"]
-    assert tests.loc["wilcoxon", "p"] == pytest.approx(0.03906, abs=5e-6)
-    ends = tests.loc["wilcoxon", ["estimate", "ci_low", "ci_high"]].tolist()
-    assert ends == pytest.approx([0.46, 0.010, 0.786], abs=1e-9)
-    assert tests.loc["sign", "p"] == pytest.approx(0.1797, abs=5e-5)
-    assert tests.loc["sign", "estimate"] == pytest.approx(7 / 9)
-    expected = stats.ttest_rel(BEFORE, AFTER)
-    assert tests.loc["t", "p"] == pytest.approx(expected.pvalue)
-    assert tests.loc["t", "ci_low"] == pytest.approx(expected.confidence_interval().low)
-
-
-def test_each_unit_is_counted():
-    tests = gain_tests(planted(np.random.default_rng(0)))
-    assert tests["n"].unstack()["t"].to_dict() == {"pair": 45, "cell": 15, "dataset": 5}
-    dataset = tests.loc[("dataset", "wilcoxon")]
-    assert dataset["p"] == pytest.approx(2 / 2**5) and np.isnan(dataset["ci_low"])
-    assert tests["counts_as_one"].notna().all()
-
-
-def test_no_difference_at_all():
-    tests = gain_tests(table_of({("d", "b"): [0.0, 0.0, 0.0]}))
-    assert tests.loc[("pair", "wilcoxon"), "p"] == tests.loc[("pair", "sign"), "p"] == 1
-    assert np.isnan(tests.loc[("pair", "t"), "p"])
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.lists(st.integers(-40, 60), min_size=2, max_size=7))
-def test_signs_of_gains_turn_with_the_arms(values):
-    gains = table_of({("d", "b"): np.array(values) / 1000})
-    turned = gains.assign(gain=-gains["gain"])
-    one, two = gain_tests(gains).loc["pair"], gain_tests(turned).loc["pair"]
-    assert one["p"].to_numpy() == pytest.approx(two["p"].to_numpy(), nan_ok=True)
-    for test in ("wilcoxon", "t"):
-        assert one.loc[test, "estimate"] == pytest.approx(-two.loc[test, "estimate"])
-        assert one.loc[test, "ci_low"] == pytest.approx(-two.loc[test, "ci_high"], nan_ok=True)
-
-
-def test_average_and_its_intervals():
-    gains = planted(np.random.default_rng(3), sizes=(5, 3, 8))
-    table = average_gain(gains, n_boot=1000)
-    assert table["estimate"].to_numpy() == pytest.approx(gains["gain"].mean())
-    assert (table["ci_low"] < table["estimate"]).all()
-    width = table["ci_high"] - table["ci_low"]
-    assert width["seed"] < width["backbone, seed"] < width["dataset, backbone, seed"]
     # Drawing seeds alone: the standard error of a mean of cell means.
-    expected = np.sqrt(cell_gains(gains)["sd"].pow(2).div(8).sum()) / 15
-    assert table.loc["seed", "se"] == pytest.approx(expected * np.sqrt(7 / 8), rel=0.08)
-    assert table.loc["seed", "note"] == ""
-    assert table.loc["backbone, seed", "note"] == "3 backbones: too narrow"
+    variances = pairs.groupby(["dataset", "backbone"])["gain"].var(ddof=0)
+    assert scatter("seed") == pytest.approx(np.sqrt(variances.div(8).sum()) / 15, rel=0.08)
+    assert scatter("seed") < scatter("backbone", "seed") < scatter("dataset", "backbone", "seed")
 
 
-def test_average_counts_cells_alike():
-    gains = table_of({("a", "x"): [0.1, 0.1, 0.1], ("b", "x"): [0.0], ("b", "y"): [0.02]})
-    table = average_gain(gains, n_boot=100)
-    assert table["estimate"].to_numpy() == pytest.approx(0.04)
-    assert table.loc["seed", "se"] < 1e-12
-    alone = average_gain(table_of({("a", "x"): [0.1, 0.2]}), n_boot=50)
-    assert alone.loc["dataset, seed", "note"] == "one dataset only"
-    assert np.isnan(alone.loc["dataset, seed", "ci_low"])
+def test_cells_weigh_alike_and_one_unit_has_no_interval():
+    pairs = table_of({("a", "x"): [0.1, 0.1, 0.1], ("b", "x"): [0.0], ("b", "y"): [0.02]})
+    layout, values = gains._layout(pairs), pairs["gain"].to_numpy()[None]
+    drawn = gains._draw(values, layout, ("seed",), 50, np.random.default_rng(0))
+    assert drawn == pytest.approx(0.04)
+    alone = average_gain_on_other_images(
+        predictions_of(np.random.default_rng(5), sizes=(1, 2, 2)), n_boot=50
+    )
+    row = alone.loc["patient, dataset, backbone, seed"]
+    assert row["note"] == "one dataset only" and np.isnan(row["ci_low"])
 
 
 def predictions_of(rng, better=0.05, sizes=(2, 2, 3), n=150):
@@ -184,6 +129,7 @@ def test_other_images_draw_patients_for_all_runs_at_once():
     assert table["estimate"].to_numpy() == pytest.approx(pairs["gain"].mean())
     assert list(table.index) == ["patient", "patient, seed", "patient, dataset, backbone, seed"]
     assert table["se"].is_monotonic_increasing
+    assert table.loc["patient, seed", "note"] == "3 seeds: too narrow"
     same = predictions[predictions["arm"] == "single"]
     same = pd.concat([same, same.assign(arm="multitask")])
     zero = average_gain_on_other_images(same, n_boot=50)

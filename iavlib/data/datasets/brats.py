@@ -8,8 +8,6 @@ mask per patient; annotators are simulated on it, as by Zhang et al. (2023), by 
 mask of one class gets the whole tumour.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

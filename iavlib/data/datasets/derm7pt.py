@@ -9,8 +9,6 @@ may differ). The layout is that of the authors' published program; it was not te
 Patients are not published. Cases that share an image file count as one lesion.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -19,8 +19,6 @@ table's folder, or to the folders ``images`` and ``masks`` in it; a relative nam
 outside. An absolute path is used as it is.
 """
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import os

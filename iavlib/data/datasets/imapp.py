@@ -5,8 +5,6 @@ addresses and SHA-256. Images and masks that lie beside them are used; absent on
 values. :mod:`iavlib.data.imapp_fetch` downloads these.
 """
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 

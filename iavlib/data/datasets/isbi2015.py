@@ -5,8 +5,6 @@ Folders as published: in ``training01`` and so on, of each visit the volume
 ``_mask2.nii`` of the raters 1 and 2. Test cases have no masks and are not read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from iavlib.data.catalogue import Layout, register_own

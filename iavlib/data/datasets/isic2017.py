@@ -10,8 +10,6 @@ images or beside it. *Simple*: ``images``, ``masks`` and ``labels.csv`` (image_i
 age_approximate, sex, has_mask), where an empty cell under melanoma means no label.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

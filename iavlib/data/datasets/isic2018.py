@@ -7,8 +7,6 @@ folder of its name), and ``ISIC2018_Task3_Training_LesionGroupings.csv``, which 
 the training images only. No patients are published.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from iavlib.data import labels

@@ -6,8 +6,6 @@ Expected in the folder, as the challenge's archives unpack: ``ISIC_2019_Training
 ``ISIC_2019_Test_Metadata.csv`` (age, sex, site). No validation split and no patients are published.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from iavlib.core.errors import check_choice

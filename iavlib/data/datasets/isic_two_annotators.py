@@ -5,8 +5,6 @@ reads it. The two masks of an image, those of the challenges of 2017 and of 2018
 annotators of IMA++.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
 from iavlib.core.errors import DatasetUnavailable

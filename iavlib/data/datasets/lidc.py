@@ -8,8 +8,6 @@ just outside of the nodule and does not belong to it; nodules below 3 mm have a 
 line and are left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -13,8 +13,6 @@ clinical_diagnosis.
 There are neither patients nor official splits; every image counts as a patient of its own.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

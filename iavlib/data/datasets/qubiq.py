@@ -7,8 +7,6 @@ structure and one of its tasks: ``brain-growth`` (1), ``brain-tumor`` (1 to 3), 
 the first is shown. Validation cases are the published test subset.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

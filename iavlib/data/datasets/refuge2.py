@@ -7,8 +7,6 @@ to be found) is in names that begin with ``g`` or ``n``, as in the challenge; of
 ``labels.csv`` beside the folders, with ``image_id`` and ``glaucoma`` (0 or 1), or it is unknown.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The folder in the data home holds a table ``masks.csv`` as :mod:`iavlib.data.dat
 reads it.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
 from iavlib.data.catalogue import register_own

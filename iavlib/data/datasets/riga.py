@@ -13,8 +13,6 @@ as a mask, binarised at half its maximum, gets the disc. A file whose lines cann
 instance because they touch, is left out and listed in ``extras["problems"]``.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import warnings

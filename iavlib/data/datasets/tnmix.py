@@ -7,8 +7,6 @@ TI-RADS 2 and 3 are benign, 4a is indeterminate, and 4b, 4c and 5 are malignant.
 simulated on the masks by the cohort ``tnmix-simulated``.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace

@@ -8,8 +8,6 @@ kind ``official`` is the cohort's published one (of ``riga``). ``auto`` is a fol
 given, else the lesions with two annotators where available, else the phantom.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import replace

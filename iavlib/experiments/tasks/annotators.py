@@ -12,8 +12,6 @@ those of the data (:mod:`~iavlib.experiments.tasks.annotator_sets`) and of the t
 - ``take-give`` scores the segmentation and diagnosis of Take and Give.
 """
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Mapping

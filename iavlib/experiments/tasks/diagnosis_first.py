@@ -5,8 +5,6 @@ test image *with its diagnosis* on one of them, ``optimised_net``, and lets all 
 every mask. As masks that could be had in clinical use, a network that learnt DF-GT of the training
 subset predicts masks from the image alone."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Annotated, Any, ClassVar

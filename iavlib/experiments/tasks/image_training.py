@@ -10,8 +10,6 @@ A lesion has no top: the image rotated by a quarter or mirrored shows the same, 
 predictions for several such views varies less than that for one (test-time augmentation).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache, partial
