@@ -201,7 +201,7 @@ def read_listing(
                 problem = f"{error.where}: {error.problem}"
                 raise listing.error([row], problem, error.hint) from None
             rows.loc[row, ["reason", "hint"]] = [error.problem, error.hint]
-    rows = own_masks.by_class(rows, looks, source.names)
+    rows = own_masks.by_class(rows, looks, source.names, label)
     rows, classes = own_masks.choose_label(rows, label, source.path)
     rows = _fit_photographs(rows, looks, listing, strict)
     rows = _sessions(rows, notes)
