@@ -75,6 +75,8 @@ def nothing_recorded():
     if recording := sys.modules.get("iavlib.book.recording"):
         recording.take_pending()
         recording.take_tables()
+    if project := sys.modules.get("iavlib.core.project"):
+        project.not_trained.clear()
 
 
 @pytest.fixture(scope="session")

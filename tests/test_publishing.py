@@ -1,5 +1,6 @@
 """The workflows that publish the book do what the documents say."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,11 @@ def commands(job: dict) -> str:
 
 
 @pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda p: p.name)
-def test_jobs_are_bounded_and_actions_pinned_to_a_version(path):
+def test_jobs_are_bounded_and_actions_pinned_to_a_commit(path):
     for name, job in workflow(path.name)["jobs"].items():
         assert "timeout-minutes" in job or name == "deploy"
         for step in job["steps"]:
-            assert "@v" in step.get("uses", "@v")
+            assert "uses" not in step or re.search("@[0-9a-f]{40}$", step["uses"])
 
 
 def test_the_book_is_built_on_every_push_to_main_with_the_tables():
@@ -44,10 +45,11 @@ def test_it_is_published_on_a_tag_only():
     assert artifact["with"]["path"] == "_build/html"
 
 
-def test_links_are_checked_weekly():
-    links = workflow("links.yml")
-    _, _, day, month, weekday = links["on"]["schedule"][0]["cron"].split()
+def test_links_and_pinned_versions_are_checked_weekly():
+    weekly = workflow("weekly.yml")
+    _, _, day, month, weekday = weekly["on"]["schedule"][0]["cron"].split()
     assert (day, month) == ("*", "*") and weekday.isdigit()
+    assert "constraints.txt" in commands(weekly["jobs"]["audit"])
 
 
 def test_the_test_workflow_runs_the_documented_commands():

@@ -75,20 +75,24 @@ class NotebookExperiments:
             ordered |= dict.fromkeys(line)
         return list(ordered)
 
-    def reason_to_rerun(self, since: str) -> str | None:
-        """Return why a notebook whose last run ended at `since` (UTC, ISO 8601) must run again."""
+    def reason_to_rerun(self, since: str, train: bool = True) -> str | None:
+        """Return why a notebook whose last run ended at `since` (UTC, ISO 8601) must run again.
+
+        Without training, what is not finished is none.
+        """
         if not self.listed:
             return None
         from iavlib.experiments.store import read_facts
 
         n = len(self.listed)
-        states = [self.store.status(experiment) for experiment in self.listed]
-        if n_failed := states.count("failed"):
-            return f"{n_failed} of its {n} experiments failed"
-        if n_open := n - states.count("finished"):
-            return f"{n_open} of its {n} experiments are not finished"
         folders = map(self.store.folder, self.listed)
-        n_later = sum(read_facts(folder)["finished"] > since for folder in folders)
+        states = [self.store.status(experiment) for experiment in self.listed]
+        done = [path for path, state in zip(folders, states, strict=True) if state == "finished"]
+        if train and (n_failed := states.count("failed")):
+            return f"{n_failed} of its {n} experiments failed"
+        if train and (n_open := n - len(done)):
+            return f"{n_open} of its {n} experiments are not finished"
+        n_later = sum(read_facts(folder)["finished"] > since for folder in done)
         return f"{n_later} of its {n} experiments finished since" if n_later else None
 
 
@@ -326,8 +330,12 @@ def find_experiments(
     return NotebookExperiments(tuple(listed), store, digest, tuple(unavailable))
 
 
-def reason_to_run(project: Project, job: Job) -> str | None:
-    """Return why a notebook must be run: half a sentence, None if its last result holds."""
+def reason_to_run(project: Project, job: Job, train: bool = True) -> str | None:
+    """Return why a notebook must be run: half a sentence, None if its last result holds.
+
+    What was made without training holds only where none is allowed (`train`); what was made with
+    it holds in any case.
+    """
     files = NotebookFiles(project.executed, job.stem)
     failed = files.failed_json.is_file()
     try:
@@ -341,7 +349,10 @@ def reason_to_run(project: Project, job: Job) -> str | None:
     if manifest["fingerprint"] != job.fingerprint:
         reason = describe_changes(manifest.get("inputs") or {}, job.inputs)
     else:
-        reason = job.experiments.reason_to_rerun(manifest["finished"])
+        reason = job.experiments.reason_to_rerun(manifest["finished"], train)
+        left = manifest.get("not_trained")
+        if train and left and reason is None:
+            reason = f"training was switched off in its last run ({len(left)} left out)"
     return f"{reason}; its last run failed" if reason and failed else reason
 
 

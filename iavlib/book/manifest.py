@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from iavlib.book.recording import Measurement, take_pending, take_tables
 from iavlib.core.errors import ManifestError
 from iavlib.core.files import load_json, write_json
-from iavlib.core.project import RUN_VARIABLE
+from iavlib.core.project import RUN_VARIABLE, not_trained
 from iavlib.core.settings import describe
 from iavlib.core.versions import hardware, loaded_versions
 
@@ -66,6 +66,8 @@ class Manifest(BaseModel):
     claims: list[Measurement]
     #: Tables of derived numbers, see :func:`iavlib.book.keep`; earlier versions kept none.
     tables: list[dict[str, Any]] = []
+    #: Experiments that were not finished, and not trained as training was switched off.
+    not_trained: list[str] = []
     versions: dict[str, str]
     hardware: dict[str, Any]
     seconds: float
@@ -94,7 +96,8 @@ def finish(cohorts: Sequence[Any]) -> None:
     described = [_describe(cohort) for cohort in cohorts]
     pending = take_pending()
     claims = [claim for claim, _ in pending]
-    tables = take_tables()
+    tables, left = take_tables(), sorted(not_trained)
+    not_trained.clear()  # in JupyterLab the next run may be of the same kernel
     of_this_page = {claim["cohort"] for claim, of_runs in pending if not of_runs}
     of_this_page |= {table["cohort"] for table in tables}
     if missing := of_this_page - {cohort["name"] for cohort in described}:
@@ -113,6 +116,7 @@ def finish(cohorts: Sequence[Any]) -> None:
         "cohorts": described,
         "claims": claims,
         "tables": tables,
+        "not_trained": left,
         "versions": loaded_versions(),
         "hardware": hardware(),
         "seconds": round(time.time() - facts["started"], 2),

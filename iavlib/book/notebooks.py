@@ -68,7 +68,7 @@ class RunResult:
     failure: source.Failure | None = None
 
 
-def run_if_needed(project: Project, job: Job, force: bool = False) -> RunResult:
+def run_if_needed(project: Project, job: Job, force: bool = False, train: bool = True) -> RunResult:
     """Run a notebook unless its last result holds.
 
     Waits while another process runs it.
@@ -81,6 +81,8 @@ def run_if_needed(project: Project, job: Job, force: bool = False) -> RunResult:
         The notebook with its parameters.
     force : bool, optional
         Run it in any case.
+    train : bool, optional
+        Whether a result that was made without training must be replaced.
 
     Returns
     -------
@@ -89,12 +91,13 @@ def run_if_needed(project: Project, job: Job, force: bool = False) -> RunResult:
         and an earlier good result stays.
     """
     files = NotebookFiles(project.executed, job.stem)
-    if not force and reason_to_run(project, job) is None:
+    if not force and reason_to_run(project, job, train) is None:
         return _unchanged(files)
     with only_one(files.lock, f"a run of {job.stem}") as lock:
-        # another process may have made it while we waited
-        if not force and (recover(files, job) or reason_to_run(project, job) is None):
-            return _unchanged(files)
+        if not force:  # another process may have made it while we waited, or was killed
+            recover(files, job)
+            if reason_to_run(project, job, train) is None:
+                return _unchanged(files)
         return _run(project, job, files, lock.fileno())
 
 

@@ -217,11 +217,11 @@ class Request:
         command = ["run", job.stem, "--job", "--profile", job.profile]
         command += [word for name, value in overrides.items() for word in ("-p", f"{name}={value}")]
         needs = () if self.is_plain or not self.train else job.experiments.listed
-        if needs or not self.train:
-            command.append("--no-train")  # what it needs are jobs of their own
+        if needs or not self.train:  # what it needs are jobs of their own
+            command.append("--apart" if self.train else "--no-train")
         command += ["--force"] if self.force else []
         has_failed = NotebookFiles(self.project.executed, job.stem).failed_json.is_file
-        reason = "forced" if self.force else reason_to_run(self.project, job)
+        reason = "forced" if self.force else reason_to_run(self.project, job, self.train)
         if reason is None and has_failed():
             reason = "its last run failed, and its source was restored"
         ids = tuple(map(_experiment_id, needs))

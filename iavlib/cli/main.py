@@ -14,7 +14,7 @@ from typer import Argument, Option
 
 from iavlib import __version__
 from iavlib.cli import FAILED, AsJson, Commands, DryRun, experiments, fail, parse_pairs, print_json
-from iavlib.core.project import NO_TRAIN_VARIABLE
+from iavlib.core.project import APART_VARIABLE, NO_TRAIN_VARIABLE
 
 Profile = Annotated[str, Option(help="Scale: smoke (seconds), quick (a laptop), paper (in full).")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace an earlier result there.")]
@@ -114,6 +114,9 @@ def run(
     dry_run: DryRun = False,
     no_train: bool = Option(False, "--no-train", help="Read finished experiments; train none."),
     job: bool = Option(False, "--job", hidden=True),
+    apart: bool = Option(
+        False, "--apart", hidden=True
+    ),  # what its list names are jobs of their own
 ) -> None:
     """Execute notebooks into book/executed/, except those that are up to date."""
     from iavlib.book.plan import Request
@@ -124,7 +127,7 @@ def run(
     options = (force, False, jobs, executor, not no_train)
     request = Request(project, chosen, profile, overrides, *options)
     if job:
-        _run_jobs(request)
+        _run_jobs(request, apart)
     else:
         _make(request, dry_run)
 
@@ -136,7 +139,7 @@ def _make(request: Any, dry_run: bool) -> None:
         raise typer.Exit(FAILED)
 
 
-def _run_jobs(request: Any) -> None:
+def _run_jobs(request: Any, apart: bool) -> None:
     """Run notebooks in this process, as the jobs of a plan do; whoever planned reports failures."""
     from iavlib.book.notebooks import run_if_needed
     from iavlib.book.pages import cohort_names
@@ -144,7 +147,9 @@ def _run_jobs(request: Any) -> None:
     if not request.train:
         os.environ[NO_TRAIN_VARIABLE] = "1"  # for the notebooks' kernels
     for job in request.jobs:
-        result = run_if_needed(request.project, job, request.force)
+        listed = job.experiments.listed if apart else ()
+        os.environ[APART_VARIABLE] = ",".join(experiment.name for experiment in listed)
+        result = run_if_needed(request.project, job, request.force, request.train)
         text = f"{job.stem:<20}  {result.seconds:6.1f} s  "
         if result.failure is not None:
             place = "" if result.failure.cell is None else f" in {result.failure.place}"

@@ -24,6 +24,10 @@ ENVIRONMENT_VARIABLE = "IAV_PROJECT"
 RUN_VARIABLE = "IAV_RUN"
 #: When set, experiments that are not finished are not trained (``iav run --no-train``).
 NO_TRAIN_VARIABLE = "IAV_NO_TRAIN"
+#: Names of experiments that are jobs of their own, by commas: a notebook only reads these.
+APART_VARIABLE = "IAV_TRAINED_APART"
+#: Experiments that one of the two kept from being trained in this process, for the manifest.
+not_trained: set[str] = set()
 #: The clone that this library lies in, unless it is installed without one.
 _CLONE = Path(__file__).resolve().parents[2]
 

@@ -18,9 +18,7 @@ from scipy import stats
 
 from iavlib.experiments.summary import by_seed, finished_runs
 from iavlib.experiments.tasks.annotator_sets import NO_MASK, SIMULATED
-from iavlib.stats import (
-    mean_interval,
-)
+from iavlib.stats import mean_interval
 
 #: Runs with different seeds that a claim takes at least.
 SEEDS = 3

@@ -18,7 +18,7 @@ from iavlib.core.errors import ExperimentError, ExperimentFailed, IavError
 from iavlib.core.files import content_digests
 from iavlib.core.plugins import code_digest, load_plugins
 from iavlib.core.processes import OutOfTime, time_limit
-from iavlib.core.project import NO_TRAIN_VARIABLE
+from iavlib.core.project import APART_VARIABLE, NO_TRAIN_VARIABLE, not_trained
 from iavlib.data.catalogue import load_shared
 from iavlib.data.cohort import Cohort
 from iavlib.experiments.config import Experiment
@@ -331,7 +331,8 @@ def sweep(
 ) -> pd.DataFrame:
     """Run those experiments that are not finished, one after another.
 
-    Nothing is run where ``IAV_NO_TRAIN`` is set.
+    Nothing is run where ``IAV_NO_TRAIN`` is set. The manifest of the notebook then lists what was
+    not run, so that the notebook is run again where training is allowed.
 
     Parameters
     ----------
@@ -362,8 +363,10 @@ def sweep(
     store = store or RunStore()
     fixed = resolve_all(experiments, cohort, store)
     todo = {item: its_cohort for item, its_cohort in fixed if store.status(item) != FINISHED}
-    if os.environ.get(NO_TRAIN_VARIABLE):
-        todo = {}
+    apart = os.environ.get(APART_VARIABLE, "").split(",")
+    left = {one.name for one in todo if os.environ.get(NO_TRAIN_VARIABLE) or one.name in apart}
+    not_trained.update(left)
+    todo = {item: its_cohort for item, its_cohort in todo.items() if item.name not in left}
     for number, (item, its_cohort) in enumerate(todo.items(), start=1):
         try:
             result = run(item, store, its_cohort)

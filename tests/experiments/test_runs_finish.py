@@ -14,6 +14,7 @@ import pytest
 from iavlib.core import files
 from iavlib.core.errors import ExperimentError, ExperimentFailed
 from iavlib.core.files import only_one
+from iavlib.core.project import not_trained
 from iavlib.experiments import read_predictions, read_run, resolve, run, run_table, sweep
 
 TESTS = Path(__file__).parent.parent
@@ -108,10 +109,18 @@ def test_a_sweep_goes_on_after_a_failure(store, make):
 
 def test_without_training_a_sweep_only_reads(store, make, monkeypatch):
     run(make(seed=1), store)
-    monkeypatch.setenv("IAV_NO_TRAIN", "1")
-    table = sweep([make(seed=0), make(seed=1)], store)
+    left = resolve(make(seed=0))
+    with monkeypatch.context() as patch:
+        patch.setenv("IAV_NO_TRAIN", "1")
+        table = sweep([make(seed=0), make(seed=1)], store)
     assert table["status"].tolist() == ["missing", "finished"]
-    assert not store.folder(resolve(make(seed=0))).exists()
+    assert not store.folder(left).exists()
+    assert not_trained == {left.name}
+    not_trained.clear()
+    monkeypatch.setenv("IAV_TRAINED_APART", f"constant/another,{left.name}")
+    table = sweep([make(seed=0), make(seed=1), make(seed=2)], store)
+    assert table["status"].tolist() == ["missing", "finished", "finished"]
+    assert not_trained == {left.name}
 
 
 def test_a_wrong_specification_stops_a_sweep_before_it_begins(store, make):

@@ -67,7 +67,7 @@ def job_of(project):
     return prepare_jobs(project, [notebook], "quick")[0]
 
 
-def pretend_to_run(project, job, finished="2999-01-01T00:00:00+00:00"):
+def pretend_to_run(project, job, finished="2999-01-01T00:00:00+00:00", **more):
     """Leave the manifest of a good run, ended at that time."""
     files = NotebookFiles(project.executed, STEM)
     files.executed.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,9 @@ def pretend_to_run(project, job, finished="2999-01-01T00:00:00+00:00"):
     facts = {"schema_version": 1, "run_id": "r", "notebook": STEM, "profile": "quick"}
     facts |= {"overrides": {}, "parameters": {}, "cohorts": [], "claims": [], "versions": {}}
     facts |= {"hardware": {}, "seconds": 1, "finished": finished}
-    write_json(files.manifest, facts | {"fingerprint": job.fingerprint, "inputs": job.inputs})
+    write_json(
+        files.manifest, facts | {"fingerprint": job.fingerprint, "inputs": job.inputs} | more
+    )
 
 
 def test_each_experiment_is_a_job_before_its_notebook(project):
@@ -90,8 +92,7 @@ def test_each_experiment_is_a_job_before_its_notebook(project):
     spec = project.root / "runs" / "constant" / ids[0] / "spec.json"
     assert targets[0].command == ("train", str(spec), "--keep-going")
     assert targets[3].needs == (targets[0].id, targets[1].id)
-    assert "--no-train" in targets[3].command
-    assert "--no-train" not in targets[2].command
+    assert [target.command[-1] for target in targets[2:]] == ["quick", "--apart"]
     assert not (project.root / "runs").exists()
     targets[0].prepare()
     result = CliRunner().invoke(app, targets[0].command)
@@ -120,6 +121,34 @@ def test_a_notebook_is_run_again_when_its_experiments_change(project):
 
     write_list(project, {STEM: [{"task": "constant", "seed": [1]}]})
     assert reason_to_run(project, job_of(project)).startswith("experiments changed (ids: ")
+
+
+def test_a_page_made_without_training_does_not_do_where_training_is_allowed(project):
+    """Whether its list names the experiments, or the notebook alone does."""
+    project.config.write_text("")
+    job = job_of(project)
+    pretend_to_run(project, job)
+    assert reason_to_run(project, job) == "2 of its 2 experiments are not finished"
+    assert reason_to_run(project, job, train=False) is None
+    experiments = for_notebook("quick", STEM, **OPTIONS)
+    run(experiments[0])
+    pretend_to_run(project, job, finished="2000-01-01T00:00:00+00:00")
+    later = "1 of its 2 experiments finished since"
+    assert reason_to_run(project, job, train=False) == later
+
+    run(experiments[1])
+    pretend_to_run(project, job, not_trained=["constant/live", "constant/control"])
+    off = "training was switched off in its last run (2 left out)"
+    assert reason_to_run(project, job) == off
+    notebook = [project.notebook_files()[STEM]]
+    for with_book in (False, True):
+        allowed = Request(project, notebook, "quick", {}, with_book=with_book)
+        assert allowed.targets()[0].reason == off
+        refused = Request(project, notebook, "quick", {}, with_book=with_book, train=False)
+        assert refused.targets()[0].reason is None
+    pretend_to_run(project, job)
+    assert reason_to_run(project, job) is None
+    assert reason_to_run(project, job, train=False) is None
 
 
 def test_results_of_other_scales_count_too(project):
@@ -191,6 +220,21 @@ def test_in_turn_the_notebook_runs_what_is_missing(project, tmp_path):
     assert code == 0, said
     assert len(RunStore.of(project).finished()) == 2
     assert "up to date" in iav(tmp_path, "run", STEM)[1]
+
+
+@pytest.mark.thorough
+def test_what_no_list_names_is_trained_where_that_is_allowed(project, workshop, tmp_path):
+    """By the notebook itself, also where the experiments of its list are jobs of their own."""
+    live = "experiments.sweep([experiments.Experiment(task='constant', cohort='phantom', seed=9)])"
+    workshop.good_notebook(STEM, READING, live, parameters=PARAMETERS)
+    store, manifest = RunStore.of(project), NotebookFiles(project.executed, STEM).good_manifest
+    assert iav(tmp_path, "run", STEM, "--no-train")[0] == 0
+    assert len(manifest()["not_trained"]) == 3
+    assert "up to date" in iav(tmp_path, "run", STEM, "--no-train")[1]
+    assert iav(tmp_path, "run", STEM, "--jobs", "2")[0] == 0
+    assert (len(store.finished()), manifest()["not_trained"]) == (3, [])
+    for options in ((), ("--no-train",), ("--jobs", "2")):
+        assert "nothing to do" in iav(tmp_path, "run", STEM, *options)[1]
 
 
 def iav(tmp_path, *arguments):

@@ -9,6 +9,7 @@ from iavlib.book import manifest, record
 from iavlib.book.manifest import read_manifest
 from iavlib.book.recording import take_pending
 from iavlib.core.errors import ManifestError
+from iavlib.core.project import not_trained
 from iavlib.experiments.claims import RunData
 
 COHORT = SimpleNamespace(
@@ -43,8 +44,11 @@ def run(workshop, tmp_path, monkeypatch):
 
 def test_a_written_manifest_reads_back(run):
     record("toy-mean", 0.5, cohort=COHORT, n=10, interval=(0.4, 0.6))
+    not_trained.update(["b", "a"])
     manifest.finish(cohorts=[COHORT])
     content = read_manifest(run, run_id="run1")
+    assert content["not_trained"] == ["a", "b"]
+    assert not_trained == set()
     assert content["cohorts"][0]["n_masks"] == 2
     assert content["claims"][0]["value"] == 0.5
     assert content["parameters"] == {"n": 1}
