@@ -471,13 +471,20 @@ def look_at_files(
     return dict(zip(paths, found, strict=True))
 
 
-def by_class(rows: pd.DataFrame, looks: dict[str, Look], names: dict[int, str]) -> pd.DataFrame:
+def by_class(
+    rows: pd.DataFrame, looks: dict[str, Look], names: dict[int, str], label: str | None
+) -> pd.DataFrame:
     """Return one row per class of a label map; ``code`` is its value in the file.
 
-    A map without a class that others have is a row that is ``absent``: its mask is empty.
+    Files are label maps if those of one annotator have several values besides the background, or
+    if the chosen label is a value. A map without a class that others have is a row that is
+    ``absent``: its mask is empty.
     """
     maps = {code: one.colours for one in looks.values() for code in one.codes}
-    if not (names or any(len(one.codes) > 1 for one in looks.values())):
+    codes = rows["path"].map(lambda path: set(looks[path].codes) if path in looks else set())
+    several = codes[rows["label"].isna()].groupby(rows["annotator"]).agg(lambda c: set().union(*c))
+    several = [*several, *codes]
+    if not (names or any(len(one) > 1 for one in several) or _choices(label) & set(map(str, maps))):
         return rows.assign(code=None, absent=False)
     made, positions = [], []
     for position, row in zip(rows.index, rows.to_dict("records"), strict=True):
@@ -489,6 +496,11 @@ def by_class(rows: pd.DataFrame, looks: dict[str, Look], names: dict[int, str]) 
             made.append(row | {"code": code, "label": name or row["label"], "absent": absent})
             positions.append(position)
     return pd.DataFrame(made, index=positions)
+
+
+def _choices(label: str | None) -> set[str]:
+    """Return the keys of the classes that a user chose, separated by commas."""
+    return {name_key(one) for one in str(label).split(",")}
 
 
 def choose_label(rows: pd.DataFrame, label: str | None, where: Path) -> tuple[pd.DataFrame, dict]:
@@ -503,12 +515,15 @@ def choose_label(rows: pd.DataFrame, label: str | None, where: Path) -> tuple[pd
     rows, key = rows[~key.isin(_BACKGROUND)], key[~key.isin(_BACKGROUND)]
     shown = rows["reason"].isna() & ~rows["absent"]
     if rows.loc[shown, "label"].isna().all():
+        if label not in (None, ANY) and shown.any():
+            problem = f"no class {label!r}: the masks are binary, they have no classes"
+            raise DataError(where, problem, "leave out --label (label=)")
         return rows, {}
     key = key.fillna("unnamed")
     spelling = dict(zip(key[::-1], rows["label"].fillna("unnamed")[::-1], strict=True))
     counts = {spelling[k]: n for k, n in key[shown].value_counts().items()}
     listed = ", ".join(f"{name} ({n})" for name, n in list(counts.items())[:12])
-    wanted = [name_key(one) for one in str(label).split(",")]
+    wanted = [name_key(label)] if name_key(label) in spelling else _choices(label)
     if label is None and len(counts) > 1:
         hint = (
             f"choose one by --label (label=), unite some by commas between them or all by {ANY}; "
@@ -517,7 +532,7 @@ def choose_label(rows: pd.DataFrame, label: str | None, where: Path) -> tuple[pd
         raise DataError(where, f"{len(counts)} classes (with objects): {listed}", hint)
     if label in (None, ANY):
         return rows, counts
-    if unknown := [one for one in wanted if one not in spelling]:
+    if unknown := sorted(set(wanted) - set(spelling)):
         problem = f"no class {unknown[0]!r}; {suggest(unknown[0], counts)}"
         raise DataError(where, problem, "choose one that is there")
     return rows[key.isin(wanted) | rows["reason"].notna()], counts

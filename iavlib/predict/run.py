@@ -164,14 +164,20 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
             "warnings": [*limitations(ensemble), *reasons],
             "images": len(rows),
             "failed": sum(row["status"] == FAILED for row in rows),
+            "with_masks": None if listing is None else len(masks),
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        about["summary"] = report.summarise(rows, about)
         report.write_report(work / REPORT, rows, work / "pictures", about, options.embedded)
         table = pd.DataFrame(rows)
         write_text(work / TABLE, csv_text(table, float_format="%.6g"))
         if isinstance(ensemble, Segmenter) and ensemble.listing:
             write_text(work / LISTING, csv_text(pd.DataFrame(ensemble.listing)))
         write_json(work / ABOUT, about)
+    for row in table[table["status"] == FAILED].itertuples():
+        log(f"not predicted: {row.image}: {row.problem}; {row.hint}")
+    for line in [*about["summary"], *(f"warning: {text}" for text in about["warnings"])]:
+        log(line)
     return table
 
 

@@ -1,5 +1,6 @@
 """Rows of a user's table: spellings, objects, orientation; every row ends in a count."""
 
+import html
 import json
 import unicodedata
 
@@ -651,3 +652,152 @@ def test_dots_belong_to_the_name_of_an_image(tmp_path, names, suffix, photograph
     rows = read_listing(tmp_path).rows
     assert rows.groupby("image_id")["annotator"].nunique().to_dict() == dict.fromkeys(names, 2)
     assert rows["image_path"].notna().all() == bool(photographs)
+
+
+# --- what is printed, what the report states and what rows.csv holds are one ---------------------
+
+
+def said(printed, out):
+    """Return the lines on what was read; the report, the JSON and rows.csv must hold them."""
+    notes = json.loads((out / "agreement.json").read_text())["notes"]
+    page, lines = (
+        (out / "report.html").read_text(),
+        [line.removeprefix("note: ") for line in printed],
+    )
+    for note in notes:
+        assert note in lines and f"<li>{html.escape(note, quote=False)}</li>" in page.replace(
+            "&#39;", "'"
+        ).replace("&#34;", '"')
+    rows = pd.read_csv(out / "rows.csv", keep_default_na=False)
+    n = rows["status"].value_counts()
+    counted = ", ".join(f"{n.get(kind, 0)} {kind}" for kind in ("used", "merged", "left out"))
+    assert f"{len(rows)} rows or objects: {counted}" in notes
+    assert ("All masks could be used" in page) == (
+        "left out" not in n and "<h2>Problems" not in page
+    )
+    for reason, some in rows[rows["status"] == "left out"].groupby("reason"):
+        assert f"left out: {len(some)}, {reason} (first {some['where'].iloc[0]})" in notes
+    return notes
+
+
+BAD = {
+    "all used": {},
+    "another size": {"c.png": A[:20]},
+    "another size of two": {"y.png": A[:20]},
+    "missing": {"c.png": None},
+    "missing of two": {"y.png": None},
+    "no picture": {"c.png": b"text"},
+    "several bad": {"c.png": b"text", "y.png": None},
+    "a picture": {"c.png": np.random.default_rng(0).integers(0, 255, (H, W, 3), np.uint8)},
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("objects", [False, True])
+def test_counts_are_the_same_everywhere(two, case, objects):
+    save(two / "c.png", B)
+    for name, content in BAD[case].items():
+        if isinstance(content, np.ndarray):
+            save(two / name, content)
+        elif content is None:
+            (two / name).unlink()
+        else:
+            (two / name).write_bytes(content)
+    rows = ["a,a.png,1", "a,b.png,2", "a,c.png,3", "x,x.png,1", "x,y.png,2"]
+    if objects:  # of the third annotator, and of the second on the other image
+        for name in ("c2.png", "y2.png"):
+            save(two / name, disc(x=38, radius=5))
+        rows += ["a,c2.png,3", "x,y2.png,2"]
+    printed = []
+    analyse(table(two, rows), two / "out", log=printed.append)
+    notes = said(printed, two / "out")
+    read = pd.read_csv(two / "out" / "rows.csv").set_index("where")
+    if case == "another size of two" and objects:
+        assert "differ in the size" in read.loc["line 6", "reason"]
+        assert read.loc["line 5", "reason"] == "no other mask of its image"
+    if case == "another size of two" and not objects:
+        assert "unlike" in read.loc["line 5", "reason"] and "unlike" in read.loc["line 6", "reason"]
+    assert notes and len(pd.read_csv(two / "out" / "pairs.csv")) > 0
+
+
+@pytest.mark.parametrize(("votes", "few"), [(1, 0), (2, 0), (3, 1), (4, 2), (0.9, 0)])
+def test_a_quorum_above_the_masks_of_images_is_said(two, votes, few):
+    save(two / "c.png", B)
+    rows = table(two, ["a,a.png,1", "a,b.png,2", "a,c.png,3", "x,x.png,1", "x,y.png,2"])
+    printed = []
+    analyse(rows, two / "out", quorum=votes, log=printed.append)
+    notes = [note for note in said(printed, two / "out") if "quorum" in note]
+    assert len(notes) == (few > 0)
+    assert (
+        not few or f"of {votes} votes is more than the masks of {few} of the 2 images" in notes[0]
+    )
+
+
+@pytest.mark.parametrize("several", [1, 2, 3])
+def test_equal_accounts_of_several_files_are_said_alike(tmp_path, several):
+    value = {"points": [[10, 10], [60, 10], [60, 60]], "polygonlabels": ["lesion"]}
+    size = {"original_width": W, "original_height": H, "type": "polygonlabels"}
+    result = [{"value": value, **size, "id": "r"}]
+    for site in range(several):
+        drawn = [{"id": n, "completed_by": n, "result": result} for n in (1, 2)]
+        tasks = [{"data": {"image": "/data/img.png"}, "annotations": drawn}]
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"site{site}.json").write_text(json.dumps(tasks))
+    printed = []
+    analyse(tmp_path / "in", tmp_path / "out", log=printed.append)
+    notes = said(printed, tmp_path / "out")
+    assert any("one person's" in note for note in notes) == (several > 1)
+
+
+BINARY = {
+    "0 and 255": A.astype(np.uint8) * 255,
+    "0 and 1": A.astype(np.uint8),
+    "bool": A,
+    "grey": np.where(A, 200, 30).astype(np.uint8) * A,
+    "soft": (np.hypot(X - 20, Y - 16) * -9 + 200).clip(0, 255).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("kind", BINARY)
+@pytest.mark.parametrize("label", ["lesion", "1", "lesion,crust", ""])
+def test_a_class_of_masks_without_classes_is_refused(tmp_path, kind, label):
+    for who in ("ann", "bob"):
+        save(tmp_path / who / "img.png", BINARY[kind])
+    assert len(read_listing(tmp_path, label="any").rows) == 2
+    if (kind, label) == ("0 and 1", "1"):  # the value of the file
+        assert len(read_listing(tmp_path, label=label).rows) == 2
+        return
+    with pytest.raises(DataError, match=r"no class .* binary"):
+        read_listing(tmp_path, label=label)
+
+
+@pytest.mark.parametrize("values", [(1, 2, 1, 2), (1, 1, 1, 2), (1, 1, 2, 2), (1, 1, 1, 1)])
+def test_files_of_one_value_each_are_classes_where_one_annotator_has_several(tmp_path, values):
+    names = [tmp_path / who / f"{image}.png" for who in ("ann", "bob") for image in ("i", "j")]
+    for name, value in zip(names, values, strict=True):
+        save(name, A.astype(np.uint8) * value)
+    if len(set(values[:2])) + len(set(values[2:])) > 2:
+        with pytest.raises(DataError, match=r"2 classes \(with objects\): 1"):
+            read_listing(tmp_path)
+    else:  # 255, or a value for each annotator
+        assert data.load("folder", path=str(tmp_path)).pairs["dice"].tolist() == [1, 1]
+    assert data.load("folder", path=str(tmp_path), label="any").pairs["dice"].tolist() == [1, 1]
+    if 2 in values:
+        found = data.load("folder", path=str(tmp_path), label="2").pairs
+        assert found["dice"].tolist() == [float(values[k] == values[k + 2]) for k in (0, 1)]
+
+
+def test_a_class_may_have_a_comma_in_its_name(two):
+    rows = ["a;a.png;1;mole, flat", "a;b.png;2;mole, flat", "a;x.png;1;hair", "a;y.png;2;hair"]
+    rows = table(two, rows, "image;mask;annotator;label")
+    assert len(read_listing(rows, label="mole, flat").rows) == 2
+    with pytest.raises(DataError, match="hair"):
+        read_listing(rows, label="hairs,mole, flat")
+
+
+@pytest.mark.parametrize("label", ["lesoin", "Lesion, crsut", "nail"])
+def test_a_misspelt_class_is_named_with_those_that_are_near(two, label):
+    rows = table(two, ["a,a.png,1,lesion", "a,b.png,2,Lesion"], "image,mask,annotator,label")
+    near = "lesion" if label == "lesoin" else "known: "
+    with pytest.raises(DataError, match=near):
+        read_listing(rows, label=label)
