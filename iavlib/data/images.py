@@ -293,7 +293,14 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _from_colours(path, image: Image.Image) -> Values:
-    """Read a picture of a palette or several channels: greys, colours, or what is opaque."""
+    """Read a picture of a palette or several channels: greys, colours, or what is opaque.
+
+    A palette that shows several of its numbers alike tells less than these numbers.
+    """
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    elif image.mode == "P" and len(image.getcolors()) > len(image.convert("RGB").getcolors()):
+        return Values(np.asarray(image))
     if image.mode in ("LA", "RGBA"):
         alpha = np.asarray(image.getchannel("A"))
         shown = np.asarray(image.convert("RGB"))

@@ -2,6 +2,7 @@
 
 import html
 import json
+import shutil
 import unicodedata
 
 import numpy as np
@@ -801,3 +802,112 @@ def test_a_misspelt_class_is_named_with_those_that_are_near(two, label):
     near = "lesion" if label == "lesoin" else "known: "
     with pytest.raises(DataError, match=near):
         read_listing(rows, label=label)
+
+
+@pytest.mark.parametrize("place", ["last", "middle", "three lines"])
+def test_a_cell_may_have_several_lines(two, place):
+    comment = '"two\nlines"' if place != "three lines" else '"one\n\n""two"", three\nlines"'
+    header = "image,mask,annotator,comment"
+    rows = [
+        f"img0,a.png,1,{comment}",
+        "img0,b.png,2,x",
+        'img1,x.png,"1",',
+        f"img1,y.png,2,{comment}",
+    ]
+    if place == "middle":
+        header = "image,comment,mask,annotator"
+        rows = [
+            f"img0,{comment},a.png,1",
+            "img0,x,b.png,2",
+            "img1,,x.png,1",
+            f"img1,{comment},y.png,2",
+        ]
+    listing = read_listing(table(two, rows, header))
+    assert counts(listing) == {"used": 4} and set(listing.rows["annotator"]) == {"1", "2"}
+    assert not any("quote" in note for note in listing.notes)
+
+
+# --- palettes, negative values, links, archives, documents beside masks --------------------------
+
+
+def of_palette(path, mask, colours, **options):
+    image = Image.fromarray(mask.astype(np.uint8), "P")
+    image.putpalette([*colours, *[0] * (768 - len(colours))])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+
+
+@pytest.mark.parametrize(
+    ("colours", "options"),
+    [
+        ([0, 0, 0, 255, 0, 0], {}),
+        ([0] * 6, {}),  # the numbers alone tell inside from outside
+        ([255] * 6, {}),
+        ([255] * 6, {"transparency": 0}),
+        ([0] * 6, {"transparency": 0}),
+        ([0, 0, 0, 255, 255, 255], {"transparency": 0}),
+    ],
+)
+def test_masks_of_a_palette(tmp_path, colours, options):
+    for who, mask in (("ann", A), ("bob", B)):
+        of_palette(tmp_path / who / "i.png", mask, colours, **options)
+        np.testing.assert_array_equal(read_mask(tmp_path / who / "i.png"), mask)
+    assert data.load("folder", path=str(tmp_path)).pairs["dice"].tolist() == [dice(A, B)]
+
+
+@pytest.mark.parametrize("values", [(-3.0, 3.0), (-1, 1), (-1, 0, 1), (-2, -1, 0)])
+def test_negative_values_are_no_classes(tmp_path, values):
+    values = np.array(values)[np.clip(A.astype(int) + B, 0, len(values) - 1)]
+    for who in ("ann", "bob"):
+        (tmp_path / who).mkdir()
+        np.save(tmp_path / who / "i.npy", values)
+    with pytest.raises(DataError, match="negative values"):
+        data.load("folder", path=str(tmp_path))
+
+
+def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
+    save(tmp_path / "ann" / "i.png", A), save(tmp_path / "bob" / "i.png", B)
+    (tmp_path / "ann" / "all").symlink_to(tmp_path)
+    (tmp_path / "cem").symlink_to(tmp_path / "bob")  # which is a folder of masks like others
+    rows = read_listing(tmp_path).rows
+    assert rows["annotator"].tolist() == ["ann", "bob", "cem"]
+
+
+def test_equal_archives_under_several_names(tmp_path):
+    for who in ("ann", "bob"):
+        save(tmp_path / who / "i.png", A)
+    shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path, "ann")
+    (tmp_path / "in").mkdir()
+    for name in ("ann.zip", "B b.1.ZIP"):
+        shutil.copy(tmp_path / "all.zip", tmp_path / "in" / name)
+    assert read_listing(tmp_path / "in").rows["annotator"].tolist() == ["B b.1", "ann"]
+    shutil.make_archive(str(tmp_path / "whole"), "zip", tmp_path / "in")
+    assert len(read_listing(tmp_path / "whole.zip").rows) == 2
+    (tmp_path / "outer").mkdir()
+    shutil.move(tmp_path / "whole.zip", tmp_path / "outer")
+    assert len(read_listing(tmp_path / "outer").rows) == 2  # one archive in a folder
+
+
+def test_masks_beside_documents_are_said_and_are_no_photographs(tmp_path):
+    for who in ("ann", "bob"):
+        write_drawing(tmp_path / who / "img.json", "img.png")
+    save(tmp_path / "cem" / "img.png", A)
+    photograph = np.random.default_rng(0).integers(0, 255, (H, W, 3), np.uint8)
+    save(tmp_path / "dermoscopy" / "other.png", photograph)
+    listing = read_listing(tmp_path)
+    assert set(listing.rows["annotator"]) == {"ann", "bob"}
+    assert listing.rows["image_path"].isna().all()
+    assert [note for note in listing.notes if "beside documents" in note and "cem" in note]
+    save(tmp_path / "dermoscopy" / "img.png", photograph)
+    assert read_listing(tmp_path).rows["image_path"].str.contains("dermoscopy").all()
+
+
+def test_names_that_run_together_are_two_masks(tmp_path):
+    for image, people in (("img_1", "ab"), ("img", ("1_a", "b"))):
+        for who in people:
+            write_drawing(tmp_path / who / f"{image}.json", f"{image}.png")
+    masks = data.load("folder", path=str(tmp_path)).masks
+    assert masks.index.is_unique and masks["image_id"].value_counts().to_dict() == {
+        "img": 2,
+        "img_1": 2,
+    }
