@@ -80,6 +80,7 @@ def curves(
             options |= {"palette": [CYCLE[i % len(CYCLE)] for i in range(len(order))]}
             options |= {"markers": [MARKERS[i % len(MARKERS)] for i in range(len(order))]}
         style = {"dashes": False, "err_style": "bars", "err_kws": {"capsize": 2}}
+        style["legend"] = "auto" if ax is axes[0, -1] else False
         sns.lineplot(**options, **style, errorbar=errorbar)
         sns.scatterplot(**options, legend=False, alpha=0.4, s=14, linewidth=0)
         draw_lines(ax, lines or {}, vertical=False)
@@ -90,14 +91,9 @@ def curves(
         ax.set_xticks(values[:: max(1, len(values) // 8)])
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
-        _legend_of(ax) if ax is axes[0, -1] else ax.get_legend() and ax.get_legend().remove()
+    if axes[0, -1].get_legend_handles_labels()[0]:
+        axes[0, -1].legend(fontsize=8, title=None)  # without the title that seaborn gives it
     return figure
-
-
-def _legend_of(ax: Axes) -> None:
-    """Draw the legend of an axis without the title that seaborn gives it."""
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=8, title=None)
 
 
 def cascade_lines(cascade: pd.DataFrame, limit: float) -> Figure:
