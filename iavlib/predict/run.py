@@ -143,14 +143,14 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
         calibration = options.alpha, options.calibrate_on, options.intervals
         ensemble = load_models(options.models, *calibration)
         facts = describe(ensemble)
+        listing = read_listing(options.masks, strict=False) if options.masks else None
+        read = () if listing is None else [*listing.summary(), listing.counts()]
+        facts += [f"masks: {line}" for line in read]
         for fact in facts:
             log(fact)
-        listing = read_listing(options.masks, strict=False) if options.masks else None
         files = () if listing is None else listing.source.rows["path"].dropna()
         requested = list_images(options.sources, exclude=[options.out, *map(Path, files)])
         masks = {} if listing is None else find_masks(listing.rows, requested)
-        for line in () if listing is None else listing.summary():
-            log(f"masks: {line}")
         explained = options.heat_maps and isinstance(ensemble, Ensemble)
         explainers, reasons = find_explainers(ensemble) if explained else ({}, [])
         rows = _predict_all(requested, ensemble, explainers, masks, options.max_pixels, work, log)

@@ -911,3 +911,12 @@ def test_names_that_run_together_are_two_masks(tmp_path):
         "img": 2,
         "img_1": 2,
     }
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_the_same_mask_twice_is_said(two, equal):
+    rows = ["a,a.png,1", f"a,{'x' if equal else 'b'}.png,2"]
+    printed = []
+    analyse(table(two, rows), two / "out", log=printed.append)
+    found = [note for note in said(printed, two / "out") if "Same mask twice" in note]
+    assert bool(found) == equal
