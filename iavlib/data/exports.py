@@ -152,6 +152,8 @@ def _coco_object(drawn: list | dict, size: tuple[int, int]) -> np.ndarray:
         return polygons([[np.reshape(ring, (-1, 2))] for ring in drawn], size)
     coco = _coco_masks()
     plain = isinstance(drawn["counts"], list)
+    if plain and sum(drawn["counts"]) != np.prod(size):  # which the decoder takes as it is
+        raise ValueError(f"{sum(drawn['counts'])} pixels, not {size[0]} x {size[1]}")
     return coco.decode(coco.frPyObjects(drawn, *size[::-1]) if plain else drawn) > 0
 
 

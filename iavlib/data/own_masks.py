@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -349,14 +349,16 @@ def _who_drew(table: pd.DataFrame, shown: set[str]) -> str:
         table[["image", "annotator", "label"]] = task
         return "masks exported by Label Studio"
     found = []
-    for pattern in (r"^(?P<image>.+)[_-](?P<who>[^_-]+)$", r"^(?P<who>[^_-]+)[_-](?P<image>.+)$"):
-        two = names.str.extract(pattern)
+    for mark, first in product(("_-", "."), (False, True)):
+        image, who = r"(?P<image>.+)", rf"(?P<who>[^{mark}]+)"
+        pattern = f"[{mark}]".join((who, image) if first else (image, who))
+        two = names.str.extract(f"^{pattern}$")
         n, m = two["image"].nunique(), two["who"].nunique()
         whole = two.notna().all(axis=None) and m > 1 and n * m <= 1.5 * len(two)
         if whole and (n > 1 or not two["who"].str.isdigit().any()):
-            found.append((*doubts(two["who"], two["image"]), m > n, two))
+            found.append((*doubts(two["who"], two["image"]), m > n, m, mark == ".", two))
     if found:
-        table[["image", "annotator"]] = min(found, key=lambda one: one[:3])[3][["image", "who"]]
+        table[["image", "annotator"]] = min(found, key=lambda one: one[:-1])[-1][["image", "who"]]
     elif (len(shown) == 1 or len(names) <= _FEW // 3) and not numbered(names):
         table["annotator"], table["image"] = names, next(iter(shown), "image")
         return "masks of one image"

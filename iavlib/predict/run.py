@@ -21,6 +21,7 @@ from iavlib import explain
 from iavlib.core.errors import DataError, ExplainError, PredictionError
 from iavlib.core.files import csv_text, walk_files, write_json, write_text
 from iavlib.data.datasets.folder import read_listing
+from iavlib.data.exports import stem
 from iavlib.data.images import MAX_PIXELS, is_image, jpeg, outline_path, read_mask, read_photograph
 from iavlib.data.own_masks import path_key
 from iavlib.data.schemas import IMAGE_SUFFIXES
@@ -432,8 +433,7 @@ def _illustrate(number, row, picture: Image.Image, maps, drawn, ensemble, work) 
             files.append(f"{HEAT_MAPS}/{number + 1:05d}_{target.replace(' ', '_')}.jpg")
             (work / files[-1]).write_bytes(heats[target])
     row["heat_map"] = ";".join(files) or None
-    image_id = Path(row["image"]).stem
-    notes, outlines = [ensemble.trained_on(image_id)], []
+    notes, outlines = [ensemble.trained_on(stem(row["image"]))], []
     for annotator, path in drawn:
         try:
             outlines.append((annotator, outline_path(read_mask(path), picture.size)))

@@ -4,6 +4,7 @@ import html
 import json
 import shutil
 import unicodedata
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -920,3 +921,38 @@ def test_the_same_mask_twice_is_said(two, equal):
     analyse(table(two, rows), two / "out", log=printed.append)
     found = [note for note in said(printed, two / "out") if "Same mask twice" in note]
     assert bool(found) == equal
+
+
+@pytest.mark.parametrize(
+    "images", [("img1", "img2"), ("img_1", "img_2"), ("case.1", "case.2"), ("mole",)]
+)
+@pytest.mark.parametrize("people", [("ann", "bob"), ("ann", "bob", "cem")])
+@pytest.mark.parametrize("form", ["{i}_{w}", "{i}.{w}", "{w}.{i}"])
+@pytest.mark.parametrize("photographs", [False, True])
+def test_a_dot_may_part_image_and_annotator(tmp_path, images, people, form, photographs):
+    photographs |= form == "{w}.{i}" and "_" in images[0]  # or 1 by ann.img, 2 by ann.img
+    for i in images:
+        for w in people:
+            save(tmp_path / f"{form.format(i=i, w=w)}.png", A)
+        if photographs:
+            save(tmp_path / "images" / f"{i}.jpg", np.zeros((H, W, 3), np.uint8))
+    rows = read_listing(tmp_path).rows
+    assert set(zip(rows["image_id"], rows["annotator"], strict=True)) == set(
+        product(images, people)
+    )
+    assert len(rows) == len(images) * len(people)
+
+
+@pytest.mark.parametrize("counts", [[5, 7], [W * H + 1], [0, W * H - 1]])
+def test_run_lengths_that_do_not_fill_the_image_are_left_out(tmp_path, counts):
+    one = {"image_id": 1, "category_id": 1}
+    good = {"size": [H, W], "counts": [W * H - 9, 9]}
+    drawn = [("ann", good), ("bob", good), ("cem", {"size": [H, W], "counts": counts})]
+    marked = [one | {"id": n, "annotator": w, "segmentation": s} for n, (w, s) in enumerate(drawn)]
+    image = {"id": 1, "file_name": "i.jpg", "width": W, "height": H}
+    document = {"images": [image], "categories": [], "annotations": marked}
+    (tmp_path / "all.json").write_text(json.dumps(document))
+    analyse(tmp_path / "all.json", tmp_path / "out")
+    rows = pd.read_csv(tmp_path / "out" / "rows.csv")
+    assert rows["status"].tolist() == ["used", "used", "left out"]
+    assert f"{sum(counts)} pixels, not {W} x {H}" in rows["reason"][2]
