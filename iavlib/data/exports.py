@@ -399,7 +399,8 @@ def list_files(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:
     for path in shown:
         archive = path.suffix.lower() == ".zip" and path.is_file()
         if not archive and not path.is_dir():
-            found.append((path, (path.name,)))
+            pipe = path.exists() and not path.is_file()  # reading from it would never end
+            found += [] if pipe else [(path, (path.name,))]
         elif archive or not place.is_relative_to(path.resolve()):  # not a link to a folder above
             below = list_files(unpack(path) if archive else path)
             if len(shown) == 1:

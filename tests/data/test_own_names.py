@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import shutil
 import unicodedata
 from itertools import product
@@ -956,3 +957,16 @@ def test_run_lengths_that_do_not_fill_the_image_are_left_out(tmp_path, counts):
     rows = pd.read_csv(tmp_path / "out" / "rows.csv")
     assert rows["status"].tolist() == ["used", "used", "left out"]
     assert f"{sum(counts)} pixels, not {W} x {H}" in rows["reason"][2]
+
+
+def test_pipes_are_not_read(two):
+    os.mkfifo(two / "pipe.png")
+    listing = read_listing(table(two, ["i,a.png,1", "i,b.png,2", "i,pipe.png,3"]), strict=False)
+    assert listing.account["reason"].tolist() == ["", "", "no regular file"]
+    with pytest.raises(DataError, match="no regular file"):
+        read_mask(two / "pipe.png")
+    for who in ("ann", "bob"):
+        save(two / "in" / who / "i.png", A)
+        os.mkfifo(two / "in" / who / "p.png")
+        os.mkfifo(two / "in" / who / "p.json")
+    assert read_listing(two / "in").rows["image_id"].tolist() == ["i", "i"]
