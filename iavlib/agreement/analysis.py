@@ -241,11 +241,15 @@ def analyse(
         note(f"{text} {len(voted):,} images; consensus masks by quorum of these are empty")
     measures = annotator_bias.measures_table([one["measures"] for one in results.values()])
     checked = {m: found for one in results.values() for m, found in one["checked"].items()}
+    findings = mask_quality.findings_table(cohort, checked)
+    for issue, n in findings["issue"].value_counts(sort=False).items():
+        if issue in (mask_quality.TWICE, annotator_bias.NEAR_DUPLICATE):
+            note(f"{n:,} findings “{issue}”, which is no agreement; see findings.csv")
     result = Analysis(
         out=out,
         pairs=measured.pairs[[*_PAIR, *further]].rename(columns=_PAIR),
         images=_image_table(measured.pairs[~repeated], cohort.images, votes),
-        findings=mask_quality.findings_table(cohort, checked),
+        findings=findings,
         consensus=consensus,
         annotators=annotator_bias.annotator_summary(measures, cohort.clusters()),
         problems=problems,

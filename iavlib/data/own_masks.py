@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -146,11 +146,18 @@ def _read_cells(path: Path, notes: list[str]) -> tuple[list[str], list[tuple[int
             raise DataError(path, f"no readable Excel file ({error})", hint) from None
         lines = list(enumerate(sheet.to_numpy().tolist(), 1))
     else:
-        texts = _decode(path, notes).splitlines()
+        texts = re.split(r"\r\n|\r|\n", _decode(path, notes))
         header = next((text.lower() for text in texts if text.strip(' ,;\t|"')), "")
         declared = re.fullmatch("sep=(.)", header.strip())
         known = {m: sum(c.strip(' "') in COLUMNS for c in header.split(m)) for m in ",;\t|"}
         mark = declared[1] if declared else max(known, key=known.get)
+        opens, odd = re.compile(rf'(^|{re.escape(mark)})\s*"'), [t.count('"') % 2 for t in texts]
+        for n, text in enumerate(texts):  # a cell may go on in lines that are no rows themselves
+            end = odd.index(1, n + 1) if odd[n] and any(odd[n + 1 :]) else n
+            rest = texts[n + 1 : end + 1] if opens.search(text) else ()
+            if rest and max(one.count(mark) for one in rest) < header.count(mark):
+                texts[n : end + 1] = " ".join([text, *rest]), *[""] * len(rest)
+                odd[n : end + 1] = [0] * (len(rest) + 1)
         lines = [(n, _split(t, mark, n, notes)) for n, t in enumerate(texts, 1)]
     lines = [line for line in lines if "".join(line[1]).strip()][bool(declared) :]
     if not lines:
@@ -215,7 +222,20 @@ def _from_documents(source: Path, files: Files) -> Source | None:
     named = ", ".join(f"{name} ({n} files)" if n > 1 else name for name, n in kinds)
     read = {path for path, *_ in found}
     kept = [f for f in files if f[0] in read or f[0].suffix.lower() in IMAGE_SUFFIXES]
+    kept = _without_masks(kept, {parts[0] for _, parts, *_ in found}, notes)
     return Source(source, named, _complete(pd.DataFrame(rows)), kept, {}, notes)
+
+
+def _without_masks(files: Files, used: set[str], notes: list[str]) -> Files:
+    """Leave out folders of masks beside those of documents, and note that they are not used."""
+    first = {parts[0]: str(path) for path, parts in reversed(files) if len(parts) > 1}
+    first = {k: v for k, v in first.items() if k not in used and k.lower() not in PHOTOGRAPHS}
+    looks = look_at_files(pd.DataFrame({"path": list(first.values())}), None)
+    masks = [k for k, v in first.items() if not (looks[v].error or looks[v].note or looks[v].blank)]
+    if masks:
+        text = "folders hold masks beside documents and are not used"
+        notes.append(f"{len(masks)} {text} (first {sorted(masks)[0]}); give masks of one form")
+    return [file for file in files if file[1][0] not in masks]
 
 
 def _people_of_documents(source: Path, found: list, files: Files) -> tuple[list[tuple], bool, int]:
@@ -329,14 +349,16 @@ def _who_drew(table: pd.DataFrame, shown: set[str]) -> str:
         table[["image", "annotator", "label"]] = task
         return "masks exported by Label Studio"
     found = []
-    for pattern in (r"^(?P<image>.+)[_-](?P<who>[^_-]+)$", r"^(?P<who>[^_-]+)[_-](?P<image>.+)$"):
-        two = names.str.extract(pattern)
+    for mark, first in product(("_-", "."), (False, True)):
+        image, who = r"(?P<image>.+)", rf"(?P<who>[^{mark}]+)"
+        pattern = f"[{mark}]".join((who, image) if first else (image, who))
+        two = names.str.extract(f"^{pattern}$")
         n, m = two["image"].nunique(), two["who"].nunique()
         whole = two.notna().all(axis=None) and m > 1 and n * m <= 1.5 * len(two)
         if whole and (n > 1 or not two["who"].str.isdigit().any()):
-            found.append((*doubts(two["who"], two["image"]), m > n, two))
+            found.append((*doubts(two["who"], two["image"]), m > n, m, mark == ".", two))
     if found:
-        table[["image", "annotator"]] = min(found, key=lambda one: one[:3])[3][["image", "who"]]
+        table[["image", "annotator"]] = min(found, key=lambda one: one[:-1])[-1][["image", "who"]]
     elif (len(shown) == 1 or len(names) <= _FEW // 3) and not numbered(names):
         table["annotator"], table["image"] = names, next(iter(shown), "image")
         return "masks of one image"

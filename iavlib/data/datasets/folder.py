@@ -224,6 +224,8 @@ def read_listing(
     table = pd.DataFrame(made, index=[one["row"] for one in made]).sort_index(kind="stable")
     texts = [*COLUMNS, "mask_path", "image_path", "problem", "hint"]
     table = table.reindex(columns=[*texts, "size", "members"]).astype(dict.fromkeys(texts, "str"))
+    again = table.groupby("mask").cumcount()  # image a_b by c, and image a by b_c
+    table["mask"] += again.map(lambda n: f"~{n + 1}" if n else "")
     listing = replace(listing, rows=table, account=account, classes=classes, looks=looks)
     listing.leave_out({})
     return listing
