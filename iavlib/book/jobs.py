@@ -82,7 +82,7 @@ class NotebookExperiments:
         """
         if not self.listed:
             return None
-        from iavlib.experiments.store import read_facts
+        from iavlib.experiments.store import arrived
 
         n = len(self.listed)
         folders = map(self.store.folder, self.listed)
@@ -92,7 +92,7 @@ class NotebookExperiments:
             return f"{n_failed} of its {n} experiments failed"
         if train and (n_open := n - len(done)):
             return f"{n_open} of its {n} experiments are not finished"
-        n_later = sum(read_facts(folder)["finished"] > since for folder in done)
+        n_later = sum(arrived(folder) > since for folder in done)
         return f"{n_later} of its {n} experiments finished since" if n_later else None
 
 

@@ -333,6 +333,12 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
     return facts
 
 
+def arrived(folder: Path) -> str:
+    """Return when a finished run came to be here (ISO 8601, UTC): its end, or a later copy."""
+    changed = datetime.fromtimestamp((folder / METRICS).stat().st_ctime, UTC)
+    return max(read_facts(folder)["finished"], changed.isoformat(timespec="seconds"))
+
+
 def write_result(
     folder: Path, experiment: Experiment, cohort: Cohort, outcome: Outcome, seconds: float
 ) -> None:

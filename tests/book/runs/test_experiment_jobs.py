@@ -17,7 +17,7 @@ from iavlib.book.jobs import NotebookFiles, prepare_jobs, reason_to_run
 from iavlib.book.plan import Request
 from iavlib.cli.main import app
 from iavlib.core.errors import IavError
-from iavlib.core.files import write_json
+from iavlib.core.files import load_json, write_json
 from iavlib.experiments import TASKS, for_notebook, run, sweep
 from iavlib.experiments.store import RunStore
 
@@ -110,6 +110,11 @@ def test_a_notebook_is_run_again_when_its_experiments_change(project):
 
     pretend_to_run(project, job, finished="2000-01-01T00:00:00+00:00")
     assert reason_to_run(project, job) == "2 of its 2 experiments finished since"
+
+    metrics = RunStore.of(project).folder(experiments[0]) / "metrics.json"
+    write_json(metrics, load_json(metrics) | {"finished": "2000-01-01T00:00:00+00:00"})
+    pretend_to_run(project, job, finished="2001-01-01T00:00:00+00:00")
+    assert reason_to_run(project, job) == "2 of its 2 experiments finished since", "one was copied"
 
     pretend_to_run(project, job)
     store = RunStore.of(project)
