@@ -204,6 +204,12 @@ class Request:
         name = hashlib.sha256(self._subject.encode()).hexdigest()[:16]
         return self.project.build / "up-to-date" / f"{name}.json"
 
+    def fits(self, manifest: Mapping[str, Any]) -> bool:
+        """Return whether a run, given by its manifest, is what would be made."""
+        wanted = {(job.stem, job.fingerprint) for job in self.jobs}
+        is_wanted = (manifest["notebook"], manifest["fingerprint"]) in wanted
+        return is_wanted and not (self.train and manifest.get("not_trained"))
+
     def unavailable(self) -> list[str]:
         """Describe the experiments that cannot be run here, and which of their data are missing."""
         found = [pair for job in self.jobs for pair in job.experiments.unavailable]
@@ -233,7 +239,7 @@ class Request:
         reason = "forced" if self.force else "notebooks are run before it"
         if not self.force and not any(target.reason for target in notebooks):
             reason = reason_to_build(self.project)
-        command = ("book", "--no-run", *(["--force"] if self.force else []))
+        command = ("book", "--no-run", "--job", *(["--force"] if self.force else []))
         return Target(BOOK, BOOK, reason, command, tuple(target.id for target in notebooks))
 
 
@@ -278,7 +284,7 @@ def make(request: Request, log: Callable[[str], None]) -> list[Target]:
         If the request is wrong, or Snakemake failed for another reason than a job.
     """
     project, profile = request.project, find_executor(request.project, request.executor)
-    collect(project, log)
+    collect(project, log, request.fits)
     snapshot = request.snapshot()
     n_targets = request.recorded(snapshot)
     targets = [] if n_targets else request.targets()

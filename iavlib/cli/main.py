@@ -171,8 +171,10 @@ def book(
     jobs: Jobs = None,
     executor: Executor = "local",
     dry_run: DryRun = False,
+    job: bool = Option(False, "--job", hidden=True),
 ) -> None:
     """Run the notebooks that changed and build the book into _build/html."""
+    from iavlib.book.interactive import collect
     from iavlib.book.plan import Request
     from iavlib.book.site import build_book, toc_notebooks
     from iavlib.core.project import find_project
@@ -182,6 +184,8 @@ def book(
         chosen = [] if no_run else toc_notebooks(project)
         _make(Request(project, chosen, profile, {}, force, True, jobs, executor), dry_run)
         return
+    if not job:  # the plan has taken over what fits it
+        collect(project, typer.echo)
     result = build_book(project, force)
     for problem in result.problems:
         typer.secho(f"problem: {problem}", fg="red", err=True)
@@ -202,8 +206,10 @@ def claims(as_json: AsJson = False) -> None:
         return
     from rich.console import Console
 
-    console = Console()
-    console.print(rich_table(rows))
+    table = rich_table(rows)
+    least = Console(width=1000).measure(table).minimum  # narrower, ids would be cut off
+    console = Console(width=max(Console().width, least))
+    console.print(table)
     console.print(count_verdicts(rows))
 
 
