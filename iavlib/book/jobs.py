@@ -283,12 +283,13 @@ def _stored_tables(project: Project, stem: str, cohort: str, path: str | None) -
 def _check_overrides(notebooks: Sequence[Path], overrides: Mapping[str, Any]) -> None:
     """Refuse an override that one of several notebooks lacks."""
     names = {path.stem: set(parameter_defaults(path)) for path in notebooks}
+    shared = set.intersection(*names.values())
     for name in overrides:
         lacking = [stem for stem, defaults in names.items() if name not in defaults]
         if lacking:
             raise ParameterError(
                 f"-p {name}: no such parameter in {', '.join(lacking)}; name the notebooks that "
-                f"have it, or correct it ({suggest(name, set.intersection(*names.values()))})"
+                f"have it, or correct it{f' ({suggest(name, shared)})' if shared else ''}"
             )
 
 

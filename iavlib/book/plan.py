@@ -211,10 +211,9 @@ class Request:
         return is_wanted and not (self.train and manifest.get("not_trained"))
 
     def unavailable(self) -> list[str]:
-        """Describe the experiments that cannot be run here, and which of their data are missing."""
+        """List which data are missing, one item per experiment that cannot be run here."""
         found = [pair for job in self.jobs for pair in job.experiments.unavailable]
-        missing = {experiment.canonical: (experiment, why) for experiment, why in found}
-        return [f"{e.task} on {e.cohort}: {why}" for e, why in missing.values()]
+        return list({experiment.canonical: why for experiment, why in found}.values())
 
     def _notebook_target(self, job: Job) -> Target:
         overrides = dict(self.overrides)
@@ -340,8 +339,10 @@ def show(request: Request, log: Callable[[str], None]) -> bool:
         log(f"{target.name:<{width}}  {target.reason or 'up to date'}")
     n_todo = sum(target.reason is not None for target in targets)
     log(f"{n_todo} of {len(targets)} jobs to do" if n_todo else nothing_to_do(len(targets)))
-    for line in unavailable:
-        log(f"cannot be run here: {line}")
+    if unavailable:
+        from iavlib.experiments.runner import log_left_out  # slow, but loaded in this case
+
+        log_left_out(unavailable, log)
     if not n_todo or request.executor == LOCAL:
         return True
     profile = find_executor(request.project, request.executor)

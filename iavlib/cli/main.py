@@ -321,7 +321,7 @@ def status_command(as_json: AsJson = False) -> None:
         usable = "" if row.usable or row.state == "by path" else ", not usable"
         lines = [f"\n{row.name}: {row.state}{usable} - {row.title}"]
         for pattern, (have, expected) in row.counts.items():
-            lines.append(f"  {pattern}: {have:,} of {expected:,}")
+            lines.append(f"  {pattern}: {have:,}{f' of {expected:,}' if expected else ''}")
         if row.counts:
             lines.append(f"  size here: {row.bytes / 1e6:,.1f} MB in {row.folder}")
         lines += [f"  note: {note}" for note in row.notes]

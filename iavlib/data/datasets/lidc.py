@@ -92,4 +92,5 @@ def _filled(outlines: list, shape: tuple[int, int]) -> np.ndarray:
     return np.asarray(mask)
 
 
-DATASET = register_own("lidc", load, layout=lambda folder: Layout({"**/*.xml": 1018}, (".",)))
+_FILES = {"**/*.xml": 1018, "**/*.dcm": 0}
+DATASET = register_own("lidc", load, layout=lambda folder: Layout(_FILES, tuple(_FILES)))
