@@ -85,7 +85,7 @@ def test_results_of_agreement(tmp_path):
 
 def test_the_report_of_predictions_runs_only_its_script(tmp_path):
     about = {"statement": STATEMENT, "models": [], "agreement": True, "alpha": 0.1, "facts": []}
-    about |= {"warnings": ["<script>alert(1)</script>"], "failed": 0}
+    about |= {"warnings": ["<script>alert(1)</script>"], "failed": 0, "summary": []}
     write_report(tmp_path / "report.html", [], tmp_path, about, 10)
     assert "alert" not in only_own_script((tmp_path / "report.html").read_text())
 

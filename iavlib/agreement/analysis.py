@@ -183,10 +183,10 @@ def analyse(
         check_choice("methods", method, consensus_files.METHODS)
     listing = read_listing(table, False, label, threshold, per_object, progress)
     out, earlier = _output_folder(Path(out))
+    if lost := listing.lost_images:
+        listing.notes.append(f"{len(lost)} photographs are missing (first {lost[0]})")
     for line in listing.summary():
         log(line)
-    if lost := listing.lost_images:
-        log(f"note: {len(lost)} photographs are missing (first {lost[0]})")
     if earlier.get("table", str(listing.path)) != str(listing.path):
         log(f"note: {out} holds the results of {earlier['table']}, which are replaced")
     masks = listing.rows.rename(columns={"mask": "mask_id", "mask_path": "path"})
@@ -203,14 +203,14 @@ def analyse(
     measure = partial(_measure, options, methods, quorum or 0.5, out.resolve())
     run = (listing.looks, options, measure, processes, progress)
     results, n_reused = _measure_all(cohort, usable.index, names, out, *run)
-    log("writing tables and the report")
     records = [result["record"] for result in results.values() if result["record"]]
     measured = tables.table_of_records(records, usable, selected_metrics(extra=True))
     problems = pd.concat([_unusable(listing), measured.problems], ignore_index=True)
-    lost = measured.problems.query("left_out").drop_duplicates("mask_id").set_index("mask_id")
-    reasons = listing.rows["mask"].map(lost["problem"]).dropna()
-    listing.account.loc[reasons.index, "status"] = "left out"
-    listing.account.loc[reasons.index, "reason"] = reasons
+    lost, known = measured.problems.query("left_out"), listing.left_out()
+    listing.leave_out(dict(lost[["mask_id", "problem"]].to_numpy()))
+    for line in [line for line in listing.left_out() if line not in known] + [listing.counts()]:
+        log(line)
+    log("writing tables and the report")
     place = listing.path if listing.path.is_dir() else listing.path.parent
     problems["path"] = [_relative(path, place) for path in problems["path"]]
     for name, frame in (("rows", listing.account), ("problems", problems)):
@@ -221,22 +221,35 @@ def analyse(
         hint = f"give two annotators' masks of one image; see problems.csv and rows.csv in {out}"
         raise DataError(listing.path, f"no pair of masks can be compared ({reason})", hint)
     cohort = replace(cohort, pairs=measured.pairs[list(pair_columns())])
+
+    def note(text: str) -> None:
+        listing.notes.append(text)
+        log(f"note: {text}")
+
     repeated = measured.pairs["annotator_1"] == measured.pairs["annotator_2"]
     if repeated.any():
         mean = measured.pairs.loc[repeated, "dice"].mean()
         text = f"{repeated.sum():,} pairs are two drawings by one annotator (mean Dice {mean:.3f})"
-        log(f"note: {text}; they are in pairs.csv, but in no mean over annotators")
+        note(f"{text}; they are in pairs.csv, but in no mean over annotators")
     further = [column for column in measured.pairs if column not in _PAIR]
     votes = {i: np.array(one["votes"]) for i, one in results.items() if one["votes"]}
     consensus = consensus_files.consensus_table(one["consensus"] for one in results.values())
     consensus["path"] = [_relative(path, out.resolve()) for path in consensus["path"]]
+    voted = consensus[consensus["method"] == "quorum"]
+    if few := int(voted["warnings"].ne("").sum()):
+        text = f"the quorum of {quorum:g} votes is more than the masks of {few:,} of the"
+        note(f"{text} {len(voted):,} images; consensus masks by quorum of these are empty")
     measures = annotator_bias.measures_table([one["measures"] for one in results.values()])
     checked = {m: found for one in results.values() for m, found in one["checked"].items()}
+    findings = mask_quality.findings_table(cohort, checked)
+    for issue, n in findings["issue"].value_counts(sort=False).items():
+        if issue in (mask_quality.TWICE, annotator_bias.NEAR_DUPLICATE):
+            note(f"{n:,} findings “{issue}”, which is no agreement; see findings.csv")
     result = Analysis(
         out=out,
         pairs=measured.pairs[[*_PAIR, *further]].rename(columns=_PAIR),
         images=_image_table(measured.pairs[~repeated], cohort.images, votes),
-        findings=mask_quality.findings_table(cohort, checked),
+        findings=findings,
         consensus=consensus,
         annotators=annotator_bias.annotator_summary(measures, cohort.clusters()),
         problems=problems,
@@ -259,7 +272,8 @@ def analyse(
     write_text(out / "columns.md", load_template("iavlib.agreement", "columns.md").render() + "\n")
     alpha = krippendorff_alpha(votes.values())
     unit = "pixels" if spacing == 1 else "in the unit of the spacing"
-    write_report(result, listing.path, cohort, alpha, unit)
+    write_report(result, listing, cohort, alpha, unit)
+    notes = [listing.counts(), *listing.left_out(), *listing.notes]
     written = set(consensus["path"].dropna())
     if export:
         what = result.measured, out / EXPORT, export, spacing, label or "object"
@@ -268,7 +282,7 @@ def analyse(
     for name in planned - written:
         (out / name).unlink(missing_ok=True)
     summary |= {"krippendorff_alpha": alpha, "table": str(listing.path), "files": sorted(written)}
-    write_json(out / SUMMARY, summary)
+    write_json(out / SUMMARY, summary | {"notes": notes})
     return result
 
 
@@ -382,7 +396,8 @@ def _measure_image(options: PairOptions, methods, quorum: float, out: Path, task
 
 def _died(task: tuple, error: DataError) -> dict:
     """Return the result of an image whose process died."""
-    record = tables.lost_record(task, error) if task[1]["usable"].sum() > 1 else None
+    files = task[1].loc[task[1]["usable"], "path"].to_dict()
+    record = tables.lost_record((task[0], files), error) if len(files) > 1 else None
     checked = {mask_id: mask_quality.unreadable((mask_id,), error) for mask_id in task[1].index}
     return _NOTHING | {"record": record, "checked": checked}
 

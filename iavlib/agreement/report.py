@@ -17,6 +17,7 @@ from iavlib.data.images import jpeg, outline_path, read_mask, read_photograph
 
 if TYPE_CHECKING:
     from iavlib.agreement.analysis import Analysis
+    from iavlib.data.datasets.folder import Listing
 
 #: The longer side of a picture, in pixels; with six pictures the page stays below 2 MB.
 SIDE = 560
@@ -24,14 +25,16 @@ SIDE = 560
 MOST = 25
 
 
-def write_report(result: Analysis, source: Path, cohort: Cohort, alpha: float, unit: str) -> Path:
+def write_report(
+    result: Analysis, listing: Listing, cohort: Cohort, alpha: float, unit: str
+) -> Path:
     """Write ``report.html`` into the output folder.
 
     Parameters
     ----------
     result : Analysis
-    source : pathlib.Path
-        The user's table or folder, named in the report.
+    listing : Listing
+        What was read, left out and decided.
     cohort : Cohort
         The images and masks.
     alpha : float
@@ -51,7 +54,8 @@ def write_report(result: Analysis, source: Path, cohort: Cohort, alpha: float, u
     breakdown = result.breakdown[result.breakdown["factor"] != "annotator"]
     drawn = result.measures.drop_duplicates(["image_id", "annotator"])
     page = load_template("iavlib.agreement", "report.html", to_html=_to_html).render(
-        **{"source": source.name, "unit": unit, "alpha": alpha, "most": MOST, "names": names},
+        **{"source": listing.path.name, "listing": listing, "unit": unit, "alpha": alpha},
+        **{"most": MOST, "names": names},
         **{"images": result.images, "pairs": between, "problems": result.problems},
         **{"consensus": result.consensus, "annotators": _annotators(result.annotators)},
         n_repeated=len(result.pairs) - len(between),

@@ -282,8 +282,8 @@ def lost_record(task: tuple, error: DataError | str) -> dict:
     """Return the record of an image none of whose masks could be compared."""
     problem = error if isinstance(error, str) else error.problem
     hint = "see how large its masks are; try fewer processes"
-    row = (task[0], None, None, problem, hint, True)
-    problems = [dict(zip(PROBLEM_COLUMNS, row, strict=True))]
+    rows = [(task[0], *mask, problem, hint, True) for mask in task[1].items()]
+    problems = [dict(zip(PROBLEM_COLUMNS, row, strict=True)) for row in rows]
     return {"image_id": task[0], "pairs": [], "problems": problems}
 
 

@@ -239,13 +239,9 @@ def predict(
     calibration = alpha, calibrate_on, intervals
     rest = heat_maps, overwrite, max_pixels, embedded
     options = PredictOptions(images, model, out, masks, *calibration, *rest)
-    table = predict_images(options, log=lambda line: typer.echo(line, err=True))
-    failed = table[table["status"] == "failed"]
-    for row in failed.itertuples():
-        typer.echo(f"not predicted: {row.image}: {row.problem}; {row.hint}", err=True)
-    typer.echo(f"{len(table) - len(failed):,} images predicted, {len(failed):,} not")
+    table = predict_images(options, log=typer.echo)
     typer.echo(f"{out / 'report.html'}\nResearch software, no medical device.")
-    if len(failed):
+    if table["status"].eq("failed").any():
         raise typer.Exit(FAILED)
 
 

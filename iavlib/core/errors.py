@@ -3,8 +3,6 @@
 The command line prints any :class:`IavError` in one line, without a traceback.
 """
 
-from __future__ import annotations
-
 import difflib
 import errno
 from collections.abc import Iterable, Sequence

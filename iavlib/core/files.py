@@ -12,8 +12,6 @@ Digests name files by their content, each computed once while the file stays as 
 and times do not tell files apart: two folders of uncompressed photographs may agree in all of them.
 """
 
-from __future__ import annotations
-
 import base64
 import errno
 import functools
@@ -454,7 +452,7 @@ def content_digests(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
         new = {}
         for path, state in zip(files, states, strict=True):
             if known.get(path, ("", ""))[0] != state:
-                known[path] = new[path] = state, _hash(path)
+                known[path] = new[path] = state, digest(path)[:_DIGITS]
         if database is not None and new:
             rows = [(path, *entry) for path, entry in new.items() if _state(path) == entry[0]]
             with suppress(sqlite3.Error), database:  # a full disk: hashed again next time
@@ -467,9 +465,10 @@ def _state(path: str) -> str:
     return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_dev} {facts.st_ino}"
 
 
-def _hash(path: str) -> str:
+def digest(path: str | Path, algorithm: str = "sha256") -> str:
+    """Return the hash of a file as hexadecimal digits."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 @contextmanager

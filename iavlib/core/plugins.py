@@ -10,8 +10,6 @@ that defines what is used and of those that it imports next to it, directly or n
 changed is imported again.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import importlib

@@ -3,8 +3,6 @@
 The result of a task whose process died is a :class:`ProcessDied`; the other tasks continue.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import pickle

@@ -4,8 +4,6 @@ The *data home* holds what others published (only ``iav data fetch`` writes ther
 what this library can generate again.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import re

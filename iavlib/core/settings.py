@@ -13,8 +13,6 @@ Unknown keys are errors that name the nearest field, ``"1e-4"`` (as YAML reads i
 the JSON schema for editors, ``Sampling.model_fields`` the fields.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args

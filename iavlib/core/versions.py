@@ -8,8 +8,6 @@ their schemas is enough for that import; calling them, or ``torchvision.io``, st
 other pair of packages nothing is installed, and nothing is imported before torchvision is.
 """
 
-from __future__ import annotations
-
 import importlib.abc
 import importlib.machinery
 import importlib.metadata

@@ -10,7 +10,6 @@ refused as a whole, before anything is written.
 """
 
 import gzip
-import hashlib
 import lzma
 import os
 import re
@@ -30,7 +29,7 @@ import requests
 from pooch.downloaders import ZenodoRepository
 
 from iavlib.core.errors import FetchError
-from iavlib.core.files import megabytes, writing
+from iavlib.core.files import digest, megabytes, writing
 
 #: Small, because the chunk that is being read is lost when the connection breaks.
 CHUNK = 1 << 14
@@ -131,12 +130,6 @@ def downloaded(file: RemoteFile, folder: Path) -> int:
     """Return how many bytes of a file are here already."""
     whole = is_whole(file, folder / file.name)
     return file.size if whole else min(_size(part_of(file, folder)), file.size)
-
-
-def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Return the hash of a file as hexadecimal digits."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
 def throttled(log: Log, seconds: float) -> Log:

@@ -152,6 +152,8 @@ def _coco_object(drawn: list | dict, size: tuple[int, int]) -> np.ndarray:
         return polygons([[np.reshape(ring, (-1, 2))] for ring in drawn], size)
     coco = _coco_masks()
     plain = isinstance(drawn["counts"], list)
+    if plain and sum(drawn["counts"]) != np.prod(size):  # which the decoder takes as it is
+        raise ValueError(f"{sum(drawn['counts'])} pixels, not {size[0]} x {size[1]}")
     return coco.decode(coco.frPyObjects(drawn, *size[::-1]) if plain else drawn) > 0
 
 
@@ -367,7 +369,7 @@ def unpack(path: Path) -> Path:
 
     [key] = content_digests([path])
     folder = cache_home() / "exports" / key[:16] / path.stem
-    done = folder.parent / "complete"
+    done = folder.with_name(f"{path.stem}.complete")  # two annotators may send equal files
     with only_one(folder.parent / ".lock", f"unpacking {path}"):
         if done.is_file():
             return folder
@@ -388,19 +390,23 @@ def unpack(path: Path) -> Path:
 def list_files(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:
     """List the files below a folder in order, archives unpacked, with the parts of their names.
 
-    Hidden files and folders of our results are left out. A folder that holds nothing but one
-    folder is left out of the names, and an archive counts as a folder of its name.
+    Hidden files and folders of our results are left out. An archive counts as a folder of its
+    name; what a folder holds nothing but is left out of the names.
     """
     ours = [path.parent for path in folder.glob(f"*/{RESULTS}")]
     shown = [p for p in sorted(folder.iterdir()) if not is_hidden(p.name) and p not in ours]
-    if len(shown) == 1 and shown[0].is_dir():
-        return list_files(shown[0])
-    found = []
+    found, place = [], folder.resolve()
     for path in shown:
         archive = path.suffix.lower() == ".zip" and path.is_file()
-        below = list_files(unpack(path) if archive else path) if archive or path.is_dir() else ()
-        found += [(file, (path.stem if archive else path.name, *parts)) for file, parts in below]
-        found += [] if archive or path.is_dir() else [(path, (path.name,))]
+        if not archive and not path.is_dir():
+            pipe = path.exists() and not path.is_file()  # reading from it would never end
+            found += [] if pipe else [(path, (path.name,))]
+        elif archive or not place.is_relative_to(path.resolve()):  # not a link to a folder above
+            below = list_files(unpack(path) if archive else path)
+            if len(shown) == 1:
+                return below
+            name = path.stem if archive else path.name
+            found += [(file, (name, *parts)) for file, parts in below]
     return found
 
 

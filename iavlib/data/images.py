@@ -217,10 +217,6 @@ def read_photograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Ima
     DataError
         If the file is missing, no regular file, no readable image, or one of those refused.
     """
-    if not os.path.isfile(path):
-        # reading from a pipe of that name would never end
-        problem = "no regular file" if os.path.lexists(path) else "the file is missing"
-        raise DataError(path, problem, "put an image there or leave it out")
     with _open(path, max_pixels) as image:
         _check_photograph(path, image)
         _load(path, image)
@@ -293,7 +289,14 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _from_colours(path, image: Image.Image) -> Values:
-    """Read a picture of a palette or several channels: greys, colours, or what is opaque."""
+    """Read a picture of a palette or several channels: greys, colours, or what is opaque.
+
+    A palette that shows several of its numbers alike tells less than these numbers.
+    """
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    elif image.mode == "P" and len(image.getcolors()) > len(image.convert("RGB").getcolors()):
+        return Values(np.asarray(image))
     if image.mode in ("LA", "RGBA"):
         alpha = np.asarray(image.getchannel("A"))
         shown = np.asarray(image.convert("RGB"))
@@ -329,6 +332,8 @@ def _from_colours(path, image: Image.Image) -> Values:
 @contextmanager
 def _open(path: str | Path, max_pixels: int) -> Iterator[Image.Image]:
     """Open an image of acceptable size; failures become a :class:`DataError`."""
+    if os.path.exists(path) and not os.path.isfile(path):  # reading from a pipe would never end
+        raise DataError(path, "no regular file", "put an image there or leave it out")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

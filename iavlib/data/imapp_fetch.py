@@ -527,9 +527,7 @@ def mask_hashes(table: Path) -> pd.Series:
 def _verified(folder: Path, hashes: pd.Series) -> frozenset[str]:
     entries = os.scandir(folder) if folder.is_dir() else ()
     present = [e.name for e in entries if e.is_file() and e.name in hashes.index]
-    return frozenset(
-        name for name in present if remote.digest(folder / name, "md5") == hashes[name]
-    )
+    return frozenset(name for name in present if files.digest(folder / name, "md5") == hashes[name])
 
 
 def _extract(path: Path, plan: Plan, verified: set, different: set, log: Log) -> None:

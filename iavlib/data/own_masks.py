@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -146,11 +146,18 @@ def _read_cells(path: Path, notes: list[str]) -> tuple[list[str], list[tuple[int
             raise DataError(path, f"no readable Excel file ({error})", hint) from None
         lines = list(enumerate(sheet.to_numpy().tolist(), 1))
     else:
-        texts = _decode(path, notes).splitlines()
+        texts = re.split(r"\r\n|\r|\n", _decode(path, notes))
         header = next((text.lower() for text in texts if text.strip(' ,;\t|"')), "")
         declared = re.fullmatch("sep=(.)", header.strip())
         known = {m: sum(c.strip(' "') in COLUMNS for c in header.split(m)) for m in ",;\t|"}
         mark = declared[1] if declared else max(known, key=known.get)
+        opens, odd = re.compile(rf'(^|{re.escape(mark)})\s*"'), [t.count('"') % 2 for t in texts]
+        for n, text in enumerate(texts):  # a cell may go on in lines that are no rows themselves
+            end = odd.index(1, n + 1) if odd[n] and any(odd[n + 1 :]) else n
+            rest = texts[n + 1 : end + 1] if opens.search(text) else ()
+            if rest and max(one.count(mark) for one in rest) < header.count(mark):
+                texts[n : end + 1] = " ".join([text, *rest]), *[""] * len(rest)
+                odd[n : end + 1] = [0] * (len(rest) + 1)
         lines = [(n, _split(t, mark, n, notes)) for n, t in enumerate(texts, 1)]
     lines = [line for line in lines if "".join(line[1]).strip()][bool(declared) :]
     if not lines:
@@ -190,8 +197,8 @@ def _split(line: str, mark: str, number: int, notes: list[str]) -> list[str]:
 
 
 def _from_documents(source: Path, files: Files) -> Source | None:
-    found = [f for f in files if f[0].suffix.lower() in DOCUMENTS]
-    found = [(*f, *read) for f in found if (read := exports.read_document(f[0]))]
+    documents = [f for f in files if f[0].suffix.lower() in DOCUMENTS]
+    found = [(*f, *read) for f in documents if (read := exports.read_document(f[0]))]
     people, doubted, shared = _people_of_documents(source, found, files)
     rows, notes = [], ["files state one annotator; their names or folders are used"] * doubted
     notes += ["masks by one account in several files are taken as one person's"] * (shared > 0)
@@ -214,8 +221,24 @@ def _from_documents(source: Path, files: Files) -> Source | None:
     kinds = Counter(name for _, _, name, _ in found).items()
     named = ", ".join(f"{name} ({n} files)" if n > 1 else name for name, n in kinds)
     read = {path for path, *_ in found}
-    kept = [f for f in files if f[0] in read or f[0].suffix.lower() in IMAGE_SUFFIXES]
+    if unknown := ["/".join(parts) for path, parts in documents if path not in read]:
+        notes.append(f"{len(unknown)} documents have no format that is read (first {unknown[0]})")
+    kept = _without_masks(files, {parts[0] for _, parts, *_ in found}, notes)
+    kept = [f for f in kept if f[0] in read or f[0].suffix.lower() in IMAGE_SUFFIXES]
     return Source(source, named, _complete(pd.DataFrame(rows)), kept, {}, notes)
+
+
+def _without_masks(files: Files, used: set[str], notes: list[str]) -> Files:
+    """Leave out folders of masks beside those of documents, and note that they are not used."""
+    drawn = [f for f in files if len(f[1]) > 1 and f[0].name.lower().endswith(MASK_SUFFIXES)]
+    first = {parts[0]: str(path) for path, parts in reversed(drawn)}
+    first = {k: v for k, v in first.items() if k not in used and k.lower() not in PHOTOGRAPHS}
+    looks = look_at_files(pd.DataFrame({"path": list(first.values())}), None)
+    masks = [k for k, v in first.items() if not (looks[v].error or looks[v].note or looks[v].blank)]
+    if masks:
+        text = "folders hold masks beside documents and are not used"
+        notes.append(f"{len(masks)} {text} (first {sorted(masks)[0]}); give masks of one form")
+    return [file for file in files if file[1][0] not in masks]
 
 
 def _people_of_documents(source: Path, found: list, files: Files) -> tuple[list[tuple], bool, int]:
@@ -329,14 +352,16 @@ def _who_drew(table: pd.DataFrame, shown: set[str]) -> str:
         table[["image", "annotator", "label"]] = task
         return "masks exported by Label Studio"
     found = []
-    for pattern in (r"^(?P<image>.+)[_-](?P<who>[^_-]+)$", r"^(?P<who>[^_-]+)[_-](?P<image>.+)$"):
-        two = names.str.extract(pattern)
+    for mark, first in product(("_-", "."), (False, True)):
+        image, who = r"(?P<image>.+)", rf"(?P<who>[^{mark}]+)"
+        pattern = f"[{mark}]".join((who, image) if first else (image, who))
+        two = names.str.extract(f"^{pattern}$")
         n, m = two["image"].nunique(), two["who"].nunique()
         whole = two.notna().all(axis=None) and m > 1 and n * m <= 1.5 * len(two)
         if whole and (n > 1 or not two["who"].str.isdigit().any()):
-            found.append((*doubts(two["who"], two["image"]), m > n, two))
+            found.append((*doubts(two["who"], two["image"]), m > n, m, mark == ".", two))
     if found:
-        table[["image", "annotator"]] = min(found, key=lambda one: one[:3])[3][["image", "who"]]
+        table[["image", "annotator"]] = min(found, key=lambda one: one[:-1])[-1][["image", "who"]]
     elif (len(shown) == 1 or len(names) <= _FEW // 3) and not numbered(names):
         table["annotator"], table["image"] = names, next(iter(shown), "image")
         return "masks of one image"
@@ -471,13 +496,20 @@ def look_at_files(
     return dict(zip(paths, found, strict=True))
 
 
-def by_class(rows: pd.DataFrame, looks: dict[str, Look], names: dict[int, str]) -> pd.DataFrame:
+def by_class(
+    rows: pd.DataFrame, looks: dict[str, Look], names: dict[int, str], label: str | None
+) -> pd.DataFrame:
     """Return one row per class of a label map; ``code`` is its value in the file.
 
-    A map without a class that others have is a row that is ``absent``: its mask is empty.
+    Files are label maps if those of one annotator have several values besides the background, or
+    if the chosen label is a value. A map without a class that others have is a row that is
+    ``absent``: its mask is empty.
     """
     maps = {code: one.colours for one in looks.values() for code in one.codes}
-    if not (names or any(len(one.codes) > 1 for one in looks.values())):
+    codes = rows["path"].map(lambda path: set(looks[path].codes) if path in looks else set())
+    several = codes[rows["label"].isna()].groupby(rows["annotator"]).agg(lambda c: set().union(*c))
+    several = [*several, *codes]
+    if not (names or any(len(one) > 1 for one in several) or _choices(label) & set(map(str, maps))):
         return rows.assign(code=None, absent=False)
     made, positions = [], []
     for position, row in zip(rows.index, rows.to_dict("records"), strict=True):
@@ -489,6 +521,11 @@ def by_class(rows: pd.DataFrame, looks: dict[str, Look], names: dict[int, str]) 
             made.append(row | {"code": code, "label": name or row["label"], "absent": absent})
             positions.append(position)
     return pd.DataFrame(made, index=positions)
+
+
+def _choices(label: str | None) -> set[str]:
+    """Return the keys of the classes that a user chose, separated by commas."""
+    return {name_key(one) for one in str(label).split(",")}
 
 
 def choose_label(rows: pd.DataFrame, label: str | None, where: Path) -> tuple[pd.DataFrame, dict]:
@@ -503,12 +540,15 @@ def choose_label(rows: pd.DataFrame, label: str | None, where: Path) -> tuple[pd
     rows, key = rows[~key.isin(_BACKGROUND)], key[~key.isin(_BACKGROUND)]
     shown = rows["reason"].isna() & ~rows["absent"]
     if rows.loc[shown, "label"].isna().all():
+        if label not in (None, ANY) and shown.any():
+            problem = f"no class {label!r}: the masks are binary, they have no classes"
+            raise DataError(where, problem, "leave out --label (label=)")
         return rows, {}
     key = key.fillna("unnamed")
     spelling = dict(zip(key[::-1], rows["label"].fillna("unnamed")[::-1], strict=True))
     counts = {spelling[k]: n for k, n in key[shown].value_counts().items()}
     listed = ", ".join(f"{name} ({n})" for name, n in list(counts.items())[:12])
-    wanted = [name_key(one) for one in str(label).split(",")]
+    wanted = [name_key(label)] if name_key(label) in spelling else _choices(label)
     if label is None and len(counts) > 1:
         hint = (
             f"choose one by --label (label=), unite some by commas between them or all by {ANY}; "
@@ -517,7 +557,7 @@ def choose_label(rows: pd.DataFrame, label: str | None, where: Path) -> tuple[pd
         raise DataError(where, f"{len(counts)} classes (with objects): {listed}", hint)
     if label in (None, ANY):
         return rows, counts
-    if unknown := [one for one in wanted if one not in spelling]:
+    if unknown := sorted(set(wanted) - set(spelling)):
         problem = f"no class {unknown[0]!r}; {suggest(unknown[0], counts)}"
         raise DataError(where, problem, "choose one that is there")
     return rows[key.isin(wanted) | rows["reason"].notna()], counts

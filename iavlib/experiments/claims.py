@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from iavlib.core.settings import read_yaml
 from iavlib.experiments.summary import by_seed, finished_runs
 from iavlib.experiments.tasks.annotator_sets import NO_MASK, SIMULATED
-from iavlib.stats import (
-    mean_interval,
-)
+from iavlib.stats import mean_interval
 
 #: Runs with different seeds that a claim takes at least.
 SEEDS = 3
@@ -91,28 +91,7 @@ def difference(runs: pd.DataFrame, first: str, second: str, scale: float = 100) 
 # Confusion matrices (CM)
 
 #: Dice in per cent and error of confusion matrices on MNIST (Zhang et al. 2023, Tables 1 and 2).
-PUBLISHED_CM = {
-    "dense": {
-        "mean-labels": (38.36, None),
-        "mode-labels": (62.89, None),
-        "prob-unet": (65.12, None),
-        "separate": (70.44, None),
-        "staple": (78.03, 0.1241),
-        "spatial-staple": (78.96, 0.1195),
-        "cm-global": (79.21, 0.1132),
-        "cm-no-trace": (79.63, 0.1125),
-        "cm": (82.92, 0.0893),
-        "cm-oracle": (83.29, 0.0238),
-    },
-    "single": {
-        "every-label": (32.79, None),
-        "staple": (54.07, 0.2617),
-        "spatial-staple": (56.73, 0.2384),
-        "cm-global": (59.01, 0.1953),
-        "cm-no-trace": (74.48, 0.1538),
-        "cm": (76.48, 0.1329),
-    },
-}
+PUBLISHED_CM = read_yaml(Path(__file__).with_name("published_cm.yml"))
 #: Digits that MNIST holds for training, of which the paper took its own.
 _PUBLISHED_DIGITS = 60_000
 

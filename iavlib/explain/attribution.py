@@ -24,6 +24,7 @@ colour, its own mean. They check class activation maps, which share one feature 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -196,19 +197,13 @@ def find_layer(network: Network, stride: int | None = None) -> FeatureLayer:
         if layer is not None:
             maps.append((layer, output))
 
-    handles = [
-        module.register_forward_hook(partial(record, name=name))
-        for name, module in backbone.named_modules()
-        if named is None or name in named
-    ]
     probe = torch.randn((1, 3, size, size), generator=torch.Generator().manual_seed(0))
-    try:
-        with evaluating(network), frozen(network), torch.enable_grad():
-            device = next(network.parameters()).device
-            features = network.features(probe.to(device).requires_grad_())
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, evaluating(network), frozen(network), torch.enable_grad():
+        for name, module in backbone.named_modules():
+            if named is None or name in named:
+                hooks.enter_context(module.register_forward_hook(partial(record, name=name)))
+        device = next(network.parameters()).device
+        features = network.features(probe.to(device).requires_grad_())
     if maps:
         # a random direction: the plain sum of normalised features is the same for every image
         along = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
@@ -285,16 +280,13 @@ def capture(
 
     by_head: dict[str, np.ndarray] = {}
     handle = layer.module.register_forward_hook(cut)
-    try:
-        with evaluating(network), frozen(network), torch.enable_grad():
-            outputs = network(images)
-            for target in targets:  # one backward pass per head: opposite targets differ in sign
-                if target.head not in by_head:
-                    total = target.level(outputs).sum()  # images do not depend on each other
-                    gradient = torch.autograd.grad(total, kept[-1], retain_graph=True)[0]
-                    by_head[target.head] = layer.maps(gradient).float().cpu().numpy()
-    finally:
-        handle.remove()
+    with handle, evaluating(network), frozen(network), torch.enable_grad():
+        outputs = network(images)
+        for target in targets:  # one backward pass per head: opposite targets differ in sign
+            if target.head not in by_head:
+                total = target.level(outputs).sum()  # images do not depend on each other
+                gradient = torch.autograd.grad(total, kept[-1], retain_graph=True)[0]
+                by_head[target.head] = layer.maps(gradient).float().cpu().numpy()
     gradients = {target.name: target.sign * by_head[target.head] for target in targets}
     activations = layer.maps(kept[-1].detach()).float().cpu().numpy()
     return Captured(activations, gradients, {key: each.detach() for key, each in outputs.items()})

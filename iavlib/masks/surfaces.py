@@ -220,8 +220,8 @@ def label_values(values: np.ndarray) -> list[int]:
     """
     if values.dtype == bool or not values.size:
         return []
-    if np.count_nonzero(values) == np.count_nonzero(values == values.max()):
-        return []  # the usual case, and the fastest to see
+    if np.count_nonzero(values) == np.count_nonzero(values == values.max()) or values.min() < 0:
+        return []  # the usual case, and the fastest to see; or no classes
     if values.dtype.kind == "f":
         if not (values == np.floor(values)).all():
             return []

@@ -23,6 +23,7 @@ Attention between maps is patch by patch (Eqs. 6 to 10).
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -157,14 +158,10 @@ class Pyramid(nn.Module):
             maps.append(change(len(maps), output) if change else output)
             return maps[-1]
 
-        # Hooks exist during one call, so that copies of the network have none.
-        modules = map(self.body.get_submodule, self.modules_shown)
-        handles = [module.register_forward_hook(keep) for module in modules]
-        try:
+        with ExitStack() as hooks:  # during one call, so that copies of the network have none
+            for name in self.modules_shown:
+                hooks.enter_context(self.body.get_submodule(name).register_forward_hook(keep))
             getattr(self.body, "forward_features", self.body)((images - self.mean) / self.std)
-        finally:
-            for handle in handles:
-                handle.remove()
         return maps
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from iavlib.core.errors import DataError, FileGone, ModelError, WeightsUnavailable
+from iavlib.core.files import digest
 from iavlib.core.project import data_home
 from iavlib.models import weights as files
 from iavlib.models.backbones import PAPER_BACKBONES, Backbone
@@ -178,7 +179,7 @@ def from_hub(backbone: Backbone, size: int | None = None) -> tuple[nn.Module, We
         problem = f"does not fit {backbone.timm_name}: {error}"
         raise DataError(path, problem, "remove it, so that it is downloaded again") from error
     origin = settings.hf_hub_id if path.suffix == ".safetensors" else settings.url
-    mean, std, digits = tuple(settings.mean), tuple(settings.std), files.short_hash(path)
+    mean, std, digits = tuple(settings.mean), tuple(settings.std), digest(path)[:12]
     return network, Weights("hub", f"{origin}, sha256 {digits}", mean, std, size or backbone.size)
 
 
@@ -248,7 +249,7 @@ def from_package(backbone: Backbone, size: int | None = None) -> tuple[nn.Module
         raise DataError(path, problem, "install the package again")
     network.load_state_dict(state)
     settings = network.pretrained_cfg
-    detail = f"{files.PACKAGES[backbone.architecture]}, sha256 {files.short_hash(path)}"
+    detail = f"{files.PACKAGES[backbone.architecture]}, sha256 {digest(path)[:12]}"
     moments = tuple(settings["mean"]), tuple(settings["std"])
     return network, Weights("package", detail, *moments, size or backbone.size)
 

@@ -16,7 +16,7 @@ from safetensors import torch as safetensors
 from torch import nn
 
 from iavlib.core.errors import DataError, FileGone
-from iavlib.core.files import load_json, write_bytes, write_json
+from iavlib.core.files import digest, load_json, write_bytes, write_json
 from iavlib.core.versions import loaded_versions
 from iavlib.models.heads import HeadSpec
 from iavlib.models.loading import differences, read_tensors
@@ -130,13 +130,12 @@ def read_model(folder: str | Path, build: Callable[[dict[str, Any]], Model]) -> 
         raise DataError(Path(folder) / SIDECAR, problem, HINT) from error
     network: nn.Module = getattr(model, "network", model)
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found = digest(path)
     except FileNotFoundError:
         raise FileGone(path, "is missing", HINT) from None
     except IsADirectoryError:
         raise DataError(path, "is a folder", HINT) from None
-    if digest != sidecar["sha256"]:
+    if found != sidecar["sha256"]:
         problem = f"is not the file that {SIDECAR} was written for (its SHA-256 differs)"
         raise DataError(path, problem, HINT)
     state = read_tensors(path)

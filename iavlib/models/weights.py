@@ -7,7 +7,6 @@ imports torch until weights are looked for.
 from __future__ import annotations
 
 import errno
-import hashlib
 import importlib.util
 import os
 import socket
@@ -18,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iavlib.core.errors import WeightsUnavailable
+from iavlib.core.files import digest
 from iavlib.core.project import data_home
 from iavlib.models.backbones import Backbone, find_backbone
 
@@ -232,10 +232,4 @@ def describe_file(path: Path) -> str:
     """Return the path, from the data home where it lies there, and digits of its SHA-256."""
     path = path.resolve()
     shown = path.relative_to(data_home()) if path.is_relative_to(data_home()) else path
-    return f"{shown}, sha256 {short_hash(path)}"
-
-
-def short_hash(path: Path) -> str:
-    """Return twelve hexadecimal digits of a file's SHA-256."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return f"{shown}, sha256 {digest(path)[:12]}"

@@ -20,7 +20,7 @@ from iavlib.multiannotator import confusion
 from iavlib.multiannotator.dataset import MultiAnnotatorSet
 from iavlib.multiannotator.fusion import FUSIONS, fuse, fused_confusion, majority_labels
 from iavlib.multiannotator.prediction import Prediction
-from iavlib.stats.roc import auroc
+from iavlib.stats.classification import auroc
 
 _MEANS = ("dice", "dice_foreground", "dice_vote", "ged", "ged_released")
 _BINS = 10

@@ -22,7 +22,6 @@ from .lines import (
     cascade_lines as cascade_lines,
     curves as curves,
     dominance_curves as dominance_curves,
-    reliability as reliability,
     roc as roc,
     triage_curves as triage_curves,
 )

@@ -6,24 +6,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from iavlib.plots.style import COLOURS, notice
 
 _AGREEMENT = "mean pairwise Dice"
 _MALIGNANCY = {"benign": "o", "malignant": "^", "indeterminate": "s", "unknown": "s"}
-#: Room beyond 0 and 1, so that values at the limits are visible.
+#: Room beyond 0 and 1, or beyond values that lie outside, so that values at the limits are visible.
 _PAD = 0.02
-
-
-def _count_bars(ax: Axes, counts: pd.Series, label: str) -> None:
-    """Draw counts as labelled bars on a logarithmic axis."""
-    bars = ax.bar(counts.index.astype(str), counts, color=COLOURS["neutral"])
-    ax.bar_label(bars, fmt="{:,.0f}", fontsize=7)
-    ax.set(xlabel=label, yscale="log")
-    ax.grid(axis="x", visible=False)
-    ax.tick_params(axis="x", labelsize=8, rotation=60 if len(counts) > 12 else 0)
 
 
 def count_bars(counts: Mapping[str, pd.Series], label: str) -> Figure:
@@ -52,7 +42,11 @@ def count_bars(counts: Mapping[str, pd.Series], label: str) -> Figure:
         1, len(counts), figsize=size, sharey=True, squeeze=False, gridspec_kw=ratios
     )
     for ax, (kind, of_kind) in zip(axes.flat, counts.items(), strict=True):
-        _count_bars(ax, of_kind, kind)
+        bars = ax.bar(of_kind.index.astype(str), of_kind, color=COLOURS["neutral"])
+        ax.bar_label(bars, fmt="{:,.0f}", fontsize=7)
+        ax.set(xlabel=kind, yscale="log")
+        ax.grid(axis="x", visible=False)
+        ax.tick_params(axis="x", labelsize=8, rotation=60 if len(of_kind) > 12 else 0)
     axes[0, 0].set_ylabel(label)
     return figure
 
@@ -93,22 +87,18 @@ def annotator_overlap(counts: pd.Series, max_sets: int = 20) -> Figure:
     top.bar_label(bars, fontsize=7)
     top.set_ylabel("images")
     top.set_title(f"{len(shown)} of {len(counts)} sets, {shown.sum() / counts.sum():.0%} of images")
-    _draw_membership(matrix, members_of[:max_sets], members)
+    rows = {name: row for row, name in enumerate(members)}
+    for column, names in enumerate(members_of[:max_sets]):
+        inside = sorted(rows[name] for name in names)
+        matrix.scatter([column] * len(members), range(len(members)), s=18, color="#DDDDDD")
+        matrix.plot([column] * len(inside), inside, "o-", ms=4.5, color=COLOURS["neutral"])
+    matrix.set(yticks=range(len(members)), yticklabels=members, xticks=[])
+    matrix.set(xlabel="set of annotators", ylim=(len(members) - 0.5, -0.5))
+    matrix.grid(visible=False)
     left.barh(range(len(members)), totals[members], color=COLOURS["neutral"])
     left.set(yticks=[], xlabel="all images", ylim=matrix.get_ylim())
     left.invert_xaxis()
     return figure
-
-
-def _draw_membership(ax, combinations: list[tuple[str, ...]], members: list[str]) -> None:
-    rows = {name: row for row, name in enumerate(members)}
-    for column, combination in enumerate(combinations):
-        inside = [rows[name] for name in combination]
-        ax.scatter([column] * len(members), range(len(members)), s=18, color="#DDDDDD")
-        ax.plot([column] * len(inside), sorted(inside), "o-", ms=4.5, color=COLOURS["neutral"])
-    ax.set(yticks=range(len(members)), yticklabels=members, xticks=[])
-    ax.set(xlabel="set of annotators", ylim=(len(members) - 0.5, -0.5))
-    ax.grid(visible=False)
 
 
 def histograms(table: pd.DataFrame, unit: str) -> Figure:
@@ -192,7 +182,8 @@ def predicted_against_true(predictions: pd.DataFrame, label: str = _AGREEMENT) -
     >>> plots.predicted_against_true(table).axes[0].get_xlabel()
     'predicted mean pairwise Dice'
     """
-    limits = _range(predictions)
+    values = predictions[["true", "predicted"]].to_numpy()
+    limits = min(0.0, values.min()) - _PAD, max(1.0, values.max()) + _PAD
     table = predictions.assign(malignancy="all")
     if "malignancy" in predictions:
         table["malignancy"] = predictions["malignancy"].astype(object).fillna("unknown")
@@ -271,10 +262,3 @@ def residuals(predictions: pd.DataFrame, label: str = _AGREEMENT) -> Figure:
     side.axhline(0, color="black", lw=0.8)
     side.set_xlabel("images")
     return figure
-
-
-def _range(predictions: pd.DataFrame) -> tuple[float, float]:
-    """Find common limits of both axes: 0 and 1, or further where values lie outside."""
-    values = predictions[["true", "predicted"]].to_numpy()
-    low, high = min(0.0, values.min()), max(1.0, values.max())
-    return low - _PAD, high + _PAD

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -81,6 +80,7 @@ def curves(
             options |= {"palette": [CYCLE[i % len(CYCLE)] for i in range(len(order))]}
             options |= {"markers": [MARKERS[i % len(MARKERS)] for i in range(len(order))]}
         style = {"dashes": False, "err_style": "bars", "err_kws": {"capsize": 2}}
+        style["legend"] = "auto" if ax is axes[0, -1] else False
         sns.lineplot(**options, **style, errorbar=errorbar)
         sns.scatterplot(**options, legend=False, alpha=0.4, s=14, linewidth=0)
         draw_lines(ax, lines or {}, vertical=False)
@@ -91,14 +91,9 @@ def curves(
         ax.set_xticks(values[:: max(1, len(values) // 8)])
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
-        _legend_of(ax) if ax is axes[0, -1] else ax.get_legend() and ax.get_legend().remove()
+    if axes[0, -1].get_legend_handles_labels()[0]:
+        axes[0, -1].legend(fontsize=8, title=None)  # without the title that seaborn gives it
     return figure
-
-
-def _legend_of(ax: Axes) -> None:
-    """Draw the legend of an axis without the title that seaborn gives it."""
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=8, title=None)
 
 
 def cascade_lines(cascade: pd.DataFrame, limit: float) -> Figure:
@@ -171,44 +166,6 @@ def _diagonal(ax: Axes) -> None:
     """Draw the line of equality from 0 to 1."""
     ax.plot([0, 1], [0, 1], color="black", lw=0.8, ls=":", zorder=1)
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-
-
-def reliability(bins: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw observed against predicted shares of malignant rows, and the number of rows per bin.
-
-    Parameters
-    ----------
-    bins : mapping of str to DataFrame
-        Model to its table, as from :func:`iavlib.stats.reliability_curve`.
-
-    Examples
-    --------
-    >>> from iavlib import plots, stats
-    >>> curve = stats.reliability_curve([True, False, True], [0.9, 0.2, 0.6])
-    >>> len(plots.reliability({"model": curve}).axes)
-    2
-    """
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(5.2, 5.4), sharex=True, gridspec_kw={"height_ratios": [3, 1]}
-    )
-    _diagonal(top)
-    for number, (name, curve) in enumerate(bins.items()):
-        colour, filled = CYCLE[number % len(CYCLE)], curve[curve["n"] > 0]
-        limits = filled["observed"] - filled["ci_low"], filled["ci_high"] - filled["observed"]
-        # Slightly apart where models have points at the same position.
-        x = filled["predicted"] + 0.008 * (number - (len(bins) - 1) / 2)
-        style = {"fmt": "o-", "color": colour, "capsize": 2, "ms": 5, "lw": 1.2}
-        top.errorbar(x, filled["observed"], yerr=np.abs(limits), label=name, **style)
-        width = (curve["high"] - curve["low"]) / len(bins)
-        left = curve["low"] + number * width
-        bars = bottom.bar(left, curve["n"], width, align="edge", color=colour, ec="white", lw=0.4)
-        if len(bins) == 1:
-            bottom.bar_label(bars, fmt="{:,.0f}", fontsize=7)
-    top.set_ylabel("share malignant (Wilson 95 %)")
-    bottom.set(xlabel="predicted probability of malignancy", ylabel="images")
-    bottom.margins(y=0.25)
-    top.legend(loc="upper left", fontsize=9)
-    return figure
 
 
 def agreement_reliability(bins: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:

@@ -5,6 +5,7 @@ have few digits, and p-values never read as zero.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -24,16 +25,6 @@ CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E
 MARKERS = ("o", "s", "^", "D", "v")
 #: Baselines are black and grey lines, so that no model has their colour.
 _LINES = (("--", "black"), (":", "black"), ("-.", "#777777"), ((0, (6, 4)), "#777777"))
-METRIC_LABELS = {
-    "dice": "Dice",
-    "jaccard": "Jaccard",
-    "hd": "Hausdorff distance (pixels)",
-    "hd95": "HD95 (pixels)",
-    "assd": "ASSD (pixels)",
-    "hd_normalized": "Hausdorff distance / diagonal",
-    "hd95_normalized": "HD95 / diagonal",
-    "assd_normalized": "ASSD / diagonal",
-}
 
 
 def use_style() -> None:
@@ -52,21 +43,8 @@ def use_style() -> None:
     True
     """
     mpl.rcdefaults()
-    mpl.rcParams.update(
-        {
-            "figure.dpi": 110,
-            "figure.constrained_layout.use": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.color": "#E6E6E6",
-            "font.size": 10,
-            "axes.titlesize": 11,
-            "legend.frameon": False,
-            "axes.prop_cycle": mpl.cycler(color=CYCLE),
-        }
-    )
+    plt.style.use(Path(__file__).with_name("style.mplstyle"))
+    mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=CYCLE)
 
 
 def notice(text: str) -> Figure:

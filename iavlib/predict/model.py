@@ -402,6 +402,7 @@ def make_ensemble(
 def describe(ensemble: Ensemble) -> list[str]:
     """Describe how predictions are made, one sentence or two per fact."""
     facts = {"subsets": SUBSETS, "kinds": KINDS, "neighbours": NEIGHBOURS, "alpha": ALPHA}
+    facts["infinity"] = np.inf
     template = load_template("iavlib.predict", "facts.txt")
     return template.render(ensemble=ensemble, **facts).splitlines()
 

@@ -84,13 +84,14 @@ class OodReference:
         pandas.DataFrame
             One row per image: ``ood_distance`` (0 to 2), ``ood_p`` (share of validation images
             that are at least as far away, with the new image counted among them) and
-            ``out_of_distribution`` (bool).
+            ``out_of_distribution`` (1 or 0; missing where the threshold is infinite, as no image
+            could be flagged).
         """
         compared = self.project(features) if self.project else features
         distance = nearest_distance(compared, self.features)
         farther = (self.validation[None] >= distance[:, None]).sum(1)
         p = (1 + farther) / (1 + len(self.validation))
-        flagged = distance > self.threshold
+        flagged = np.where(np.isfinite(self.threshold), distance > self.threshold, np.nan)
         columns = {"ood_distance": distance, "ood_p": p, "out_of_distribution": flagged}
         return pd.DataFrame(columns)
 

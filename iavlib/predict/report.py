@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,14 @@ def picture_cell(
     ]
     macros = load_template("iavlib.predict", "picture.html", data_uri=data_uri).module
     return str(macros.cell(name, data_uri(photograph), size, heats, drawn, empty))
+
+
+def summarise(rows: Sequence[Row], about: Mapping[str, Any]) -> list[str]:
+    """Sum up predictions in lines: how many, of what kind, and why the others are missing."""
+    texts = ([row[name] for row in rows if row[name]] for name in ("problem", "notes"))
+    problems, notes = (Counter(some).most_common() for some in texts)
+    template = load_template("iavlib.predict", "summary.txt")
+    return template.render(rows=rows, about=about, problems=problems, notes=notes).splitlines()
 
 
 def write_report(

@@ -21,6 +21,7 @@ from iavlib import explain
 from iavlib.core.errors import DataError, ExplainError, PredictionError
 from iavlib.core.files import csv_text, walk_files, write_json, write_text
 from iavlib.data.datasets.folder import read_listing
+from iavlib.data.exports import stem
 from iavlib.data.images import MAX_PIXELS, is_image, jpeg, outline_path, read_mask, read_photograph
 from iavlib.data.own_masks import path_key
 from iavlib.data.schemas import IMAGE_SUFFIXES
@@ -143,14 +144,14 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
         calibration = options.alpha, options.calibrate_on, options.intervals
         ensemble = load_models(options.models, *calibration)
         facts = describe(ensemble)
+        listing = read_listing(options.masks, strict=False) if options.masks else None
+        read = () if listing is None else [*listing.summary(), listing.counts()]
+        facts += [f"masks: {line}" for line in read]
         for fact in facts:
             log(fact)
-        listing = read_listing(options.masks, strict=False) if options.masks else None
         files = () if listing is None else listing.source.rows["path"].dropna()
         requested = list_images(options.sources, exclude=[options.out, *map(Path, files)])
         masks = {} if listing is None else find_masks(listing.rows, requested)
-        for line in () if listing is None else listing.summary():
-            log(f"masks: {line}")
         explained = options.heat_maps and isinstance(ensemble, Ensemble)
         explainers, reasons = find_explainers(ensemble) if explained else ({}, [])
         rows = _predict_all(requested, ensemble, explainers, masks, options.max_pixels, work, log)
@@ -164,14 +165,20 @@ def predict_images(options: PredictOptions, log: Callable[[str], None] = print) 
             "warnings": [*limitations(ensemble), *reasons],
             "images": len(rows),
             "failed": sum(row["status"] == FAILED for row in rows),
+            "with_masks": None if listing is None else len(masks),
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        about["summary"] = report.summarise(rows, about)
         report.write_report(work / REPORT, rows, work / "pictures", about, options.embedded)
         table = pd.DataFrame(rows)
         write_text(work / TABLE, csv_text(table, float_format="%.6g"))
         if isinstance(ensemble, Segmenter) and ensemble.listing:
             write_text(work / LISTING, csv_text(pd.DataFrame(ensemble.listing)))
         write_json(work / ABOUT, about)
+    for row in table[table["status"] == FAILED].itertuples():
+        log(f"not predicted: {row.image}: {row.problem}; {row.hint}")
+    for line in [*about["summary"], *(f"warning: {text}" for text in about["warnings"])]:
+        log(line)
     return table
 
 
@@ -426,8 +433,7 @@ def _illustrate(number, row, picture: Image.Image, maps, drawn, ensemble, work) 
             files.append(f"{HEAT_MAPS}/{number + 1:05d}_{target.replace(' ', '_')}.jpg")
             (work / files[-1]).write_bytes(heats[target])
     row["heat_map"] = ";".join(files) or None
-    image_id = Path(row["image"]).stem
-    notes, outlines = [ensemble.trained_on(image_id)], []
+    notes, outlines = [ensemble.trained_on(stem(row["image"]))], []
     for annotator, path in drawn:
         try:
             outlines.append((annotator, outline_path(read_mask(path), picture.size)))

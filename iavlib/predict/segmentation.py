@@ -13,6 +13,7 @@ from PIL import Image
 
 from iavlib.core.files import replacing, safe_name
 from iavlib.core.plugins import code_digest, load_plugins
+from iavlib.data.exports import stem
 from iavlib.experiments.store import Result
 from iavlib.masks import array_dice
 from iavlib.multiannotator.fitting import FittedMethod, load_method
@@ -102,7 +103,8 @@ class Segmenter:
         if result.maps is not None:
             folders = [Path(MASKS, safe_name(who)) for who in result.annotators]
             drawn += zip(result.annotators, folders, result.maps[place], strict=True)
-        parts = [safe_name(part) for part in Path(row["image"]).with_suffix("").parts]
+        image = Path(row["image"]).with_name(stem(row["image"]))
+        parts = [safe_name(part) for part in image.parts]
         for who, folder, maps in drawn:
             inside, n = out.joinpath(folder, *parts[:-1]), 1
             while (path := inside / f"{parts[-1]}{f'~{n}' if n > 1 else ''}.png") in self._written:
@@ -112,8 +114,7 @@ class Segmenter:
                 Image.fromarray(_labels(maps, size)).save(partial, "PNG")
             written.append((who, str(path)))
             if folder.parts[0] == MASKS:
-                mask, image = path.relative_to(out), Path(row["image"]).with_suffix("")
-                names = {"image": image.as_posix(), "mask": mask.as_posix()}
+                names = {"image": image.as_posix(), "mask": path.relative_to(out).as_posix()}
                 self.listing.append(names | {"annotator": who})
         return written
 

@@ -1,8 +1,10 @@
 from .associations import (
     Association as Association,
+    Dominance as Dominance,
     association as association,
     cohens_d as cohens_d,
     cohens_d_of_squared_variances as cohens_d_of_squared_variances,
+    first_order_dominance as first_order_dominance,
     holm as holm,
     rank_biserial as rank_biserial,
     weighted_cohens_d as weighted_cohens_d,
@@ -13,11 +15,15 @@ from .associations import (
 from .classification import (
     CLASSIFICATION_SCORES as CLASSIFICATION_SCORES,
     NOT_RECORDED as NOT_RECORDED,
+    Auroc as Auroc,
+    AurocDifference as AurocDifference,
     Threshold as Threshold,
     age_bands as age_bands,
+    auroc as auroc,
     choose_threshold as choose_threshold,
     classification_scores as classification_scores,
-    reliability_curve as reliability_curve,
+    compare_aurocs as compare_aurocs,
+    roc_curve as roc_curve,
     scores_by_group as scores_by_group,
 )
 from .conformal import (
@@ -34,7 +40,6 @@ from .conformal import (
     quantile_intervals as quantile_intervals,
     split_conformal as split_conformal,
 )
-from .dominance import Dominance as Dominance, first_order_dominance as first_order_dominance
 from .factors import (
     FactorMatrix as FactorMatrix,
     factor_matrix as factor_matrix,
@@ -56,13 +61,13 @@ from .linear_models import (
     DependentColumnsError as DependentColumnsError,
     MixedEffects as MixedEffects,
     NotIdentifiedError as NotIdentifiedError,
-    clustered_linear_model as clustered_linear_model,
+    clustered_coefficient as clustered_coefficient,
     mixed_effects_model as mixed_effects_model,
+    random_effects_mean as random_effects_mean,
+    specification_curve as specification_curve,
 )
 from .model_comparison import (
-    KruskalWallis as KruskalWallis,
     kruskal_power as kruskal_power,
-    kruskal_wallis as kruskal_wallis,
     z_normalised_kruskal as z_normalised_kruskal,
 )
 from .regression import (
@@ -88,17 +93,5 @@ from .resampling import (
     cluster_bootstrap as cluster_bootstrap,
     mean_interval as mean_interval,
 )
-from .roc import (
-    Auroc as Auroc,
-    AurocDifference as AurocDifference,
-    auroc as auroc,
-    compare_aurocs as compare_aurocs,
-    roc_curve as roc_curve,
-)
 from .samples import OneClassError as OneClassError
-from .specification import (
-    clustered_coefficient as clustered_coefficient,
-    random_effects_mean as random_effects_mean,
-    specification_curve as specification_curve,
-)
 from .triage import triage_curve as triage_curve, triage_gains as triage_gains

@@ -198,7 +198,6 @@ def conformalized_quantiles(
     lower: ArrayLike,
     upper: ArrayLike,
     alpha: float = 0.1,
-    groups: ArrayLike | None = None,
     bounds: Bounds = UNIT,
 ) -> Conformal:
     r"""Calibrate predicted quantiles, so that intervals widen where the model is uncertain (CQR).
@@ -211,7 +210,7 @@ def conformalized_quantiles(
     true, lower, upper : array_like of float, shape (n,)
         Of the calibration split; the quantiles are best predicted at `alpha` / 2 and
         1 - `alpha` / 2, but need not be.
-    alpha, groups, bounds
+    alpha, bounds
         See :func:`split_conformal`.
 
     Returns
@@ -225,9 +224,9 @@ def conformalized_quantiles(
     """
     truth = _truth(true, bounds)
     low, high = finite_values(lower, "lower quantiles"), finite_values(upper, "upper quantiles")
-    check_aligned(true=true, lower=lower, upper=upper, groups=groups)
+    check_aligned(true=true, lower=lower, upper=upper)
     scores = np.maximum(-_differences(truth, low), _differences(truth, high))
-    return _calibrate(scores, "quantile", alpha, groups, bounds)
+    return _calibrate(scores, "quantile", alpha, None, bounds)
 
 
 @dataclass(frozen=True)
@@ -359,7 +358,7 @@ def quantile_intervals(
         model.fit(guess[fit, None], truth[fit])
         lines.append((float(model.intercept_), float(model.coef_[0])))
     low, high = (_line(line, guess[rest]) for line in lines)
-    conformal = conformalized_quantiles(truth[rest], low, high, alpha, bounds=bounds)
+    conformal = conformalized_quantiles(truth[rest], low, high, alpha, bounds)
     return AdaptiveConformal(conformal, lines=tuple(lines))
 
 
@@ -384,7 +383,6 @@ def out_of_fold_intervals(
     predicted: ArrayLike,
     folds: ArrayLike,
     alpha: float = 0.1,
-    groups: ArrayLike | None = None,
     bounds: Bounds = UNIT,
     kind: str = "equal",
 ) -> pd.DataFrame:
@@ -399,8 +397,8 @@ def out_of_fold_intervals(
     true, predicted : array_like of float, shape (n,)
     folds : array_like, shape (n,)
         Fold in which each row was predicted.
-    alpha, groups, bounds
-        See :func:`split_conformal`; groups are for intervals of the kind ``equal`` alone.
+    alpha, bounds
+        See :func:`split_conformal`.
     kind : {"equal", "mondrian", "cqr"}
         Of equal width (:func:`split_conformal`), or adapted to the prediction
         (:func:`mondrian_intervals`, :func:`quantile_intervals`).
@@ -415,25 +413,18 @@ def out_of_fold_intervals(
     ValueError
         As :func:`split_conformal`, or when there is a single fold, or no such `kind`.
     """
-    if kind not in INTERVALS or (groups is not None and kind != "equal"):
-        names = ", ".join(INTERVALS)
-        raise ValueError(f"kind must be one of {names}, 'equal' with groups, not {kind!r}")
-    check_aligned(true=true, predicted=predicted, folds=folds, groups=groups)
+    if kind not in INTERVALS:
+        raise ValueError(f"kind must be one of {', '.join(INTERVALS)}, not {kind!r}")
+    check_aligned(true=true, predicted=predicted, folds=folds)
     truth, guess = _truth(true, bounds), finite_values(predicted, "predicted values")
     codes, n_folds = cluster_codes(folds, len(truth))
     if n_folds < 2:
         raise ValueError("one fold only: there are no other rows to calibrate on")
-    labels = None if groups is None else np.asarray(groups, dtype=object)
     limits = np.empty((len(truth), 2))
     for fold in range(n_folds):
         inside = codes == fold
-        calibration = truth[~inside], guess[~inside], alpha
-        if labels is None:
-            fitted = INTERVALS[kind](*calibration, bounds=bounds)
-            limits[inside] = fitted.intervals(guess[inside]).to_numpy()
-        else:
-            grouped = split_conformal(*calibration, labels[~inside], bounds)
-            limits[inside] = grouped.intervals(guess[inside], groups=labels[inside]).to_numpy()
+        fitted = INTERVALS[kind](truth[~inside], guess[~inside], alpha, bounds=bounds)
+        limits[inside] = fitted.intervals(guess[inside]).to_numpy()
     index = predicted.index if isinstance(predicted, pd.Series) else None
     return pd.DataFrame(limits, columns=["lower", "upper"], index=index)
 

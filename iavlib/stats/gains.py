@@ -204,7 +204,8 @@ def average_gain_on_other_images(
             gain = _gains_of(cells, drawn, len(pairs))
             blocks.append(_draw(gain, layout, levels, size, rng))
         rows[", ".join(levels)] = _row(values, layout, levels, np.concatenate(blocks))
-    return _table(rows, layout)
+    columns = ["estimate", "ci_low", "ci_high", "se", "n_pairs", "n_cells", "note"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("drawn_again")
 
 
 def _layout(pairs: pd.DataFrame) -> _Layout:
@@ -242,9 +243,8 @@ def _multinomial(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _row(values, layout: _Layout, levels: tuple, replicates: np.ndarray) -> tuple:
-    """Estimate, interval, standard error and note of one resampling scheme."""
-    ones = np.ones(len(layout.cell))
-    of_cells = np.bincount(layout.cell, values[0]) / np.bincount(layout.cell, ones)
+    """Row of one resampling scheme."""
+    of_cells = np.bincount(layout.cell, values[0]) / np.bincount(layout.cell)
     counts = {name: layout.count(name) for name in levels if name != "patient"}
     if len(counts) > 1 and counts["seed"] < 2:
         # Resampled cells carry the chance of their seeds with them.
@@ -257,15 +257,8 @@ def _row(values, layout: _Layout, levels: tuple, replicates: np.ndarray) -> tupl
         low = high = se = np.nan
     else:
         notes = [f"{count} {name}s: too narrow" for name, count in counts.items() if count < 6]
-    return float(of_cells.mean()), low, high, se, "; ".join(notes)
-
-
-def _table(rows: dict, layout: _Layout) -> pd.DataFrame:
-    columns = ["estimate", "ci_low", "ci_high", "se", "note"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    table.insert(4, "n_pairs", len(layout.cell))
-    table.insert(5, "n_cells", len(layout.dataset))
-    return table.rename_axis("drawn_again")
+    counted = len(layout.cell), len(layout.dataset)
+    return float(of_cells.mean()), low, high, se, *counted, "; ".join(notes)
 
 
 def _count_by_patient(used: pd.DataFrame, arm: str, arms: tuple) -> tuple:
@@ -308,17 +301,11 @@ def _count_by_patient(used: pd.DataFrame, arm: str, arms: tuple) -> tuple:
         run = pd.MultiIndex.from_tuples(order).get_indexer(
             pd.MultiIndex.from_frame(used.loc[inside, [*PAIR, arm]])
         )
-        patients = cluster_codes(used.loc[inside, "patient_id"], int(inside.sum()))
-        cells.append((numbers, _tabulate(counts[inside], run, len(order), *patients)))
+        patient, n_patients = cluster_codes(used.loc[inside, "patient_id"], int(inside.sum()))
+        table = np.zeros((counts.shape[1], n_patients, len(order)))
+        np.add.at(table, (slice(None), patient, run), counts[inside].to_numpy().T)
+        cells.append((numbers, table))
     return pairs, cells
-
-
-def _tabulate(counts: pd.DataFrame, run, n_runs: int, patient, n_patients: int) -> np.ndarray:
-    """Sum counts by kind, patient and run."""
-    table = np.zeros((counts.shape[1], n_patients, n_runs))
-    for kind, column in enumerate(counts):
-        np.add.at(table[kind], (patient, run), counts[column].to_numpy())
-    return table
 
 
 def _gains_of(cells: list, weights: list[np.ndarray], n_pairs: int) -> np.ndarray:

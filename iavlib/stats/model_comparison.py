@@ -15,7 +15,6 @@ however much the networks differ. It is not what chance would give either:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -25,42 +24,32 @@ from statsmodels.stats.proportion import proportion_confint
 
 from iavlib.stats.samples import finite_values
 
-Errors = Mapping[str, ArrayLike] | pd.DataFrame
+#: Positive errors of mean about 1: names to a draw of a given shape.
+ERROR_SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {
+    # means over many images, one per run: close to normal, with a tenth of their size as spread
+    "run means": lambda rng, shape: rng.normal(1.0, 0.1, shape),
+    # absolute errors of single images: bounded by 0, most of them small
+    "absolute errors": lambda rng, shape: np.abs(rng.normal(size=shape)) * np.sqrt(np.pi / 2),
+    "squared errors": lambda rng, shape: rng.chisquare(1, shape),
+}
 
 
-@dataclass(frozen=True)
-class KruskalWallis:
-    r"""Outcome of :func:`kruskal_wallis`.
-
-    Attributes
-    ----------
-    h, p : float
-        Statistic corrected for ties, and its p-value from chi-square with `degrees`.
-    degrees, n, n_models : int
-    epsilon_squared : float
-        Effect size :math:`H / (n - 1)`, from 0 to 1.
-    """
-
-    h: float
-    p: float
-    degrees: int
-    n: int
-    n_models: int
-    epsilon_squared: float
-
-
-def kruskal_wallis(errors: Errors) -> KruskalWallis:
-    """Test whether the errors of several models come from one distribution.
+def z_normalised_kruskal(errors: Mapping[str, ArrayLike] | pd.DataFrame) -> pd.DataFrame:
+    """Run Kruskal-Wallis on errors as they are and after z-normalising each model's.
 
     Parameters
     ----------
     errors : DataFrame or mapping of str to array_like
-        Errors of each model; numbers may differ.
+        Errors of each model.
 
     Returns
     -------
-    KruskalWallis
-        H 0 and p 1 when all errors are equal.
+    DataFrame
+        Rows ``as measured`` and ``z-normalised``; columns ``h``, ``p``, ``epsilon_squared``,
+        ``mean_range`` and ``sd_ratio`` (largest minus smallest mean of the models, largest over
+        smallest standard deviation). H is 0 and p 1 when all errors are equal; the effect size
+        epsilon squared is :math:`H / (n - 1)`, from 0 to 1. After normalisation the last two
+        columns are 0 and 1, whatever the models do.
 
     Raises
     ------
@@ -75,68 +64,24 @@ def kruskal_wallis(errors: Errors) -> KruskalWallis:
 
     Examples
     --------
-    >>> from iavlib.stats import kruskal_wallis
-    >>> result = kruskal_wallis({"a": [0.1, 0.2, 0.3], "b": [0.4, 0.5, 0.6]})
-    >>> round(result.h, 3), round(result.p, 4)
-    (3.857, 0.0495)
-    """
-    samples = [finite_values(errors[name], f"errors of {name!r}") for name in errors]
-    if len(samples) < 2:
-        raise ValueError("give the errors of two models at least")
-    n = sum(map(len, samples))
-    h, p = 0.0, 1.0
-    if np.ptp(np.concatenate(samples)) > 0:
-        h, p = map(float, stats.kruskal(*samples))
-    return KruskalWallis(h, p, len(samples) - 1, n, len(samples), h / (n - 1))
-
-
-#: Positive errors of mean about 1: names to a draw of a given shape.
-ERROR_SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {
-    # means over many images, one per run: close to normal, with a tenth of their size as spread
-    "run means": lambda rng, shape: rng.normal(1.0, 0.1, shape),
-    # absolute errors of single images: bounded by 0, most of them small
-    "absolute errors": lambda rng, shape: np.abs(rng.normal(size=shape)) * np.sqrt(np.pi / 2),
-    "squared errors": lambda rng, shape: rng.chisquare(1, shape),
-}
-
-
-def z_normalised_kruskal(errors: Errors) -> pd.DataFrame:
-    """Run Kruskal-Wallis on errors as they are and after z-normalising each model's.
-
-    Parameters
-    ----------
-    errors : DataFrame or mapping of str to array_like
-        Errors of each model.
-
-    Returns
-    -------
-    DataFrame
-        Rows ``as measured`` and ``z-normalised``; columns ``h``, ``p``, ``epsilon_squared``,
-        ``mean_range`` and ``sd_ratio`` (largest minus smallest mean of the models, largest over
-        smallest standard deviation). After normalisation the last two are 0 and 1, whatever the
-        models do.
-
-    Raises
-    ------
-    ValueError
-        As :func:`kruskal_wallis`.
-
-    Examples
-    --------
     >>> from iavlib.stats import z_normalised_kruskal
     >>> table = z_normalised_kruskal({"a": [1, 2, 3, 5], "b": [11, 12, 13, 15]})
     >>> table["p"].round(3).tolist()
     [0.021, 1.0]
     """
     plain = {name: finite_values(errors[name], f"errors of {name!r}") for name in errors}
+    if len(plain) < 2:
+        raise ValueError("give the errors of two models at least")
     scores = {name: np.nan_to_num(stats.zscore(values)) for name, values in plain.items()}
     rows = {}
     for treatment, values in (("as measured", plain), ("z-normalised", scores)):
-        result = kruskal_wallis(values)
+        pooled, (h, p) = np.concatenate([*values.values()]), (0.0, 1.0)
+        if np.ptp(pooled) > 0:
+            h, p = map(float, stats.kruskal(*values.values()))
         means, spreads = zip(*((v.mean(), v.std()) for v in values.values()), strict=True)
         ratio = max(spreads) / min(spreads) if min(spreads) > 0 else np.nan
-        effect = result.epsilon_squared
-        rows[treatment] = (result.h, result.p, effect, max(means) - min(means), ratio)
+        effect = h / (len(pooled) - 1)
+        rows[treatment] = (h, p, effect, max(means) - min(means), ratio)
     columns = ["h", "p", "epsilon_squared", "mean_range", "sd_ratio"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 

@@ -125,14 +125,6 @@ def limits_of_agreement(first: ArrayLike, second: ArrayLike) -> Estimate:
 #: Shares of the variance among which the maximum of the likelihood is sought.
 _GRID = np.linspace(0, 0.995, 200)
 
-#: What the pairs that are compared have in common, besides the image; index of the results.
-METHODS = (
-    "all images, mixed model",
-    "images with three masks or more, analysis of variance",
-    "pairs that share a mask",
-    "pairs that share no mask",
-)
-
 
 def noise_ceiling(
     pairs: pd.DataFrame,
@@ -201,7 +193,7 @@ def noise_ceiling(
     if table["k"].max() < 2 or table["cluster"].nunique() < 2:
         return pd.DataFrame(columns=["n_images", *_COLUMNS]).rename_axis("method")
     rows = {}
-    for method, (needed, reliability) in _ESTIMATORS.items():
+    for method, (needed, reliability) in METHODS.items():
         used = (table[needed].notna() if needed else table["k"] > 0).to_numpy()
         if used.sum() < 2:
             continue
@@ -316,18 +308,14 @@ def _covariance(kind: str) -> Callable:
     return reliability
 
 
-_ESTIMATORS = dict(
-    zip(
-        METHODS,
-        [
-            ("", _mixed_model),
-            ("repeated", _analysis_of_variance),
-            ("sharing", _covariance("sharing")),
-            ("disjoint", _covariance("disjoint")),
-        ],
-        strict=True,
-    )
-)
+#: What the pairs that are compared have in common, besides the image (index of the results), to the
+#: column that images need and the estimator.
+METHODS = {
+    "all images, mixed model": ("", _mixed_model),
+    "images with three masks or more, analysis of variance": ("repeated", _analysis_of_variance),
+    "pairs that share a mask": ("sharing", _covariance("sharing")),
+    "pairs that share no mask": ("disjoint", _covariance("disjoint")),
+}
 
 
 def error_floor(

@@ -62,7 +62,6 @@ def two_samples(
     *,
     names: tuple[str, str] = ("malignant", "benign"),
     probability: bool = False,
-    require_both: bool = True,
     **others,
 ) -> Sample:
     """Check one numeric column, a yes/no label and optional clusters, row by row.
@@ -78,8 +77,6 @@ def two_samples(
         Names of the two groups in messages.
     probability : bool
         Whether values must lie from 0 to 1.
-    require_both : bool
-        Whether both groups must be present.
     **others
         Further columns of the same rows, whose index must agree.
 
@@ -101,7 +98,7 @@ def two_samples(
     flags = boolean_labels(group)
     if len(flags) != len(checked):
         raise ValueError(f"{len(checked)} values but {len(flags)} group labels")
-    if require_both and flags.all() | ~flags.any():
+    if flags.all() | ~flags.any():
         present, absent = names if flags.all() else names[::-1]
         raise OneClassError(
             f"all {len(flags)} rows are {present} and none is {absent}: take rows with both (a "

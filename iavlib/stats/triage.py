@@ -54,8 +54,8 @@ def triage_curve(loss: ArrayLike, score: ArrayLike) -> pd.DataFrame:
     [0.0, 0.6, 0.9, 1.0]
     """
     check_aligned(loss=loss, score=score)
-    values, ranks = _losses(loss), _Order(finite_values(score, "scores"))
-    ranks.check(values)
+    ranks = _Order(finite_values(score, "scores"))
+    values = _losses(loss, len(ranks.rows))
     examined, found = ranks.curves(np.ones((1, len(values))), values)
     k = np.rint(examined[0] * len(values)).astype(int)
     return pd.DataFrame({"k": k, "examined": examined[0], "found": found[0]})
@@ -104,15 +104,13 @@ def triage_gains(
         When `reference` is no column.
     """
     check_aligned(loss=loss, scores=scores, clusters=clusters)
-    values = _losses(loss)
+    values = _losses(loss, len(scores))
     if any(not 0 < share < 1 for share in shares):
         raise ValueError(f"shares must lie between 0 and 1, not {list(shares)}")
     named = {str(name): finite_values(scores[name], f"scores {name!r}") for name in scores}
     if reference is not None and reference not in named:
         raise KeyError(f"no order {reference!r}; there are {', '.join(named)}")
     orders = {name: _Order(score) for name, score in {**named, BEST: values}.items()}
-    for order in orders.values():
-        order.check(values)
     codes, _ = cluster_codes(clusters, len(values))
 
     def statistic(weights: np.ndarray) -> np.ndarray:
@@ -140,11 +138,6 @@ class _Order:
         self.rows = np.argsort(-score, kind="stable")
         ordered = score[self.rows]
         self.starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-
-    def check(self, loss: np.ndarray) -> None:
-        """Refuse scores of another number of rows than losses."""
-        if len(self.rows) != len(loss):
-            raise ValueError(f"{len(loss)} losses but {len(self.rows)} scores")
 
     def curves(self, weights: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compute shares examined and found of each replicate, both (b, blocks + 1)."""
@@ -179,8 +172,10 @@ def _table(drawn, names: list[str], columns: list[str]) -> pd.DataFrame:
     return wide[[column + suffix for column in columns for suffix in estimates]]
 
 
-def _losses(loss: ArrayLike) -> np.ndarray:
+def _losses(loss: ArrayLike, n_scores: int) -> np.ndarray:
     values = finite_values(loss, "losses")
+    if len(values) != n_scores:
+        raise ValueError(f"{len(values)} losses but {n_scores} scores")
     if (values < 0).any() or not values.any():
         raise ValueError("losses must not be negative, and one at least must be above 0")
     return values

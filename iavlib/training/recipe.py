@@ -1,11 +1,12 @@
 """How a network is trained, as one value: optimiser, schedule, batches, what is kept."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from iavlib.core.errors import TrainingError, suggest
-from iavlib.core.settings import Settings, read_settings
+from iavlib.core.settings import Settings, read_settings, read_yaml
 
 Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -106,51 +107,11 @@ class Recipe(Settings):
         return self
 
 
-_PUBLISHED = {"optimizer": "sgd", "decay_norms": True, "schedule": "step", "num_aug": 3}
-_PUBLISHED |= {"drop_last": True, "augmentation": "paper", "precision": "fp16"}
-_OURS = {"ema": 0.99, "clip_norm": 1.0, "precision": "bf16"}
-# Of segmentation by several annotators: the last epoch is kept, since the truth is unknown.
-_ANNOTATORS = {"lr": 1e-2, "weight_decay": 1e-5, "epochs": 40, "augmentation": "none"}
-_ANNOTATORS |= {"select": None}
-
-#: The recipes by name. "paper" and "paper_finetune" are the published ones, "student" that of the
-#: contradicting report, "annotators-released" that of the confusion-matrix method's released
-#: notebook of digits, "annotators-avap" what is published of AVAP's.
+#: The recipes by name; ``recipes.yml`` lists what differs from the defaults.
 RECIPES = {
     name: Recipe(name=name, **fields)
-    for name, fields in {
-        "paper": {**_PUBLISHED, "lr": 0.01, "epochs": 50},
-        "paper_finetune": {**_PUBLISHED, "lr": 0.001, "step_size": 3, "epochs": 15},
-        "modern": {
-            **_OURS,
-            **{"loss": "beta_nll", "head": "beta", "weight_decay": 0.05, "warmup_epochs": 2},
-            **{"epochs": 30, "patience": 8, "backbone_lr_factor": 0.1},
-        },
-        "finetune": {
-            **_OURS,
-            **{"loss": "mae", "head": "linear", "dropout": 0.3, "lr": 3e-4, "warmup_epochs": 0.8},
-            **{"epochs": 8, "backbone_lr_factor": 0.33, "freeze_batchnorm": True},
-            "augmentation": "flips",
-        },
-        "student": {
-            **{"loss": "mse", "head": "linear", "dropout": 0.0, "optimizer": "adam", "lr": 1e-4},
-            **{"weight_decay": 0.0, "decay_norms": True, "schedule": "constant", "epochs": 10},
-            **{"augmentation": "student", "select": ("mse", "min"), "patience": 3},
-        },
-        "annotators": {**_ANNOTATORS, "warmup_epochs": 1, "batch_size": 16},
-        "annotators-released": {
-            **_ANNOTATORS,
-            **{"decay_norms": True, "schedule": "constant", "batch_size": 5},
-        },
-        "annotators-avap": {
-            **_ANNOTATORS,
-            **{"optimizer": "adam", "lr": 1e-4, "schedule": "constant", "batch_size": 8},
-        },
-        "smoke": {
-            **{"optimizer": "sgd", "lr": 0.01, "schedule": "step", "epochs": 2, "batch_size": 8},
-            **{"eval_batch_size": 16, "augmentation": "flips"},
-        },
-    }.items()
+    for name, fields in read_yaml(Path(__file__).with_name("recipes.yml")).items()
+    if not name.startswith("_")
 }
 
 

@@ -538,7 +538,8 @@ def test_progress_is_shown_from_the_first_file_to_the_report(twelve, tmp_path):
     options = {"progress": lambda *counts: calls.append(counts), "log": calls.append}
     analyse(twelve, tmp_path / "out", **options)
     assert calls[:36] == [(n, 36) for n in range(1, 37)]
-    assert calls[-14:] == [*((n, 12) for n in range(13)), "writing tables and the report"]
+    counts = "36 rows or objects: 36 used, 0 merged, 0 left out"
+    assert calls[-15:] == [*((n, 12) for n in range(13)), counts, "writing tables and the report"]
     shutil.rmtree(tmp_path / "out" / "consensus")
     again = analyse(twelve, tmp_path / "out")
     assert again.n_reused == 12
@@ -568,5 +569,9 @@ def test_an_image_that_cannot_be_measured_is_reported_and_the_rest_is_done(
     masks = {(image, who): 8 for image in ("large", "small") for who in ("ann", "bob")}
     result = analyse(study(tmp_path / "in", masks), tmp_path / "out", processes=1)
     assert list(result.images.index) == ["small"]
-    [problem] = result.problems["problem"]
-    assert type(error).__name__ in problem and result.problems["image_id"].tolist() == ["large"]
+    [problem] = set(result.problems["problem"])
+    assert type(error).__name__ in problem and result.problems["image_id"].tolist() == ["large"] * 2
+    assert result.problems["mask_id"].tolist() == ["m0.png", "m1.png"]
+    rows = pd.read_csv(tmp_path / "out" / "rows.csv")
+    assert rows["status"].tolist() == ["left out", "left out", "used", "used"]
+    assert rows["reason"].tolist()[:2] == [problem] * 2

@@ -757,7 +757,7 @@ def test_what_is_not_a_mask_is_counted_with_its_reason(tmp_path):
         "img0": ["a box", "no other mask of its image"],
         **{"img1": ["", ""], "img2": ["", ""], "img7": ["no object is drawn"]},
     }
-    text = "\n".join(listing.summary())
+    text = "\n".join([*listing.summary(), listing.counts()])
     assert "7 rows or objects: 4 used, 0 merged, 3 left out" in text
     assert "left out: 1, a box (first all.json, annotation 0)" in text
 

@@ -1,7 +1,11 @@
 """Rows of a user's table: spellings, objects, orientation; every row ends in a count."""
 
+import html
 import json
+import os
+import shutil
 import unicodedata
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -651,3 +655,323 @@ def test_dots_belong_to_the_name_of_an_image(tmp_path, names, suffix, photograph
     rows = read_listing(tmp_path).rows
     assert rows.groupby("image_id")["annotator"].nunique().to_dict() == dict.fromkeys(names, 2)
     assert rows["image_path"].notna().all() == bool(photographs)
+
+
+# --- what is printed, what the report states and what rows.csv holds are one ---------------------
+
+
+def said(printed, out):
+    """Return the lines on what was read; the report, the JSON and rows.csv must hold them."""
+    notes = json.loads((out / "agreement.json").read_text())["notes"]
+    page, lines = (
+        (out / "report.html").read_text(),
+        [line.removeprefix("note: ") for line in printed],
+    )
+    for note in notes:
+        assert note in lines and f"<li>{html.escape(note, quote=False)}</li>" in page.replace(
+            "&#39;", "'"
+        ).replace("&#34;", '"')
+    rows = pd.read_csv(out / "rows.csv", keep_default_na=False)
+    n = rows["status"].value_counts()
+    counted = ", ".join(f"{n.get(kind, 0)} {kind}" for kind in ("used", "merged", "left out"))
+    assert f"{len(rows)} rows or objects: {counted}" in notes
+    assert ("All masks could be used" in page) == (
+        "left out" not in n and "<h2>Problems" not in page
+    )
+    for reason, some in rows[rows["status"] == "left out"].groupby("reason"):
+        assert f"left out: {len(some)}, {reason} (first {some['where'].iloc[0]})" in notes
+    return notes
+
+
+BAD = {
+    "all used": {},
+    "another size": {"c.png": A[:20]},
+    "another size of two": {"y.png": A[:20]},
+    "missing": {"c.png": None},
+    "missing of two": {"y.png": None},
+    "no picture": {"c.png": b"text"},
+    "several bad": {"c.png": b"text", "y.png": None},
+    "a picture": {"c.png": np.random.default_rng(0).integers(0, 255, (H, W, 3), np.uint8)},
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("objects", [False, True])
+def test_counts_are_the_same_everywhere(two, case, objects):
+    save(two / "c.png", B)
+    for name, content in BAD[case].items():
+        if isinstance(content, np.ndarray):
+            save(two / name, content)
+        elif content is None:
+            (two / name).unlink()
+        else:
+            (two / name).write_bytes(content)
+    rows = ["a,a.png,1", "a,b.png,2", "a,c.png,3", "x,x.png,1", "x,y.png,2"]
+    if objects:  # of the third annotator, and of the second on the other image
+        for name in ("c2.png", "y2.png"):
+            save(two / name, disc(x=38, radius=5))
+        rows += ["a,c2.png,3", "x,y2.png,2"]
+    printed = []
+    analyse(table(two, rows), two / "out", log=printed.append)
+    notes = said(printed, two / "out")
+    read = pd.read_csv(two / "out" / "rows.csv").set_index("where")
+    if case == "another size of two" and objects:
+        assert "differ in the size" in read.loc["line 6", "reason"]
+        assert read.loc["line 5", "reason"] == "no other mask of its image"
+    if case == "another size of two" and not objects:
+        assert "unlike" in read.loc["line 5", "reason"] and "unlike" in read.loc["line 6", "reason"]
+    assert notes and len(pd.read_csv(two / "out" / "pairs.csv")) > 0
+
+
+@pytest.mark.parametrize(("votes", "few"), [(1, 0), (2, 0), (3, 1), (4, 2), (0.9, 0)])
+def test_a_quorum_above_the_masks_of_images_is_said(two, votes, few):
+    save(two / "c.png", B)
+    rows = table(two, ["a,a.png,1", "a,b.png,2", "a,c.png,3", "x,x.png,1", "x,y.png,2"])
+    printed = []
+    analyse(rows, two / "out", quorum=votes, log=printed.append)
+    notes = [note for note in said(printed, two / "out") if "quorum" in note]
+    assert len(notes) == (few > 0)
+    assert (
+        not few or f"of {votes} votes is more than the masks of {few} of the 2 images" in notes[0]
+    )
+
+
+@pytest.mark.parametrize("several", [1, 2, 3])
+def test_equal_accounts_of_several_files_are_said_alike(tmp_path, several):
+    value = {"points": [[10, 10], [60, 10], [60, 60]], "polygonlabels": ["lesion"]}
+    size = {"original_width": W, "original_height": H, "type": "polygonlabels"}
+    result = [{"value": value, **size, "id": "r"}]
+    for site in range(several):
+        drawn = [{"id": n, "completed_by": n, "result": result} for n in (1, 2)]
+        tasks = [{"data": {"image": "/data/img.png"}, "annotations": drawn}]
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"site{site}.json").write_text(json.dumps(tasks))
+    printed = []
+    analyse(tmp_path / "in", tmp_path / "out", log=printed.append)
+    notes = said(printed, tmp_path / "out")
+    assert any("one person's" in note for note in notes) == (several > 1)
+
+
+BINARY = {
+    "0 and 255": A.astype(np.uint8) * 255,
+    "0 and 1": A.astype(np.uint8),
+    "bool": A,
+    "grey": np.where(A, 200, 30).astype(np.uint8) * A,
+    "soft": (np.hypot(X - 20, Y - 16) * -9 + 200).clip(0, 255).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("kind", BINARY)
+@pytest.mark.parametrize("label", ["lesion", "1", "lesion,crust", ""])
+def test_a_class_of_masks_without_classes_is_refused(tmp_path, kind, label):
+    for who in ("ann", "bob"):
+        save(tmp_path / who / "img.png", BINARY[kind])
+    assert len(read_listing(tmp_path, label="any").rows) == 2
+    if (kind, label) == ("0 and 1", "1"):  # the value of the file
+        assert len(read_listing(tmp_path, label=label).rows) == 2
+        return
+    with pytest.raises(DataError, match=r"no class .* binary"):
+        read_listing(tmp_path, label=label)
+
+
+@pytest.mark.parametrize("values", [(1, 2, 1, 2), (1, 1, 1, 2), (1, 1, 2, 2), (1, 1, 1, 1)])
+def test_files_of_one_value_each_are_classes_where_one_annotator_has_several(tmp_path, values):
+    names = [tmp_path / who / f"{image}.png" for who in ("ann", "bob") for image in ("i", "j")]
+    for name, value in zip(names, values, strict=True):
+        save(name, A.astype(np.uint8) * value)
+    if len(set(values[:2])) + len(set(values[2:])) > 2:
+        with pytest.raises(DataError, match=r"2 classes \(with objects\): 1"):
+            read_listing(tmp_path)
+    else:  # 255, or a value for each annotator
+        assert data.load("folder", path=str(tmp_path)).pairs["dice"].tolist() == [1, 1]
+    assert data.load("folder", path=str(tmp_path), label="any").pairs["dice"].tolist() == [1, 1]
+    if 2 in values:
+        found = data.load("folder", path=str(tmp_path), label="2").pairs
+        assert found["dice"].tolist() == [float(values[k] == values[k + 2]) for k in (0, 1)]
+
+
+def test_a_class_may_have_a_comma_in_its_name(two):
+    rows = ["a;a.png;1;mole, flat", "a;b.png;2;mole, flat", "a;x.png;1;hair", "a;y.png;2;hair"]
+    rows = table(two, rows, "image;mask;annotator;label")
+    assert len(read_listing(rows, label="mole, flat").rows) == 2
+    with pytest.raises(DataError, match="hair"):
+        read_listing(rows, label="hairs,mole, flat")
+
+
+@pytest.mark.parametrize("label", ["lesoin", "Lesion, crsut", "nail"])
+def test_a_misspelt_class_is_named_with_those_that_are_near(two, label):
+    rows = table(two, ["a,a.png,1,lesion", "a,b.png,2,Lesion"], "image,mask,annotator,label")
+    near = "lesion" if label == "lesoin" else "known: "
+    with pytest.raises(DataError, match=near):
+        read_listing(rows, label=label)
+
+
+@pytest.mark.parametrize("place", ["last", "middle", "three lines"])
+def test_a_cell_may_have_several_lines(two, place):
+    comment = '"two\nlines"' if place != "three lines" else '"one\n\n""two"", three\nlines"'
+    header = "image,mask,annotator,comment"
+    rows = [
+        f"img0,a.png,1,{comment}",
+        "img0,b.png,2,x",
+        'img1,x.png,"1",',
+        f"img1,y.png,2,{comment}",
+    ]
+    if place == "middle":
+        header = "image,comment,mask,annotator"
+        rows = [
+            f"img0,{comment},a.png,1",
+            "img0,x,b.png,2",
+            "img1,,x.png,1",
+            f"img1,{comment},y.png,2",
+        ]
+    listing = read_listing(table(two, rows, header))
+    assert counts(listing) == {"used": 4} and set(listing.rows["annotator"]) == {"1", "2"}
+    assert not any("quote" in note for note in listing.notes)
+
+
+# --- palettes, negative values, links, archives, documents beside masks --------------------------
+
+
+def of_palette(path, mask, colours, **options):
+    image = Image.fromarray(mask.astype(np.uint8), "P")
+    image.putpalette([*colours, *[0] * (768 - len(colours))])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+
+
+@pytest.mark.parametrize(
+    ("colours", "options"),
+    [
+        ([0, 0, 0, 255, 0, 0], {}),
+        ([0] * 6, {}),  # the numbers alone tell inside from outside
+        ([255] * 6, {}),
+        ([255] * 6, {"transparency": 0}),
+        ([0] * 6, {"transparency": 0}),
+        ([0, 0, 0, 255, 255, 255], {"transparency": 0}),
+    ],
+)
+def test_masks_of_a_palette(tmp_path, colours, options):
+    for who, mask in (("ann", A), ("bob", B)):
+        of_palette(tmp_path / who / "i.png", mask, colours, **options)
+        np.testing.assert_array_equal(read_mask(tmp_path / who / "i.png"), mask)
+    assert data.load("folder", path=str(tmp_path)).pairs["dice"].tolist() == [dice(A, B)]
+
+
+@pytest.mark.parametrize("values", [(-3.0, 3.0), (-1, 1), (-1, 0, 1), (-2, -1, 0)])
+def test_negative_values_are_no_classes(tmp_path, values):
+    values = np.array(values)[np.clip(A.astype(int) + B, 0, len(values) - 1)]
+    for who in ("ann", "bob"):
+        (tmp_path / who).mkdir()
+        np.save(tmp_path / who / "i.npy", values)
+    with pytest.raises(DataError, match="negative values"):
+        data.load("folder", path=str(tmp_path))
+
+
+def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
+    save(tmp_path / "ann" / "i.png", A), save(tmp_path / "bob" / "i.png", B)
+    (tmp_path / "ann" / "all").symlink_to(tmp_path)
+    (tmp_path / "cem").symlink_to(tmp_path / "bob")  # which is a folder of masks like others
+    rows = read_listing(tmp_path).rows
+    assert rows["annotator"].tolist() == ["ann", "bob", "cem"]
+
+
+def test_equal_archives_under_several_names(tmp_path):
+    for who in ("ann", "bob"):
+        save(tmp_path / who / "i.png", A)
+    shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path, "ann")
+    (tmp_path / "in").mkdir()
+    for name in ("ann.zip", "B b.1.ZIP"):
+        shutil.copy(tmp_path / "all.zip", tmp_path / "in" / name)
+    assert read_listing(tmp_path / "in").rows["annotator"].tolist() == ["B b.1", "ann"]
+    shutil.make_archive(str(tmp_path / "whole"), "zip", tmp_path / "in")
+    assert len(read_listing(tmp_path / "whole.zip").rows) == 2
+    (tmp_path / "outer").mkdir()
+    shutil.move(tmp_path / "whole.zip", tmp_path / "outer")
+    assert len(read_listing(tmp_path / "outer").rows) == 2  # one archive in a folder
+
+
+def test_masks_beside_documents_are_said_and_are_no_photographs(tmp_path):
+    for who in ("ann", "bob"):
+        write_drawing(tmp_path / who / "img.json", "img.png")
+    save(tmp_path / "cem" / "img.png", A)
+    photograph = np.random.default_rng(0).integers(0, 255, (H, W, 3), np.uint8)
+    save(tmp_path / "dermoscopy" / "other.png", photograph)
+    (tmp_path / "dan").mkdir()
+    np.save(tmp_path / "dan" / "img.npy", A)
+    (tmp_path / "eve.json").write_text("[1]")
+    listing = read_listing(tmp_path)
+    assert set(listing.rows["annotator"]) == {"ann", "bob"}
+    assert listing.rows["image_path"].isna().all()
+    notes = "; ".join(listing.notes)
+    assert "2 folders hold masks beside documents and are not used (first cem)" in notes
+    assert "1 documents have no format that is read (first eve.json)" in notes
+    save(tmp_path / "dermoscopy" / "img.png", photograph)
+    assert read_listing(tmp_path).rows["image_path"].str.contains("dermoscopy").all()
+
+
+def test_names_that_run_together_are_two_masks(tmp_path):
+    for image, people in (("img_1", "ab"), ("img", ("1_a", "b"))):
+        for who in people:
+            write_drawing(tmp_path / who / f"{image}.json", f"{image}.png")
+    masks = data.load("folder", path=str(tmp_path)).masks
+    assert masks.index.is_unique and masks["image_id"].value_counts().to_dict() == {
+        "img": 2,
+        "img_1": 2,
+    }
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_the_same_mask_twice_is_said(two, equal):
+    rows = ["a,a.png,1", f"a,{'x' if equal else 'b'}.png,2"]
+    printed = []
+    analyse(table(two, rows), two / "out", log=printed.append)
+    found = [note for note in said(printed, two / "out") if "Same mask twice" in note]
+    assert bool(found) == equal
+
+
+@pytest.mark.parametrize(
+    "images", [("img1", "img2"), ("img_1", "img_2"), ("case.1", "case.2"), ("mole",)]
+)
+@pytest.mark.parametrize("people", [("ann", "bob"), ("ann", "bob", "cem")])
+@pytest.mark.parametrize("form", ["{i}_{w}", "{i}.{w}", "{w}.{i}"])
+@pytest.mark.parametrize("photographs", [False, True])
+def test_a_dot_may_part_image_and_annotator(tmp_path, images, people, form, photographs):
+    photographs |= form == "{w}.{i}" and "_" in images[0]  # or 1 by ann.img, 2 by ann.img
+    for i in images:
+        for w in people:
+            save(tmp_path / f"{form.format(i=i, w=w)}.png", A)
+        if photographs:
+            save(tmp_path / "images" / f"{i}.jpg", np.zeros((H, W, 3), np.uint8))
+    rows = read_listing(tmp_path).rows
+    assert set(zip(rows["image_id"], rows["annotator"], strict=True)) == set(
+        product(images, people)
+    )
+    assert len(rows) == len(images) * len(people)
+
+
+@pytest.mark.parametrize("counts", [[5, 7], [W * H + 1], [0, W * H - 1]])
+def test_run_lengths_that_do_not_fill_the_image_are_left_out(tmp_path, counts):
+    one = {"image_id": 1, "category_id": 1}
+    good = {"size": [H, W], "counts": [W * H - 9, 9]}
+    drawn = [("ann", good), ("bob", good), ("cem", {"size": [H, W], "counts": counts})]
+    marked = [one | {"id": n, "annotator": w, "segmentation": s} for n, (w, s) in enumerate(drawn)]
+    image = {"id": 1, "file_name": "i.jpg", "width": W, "height": H}
+    document = {"images": [image], "categories": [], "annotations": marked}
+    (tmp_path / "all.json").write_text(json.dumps(document))
+    analyse(tmp_path / "all.json", tmp_path / "out")
+    rows = pd.read_csv(tmp_path / "out" / "rows.csv")
+    assert rows["status"].tolist() == ["used", "used", "left out"]
+    assert f"{sum(counts)} pixels, not {W} x {H}" in rows["reason"][2]
+
+
+def test_pipes_are_not_read(two):
+    os.mkfifo(two / "pipe.png")
+    listing = read_listing(table(two, ["i,a.png,1", "i,b.png,2", "i,pipe.png,3"]), strict=False)
+    assert listing.account["reason"].tolist() == ["", "", "no regular file"]
+    with pytest.raises(DataError, match="no regular file"):
+        read_mask(two / "pipe.png")
+    for who in ("ann", "bob"):
+        save(two / "in" / who / "i.png", A)
+        os.mkfifo(two / "in" / who / "p.png")
+        os.mkfifo(two / "in" / who / "p.json")
+    assert read_listing(two / "in").rows["image_id"].tolist() == ["i", "i"]

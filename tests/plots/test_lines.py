@@ -3,7 +3,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import pytest
 
 from iavlib import plots, stats
 
@@ -80,17 +79,6 @@ def test_roc_names_areas():
     (ax,) = plots.roc({"a": curve}, {"a": area}).axes
     assert legend_of(ax) == [f"a: {area.value:.3f} ({area.low:.3f} to {area.high:.3f})"]
     assert ax.lines[0].get_ydata().tolist() == curve["sensitivity"].tolist()
-
-
-@pytest.mark.parametrize("n_models", [1, 2])
-def test_reliability_counts_every_image(n_models):
-    malignant, score = sample()
-    bins = {f"model {i}": stats.reliability_curve(malignant, score) for i in range(n_models)}
-    top, bottom = plots.reliability(bins).axes
-    assert sum(bar.get_height() for bar in bottom.patches) == n_models * len(score)
-    filled = (bins["model 0"]["n"] > 0).sum()
-    assert len(top.containers[0].lines[0].get_xdata()) == filled
-    assert legend_of(top) == list(bins)
 
 
 def test_agreement_reliability_has_a_line_per_run():

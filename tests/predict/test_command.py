@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from iavlib.cli.main import app
 from iavlib.predict import run as job
+from iavlib.predict.report import summarise
 
 
 def iav(*arguments):
@@ -134,7 +135,39 @@ def test_bad_images_are_rows_and_the_rest_is_done(predict, folder, photograph, t
     assert sorted(good.index) == ["first.png", "good.jpg", "second.png"]
     assert good["predicted_dice"].astype(float).between(0, 1).all()
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("not predicted:") == len(expected)
+    assert page.count("<td>not predicted:") == len(expected)
+    about = json.loads((tmp_path / "out" / "about.json").read_text())
+    printed = done.output.splitlines()
+    assert about["summary"][0] == f"3 images predicted, {len(expected)} not"
+    grouped = [line for line in about["summary"] if line.startswith("not predicted: ")]
+    assert "not predicted: 4, 2 frames or pages (first moving.gif)" in grouped
+    assert grouped[-1].endswith("further reasons, which predictions.csv lists")
+    for line in [*about["summary"], *(f"warning: {text}" for text in about["warnings"])]:
+        assert line in printed
+    for line in about["summary"]:
+        assert f"<li>{html.escape(line)}</li>" in page
+
+
+@pytest.mark.parametrize("flags", [(), ("no",), ("yes", "no", "yes"), ("unknown",), ("no", None)])
+def test_the_summary_counts_what_is_unlike_the_training_images(flags):
+    states = {"status": "predicted", "problem": "", "notes": ""}
+    rows = [states | {"image": f"{n}.png", "out_of_distribution": f} for n, f in enumerate(flags)]
+    text = "\n".join(summarise(rows, {"with_masks": None}))
+    known, unlike = sum(f in ("yes", "no") for f in flags), flags.count("yes")
+    assert (f"distribution: {unlike} of {known} images" in text) == (known > 0)
+    assert ("(first 0.png)" in text) == (unlike > 0)
+    assert (f"not known of {len(flags) - known} images" in text) == (known < len(flags))
+
+
+def test_the_summary_counts_masks_and_notes():
+    row = {"image": "a.png", "status": "predicted", "problem": "", "out_of_distribution": "no"}
+    rows = [row | {"notes": "used to train m"}, row | {"image": "b.png", "notes": ""}]
+    rows.append(row | {"image": "c.png", "notes": "mask a: cut"})
+    rows.append(row | {"image": "d.png", "notes": "mask a: cut"})
+    lines = summarise(rows, {"with_masks": 0})
+    notes = ["note: 2, mask a: cut (first c.png)", "note: 1, used to train m (first a.png)"]
+    assert [line for line in lines if line.startswith("note")] == notes
+    assert "outlines: masks were found for 0 of 4 images" in lines
 
 
 def test_an_empty_folder_alone_is_a_row(predict, tmp_path):

@@ -1,5 +1,7 @@
 """Predictions of new images: the numbers, the intervals, what is like the training images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,6 +115,10 @@ def test_images_like_the_training_images_are_rarely_flagged():
     assert strange["out_of_distribution"].all()
     assert strange["ood_p"].eq(1 / 100).all()
     assert 0.4 < alike["ood_p"].mean() < 0.6
+    for n, known in ((18, False), (19, True)):  # of 18, none could be flagged
+        few = OodReference(train.astype(np.float16), nearest_distance(draw(n), train))
+        flags = few.score(rng.normal(size=(50, 32)))["out_of_distribution"]
+        assert flags.eq(1).all() if known else flags.isna().all()
 
 
 def test_what_new_images_are_compared_with_is_kept_beside_the_network(runs, predictors):
@@ -135,12 +141,13 @@ def test_what_new_images_are_compared_with_is_kept_beside_the_network(runs, pred
     expected = nearest_distance(one.features(squares(runs[1]["iaa"], 64)), kept.features)
     np.testing.assert_allclose(own["ood_distance"], expected)
     assert subsets.isin(["train", "val", "test"]).all()
-    assert (
-        make_ensemble([one], 0.2)
-        .predict({64: squares(runs[1]["iaa"], 64)})["out_of_distribution"]
-        .isin(["yes", "no"])
-        .all()
-    )
+    ensemble, pixels = make_ensemble([one], 0.2), {64: squares(runs[1]["iaa"], 64)}
+    assert ensemble.predict(pixels)["out_of_distribution"].eq("unknown").all()  # of 18 images
+    assert "that takes 19" in " ".join(describe(ensemble))
+    more = OodReference(kept.features, np.repeat(kept.validation, 2))
+    ensemble = replace(ensemble, references={one.name: more})
+    assert ensemble.predict(pixels)["out_of_distribution"].isin(["yes", "no"]).all()
+    assert "An image is out of distribution when" in " ".join(describe(ensemble))
     other = predictors["multitask"].run.folder / FILE
     other.write_bytes(path.read_bytes())
     with pytest.raises(DataError, match="made for another network"):

@@ -104,6 +104,19 @@ def test_names_that_occur_twice_are_kept_apart(segmenters, folder, tmp_path):
     assert again.exit_code == 0 and len(list((out / "consensus").iterdir())) == 2
 
 
+def test_dots_belong_to_the_names_of_photographs(segmenters, folder, tmp_path):
+    names = ["case.1", "case.2", "case.1.5.JPG", "Ä b.v2.png"]
+    with Image.open(folder / "first.png") as image:
+        for name in names:
+            image.convert("RGB").save(tmp_path / name, "PNG")
+    out, model = tmp_path / "out", segmenters[1]["cm"].folder
+    done = iav("predict", *(tmp_path / name for name in names), "--run", model, "--out", out)
+    assert done.exit_code == 0, done.output
+    ids = ["case.1", "case.1.5", "case.2", "Ä b.v2"]
+    assert {p.name for p in (out / "consensus").iterdir()} == {f"{name}.png" for name in ids}
+    assert sorted(read_listing(out / "masks.csv").rows["image_id"].unique()) == ids
+
+
 def test_a_segmentation_is_applied_alone(segmenters, runs, folder, tmp_path):
     models = ["--run", segmenters[1]["cm"].folder, "--run", runs[1]["iaa"].folder]
     done = iav("predict", folder, *models, "--out", tmp_path / "out")

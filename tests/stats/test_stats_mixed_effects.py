@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import optimize
 
-from iavlib.stats import clustered_linear_model, mixed_effects_model
+from iavlib.stats import clustered_coefficient, mixed_effects_model
 
 # Davies & Goldsmith (1972): paste strength, ten batches, three casks each, two analyses each.
 PASTES = """
@@ -143,7 +143,7 @@ def test_planted_effect_and_variances_are_recovered():
     malignant = fit.coefficients.loc["malignant"]
     assert malignant["ci_low"] < -0.05 < malignant["ci_high"]
     assert fit.variances["sd"].tolist() == pytest.approx([0.08, 0.06, 0.1], abs=0.015)
-    beside = clustered_linear_model(data, "dice ~ malignant", "patient").loc["malignant"]
+    beside = clustered_coefficient(data, "dice", clusters="patient")
     assert malignant["se"] == pytest.approx(beside["se"], rel=0.3)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iavlib.stats.dominance import ClusterLabels
+from iavlib.stats.associations import ClusterLabels
 
 # Patients a, b, c of one label each; d has a benign and a malignant image of two rows each.
 CLUSTERS = np.array(list("aabcccdddd"))

@@ -1,4 +1,4 @@
-"""Thresholds and reliability: by hand, exhaustive and planted."""
+"""Thresholds and calibration: by hand and exhaustive."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ from test_classification_scores import samples
 from iavlib.stats import (
     OneClassError,
     choose_threshold,
-    reliability_curve,
 )
 from iavlib.stats.classification import bin_rows, weighted_ece
 
@@ -60,15 +59,8 @@ def test_threshold_of_certain_scores():
     assert rates(malignant, np.array([low, 0.5]), best.value) == (1, 1)
 
 
-def test_reliability_by_hand():
+def test_calibration_error_by_hand():
     malignant, score = [False, True, False, True], [0.0, 0.3, 0.35, 1.0]
-    curve = reliability_curve(malignant, score)
-    assert curve["n"].tolist() == [1, 0, 0, 2, 0, 0, 0, 0, 0, 1]
-    bin_ = curve.loc[3]
-    assert bin_["predicted"] == pytest.approx(0.325) and bin_["observed"] == 0.5
-    # Wilson's interval of 1 in 2, as R's prop.test(1, 2, correct = FALSE).
-    assert (bin_["ci_low"], bin_["ci_high"]) == pytest.approx((0.0945312, 0.9054688), abs=1e-7)
-    assert curve.loc[1, ["predicted", "observed", "ci_low"]].isna().all()
     expected = (2 * abs(0.325 - 0.5) + 0 + 0) / 4
     assert error_of(malignant, score, 10) == pytest.approx(expected)
 
@@ -79,20 +71,6 @@ def test_bins_are_closed_below(n_bins):
     assert bin_rows(ends, n_bins).tolist() == [*range(n_bins), n_bins - 1]
 
 
-@settings(deadline=None)
-@given(samples(), st.integers(1, 12))
-def test_curve_and_error_agree(sample, n_bins):
-    malignant, score = sample
-    curve = reliability_curve(malignant, score, n_bins)
-    assert curve["n"].sum() == len(score) and curve["n_malignant"].sum() == malignant.sum()
-    filled = curve[curve["n"] > 0]
-    assert ((filled["low"] <= filled["predicted"] + 1e-12) & (filled["ci_low"] >= 0)).all()
-    gap = (filled["n"] * (filled["predicted"] - filled["observed"]).abs()).sum() / len(score)
-    assert error_of(malignant, score, n_bins) == pytest.approx(gap)
-
-
 def test_bad_input_is_named():
     with pytest.raises(OneClassError):
         choose_threshold([True, True], [0.1, 0.2])
-    with pytest.raises(ValueError, match="n_bins must be"):
-        reliability_curve([True, False], [0.1, 0.2], n_bins=0)

@@ -23,7 +23,7 @@ import difflib
 import hashlib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
@@ -76,8 +76,8 @@ class Listing:
         One row per mask, indexed by the position of its first object: ``image_id``, ``image``,
         ``mask`` (as named), ``annotator``, ``session``, ``tool``, ``skill``, ``malignancy``,
         ``patient``, ``lesion``, ``mask_path`` (absolute), ``image_path`` (absolute, missing where
-        there is no file), ``size`` (width and height), and ``problem`` and ``hint`` where the mask
-        cannot be used.
+        there is no file), ``size`` (width and height), ``members`` (positions of its objects), and
+        ``problem`` and ``hint`` where the mask cannot be used.
     source : iavlib.data.own_masks.Source
     account : pandas.DataFrame
         One row per row or object that was read: ``where``, ``image_id``, ``annotator``, ``label``,
@@ -120,17 +120,36 @@ class Listing:
         usable = self.rows[self.rows["problem"].isna()]
         people = usable["annotator"].unique()
         classes = ", ".join(f"{name} ({n})" for name, n in list(self.classes.items())[:12])
-        n = self.account["status"].value_counts().reindex(["used", "merged", "left out"]).fillna(0)
         lines = [
             f"format: {self.source.format}",
             f"{usable['image_id'].nunique():,} images, {len(people):,} annotators "
             f"({_first(people, ', ')}){', classes: ' * bool(classes)}{classes}",
-            f"{len(self.account):,} rows or objects: "
-            + ", ".join(f"{int(count):,} {status}" for status, count in n.items()),
         ]
+        return [*lines, *self.left_out(), *(f"note: {note}" for note in self.notes)]
+
+    def left_out(self) -> list[str]:
+        """Return how many rows or objects are left out for each reason, in lines."""
         out = self.account[self.account["status"] == "left out"].groupby("reason", sort=False)
-        lines += [f"left out: {len(g):,}, {r} (first {g['where'].iloc[0]})" for r, g in out]
-        return [*lines, *(f"note: {note}" for note in self.notes)]
+        return [f"left out: {len(g):,}, {r} (first {g['where'].iloc[0]})" for r, g in out]
+
+    def counts(self) -> str:
+        """Count what became of the rows or objects."""
+        n = self.account["status"].value_counts().reindex(["used", "merged", "left out"]).fillna(0)
+        counted = ", ".join(f"{int(count):,} {status}" for status, count in n.items())
+        return f"{len(self.account):,} rows or objects: {counted}"
+
+    def leave_out(self, reasons: Mapping[str, str]) -> None:
+        """Leave out masks for reasons, in place; and what then is the only mask of its image."""
+        rows, account = self.rows, self.account
+        rows["problem"] = rows["problem"].fillna(rows["mask"].map(reasons).astype("str"))
+        number = rows[rows["problem"].isna()].groupby("image_id").size()
+        lost = ~(rows["problem"].isna() & rows["image_id"].map(number).gt(1))
+        used = set(rows["members"][~lost].explode())
+        for row in rows[lost].itertuples():
+            why = "no other mask of its image" if pd.isna(row.problem) else row.problem
+            account.loc[[m for m in row.members if m not in used], ["status", "reason"]] = [
+                *("left out", why)
+            ]
 
 
 def read_listing(
@@ -182,7 +201,7 @@ def read_listing(
                 problem = f"{error.where}: {error.problem}"
                 raise listing.error([row], problem, error.hint) from None
             rows.loc[row, ["reason", "hint"]] = [error.problem, error.hint]
-    rows = own_masks.by_class(rows, looks, source.names)
+    rows = own_masks.by_class(rows, looks, source.names, label)
     rows, classes = own_masks.choose_label(rows, label, source.path)
     rows = _fit_photographs(rows, looks, listing, strict)
     rows = _sessions(rows, notes)
@@ -198,16 +217,18 @@ def read_listing(
     made = merge(rows[~bad], threshold, account, notes)
     for row, facts in rows[bad & rows["path"].notna()].iterrows():
         made.append({**facts, "row": row, "mask_path": facts["path"], "problem": facts["reason"]})
+        made[-1]["members"] = [row]
     if not made:
         reasons = "; ".join(f"{n} {why}" for why, n in account["reason"].value_counts().items())
         raise DataError(source.path, f"no mask can be used: {reasons}", HINT)
     table = pd.DataFrame(made, index=[one["row"] for one in made]).sort_index(kind="stable")
-    table = table.reindex(columns=[*COLUMNS, "mask_path", "image_path", "problem", "hint", "size"])
-    table = table.astype(dict.fromkeys(table.columns.drop("size"), "str"))
-    number = table[table["problem"].isna()].groupby("image_id").size()
-    alone = account["image_id"].isin(number.index[number < 2]) & (account["reason"] == "")
-    account.loc[alone, ["status", "reason"]] = ["left out", "no other mask of its image"]
-    return replace(listing, rows=table, account=account, classes=classes, looks=looks)
+    texts = [*COLUMNS, "mask_path", "image_path", "problem", "hint"]
+    table = table.reindex(columns=[*texts, "size", "members"]).astype(dict.fromkeys(texts, "str"))
+    again = table.groupby("mask").cumcount()  # image a_b by c, and image a by b_c
+    table["mask"] += again.map(lambda n: f"~{n + 1}" if n else "")
+    listing = replace(listing, rows=table, account=account, classes=classes, looks=looks)
+    listing.leave_out({})
+    return listing
 
 
 def class_names(path: str | Path, progress: Progress = False) -> list[str]:
@@ -444,6 +465,7 @@ def _unite(rows: pd.DataFrame, threshold, account: pd.DataFrame, notes: list[str
         first, n = group.iloc[0], len(group)
         name = first["mask"] or "_".join(filter(None, key))
         row = {**first, "row": group.index[0], "mask": name, "mask_path": first["path"]}
+        row["members"] = list(group.index)
         if len(set(group["size"])) > 1:
             row["problem"] = "objects of one annotator differ in the size of their image"
             status |= dict.fromkeys(group.index, ("left out", row["problem"]))
@@ -506,6 +528,7 @@ def _match(rows, threshold, account: pd.DataFrame, notes, objects: list[dict]) -
                         **{**first, "image_id": f"{image}_object{number}", "mask": name},
                         **{"mask_path": own_masks.keep(lambda mask=mask: mask, facts)},
                         **{"row": groups[key].index[0], "patient": first["patient"] or image},
+                        **{"members": list(groups[key].index)},
                     }
                 )
     notes.append(f"objects were matched one to one: {n}, of which one annotator alone drew {alone}")

@@ -14,11 +14,10 @@ import pooch
 import requests
 
 from iavlib.core.errors import DataError, DatasetUnavailable, FetchError
-from iavlib.core.files import check_writable, disk_error, write_text
+from iavlib.core.files import check_writable, digest, disk_error, write_text
 from iavlib.core.project import data_home
 from iavlib.data.catalogue import Layout, register_own
 from iavlib.data.cohort import Cohort
-from iavlib.data.download import digest
 from iavlib.data.images import image_paths, image_size
 from iavlib.data.schemas import bare_id, check_known, read_table
 

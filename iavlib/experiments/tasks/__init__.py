@@ -206,9 +206,8 @@ def assign_subsets(cohort: Cohort, experiment: Experiment) -> pd.Series:
         if split.kind == "official":
             subsets = official_split(cohort, **settings).assignment
         else:
-            subsets = (cohort.fold if split.kind == "kfold" else cohort.split)(
-                **settings
-            ).assignment
+            divide = cohort.fold if split.kind == "kfold" else cohort.split
+            subsets = divide(**settings).assignment
     except (ValueError, TypeError) as error:
         problem = getattr(error, "problem", str(error).rstrip("."))
         hint = getattr(error, "hint", "correct the experiment's split").rstrip(".")

@@ -26,7 +26,7 @@ from iavlib.experiments.tasks import Log, Outcome
 from iavlib.experiments.tasks.image import IAA, MULTITASK, make_recipe, published_facts
 from iavlib.models import heads
 from iavlib.models.model_files import load_network, save_network
-from iavlib.models.network import Network, build_network
+from iavlib.models.network import Network, build_network, random_start
 from iavlib.training import losses, objectives
 from iavlib.training.batches import ImageBatches, channel_statistics
 from iavlib.training.image_cache import ImageCache, cache_images
@@ -196,8 +196,7 @@ def _build(experiment, settings, recipe: Recipe, targets, train, folder: Path) -
         given = (experiment.weights, experiment.seed, experiment.size)
         network = build_network(experiment.backbone, specs, *given)
     if settings.control == "iaa_input":
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(experiment.seed)
+        with random_start(experiment.seed):
             spec = network.specs[DIAGNOSIS]
             network.heads[DIAGNOSIS] = heads.build_head(spec, network.n_features + 1)
     if task == DIAGNOSIS and AGREEMENT in network.heads:

@@ -17,8 +17,6 @@ follow a batch with weight ``1 - momentum``, classes may be more than two, and p
 items that the crowd votes on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

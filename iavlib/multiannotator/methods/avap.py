@@ -26,8 +26,6 @@ and the likelihood of predicted probabilities p_j of the levels is the sum of p_
 nobody is missing that is p_k, and the usual cross-entropy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 

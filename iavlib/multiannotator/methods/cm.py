@@ -31,8 +31,6 @@ It is then frozen, and a second U-Net is trained with cross-entropy towards the 
 an annotator who is certain outweighing several who are not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -11,8 +11,6 @@ predicted mask. ``df-gt`` is the fusion alone: it does not segment, and only
 diagnosis* of an image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -10,8 +10,6 @@ The two forms of STAPLE also estimate how annotators err: their matrices over th
 times the network's probabilities, are each annotator's map. The others do not model annotators.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

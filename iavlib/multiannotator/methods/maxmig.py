@@ -20,8 +20,6 @@ shares of labels by the aggregator's classes (as the released code estimates the
 AggNet's are. The forecaster from image and labels together is Bayes' rule with these.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -28,8 +28,6 @@ mean square of probabilities and changes the first prediction (in the code this 
 that the term has no effect), and classes exclude each other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -23,8 +23,6 @@ differs: classes exclude each other, so that logits go through a softmax instead
 structure (for two classes the same family), and the loss is a mean over the labels of a batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

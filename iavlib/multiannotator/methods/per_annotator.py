@@ -6,8 +6,6 @@ batches, and share nothing, so that an image that an annotator did not label lea
 as it is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 

@@ -20,8 +20,6 @@ with instance normalisation, instead of three with batch normalisation); network
 batch normalisation, as published.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar

@@ -6,8 +6,6 @@ The loss is, per pixel, the cross-entropy of a reconstruction by a code from the
 divided by its pixels. The consensus is the mean of the draws.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

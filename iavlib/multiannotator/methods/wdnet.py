@@ -16,8 +16,6 @@ predicted by those who did not; where everybody labels all images nobody would b
 is left out at a time. The variant whose weights depend on the image is not built.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch
