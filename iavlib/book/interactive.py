@@ -139,10 +139,10 @@ def collect(
         with only_one(files.lock, f"a run of {stem}"):
             works = sorted(folder.iterdir(), key=lambda work: work.stat().st_mtime, reverse=True)
             for work in works:  # the latest first; an older one is then out of date
-                reason = "a later run was taken over" if stem in taken else _why_not(work, notebook)
+                reason = _why_not(work, notebook)
                 if reason is None:
                     manifest, shown = read_manifest(work / MANIFEST), files.good_manifest()
-                    if shown is not None and shown["finished"] > manifest["finished"]:
+                    if shown is not None and shown["finished"] >= manifest["finished"]:
                         reason = "a later run is shown"
                     elif not fits(manifest):
                         continue
@@ -151,11 +151,10 @@ def collect(
                     publish(work, files)
                     taken.append(stem)
                     log(f"{stem}: took over the run of {_place(work)}")
-                elif reason.startswith("not saved"):
-                    log(f"{stem}: {reason}")
-                    continue
-                elif stem not in taken:
+                else:
                     log(f"{stem}: a run outside of iav run is not taken over: {reason}")
+                    if reason.startswith("not saved"):
+                        continue
                 shutil.rmtree(work)
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -172,8 +171,6 @@ def _why_not(work: Path, notebook: Path) -> str | None:
         facts = json.loads((work / FACTS).read_text(encoding="utf-8"))
         read_manifest(work / MANIFEST, facts["run_id"])
         output = Path(facts["output"])
-        if not output.is_file():
-            return f"{output} is gone"
         executed = source.load_notebook(output)
     except (OSError, ValueError, IavError) as error:
         return str(error)
@@ -183,23 +180,13 @@ def _why_not(work: Path, notebook: Path) -> str | None:
         return f"not saved yet: save {output} to show this run in the book" if recent else "stale"
     if source.has_error(executed):
         return "a cell ended with an error"
-    ran = [
-        c for c in executed["cells"] if c["cell_type"] == "code" and source.cell_source(c).strip()
-    ]
-    counts = [cell.get("execution_count") for cell in ran]
+    code = [cell for cell in executed["cells"] if cell["cell_type"] == "code"]
+    counts = [cell.get("execution_count") for cell in code if source.cell_source(cell).strip()]
     if counts != list(range(1, len(counts) + 1)):
         return "its cells were not run once in order; choose Restart Kernel and Run All Cells"
-    added = (source.INJECTED_TAG, source.ERROR_MARK_TAG)
-    ran = [cell for cell in source.read_cells(output) if not set(added) & set(cell.tags)]
+    added = {source.INJECTED_TAG, source.ERROR_MARK_TAG}
+    ran = [cell for cell in source.read_cells(output) if added.isdisjoint(cell.tags)]
     ran, now = ([(c.kind, c.source) for c in cells] for cells in (ran, source.read_cells(notebook)))
     if ran != now:
         return "it is of another notebook, or the notebook has changed since"
     return None
-
-
-def now_showing(facts: Mapping[str, Any]) -> str:
-    """Describe for the notebook's last cell what happens to this run."""
-    return (
-        f"Run {facts['run_id']} recorded. The next `iav book --no-run` shows it in the book, once "
-        f"{facts['output']} is saved."
-    )

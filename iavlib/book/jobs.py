@@ -377,8 +377,7 @@ def reason_to_run(project: Project, job: Job, train: bool = True) -> str | None:
         reason = describe_changes(manifest.get("inputs") or {}, job.inputs)
     else:
         reason = job.experiments.reason_to_rerun(manifest["finished"], train)
-        left = manifest.get("not_trained")
-        if train and left and reason is None:
+        if train and reason is None and (left := manifest.get("not_trained")):
             reason = f"training was switched off in its last run ({len(left)} left out)"
     return f"{reason}; its last run failed" if reason and failed else reason
 

@@ -26,6 +26,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -207,13 +208,8 @@ class Request:
     def fits(self, manifest: Mapping[str, Any]) -> bool:
         """Return whether a run, given by its manifest, is what would be made."""
         wanted = {(job.stem, job.fingerprint) for job in self.jobs}
-        is_wanted = (manifest["notebook"], manifest["fingerprint"]) in wanted
-        return is_wanted and not (self.train and manifest.get("not_trained"))
-
-    def unavailable(self) -> list[str]:
-        """List which data are missing, one item per experiment that cannot be run here."""
-        found = [pair for job in self.jobs for pair in job.experiments.unavailable]
-        return list({experiment.canonical: why for experiment, why in found}.values())
+        is_made = not (self.train and manifest.get("not_trained"))
+        return is_made and (manifest["notebook"], manifest["fingerprint"]) in wanted
 
     def _notebook_target(self, job: Job) -> Target:
         overrides = dict(self.overrides)
@@ -333,16 +329,15 @@ def show(request: Request, log: Callable[[str], None]) -> bool:
     For another place than this machine, Snakemake's dry run is shown too, which checks the profile
     and shows the resources of every job. Returns whether it succeeded.
     """
-    targets, unavailable = request.targets(), request.unavailable()
+    targets = request.targets()
     width = max((len(target.name) for target in targets), default=0)
     for target in targets:
         log(f"{target.name:<{width}}  {target.reason or 'up to date'}")
     n_todo = sum(target.reason is not None for target in targets)
     log(f"{n_todo} of {len(targets)} jobs to do" if n_todo else nothing_to_do(len(targets)))
-    if unavailable:
-        from iavlib.experiments.runner import log_left_out  # slow, but loaded in this case
-
-        log_left_out(unavailable, log)
+    pairs = [pair for job in request.jobs for pair in job.experiments.unavailable]
+    for why, n in Counter({item.canonical: why for item, why in pairs}.values()).items():
+        log(f"{n} cannot be run here: {why}")
     if not n_todo or request.executor == LOCAL:
         return True
     profile = find_executor(request.project, request.executor)

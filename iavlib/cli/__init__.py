@@ -36,10 +36,8 @@ class Commands(TyperGroup):
             status = getattr(stop, "code", INTERRUPTED)
             if status not in _STOPPED:
                 raise
-            typer.echo(
-                f"\n{_STOPPED[status]}; what is finished is kept; run it again for the rest",
-                err=True,
-            )
+            text = f"{_STOPPED[status]}; what is finished is kept; run it again for the rest"
+            typer.echo(f"\n{text}", err=True)
             raise typer.Exit(status) from None
 
 

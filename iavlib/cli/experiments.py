@@ -259,9 +259,6 @@ def ood(run_id: RunId) -> None:
     typer.echo(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
-app.command("familiarity", hidden=True, deprecated=True)(ood)  # its name in 0.1
-
-
 @app.command()
 def gc(
     names: list[str] | None = Argument(None, metavar="[ID]...", help="Only these runs."),

@@ -147,8 +147,7 @@ def _run_jobs(request: Any, apart: bool) -> None:
     if not request.train:
         os.environ[NO_TRAIN_VARIABLE] = "1"  # for the notebooks' kernels
     for job in request.jobs:
-        listed = job.experiments.listed if apart else ()
-        os.environ[APART_VARIABLE] = ",".join(experiment.name for experiment in listed)
+        os.environ[APART_VARIABLE] = ",".join(e.name for e in job.experiments.listed if apart)
         result = run_if_needed(request.project, job, request.force, request.train)
         text = f"{job.stem:<20}  {result.seconds:6.1f} s  "
         if result.failure is not None:
@@ -207,8 +206,8 @@ def claims(as_json: AsJson = False) -> None:
     from rich.console import Console
 
     table = rich_table(rows)
-    least = Console(width=1000).measure(table).minimum  # narrower, ids would be cut off
-    console = Console(width=max(Console().width, least))
+    # narrower, ids would be cut off
+    console = Console(width=max(Console().width, Console(width=1000).measure(table).minimum))
     console.print(table)
     console.print(count_verdicts(rows))
 
@@ -364,8 +363,7 @@ def _fetch(
     from iavlib.data.datasets import imapp
 
     if dry_run and (left := imapp.imapp_tables_to_fetch()):
-        names = ", ".join(left)
-        typer.echo(f"tables: {len(left)} to fetch ({names}); they list what else is missing")
+        typer.echo(f"tables: {', '.join(left)} to fetch; they list what else is missing")
         return True
     files = imapp.fetch_imapp_tables(attempts, timeout)
     typer.echo(f"{len(files)} tables of imapp are in {files[0].parent}, as published")
@@ -396,7 +394,3 @@ def _agreed() -> bool:
     except typer.Abort:
         # Nobody is there to answer.
         return False
-
-
-if __name__ == "__main__":
-    app()

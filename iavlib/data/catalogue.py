@@ -352,10 +352,8 @@ def status() -> list[Status]:
 def _is_there(folder: Path, name: str, layout: Layout) -> bool:
     """Return whether something required is there: an empty folder is not, nor one for a file."""
     patterns = layout.files if name == "." else [name]
-    if name == "." or "*" in name:
-        return any(True for pattern in patterns for _ in _present(folder, pattern))
-    path = folder / name
-    return path.is_file() if path.suffix else path.is_dir() and any(path.iterdir())
+    found = any(True for pattern in patterns for _ in _present(folder, pattern))
+    return found or (name != "." and any((folder / name).glob("*")))
 
 
 def _present(folder: Path, pattern: str) -> Iterator[Path]:

@@ -472,9 +472,13 @@ def describe(experiment: Experiment) -> str:
     fold = f"fold {split.fold + 1} of {split.folds}" if split.kind == "kfold" else ""
     share = f"{experiment.train_share:.0%} of the patients" if experiment.train_share < 1 else ""
     learns = experiment.method.name or experiment.recipe.name
-    name = f"{experiment.task} on {experiment.cohort}"
-    name = experiment.name if experiment.is_resolved else name
-    words = (name, experiment.label, experiment.backbone, learns)
+    place = f"{experiment.task} on {experiment.cohort}"
+    words = (
+        experiment.name if experiment.is_resolved else place,
+        experiment.label,
+        experiment.backbone,
+        learns,
+    )
     return ", ".join(filter(None, (*words, f"seed {experiment.seed}", fold, share)))
 
 

@@ -46,5 +46,4 @@ def _slices(masks: list[Path]) -> Iterator[Slice]:
         yield from marked_slices(patient, patient, _volume(mask), {"reference": mask}, GREYS)
 
 
-_FILES = {"**/*_seg.nii*": 369, "**/*_flair.nii*": 369}
-DATASET = register_own("brats", load, layout=lambda folder: Layout(_FILES, tuple(_FILES)))
+DATASET = register_own("brats", load, layout=lambda folder: Layout({"**/*_seg.nii*": 369}, (".",)))

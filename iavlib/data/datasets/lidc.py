@@ -92,5 +92,4 @@ def _filled(outlines: list, shape: tuple[int, int]) -> np.ndarray:
     return np.asarray(mask)
 
 
-_FILES = {"**/*.xml": 1018, "**/*.dcm": 0}
-DATASET = register_own("lidc", load, layout=lambda folder: Layout(_FILES, tuple(_FILES)))
+DATASET = register_own("lidc", load, layout=lambda folder: Layout({"**/*.xml": 1018}, (".",)))
