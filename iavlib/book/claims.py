@@ -352,8 +352,9 @@ def rich_table(rows: Sequence[Row]) -> Table:
     from rich.table import Table
 
     table = Table(show_lines=False, pad_edge=False)
-    for header in ("claim", "evidence", "setting", "reported", "measured", "data"):
-        table.add_column(header)
+    table.add_column("claim", no_wrap=True)  # ids are typed
+    for header in ("evidence", "setting", "reported", "measured", "data"):
+        table.add_column(header, overflow="fold")
     for source, group in by_source(rows):
         table.add_section()
         table.add_row(f"[bold]{escape(source)}[/bold]")

@@ -102,12 +102,19 @@ def begin(namespace: Mapping[str, Any], started: float) -> dict[str, Any] | None
         **{"notebook": job.stem, "overrides": dict(job.overrides), "run_id": run_id},
         **{"output": str(output), "manifest": str(work / MANIFEST), "started": started},
     }
+    for earlier in project.executed.glob(f".*.elsewhere/*/{FACTS}"):
+        if json.loads(earlier.read_text(encoding="utf-8"))["output"] == str(output):
+            shutil.rmtree(earlier.parent)  # the file will hold this run, of whichever notebook
     write_json(work / FACTS, facts)
     return facts
 
 
-def collect(project: Project, log: Callable[[str], None] = print) -> list[str]:
-    """Take over finished runs of JupyterLab and papermill.
+def collect(
+    project: Project,
+    log: Callable[[str], None] = print,
+    fits: Callable[[Mapping[str, Any]], bool] = lambda manifest: True,
+) -> list[str]:
+    """Take over finished runs of JupyterLab and papermill that are later than what is shown.
 
     Parameters
     ----------
@@ -115,6 +122,8 @@ def collect(project: Project, log: Callable[[str], None] = print) -> list[str]:
         The project.
     log : callable
         Gets one line per run that is taken over or cannot be.
+    fits : callable
+        From the manifest of a whole run to whether it is asked for; others stay where they are.
 
     Returns
     -------
@@ -130,16 +139,22 @@ def collect(project: Project, log: Callable[[str], None] = print) -> list[str]:
         with only_one(files.lock, f"a run of {stem}"):
             works = sorted(folder.iterdir(), key=lambda work: work.stat().st_mtime, reverse=True)
             for work in works:  # the latest first; an older one is then out of date
-                reason = "a later run was taken over" if stem in taken else _why_not(work, notebook)
+                reason = _why_not(work, notebook)
                 if reason is None:
+                    manifest, shown = read_manifest(work / MANIFEST), files.good_manifest()
+                    if shown is not None and shown["finished"] >= manifest["finished"]:
+                        reason = "a later run is shown"
+                    elif not fits(manifest):
+                        continue
+                if reason is None:
+                    shutil.copyfile(_place(work), work / OUTPUT)
                     publish(work, files)
                     taken.append(stem)
                     log(f"{stem}: took over the run of {_place(work)}")
-                elif reason.startswith("not saved"):
-                    log(f"{stem}: {reason}")
-                    continue
-                elif stem not in taken:
+                else:
                     log(f"{stem}: a run outside of iav run is not taken over: {reason}")
+                    if reason.startswith("not saved"):
+                        continue
                 shutil.rmtree(work)
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -151,38 +166,27 @@ def _place(work: Path) -> str:
 
 
 def _why_not(work: Path, notebook: Path) -> str | None:
-    """Return why a run is not taken over; if it is to be, copy its notebook beside its manifest."""
+    """Return why a run is not taken over; None if it may be."""
     try:
         facts = json.loads((work / FACTS).read_text(encoding="utf-8"))
         read_manifest(work / MANIFEST, facts["run_id"])
         output = Path(facts["output"])
-        if not output.is_file():
-            return f"{output} is gone"
         executed = source.load_notebook(output)
     except (OSError, ValueError, IavError) as error:
         return str(error)
     cells = source.own_code_cells(executed)
-    if facts["run_id"] not in json.dumps(cells[-1].get("outputs", [])):
+    if facts["run_id"] not in json.dumps([cell.get("outputs") for cell in cells[-1:]]):
         recent = time.time() - work.stat().st_mtime < 7 * 24 * 3600
         return f"not saved yet: save {output} to show this run in the book" if recent else "stale"
     if source.has_error(executed):
         return "a cell ended with an error"
-    ran = [
-        c for c in executed["cells"] if c["cell_type"] == "code" and source.cell_source(c).strip()
-    ]
-    counts = [cell.get("execution_count") for cell in ran]
+    code = [cell for cell in executed["cells"] if cell["cell_type"] == "code"]
+    counts = [cell.get("execution_count") for cell in code if source.cell_source(cell).strip()]
     if counts != list(range(1, len(counts) + 1)):
         return "its cells were not run once in order; choose Restart Kernel and Run All Cells"
-    now = [cell.source for cell in source.read_cells(notebook) if cell.kind == "code"]
-    if [source.cell_source(cell) for cell in cells] != now:
-        return "the notebook has changed since"
-    write_json(work / OUTPUT, executed)
+    added = {source.INJECTED_TAG, source.ERROR_MARK_TAG}
+    ran = [cell for cell in source.read_cells(output) if added.isdisjoint(cell.tags)]
+    ran, now = ([(c.kind, c.source) for c in cells] for cells in (ran, source.read_cells(notebook)))
+    if ran != now:
+        return "it is of another notebook, or the notebook has changed since"
     return None
-
-
-def now_showing(facts: Mapping[str, Any]) -> str:
-    """Describe for the notebook's last cell what happens to this run."""
-    return (
-        f"Run {facts['run_id']} recorded. The next `iav book --no-run` shows it in the book, once "
-        f"{facts['output']} is saved."
-    )

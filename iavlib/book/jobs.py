@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,9 +166,27 @@ class NotebookFiles:
     def good_manifest(self) -> dict[str, Any] | None:
         """Read the manifest of the last successful run; None if there is none to rely on."""
         try:
-            return read_manifest(self.manifest) if self.notebook.is_file() else None
+            manifest = read_manifest(self.manifest)
         except ManifestError:
             return None
+        return manifest if self.notebook.is_file() and not self.is_foreign(manifest) else None
+
+    def is_foreign(self, manifest: Mapping[str, Any]) -> bool:
+        """Return whether the executed notebook is another than that of the manifest's run.
+
+        Somebody may have let papermill write there. Manifests of earlier versions cannot tell.
+        """
+        return manifest.get("output") not in (None, hash_file(self.notebook))
+
+    def keep_foreign(self, new: str) -> None:
+        """Put aside an executed notebook that no run recorded, unless its hash is that of `new`.
+
+        Somebody made it; it is kept as ``01_data_analysis.<hash>.ipynb``.
+        """
+        if not self.notebook.is_file() or self.good_manifest() is not None:
+            return
+        if (found := hash_file(self.notebook)) != new:
+            os.replace(self.notebook, self.executed / f"{self.stem}.{found}.ipynb")
 
     def clear_failure(self) -> None:
         """Remove what an earlier failure left."""
@@ -264,12 +283,13 @@ def _stored_tables(project: Project, stem: str, cohort: str, path: str | None) -
 def _check_overrides(notebooks: Sequence[Path], overrides: Mapping[str, Any]) -> None:
     """Refuse an override that one of several notebooks lacks."""
     names = {path.stem: set(parameter_defaults(path)) for path in notebooks}
+    shared = set.intersection(*names.values())
     for name in overrides:
         lacking = [stem for stem, defaults in names.items() if name not in defaults]
         if lacking:
             raise ParameterError(
                 f"-p {name}: no such parameter in {', '.join(lacking)}; name the notebooks that "
-                f"have it, or correct it ({suggest(name, set.intersection(*names.values()))})"
+                f"have it, or correct it{f' ({suggest(name, shared)})' if shared else ''}"
             )
 
 
@@ -281,6 +301,11 @@ def library_hash(root: Path | None = None) -> str:
         if file.is_file() and file.suffix != ".pyc" and file.name[0] != ".":
             total.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
     return total.hexdigest()[:16]
+
+
+def hash_file(path: Path) -> str:
+    """Hash the content of a file, sixteen hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _hash(text: str) -> str:
@@ -346,12 +371,13 @@ def reason_to_run(project: Project, job: Job, train: bool = True) -> str | None:
         return "its manifest is damaged" if files.manifest.exists() else "never run"
     if not files.notebook.is_file():
         return "its executed notebook is missing"
+    if files.is_foreign(manifest):
+        return "its executed notebook was replaced by that of another run"
     if manifest["fingerprint"] != job.fingerprint:
         reason = describe_changes(manifest.get("inputs") or {}, job.inputs)
     else:
         reason = job.experiments.reason_to_rerun(manifest["finished"], train)
-        left = manifest.get("not_trained")
-        if train and left and reason is None:
+        if train and reason is None and (left := manifest.get("not_trained")):
             reason = f"training was switched off in its last run ({len(left)} left out)"
     return f"{reason}; its last run failed" if reason and failed else reason
 

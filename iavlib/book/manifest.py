@@ -124,9 +124,8 @@ def finish(cohorts: Sequence[Any]) -> None:
     }
     write_json(Path(facts["manifest"]), content)
     if not facts_file:
-        from iavlib.book.interactive import now_showing
-
-        print(_summary(described, claims), now_showing(facts))
+        then = f"Run {facts['run_id']} recorded. The next `iav book --no-run` shows it, once"
+        print(_summary(described, claims), then, facts["output"], "is saved.")
 
 
 def _interactive_facts() -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iavlib.book import notebook_source as source
-from iavlib.book.jobs import Job, NotebookFiles, prepare_jobs, reason_to_run
+from iavlib.book.jobs import Job, NotebookFiles, hash_file, prepare_jobs, reason_to_run
 from iavlib.book.manifest import read_manifest
 from iavlib.core.errors import IavError, ManifestError, NotebookError
 from iavlib.core.files import only_one, write_json, write_text
@@ -165,7 +165,7 @@ def _run(project: Project, job: Job, files: NotebookFiles, lock: int) -> RunResu
     exit_code = _execute(work, files.log, lock)
     manifest, failure = _judge(work, files.log, exit_code, run_id)
     if failure is None:
-        publish(work, files)
+        manifest = publish(work, files)
     else:
         _keep_failure(work, files, job, failure)
     shutil.rmtree(files.work)
@@ -173,17 +173,24 @@ def _run(project: Project, job: Job, files: NotebookFiles, lock: int) -> RunResu
     return RunResult(job.stem, status, time.time() - started, manifest, failure)
 
 
-def publish(work: Path, files: NotebookFiles) -> None:
+def publish(work: Path, files: NotebookFiles) -> dict[str, Any]:
     """Move a good run's notebook and manifest from the folder it worked in to their places.
+
+    The manifest, which is returned, then holds the hash of the notebook (``output``).
 
     Killed at any moment, this leaves no manifest beside the notebook of another run, and what
     :func:`recover` needs to complete it.
     """
+    manifest = read_manifest(work / MANIFEST)
     if (work / OUTPUT).is_file():
+        manifest["output"] = hash_file(work / OUTPUT)
+        write_json(work / MANIFEST, manifest)
+        files.keep_foreign(manifest["output"])
         files.manifest.unlink(missing_ok=True)
         os.replace(work / OUTPUT, files.notebook)
     os.replace(work / MANIFEST, files.manifest)
     files.clear_failure()
+    return manifest
 
 
 def recover(files: NotebookFiles, job: Job) -> bool:
@@ -207,7 +214,8 @@ def _is_complete(work: Path, files: NotebookFiles, job: Job) -> bool:
         if manifest["fingerprint"] != job.fingerprint:
             return False
         if not (work / OUTPUT).exists():  # killed within publish()
-            return files.notebook.is_file() and not files.manifest.exists()
+            moved = files.notebook.is_file() and not files.is_foreign(manifest)
+            return moved and not files.manifest.exists()
         notebook = source.load_notebook(work / OUTPUT)
     except (IavError, ValueError):
         return False

@@ -26,6 +26,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -204,11 +205,11 @@ class Request:
         name = hashlib.sha256(self._subject.encode()).hexdigest()[:16]
         return self.project.build / "up-to-date" / f"{name}.json"
 
-    def unavailable(self) -> list[str]:
-        """Describe the experiments that cannot be run here, and which of their data are missing."""
-        found = [pair for job in self.jobs for pair in job.experiments.unavailable]
-        missing = {experiment.canonical: (experiment, why) for experiment, why in found}
-        return [f"{e.task} on {e.cohort}: {why}" for e, why in missing.values()]
+    def fits(self, manifest: Mapping[str, Any]) -> bool:
+        """Return whether a run, given by its manifest, is what would be made."""
+        wanted = {(job.stem, job.fingerprint) for job in self.jobs}
+        is_made = not (self.train and manifest.get("not_trained"))
+        return is_made and (manifest["notebook"], manifest["fingerprint"]) in wanted
 
     def _notebook_target(self, job: Job) -> Target:
         overrides = dict(self.overrides)
@@ -233,7 +234,7 @@ class Request:
         reason = "forced" if self.force else "notebooks are run before it"
         if not self.force and not any(target.reason for target in notebooks):
             reason = reason_to_build(self.project)
-        command = ("book", "--no-run", *(["--force"] if self.force else []))
+        command = ("book", "--no-run", "--job", *(["--force"] if self.force else []))
         return Target(BOOK, BOOK, reason, command, tuple(target.id for target in notebooks))
 
 
@@ -278,7 +279,7 @@ def make(request: Request, log: Callable[[str], None]) -> list[Target]:
         If the request is wrong, or Snakemake failed for another reason than a job.
     """
     project, profile = request.project, find_executor(request.project, request.executor)
-    collect(project, log)
+    collect(project, log, request.fits)
     snapshot = request.snapshot()
     n_targets = request.recorded(snapshot)
     targets = [] if n_targets else request.targets()
@@ -328,14 +329,15 @@ def show(request: Request, log: Callable[[str], None]) -> bool:
     For another place than this machine, Snakemake's dry run is shown too, which checks the profile
     and shows the resources of every job. Returns whether it succeeded.
     """
-    targets, unavailable = request.targets(), request.unavailable()
+    targets = request.targets()
     width = max((len(target.name) for target in targets), default=0)
     for target in targets:
         log(f"{target.name:<{width}}  {target.reason or 'up to date'}")
     n_todo = sum(target.reason is not None for target in targets)
     log(f"{n_todo} of {len(targets)} jobs to do" if n_todo else nothing_to_do(len(targets)))
-    for line in unavailable:
-        log(f"cannot be run here: {line}")
+    pairs = [pair for job in request.jobs for pair in job.experiments.unavailable]
+    for why, n in Counter({item.canonical: why for item, why in pairs}.values()).items():
+        log(f"{n} cannot be run here: {why}")
     if not n_todo or request.executor == LOCAL:
         return True
     profile = find_executor(request.project, request.executor)

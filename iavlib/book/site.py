@@ -24,7 +24,6 @@ import yaml
 from iavlib.book import front, pages
 from iavlib.book.claims import ledger
 from iavlib.book.coverage import coverage_page
-from iavlib.book.interactive import collect
 from iavlib.book.jobs import NotebookFiles, library_hash
 from iavlib.book.notebook_source import load_notebook, notebook_title, read_cells
 from iavlib.book.stored import describe_stored, read_stored
@@ -383,7 +382,6 @@ def build_book(project: Project, force: bool = False) -> BookResult:
         If the table of contents, the claims or a manifest is wrong, or no book could be built.
     """
     with only_one(project.build / "book.lock", "a build of the book"):
-        collect(project)
         assembly = assemble(project)
         if not force and _why_build(project, assembly) is None:
             return BookResult(assembly.failed, (), rebuilt=False)

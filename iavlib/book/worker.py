@@ -28,9 +28,6 @@ _KERNEL_START_SECONDS = 300
 _OUTPUT_LATENCY_SECONDS = 120
 
 
-_INTERRUPTED = 130
-
-
 def execute_notebook(job_file: str) -> None:
     """Execute the notebook that a job file describes.
 
@@ -85,7 +82,7 @@ def run_snakemake(*options: str) -> None:
 
         snakemake(list(options))
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        sys.exit(130)
 
 
 def _end_jobs() -> None:

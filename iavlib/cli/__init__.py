@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from iavlib.core.errors import IavError, explain
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+_STOPPED = {129: "stopped by SIGHUP", INTERRUPTED: "interrupted", 143: "stopped by SIGTERM"}
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Only list what would be done.")]
@@ -31,11 +32,13 @@ class Commands(TyperGroup):
             if explained is None:
                 raise
             fail(explained, FAILED, error)
-        except KeyboardInterrupt:
-            typer.echo(
-                "\ninterrupted; what is finished is kept; run it again for the rest", err=True
-            )
-            raise typer.Exit(INTERRUPTED) from None
+        except (KeyboardInterrupt, SystemExit) as stop:  # by Ctrl-C, or a signal (end_orderly)
+            status = getattr(stop, "code", INTERRUPTED)
+            if status not in _STOPPED:
+                raise
+            text = f"{_STOPPED[status]}; what is finished is kept; run it again for the rest"
+            typer.echo(f"\n{text}", err=True)
+            raise typer.Exit(status) from None
 
 
 def fail(message: str, status: int = FAILED, cause: Exception | None = None) -> None:

@@ -76,18 +76,25 @@ def sweep(
     The same command goes on where it stopped, was interrupted or killed.
     """
     from iavlib.book.stored import export_runs
+    from iavlib.core.errors import IavError
     from iavlib.core.project import find_project
     from iavlib.experiments.config import by_priority
-    from iavlib.experiments.lookup import data_missing
-    from iavlib.experiments.runner import describe, resolve, work_through
+    from iavlib.experiments.runner import describe, log_left_out, resolve_all, work_through
     from iavlib.experiments.store import FAILED as FAILED_RUN, FINISHED, RunStore
 
     project = find_project()
     experiments, store = by_priority(project, name), RunStore.of(project)
     if dry_run:
-        for item in experiments:
-            fixed = None if (missing := data_missing(item)) else resolve(item, store=store)
-            typer.echo(f"{describe(fixed)}: {store.status(fixed)}" if fixed else missing)
+        reasons = []
+        for number, item in enumerate(experiments, start=1):
+            try:
+                [(item, _)] = resolve_all([item], store=store)  # as when it is run
+                state = store.status(item)
+            except IavError as error:
+                reasons.append(str(error))
+                state = "cannot be run here"
+            typer.echo(f"{number:>{len(str(len(experiments)))}}  {describe(item)}: {state}")
+        log_left_out(reasons, typer.echo)
         return
     table = work_through(experiments, store, typer.echo, None if budget is None else budget * 60)
     finished = table[table["status"] == FINISHED]
@@ -250,9 +257,6 @@ def ood(run_id: RunId) -> None:
 
     path = make_ood_reference(load_predictor(run_id))
     typer.echo(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
-
-
-app.command("familiarity", hidden=True, deprecated=True)(ood)  # its name in 0.1
 
 
 @app.command()

@@ -147,8 +147,7 @@ def _run_jobs(request: Any, apart: bool) -> None:
     if not request.train:
         os.environ[NO_TRAIN_VARIABLE] = "1"  # for the notebooks' kernels
     for job in request.jobs:
-        listed = job.experiments.listed if apart else ()
-        os.environ[APART_VARIABLE] = ",".join(experiment.name for experiment in listed)
+        os.environ[APART_VARIABLE] = ",".join(e.name for e in job.experiments.listed if apart)
         result = run_if_needed(request.project, job, request.force, request.train)
         text = f"{job.stem:<20}  {result.seconds:6.1f} s  "
         if result.failure is not None:
@@ -171,8 +170,10 @@ def book(
     jobs: Jobs = None,
     executor: Executor = "local",
     dry_run: DryRun = False,
+    job: bool = Option(False, "--job", hidden=True),
 ) -> None:
     """Run the notebooks that changed and build the book into _build/html."""
+    from iavlib.book.interactive import collect
     from iavlib.book.plan import Request
     from iavlib.book.site import build_book, toc_notebooks
     from iavlib.core.project import find_project
@@ -182,6 +183,8 @@ def book(
         chosen = [] if no_run else toc_notebooks(project)
         _make(Request(project, chosen, profile, {}, force, True, jobs, executor), dry_run)
         return
+    if not job:  # the plan has taken over what fits it
+        collect(project, typer.echo)
     result = build_book(project, force)
     for problem in result.problems:
         typer.secho(f"problem: {problem}", fg="red", err=True)
@@ -202,8 +205,10 @@ def claims(as_json: AsJson = False) -> None:
         return
     from rich.console import Console
 
-    console = Console()
-    console.print(rich_table(rows))
+    table = rich_table(rows)
+    # narrower, ids would be cut off
+    console = Console(width=max(Console().width, Console(width=1000).measure(table).minimum))
+    console.print(table)
     console.print(count_verdicts(rows))
 
 
@@ -311,7 +316,7 @@ def status_command(as_json: AsJson = False) -> None:
         usable = "" if row.usable or row.state == "by path" else ", not usable"
         lines = [f"\n{row.name}: {row.state}{usable} - {row.title}"]
         for pattern, (have, expected) in row.counts.items():
-            lines.append(f"  {pattern}: {have:,} of {expected:,}")
+            lines.append(f"  {pattern}: {have:,}{f' of {expected:,}' if expected else ''}")
         if row.counts:
             lines.append(f"  size here: {row.bytes / 1e6:,.1f} MB in {row.folder}")
         lines += [f"  note: {note}" for note in row.notes]
@@ -358,8 +363,7 @@ def _fetch(
     from iavlib.data.datasets import imapp
 
     if dry_run and (left := imapp.imapp_tables_to_fetch()):
-        names = ", ".join(left)
-        typer.echo(f"tables: {len(left)} to fetch ({names}); they list what else is missing")
+        typer.echo(f"tables: {', '.join(left)} to fetch; they list what else is missing")
         return True
     files = imapp.fetch_imapp_tables(attempts, timeout)
     typer.echo(f"{len(files)} tables of imapp are in {files[0].parent}, as published")
@@ -390,7 +394,3 @@ def _agreed() -> bool:
     except typer.Abort:
         # Nobody is there to answer.
         return False
-
-
-if __name__ == "__main__":
-    app()

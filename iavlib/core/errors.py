@@ -27,7 +27,26 @@ class InputError(IavError):
 
     def __init__(self, where, problem: str, hint: str):
         self.where, self.problem, self.hint = str(where), problem, hint
-        super().__init__(f"{where}: {problem}. To fix it: {hint}.")
+        super().__init__(advise(f"{where}: {problem}", "To fix it", hint))
+
+
+def end_sentence(text: str) -> str:
+    """Add the full stop that a text lacks."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def advise(message: str, lead: str, hint: str) -> str:
+    """Complete a message by a hint after `lead`, such as "To fix it: name another file."
+
+    A question, and what :func:`suggest` gives, need no such lead.
+    """
+    if hint.endswith("?") or hint.startswith(_NAMES):
+        return end_sentence(f"{message}; {hint}")
+    return f"{end_sentence(message)} {end_sentence(f'{lead}: {hint}')}"
+
+
+#: How a suggestion begins that is no question.
+_NAMES = _KNOWN, _NONE = "known: ", "there are none"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -54,7 +73,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if near:
         return "did you mean " + " or ".join(repr(item) for item in near) + "?"
-    return "known: " + ", ".join(names) if names else "there are none"
+    return _KNOWN + ", ".join(names) if names else _NONE
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
@@ -107,7 +126,8 @@ class DatasetUnavailable(IavError, LookupError):
 
     def __init__(self, name: str, missing: str, hint: str):
         self.name, self.missing, self.hint = name, missing, hint
-        super().__init__(f"cohort {name!r} is not available here: {missing}. To get it: {hint}.")
+        message = f"cohort {name!r} is not available here: {missing}"
+        super().__init__(advise(message, "To get it", hint))
 
 
 class FetchError(IavError, OSError):
@@ -149,10 +169,8 @@ class WeightsUnavailable(ModelError):
 
     def __init__(self, backbone: str, source: str, reason: str, hint: str):
         self.backbone, self.source, self.reason, self.hint = backbone, source, reason, hint
-        super().__init__(
-            f"weights {source!r} of backbone {backbone!r} cannot be had: {reason}. "
-            f"To get them: {hint}."
-        )
+        message = f"weights {source!r} of backbone {backbone!r} cannot be had: {reason}"
+        super().__init__(advise(message, "To get them", hint))
 
 
 class TrainingError(IavError, ValueError):

@@ -14,7 +14,7 @@ import hashlib
 import importlib.resources
 import json
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -46,7 +46,8 @@ class Layout:
     files : mapping of str to int
         What a complete copy holds: file or ``folder/*`` to number of files.
     required : tuple of str
-        Files and folders without which the dataset cannot be loaded, relative to its folder.
+        Files, folders that hold something, or patterns, without which the dataset cannot be
+        loaded, relative to its folder; ``.`` for any of `files`.
     name : {"official", "simple"}
     """
 
@@ -126,9 +127,10 @@ class Dataset:
     @property
     def missing(self) -> list[Path]:
         """Required files that are absent."""
-        own = [self.folder / name for name in self.layout(self.folder).required]
-        needed = [*own, *(self.also if self.overlap == "leave out" else ())]
-        return [path for path in needed if not path.exists()]
+        folder, layout = self.folder, self.layout(self.folder)
+        lacking = [name for name in layout.required if not _is_there(folder, name, layout)]
+        also = self.also if self.overlap == "leave out" else ()
+        return [*(folder / name for name in lacking), *(p for p in also if not p.is_file())]
 
 
 _registered: dict[str, Dataset] = {}
@@ -320,7 +322,7 @@ class Status:
     usable : bool
         Whether its name alone is enough to load it.
     counts : dict of str to (int, int)
-        Files present and files of a complete copy, by file name or ``folder/*``.
+        Files present and files of a complete copy (0: unknown), by file name or ``folder/*``.
     bytes : int
         Size of the files present.
     folder : str
@@ -347,19 +349,26 @@ def status() -> list[Status]:
     return [_status(find_dataset(name), name in usable) for name in dataset_names()]
 
 
-def _present(folder: Path, pattern: str) -> list[Path]:
-    """List the files of a pattern; one of images counts every image that would be read."""
+def _is_there(folder: Path, name: str, layout: Layout) -> bool:
+    """Return whether something required is there: an empty folder is not, nor one for a file."""
+    patterns = layout.files if name == "." else [name]
+    found = any(True for pattern in patterns for _ in _present(folder, pattern))
+    return found or (name != "." and any((folder / name).glob("*")))
+
+
+def _present(folder: Path, pattern: str) -> Iterator[Path]:
+    """Go through the files of a pattern; ``*.jpg`` stands for every image that would be read."""
     place, _, suffix = pattern.rpartition("*")
-    images = f"x{suffix}".endswith(IMAGE_SUFFIXES)
+    images = suffix in IMAGE_SUFFIXES
     found = folder.glob(f"{place}*" if images else pattern)
     shown = is_image if images else (lambda path: not is_hidden(path.name))
-    return [path for path in found if shown(path) and path.is_file()]
+    return (path for path in found if shown(path) and path.is_file())
 
 
 def _status(dataset: Dataset, usable: bool) -> Status:
     folder, counts, size = dataset.folder, {}, 0
     for pattern, expected in dataset.files.items():
-        present = _present(folder, pattern)
+        present = list(_present(folder, pattern))
         counts[pattern] = (len(present), expected)
         size += sum(path.stat().st_size for path in present)
     if dataset.needs:
@@ -367,7 +376,7 @@ def _status(dataset: Dataset, usable: bool) -> Status:
     elif not counts:
         state, place = "built in", "made on demand"
     else:
-        complete = all(have >= expected for have, expected in counts.values())
+        complete = all(have >= max(expected, 1) for have, expected in counts.values())
         some = any(have for have, _ in counts.values())
         state, place = "present" if complete else "partial" if some else "absent", str(folder)
     about = {name: getattr(dataset, name) for name in ("title", "licence", "citation", "how")}

@@ -197,8 +197,8 @@ def _split(line: str, mark: str, number: int, notes: list[str]) -> list[str]:
 
 
 def _from_documents(source: Path, files: Files) -> Source | None:
-    found = [f for f in files if f[0].suffix.lower() in DOCUMENTS]
-    found = [(*f, *read) for f in found if (read := exports.read_document(f[0]))]
+    documents = [f for f in files if f[0].suffix.lower() in DOCUMENTS]
+    found = [(*f, *read) for f in documents if (read := exports.read_document(f[0]))]
     people, doubted, shared = _people_of_documents(source, found, files)
     rows, notes = [], ["files state one annotator; their names or folders are used"] * doubted
     notes += ["masks by one account in several files are taken as one person's"] * (shared > 0)
@@ -221,14 +221,17 @@ def _from_documents(source: Path, files: Files) -> Source | None:
     kinds = Counter(name for _, _, name, _ in found).items()
     named = ", ".join(f"{name} ({n} files)" if n > 1 else name for name, n in kinds)
     read = {path for path, *_ in found}
-    kept = [f for f in files if f[0] in read or f[0].suffix.lower() in IMAGE_SUFFIXES]
-    kept = _without_masks(kept, {parts[0] for _, parts, *_ in found}, notes)
+    if unknown := ["/".join(parts) for path, parts in documents if path not in read]:
+        notes.append(f"{len(unknown)} documents have no format that is read (first {unknown[0]})")
+    kept = _without_masks(files, {parts[0] for _, parts, *_ in found}, notes)
+    kept = [f for f in kept if f[0] in read or f[0].suffix.lower() in IMAGE_SUFFIXES]
     return Source(source, named, _complete(pd.DataFrame(rows)), kept, {}, notes)
 
 
 def _without_masks(files: Files, used: set[str], notes: list[str]) -> Files:
     """Leave out folders of masks beside those of documents, and note that they are not used."""
-    first = {parts[0]: str(path) for path, parts in reversed(files) if len(parts) > 1}
+    drawn = [f for f in files if len(f[1]) > 1 and f[0].name.lower().endswith(MASK_SUFFIXES)]
+    first = {parts[0]: str(path) for path, parts in reversed(drawn)}
     first = {k: v for k, v in first.items() if k not in used and k.lower() not in PHOTOGRAPHS}
     looks = look_at_files(pd.DataFrame({"path": list(first.values())}), None)
     masks = [k for k, v in first.items() if not (looks[v].error or looks[v].note or looks[v].blank)]

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
@@ -413,7 +414,7 @@ def work_through(
     OSError
         If the disk is full or cannot be written.
     """
-    from iavlib.experiments.table import as_table, row_of, spec_columns
+    from iavlib.experiments.table import NOWHERE, as_table, row_of, spec_columns
 
     store, wanted = store or RunStore(), list(dict.fromkeys(experiments))
     last = time.monotonic()
@@ -446,26 +447,38 @@ def work_through(
                     log(f"  failed: {error.reason}")
                 except IavError as error:
                     reasons[item] = str(error)
-                    log(f"left out: {item!r}: {error}")
     except OutOfTime:
         log("the time is over; the same call goes on from here")
+    log_left_out(reasons.values(), log)
     rows = []
     for item in wanted:
         if item in fixed:
             rows.append(row_of(store, store.folder(fixed[item]), fixed[item]))
         else:
-            row = {"id": "", "status": MISSING, "reason": reasons.get(item, "")}
-            rows.append(spec_columns(item) | row)
+            row = {"id": "", "status": MISSING, "reason": reasons.get(item, ""), "folder": None}
+            rows.append(spec_columns(item) | row | {"origin": NOWHERE})
     return as_table(rows)
 
 
+def log_left_out(reasons: Iterable[str], log: Log) -> None:
+    """Print why experiments cannot be run here: each reason once, with their number."""
+    for reason, n in Counter(reasons).items():
+        log(f"{n} cannot be run here: {reason}")
+
+
 def describe(experiment: Experiment) -> str:
-    """Describe an experiment in one line."""
+    """Describe an experiment in one line; by its cohort where it is not resolved."""
     split = experiment.split
     fold = f"fold {split.fold + 1} of {split.folds}" if split.kind == "kfold" else ""
     share = f"{experiment.train_share:.0%} of the patients" if experiment.train_share < 1 else ""
     learns = experiment.method.name or experiment.recipe.name
-    words = (experiment.name, experiment.label, experiment.backbone, learns)
+    place = f"{experiment.task} on {experiment.cohort}"
+    words = (
+        experiment.name if experiment.is_resolved else place,
+        experiment.label,
+        experiment.backbone,
+        learns,
+    )
     return ", ".join(filter(None, (*words, f"seed {experiment.seed}", fold, share)))
 
 

@@ -896,10 +896,15 @@ def test_masks_beside_documents_are_said_and_are_no_photographs(tmp_path):
     save(tmp_path / "cem" / "img.png", A)
     photograph = np.random.default_rng(0).integers(0, 255, (H, W, 3), np.uint8)
     save(tmp_path / "dermoscopy" / "other.png", photograph)
+    (tmp_path / "dan").mkdir()
+    np.save(tmp_path / "dan" / "img.npy", A)
+    (tmp_path / "eve.json").write_text("[1]")
     listing = read_listing(tmp_path)
     assert set(listing.rows["annotator"]) == {"ann", "bob"}
     assert listing.rows["image_path"].isna().all()
-    assert [note for note in listing.notes if "beside documents" in note and "cem" in note]
+    notes = "; ".join(listing.notes)
+    assert "2 folders hold masks beside documents and are not used (first cem)" in notes
+    assert "1 documents have no format that is read (first eve.json)" in notes
     save(tmp_path / "dermoscopy" / "img.png", photograph)
     assert read_listing(tmp_path).rows["image_path"].str.contains("dermoscopy").all()
 

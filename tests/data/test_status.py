@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from iavlib.cli.main import data_app as app
-from iavlib.data.catalogue import choose, dataset_names, status
+from iavlib.core.errors import DataError, DatasetUnavailable
+from iavlib.data.catalogue import available, choose, dataset_names, find_dataset, load, status
 from iavlib.data.datasets.imapp import IMAPP_TABLES
 
 SHOWN = ("imapp", "phantom", "folder")
@@ -54,3 +56,69 @@ def test_what_looks_at_images_takes_imapp_only_where_images_are(tiny_imapp, monk
     assert choose("auto")[0] == "imapp"
     assert choose("auto-images")[0] == "phantom"
     assert choose("auto-images", path="mine")[0] == "folder"
+
+
+OWN = [name for name in dataset_names() if find_dataset(name).files and name != "folder"]
+
+
+def an_empty_folder(folder):
+    folder.mkdir()
+
+
+def unrelated_files(folder):
+    (folder / "sub" / "images").mkdir(parents=True)
+    for name in ("notes.txt", "sub/lesion.jpg", "sub/images/lesion.png", "volume.nii.gz"):
+        (folder / name).touch()
+
+
+def a_file_in_its_place(folder):
+    folder.touch()
+
+
+def empty_folders_in_place_of_files(folder):
+    layout = find_dataset(folder.name).layout(folder)
+    for name in (*layout.files, *layout.required):
+        (folder / name.replace("*", "x")).mkdir(parents=True, exist_ok=True)
+
+
+def only_what_is_hidden(folder):
+    for name in find_dataset(folder.name).files:
+        path = folder / name.replace("*", "x")
+        path = path.with_name(f".{path.name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize(
+    "made",
+    [
+        an_empty_folder,
+        unrelated_files,
+        a_file_in_its_place,
+        empty_folders_in_place_of_files,
+        only_what_is_hidden,
+    ],
+)
+def test_what_holds_no_file_of_a_dataset_is_absent(tmp_path, monkeypatch, name, made):
+    monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path))
+    made(tmp_path / name)
+    row = next(row for row in status() if row.name == name)
+    assert (row.state, row.usable) == ("absent", False)
+    assert name not in available()
+    with pytest.raises((DatasetUnavailable, DataError)):
+        load(name)
+
+
+def test_a_dataset_of_unknown_size_is_present_where_its_reader_has_what_it_needs(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path))
+    case = tmp_path / "qubiq" / "prostate" / "Training" / "case01"
+    case.mkdir(parents=True)
+    found = []
+    for name in ("image.nii.gz", "task01_seg01.nii.gz"):
+        (case / name).touch()
+        row = next(row for row in status() if row.name == "qubiq")
+        found.append((row.state, row.usable))
+    assert found == [("partial", False), ("present", True)]

@@ -88,7 +88,7 @@ def test_a_list_in_the_form_of_version_1_is_read_with_a_warning():
     [
         (
             "03_regresion: []",
-            "no notebook '03_regresion'. To fix it: did you mean '03_regression'",
+            "no notebook '03_regresion'; did you mean '03_regression'",
         ),
         ("03_regression: {seed: 1}", "is no list"),
         ("03_regression: [{task: constant, bakbone: x}]", "entry 1: no field 'bakbone'"),

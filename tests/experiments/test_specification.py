@@ -154,7 +154,7 @@ def test_the_schema_knows_the_settings_of_every_task():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"sede": 1}, "no field 'sede'. To fix it: did you mean 'seed'"),
+        ({"sede": 1}, "no field 'sede'; did you mean 'seed'"),
         ({"seed": 1.5}, "seed is 1.5, it should be a valid integer"),
         ({"seed": True}, "seed is True, it should not be true or false"),
         ({"seed": -1}, "seed is -1, it should be greater than or equal to 0"),
@@ -167,7 +167,7 @@ def test_the_schema_knows_the_settings_of_every_task():
         ({"settings": {"tt": 1}}, "settings: no field 'tt'; did you mean 'tta'"),
         ({"settings": object}, "is no text, number, list or mapping"),
         ({"overrides": "lr"}, "overrides = 'lr': must be a mapping"),
-        ({"split": {"kind": "kfolds"}}, "no kind 'kfolds'. To fix it: did you mean 'kfold'"),
+        ({"split": {"kind": "kfolds"}}, "no kind 'kfolds'; did you mean 'kfold'"),
         ({"split": {"fold": 1}}, "split: no field 'fold'"),
         ({"split": {"kind": "kfold", "fold": 5}}, "fold is 5, it should be 0 to folds - 1"),
         ([1], "is not a mapping"),
@@ -199,7 +199,7 @@ def test_an_experiment_on_other_data_is_refused(make):
         resolve(fixed.replace(data="123"))
     with pytest.raises(ExperimentError, match="no cohort 'phantm'"):
         resolve(make(cohort="phantm"))
-    with pytest.raises(ExperimentError, match=r"no task 'constnt'. To fix it: did you mean"):
+    with pytest.raises(ExperimentError, match=r"no task 'constnt'; did you mean"):
         resolve(make(task="constnt"))
 
 

@@ -1,6 +1,7 @@
 """Lists that are worked down by priority: what comes first, when it stops, and where it goes on."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,9 @@ TINY = {
     "size": 32,
     "recipe": {"name": "smoke", "epochs": 6},
 }
+
+#: Lists in a file are crossed.
+SIZED = {"cohort_options": {"n_images": 20, "size": [[64, 64]]}}
 
 
 @pytest.fixture
@@ -157,8 +161,38 @@ def test_the_committed_list_begins_with_the_published_protocol():
     assert len(folds) == 4 * 3 * 5 * 3 and len({item.backbone for item in folds}) == 4
 
 
+def test_what_cannot_be_run_is_listed_in_order_and_explained_once(project, monkeypatch):
+    monkeypatch.setenv("IAV_DATA_HOME", str(project.root / "nothing"))
+    paper = {"task": "iaa", "label": "published", "backbone": "resnet18", "recipe": "paper"}
+    entries = [paper | {"cohort": "imapp", "seed": [4, 2]}, TINY | {"seed": 7} | SIZED]
+    tuned = {"task": "diagnosis", "cohort": "ph2", "backbone": "resnet18"}
+    started = paper | {"task": "multitask", "cohort": "imapp"}
+    write(project, {"all": [*entries, tuned | {"init_from": started}, tuned]})
+    lines = CliRunner().invoke(app, ["sweep", "mine", "--dry-run"]).output.splitlines()
+    assert lines[:2] == [
+        f"{n}  iaa on imapp, published, resnet18, paper, seed {seed}: cannot be run here"
+        for n, seed in ((1, 4), (2, 2))
+    ]
+    assert re.fullmatch(r"3  iaa/\w{12}, test_resnet, smoke, seed 7: missing", lines[2])
+    assert [line.split(",")[0] for line in lines[3:5]] == [f"{n}  diagnosis on ph2" for n in (4, 5)]
+    missing = [(3, "imapp"), (1, "ph2")]
+    reasons = [line.partition(" is not available")[0] for line in lines[5:]]
+    assert reasons == [f"{n} cannot be run here: cohort {name!r}" for n, name in missing]
+    said = []
+    work_through(by_priority(project, "mine"), RunStore.of(project), said.append, budget=600)
+    assert [line for line in said if "not available" in line] == lines[5:]
+
+
+def test_a_list_of_which_nothing_can_be_run_ends_well(project, monkeypatch):
+    monkeypatch.setenv("IAV_DATA_HOME", str(project.root / "nothing"))
+    write(project, {"all": [{"task": "iaa", "cohort": "imapp", "seed": [0, 1]}]})
+    done = CliRunner().invoke(app, ["sweep", "mine"])
+    assert done.exit_code == 0 and "0 stored, 0 unchanged\n2 missing" in done.output
+    assert done.output.count("2 cannot be run here: cohort 'imapp' is not available") == 1
+
+
 def test_the_command_lists_works_and_stores(project):
-    write(project, {"all": [TINY | {"cohort_options": {"n_images": 20, "size": [[64, 64]]}}]})
+    write(project, {"all": [TINY | SIZED]})
     iav = CliRunner()
     listed = iav.invoke(app, ["sweep", "mine", "--dry-run"])
     assert listed.exit_code == 0 and ": missing" in listed.output

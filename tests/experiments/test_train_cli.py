@@ -131,7 +131,7 @@ def test_failures_and_their_status(own, spec, tmp_path):
     [
         ([], "nothing to train"),
         (["nothing.yaml"], "not in"),
-        (["--set", "sede=1"], "no field 'sede'. To fix it: did you mean 'seed'"),
+        (["--set", "sede=1"], "no field 'sede'; did you mean 'seed'"),
         (["--set", "seed"], "--set seed: write it as name=value"),
         (["--set", "seed=[1"], "is not valid YAML"),
         (["--set", "seed.x=1", "--set", "seed.x.y=1"], "x is not a mapping"),

@@ -96,7 +96,7 @@ def _fetch(folder: Path, name: str, base_urls, attempts: int, timeout: float) ->
 
 
 def _is_published(path: Path) -> bool:
-    return path.exists() and digest(path) == IMAPP_TABLES[path.name]
+    return path.is_file() and digest(path) == IMAPP_TABLES[path.name]
 
 
 METADATA, PAIR_METRICS, IMAGE_METRICS, MULTI_MASKS, MASKS, QA = IMAPP_TABLES

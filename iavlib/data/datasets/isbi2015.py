@@ -35,5 +35,5 @@ def _slices() -> Iterator[Slice]:
 
 
 DATASET = register_own(
-    "isbi2015", load, layout=lambda folder: Layout({"**/*_flair_pp.nii*": 21}, ("training01",))
+    "isbi2015", load, layout=lambda folder: Layout({"**/*_flair_pp.nii*": 21}, (".",))
 )

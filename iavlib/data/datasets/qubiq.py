@@ -49,9 +49,10 @@ def _first_channel(path: Path) -> np.ndarray:
     return values.reshape(-1, *values.shape[-2:])[0]
 
 
+_FILES = {"**/image.nii*": 0, "**/task*_seg*.nii*": 0}
 DATASET = register_own(
     "qubiq",
     load,
-    layout=lambda folder: Layout({"**/image.nii*": 0}, (".",)),
+    layout=lambda folder: Layout(_FILES, tuple(_FILES)),
     options=("structure", "task"),
 )

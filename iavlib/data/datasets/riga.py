@@ -255,7 +255,7 @@ def _kept(files: pd.DataFrame) -> Path:
 
 def _layout(folder: Path) -> Layout:
     files = {f"{source}/**/*prime.*": n for source, n in COUNTS.items()}
-    return Layout(files, tuple(SOURCES))
+    return Layout(files, tuple(files))
 
 
 DATASET = register_own("riga", load, layout=_layout)

@@ -1,5 +1,7 @@
+import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 from iav_process import iav as run_iav
@@ -8,6 +10,8 @@ from typer.testing import CliRunner
 import iavlib
 from iavlib.cli.main import app
 
+REPOSITORY = Path(__file__).parents[3]
+
 
 def iav(*arguments):
     return CliRunner().invoke(app, arguments)
@@ -15,6 +19,17 @@ def iav(*arguments):
 
 def test_version():
     assert iav("--version").output == f"iavlib {iavlib.__version__}\n"
+
+
+@pytest.mark.parametrize("columns", [20, 80, 200])
+@pytest.mark.parametrize("terminal", ["", "1"])
+def test_ids_of_claims_are_whole_at_any_width(monkeypatch, columns, terminal):
+    monkeypatch.setenv("IAV_PROJECT", str(REPOSITORY))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = set(re.findall(r"[\w-]+", iav("claims").output))
+    assert shown >= {row["id"] for row in json.loads(iav("claims", "--json").output)}
 
 
 def test_commands_are_listed():

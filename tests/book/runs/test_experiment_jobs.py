@@ -289,10 +289,11 @@ def test_what_an_experiment_starts_from_is_a_job_before_it(project):
 
 def test_experiments_whose_data_are_not_here_wait_and_stop_no_other(project, monkeypatch):
     monkeypatch.setenv("IAV_DATA_HOME", str(project.root / "nothing"))
-    content = [{"task": "constant"}, {"task": "constant", "cohort": "derm7pt"}]
+    content = [{"task": "constant"}, {"task": "constant", "cohort": "derm7pt", "seed": [0, 1]}]
     write_list(project, {STEM: content})
     assert len(for_notebook("quick", STEM, **OPTIONS)) == 1
     targets = targets_of(project)
     assert [target.kind for target in targets] == ["experiment", "notebook", "notebook"]
     shown = CliRunner().invoke(app, ["run", "--jobs", "2", "--dry-run"]).output
-    assert "cannot be run here: constant on derm7pt: cohort 'derm7pt' is not available" in shown
+    assert "2 cannot be run here: cohort 'derm7pt' is not available" in shown
+    assert shown.count("derm7pt' is not") == 1

@@ -4,11 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from iavlib.book.interactive import collect
+from iavlib.book.interactive import begin, collect
 from iavlib.book.jobs import NotebookFiles, prepare_jobs, reason_to_run
+from iavlib.book.notebooks import publish
+from iavlib.book.plan import Request
+from iavlib.core.files import write_json
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,69 @@ def test_papermill_from_another_folder_leaves_the_manifest_of_iav_run(shop, run)
     assert collect(shop.project, lines.append) == [], "it is taken over once"
 
 
+def test_only_the_run_that_is_asked_for_is_taken_over(shop, run):
+    """Others wait for `iav book --no-run`, unless a later one is shown by then."""
+    files, lines = NotebookFiles(shop.project.executed, "01_first"), []
+    notebooks = [shop.project.notebooks / "01_first.ipynb"]
+    for overrides in ({}, {"size": "7"}):
+        request = Request(shop.project, notebooks, "quick", overrides)
+        assert collect(shop.project, lines.append, request.fits) == lines == []
+    request = Request(shop.project, notebooks, "quick", {"size": "2.5"})
+    assert collect(shop.project, lines.append, request.fits) == ["01_first"]
+    manifest = files.good_manifest()
+    assert request.fits(manifest)
+    assert not request.fits(manifest | {"notebook": "02_second"})
+    assert not request.fits(manifest | {"not_trained": ["constant/one"]})
+    assert replace(request, train=False).fits(manifest | {"not_trained": ["constant/one"]})
+
+
+def test_an_earlier_run_does_not_replace_a_later_one(shop, run):
+    lines, files = [], NotebookFiles(shop.project.executed, "01_first")
+    (waiting,) = shop.project.executed.glob(".*.elsewhere/*/manifest.json")
+    later = json.loads(waiting.read_text()) | {"finished": "2999-01-01T00:00:00+00:00"}
+    shutil.copy(run, files.notebook)
+    write_json(files.manifest, later)
+    assert collect(shop.project, lines.append) == []
+    assert "a later run is shown" in lines[0]
+    assert files.good_manifest() == later
+    assert run.exists()
+
+
+def test_an_executed_notebook_of_somebody_else_is_neither_taken_nor_lost(shop, run):
+    """As where papermill was given the place of an executed notebook for its output."""
+    files = NotebookFiles(shop.project.executed, "01_first")
+    files.notebook.write_text('{"cells": ["before any run"]}')
+    assert collect(shop.project, print) == ["01_first"]
+    (job,) = prepare_jobs(
+        shop.project, [shop.project.notebooks / "01_first.ipynb"], "quick", {"size": 2.5}
+    )
+    assert reason_to_run(shop.project, job) is None
+    manifest, whole = files.manifest.read_text(), files.notebook.read_text()
+    files.notebook.write_text('{"cells": ["of another notebook"]}')
+    assert files.good_manifest() is None
+    reason = "its executed notebook was replaced by that of another run"
+    assert reason_to_run(shop.project, job) == reason
+    work = files.work / "again"
+    work.mkdir(parents=True)
+    (work / "output.ipynb").write_text(whole)
+    (work / "manifest.json").write_text(manifest)
+    assert publish(work, files) == files.good_manifest()
+    kept = {path.read_text() for path in files.executed.glob("01_first.*.ipynb")}
+    assert kept == {'{"cells": ["before any run"]}', '{"cells": ["of another notebook"]}'}
+
+
+def test_a_run_into_the_same_file_replaces_the_one_that_waits(shop, run):
+    """Whichever notebook it is of: the file no longer holds the earlier run."""
+    waiting = shop.project.executed / ".01_first.elsewhere"
+    assert len(list(waiting.iterdir())) == 1
+    shop.good_notebook("02_second")
+    paths = {"PAPERMILL_INPUT_PATH": str(shop.project.notebooks / "02_second.ipynb")}
+    begin(paths | {"PAPERMILL_OUTPUT_PATH": str(run.with_name("other.ipynb"))}, 0)
+    assert len(list(waiting.iterdir())) == 1
+    begin(paths | {"PAPERMILL_OUTPUT_PATH": str(run)}, 0)
+    assert list(waiting.iterdir()) == []
+
+
 def _edit(path, change):
     notebook = json.loads(path.read_text())
     change(notebook["cells"])
@@ -66,11 +133,12 @@ def _edit(path, change):
         lambda cells: cells[1].update(execution_count=7),
         lambda cells: cells[-2].update(execution_count=None),
         lambda cells: cells[-2].update(source="print('edited')"),
+        lambda cells: cells[0].update(source="# Edited\n\nText."),
         lambda cells: cells[-2].update(
             outputs=[{"output_type": "error", "ename": "E", "evalue": "", "traceback": []}]
         ),
     ],
-    ids=["out of order", "not run", "edited", "error"],
+    ids=["out of order", "not run", "edited", "text edited", "error"],
 )
 def test_a_run_that_is_not_whole_is_refused(shop, run, change):
     _edit(run, change)

@@ -147,19 +147,29 @@ def test_a_notebook_is_run_by_one_process_at_a_time(shop, good_run, capsys):
     assert "waiting for a run of 01_first (process 7) to end" in capsys.readouterr().err
 
 
-def test_interrupting_ends_the_kernel_too(shop):
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "stopped by SIGTERM"),
+        (signal.SIGHUP, 129, "stopped by SIGHUP"),
+    ],
+)
+def test_stopping_ends_the_kernel_too_and_says_how_to_go_on(shop, number, code, said):
     shop.notebook(
         "03_slow", "import os, time\nprint('pid', os.getpid(), flush=True)", "time.sleep(99)"
     )
     command = [sys.executable, "-m", "iavlib", "run", "03"]
     # a shell that runs the tests in the background has its children ignore the signal
-    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    listening = partial(signal.signal, number, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
     log = NotebookFiles(shop.project.executed, "03_slow").log
+    log.unlink(missing_ok=True)
     pid = wait_for(lambda: find_pid(log))
-    process.send_signal(signal.SIGINT)
-    assert "interrupted" in process.communicate(timeout=30)[1]
-    assert process.returncode == 130
+    process.send_signal(number)
+    lines = process.communicate(timeout=30)[1].split("\n")
+    assert lines[-2] == f"{said}; what is finished is kept; run it again for the rest"
+    assert process.returncode == code
     wait_for(lambda: not is_alive(pid))
 
 
