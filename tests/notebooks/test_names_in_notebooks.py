@@ -5,7 +5,10 @@ import importlib
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
+
+from iavlib.book.parameters import parameter_defaults
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -36,3 +39,9 @@ def test_names_exist(path):
     ]
     missing = [f"{m.__name__}.{name}" for m, name in used if not hasattr(m, name)]
     assert used and not missing
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_finds_every_parameter(path):
+    """Papermill reads parameters line by line, and a line with a second = sign it cannot parse."""
+    assert set(papermill.inspect_notebook(path)) == set(parameter_defaults(path))
