@@ -3,8 +3,6 @@
 Tables have the column names under which IMA++ publishes its own; ``report.html`` summarises them.
 """
 
-from __future__ import annotations
-
 import errno
 import functools
 import json

@@ -1,7 +1,5 @@
 """Masks as files with names like those of the images: consensus masks, and what others read."""
 
-from __future__ import annotations
-
 import os
 import zlib
 from collections.abc import Callable, Iterable

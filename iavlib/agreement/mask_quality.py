@@ -6,8 +6,6 @@ the same mask twice. Findings on annotators as a whole are in
 :mod:`iavlib.agreement.annotator_bias`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable

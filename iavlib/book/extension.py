@@ -13,8 +13,6 @@ A page describes itself to search engines and to those that show a link's previe
 public repository in ``CITATION.cff`` brings the theme's buttons (Colab, Binder, edit, issue).
 """
 
-from __future__ import annotations
-
 import html
 import re
 from pathlib import Path

@@ -4,8 +4,6 @@ Sentences and their words are computed from the ledger by the template ``answers
 they are true of any results, and of none.
 """
 
-from __future__ import annotations
-
 import importlib.resources
 import re
 import textwrap

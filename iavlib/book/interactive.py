@@ -7,8 +7,6 @@ counts only if it is of that very run: its last cell shows the run's id, every c
 in order, from a fresh kernel, and its cells are those of the book's notebook.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

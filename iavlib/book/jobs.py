@@ -14,8 +14,6 @@ Runs of ``01_data_analysis`` leave in ``book/executed/``:
   the last run failed. A later success removes them; they never replace a good result.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

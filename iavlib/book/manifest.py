@@ -11,8 +11,6 @@ the facts of the run through one environment variable, ``IAV_RUN``, the path of 
 it, in JupyterLab or under bare papermill, :mod:`iavlib.book.interactive` works them out.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ changed, and only cells, tags and figure captions are needed. Papermill's own st
 not used: it is "completed" for a cell whose kernel was killed.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Nothing that a run computed is changed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections import defaultdict

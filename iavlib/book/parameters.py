@@ -9,8 +9,6 @@ A profile, such as ``notebooks/profiles/quick.yaml``, maps notebooks to the para
 from their own defaults at one scale.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import math

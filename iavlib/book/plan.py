@@ -13,8 +13,6 @@ to be unlocked or repaired. Results themselves are never outputs of Snakemake, w
 outputs of a job that fails.
 """
 
-from __future__ import annotations
-
 import errno
 import functools
 import hashlib

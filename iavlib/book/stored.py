@@ -11,8 +11,6 @@ these, for pages on machines without the data. ``book/results/runs/`` holds the 
 training images of a diagnosis: no page reads those.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io

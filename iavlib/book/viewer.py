@@ -3,8 +3,6 @@
 The pictures work without a script: in JupyterLab, in the book, and in a file that is opened alone.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 from collections.abc import Mapping, Sequence

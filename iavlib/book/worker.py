@@ -8,8 +8,6 @@ there a kernel can be given IPC sockets: parallel runs then cannot compete for p
 Snakemake's command line.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """The command line: modules here read options, call the library and print, nothing else."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from typing import Annotated, Any

@@ -3,8 +3,6 @@
 Nothing heavy is imported before a command needs it: ``iav --help`` answers at once.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Annotated, Any

@@ -49,8 +49,6 @@ A window that covers the image from every pixel gives STAPLE itself, whatever :m
 STAPLE's result solves both equations then.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

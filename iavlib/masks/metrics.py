@@ -29,8 +29,6 @@ distance  0                NaN              ``<name>_normalized``: divided by th
 Surfaces are those of :func:`iavlib.masks.mask_surface`; distances are in units of the spacing.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 from collections.abc import Callable, Iterable, Mapping

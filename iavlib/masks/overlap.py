@@ -7,8 +7,6 @@ set of masks of one image is a sequence of masks, or an array of shape (n, heigh
 values above 0 are inside.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Finished runs as models for new images: predictions, conformal intervals, ensembles."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial

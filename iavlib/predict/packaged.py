@@ -8,8 +8,6 @@ are calibrated on predictions of patients who were left out. ``tools/default_mod
 ``default_model/README.md`` is its model card.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial

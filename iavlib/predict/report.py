@@ -1,7 +1,5 @@
 """The report of ``iav predict``: one HTML file that opens from the disk without network access."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path

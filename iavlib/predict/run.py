@@ -1,7 +1,5 @@
 """``iav predict``: predict images, and write a table and a report into one folder."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

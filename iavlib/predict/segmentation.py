@@ -1,7 +1,5 @@
 """A finished run of task ``segmentation`` as a model for new images: masks of every annotator."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path

@@ -5,8 +5,6 @@ these images are known: the share of the total disagreement among the first imag
 a random order and with image statistics that need no network.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import pandas as pd
