@@ -13,6 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,9 @@ def begin(namespace: Mapping[str, Any], started: float) -> dict[str, Any] | None
         **{"output": str(output), "manifest": str(work / MANIFEST), "started": started},
     }
     for earlier in project.executed.glob(f".*.elsewhere/*/{FACTS}"):
-        if json.loads(earlier.read_text(encoding="utf-8"))["output"] == str(output):
-            shutil.rmtree(earlier.parent)  # the file will hold this run, of whichever notebook
+        with suppress(OSError, ValueError):  # damaged, or taken over meanwhile
+            if json.loads(earlier.read_text(encoding="utf-8"))["output"] == str(output):
+                shutil.rmtree(earlier.parent)  # the file will hold this run, whichever notebook's
     write_json(work / FACTS, facts)
     return facts
 

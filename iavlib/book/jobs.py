@@ -77,7 +77,7 @@ class NotebookExperiments:
     def reason_to_rerun(self, since: str, train: bool = True) -> str | None:
         """Return why a notebook whose last run ended at `since` (UTC, ISO 8601) must run again.
 
-        Without training, what is not finished is none.
+        Without training, experiments that are not finished are no reason.
         """
         if not self.listed:
             return None
@@ -370,7 +370,7 @@ def reason_to_run(project: Project, job: Job, train: bool = True) -> str | None:
     if not files.notebook.is_file():
         return "its executed notebook is missing"
     if files.is_foreign(manifest):
-        return "its executed notebook was replaced by that of another run"
+        return "its executed notebook was changed or replaced since"
     if manifest["fingerprint"] != job.fingerprint:
         reason = describe_changes(manifest.get("inputs") or {}, job.inputs)
     else:

@@ -98,7 +98,7 @@ def test_an_executed_notebook_of_somebody_else_is_neither_taken_nor_lost(shop, r
     manifest, whole = files.manifest.read_text(), files.notebook.read_text()
     files.notebook.write_text('{"cells": ["of another notebook"]}')
     assert files.good_manifest() is None
-    reason = "its executed notebook was replaced by that of another run"
+    reason = "its executed notebook was changed or replaced since"
     assert reason_to_run(shop.project, job) == reason
     work = files.work / "again"
     work.mkdir(parents=True)
@@ -119,6 +119,20 @@ def test_a_run_into_the_same_file_replaces_the_one_that_waits(shop, run):
     assert len(list(waiting.iterdir())) == 1
     begin(paths | {"PAPERMILL_OUTPUT_PATH": str(run)}, 0)
     assert list(waiting.iterdir()) == []
+
+
+@pytest.mark.parametrize("facts", ["", "{", b"\xff", None])
+def test_what_is_left_of_another_run_does_not_stop_one(shop, run, facts):
+    """Its facts may be damaged, or vanish as it is taken over."""
+    (found,) = shop.project.executed.glob(".*.elsewhere/*/run.json")
+    if facts is None:
+        found.unlink()
+        found.mkdir()  # listed, but no file when it is read
+    else:
+        found.write_bytes(facts if isinstance(facts, bytes) else facts.encode())
+    notebook = shop.project.notebooks / "01_first.ipynb"
+    paths = {"PAPERMILL_INPUT_PATH": str(notebook), "PAPERMILL_OUTPUT_PATH": str(run)}
+    assert begin(paths, 0)["output"] == str(run)
 
 
 def _edit(path, change):
