@@ -353,7 +353,7 @@ def _is_there(folder: Path, name: str, layout: Layout) -> bool:
     """Return whether something required is there: an empty folder is not, nor one for a file."""
     patterns = layout.files if name == "." else [name]
     found = any(True for pattern in patterns for _ in _present(folder, pattern))
-    return found or (name != "." and any((folder / name).glob("*")))
+    return found or (name != "." and any(not is_hidden(p.name) for p in (folder / name).glob("*")))
 
 
 def _present(folder: Path, pattern: str) -> Iterator[Path]:

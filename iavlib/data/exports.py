@@ -387,22 +387,23 @@ def unpack(path: Path) -> Path:
     return folder
 
 
-def list_files(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:
+def list_files(folder: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, tuple[str, ...]]]:
     """List the files below a folder in order, archives unpacked, with the parts of their names.
 
-    Hidden files and folders of our results are left out. An archive counts as a folder of its
-    name; what a folder holds nothing but is left out of the names.
+    Hidden files and folders of our results are left out, and links to a folder (of `above`, too)
+    that holds the link. An archive counts as a folder of its name; the name of a folder or archive
+    that lies alone in its folder is no part.
     """
     ours = [path.parent for path in folder.glob(f"*/{RESULTS}")]
     shown = [p for p in sorted(folder.iterdir()) if not is_hidden(p.name) and p not in ours]
-    found, place = [], folder.resolve()
+    found, above = [], (*above, folder.resolve())
     for path in shown:
         archive = path.suffix.lower() == ".zip" and path.is_file()
         if not archive and not path.is_dir():
             pipe = path.exists() and not path.is_file()  # reading from it would never end
             found += [] if pipe else [(path, (path.name,))]
-        elif archive or not place.is_relative_to(path.resolve()):  # not a link to a folder above
-            below = list_files(unpack(path) if archive else path)
+        elif archive or not any(one.is_relative_to(path.resolve()) for one in above):
+            below = list_files(unpack(path) if archive else path, above)
             if len(shown) == 1:
                 return below
             name = path.stem if archive else path.name

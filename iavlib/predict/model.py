@@ -349,7 +349,7 @@ class Ensemble:
             models that predict them), ``dice_low`` and ``dice_high`` (lowest and highest limit of
             the models' intervals), ``ood_distance`` (largest) and ``ood_p`` (smallest over the
             models), and ``out_of_distribution`` (``yes`` if it is for any model, ``unknown``
-            where no model has a reference). What no model predicts is missing.
+            where no model can tell). What no model predicts is missing.
         """
         tables = []
         for model in self.predictors:

@@ -17,6 +17,7 @@ from iavlib import data
 from iavlib.agreement.analysis import analyse
 from iavlib.core.errors import DataError
 from iavlib.data.datasets.folder import read_listing
+from iavlib.data.exports import list_files
 from iavlib.data.images import image_size, orientation, read_image, read_mask
 from iavlib.masks import dice
 from iavlib.multiannotator.cohort_sets import from_cohort
@@ -785,6 +786,8 @@ def test_files_of_one_value_each_are_classes_where_one_annotator_has_several(tmp
     else:  # 255, or a value for each annotator
         assert data.load("folder", path=str(tmp_path)).pairs["dice"].tolist() == [1, 1]
     assert data.load("folder", path=str(tmp_path), label="any").pairs["dice"].tolist() == [1, 1]
+    every = read_listing(tmp_path, label="any")  # a class that a file lacks is no object to unite
+    assert every.account["status"].eq("used").all() and not every.notes
     if 2 in values:
         found = data.load("folder", path=str(tmp_path), label="2").pairs
         assert found["dice"].tolist() == [float(values[k] == values[k + 2]) for k in (0, 1)]
@@ -873,6 +876,17 @@ def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
     (tmp_path / "cem").symlink_to(tmp_path / "bob")  # which is a folder of masks like others
     rows = read_listing(tmp_path).rows
     assert rows["annotator"].tolist() == ["ann", "bob", "cem"]
+
+
+def test_links_of_two_folders_to_each_other_end(tmp_path):
+    for who, other in (("ann", "bob"), ("bob", "ann")):
+        save(tmp_path / who / "i.png", A)
+        (tmp_path / who / "of the other").symlink_to(tmp_path / other)
+    found = {parts for _, parts in list_files(tmp_path)}
+    assert found == {
+        *[(who, "i.png") for who in ("ann", "bob")],
+        *[(who, "of the other", "i.png") for who in ("ann", "bob")],
+    }
 
 
 def test_equal_archives_under_several_names(tmp_path):

@@ -7,7 +7,16 @@ from typer.testing import CliRunner
 
 from iavlib.cli.main import data_app as app
 from iavlib.core.errors import DataError, DatasetUnavailable
-from iavlib.data.catalogue import available, choose, dataset_names, find_dataset, load, status
+from iavlib.data.catalogue import (
+    Dataset,
+    Layout,
+    available,
+    choose,
+    dataset_names,
+    find_dataset,
+    load,
+    status,
+)
 from iavlib.data.datasets.imapp import IMAPP_TABLES
 
 SHOWN = ("imapp", "phantom", "folder")
@@ -108,6 +117,18 @@ def test_what_holds_no_file_of_a_dataset_is_absent(tmp_path, monkeypatch, name, 
     assert name not in available()
     with pytest.raises((DatasetUnavailable, DataError)):
         load(name)
+
+
+def test_a_folder_of_hidden_files_holds_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("IAV_DATA_HOME", str(tmp_path))
+    layout = Layout({"a/*.png": 2}, ("a",))
+    own = Dataset("own", load, "", "", "", "", lambda folder: layout)
+    file = tmp_path / "own" / "a" / ".DS_Store"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert own.missing == [file.parent]
+    file.with_name("notes.txt").touch()
+    assert own.missing == []
 
 
 def test_a_dataset_of_unknown_size_is_present_where_its_reader_has_what_it_needs(

@@ -462,7 +462,7 @@ def _unite(rows: pd.DataFrame, threshold, account: pd.DataFrame, notes: list[str
     """Return one row per image, annotator and session; objects are united."""
     made, united, again, status = [], [], [], {}
     for key, group in rows.groupby(_DRAWING, sort=False):
-        first, n = group.iloc[0], len(group)
+        first, n = group.iloc[0], max(1, len(group) - int(group["absent"].sum()))
         name = first["mask"] or "_".join(filter(None, key))
         row = {**first, "row": group.index[0], "mask": name, "mask_path": first["path"]}
         row["members"] = list(group.index)
