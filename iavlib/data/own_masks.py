@@ -496,19 +496,24 @@ def look_at_files(
     return dict(zip(paths, found, strict=True))
 
 
+#: What programs write for inside, beside 1.
+_FULL = {255, 65535}
+
+
 def by_class(
     rows: pd.DataFrame, looks: dict[str, Look], names: dict[int, str], label: str | None
 ) -> pd.DataFrame:
     """Return one row per class of a label map; ``code`` is its value in the file.
 
     Files are label maps if those of one annotator have several values besides the background, or
-    if the chosen label is a value. A map without a class that others have is a row that is
-    ``absent``: its mask is empty.
+    if the chosen label is a value. The largest value of an integer (255, 65535) alone in a file is
+    no class: programs write 1 or that for inside. A map without a class that others have is a row
+    that is ``absent``: its mask is empty.
     """
     maps = {code: one.colours for one in looks.values() for code in one.codes}
     codes = rows["path"].map(lambda path: set(looks[path].codes) if path in looks else set())
-    several = codes[rows["label"].isna()].groupby(rows["annotator"]).agg(lambda c: set().union(*c))
-    several = [*several, *codes]
+    own = codes[rows["label"].isna()].groupby(rows["annotator"])
+    several = [*own.agg(lambda c: set().union(*c) - _FULL), *codes]
     if not (names or any(len(one) > 1 for one in several) or _choices(label) & set(map(str, maps))):
         return rows.assign(code=None, absent=False)
     made, positions = [], []

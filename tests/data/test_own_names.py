@@ -793,6 +793,14 @@ def test_files_of_one_value_each_are_classes_where_one_annotator_has_several(tmp
         assert found["dice"].tolist() == [float(values[k] == values[k + 2]) for k in (0, 1)]
 
 
+@pytest.mark.parametrize("values", [(1, 255, 1, 1), (1, 255, 255, 1), (2, 255, 2, 2)])
+def test_one_and_the_largest_value_are_two_ways_to_write_inside(tmp_path, values):
+    names = [tmp_path / who / f"{image}.png" for who in ("ann", "bob") for image in ("i", "j")]
+    for name, value in zip(names, values, strict=True):
+        save(name, A.astype(np.uint8) * value)
+    assert data.load("folder", path=str(tmp_path)).pairs["dice"].tolist() == [1, 1]
+
+
 def test_a_class_may_have_a_comma_in_its_name(two):
     rows = ["a;a.png;1;mole, flat", "a;b.png;2;mole, flat", "a;x.png;1;hair", "a;y.png;2;hair"]
     rows = table(two, rows, "image;mask;annotator;label")
