@@ -131,7 +131,7 @@ def choose(experiment: Experiment) -> tuple[str, dict[str, Any]]:
 
 
 def load(experiment: Experiment) -> MultiAnnotatorSet:
-    """Load the set of an experiment, split into subsets; the last one is kept.
+    """Load the set of an experiment, split into subsets; the last few are kept.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def data_settings(experiment: Experiment) -> AnnotatorData:
     return kind.model_construct(**{name: getattr(settings, name) for name in kind.model_fields})
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=8)  # lists go through a few sets in turn
 def _load(
     name: str, options: str, split, settings: AnnotatorData, size: int | None, _content: str
 ) -> MultiAnnotatorSet:
