@@ -332,7 +332,8 @@ def _from_colours(path, image: Image.Image) -> Values:
 @contextmanager
 def _open(path: str | Path, max_pixels: int) -> Iterator[Image.Image]:
     """Open an image of acceptable size; failures become a :class:`DataError`."""
-    if os.path.exists(path) and not os.path.isfile(path):  # reading from a pipe would never end
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        # reading from a pipe would never end
         raise DataError(path, "no regular file", "put an image there or leave it out")
     try:
         with warnings.catch_warnings():

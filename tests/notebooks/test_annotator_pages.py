@@ -32,8 +32,8 @@ def test_cm_states_what_this_run_found(notebook):
     )
     assert "stored 2026" in text and "this page" in text
     stored = page.names["gap_stored"]
-    verdict = "excludes zero" if abs(stored.mean()) > 4.303 * stored.sem() else "inconclusive"
-    assert len(stored) == 3 and verdict in page.names["in_short"].text
+    verdict = "excludes zero" if abs(stored.mean()) > 2.776 * stored.sem() else "inconclusive"
+    assert len(stored) == 5 and verdict in page.names["in_short"].text
     assert not any(word in text for word in NEVER[:4])
 
 
