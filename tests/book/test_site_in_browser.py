@@ -17,8 +17,9 @@ def scheme(browser):
     """Make the browser prefer light or dark pages."""
 
     def prefer(name):
-        feature = {"name": "prefers-color-scheme", "value": name}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        features = {"prefers-color-scheme": name, "prefers-reduced-motion": "reduce"}
+        features = [{"name": feature, "value": value} for feature, value in features.items()]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     yield prefer
     prefer("light")
