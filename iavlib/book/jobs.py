@@ -29,6 +29,7 @@ from iavlib.book.manifest import read_manifest
 from iavlib.book.notebook_source import read_cells
 from iavlib.book.parameters import load_profile, parameter_defaults, resolve
 from iavlib.core.errors import DataError, DatasetUnavailable, ManifestError, ParameterError, suggest
+from iavlib.core.files import digest
 from iavlib.core.project import Project
 from iavlib.core.versions import PACKAGES, package_versions
 
@@ -174,7 +175,7 @@ class NotebookFiles:
 
         Somebody may have let papermill write there. Manifests of earlier versions cannot tell.
         """
-        return manifest.get("output") not in (None, hash_file(self.notebook))
+        return manifest.get("output") not in (None, digest(self.notebook))
 
     def keep_foreign(self, new: str) -> None:
         """Put aside an executed notebook that no run recorded, unless its hash is that of `new`.
@@ -183,8 +184,8 @@ class NotebookFiles:
         """
         if not self.notebook.is_file() or self.good_manifest() is not None:
             return
-        if (found := hash_file(self.notebook)) != new:
-            os.replace(self.notebook, self.executed / f"{self.stem}.{found}.ipynb")
+        if (found := digest(self.notebook)) != new:
+            os.replace(self.notebook, self.executed / f"{self.stem}.{found[:16]}.ipynb")
 
     def clear_failure(self) -> None:
         """Remove what an earlier failure left."""
@@ -299,11 +300,6 @@ def library_hash(root: Path | None = None) -> str:
         if file.is_file() and file.suffix != ".pyc" and file.name[0] != ".":
             total.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
     return total.hexdigest()[:16]
-
-
-def hash_file(path: Path) -> str:
-    """Hash the content of a file, sixteen hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _hash(text: str) -> str:

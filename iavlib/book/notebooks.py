@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iavlib.book import notebook_source as source
-from iavlib.book.jobs import Job, NotebookFiles, hash_file, prepare_jobs, reason_to_run
+from iavlib.book.jobs import Job, NotebookFiles, prepare_jobs, reason_to_run
 from iavlib.book.manifest import read_manifest
 from iavlib.core.errors import IavError, ManifestError, NotebookError
-from iavlib.core.files import only_one, write_json, write_text
+from iavlib.core.files import digest, only_one, write_json, write_text
 from iavlib.core.project import RUN_VARIABLE, Project, find_project, select_notebooks
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def publish(work: Path, files: NotebookFiles) -> dict[str, Any]:
     """
     manifest = read_manifest(work / MANIFEST)
     if (work / OUTPUT).is_file():
-        manifest["output"] = hash_file(work / OUTPUT)
+        manifest["output"] = digest(work / OUTPUT)
         write_json(work / MANIFEST, manifest)
         files.keep_foreign(manifest["output"])
         files.manifest.unlink(missing_ok=True)

@@ -24,7 +24,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -334,8 +333,10 @@ def show(request: Request, log: Callable[[str], None]) -> bool:
     n_todo = sum(target.reason is not None for target in targets)
     log(f"{n_todo} of {len(targets)} jobs to do" if n_todo else nothing_to_do(len(targets)))
     pairs = [pair for job in request.jobs for pair in job.experiments.unavailable]
-    for why, n in Counter({item.canonical: why for item, why in pairs}.values()).items():
-        log(f"{n} cannot be run here: {why}")
+    if pairs:
+        from iavlib.experiments.runner import log_left_out
+
+        log_left_out({item.canonical: why for item, why in pairs}.values(), log)
     if not n_todo or request.executor == LOCAL:
         return True
     profile = find_executor(request.project, request.executor)

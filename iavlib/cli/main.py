@@ -361,9 +361,8 @@ def _fetch(
     from iavlib.data.datasets import imapp
 
     if dry_run and (left := imapp.imapp_tables_to_fetch()):
-        typer.echo(
-            f"tables: {len(left)} to fetch ({', '.join(left)}); they list what else is missing"
-        )
+        names = ", ".join(left)
+        typer.echo(f"tables: {len(left)} to fetch ({names}); they list what else is missing")
         return True
     files = imapp.fetch_imapp_tables(attempts, timeout)
     typer.echo(f"{len(files)} tables of imapp are in {files[0].parent}, as published")

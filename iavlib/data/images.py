@@ -291,7 +291,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def _from_colours(path, image: Image.Image) -> Values:
     """Read a picture of a palette or several channels: greys, colours, or what is opaque.
 
-    A palette that shows several of its numbers alike tells less than these numbers.
+    If a palette gives several of its indices one colour, the indices are read: they are classes.
     """
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")

@@ -152,7 +152,7 @@ def _read_cells(path: Path, notes: list[str]) -> tuple[list[str], list[tuple[int
         known = {m: sum(c.strip(' "') in COLUMNS for c in header.split(m)) for m in ",;\t|"}
         mark = declared[1] if declared else max(known, key=known.get)
         opens, odd = re.compile(rf'(^|{re.escape(mark)})\s*"'), [t.count('"') % 2 for t in texts]
-        for n, text in enumerate(texts):  # a cell may go on in lines that are no rows themselves
+        for n, text in enumerate(texts):  # a quoted cell may hold line breaks
             end = odd.index(1, n + 1) if odd[n] and any(odd[n + 1 :]) else n
             rest = texts[n + 1 : end + 1] if opens.search(text) else ()
             if rest and max(one.count(mark) for one in rest) < header.count(mark):
@@ -496,7 +496,7 @@ def look_at_files(
     return dict(zip(paths, found, strict=True))
 
 
-#: What programs write for inside, beside 1.
+#: Values that programs write for the inside of a binary mask, besides 1.
 _FULL = {255, 65535}
 
 
