@@ -57,10 +57,10 @@ def zipped(**members):
     return stream.getvalue()
 
 
-def tarred():
+def tarred(name="a.txt", mode="w:gz"):
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as file:
-        info = tarfile.TarInfo("a.txt")
+    with tarfile.open(fileobj=stream, mode=mode) as file:
+        info = tarfile.TarInfo(name)
         info.size = 500
         file.addfile(info, io.BytesIO(bytes(500)))
     return stream.getvalue()
@@ -154,9 +154,9 @@ READERS = {
         b'{"id": "0123456789ab", "spec": {}, "facts": {}}\n' * 2,
         [lambda path: stored_runs(project(path, 3))],
     ),
-    RESULTS.replace("jsonl", "zip"): (
-        zipped(a="x"),
-        [lambda path: read_prediction_file(path.with_suffix(".jsonl") / "a" / "predictions.csv")],
+    RESULTS.replace("jsonl", "tar.xz"): (
+        tarred("a.csv", "w:xz"),
+        [lambda path: read_prediction_file(path.parent / "iaa.jsonl" / "a" / "predictions.csv")],
     ),
     f"{RUN}/spec.json": (
         b'{"task": "iaa", "cohort": "phantom"}',
@@ -217,8 +217,8 @@ def test_damaged_files(tmp_path, monkeypatch, name):
     if name.endswith("a.ipynb") or "profiles" in name or name.endswith("notebooks.json"):
         (tmp_path / "notebooks").mkdir(exist_ok=True)
         (tmp_path / "notebooks" / "a.ipynb").write_bytes(notebook("n = 3"))
-    if name.endswith("runs/iaa.zip"):
-        path.with_suffix(".jsonl").write_bytes(READERS[RESULTS][0])
+    if name.endswith("runs/iaa.tar.xz"):
+        (path.parent / "iaa.jsonl").write_bytes(READERS[RESULTS][0])
     if name.startswith(("model", "ood")):
         write_model(torch.nn.Linear(3, 2), tmp_path, {"width": 3})
     if name.endswith(".npy"):

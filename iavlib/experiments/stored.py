@@ -1,15 +1,17 @@
 """Stored results of experiments: the tables in ``book/results/runs`` that travel with the book.
 
 Per task, ``<task>.jsonl`` holds one run per line (``id``, ``spec``, and ``facts``, which is what
-``metrics.json`` of the run held), and ``<task>.zip`` the predictions of each run as ``<id>.csv``,
-the text unchanged. A stored run is addressed like a run directory, as
-``book/results/runs/<task>.jsonl/<id>``: :func:`iavlib.experiments.store.read_json` and
+``metrics.json`` of the run held), and ``<task>.tar.xz`` the predictions of each run as
+``<id>.csv``, the text unchanged: in one archive, because runs repeat ids and targets of the same
+images. A stored run is addressed like a run directory, as ``book/results/runs/<task>.jsonl/<id>``:
+:func:`iavlib.experiments.store.read_json` and
 :func:`iavlib.experiments.store.read_prediction_file` accept files below such an address.
 """
 
+import io
 import json
-import zipfile
-from collections.abc import Mapping
+import tarfile
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ def stored_runs(project: Project) -> list[Path]:
         If a table is damaged.
     """
     tables = sorted((project.book / "results" / "runs").glob("*.jsonl"))
-    return [table / name for table in tables for name in sorted(_read_table(table))]
+    return [table / name for table in tables for name in sorted(_read_file(_parse_table, table))]
 
 
 def is_stored(path: Path) -> bool:
@@ -48,7 +50,7 @@ def read_stored(path: Path) -> Any:
         If the table is damaged, or has no such run.
     """
     try:
-        return _read_table(path.parents[1])[path.parent.name][_KEYS[path.name]]
+        return _read_file(_parse_table, path.parents[1])[path.parent.name][_KEYS[path.name]]
     except KeyError as error:
         raise ExperimentError(path, "is missing", _HINT) from error
 
@@ -61,13 +63,11 @@ def read_stored_predictions(folder: Path) -> bytes:
     ExperimentError
         If they are missing or damaged.
     """
-    archive = folder.parent.with_suffix(".zip")
+    archive = folder.parent.with_suffix(".tar.xz")
     try:
-        with zipfile.ZipFile(archive) as file:
-            return file.read(f"{folder.name}.csv")
-    except Exception as error:  # damaged archives raise errors of many kinds
-        problem = f"no predictions of {folder.name} ({type(error).__name__}: {error})"
-        raise ExperimentError(archive, problem, _HINT) from error
+        return _read_file(_unpack, archive)[folder.name]
+    except KeyError as error:
+        raise ExperimentError(archive, f"has no predictions of {folder.name}", _HINT) from error
 
 
 def write_stored(
@@ -95,12 +95,9 @@ def write_stored(
         If a file would become too large, or one that is there is damaged.
     """
     table = project.book / "results" / "runs" / f"{task}.jsonl"
-    archive = table.with_suffix(".zip")
-    rows = dict(_read_table(table)) if table.is_file() else {}
-    predictions = {}
-    if archive.is_file():
-        with zipfile.ZipFile(archive) as file:
-            predictions = {Path(name).stem: file.read(name) for name in file.namelist()}
+    archive = table.with_suffix(".tar.xz")
+    rows = dict(_read_file(_parse_table, table)) if table.is_file() else {}
+    predictions = dict(_read_file(_unpack, archive)) if archive.is_file() else {}
     changed = []
     for name, (spec, facts, content) in runs.items():
         row = {"id": name, "spec": spec, "facts": facts}
@@ -111,11 +108,12 @@ def write_stored(
         return []
     # the table comes last: what it lists is complete
     with replacing(archive) as temporary:
-        with zipfile.ZipFile(temporary, "w") as file:
+        with tarfile.open(temporary, "w:xz") as file:
             for name in sorted(predictions):
                 # without a time, the same runs give the same bytes
-                member = zipfile.ZipInfo(f"{name}.csv")
-                file.writestr(member, predictions[name], zipfile.ZIP_BZIP2, 9)
+                member = tarfile.TarInfo(f"{name}.csv")
+                member.size = len(predictions[name])
+                file.addfile(member, io.BytesIO(predictions[name]))
         _check_size(archive, temporary.stat().st_size, largest)
     lines = "".join(json.dumps(rows[name], separators=(",", ":")) + "\n" for name in sorted(rows))
     _check_size(table, len(lines), largest)
@@ -131,13 +129,13 @@ def _check_size(path: Path, size: int, largest: int) -> None:
         )
 
 
-def _read_table(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the runs of a task by id."""
+def _read_file(read: Callable[[Path, int, int], dict], path: Path) -> dict:
+    """Read a file of a task by the ids of runs; `read` is cached while the file stays as it is."""
     try:
         status = path.stat()
     except OSError as error:
         raise ExperimentError(path, "is missing", _HINT) from error
-    return _parse_table(path, status.st_mtime_ns, status.st_size)
+    return read(path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=32)
@@ -154,3 +152,12 @@ def _parse_table(path: Path, _time: int, _size: int) -> dict[str, dict[str, Any]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ExperimentError(path, f"line {number} is damaged ({error})", _HINT) from error
     return rows
+
+
+@lru_cache(maxsize=32)
+def _unpack(path: Path, _time: int, _size: int) -> dict[str, bytes]:
+    try:
+        with tarfile.open(path, "r:xz") as file:
+            return {Path(m.name).stem: file.extractfile(m).read() for m in file}
+    except Exception as error:  # damaged archives raise errors of many kinds
+        raise ExperimentError(path, f"is damaged ({error})", _HINT) from error

@@ -220,7 +220,7 @@ def test_finished_experiments_without_their_models(lab, tmp_path, finished_run):
     assert read_facts(target / run.name) == read_facts(run)
     assert read_json(target / run.name / "spec.json") == read_json(run / "spec.json")
     assert read_prediction_file(target / run.name / "predictions.csv")["predicted"].item() == 0.5
-    assert not [p for p in target.parent.iterdir() if p.suffix not in (".jsonl", ".zip")]
+    assert not [p for p in target.parent.iterdir() if p.suffix not in (".jsonl", ".xz")]
     assert export_results(lab.project, store, every_run=True).unchanged == (name,)
 
 
@@ -252,7 +252,7 @@ def test_what_is_too_large_or_damaged_is_named(lab, tmp_path, finished_run, monk
     complete()
     store = tmp_path / "store"
     monkeypatch.setattr("iavlib.book.stored.LARGEST", 100)
-    with pytest.raises(StoredResultsError, match=r"iaa\.zip.*more than 100"):
+    with pytest.raises(StoredResultsError, match=r"iaa\.tar\.xz.*more than 100"):
         export_results(lab.project, store, every_run=True)
     assert stored_runs(lab.project) == []
     monkeypatch.undo()
@@ -261,8 +261,8 @@ def test_what_is_too_large_or_damaged_is_named(lab, tmp_path, finished_run, monk
     (folder,) = stored_runs(lab.project)
     with pytest.raises(ExperimentError, match="is missing"):
         read_facts(folder.with_name("nothing"))
-    folder.parent.with_suffix(".zip").write_bytes(b"no archive")
-    with pytest.raises(ExperimentError, match="no predictions of"):
+    folder.parent.with_suffix(".tar.xz").write_bytes(b"no archive")
+    with pytest.raises(ExperimentError, match=r"iaa\.tar\.xz"):
         read_prediction_file(folder / "predictions.csv")
     folder.parent.write_text("{}\n")
     with pytest.raises(ExperimentError, match="line 1 is damaged"):
