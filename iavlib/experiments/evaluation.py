@@ -9,9 +9,14 @@ from iavlib.experiments.scores import cached_statistics
 from iavlib.experiments.store import FINISHED
 
 
-def model_name(row: pd.Series) -> str:
-    """Name the model of a run: by its label where it has one, else by backbone and recipe."""
-    return row["label"] or f"{row['backbone']}, {row['recipe']}"
+def model_names(runs: pd.DataFrame) -> pd.Series:
+    """Name the model of each run by its label, and by its backbone where the label has several.
+
+    A run without a label is named by backbone and recipe.
+    """
+    several = runs.groupby("label")["backbone"].transform("nunique") > 1
+    label = runs["label"].where(~several, runs["label"] + ", " + runs["backbone"])
+    return label.where(runs["label"] != "", runs["backbone"] + ", " + runs["recipe"])
 
 
 def learning_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -24,7 +29,7 @@ def learning_runs(runs: pd.DataFrame) -> pd.DataFrame:
         ``error``, as :func:`iavlib.plots.curves` takes them.
     """
     done = runs[runs["status"] == FINISHED]
-    done = done.assign(model=done.apply(model_name, axis=1))
+    done = done.assign(model=model_names(done))
     mine = done[done["model"].isin(done.loc[done["train_share"] < 1, "model"])]
     size = mine.groupby(["model", "train_share"])["n_train"].transform("mean").round().astype(int)
     return mine.assign(n_train=size, error=mine["mae"])[["model", "n_train", "error"]]
@@ -82,7 +87,7 @@ def predictions_on_test(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per image and run: ``model`` (the run's label, or backbone and recipe), ``run``,
+        One row per image and run: ``model`` (:func:`model_names`), ``run``,
         ``seed``, ``fold``, ``image_id``, ``true``, ``predicted`` (clipped to [0, 1]), ``constant``
         (the median of the run's training subset), ``random`` (whether its weights were), ``origin``
         (``here`` or ``stored``), and what else ``predictions.csv`` holds.
@@ -102,7 +107,7 @@ def predictions_on_test(runs: pd.DataFrame) -> pd.DataFrame:
     runs = finished.drop_duplicates("id").set_index("id")
     about = pd.DataFrame(
         {
-            "model": runs.apply(model_name, axis=1),
+            "model": model_names(runs),
             "fold": runs.get("split_fold", 0),
             "constant": constant,
             "random": runs["weights_random"].astype(bool),
@@ -135,7 +140,7 @@ def complete_folds(runs: pd.DataFrame) -> pd.DataFrame:
     done = runs[runs["status"] == FINISHED]
     if done.empty:
         return done
-    keys = [done.apply(model_name, axis=1), done["seed"]]
+    keys = [model_names(done), done["seed"]]
     n_folds = done.groupby(keys)["split_fold"].transform("nunique")
     return done[n_folds == done["split_folds"]]
 

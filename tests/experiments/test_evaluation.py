@@ -160,3 +160,11 @@ def test_learning_runs_of_one_share_stand_at_one_size(runs):
     curve = summaries.learning_runs(pd.concat([runs, half]))
     assert set(curve["model"]) == {"good"}
     assert sorted(curve["n_train"].unique()) == [2, 4]
+
+
+def test_networks_under_one_label_are_models_of_their_own(runs):
+    runs["label"], runs["backbone"] = "networks", runs["label"]
+    tested = evaluation.predictions_on_test(runs)
+    assert set(tested["model"]) == {"networks, good", "networks, bad"}
+    assert len(evaluation.complete_folds(runs.iloc[:3])) == 2
+    assert set(evaluation.model_names(runs[runs["backbone"] == "good"])) == {"networks"}
