@@ -25,7 +25,7 @@ book: $(INSTALLED)  ## Get the published tables if possible, run the notebooks t
 TESTS ?= quick
 
 test: $(INSTALLED)  ## Run the tests that are quick; with TESTS=all also those that take long
-	@echo "$(if $(filter all,$(TESTS)),all tests: about 16,the quick tests: about 7) minutes of processor time, shared among the cores"
+	@echo "$(if $(filter all,$(TESTS)),all tests: 16 or more,the quick tests: 7 or more) minutes of processor time, shared among the cores"
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(if $(filter all,$(TESTS)),,-m "not thorough") $(PYTEST_ARGS)
 
 # git then leaves out what JupyterLab writes into a notebook beside its cells, so that a saved
